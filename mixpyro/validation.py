@@ -1,0 +1,159 @@
+"""Checks of what a user passes in, with one form of message.
+
+`` `argument` must <condition>; got <value>. <next step> ``. Shapes are checked always. Values (finite, non-negative)
+are
+checked while Pyro's own validation is on, and once per fit instead of once per iteration (:func:`checked_already`).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from numbers import Integral, Real
+
+import torch
+from pyro.distributions import is_validation_enabled
+from torch import Tensor
+
+_CHECKED_ALREADY = ContextVar("mixpyro_checked_already", default=False)
+
+
+@contextmanager
+def checked_already() -> Iterator[None]:
+    """Leave out the checks of values inside: the caller has made them, and on a GPU each would cost a wait."""
+    token = _CHECKED_ALREADY.set(True)
+    try:
+        yield
+    finally:
+        _CHECKED_ALREADY.reset(token)
+
+
+def checks_values() -> bool:
+    """Whether values are to be checked: Pyro's validation is on, and nobody has checked them already."""
+    return bool(is_validation_enabled()) and not _CHECKED_ALREADY.get()
+
+
+def integer(name: str, value: object, *, least: int = 1) -> int:
+    """Return ``value`` as an int of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"`{name}` must be an integer; got {value!r} of type {type(value).__name__}.")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}; got {value}.")
+    return int(value)
+
+
+def positive_number(name: str, value: object, *, zero: bool = False) -> float:
+    """Return ``value`` as a finite float above zero, or from zero on with ``zero=True``."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be a number; got {value!r} of type {type(value).__name__}.")
+    number = float(value)
+    if not (0.0 < number < float("inf") or (zero and number == 0.0)):
+        raise ValueError(f"`{name}` must be finite and {'at least' if zero else 'above'} 0; got {number}.")
+    return number
+
+
+def step_size(value: object) -> float:
+    """Return the size of a natural-gradient step, in (0, 1]."""
+    number = positive_number("step_size", value)
+    if number > 1.0:
+        raise ValueError(f"`step_size` must be in (0, 1]; got {number}. 1 replaces the posterior by its optimum.")
+    return number
+
+
+def tensor(name: str, value: object, shape: Sequence[int | str]) -> Tensor:
+    """Return ``value`` if it is a floating tensor of ``shape``, a word in which stands for any length above 0."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a torch.Tensor; got {type(value).__name__}. Use torch.as_tensor({name}).")
+    if not value.is_floating_point():
+        raise TypeError(
+            f"`{name}` must have a floating dtype; got {value.dtype}. Use {name}.double() or {name}.float()."
+        )
+    wanted = f"[{', '.join(map(str, shape))}]"
+    fits = value.ndim == len(shape) and all(
+        size == length if isinstance(length, int) else size >= 1
+        for size, length in zip(value.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"`{name}` must have shape {wanted}, no axis empty; got {list(value.shape)}.")
+    return value
+
+
+def finite(name: str, value: Tensor) -> Tensor:
+    """Return ``value`` if every entry is finite."""
+    if checks_values():
+        bad = int((~torch.isfinite(value)).sum())
+        if bad:
+            raise ValueError(f"`{name}` must be finite; got {bad} NaN or infinite values of {value.numel()}.")
+    return value
+
+
+def inputs(value: object, *, name: str = "x", n_features: int | str = "D") -> Tensor:
+    """Return ``value`` if it is finite [N, D] with N at least one; D may be zero."""
+    if isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 0 and n_features in (0, "D"):
+        n_features = 0
+    return finite(name, tensor(name, value, ("N", n_features)))
+
+
+def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P") -> Tensor:
+    """Return y as [N, P], finite, with the rows and dtype of x; a y of shape [N] is one output."""
+    if isinstance(value, Tensor) and value.ndim == 1:
+        value = value.unsqueeze(1)
+    checked = tensor("y", value, ("N", n_outputs))
+    if len(checked) != len(x):
+        raise ValueError(f"`y` must have as many rows as `x`, {len(x)}; got {len(checked)}.")
+    if checked.dtype != x.dtype:
+        raise ValueError(f"`y` must have the dtype of `x`, {x.dtype}; got {checked.dtype}. Use y.to(x.dtype).")
+    return finite("y", checked)
+
+
+def responsibilities(value: object, n_components: int, n_objects: int, *, name: str = "responsibilities") -> Tensor:
+    """Return ``value`` if it is [N, K], finite and non-negative. Rows need not sum to one: a row may carry a weight."""
+    checked = tensor(name, value, (n_objects, n_components))
+    if n_objects == 0:
+        raise ValueError(f"`{name}` must have at least one row; got {list(checked.shape)}.")
+    if checks_values():
+        low, high = torch.aminmax(checked)
+        if not (low >= 0 and torch.isfinite(high)):
+            raise ValueError(f"`{name}` must be finite and non-negative; got values from {low:.6g} to {high:.6g}.")
+    return checked
+
+
+def positive_vector(name: str, value: float | Sequence[float] | Tensor, length: int) -> Tensor:
+    """Return ``value``, a number or ``length`` numbers, as a float64 vector [length] of finite numbers above zero."""
+    try:
+        vector = torch.as_tensor(value, dtype=torch.float64).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be a number or {length} numbers; got {value!r}.") from error
+    if vector.ndim == 0:
+        vector = vector.repeat(length)
+    if vector.shape != (length,):
+        raise ValueError(f"`{name}` must be a number or a vector of length {length}; got shape {list(vector.shape)}.")
+    if not (torch.isfinite(vector).all() and (vector > 0).all()):
+        raise ValueError(f"`{name}` must be finite and above 0; got {vector.tolist()}.")
+    return vector
+
+
+def device(value: object) -> torch.device:
+    """Return a device of this machine: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` or a torch.device."""
+    if not isinstance(value, str | torch.device):
+        raise TypeError(f"`device` must be a string or a torch.device; got {value!r} of type {type(value).__name__}.")
+    try:
+        resolved = torch.device(value)
+    except RuntimeError as error:
+        raise ValueError(f"`device` must be 'cpu', 'cuda' or 'cuda:<index>'; got {value!r}.") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f"`device` must be 'cpu', 'cuda' or 'cuda:<index>'; got {value!r}.")
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if resolved.type == "cuda" and (resolved.index or 0) >= n_devices:
+        raise RuntimeError(f"`device` must be present on this machine; got {value!r} and {n_devices} CUDA devices.")
+    return resolved
+
+
+def same_device(name: str, value: Tensor, wanted: torch.device) -> Tensor:
+    """Return ``value`` if it lies on the device ``wanted``."""
+    if value.device != wanted:
+        raise ValueError(
+            f"`{name}` must be on {wanted}, as the model is; got {value.device}. Use {name}.to({str(wanted)!r})."
+        )
+    return value
