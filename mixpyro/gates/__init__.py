@@ -1,0 +1,9 @@
+"""Gates: priors over assignments, one a file."""
+
+from mixpyro.gates.base import Gate
+from mixpyro.gates.dirichlet import DirichletGate
+from mixpyro.gates.marginal_object_dirichlet import MarginalObjectDirichletGate
+from mixpyro.gates.neural import NeuralGate
+from mixpyro.gates.object_dirichlet import ObjectDirichletGate
+
+__all__ = ["DirichletGate", "Gate", "MarginalObjectDirichletGate", "NeuralGate", "ObjectDirichletGate"]

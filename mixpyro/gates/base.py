@@ -1,0 +1,139 @@
+"""What every gate is: a prior over which component each object belongs to."""
+
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro.distributions import Categorical
+from pyro.nn import PyroModule, pyro_method
+from torch import Tensor
+
+from mixpyro import validation
+from mixpyro.parameters import refuse_shared_parameters
+from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
+
+
+class Gate(PyroModule):
+    """Prior over the assignments z of N objects to K components, with an analytic posterior over its own latents.
+
+    A subclass gives the six methods that raise ``NotImplementedError`` here; the Pyro model and guide, and the
+    objective
+    of the gradient M-step, follow from them. Posteriors and fixed priors are buffers, what SVI learns is a parameter.
+
+    Args:
+        n_components: K, at least one.
+        name: prefix of the Pyro sites, as in ``gate.assignment``. A gate that is an attribute of a PyroModule takes the
+            name of that attribute instead.
+    """
+
+    def __init__(self, n_components: int, *, name: str) -> None:
+        super().__init__(name)
+        self.n_components = validation.integer("n_components", n_components)
+
+    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
+        """E_q[log π], [N, K] or [1, K] where all objects share it, in x's dtype.
+
+        Args:
+            x: gate inputs [N, D]; a gate without inputs reads N, dtype and device off them.
+            objects: which objects of the last update the rows are, for a gate that keeps a posterior an object.
+        """
+        raise NotImplementedError
+
+    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """E_q[π] [N, K], the predictive weights of any rows, seen or not; arguments as ``expected_log_weights``."""
+        raise NotImplementedError
+
+    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> NamedTuple:
+        """What the conjugate update needs to know of the data; sums over objects where the gate allows it.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
+
+        Raises:
+            ValueError: if a shape does not fit, or a value is negative or not finite.
+        """
+        raise NotImplementedError
+
+    def update(self, statistics: Any, step_size: float = 1.0) -> None:  # noqa: ANN401 (each gate has its own)
+        """Set the posterior to its optimum given ``statistics``; ``step_size`` below 1 goes part of the way."""
+        raise NotImplementedError
+
+    def kl_divergence(self) -> Scalar:
+        """KL(q‖p) of the gate's own latents in nats, float64; minus the log density of a prior on parameters."""
+        raise NotImplementedError
+
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+        """Sample the weights from their prior, outside or inside ``plate``, and return p(z | weights)."""
+        raise NotImplementedError
+
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
+        """Sample the weights from q. Nothing to do for a gate without latent weights."""
+
+    @pyro_method
+    def model(self, x: Inputs, *, plate: pyro.plate | None = None) -> Tensor:
+        """Pyro model of the assignments: samples ``<name>.assignment`` and the gate's latent weights.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: the caller's plate over objects, not yet entered; by default a plate ``objects`` of N.
+
+        Returns:
+            The assignments [N]; under enumeration, [K, 1, …] as Pyro broadcasts them.
+
+        Raises:
+            RuntimeError: if another module has registered parameters under this gate's name.
+        """
+        refuse_shared_parameters(self)
+        plate = objects_plate(x) if plate is None else plate
+        prior = self.assignment_prior(x, plate=plate)
+        with plate:
+            return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
+
+    @pyro_method
+    def guide(
+        self, x: Inputs, *, plate: pyro.plate | None = None, responsibilities: Responsibilities | None = None
+    ) -> None:
+        """Pyro guide: the analytic posterior of the weights and, given responsibilities, q(z) to be enumerated.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: the caller's plate over objects, not yet entered; by default a plate ``objects`` of N.
+            responsibilities: q(z) [N, K]. Without them z is left to the model, where TraceEnum_ELBO sums it out.
+        """
+        plate = objects_plate(x) if plate is None else plate
+        self.weights_guide(x, plate=plate)
+        if responsibilities is not None:
+            with plate:
+                q = Categorical(probs=responsibilities)
+                pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
+
+    def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
+        """The gate's part of the bound in nats, Σ r E_q[log π] − KL(q‖p), for the objects of the last update."""
+        expected = self.expected_log_weights(x, objects=slice(None))
+        return (responsibilities * expected).sum() - self.kl_divergence()
+
+    @pyro_method
+    def objective(self, x: Inputs, responsibilities: Responsibilities) -> None:
+        """Pyro model of the M-step: a factor ``<name>.objective``, the gate's part of the bound."""
+        pyro.factor(self.site("objective"), self.partial_bound(x, responsibilities))
+
+    def site(self, name: str) -> str:
+        """Full name of the gate's site ``name``, such as ``gate.weights``."""
+        return str(self._pyro_get_fullname(name))
+
+
+def objects_plate(x: Inputs) -> pyro.plate:
+    """The plate over the rows of x, ``objects``, innermost."""
+    return pyro.plate("objects", len(x), dim=-1)
+
+
+def natural_step(old: Tensor, optimum: Tensor, step_size: float) -> Tensor:
+    """Point on the way from one natural parameter to another; Hoffman et al. (2013), eq. 26."""
+    size = validation.step_size(step_size)
+    return optimum if size == 1.0 else torch.lerp(old, optimum, size)
+
+
+def categorical(weights: Tensor) -> Categorical:
+    """Categorical over weights, by logarithms: Categorical(probs) raises the tiny weights of a sparse Dirichlet."""
+    return Categorical(logits=weights.clamp_min(torch.finfo(weights.dtype).tiny).log())

@@ -1,0 +1,116 @@
+"""A gate that is the same for every object: one Dirichlet over the weights."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro.distributions import Categorical, Dirichlet, Distribution
+from pyro.nn import PyroParam
+from torch import Tensor
+from torch.distributions import constraints, kl_divergence
+
+from mixpyro import validation
+from mixpyro.gates.base import Gate, categorical, natural_step
+from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
+
+
+class DirichletStatistics(NamedTuple):
+    """Expected number of objects in each component [K], float64."""
+
+    counts: Tensor
+
+
+class DirichletGate(Gate):
+    """π ~ Dirichlet(α), zᵢ ~ Categorical(π), with q(π) = Dirichlet(α + Σᵢ rᵢ).
+
+    Args:
+        n_components: K.
+        concentration: α, a number for all components or K of them, above zero. Below one it favours few components.
+        concentration_prior: a Pyro distribution over a positive number, such as ``Gamma(2., 1.)``; α is then learnt
+            (a MAP estimate, by SVI on E_q[log p(π | α)] + log p(α)), starting from ``concentration``. There is no
+            learning
+            without it: one π says too little, and α would run off to infinity.
+        name: prefix of the Pyro sites ``<name>.weights`` and ``<name>.assignment``.
+        device: where the gate lives.
+        dtype: of its own state; results have the dtype of x.
+
+    Attributes:
+        prior_concentration: α [K].
+        posterior_concentration: parameter of q(π) [K]; equal to α before the first update.
+
+    References:
+        Bishop (2006), Pattern Recognition and Machine Learning, eq. 10.57, 10.58, 10.66.
+
+    Example:
+        >>> gate = DirichletGate(2)
+        >>> x, responsibilities = torch.zeros(3, 0), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
+        >>> gate.update(gate.statistics(x, responsibilities))
+        >>> gate.posterior_concentration.tolist()
+        [3.5, 1.5]
+        >>> gate.weights(x)[0].tolist()
+        [0.699999988079071, 0.30000001192092896]
+    """
+
+    prior_concentration: Tensor
+    posterior_concentration: Tensor
+
+    def __init__(
+        self,
+        n_components: int,
+        *,
+        concentration: float | Sequence[float] | Tensor = 1.0,
+        concentration_prior: Distribution | None = None,
+        name: str = "gate",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(n_components, name=name)
+        prior = validation.positive_vector("concentration", concentration, self.n_components)
+        prior = prior.to(validation.device(device), dtype)
+        self.concentration_prior = concentration_prior
+        if concentration_prior is None:
+            self.register_buffer("prior_concentration", prior)
+        else:
+            self.prior_concentration = PyroParam(prior, constraints.positive)  # type: ignore[assignment]
+        self.register_buffer("posterior_concentration", prior.clone())
+
+    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
+        """ψ(mₖ) − ψ(Σm) for q = Dirichlet(m), [1, K]; Bishop (2006), eq. 10.66."""
+        m = self.posterior_concentration.double()
+        return (torch.digamma(m) - torch.digamma(m.sum())).to(x.dtype).unsqueeze(0)
+
+    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """m / Σm, the same row for every object, [N, K]."""
+        m = self.posterior_concentration.double()
+        return (m / m.sum()).to(x.dtype).repeat(len(x), 1)
+
+    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> DirichletStatistics:
+        """Σᵢ rᵢ [K]; see :meth:`Gate.statistics`."""
+        checked = validation.responsibilities(responsibilities, self.n_components, len(x))
+        return DirichletStatistics(checked.sum(0, dtype=torch.float64))
+
+    def update(self, statistics: DirichletStatistics, step_size: float = 1.0) -> None:
+        """q(π) = Dirichlet(α + Σᵢ rᵢ); Bishop (2006), eq. 10.58."""
+        counts = validation.tensor("statistics.counts", statistics.counts, (self.n_components,))
+        optimum = self.prior_concentration.detach() + counts.to(self.posterior_concentration)
+        self.posterior_concentration = natural_step(self.posterior_concentration, optimum, step_size)
+
+    def kl_divergence(self) -> Scalar:
+        """KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α), the second term where α is learnt; a float64 scalar."""
+        prior = self.prior_concentration.double()
+        divergence = kl_divergence(Dirichlet(self.posterior_concentration.double()), Dirichlet(prior))
+        if self.concentration_prior is None:
+            return divergence
+        return divergence - self.concentration_prior.log_prob(prior).sum()
+
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+        """Sample ``<name>.weights`` outside the plate; a prior on α is scored as ``<name>.concentration_log_prior``."""
+        prior = self.prior_concentration.to(x.dtype)
+        if self.concentration_prior is not None:
+            pyro.factor(self.site("concentration_log_prior"), self.concentration_prior.log_prob(prior).sum())
+        return categorical(pyro.sample(self.site("weights"), Dirichlet(prior)))
+
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
+        """Sample ``<name>.weights`` from Dirichlet(m)."""
+        pyro.sample(self.site("weights"), Dirichlet(self.posterior_concentration.to(x.dtype)))

@@ -1,0 +1,57 @@
+"""The per-object gate with its weights integrated out."""
+
+import pyro
+import torch
+from pyro.distributions import Categorical
+from torch import Tensor
+
+from mixpyro import validation
+from mixpyro.gates.object_dirichlet import ObjectDirichletGate, ObjectDirichletStatistics
+from mixpyro.typing import Inputs, ObjectIndices, Scalar, Weights
+
+
+class MarginalObjectDirichletGate(ObjectDirichletGate):
+    """The model of :class:`ObjectDirichletGate`, treated exactly: each πᵢ is integrated out of the E-step.
+
+    πᵢ ~ Dirichlet(γμ), zᵢ ~ Categorical(πᵢ) has p(zᵢ = k) = μₖ, whatever γ: a Dirichlet prior with one draw from it
+    says no
+    more than its mean. So log μ takes the place of E_q[log πᵢ], the gate adds no KL, and q(πᵢ | zᵢ = k) =
+    Dirichlet(γμ + eₖ) is the
+    exact conditional, with mean (γμ + rᵢ) / (γ + 1). See :class:`ObjectDirichletGate` for how far the mean field is
+    from that.
+
+    Arguments and attributes are those of :class:`ObjectDirichletGate`. With ``learn_mean`` the update sets μ to its
+    optimum,
+    the mean of the responsibilities, in closed form: the maximum-likelihood weights of a mixture.
+
+    Example:
+        >>> gate = MarginalObjectDirichletGate(2, mean=[3.0, 1.0])
+        >>> gate.expected_log_weights(torch.zeros(5, 0)).exp().tolist()
+        [[0.75, 0.25]]
+    """
+
+    def _register_mean(self, mean: Tensor) -> None:
+        self.register_buffer("mean", mean)
+
+    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
+        """log p(zᵢ = k) = log μₖ [1, K], the same for seen and unseen rows."""
+        return self.mean.log().to(x.dtype).unsqueeze(0)
+
+    def update(self, statistics: ObjectDirichletStatistics, step_size: float = 1.0) -> None:
+        """Keep the objects' posteriors; with ``learn_mean``, μ goes ``step_size`` of the way to Σᵢ rᵢ / N first."""
+        size = validation.step_size(step_size)
+        if self.learn_mean:
+            counts = statistics.responsibilities.sum(0, dtype=torch.float64)
+            self.mean = torch.lerp(self.mean, (counts / counts.sum()).to(self.mean), size)
+        super().update(statistics, size)
+
+    def kl_divergence(self) -> Scalar:
+        """Zero: no latent variable is left in the bound."""
+        return torch.zeros((), dtype=torch.float64, device=self.mean.device)
+
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+        """Categorical(μ): the Pyro model has no site for the weights, their posterior is known once z is."""
+        return Categorical(probs=self.mean.to(x.dtype))
+
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
+        """Nothing: the weights are integrated out."""

@@ -1,0 +1,94 @@
+"""A gate that reads the inputs: a Categorical whose probabilities a neural network computes."""
+
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro.distributions import Categorical, Normal
+from torch import Tensor, nn
+
+from mixpyro import validation
+from mixpyro.gates.base import Gate
+from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
+
+
+class NeuralStatistics(NamedTuple):
+    """Nothing: the network is fitted by gradient, from the rows themselves."""
+
+
+class NeuralGate(Gate):
+    """zᵢ ~ Categorical(softmax(f(xᵢ))), f any ``torch.nn.Module``; the M-step is SVI on −Σᵢₖ rᵢₖ log πₖ(xᵢ).
+
+    With a linear f this is multinomial logistic regression. Where the responsibilities can be separated, its weights
+    grow
+    without end; ``prior_scale`` holds them. The module is used as it is, neither copied nor moved: its parameters are
+    the
+    gate's, its training mode is the caller's business.
+
+    Args:
+        n_components: K.
+        network: takes x [N, D] in the dtype of its parameters, gives logits [N, K].
+        prior_scale: s of a Normal(0, s²) prior on every trainable parameter, which makes the M-step a MAP estimate;
+            None for
+            maximum likelihood.
+        name: prefix of the Pyro site ``<name>.assignment`` and of the network's parameters ``<name>.network``.
+
+    References:
+        Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, eq. 21.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> gate = NeuralGate(3, nn.Linear(2, 3))
+        >>> gate.weights(torch.zeros(4, 2)).shape
+        torch.Size([4, 3])
+    """
+
+    def __init__(
+        self, n_components: int, network: nn.Module, *, prior_scale: float | None = None, name: str = "gate"
+    ) -> None:
+        super().__init__(n_components, name=name)
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"`network` must be a torch.nn.Module; got {type(network).__name__}.")
+        self.network = network
+        self.prior_scale = None if prior_scale is None else validation.positive_number("prior_scale", prior_scale)
+
+    def logits(self, x: Inputs) -> Responsibilities:
+        """f(x) [N, K], in the network's dtype."""
+        parameter = next(self.network.parameters(), x)
+        logits: Tensor = self.network(x.to(parameter.dtype))
+        if logits.shape != (len(x), self.n_components):
+            wanted, got = [len(x), self.n_components], list(logits.shape)
+            raise ValueError(f"`network` must return logits of shape {wanted} for x {list(x.shape)}; got {got}.")
+        return logits
+
+    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """log softmax f(x) [N, K], with its gradient."""
+        return self.logits(x).log_softmax(-1).to(x.dtype)
+
+    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """Softmax f(x) [N, K], with its gradient."""
+        return self.logits(x).softmax(-1).to(x.dtype)
+
+    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> NeuralStatistics:
+        """Nothing, after the checks of :meth:`Gate.statistics`."""
+        validation.responsibilities(responsibilities, self.n_components, len(x))
+        return NeuralStatistics()
+
+    def update(self, statistics: NeuralStatistics, step_size: float = 1.0) -> None:
+        """Nothing: the gate has no latent variable. Its M-step is by gradient (``mixpyro.inference.m_step``)."""
+
+    def kl_divergence(self) -> Scalar:
+        """−log p(θ) of the network's parameters under their prior, zero without one; a float64 scalar."""
+        parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        device = parameters[0].device if parameters else None
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        if self.prior_scale is not None:
+            for parameter in parameters:
+                total = total - Normal(0.0, self.prior_scale).log_prob(parameter.double()).sum()
+        return total
+
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+        """Categorical(softmax f(x)); a prior on the parameters is scored as ``<name>.network_log_prior``."""
+        if self.prior_scale is not None:
+            pyro.factor(self.site("network_log_prior"), -self.kl_divergence())
+        return Categorical(logits=self.logits(x))
