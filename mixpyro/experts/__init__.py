@@ -1,0 +1,6 @@
+"""Experts: banks of K densities of one family, one family a file."""
+
+from mixpyro.experts.base import Experts
+from mixpyro.experts.linear import LinearExperts
+
+__all__ = ["Experts", "LinearExperts"]

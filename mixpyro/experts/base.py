@@ -1,0 +1,95 @@
+"""What every bank of experts is: K densities of y given x, of one family."""
+
+from typing import Any, NamedTuple, TypeVar
+
+import pyro
+from pyro.distributions import TorchDistribution
+from pyro.nn import PyroModule, pyro_method
+from torch import Tensor
+
+from mixpyro import validation
+from mixpyro.typing import Inputs, Outputs, Responsibilities, Scalar
+
+Statistics = TypeVar("Statistics", bound=tuple[Tensor, ...])
+
+
+class Experts(PyroModule):
+    """K experts p(y | x, k) of one family, computed together, with an analytic posterior over their parameters.
+
+    A subclass gives the methods that raise ``NotImplementedError`` here. Statistics are sums over objects, so those of
+    blocks, minibatches and machines may be added with :func:`add_statistics`.
+
+    Args:
+        n_components: K, at least one.
+        n_features: D, the number of columns of x.
+        n_outputs: P, the number of columns of y.
+        name: prefix of the Pyro sites, as in ``experts.y``.
+    """
+
+    def __init__(self, n_components: int, n_features: int, n_outputs: int, *, name: str) -> None:
+        super().__init__(name)
+        self.n_components = validation.integer("n_components", n_components)
+        self.n_features = validation.integer("n_features", n_features, least=0)
+        self.n_outputs = validation.integer("n_outputs", n_outputs)
+
+    def expected_log_likelihood(self, x: Inputs, y: Outputs) -> Responsibilities:
+        """E_q[log p(yᵢ | xᵢ, k)] [N, K] in nats, in x's dtype."""
+        raise NotImplementedError
+
+    def statistics(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> NamedTuple:
+        """Sums over objects that the conjugate update needs, float64."""
+        raise NotImplementedError
+
+    def update(self, statistics: Any, step_size: float = 1.0) -> None:  # noqa: ANN401 (each family has its own)
+        """Set the posterior to its optimum given ``statistics``; ``step_size`` below 1 goes part of the way."""
+        raise NotImplementedError
+
+    def kl_divergence(self) -> Scalar:
+        """KL(q‖p) of all experts' parameters in nats, float64."""
+        raise NotImplementedError
+
+    def predictive(self, x: Inputs) -> TorchDistribution:
+        """Posterior predictive distribution of every expert's y, batch shape [N, K, P]."""
+        raise NotImplementedError
+
+    def predict(self, x: Inputs) -> Tensor:
+        """Every expert's predictive mean of y [N, K, P], in x's dtype."""
+        raise NotImplementedError
+
+    def model(self, x: Inputs) -> Any:  # noqa: ANN401
+        """Pyro model of the parameters: sample them from their prior, outside any plate, and return them."""
+        raise NotImplementedError
+
+    def likelihood(self, x: Inputs, parameters: Any, assignment: Tensor) -> TorchDistribution:  # noqa: ANN401
+        """p(y | x, z, parameters), batch shape [N] and event shape [P], for what :meth:`model` returned and z [N].
+
+        Under enumeration z is [K, 1, …] and so is the batch shape.
+        """
+        raise NotImplementedError
+
+    def guide(self, x: Inputs) -> None:
+        """Pyro guide: the analytic posterior of the parameters."""
+        raise NotImplementedError
+
+    def partial_bound(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> Scalar:
+        """The experts' part of the bound in nats, Σ r E_q[log p(y | k)] − KL(q‖p)."""
+        return (responsibilities * self.expected_log_likelihood(x, y)).sum() - self.kl_divergence()
+
+    @pyro_method
+    def objective(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:
+        """Pyro model of the M-step: a factor ``<name>.objective``, the experts' part of the bound."""
+        pyro.factor(self.site("objective"), self.partial_bound(x, y, responsibilities))
+
+    def site(self, name: str) -> str:
+        """Full name of the experts' site ``name``, such as ``experts.y``."""
+        return str(self._pyro_get_fullname(name))
+
+    def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
+        """Return x [N, D] and y [N, P] if they fit these experts and are finite."""
+        checked = validation.inputs(x, n_features=self.n_features)
+        return checked, validation.outputs(y, checked, n_outputs=self.n_outputs)
+
+
+def add_statistics(first: Statistics, second: Statistics) -> Statistics:
+    """Sum of the statistics of two sets of objects."""
+    return type(first)(*(a + b for a, b in zip(first, second, strict=True)))

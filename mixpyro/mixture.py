@@ -1,0 +1,132 @@
+"""A mixture of experts: one gate, one bank of experts, and the bound that ties them together."""
+
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro.nn import PyroModule, pyro_method
+from torch import Tensor
+
+from mixpyro import validation
+from mixpyro.experts.base import Experts
+from mixpyro.gates.base import Gate, objects_plate
+from mixpyro.typing import Inputs, ObjectIndices, Outputs, Responsibilities, Scalar
+
+
+class Assignment(NamedTuple):
+    """What the current posteriors say of N objects."""
+
+    responsibilities: Tensor  # q(z) [N, K], rows sum to one
+    log_evidence: Tensor  # logsumexp over k of E log π + E log p(y | k) [N], nats
+
+
+class MixtureOfExperts(PyroModule):
+    """zᵢ ~ gate(xᵢ), yᵢ | zᵢ = k ~ expert k given xᵢ, as one Pyro model and guide with an exact lower bound.
+
+    The gate and the experts become parts of the mixture: their sites are ``gate.…`` and ``experts.…`` from then on,
+    with
+    the mixture's name in front if it has one. :func:`mixpyro.fit` fits it.
+
+    Args:
+        gate: a gate of K components.
+        experts: a bank of K experts.
+        name: prefix of every Pyro site, needed only where two mixtures stand in one program.
+
+    Raises:
+        ValueError: if the gate and the experts differ in K.
+
+    References:
+        Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
+        Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm.
+
+    Example:
+        >>> from mixpyro import DirichletGate, LinearExperts
+        >>> mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, n_features=1))
+        >>> mixture.predict(torch.zeros(5, 1)).shape
+        torch.Size([5, 1])
+    """
+
+    def __init__(self, gate: Gate, experts: Experts, *, name: str = "") -> None:
+        super().__init__(name)
+        for argument, value, kind in (("gate", gate, Gate), ("experts", experts, Experts)):
+            if not isinstance(value, kind):
+                raise TypeError(f"`{argument}` must be a mixpyro {kind.__name__}; got {type(value).__name__}.")
+        if gate.n_components != experts.n_components:
+            raise ValueError(
+                f"`experts` must have as many components as `gate`, {gate.n_components}; got {experts.n_components}."
+            )
+        self.gate = gate
+        self.experts = experts
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return int(self.gate.n_components)
+
+    def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
+        """Return x [N, D] and y [N, P] if they fit the mixture and are finite.
+
+        Raises:
+            TypeError: if one is not a floating tensor.
+            ValueError: if a shape does not fit, a value is not finite, or the device is another one.
+        """
+        checked_x, checked_y = self.experts.check_data(x, y)
+        for state in (*self.parameters(), *self.buffers()):
+            validation.same_device("x", checked_x, state.device)
+            validation.same_device("y", checked_y, state.device)
+        return checked_x, checked_y
+
+    def expected_log_joint(self, x: Inputs, y: Outputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """E_q[log π] + E_q[log p(y | k)] [N, K] in nats; ``objects`` as in :meth:`Gate.expected_log_weights`."""
+        return self.gate.expected_log_weights(x, objects=objects) + self.experts.expected_log_likelihood(x, y)
+
+    @torch.no_grad()
+    def assign(self, x: Inputs, y: Outputs, *, objects: ObjectIndices | None = None) -> Assignment:
+        """The variational E-step for z: responsibilities and log evidence under the current posteriors.
+
+        Args:
+            x: [N, D].
+            y: [N, P] or [N].
+            objects: which objects of the last update the rows are, for a gate that keeps a posterior an object.
+        """
+        x, y = self.check_data(x, y)
+        log_joint = self.expected_log_joint(x, y, objects=objects)
+        log_evidence = log_joint.logsumexp(-1)
+        return Assignment((log_joint - log_evidence.unsqueeze(-1)).exp(), log_evidence)
+
+    @torch.no_grad()
+    def kl_divergence(self) -> Scalar:
+        """KL(q‖p) of gate and experts together in nats, float64."""
+        return self.gate.kl_divergence() + self.experts.kl_divergence()
+
+    def bound(self, x: Inputs, y: Outputs) -> Scalar:
+        """Lower bound on log p(y | x) in nats, with every constant, at the best q(z); a float64 scalar.
+
+        Σᵢ logsumexpₖ(E log πᵢₖ + E log p(yᵢ | k)) − KL(gate) − KL(experts); Bishop (2006), eq. 10.70.
+        """
+        return self.assign(x, y).log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
+
+    def predict(self, x: Inputs) -> Outputs:
+        """Predictive mean of y [N, P]: the experts' means, weighted by the gate."""
+        return torch.einsum("nk,nkp->np", self.gate.weights(x), self.experts.predict(x))
+
+    @pyro_method
+    def model(self, x: Inputs, y: Outputs | None = None) -> Tensor:
+        """Joint Pyro model of parameters, assignments and y [N, P]; y is sampled where it is None."""
+        if y is not None:
+            x, y = self.check_data(x, y)
+        plate = objects_plate(x)
+        parameters = self.experts.model(x)
+        assignment = self.gate.model(x, plate=plate)
+        with plate:
+            return pyro.sample(self.experts.site("y"), self.experts.likelihood(x, parameters, assignment), obs=y)
+
+    @pyro_method
+    def guide(self, x: Inputs, y: Outputs | None = None) -> None:
+        """Joint Pyro guide: the posteriors and, where y is given, q(z) to be enumerated by TraceEnum_ELBO.
+
+        Its ELBO is :meth:`bound`, without noise right after an update with the responsibilities of :meth:`assign`.
+        """
+        responsibilities = None if y is None else self.assign(x, y).responsibilities
+        self.experts.guide(x)
+        self.gate.guide(x, responsibilities=responsibilities)
