@@ -1,0 +1,1 @@
+"""Fitting: variational EM, its M-steps by SVI, and its restarts."""

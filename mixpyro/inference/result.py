@@ -1,0 +1,74 @@
+"""What a fit gives back."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from mixpyro.mixture import MixtureOfExperts
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of variational EM from one start.
+
+    Attributes:
+        trace: the bound at every iteration, in nats.
+        converged: whether the stopping rule was met before the iterations ran out.
+    """
+
+    trace: tuple[float, ...]
+    converged: bool
+
+    @property
+    def bound(self) -> float:
+        """The bound that the run reached, in nats."""
+        return self.trace[-1]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted mixture and how it was found.
+
+    Attributes:
+        mixture: the mixture that was passed to the fit, holding the posteriors of the best run.
+        responsibilities: q(z) [N, K] under these posteriors.
+        best: number of the best run.
+        runs: every restart, in order.
+    """
+
+    mixture: MixtureOfExperts = field(repr=False)
+    responsibilities: Tensor = field(repr=False)
+    best: int
+    runs: tuple[Run, ...] = field(repr=False)
+
+    @property
+    def bound(self) -> float:
+        """Lower bound on log p(y | x) that the best run reached, in nats; equal to ``mixture.bound(x, y)``."""
+        return self.runs[self.best].bound
+
+    @property
+    def trace(self) -> tuple[float, ...]:
+        """The bound at every iteration of the best run, in nats."""
+        return self.runs[self.best].trace
+
+    @property
+    def converged(self) -> bool:
+        """Whether the best run met the stopping rule."""
+        return self.runs[self.best].converged
+
+    @property
+    def n_iterations(self) -> int:
+        """Iterations of the best run."""
+        return len(self.trace)
+
+    def n_reached_best(self, tolerance: float = 1e-3) -> int:
+        """How many runs ended within ``tolerance`` nats of the best."""
+        return sum(run.bound >= self.bound - tolerance for run in self.runs)
+
+    def __str__(self) -> str:
+        """One sentence for a person."""
+        state = "converged" if self.converged else "NOT converged"
+        return (
+            f"bound {self.bound:.4f} nats, {state} after {self.n_iterations} iterations; "
+            f"{self.n_reached_best()} of {len(self.runs)} restarts reached it"
+        )

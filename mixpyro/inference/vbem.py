@@ -1,0 +1,234 @@
+"""Variational EM on the full data, with restarts."""
+
+import copy
+import functools
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from tqdm import tqdm
+
+from mixpyro import validation
+from mixpyro.experts.base import add_statistics
+from mixpyro.inference.m_step import MStep
+from mixpyro.inference.restarts import initial_responsibilities as draw_start
+from mixpyro.inference.result import FitResult, Run
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.parameters import has_parameters
+from mixpyro.typing import Inputs, Outputs, Responsibilities
+
+# Rows that are worked on together: few enough for the temporaries of a block to stay in a cache, many enough to keep
+# cores busy.
+BLOCK_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run goes and when it stops; the fields are arguments of :func:`fit`."""
+
+    max_iterations: int
+    tolerance: float
+    n_gradient_steps: int
+    learning_rate: float
+
+
+def fit(
+    mixture: MixtureOfExperts,
+    x: Inputs,
+    y: Outputs,
+    *,
+    n_restarts: int = 10,
+    initial_responsibilities: Responsibilities | None = None,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-7,
+    n_gradient_steps: int = 20,
+    learning_rate: float = 0.05,
+    seed: int = 0,
+    progress: bool = True,
+) -> FitResult:
+    """Fit a mixture of experts by variational EM, from several starts, and keep the best.
+
+    An iteration computes the responsibilities and the bound, then the conjugate updates of gate and experts, then
+    Pyro's SVI
+    on the parameters that have no closed form (a network, a learnt prior). The bound never falls. A run stops when
+    what is
+    left to gain, extrapolated from the last three bounds (Aitken), is below ``tolerance`` nats an object.
+
+    Args:
+        mixture: what to fit, in place; it is left as it was if the fit raises.
+        x: inputs [N, D], finite, on the mixture's device.
+        y: outputs [N, P] or [N], finite, of x's dtype and device.
+        n_restarts: how many starts to run from.
+        initial_responsibilities: a start of your own [N, K], non-negative; it is the only one then.
+        max_iterations: most iterations of a run.
+        tolerance: in nats an object, at least 0. In float32 no less than rounding allows is asked for.
+        n_gradient_steps: SVI steps an iteration.
+        learning_rate: of Adam in the SVI steps, at first; it is halved where steps overshoot.
+        seed: of the starts. Same seed, same result; the global random state is neither used nor changed.
+        progress: show a progress bar once a fit has taken two seconds.
+
+    Returns:
+        The fitted mixture with the bound, its trace, the responsibilities and what each restart reached.
+
+    Raises:
+        TypeError: if x or y is no floating tensor.
+        ValueError: if a shape, dtype, device or value does not fit, or N = 0.
+        RuntimeError: if no run reached a finite bound.
+
+    Warns:
+        RuntimeWarning: if the best run has not converged.
+
+    References:
+        Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
+        McLachlan, Peel (2000), Finite Mixture Models, section 2.11 (the stopping rule).
+    """
+    x, y = mixture.check_data(x, y)
+    options = Options(
+        max_iterations=validation.integer("max_iterations", max_iterations),
+        tolerance=validation.positive_number("tolerance", tolerance, zero=True),
+        n_gradient_steps=validation.integer("n_gradient_steps", n_gradient_steps),
+        learning_rate=validation.positive_number("learning_rate", learning_rate),
+    )
+    generator = torch.Generator().manual_seed(seed)
+    n_restarts = validation.integer("n_restarts", n_restarts)
+    start = None
+    if initial_responsibilities is not None:
+        n_restarts = 1
+        start = validation.responsibilities(
+            initial_responsibilities, mixture.n_components, len(x), name="initial_responsibilities"
+        )
+    best: tuple[int, Attempt] | None = None
+    runs: list[Run] = []
+    with (
+        validation.checked_already(),
+        torch.no_grad(),
+        tqdm(total=n_restarts, unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
+    ):
+        for restart in range(n_restarts):
+            candidate = copy.deepcopy(mixture)
+            r = draw_start(candidate, x, y, restart=restart, generator=generator) if start is None else start
+            attempt = Attempt(candidate, x, y, r, options)
+            runs.append(attempt.run(bar))
+            if best is None or runs[restart].bound > runs[best[0]].bound:
+                best = restart, attempt
+            bar.update()
+    assert best is not None
+    return _result(mixture, runs, *best)
+
+
+class Attempt:
+    """One run of variational EM, on a mixture of its own.
+
+    Args:
+        mixture: is changed.
+        x: inputs [N, D].
+        y: outputs [N, P].
+        responsibilities: where to start [N, K].
+        options: how to go on and when to stop.
+    """
+
+    def __init__(
+        self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, responsibilities: Responsibilities, options: Options
+    ) -> None:
+        self.mixture = mixture
+        self.x, self.y, self.options = x, y, options
+        self.responsibilities = responsibilities.to(x, copy=True)
+        self.trace: list[float] = []
+        self.rounding = 0.0
+        rate, parts = options.learning_rate, (mixture.gate, mixture.experts)
+        self.m_steps = {part: MStep(part, lr=rate) for part in parts if has_parameters(part)}
+
+    def run(self, bar: tqdm) -> Run:
+        """Iterate until the stopping rule is met, the bound is lost, or the iterations run out."""
+        self.update(self.experts_statistics())
+        converged = False
+        for iteration in range(self.options.max_iterations):
+            statistics = self.e_step()
+            bar.set_postfix({"iteration": iteration, "bound": f"{self.trace[-1]:.6g}"}, refresh=False)
+            bar.update(0)
+            converged = self.settled() and has_converged(self.trace, self.tolerance)
+            if converged or not math.isfinite(self.trace[-1]):
+                break
+            if iteration + 1 < self.options.max_iterations:
+                self.update(statistics)
+        return Run(tuple(self.trace), converged)
+
+    def e_step(self) -> NamedTuple:
+        """Responsibilities and bound under the current posteriors, and the experts' statistics, in one pass."""
+        evidence = torch.zeros((), dtype=torch.float64, device=self.x.device)
+        magnitude = torch.zeros_like(evidence)
+        blocks = []
+        for rows in row_blocks(len(self.x)):
+            r, log_evidence = self.mixture.assign(self.x[rows], self.y[rows], objects=rows)
+            self.responsibilities[rows] = r
+            evidence += log_evidence.sum(dtype=torch.float64)
+            magnitude += log_evidence.abs().sum(dtype=torch.float64)
+            blocks.append(self.mixture.experts.statistics(self.x[rows], self.y[rows], r))
+        self.trace.append(float(evidence - self.mixture.kl_divergence()))
+        self.rounding = torch.finfo(self.x.dtype).eps * float(magnitude)
+        return functools.reduce(add_statistics, blocks)
+
+    def experts_statistics(self) -> NamedTuple:
+        """The experts' statistics under the responsibilities at hand."""
+        blocks = (
+            self.mixture.experts.statistics(self.x[rows], self.y[rows], self.responsibilities[rows])
+            for rows in row_blocks(len(self.x))
+        )
+        return functools.reduce(add_statistics, blocks)
+
+    def update(self, experts_statistics: NamedTuple) -> None:
+        """Every part to its optimum given the responsibilities, or nearer to it by gradient."""
+        gate, experts = self.mixture.gate, self.mixture.experts
+        gate.update(gate.statistics(self.x, self.responsibilities))
+        experts.update(experts_statistics)
+        n_steps = self.options.n_gradient_steps
+        if gate in self.m_steps:
+            self.m_steps[gate].improve(self.x, self.responsibilities, n_steps=n_steps)
+        if experts in self.m_steps:
+            self.m_steps[experts].improve(self.x, self.y, self.responsibilities, n_steps=n_steps)
+
+    def settled(self) -> bool:
+        """Whether the last gradient steps, if any, went through, or none ever will: else the trace says little."""
+        return all(m_step.succeeded or m_step.optimizer.exhausted for m_step in self.m_steps.values())
+
+    @property
+    def tolerance(self) -> float:
+        """What may be left to gain, in nats: what the user asked for, or what rounding leaves uncertain."""
+        return max(self.options.tolerance * len(self.x), self.rounding)
+
+
+def row_blocks(n_rows: int) -> Iterator[slice]:
+    """Slices that cover all rows."""
+    return (slice(start, start + BLOCK_ROWS) for start in range(0, n_rows, BLOCK_ROWS))
+
+
+def has_converged(trace: list[float], tolerance: float) -> bool:
+    """Whether less than ``tolerance`` is left to gain, by Aitken's extrapolation; McLachlan, Peel (2000), eq. 2.13."""
+    if len(trace) < 3:
+        return False
+    before, last = trace[-2] - trace[-3], trace[-1] - trace[-2]
+    if last <= 0.0 or before <= 0.0:
+        # Rounding: the bound cannot fall otherwise.
+        return abs(last) <= tolerance
+    ratio = last / before
+    return ratio < 1.0 and last * ratio / (1.0 - ratio) <= tolerance
+
+
+def _result(mixture: MixtureOfExperts, runs: list[Run], best: int, attempt: Attempt) -> FitResult:
+    """Move the best run's state into the user's mixture."""
+    if not math.isfinite(runs[best].bound):
+        raise RuntimeError(
+            f"`x` and `y` must allow a finite bound; got {runs[best].bound} in {len(runs)} runs. "
+            "Scale the columns to unit order, or widen the priors."
+        )
+    mixture.load_state_dict(attempt.mixture.state_dict())
+    if not runs[best].converged:
+        warnings.warn(
+            f"the best run has not converged in {len(runs[best].trace)} iterations; raise `max_iterations`.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return FitResult(mixture, attempt.responsibilities, best, tuple(runs))
