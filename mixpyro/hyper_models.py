@@ -2,8 +2,8 @@
 
 Change ``from mixturelib.hyper_models import …`` to ``from mixpyro.hyper_models import …``. X is [N, D], Y [N, P] and Z
 [N, K], with rows q(zᵢ); ``HyperParameters`` is not read. Results have the floating dtype of Z and X, lie on ``device``
-and are the caller's to change. A rejected call leaves the object as it was. While Pyro's validation is off, the values of Z
-are used unchecked.
+and are the caller's to change. A rejected call leaves the object as it was. While Pyro's validation is off, the values
+of Z are used unchecked.
 """
 
 import torch

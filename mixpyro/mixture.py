@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro import validation
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate, objects_plate
-from mixpyro.typing import Inputs, ObjectIndices, Outputs, Responsibilities, Scalar
+from mixpyro.typing import Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 
 
 class Assignment(NamedTuple):
@@ -76,12 +76,12 @@ class MixtureOfExperts(PyroModule):
             validation.same_device("y", checked_y, state.device)
         return checked_x, checked_y
 
-    def expected_log_joint(self, x: Inputs, y: Outputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+    def expected_log_joint(self, x: Inputs, y: Targets, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """E_q[log π] + E_q[log p(y | k)] [N, K] in nats; ``objects`` as in :meth:`Gate.expected_log_weights`."""
         return self.gate.expected_log_weights(x, objects=objects) + self.experts.expected_log_likelihood(x, y)
 
     @torch.no_grad()
-    def assign(self, x: Inputs, y: Outputs, *, objects: ObjectIndices | None = None) -> Assignment:
+    def assign(self, x: Inputs, y: Targets, *, objects: ObjectIndices | None = None) -> Assignment:
         """The variational E-step for z: responsibilities and log evidence under the current posteriors.
 
         Args:
@@ -99,7 +99,7 @@ class MixtureOfExperts(PyroModule):
         """KL(q‖p) of gate and experts together in nats, float64."""
         return self.gate.kl_divergence() + self.experts.kl_divergence()
 
-    def bound(self, x: Inputs, y: Outputs) -> Scalar:
+    def bound(self, x: Inputs, y: Targets) -> Scalar:
         """Lower bound on log p(y | x) in nats, with every constant, at the best q(z); a float64 scalar.
 
         Σᵢ logsumexpₖ(E log πᵢₖ + E log p(yᵢ | k)) − KL(gate) − KL(experts); Bishop (2006), eq. 10.70.
@@ -111,7 +111,7 @@ class MixtureOfExperts(PyroModule):
         return torch.einsum("nk,nkp->np", self.gate.weights(x), self.experts.predict(x))
 
     @pyro_method
-    def model(self, x: Inputs, y: Outputs | None = None) -> Tensor:
+    def model(self, x: Inputs, y: Targets | None = None) -> Tensor:
         """Joint Pyro model of parameters, assignments and y [N, P]; y is sampled where it is None."""
         if y is not None:
             x, y = self.check_data(x, y)
@@ -122,7 +122,7 @@ class MixtureOfExperts(PyroModule):
             return pyro.sample(self.experts.site("y"), self.experts.likelihood(x, parameters, assignment), obs=y)
 
     @pyro_method
-    def guide(self, x: Inputs, y: Outputs | None = None) -> None:
+    def guide(self, x: Inputs, y: Targets | None = None) -> None:
         """Joint Pyro guide: the posteriors and, where y is given, q(z) to be enumerated by TraceEnum_ELBO.
 
         Its ELBO is :meth:`bound`, without noise right after an update with the responsibilities of :meth:`assign`.

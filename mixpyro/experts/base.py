@@ -1,6 +1,6 @@
 """What every bank of experts is: K densities of y given x, of one family."""
 
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import pyro
 from pyro.distributions import TorchDistribution
@@ -8,7 +8,7 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import validation
-from mixpyro.typing import Inputs, Outputs, Responsibilities, Scalar
+from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 Statistics = TypeVar("Statistics", bound=tuple[Tensor, ...])
 
@@ -32,11 +32,11 @@ class Experts(PyroModule):
         self.n_features = validation.integer("n_features", n_features, least=0)
         self.n_outputs = validation.integer("n_outputs", n_outputs)
 
-    def expected_log_likelihood(self, x: Inputs, y: Outputs) -> Responsibilities:
+    def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
         """E_q[log p(yᵢ | xᵢ, k)] [N, K] in nats, in x's dtype."""
         raise NotImplementedError
 
-    def statistics(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> NamedTuple:
+    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> tuple[Tensor, ...]:
         """Sums over objects that the conjugate update needs, float64."""
         raise NotImplementedError
 
@@ -67,16 +67,16 @@ class Experts(PyroModule):
         """
         raise NotImplementedError
 
-    def guide(self, x: Inputs) -> None:
-        """Pyro guide: the analytic posterior of the parameters."""
+    def guide(self, x: Inputs) -> Any:  # noqa: ANN401
+        """Pyro guide: sample the parameters from their analytic posterior, and return them as :meth:`model` does."""
         raise NotImplementedError
 
-    def partial_bound(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> Scalar:
+    def partial_bound(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Scalar:
         """The experts' part of the bound in nats, Σ r E_q[log p(y | k)] − KL(q‖p)."""
         return (responsibilities * self.expected_log_likelihood(x, y)).sum() - self.kl_divergence()
 
     @pyro_method
-    def objective(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:
+    def objective(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> None:
         """Pyro model of the M-step: a factor ``<name>.objective``, the experts' part of the bound."""
         pyro.factor(self.site("objective"), self.partial_bound(x, y, responsibilities))
 

@@ -14,7 +14,7 @@ from torch.distributions import kl_divergence
 
 from mixpyro import validation
 from mixpyro.experts.base import Experts
-from mixpyro.typing import Inputs, Outputs, Responsibilities, Scalar
+from mixpyro.typing import Design, Inputs, Responsibilities, Scalar, Targets
 
 
 class LinearStatistics(NamedTuple):
@@ -119,11 +119,11 @@ class LinearExperts(Experts):
         self.register_buffer("posterior_shape", self.prior_shape.repeat(self.n_components))
         self.register_buffer("posterior_rate", self.prior_rate.repeat(self.n_components, self.n_outputs))
 
-    def design(self, x: Inputs) -> Inputs:
+    def design(self, x: Inputs) -> Design:
         """u = [1, x] [N, E], or x itself without an intercept."""
         return torch.cat([x.new_ones(len(x), 1), x], dim=1) if self.intercept else x
 
-    def expected_log_likelihood(self, x: Inputs, y: Outputs) -> Responsibilities:
+    def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
         """½ Σₚ (E log τ − log 2π − E τ (y − m'u)²) − ½ P u'Λ⁻¹u [N, K]; Bishop (2006), eq. 10.64 for a regression."""
         x, y = self.check_data(x, y)
         u = self.design(x)
@@ -136,7 +136,7 @@ class LinearExperts(Experts):
             constant - 0.5 * torch.einsum("nkp,kp->nk", squared, precision) - 0.5 * self.n_outputs * self._leverage(u)
         )
 
-    def statistics(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> LinearStatistics:
+    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> LinearStatistics:
         """Σ r, Σ r u u', Σ r u y' and Σ r y².
 
         Args:
@@ -218,9 +218,9 @@ class LinearExperts(Experts):
         return self._parameter_sites(self.prior, x.dtype)
 
     @pyro_method
-    def guide(self, x: Inputs) -> None:
+    def guide(self, x: Inputs) -> LinearParameters:
         """Sample ``<name>.precision`` and ``<name>.coefficients`` from their posterior."""
-        self._parameter_sites(self.posterior, x.dtype)
+        return self._parameter_sites(self.posterior, x.dtype)
 
     def likelihood(self, x: Inputs, parameters: LinearParameters, assignment: Tensor) -> Independent:
         """Normal(w_z'u, 1/τ_z) of all outputs; see :meth:`Experts.likelihood`."""
@@ -269,11 +269,11 @@ class LinearExperts(Experts):
         for name, value in zip(names, (mean, natural.uu, natural.r, rate), strict=True):
             setattr(self, name, value.to(self.prior_precision.dtype))
 
-    def _means(self, u: Inputs) -> Tensor:
+    def _means(self, u: Design) -> Tensor:
         """m'u [N, K, P]."""
         return torch.einsum("ne,kpe->nkp", u, self.coefficients.to(u.dtype))
 
-    def _leverage(self, u: Inputs) -> Responsibilities:
+    def _leverage(self, u: Design) -> Responsibilities:
         """u'Λ⁻¹u [N, K], as a sum of squares so that it is never negative."""
         factor = torch.linalg.cholesky(self.posterior_precision.double())
         identity = torch.eye(u.shape[1], dtype=factor.dtype, device=factor.device)

@@ -1,6 +1,6 @@
 """What every gate is: a prior over which component each object belongs to."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyro
 import torch
@@ -43,7 +43,7 @@ class Gate(PyroModule):
         """E_q[π] [N, K], the predictive weights of any rows, seen or not; arguments as ``expected_log_weights``."""
         raise NotImplementedError
 
-    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> NamedTuple:
+    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> tuple[Tensor, ...]:
         """What the conjugate update needs to know of the data; sums over objects where the gate allows it.
 
         Args:

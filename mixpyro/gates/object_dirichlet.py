@@ -124,6 +124,8 @@ class ObjectDirichletGate(Gate):
 
     def kl_divergence(self) -> Scalar:
         """Σᵢ KL(Dirichlet(mᵢ) ‖ Dirichlet(γμ)) over the objects of the last update, a float64 scalar."""
+        if len(self.posterior_concentration) == 0:
+            return torch.zeros((), dtype=torch.float64, device=self.mean.device)
         q, p = Dirichlet(self.posterior_concentration.double()), Dirichlet(self.prior_concentration.double())
         return kl_divergence(q, p).sum()
 

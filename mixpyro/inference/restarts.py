@@ -1,16 +1,30 @@
 """Where a run of variational EM starts from: responsibilities drawn at random in several ways."""
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Generator, Tensor
 
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.typing import Inputs, Outputs, Responsibilities
 
+Start = Callable[[MixtureOfExperts, Inputs, Outputs], Responsibilities]
 
-def initial_responsibilities(
-    mixture: MixtureOfExperts, x: Inputs, y: Outputs, *, restart: int, generator: Generator
-) -> Responsibilities:
-    """Start of one restart [N, K]: experts on random subsets of the rows, every third time random assignments."""
+
+def given_start(responsibilities: Responsibilities) -> Start:
+    """A start of the user's own."""
+    return lambda mixture, x, y: responsibilities
+
+
+def random_starts(n_restarts: int, seed: int) -> list[Start]:
+    """Starts of a fit; each draws from a generator of its own, so that none depends on how many there are."""
+    return [functools.partial(draw_start, restart=restart, seed=seed) for restart in range(n_restarts)]
+
+
+def draw_start(mixture: MixtureOfExperts, x: Inputs, y: Outputs, *, restart: int, seed: int) -> Responsibilities:
+    """Experts on random subsets of the rows, every third time random assignments, [N, K]."""
+    generator = Generator().manual_seed((seed << 20) + restart)
     if restart % 3 == 2:
         return random_assignments(x, mixture.n_components, generator)
     return from_random_subsets(mixture, x, y, generator)

@@ -6,19 +6,19 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from mixpyro import validation
 from mixpyro.experts.base import add_statistics
 from mixpyro.inference.m_step import MStep
-from mixpyro.inference.restarts import initial_responsibilities as draw_start
+from mixpyro.inference.restarts import Start, given_start, random_starts
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import has_parameters
-from mixpyro.typing import Inputs, Outputs, Responsibilities
+from mixpyro.typing import Inputs, Outputs, Responsibilities, Targets
 
 # Rows that are worked on together: few enough for the temporaries of a block to stay in a cache, many enough to keep
 # cores busy.
@@ -38,7 +38,7 @@ class Options:
 def fit(
     mixture: MixtureOfExperts,
     x: Inputs,
-    y: Outputs,
+    y: Targets,
     *,
     n_restarts: int = 10,
     initial_responsibilities: Responsibilities | None = None,
@@ -67,7 +67,7 @@ def fit(
         tolerance: in nats an object, at least 0. In float32 no less than rounding allows is asked for.
         n_gradient_steps: SVI steps an iteration.
         learning_rate: of Adam in the SVI steps, at first; it is halved where steps overshoot.
-        seed: of the starts. Same seed, same result; the global random state is neither used nor changed.
+        seed: of the starts, at least 0. Same seed, same result; the global random state is neither used nor changed.
         progress: show a progress bar once a fit has taken two seconds.
 
     Returns:
@@ -92,28 +92,24 @@ def fit(
         n_gradient_steps=validation.integer("n_gradient_steps", n_gradient_steps),
         learning_rate=validation.positive_number("learning_rate", learning_rate),
     )
-    generator = torch.Generator().manual_seed(seed)
-    n_restarts = validation.integer("n_restarts", n_restarts)
-    start = None
+    starts = random_starts(validation.integer("n_restarts", n_restarts), validation.integer("seed", seed, least=0))
     if initial_responsibilities is not None:
-        n_restarts = 1
-        start = validation.responsibilities(
-            initial_responsibilities, mixture.n_components, len(x), name="initial_responsibilities"
-        )
+        shape = mixture.n_components, len(x)
+        starts = [
+            given_start(validation.responsibilities(initial_responsibilities, *shape, name="initial_responsibilities"))
+        ]
     best: tuple[int, Attempt] | None = None
     runs: list[Run] = []
     with (
         validation.checked_already(),
         torch.no_grad(),
-        tqdm(total=n_restarts, unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
+        tqdm(total=len(starts), unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
     ):
-        for restart in range(n_restarts):
-            candidate = copy.deepcopy(mixture)
-            r = draw_start(candidate, x, y, restart=restart, generator=generator) if start is None else start
-            attempt = Attempt(candidate, x, y, r, options)
-            runs.append(attempt.run(bar))
-            if best is None or runs[restart].bound > runs[best[0]].bound:
-                best = restart, attempt
+        for number, start in enumerate(starts):
+            attempt = Attempt(copy.deepcopy(mixture), x, y, options)
+            runs.append(attempt.run(start, bar))
+            if best is None or runs[number].bound > runs[best[0]].bound:
+                best = number, attempt
             bar.update()
     assert best is not None
     return _result(mixture, runs, *best)
@@ -126,37 +122,47 @@ class Attempt:
         mixture: is changed.
         x: inputs [N, D].
         y: outputs [N, P].
-        responsibilities: where to start [N, K].
         options: how to go on and when to stop.
     """
 
-    def __init__(
-        self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, responsibilities: Responsibilities, options: Options
-    ) -> None:
+    def __init__(self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, options: Options) -> None:
         self.mixture = mixture
         self.x, self.y, self.options = x, y, options
-        self.responsibilities = responsibilities.to(x, copy=True)
+        self.responsibilities = x.new_empty(len(x), mixture.n_components)
         self.trace: list[float] = []
         self.rounding = 0.0
         rate, parts = options.learning_rate, (mixture.gate, mixture.experts)
         self.m_steps = {part: MStep(part, lr=rate) for part in parts if has_parameters(part)}
 
-    def run(self, bar: tqdm) -> Run:
-        """Iterate until the stopping rule is met, the bound is lost, or the iterations run out."""
-        self.update(self.experts_statistics())
-        converged = False
+    def run(self, start: Start, bar: tqdm) -> Run:
+        """Iterate from where ``start`` says until the stopping rule is met or the iterations run out.
+
+        A run whose numbers overflow ends with a bound of −∞.
+        """
+        try:
+            self.responsibilities.copy_(start(self.mixture, self.x, self.y))
+            self.update(self.experts_statistics())
+            converged = self._iterate(bar)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            converged = False
+            self.trace.append(-math.inf)
+        return Run(tuple(self.trace), converged)
+
+    def _iterate(self, bar: tqdm) -> bool:
         for iteration in range(self.options.max_iterations):
             statistics = self.e_step()
             bar.set_postfix({"iteration": iteration, "bound": f"{self.trace[-1]:.6g}"}, refresh=False)
             bar.update(0)
-            converged = self.settled() and has_converged(self.trace, self.tolerance)
-            if converged or not math.isfinite(self.trace[-1]):
-                break
+            if not math.isfinite(self.trace[-1]):
+                self.trace[-1] = -math.inf
+                return False
+            if self.settled() and has_converged(self.trace, self.tolerance):
+                return True
             if iteration + 1 < self.options.max_iterations:
                 self.update(statistics)
-        return Run(tuple(self.trace), converged)
+        return False
 
-    def e_step(self) -> NamedTuple:
+    def e_step(self) -> tuple[Tensor, ...]:
         """Responsibilities and bound under the current posteriors, and the experts' statistics, in one pass."""
         evidence = torch.zeros((), dtype=torch.float64, device=self.x.device)
         magnitude = torch.zeros_like(evidence)
@@ -171,7 +177,7 @@ class Attempt:
         self.rounding = torch.finfo(self.x.dtype).eps * float(magnitude)
         return functools.reduce(add_statistics, blocks)
 
-    def experts_statistics(self) -> NamedTuple:
+    def experts_statistics(self) -> tuple[Tensor, ...]:
         """The experts' statistics under the responsibilities at hand."""
         blocks = (
             self.mixture.experts.statistics(self.x[rows], self.y[rows], self.responsibilities[rows])
@@ -179,7 +185,7 @@ class Attempt:
         )
         return functools.reduce(add_statistics, blocks)
 
-    def update(self, experts_statistics: NamedTuple) -> None:
+    def update(self, experts_statistics: tuple[Tensor, ...]) -> None:
         """Every part to its optimum given the responsibilities, or nearer to it by gradient."""
         gate, experts = self.mixture.gate, self.mixture.experts
         gate.update(gate.statistics(self.x, self.responsibilities))
