@@ -1,0 +1,143 @@
+"""What every bank of experts must do; the test of each family inherits it."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import Tensor
+
+from mixpyro.experts import Experts
+from mixpyro.experts.base import add_statistics
+from tests.problems import lines, responsibilities
+
+K = 3
+N_FEATURES = 2
+N_OUTPUTS = 2
+
+
+class ExpertsContract:
+    """Inherited by ``Test<Family>``, which gives :meth:`make`."""
+
+    def make(self, n_components: int = K) -> Experts:
+        """Experts that have seen no data, for x [N, 2] and y [N, 2]."""
+        raise NotImplementedError
+
+    def data(self, n_objects: int = 30) -> tuple[Tensor, Tensor, Tensor]:
+        """x, y and responsibilities."""
+        x, y, _ = lines(n_objects, K, n_features=N_FEATURES, n_outputs=N_OUTPUTS)
+        return x, y, responsibilities(n_objects, K)
+
+    def updated(self) -> tuple[Experts, Tensor, Tensor, Tensor]:
+        """Experts after one update, with its data."""
+        experts, (x, y, r) = self.make(), self.data()
+        experts.update(experts.statistics(x, y, r))
+        return experts, x, y, r
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_results_have_the_dtype_and_rows_of_x(self, dtype: torch.dtype) -> None:
+        experts, x, y, _ = self.updated()
+        x, y = x[:4].to(dtype), y[:4].to(dtype)
+        likelihood, prediction = experts.expected_log_likelihood(x, y), experts.predict(x)
+        assert likelihood.shape == (4, K)
+        assert prediction.shape == (4, K, N_OUTPUTS)
+        assert likelihood.dtype == prediction.dtype == dtype
+
+    def test_statistics_of_two_halves_add_up(self) -> None:
+        experts, (x, y, r) = self.make(), self.data()
+        halves = add_statistics(experts.statistics(x[:9], y[:9], r[:9]), experts.statistics(x[9:], y[9:], r[9:]))
+        for half, whole in zip(halves, experts.statistics(x, y, r), strict=True):
+            torch.testing.assert_close(half, whole)
+
+    def test_a_row_of_weight_three_is_three_rows(self) -> None:
+        experts, (x, y, r) = self.make(), self.data()
+        thrice = experts.statistics(x.repeat(3, 1), y.repeat(3, 1), r.repeat(3, 1))
+        for first, second in zip(experts.statistics(x, y, 3 * r), thrice, strict=True):
+            torch.testing.assert_close(first, second)
+
+    def test_kl_divergence_is_float64_positive_after_data_and_zero_before(self) -> None:
+        experts, _, _, _ = self.updated()
+        assert experts.kl_divergence().dtype == torch.float64
+        assert experts.kl_divergence() > 0
+        assert abs(self.make().kl_divergence()) < 1e-12
+
+    def test_the_expected_log_likelihood_is_the_mean_over_the_guide(self) -> None:
+        experts, x, y, _ = self.updated()
+        x, y, z = x[:5], y[:5], torch.arange(5) % K
+        draws = []
+        for _ in range(2000):
+            parameters = experts.guide(x)
+            draws.append(experts.likelihood(x, parameters, z).log_prob(y))
+        samples = torch.stack(draws)
+        error = samples.std(0) / len(samples) ** 0.5
+        exact = experts.expected_log_likelihood(x, y)[torch.arange(5), z]
+        assert ((samples.mean(0) - exact).abs() < 4.5 * error).all()
+
+    def test_the_update_is_the_optimum_of_the_experts_part_of_the_bound(self) -> None:
+        experts, x, y, r = self.updated()
+        best = experts.partial_bound(x, y, r)
+        for step_size in (0.5, 0.05):
+            nearby = copy.deepcopy(experts)
+            nearby.update(nearby.statistics(x, y, r * torch.rand_like(r)), step_size=step_size)
+            assert nearby.partial_bound(x, y, r) < best
+
+    def test_half_steps_lead_to_the_optimum(self) -> None:
+        experts, (x, y, r) = self.make(), self.data()
+        statistics = experts.statistics(x, y, r)
+        for _ in range(60):
+            experts.update(statistics, step_size=0.5)
+        exact = self.make()
+        exact.update(statistics)
+        for name, value in exact.state_dict().items():
+            torch.testing.assert_close(experts.state_dict()[name], value)
+
+    def test_the_predictive_mean_is_the_prediction(self) -> None:
+        experts, x, _, _ = self.updated()
+        torch.testing.assert_close(experts.predictive(x).mean, experts.predict(x))
+
+    def test_state_dict_round_trip_with_weights_only(self) -> None:
+        experts, x, y, _ = self.updated()
+        file = io.BytesIO()
+        torch.save(experts.state_dict(), file)
+        file.seek(0)
+        fresh = self.make()
+        fresh.load_state_dict(torch.load(file, weights_only=True))
+        assert torch.equal(fresh.expected_log_likelihood(x, y), experts.expected_log_likelihood(x, y))
+
+    @pytest.mark.cuda
+    def test_on_cuda_as_on_cpu(self) -> None:
+        experts, x, y, r = self.updated()
+        expected, divergence = experts.expected_log_likelihood(x, y), experts.kl_divergence()
+        experts = experts.cuda()
+        x, y, r = x.cuda(), y.cuda(), r.cuda()
+        experts.update(experts.statistics(x, y, r))
+        torch.testing.assert_close(experts.expected_log_likelihood(x, y).cpu(), expected)
+        torch.testing.assert_close(experts.kl_divergence().cpu(), divergence)
+
+    @pytest.mark.usefixtures("bad_arguments")
+    def test_bad_data_are_refused(self) -> None:
+        experts, x, y, r = self.updated()
+        state = copy.deepcopy(experts.state_dict())
+        spoilt = x.clone()
+        spoilt[3, 1] = float("nan")
+        for arguments, message in (
+            ((spoilt, y, r), "`x` must be finite; got 1 NaN or infinite values of 60"),
+            ((x, y.log() * torch.inf, r), "`y` must be finite"),
+            ((x[:, :1], y, r), r"`x` must have shape \[N, 2\].*got \[30, 1\]"),
+            ((x, y[:, :1], r), r"`y` must have shape \[N, 2\].*got \[30, 1\]"),
+            ((x, y[:5], r), "`y` must have as many rows as `x`, 30; got 5"),
+            ((x, y.float(), r), "`y` must have the dtype of `x`, torch.float64; got torch.float32"),
+            ((x, y, r[:, :2]), r"`responsibilities` must have shape \[30, 3\].*got \[30, 2\]"),
+            ((x, y, -r), "`responsibilities` must be finite and non-negative"),
+            ((x[:0], y[:0], r[:0]), r"`x` must have shape \[N, 2\], no axis empty; got \[0, 2\]"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                experts.statistics(*arguments)
+        for name, value in experts.state_dict().items():
+            assert torch.equal(value, state[name])
+
+    @pytest.mark.usefixtures("bad_arguments")
+    @pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (2.5, TypeError)])
+    def test_a_bad_number_of_components_is_refused(self, bad: object, error: type[Exception]) -> None:
+        with pytest.raises(error, match=f"`n_components` must be .*got {bad}"):
+            self.make(bad)  # type: ignore[arg-type]

@@ -1,0 +1,258 @@
+"""What every gate must do; the test of each gate inherits it."""
+
+import copy
+import io
+from typing import Any
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import TraceEnum_ELBO
+from pyro.nn import PyroModule
+from torch import Tensor
+
+from mixpyro.gates import Gate
+from tests.problems import inputs, responsibilities
+
+K = 3
+
+
+class GateContract:
+    """Inherited by ``Test<Gate>``, which gives :meth:`make`."""
+
+    def make(self, n_components: int = K) -> Gate:
+        """A gate that has seen no data."""
+        raise NotImplementedError
+
+    def logarithm_of_mean(self, gate: Gate, x: Tensor) -> Tensor:
+        """What Jensen's inequality holds the expected logarithm to."""
+        return gate.weights(x).log()
+
+    def updated(self, n_objects: int = 11) -> tuple[Gate, Tensor, Tensor]:
+        """A gate after one update, with the x [N, 2] and the responsibilities [N, K] of that update."""
+        gate, x, r = self.make(), inputs(n_objects), responsibilities(n_objects, K)
+        gate.update(gate.statistics(x, r))
+        return gate, x, r
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("n_objects", [1, 4, 11])
+    def test_results_have_the_dtype_and_rows_of_x(self, dtype: torch.dtype, n_objects: int) -> None:
+        gate, _, _ = self.updated()
+        x = inputs(n_objects, dtype=dtype)
+        weights, expected = gate.weights(x), gate.expected_log_weights(x)
+        assert weights.shape == (n_objects, K)
+        assert expected.expand(n_objects, K).shape == (n_objects, K)
+        assert weights.dtype == expected.dtype == dtype
+
+    def test_weights_are_on_the_simplex_and_dominate_the_expected_logarithms(self) -> None:
+        gate, x, _ = self.updated()
+        weights, expected = gate.weights(x), gate.expected_log_weights(x)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(len(x), dtype=x.dtype))
+        assert (expected <= self.logarithm_of_mean(gate, x) + 1e-12).all()
+
+    def test_weights_may_be_changed_in_place(self) -> None:
+        gate, x, _ = self.updated()
+        before = gate.weights(x).detach().clone()
+        with torch.no_grad():
+            gate.weights(x).zero_()
+        torch.testing.assert_close(gate.weights(x), before)
+
+    def test_kl_divergence_is_float64_and_zero_before_data(self) -> None:
+        gate, _, _ = self.updated()
+        assert gate.kl_divergence().dtype == torch.float64
+        assert gate.kl_divergence() >= 0
+        assert self.make().kl_divergence() == 0
+
+    def test_one_evaluation_of_the_elbo_equals_the_closed_form(self) -> None:
+        """Right after an update q(π) cancels in the integrand: no sample of π makes a difference."""
+        gate, x, r = self.updated()
+        assert abs(elbo(gate, x, r) - closed_form(gate, x, r)) < 1e-10
+
+    def test_half_a_step_goes_half_way(self) -> None:
+        gate, x, r = self.updated()
+        start = copy.deepcopy(gate.state_dict())
+        other = responsibilities(len(x), K, seed=1)
+        gate.update(gate.statistics(x, other), step_size=0.5)
+        halfway = copy.deepcopy(gate.state_dict())
+        gate.update(gate.statistics(x, other))
+        for name, end in gate.state_dict().items():
+            torch.testing.assert_close(halfway[name], (start[name] + end) / 2)
+
+    def test_state_dict_round_trip_with_weights_only(self) -> None:
+        gate, x, _ = self.updated()
+        file = io.BytesIO()
+        torch.save(gate.state_dict(), file)
+        file.seek(0)
+        fresh = self.make()
+        fresh.load_state_dict(torch.load(file, weights_only=True))
+        assert_same_state(fresh.state_dict(), gate.state_dict())
+        torch.testing.assert_close(fresh.weights(x), gate.weights(x), rtol=0, atol=0)
+
+    def test_a_deep_copy_lives_on_its_own(self) -> None:
+        gate, x, r = self.updated()
+        state = copy.deepcopy(gate.state_dict())
+        twin = copy.deepcopy(gate)
+        twin.update(twin.statistics(x, responsibilities(len(x), K, seed=2)))
+        assert_same_state(gate.state_dict(), state)
+
+    def test_moving_to_float32_keeps_the_weights(self) -> None:
+        gate, x, _ = self.updated()
+        before = gate.weights(x)
+        torch.testing.assert_close(gate.float().weights(x), before, rtol=1e-5, atol=1e-6)
+
+    @pytest.mark.cuda
+    def test_on_cuda_as_on_cpu(self) -> None:
+        gate, x, r = self.updated()
+        expected, divergence = gate.weights(x), gate.kl_divergence()
+        gate = gate.cuda()
+        gate.update(gate.statistics(x.cuda(), r.cuda()))
+        assert gate.weights(x.cuda()).is_cuda
+        torch.testing.assert_close(gate.weights(x.cuda()).cpu(), expected)
+        torch.testing.assert_close(gate.kl_divergence().cpu(), divergence)
+        assert abs(elbo(gate, x.cuda(), r.cuda()) - closed_form(gate, x.cuda(), r.cuda())) < 1e-10
+
+    @pytest.mark.usefixtures("bad_arguments")
+    @pytest.mark.parametrize(
+        ("bad", "error", "message"),
+        [
+            (torch.full((11, K), float("nan")), ValueError, "finite and non-negative; got values from nan"),
+            (torch.full((11, K), float("inf")), ValueError, "finite and non-negative; got values from inf"),
+            (torch.full((11, K), -0.5), ValueError, "got values from -0.5 to -0.5"),
+            (torch.ones(11, K + 1), ValueError, r"shape \[11, 3\].*got \[11, 4\]"),
+            (torch.ones(10, K), ValueError, r"shape \[11, 3\].*got \[10, 3\]"),
+            (torch.ones(K), ValueError, r"got \[3\]"),
+            (torch.ones(11, K, dtype=torch.int64), TypeError, "floating dtype; got torch.int64"),
+            ([[1.0] * K] * 11, TypeError, "torch.Tensor; got list"),
+        ],
+    )
+    def test_bad_responsibilities_are_refused(self, bad: object, error: type[Exception], message: str) -> None:
+        gate, x, _ = self.updated()
+        state = copy.deepcopy(gate.state_dict())
+        with pytest.raises(error, match=f"`responsibilities` must.*{message}"):
+            gate.statistics(x, bad)  # type: ignore[arg-type]
+        assert_same_state(gate.state_dict(), state)
+
+    @pytest.mark.usefixtures("bad_arguments")
+    def test_no_rows_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"at least one row; got \[0, 3\]"):
+            self.make().statistics(torch.zeros(0, 2), torch.zeros(0, K))
+
+    def test_values_are_used_as_they_are_with_validation_off(self) -> None:
+        gate, x, r = self.updated()
+        with pyro.validation_enabled(False):
+            gate.statistics(x, -r)
+
+    @pytest.mark.usefixtures("bad_arguments")
+    @pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (-2, ValueError), (2.0, TypeError), (True, TypeError)])
+    def test_a_bad_number_of_components_is_refused(self, bad: object, error: type[Exception]) -> None:
+        with pytest.raises(error, match=f"`n_components` must be .*got {bad}"):
+            self.make(bad)  # type: ignore[arg-type]
+
+    def test_sites_take_the_gates_name(self) -> None:
+        gate, x, r = self.updated()
+
+        class Program(PyroModule):
+            def __init__(self) -> None:
+                super().__init__()
+                self.mixing = gate
+
+            def forward(self) -> Tensor:
+                return self.mixing.model(x)
+
+        trace = poutine.trace(Program()).get_trace()
+        names = [name for name, site in trace.nodes.items() if site["type"] == "sample" and name != "objects"]
+        assert "mixing.assignment" in names
+        assert all(name.startswith("mixing.") for name in names)
+
+    def test_the_model_draws_assignments_in_the_callers_plate(self) -> None:
+        gate, x, _ = self.updated()
+        with pyro.plate_stack("groups", (2,)):
+            pass
+        assignments = gate.model(x, plate=pyro.plate("rows", len(x), dim=-1))
+        assert assignments.shape == (len(x),)
+        assert assignments.min() >= 0
+        assert assignments.max() < K
+
+    def test_the_users_pyro_is_left_as_it_was(self) -> None:
+        pyro.param("theirs", torch.ones(2))
+        gate, x, _ = self.updated()
+        gate.weights(x), gate.expected_log_weights(x), gate.kl_divergence()
+        assert list(pyro.get_param_store()) == ["theirs"]
+
+
+class LatentWeightsContract(GateContract):
+    """What a gate must do besides if its weights are latent, with a posterior that is updated."""
+
+    def test_statistics_one_percent_off_fail_the_elbo_equality(self) -> None:
+        gate, x, r = self.updated()
+        gate.update(gate.statistics(x, 1.01 * r))
+        assert abs(elbo(gate, x, r) - closed_form(gate, x, r)) > 1e-4
+
+    def test_the_gradient_of_the_elbo_is_zero_after_an_update(self) -> None:
+        gate, x, r = self.updated()
+        assert elbo_gradient(gate, x, r).abs().max() < 1e-10
+        gate.update(gate.statistics(x, 1.01 * r))
+        assert elbo_gradient(gate, x, r).abs().max() > 1e-4
+
+    def test_the_gradient_of_the_closed_form_is_zero_after_an_update(self) -> None:
+        gate, x, r = self.updated()
+        assert closed_form_gradient(gate, x, r).abs().max() < 1e-10
+
+    @pytest.mark.usefixtures("bad_arguments")
+    @pytest.mark.parametrize("step_size", [0.0, -1.0, 1.5, float("nan")])
+    def test_a_bad_step_size_is_refused(self, step_size: float) -> None:
+        gate, x, r = self.updated()
+        state = copy.deepcopy(gate.state_dict())
+        with pytest.raises(ValueError, match="`step_size` must be"):
+            gate.update(gate.statistics(x, 1.1 * r), step_size=step_size)
+        assert_same_state(gate.state_dict(), state)
+
+
+def elbo(gate: Gate, x: Tensor, r: Tensor) -> float:
+    """One evaluation of Pyro's ELBO on the gate's model and guide, z enumerated in the guide with q(z) = r."""
+    return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(gate.model, lambda x: gate.guide(x, responsibilities=r), x))
+
+
+def closed_form(gate: Gate, x: Tensor, r: Tensor) -> float:
+    """Σ r (E log π − log r) − KL."""
+    with torch.no_grad():
+        return float(gate.partial_bound(x, r) - torch.xlogy(r, r).sum())
+
+
+def closed_form_gradient(gate: Gate, x: Tensor, r: Tensor) -> Tensor:
+    """Of the closed form, with respect to the guide's concentration."""
+    gate.posterior_concentration = gate.posterior_concentration.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(gate.partial_bound(x, r), gate.posterior_concentration)
+    return gradient
+
+
+def elbo_gradient(gate: Gate, x: Tensor, r: Tensor) -> Tensor:
+    """Of one evaluation of Pyro's ELBO, with respect to the guide's concentration.
+
+    The score of q has mean zero and is left out, as in Roeder et al. (2017), Sticking the landing, eq. 8: what is left
+    is unbiased and, at the optimum, zero for every sample of π.
+    """
+    concentration = gate.posterior_concentration.clone().requires_grad_()
+    gate.posterior_concentration = concentration
+
+    class Stick(poutine.messenger.Messenger):
+        def _pyro_sample(self, message: Any) -> None:
+            if message["name"] == gate.site("weights"):
+                q = message["fn"]
+                message.update(fn=type(q)(q.concentration.detach()), value=q.rsample())
+
+    def guide(x: Tensor) -> None:
+        with Stick():
+            gate.guide(x, responsibilities=r)
+
+    loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(gate.model, guide, x)
+    (gradient,) = torch.autograd.grad(loss, concentration)
+    return gradient
+
+
+def assert_same_state(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    """Bit for bit."""
+    assert list(first) == list(second)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name

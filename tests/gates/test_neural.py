@@ -1,0 +1,113 @@
+"""The gate that reads the inputs."""
+
+import pyro
+import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
+from pyro.optim import ClippedAdam
+from torch import Tensor, nn
+
+from mixpyro.gates import NeuralGate
+from mixpyro.inference.m_step import MStep, own_parameter_store
+from tests.gates.contract import GateContract, K
+from tests.problems import inputs, responsibilities
+
+
+def network(n_components: int = K, dtype: torch.dtype = torch.float64) -> nn.Module:
+    """Two small layers."""
+    return nn.Sequential(nn.Linear(2, 5), nn.Tanh(), nn.Linear(5, n_components)).to(dtype)
+
+
+class TestNeuralGate(GateContract):
+    """The contract."""
+
+    def make(self, n_components: int = K) -> NeuralGate:
+        return NeuralGate(n_components, network(n_components if n_components == K else K))
+
+
+def cross_entropy(gate: NeuralGate, x: Tensor, r: Tensor) -> Tensor:
+    """−Σ r log π, written down without the library."""
+    return -(r * torch.log_softmax(gate.network(x), dim=-1)).sum()
+
+
+def test_the_gradient_of_the_svi_loss_is_that_of_the_cross_entropy() -> None:
+    gate, x, r = NeuralGate(K, network()), inputs(20), responsibilities(20, K)
+    parameters = list(gate.parameters())
+    expected = torch.autograd.grad(cross_entropy(gate, x, r), parameters)
+    with own_parameter_store(gate):
+        Trace_ELBO().loss_and_grads(gate.objective, lambda *_: None, x, r)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        assert parameter.grad is not None
+        assert (parameter.grad - gradient).abs().max() < 1e-12
+
+
+def test_the_gradient_through_the_pyro_model_is_the_same() -> None:
+    """With z enumerated in the guide with q(z) = r, as in a user's own SVI."""
+    gate, x, r = NeuralGate(K, network()), inputs(20), responsibilities(20, K)
+    parameters = list(gate.parameters())
+    expected = torch.autograd.grad(cross_entropy(gate, x, r), parameters)
+    loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(
+        gate.model, lambda x: gate.guide(x, responsibilities=r), x
+    )
+    for first, second in zip(torch.autograd.grad(loss, parameters), expected, strict=True):
+        assert (first - second).abs().max() < 1e-12
+
+
+def test_a_prior_adds_its_log_density_to_the_objective() -> None:
+    gate = NeuralGate(K, network(), prior_scale=0.5)
+    log_density = sum(torch.distributions.Normal(0.0, 0.5).log_prob(p).sum() for p in gate.parameters())
+    torch.testing.assert_close(-gate.kl_divergence(), log_density)
+
+
+def test_a_prior_holds_the_weights_of_separable_data() -> None:
+    x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    r = torch.eye(2, dtype=torch.float64)
+    gate = NeuralGate(2, nn.Linear(1, 2).double(), prior_scale=1.0)
+    m_step = MStep(gate, lr=0.1)
+    for _ in range(12):
+        m_step.improve(x, r, n_steps=20)
+    slope = gate.network.weight[1] - gate.network.weight[0]  # type: ignore[index]
+    # d/ds of 2 log σ(s) − s²/4 is zero, s being the difference of two weights with prior N(0, 1) each.
+    torch.testing.assert_close(slope / 2, 2 * torch.sigmoid(-slope), rtol=0, atol=1e-4)
+
+
+def test_users_svi_trains_the_network() -> None:
+    gate, x, r = NeuralGate(K, network()), inputs(20), responsibilities(20, K)
+    before = cross_entropy(gate, x, r)
+    svi = SVI(
+        gate.model,
+        lambda x: gate.guide(x, responsibilities=r),
+        ClippedAdam({"lr": 0.01}),
+        TraceEnum_ELBO(max_plate_nesting=1),
+    )
+    for _ in range(20):
+        svi.step(x)
+    assert cross_entropy(gate, x, r) < before - 0.1
+
+
+def test_a_collision_of_names_is_refused() -> None:
+    """Pyro itself would let the second gate use the first one's parameters in silence."""
+    first, second, x = NeuralGate(K, network()), NeuralGate(K, network()), inputs(4)
+    first.model(x)
+    first.model(x)
+    with pytest.raises(RuntimeError, match=r"'gate.network.0.weight'.*its own `name`"):
+        second.model(x)
+    NeuralGate(K, network(), name="other").model(x)
+    pyro.clear_param_store()
+    second.model(x)
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_a_bad_network_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"`network` must be a torch.nn.Module; got function"):
+        NeuralGate(K, lambda x: x)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"`network` must return logits of shape \[4, 3\].*got \[4, 2\]"):
+        NeuralGate(K, nn.Linear(2, 2).double()).weights(inputs(4))
+    with pytest.raises(ValueError, match="`prior_scale` must be finite and above 0; got -1"):
+        NeuralGate(K, network(), prior_scale=-1.0)
+
+
+def test_float32_networks_serve_float64_inputs() -> None:
+    gate, x = NeuralGate(K, network(dtype=torch.float32)), inputs(4)
+    assert gate.weights(x).dtype == torch.float64
+    torch.testing.assert_close(gate.weights(x).float(), gate.weights(x.float()))

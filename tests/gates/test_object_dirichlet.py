@@ -1,0 +1,91 @@
+"""The per-object gate under the mean field."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mixpyro.gates import MarginalObjectDirichletGate, ObjectDirichletGate
+from mixpyro.inference.m_step import MStep
+from tests.gates.contract import K, LatentWeightsContract
+from tests.problems import inputs, responsibilities
+
+
+class TestObjectDirichletGate(LatentWeightsContract):
+    """The contract."""
+
+    def make(self, n_components: int = K) -> ObjectDirichletGate:
+        return ObjectDirichletGate(n_components, concentration=2.0)
+
+
+def test_the_posterior_is_the_prior_plus_the_objects_own_responsibilities() -> None:
+    gate = ObjectDirichletGate(2, concentration=4.0, mean=[3.0, 1.0])
+    x, r = inputs(5), responsibilities(5, 2)
+    gate.update(gate.statistics(x, r))
+    torch.testing.assert_close(gate.posterior_concentration, torch.tensor([3.0, 1.0]).double() + r)
+
+
+def test_unseen_objects_have_the_populations_weights() -> None:
+    gate = ObjectDirichletGate(2, mean=[3.0, 1.0])
+    gate.update(gate.statistics(inputs(5), responsibilities(5, 2)))
+    torch.testing.assert_close(gate.weights(inputs(4)), torch.tensor([[0.75, 0.25]]).double().expand(4, 2))
+
+
+def test_objects_can_be_named() -> None:
+    gate, x = ObjectDirichletGate(2), inputs(6)
+    gate.update(gate.statistics(x, responsibilities(6, 2)))
+    chosen = torch.tensor([4, 0])
+    torch.testing.assert_close(gate.weights(x[chosen], objects=chosen), gate.weights(x)[chosen])
+    torch.testing.assert_close(
+        gate.expected_log_weights(x[1:3], objects=slice(1, 3)), gate.expected_log_weights(x)[1:3]
+    )
+
+
+def fixed_point(gate: ObjectDirichletGate) -> Tensor:
+    """Responsibilities of one object with log likelihoods 0.3, 0, −0.1 after many E-steps."""
+    log_likelihood, x = torch.tensor([[0.3, 0.0, -0.1]], dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64)
+    r = log_likelihood.softmax(-1)
+    for _ in range(5000):
+        gate.update(gate.statistics(x, r))
+        r = (gate.expected_log_weights(x) + log_likelihood).softmax(-1)
+    return r[0]
+
+
+@pytest.mark.parametrize(
+    ("gamma", "expected"), [(10.0, [0.425, 0.303, 0.272]), (1.0, [0.88, 0.07, 0.06]), (0.1, [1.0, 0.0, 0.0])]
+)
+def test_the_mean_field_reinforces_itself_and_the_exact_treatment_does_not(gamma: float, expected: list[float]) -> None:
+    mean_field = fixed_point(ObjectDirichletGate(3, concentration=gamma))
+    torch.testing.assert_close(mean_field, torch.tensor(expected).double(), rtol=0, atol=6e-3)
+    exact = fixed_point(MarginalObjectDirichletGate(3, concentration=gamma))
+    torch.testing.assert_close(exact, torch.tensor([0.415, 0.307, 0.278]).double(), rtol=0, atol=5e-4)
+
+
+def test_svi_learns_the_mean() -> None:
+    """Objects whose weights scatter around μ: the mean field's own stationary point, found by fixed-point steps."""
+    x, r = inputs(400), torch.distributions.Dirichlet(torch.tensor([6.0, 3.0, 1.0]).double()).sample((400,))
+    gate = ObjectDirichletGate(3, concentration=5.0, learn_mean=True)
+    m_step = MStep(gate, lr=0.02)
+    gate.update(gate.statistics(x, r))
+    for _ in range(10):
+        m_step.improve(x, r, n_steps=30)
+    mean = gate.mean.detach().requires_grad_()
+    target = gate.expected_log_weights(x, objects=slice(None)).mean(0)
+    stationary = torch.digamma(5.0 * mean) - target
+    # The gradient along the simplex is zero: all partial derivatives agree.
+    torch.testing.assert_close(stationary, stationary.mean().expand(3), rtol=0, atol=1e-3)
+    torch.testing.assert_close(mean.sum(), torch.ones(()).double())
+
+
+@pytest.mark.usefixtures("bad_arguments")
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"concentration": 0.0}, ValueError, "`concentration` must be finite and above 0; got 0.0"),
+        ({"concentration": "much"}, TypeError, "`concentration` must be a number; got 'much'"),
+        ({"mean": [1.0, 2.0, 3.0]}, ValueError, r"`mean` must be .* length 2; got shape \[3\]"),
+        ({"mean": [1.0, -1.0]}, ValueError, "`mean` must be finite and above 0"),
+    ],
+)
+def test_bad_priors_are_refused(arguments: dict[str, object], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        ObjectDirichletGate(2, **arguments)  # type: ignore[arg-type]

@@ -1,0 +1,143 @@
+"""The M-step by SVI, and whose parameters it trains."""
+
+import copy
+import pickle
+
+import pyro
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mixpyro.gates import NeuralGate
+from mixpyro.inference.m_step import MStep, shuffled_batches
+from tests.problems import inputs, responsibilities
+
+K = 3
+
+
+def gate(name: str = "gate") -> NeuralGate:
+    """A linear softmax."""
+    return NeuralGate(K, nn.Linear(2, K).double(), name=name)
+
+
+def train(first: nn.Module, m_step: MStep, n_steps: int = 5) -> list[Tensor]:
+    """The parameters after a few steps."""
+    for _ in range(n_steps):
+        m_step.step(inputs(20), responsibilities(20, K))
+    return [parameter.detach().clone() for parameter in first.parameters()]
+
+
+def assert_all_equal(first: list[Tensor], second: list[Tensor]) -> None:
+    """Bit for bit."""
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def alone(seed: int) -> list[Tensor]:
+    """What a gate drawn under ``seed`` becomes with nothing else around."""
+    torch.manual_seed(seed)
+    only = gate()
+    return train(only, MStep(only))
+
+
+def test_two_gates_of_one_name_each_train_their_own_weights() -> None:
+    expected = alone(1), alone(2)
+    gates = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        gates.append(gate())
+    steps = [MStep(one) for one in gates]
+    for _ in range(5):
+        results = [train(one, m_step, n_steps=1) for one, m_step in zip(gates, steps, strict=True)]
+    for result, wanted in zip(results, expected, strict=True):
+        assert_all_equal(result, wanted)
+
+
+def test_a_deep_copy_trains_its_own_weights() -> None:
+    expected = alone(1)
+    torch.manual_seed(1)
+    original = gate()
+    m_step = MStep(original)
+    train(original, m_step, n_steps=2)
+    before = [parameter.detach().clone() for parameter in original.parameters()]
+    twin_step = copy.deepcopy(m_step)
+    twin = twin_step.module
+    assert_all_equal(train(twin, twin_step, n_steps=3), expected)
+    assert_all_equal([parameter.detach() for parameter in original.parameters()], before)
+    assert_all_equal(train(original, m_step, n_steps=3), expected)
+
+
+def test_a_users_clear_param_store_makes_no_difference() -> None:
+    expected = alone(1)
+    torch.manual_seed(1)
+    one = gate()
+    m_step = MStep(one)
+    for _ in range(5):
+        result = train(one, m_step, n_steps=1)
+        pyro.clear_param_store()
+    assert_all_equal(result, expected)
+
+
+def test_a_users_parameters_of_the_same_name_are_left_alone() -> None:
+    theirs = torch.ones(K, 2, dtype=torch.float64)
+    pyro.param("gate.network$$$weight", theirs)
+    one = gate()
+    before = one.network.weight.detach().clone()  # type: ignore[operator]
+    train(one, MStep(one))
+    assert list(pyro.get_param_store()) == ["gate.network$$$weight"]
+    assert torch.equal(pyro.param("gate.network$$$weight"), theirs)
+    assert not torch.equal(one.network.weight, before)  # type: ignore[arg-type]
+
+
+def test_module_local_parameters_make_no_difference() -> None:
+    expected = alone(1)
+    with pyro.settings.context(module_local_params=True):
+        assert_all_equal(alone(1), expected)
+
+
+def test_the_module_can_be_pickled_after_a_step() -> None:
+    one = gate()
+    train(one, MStep(one))
+    twin = pickle.loads(pickle.dumps(one))
+    torch.testing.assert_close(twin.weights(inputs(3)), one.weights(inputs(3)))
+
+
+def test_steps_under_no_grad_train_all_the_same() -> None:
+    expected = alone(1)
+    with torch.no_grad():
+        assert_all_equal(alone(1), expected)
+
+
+def test_adam_follows_its_module_to_another_dtype() -> None:
+    one = gate()
+    m_step = MStep(one)
+    train(one, m_step)
+    one.float()
+    m_step.step(inputs(20).float(), responsibilities(20, K).float())
+    assert one.network.weight.dtype == torch.float32
+
+
+def test_a_step_that_would_lower_the_objective_is_taken_back() -> None:
+    one = gate()
+    x, r = inputs(20), responsibilities(20, K)
+    m_step = MStep(one, lr=100.0)
+    before = one.partial_bound(x, r).item()
+    m_step.improve(x, r, n_steps=3)
+    assert not m_step.succeeded
+    assert one.partial_bound(x, r).item() == before
+    for _ in range(30):
+        m_step.improve(x, r, n_steps=3)
+    assert one.partial_bound(x, r).item() > before
+
+
+@pytest.mark.parametrize("n_rows", [1, 128, 129, 1000])
+def test_batches_are_those_of_a_data_loader(n_rows: int) -> None:
+    rows = torch.arange(n_rows)
+    torch.manual_seed(7)
+    ours = [batch for _ in range(2) for batch in shuffled_batches(n_rows, 128)]
+    state = torch.get_rng_state()
+    torch.manual_seed(7)
+    loader = DataLoader(TensorDataset(rows), batch_size=128, shuffle=True)
+    theirs = [batch for _ in range(2) for (batch,) in loader]
+    assert_all_equal(ours, theirs)
+    assert torch.equal(state, torch.get_rng_state())

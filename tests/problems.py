@@ -1,0 +1,31 @@
+"""Small random problems for the tests."""
+
+import functools
+
+import torch
+from torch import Generator, Tensor
+
+
+def responsibilities(n_objects: int, n_components: int, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    """Rows on the simplex [N, K], none of them near a corner."""
+    generator = Generator().manual_seed(seed)
+    raw = torch.rand(n_objects, n_components, generator=generator, dtype=dtype) + 0.05
+    return raw / raw.sum(-1, keepdim=True)
+
+
+def inputs(n_objects: int, n_features: int = 2, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
+    """Standard normal inputs [N, D]."""
+    return torch.randn(n_objects, n_features, generator=Generator().manual_seed(seed), dtype=dtype)
+
+
+def lines(
+    n_objects: int, n_components: int, *, n_features: int = 1, n_outputs: int = 1, noise: float = 0.3, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Data on random planes: x [N, D], y [N, P] and the components [N] they come from, float64."""
+    generator = Generator().manual_seed(seed)
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    x = draw(n_objects, n_features)
+    coefficients = 2.0 * draw(n_components, n_features, n_outputs)
+    z = torch.randint(n_components, (n_objects,), generator=generator)
+    y = torch.einsum("nd,ndp->np", x, coefficients[z]) + noise * draw(n_objects, n_outputs)
+    return x, y, z

@@ -1,0 +1,134 @@
+"""Gate and experts together."""
+
+from collections.abc import Callable
+
+import pyro
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import Predictive, TraceEnum_ELBO
+from torch import Tensor, nn
+
+from mixpyro import (
+    DirichletGate,
+    LinearExperts,
+    MarginalObjectDirichletGate,
+    MixtureOfExperts,
+    NeuralGate,
+    ObjectDirichletGate,
+)
+from mixpyro.gates import Gate
+from tests.problems import lines, responsibilities
+
+K = 3
+GATES: dict[str, Callable[[], Gate]] = {
+    "dirichlet": lambda: DirichletGate(K, concentration=0.5),
+    "object": lambda: ObjectDirichletGate(K, concentration=2.0),
+    "marginal": lambda: MarginalObjectDirichletGate(K, mean=[1.0, 2.0, 3.0]),
+    "neural": lambda: NeuralGate(K, nn.Linear(2, K).double(), prior_scale=1.0),
+}
+
+
+@pytest.fixture(params=GATES)
+def gate(request: pytest.FixtureRequest) -> Gate:
+    """Each gate in turn."""
+    return GATES[request.param]()
+
+
+def updated(gate: Gate) -> tuple[MixtureOfExperts, Tensor, Tensor, Tensor]:
+    """A mixture right after an update of every part, with its data and responsibilities."""
+    mixture = MixtureOfExperts(gate, LinearExperts(K, 2, 2))
+    x, y, _ = lines(25, K, n_features=2, n_outputs=2)
+    r = responsibilities(25, K)
+    mixture.gate.update(mixture.gate.statistics(x, r))
+    mixture.experts.update(mixture.experts.statistics(x, y, r))
+    return mixture, x, y, r
+
+
+def test_one_evaluation_of_the_joint_elbo_equals_the_closed_form(gate: Gate) -> None:
+    """All conjugate posteriors at their optimum: no sample of weights or coefficients makes a difference."""
+    mixture, x, y, r = updated(gate)
+
+    def guide(x: Tensor, y: Tensor) -> None:
+        mixture.experts.guide(x)
+        mixture.gate.guide(x, responsibilities=r)
+
+    elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
+    with torch.no_grad():
+        closed = (r * mixture.expected_log_joint(x, y)).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()
+    assert abs(elbo - closed.item()) < 1e-10
+
+
+def test_the_elbo_of_model_and_guide_is_the_bound_on_average(gate: Gate) -> None:
+    mixture, x, y, _ = updated(gate)
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    draws = torch.tensor([-elbo.loss(mixture.model, mixture.guide, x, y) for _ in range(200)], dtype=torch.float64)
+    assert abs(draws.mean() - mixture.bound(x, y)) < 4 * draws.std() / 200**0.5
+
+
+def test_the_bound_is_largest_at_the_responsibilities_of_assign(gate: Gate) -> None:
+    mixture, x, y, _ = updated(gate)
+    log_joint = mixture.expected_log_joint(x, y).detach()
+
+    def lower_bound(r: Tensor) -> Tensor:
+        return (r * log_joint).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()
+
+    best = mixture.assign(x, y).responsibilities
+    torch.testing.assert_close(lower_bound(best), mixture.bound(x, y))
+    assert lower_bound(0.9 * best + 0.1 / K) < lower_bound(best)
+
+
+def test_sites_are_named_from_gate_and_experts(gate: Gate) -> None:
+    mixture, x, y, _ = updated(gate)
+    sites = poutine.trace(mixture.model).get_trace(x, y).nodes
+    names = {name for name, site in sites.items() if site["type"] == "sample"} - {"objects"}
+    assert {"gate.assignment", "experts.precision", "experts.coefficients", "experts.y"} <= names
+    assert all(name.startswith(("gate.", "experts.")) for name in names)
+
+
+def test_two_named_mixtures_share_a_program() -> None:
+    parts = [MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1), name=name) for name in ("first", "second")]
+    x = torch.zeros(4, 1).double()
+
+    def program() -> None:
+        for mixture in parts:
+            with poutine.block(hide=["objects"]):
+                mixture.model(x)
+
+    names = set(poutine.trace(program).get_trace().nodes)
+    assert {"first.gate.weights", "second.gate.weights", "first.experts.y", "second.experts.y"} <= names
+
+
+def test_predictive_draws_of_y_have_the_predicted_mean(gate: Gate) -> None:
+    mixture, x, _, _ = updated(gate)
+    draws = Predictive(mixture.model, guide=lambda x, y=None: mixture.guide(x, y), num_samples=2000)(x)["experts.y"]
+    error = draws.std(0) / 2000**0.5
+    assert ((draws.mean(0) - mixture.predict(x)).abs() < 5 * error).all()
+
+
+def test_a_vector_y_is_one_output() -> None:
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    x, y, _ = lines(10, 2)
+    assert mixture.bound(x, y[:, 0]) == mixture.bound(x, y)
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_parts_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="`experts` must have as many components as `gate`, 2; got 3"):
+        MixtureOfExperts(DirichletGate(2), LinearExperts(3, 1))
+    with pytest.raises(TypeError, match="`gate` must be a mixpyro Gate; got LinearExperts"):
+        MixtureOfExperts(LinearExperts(2, 1), LinearExperts(2, 1))  # type: ignore[arg-type]
+
+
+@pytest.mark.cuda
+def test_data_on_another_device_are_refused() -> None:
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1)).cuda()
+    x, y, _ = lines(10, 2)
+    with pytest.raises(ValueError, match=r"`x` must be on cuda:0, as the model is; got cpu"):
+        mixture.bound(x, y)
+
+
+def test_the_parameter_store_is_the_users(gate: Gate) -> None:
+    mixture, x, y, _ = updated(gate)
+    mixture.bound(x, y), mixture.predict(x), mixture.assign(x, y)
+    assert len(pyro.get_param_store()) == 0
