@@ -36,6 +36,9 @@ class Experts(PyroModule):
         """E_q[log p(yᵢ | xᵢ, k)] [N, K] in nats, in x's dtype."""
         raise NotImplementedError
 
+    def centre(self, x: Inputs, y: Targets) -> None:
+        """Count x and y from where they lie if that helps precision, and forget the data seen. Nothing by default."""
+
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> tuple[Tensor, ...]:
         """Sums over objects that the conjugate update needs, float64."""
         raise NotImplementedError
@@ -82,11 +85,15 @@ class Experts(PyroModule):
 
     def site(self, name: str) -> str:
         """Full name of the experts' site ``name``, such as ``experts.y``."""
-        return str(self._pyro_get_fullname(name))
+        return f"{self._pyro_name}.{name}" if self._pyro_name else name
+
+    def check_inputs(self, x: object) -> Tensor:
+        """Return x [N, D] if it fits these experts and is finite."""
+        return validation.inputs(x, n_features=self.n_features)
 
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
         """Return x [N, D] and y [N, P] if they fit these experts and are finite."""
-        checked = validation.inputs(x, n_features=self.n_features)
+        checked = self.check_inputs(x)
         return checked, validation.outputs(y, checked, n_outputs=self.n_outputs)
 
 

@@ -10,29 +10,11 @@ from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal, S
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from mixpyro import validation
 from mixpyro.experts.base import Experts
-from mixpyro.typing import Design, Inputs, Responsibilities, Scalar, Targets
-
-
-class LinearStatistics(NamedTuple):
-    """Sums over objects weighted by responsibilities, float64, for the design matrix u = [1, x] of E columns."""
-
-    r: Tensor  # Σ r [K]
-    uu: Tensor  # Σ r u u' [K, E, E]
-    uy: Tensor  # Σ r u y' [K, E, P]
-    yy: Tensor  # Σ r y² [K, P]
-
-
-class NormalGamma(NamedTuple):
-    """w | τ ~ Normal(mean, (τ precision)⁻¹), τ ~ Gamma(shape, rate), for every component and output, float64."""
-
-    mean: Tensor  # [K, P, E]
-    precision: Tensor  # [K, E, E], the same for every output
-    shape: Tensor  # [K]
-    rate: Tensor  # [K, P]
+from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
+from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 
 
 class LinearParameters(NamedTuple):
@@ -45,9 +27,12 @@ class LinearParameters(NamedTuple):
 class LinearExperts(Experts):
     """y | x, z = k ~ Normal(wₖ'u, 1/τₖ) with u = [1, x] and a conjugate Normal-Gamma prior on (wₖ, τₖ).
 
-    wₖ | τₖ ~ Normal(0, (τₖ Λ₀)⁻¹), τₖ ~ Gamma(a₀, b₀); several outputs are independent given z, each with its own w
-    and τ.
-    The prior speaks of y on the scale it comes in: b₀ / a₀ is roughly the noise variance expected.
+    wₖ | τₖ ~ Normal(0, (τₖ Λ₀)⁻¹), τₖ ~ Gamma(a₀, b₀); several outputs are independent given z, each with its own w and
+    τ. The prior speaks of y on the scale it comes in: b₀ / a₀ is roughly the noise variance expected.
+
+    Sums of squares about zero would drown a small noise under a large mean. So the experts count x and y from an
+    origin, which :meth:`centre` puts into the data and :func:`mixpyro.fit` calls first; the model, its prior included,
+    is the same.
 
     Args:
         n_components: K.
@@ -62,10 +47,11 @@ class LinearExperts(Experts):
         dtype: of their state; results have the dtype of x.
 
     Attributes:
-        coefficients: posterior mean of the wₖ [K, P, E], the intercept first.
-        posterior_precision: Λ of w | τ ~ Normal(m, (τΛ)⁻¹) [K, E, E].
         posterior_shape: a [K].
         posterior_rate: b [K, P].
+        centred_coefficients: posterior mean of the wₖ counted from the origin [K, P, E].
+        centred_precision: Λ of the same [K, E, E].
+        x_origin: [D], and y_origin [P]: where x and y are counted from.
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, section 3.3 and eq. 10.60 (the same algebra for a
@@ -83,8 +69,10 @@ class LinearExperts(Experts):
     prior_precision: Tensor
     prior_shape: Tensor
     prior_rate: Tensor
-    coefficients: Tensor
-    posterior_precision: Tensor
+    x_origin: Tensor
+    y_origin: Tensor
+    centred_coefficients: Tensor
+    centred_precision: Tensor
     posterior_shape: Tensor
     posterior_rate: Tensor
 
@@ -109,26 +97,38 @@ class LinearExperts(Experts):
             raise ValueError("`n_features` must be at least 1 without an intercept; got 0.")
         place = torch.empty(0, device=validation.device(device), dtype=dtype)
         precision = _precision_matrix(coefficient_precision, n_columns)
-        shape = torch.tensor(validation.positive_number("noise_shape", noise_shape))
-        rate = torch.tensor(validation.positive_number("noise_rate", noise_rate))
+        shape = place.new_tensor(validation.positive_number("noise_shape", noise_shape))
+        rate = place.new_tensor(validation.positive_number("noise_rate", noise_rate))
+        for argument, value in (("coefficient_precision", precision.diagonal().to(place)), ("noise_rate", rate)):
+            validation.representable(argument, value)
         self.register_buffer("prior_precision", precision.to(place))
-        self.register_buffer("prior_shape", shape.to(place))
-        self.register_buffer("prior_rate", rate.to(place))
-        self.register_buffer("coefficients", place.new_zeros(self.n_components, self.n_outputs, n_columns))
-        self.register_buffer("posterior_precision", self.prior_precision.repeat(self.n_components, 1, 1))
-        self.register_buffer("posterior_shape", self.prior_shape.repeat(self.n_components))
-        self.register_buffer("posterior_rate", self.prior_rate.repeat(self.n_components, self.n_outputs))
+        self.register_buffer("prior_shape", shape)
+        self.register_buffer("prior_rate", rate)
+        self.register_buffer("x_origin", place.new_zeros(self.n_features))
+        self.register_buffer("y_origin", place.new_zeros(self.n_outputs))
+        for name in ("centred_coefficients", "centred_precision", "posterior_shape", "posterior_rate"):
+            self.register_buffer(name, place)
+        self._set_posterior(self.prior)
+
+    def centre(self, x: Inputs, y: Targets) -> None:
+        """Count x and y from their means, or without an intercept from zero, and forget the data seen so far."""
+        x, y = self.check_data(x, y)
+        if self.intercept:
+            self.x_origin = x.mean(0, dtype=torch.float64).to(self.x_origin)
+            self.y_origin = y.mean(0, dtype=torch.float64).to(self.y_origin)
+        self._set_posterior(self.prior)
 
     def design(self, x: Inputs) -> Design:
-        """u = [1, x] [N, E], or x itself without an intercept."""
-        return torch.cat([x.new_ones(len(x), 1), x], dim=1) if self.intercept else x
+        """u = [1, x − origin] [N, E], or x itself without an intercept."""
+        centred = (x.double() - self.x_origin.double()).to(x.dtype)
+        return torch.cat([x.new_ones(len(x), 1), centred], dim=1) if self.intercept else centred
 
     def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
         """½ Σₚ (E log τ − log 2π − E τ (y − m'u)²) − ½ P u'Λ⁻¹u [N, K]; Bishop (2006), eq. 10.64 for a regression."""
         x, y = self.check_data(x, y)
         u = self.design(x)
         q = self.posterior
-        squared = (y.unsqueeze(1) - self._means(u)).square_()
+        squared = (self._centred_y(y).unsqueeze(1) - self._centred_means(u)).square_()
         precision = (q.shape.unsqueeze(-1) / q.rate).to(x.dtype)
         expected_log_precision = torch.digamma(q.shape).unsqueeze(-1) - q.rate.log() - math.log(2 * math.pi)
         constant = 0.5 * expected_log_precision.sum(-1).to(x.dtype)
@@ -149,58 +149,47 @@ class LinearExperts(Experts):
         """
         x, y = self.check_data(x, y)
         r = validation.responsibilities(responsibilities, self.n_components, len(x))
-        u = self.design(x)
+        # In float64, whatever the data: the noise is what a difference of these sums leaves over.
+        u, y, r = self.design(x).double(), self._centred_y(y).double(), r.double()
         weighted = torch.einsum("nk,ne->kne", r, u)
-        return LinearStatistics(
-            r=r.sum(0, dtype=torch.float64),
-            uu=(weighted.mT @ u).double(),
-            uy=(weighted.mT @ y).double(),
-            yy=(r.mT @ y.square()).double(),
-        )
+        return LinearStatistics(r=r.sum(0), uu=weighted.mT @ u, uy=weighted.mT @ y, yy=r.mT @ y.square())
 
+    @torch.no_grad()
     def update(self, statistics: LinearStatistics, step_size: float = 1.0) -> None:
         """Normal-Gamma posterior; Murphy (2012), eq. 7.70 to 7.73, reached in natural parameters."""
         size = validation.step_size(step_size)
-        prior = self._natural(self.prior)
-        optimum = LinearStatistics(
-            r=prior.r + statistics.r / 2,
-            uu=prior.uu + statistics.uu,
-            uy=prior.uy + statistics.uy,
-            yy=prior.yy + statistics.yy / 2,
-        )
+        validation.tensor("statistics.uu", statistics.uu, self.centred_precision.shape)
         if size < 1.0:
-            old = self._natural(self.posterior)
-            optimum = LinearStatistics(*(torch.lerp(a, b, size) for a, b in zip(old, optimum, strict=True)))
-        self._set_posterior(optimum)
+            seen = self.prior.statistics_behind(self.posterior)
+            statistics = LinearStatistics(*(torch.lerp(a, b, size) for a, b in zip(seen, statistics, strict=True)))
+        self._set_posterior(self.prior.posterior(statistics))
 
     def kl_divergence(self) -> Scalar:
         """KL of the Normal-Gamma posteriors from their prior, summed over components and outputs, float64."""
-        q, p = self.posterior, self.prior
-        shift = q.mean - p.mean
-        expected_precision = q.shape.unsqueeze(-1) / q.rate
-        distance = torch.einsum("kpe,kef,kpf->kp", shift, p.precision, shift)
-        trace = torch.linalg.solve(q.precision, p.precision).diagonal(dim1=-2, dim2=-1).sum(-1)
-        log_ratio = torch.logdet(q.precision) - torch.logdet(p.precision)
-        normal = 0.5 * (expected_precision * distance + (trace - shift.shape[-1] + log_ratio).unsqueeze(-1))
-        noise = kl_divergence(Gamma(q.shape.unsqueeze(-1), q.rate), Gamma(p.shape.unsqueeze(-1), p.rate))
-        return (normal + noise).sum()
+        return self.posterior.kl_divergence(self.prior)
 
     def predictive(self, x: Inputs) -> StudentT:
         """Student-t of 2a degrees of freedom, location m'u, scale² (1 + u'Λ⁻¹u) b / a; Murphy (2012), eq. 7.76."""
         u = self.design(x)
         q = self.posterior
         variance = (q.rate / q.shape.unsqueeze(-1)).to(x.dtype) * (1.0 + self._leverage(u)).unsqueeze(-1)
-        return StudentT(2.0 * q.shape.to(x.dtype).unsqueeze(-1), self._means(u), variance.sqrt())
+        return StudentT(2.0 * q.shape.to(x.dtype).unsqueeze(-1), self.predict(x), variance.sqrt())
 
     def predict(self, x: Inputs) -> Tensor:
         """m'u [N, K, P], in x's dtype."""
-        return self._means(self.design(x))
+        return (self._centred_means(self.design(x)).double() + self.y_origin.double()).to(x.dtype)
+
+    @property
+    def coefficients(self) -> Tensor:
+        """Posterior mean of the wₖ [K, P, E] for y as it is on [1, x] as it is, the intercept first."""
+        return self.posterior.mean @ self._shift().mT + self._y_offset()
 
     @property
     def coefficient_standard_deviations(self) -> Tensor:
         """Posterior standard deviations of the coefficients [K, P, E]; infinite where a ≤ 1."""
-        q = self.posterior
-        variance = torch.linalg.inv(q.precision).diagonal(dim1=-2, dim2=-1).unsqueeze(1)
+        shift = self._shift()
+        covariance = shift @ torch.linalg.inv(self.posterior.precision) @ shift.mT
+        variance = covariance.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
         return (self._noise_variance().unsqueeze(-1) * variance).sqrt()
 
     @property
@@ -226,56 +215,70 @@ class LinearExperts(Experts):
         """Normal(w_z'u, 1/τ_z) of all outputs; see :meth:`Experts.likelihood`."""
         coefficients = Vindex(parameters.coefficients)[..., assignment, :, :]
         precision = Vindex(parameters.precision)[..., assignment, :]
-        mean = (coefficients * self.design(x).unsqueeze(-2)).sum(-1)
+        ones = x.new_ones(len(x), 1)
+        u = torch.cat([ones, x], dim=1) if self.intercept else x
+        mean = (coefficients * u.unsqueeze(-2)).sum(-1)
         return Normal(mean, precision.rsqrt()).to_event(1)
 
     def _parameter_sites(self, q: NormalGamma, dtype: torch.dtype) -> LinearParameters:
+        """Sample τ and w; the sites hold w for x and y as they are."""
         noise = Gamma(q.shape.unsqueeze(-1).expand_as(q.rate).to(dtype), q.rate.to(dtype)).to_event(2)
         precision = pyro.sample(self.site("precision"), noise)
-        matrices = precision[..., None, None] * q.precision.to(dtype).unsqueeze(1)
-        normal = MultivariateNormal(q.mean.to(dtype), precision_matrix=matrices).to_event(2)
+        back = torch.linalg.inv(self._shift())
+        matrices = precision[..., None, None] * (back.mT @ q.precision @ back).to(dtype).unsqueeze(1)
+        mean = (q.mean @ self._shift().mT + self._y_offset()).to(dtype)
+        normal = MultivariateNormal(mean, precision_matrix=matrices).to_event(2)
         return LinearParameters(precision, pyro.sample(self.site("coefficients"), normal))
 
     @property
     def prior(self) -> NormalGamma:
-        """The prior of every component and output, float64."""
-        shape, precision = self.coefficients.shape, self.prior_precision.double()
+        """The prior of every component and output, float64, counted from the origin as the posterior is."""
+        shift, offset = self._shift(), self._y_offset()
+        precision = shift.mT @ self.prior_precision.double() @ shift
+        # The prior mean is zero where x and y are zero.
+        mean = -torch.linalg.solve(shift, offset.mT).mT
         return NormalGamma(
-            mean=torch.zeros(shape, dtype=torch.float64, device=precision.device),
+            mean=mean.expand(self.n_components, -1, -1),
             precision=precision.expand(self.n_components, -1, -1),
             shape=self.prior_shape.double().expand(self.n_components),
-            rate=self.prior_rate.double().expand(shape[:2]),
+            rate=self.prior_rate.double().expand(self.n_components, self.n_outputs),
         )
 
     @property
     def posterior(self) -> NormalGamma:
-        """The posterior of every component and output, float64."""
-        state = (self.coefficients, self.posterior_precision, self.posterior_shape, self.posterior_rate)
+        """The posterior of every component and output, float64, counted from the origin."""
+        state = (self.centred_coefficients, self.centred_precision, self.posterior_shape, self.posterior_rate)
         return NormalGamma(*(part.double() for part in state))
 
-    def _natural(self, q: NormalGamma) -> LinearStatistics:
-        """Natural parameters, laid out as the statistics that move them."""
-        uy = torch.einsum("kef,kpf->kep", q.precision, q.mean)
-        energy = q.rate + 0.5 * torch.einsum("kep,kpe->kp", uy, q.mean)
-        return LinearStatistics(q.shape, q.precision, uy, energy)
+    def _set_posterior(self, q: NormalGamma) -> None:
+        names = ("centred_coefficients", "centred_precision", "posterior_shape", "posterior_rate")
+        for name, value in zip(names, q, strict=True):
+            setattr(self, name, value.to(self.prior_precision.dtype).clone())
 
-    def _set_posterior(self, natural: LinearStatistics) -> None:
-        mean = torch.cholesky_solve(natural.uy, torch.linalg.cholesky(natural.uu)).mT
-        # Rounding may take more than all of the residual away where an expert fits its points exactly; the prior's
-        # part stays.
-        residual = natural.yy - 0.5 * torch.einsum("kep,kpe->kp", natural.uy, mean)
-        rate = torch.maximum(residual, self.prior_rate.double())
-        names = ("coefficients", "posterior_precision", "posterior_shape", "posterior_rate")
-        for name, value in zip(names, (mean, natural.uu, natural.r, rate), strict=True):
-            setattr(self, name, value.to(self.prior_precision.dtype))
+    def _shift(self) -> Tensor:
+        """A [E, E] of w = A w̃ + (y's origin, 0, …): the intercept goes back to where x is zero."""
+        size = self.n_features + int(self.intercept)
+        shift = torch.eye(size, dtype=torch.float64, device=self.x_origin.device)
+        if self.intercept:
+            shift[0, 1:] = -self.x_origin
+        return shift
 
-    def _means(self, u: Design) -> Tensor:
-        """m'u [N, K, P]."""
-        return torch.einsum("ne,kpe->nkp", u, self.coefficients.to(u.dtype))
+    def _y_offset(self) -> Tensor:
+        """(y's origin, 0, …) [P, E]."""
+        offset = torch.zeros(self.n_outputs, len(self._shift()), dtype=torch.float64, device=self.y_origin.device)
+        offset[:, 0] = self.y_origin
+        return offset
+
+    def _centred_y(self, y: Outputs) -> Outputs:
+        return (y.double() - self.y_origin.double()).to(y.dtype)
+
+    def _centred_means(self, u: Design) -> Tensor:
+        """m'u [N, K, P], counted from y's origin."""
+        return torch.einsum("ne,kpe->nkp", u, self.centred_coefficients.to(u.dtype))
 
     def _leverage(self, u: Design) -> Responsibilities:
         """u'Λ⁻¹u [N, K], as a sum of squares so that it is never negative."""
-        factor = torch.linalg.cholesky(self.posterior_precision.double())
+        factor = torch.linalg.cholesky(self.centred_precision.double())
         identity = torch.eye(u.shape[1], dtype=factor.dtype, device=factor.device)
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False).to(u.dtype)
         return torch.einsum("ne,kfe->nkf", u, whitening).square_().sum(-1)
@@ -283,7 +286,10 @@ class LinearExperts(Experts):
 
 def _precision_matrix(value: float | Sequence[float] | Tensor, n_columns: int) -> Tensor:
     """Λ₀ as a positive definite float64 matrix [E, E]."""
-    matrix = torch.as_tensor(value, dtype=torch.float64).detach()
+    try:
+        matrix = torch.as_tensor(value, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`coefficient_precision` must be a number, numbers or a matrix; got {value!r}.") from error
     if matrix.ndim < 2:
         return torch.diag(validation.positive_vector("coefficient_precision", matrix, n_columns))
     if matrix.shape != (n_columns, n_columns):
