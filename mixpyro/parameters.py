@@ -1,7 +1,12 @@
 """Parameters and Pyro's parameter store: whose parameter is it?"""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pyro
 import torch
+from torch.nn import Parameter
 
 
 def refuse_shared_parameters(module: pyro.nn.PyroModule) -> None:
@@ -23,10 +28,50 @@ def refuse_shared_parameters(module: pyro.nn.PyroModule) -> None:
         if mine is not None and mine is not stored:
             raise RuntimeError(
                 f"the name of a parameter must belong to one module; got {full_name!r}, which another module has put "
-                "into Pyro's parameter store. Give each its own `name`, or call pyro.clear_param_store() in between."
+                "into Pyro's parameter store. Give each its own `name`, or call pyro.clear_param_store() in between; "
+                "to take over parameters that ParamStore.load has read, use load_state_dict."
             )
 
 
 def has_parameters(module: torch.nn.Module) -> bool:
     """Whether the module has anything that a gradient M-step could change."""
     return any(parameter.requires_grad for parameter in module.parameters())
+
+
+@contextmanager
+def unregistered(module: torch.nn.Module) -> Iterator[None]:
+    """Keep the parameters of ``module`` out of the user's parameter store, whatever registers them inside.
+
+    What Pyro does to parameters on the way is undone: it thaws frozen ones of a PyroModule, and hangs a weak reference on
+    each, with which none can be pickled.
+    """
+    before = [(p, p.requires_grad, hasattr(p, "unconstrained")) for p in module.parameters()]
+    with pyro.settings.context(module_local_params=False), pyro.get_param_store().scope(), warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message=".* was not registered in the param store because requires_grad=False"
+        )
+        try:
+            yield
+        finally:
+            for parameter, trainable, registered in before:
+                parameter.requires_grad_(trainable)
+                if not registered:
+                    vars(parameter).pop("unconstrained", None)
+
+
+@contextmanager
+def own_parameter_store(module: torch.nn.Module) -> Iterator[list[Parameter]]:
+    """A fresh parameter store to train ``module`` in, with gradients on and from zero; gives the trainable parameters.
+
+    The user's store stands again afterwards, and so do the gradients that the parameters had.
+    """
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    gradients = [parameter.grad for parameter in trainable]
+    for parameter in trainable:
+        parameter.grad = None
+    with unregistered(module), torch.enable_grad():
+        try:
+            yield trainable
+        finally:
+            for parameter, gradient in zip(trainable, gradients, strict=True):
+                parameter.grad = gradient

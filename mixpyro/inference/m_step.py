@@ -1,9 +1,7 @@
 """The M-step by gradient: Pyro's SVI on the objective of a gate or of experts."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
@@ -14,6 +12,74 @@ from torch.utils.data import RandomSampler
 
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
+from mixpyro.parameters import own_parameter_store
+
+
+class MStep:
+    """Steps of SVI that maximise one objective in the parameters of one module.
+
+    They run in a parameter store of their own. The user's store is neither read nor changed, so two modules of one
+    name, a deep copy, or ``pyro.clear_param_store()`` between two steps make no difference: the module's parameters are
+    trained, in place. Copying the module and its MStep together copies Adam's state too. Like Pyro itself, it is for
+    one thread at a time.
+
+    Args:
+        module: a gate or experts, whose ``objective`` is a Pyro model of the log density to be maximised.
+        lr: step size of Adam, for minibatches.
+    """
+
+    def __init__(self, module: Gate | Experts, *, lr: float = 1e-3) -> None:
+        self.module = module
+        self._elbo = Trace_ELBO()
+        self._adam = JointAdam(lr)
+
+    def step(self, *data: Tensor, scale: float = 1.0) -> float:
+        """One step of Adam on ``scale`` times ``module.objective(*data)``; gives the loss before it."""
+        with own_parameter_store(self.module) as self._adam.trainable:
+            return float(self._svi(self._adam).step(scale, *detached(data)))
+
+    def epoch(self, *data: Tensor, batch_size: int) -> None:
+        """One pass of Adam over shuffled minibatches of ``data``, each on the mean over its rows and components."""
+        data = detached(data)
+        svi = self._svi(self._adam)
+        with own_parameter_store(self.module) as self._adam.trainable:
+            for rows in shuffled_batches(len(data[0]), batch_size):
+                scale = 1.0 / (len(rows) * self.module.n_components)
+                svi.step(scale, *(part[rows] for part in data))
+
+    def improve(self, *data: Tensor, n_steps: int) -> None:
+        """At most ``n_steps`` of L-BFGS on all of ``data``, or none where they do not raise the objective.
+
+        The objective must be a function of the parameters alone: no dropout in training mode.
+        """
+        data = detached(data)
+        before = self._objective_value(data)
+        snapshot = {name: value.clone() for name, value in self.module.state_dict().items()}
+        scale = 1.0 / max(1.0, float(data[-1].sum()))
+        try:
+            with own_parameter_store(self.module) as trainable:
+                search = LineSearches(trainable, n_steps, lambda: self._loss_and_gradients(scale, data))
+                self._svi(search).step(scale, *data)
+            raised = self._objective_value(data) >= before
+        except ValueError:
+            # A step so long that a distribution refused its own parameters.
+            raised = False
+        if not raised:
+            self.module.load_state_dict(snapshot)
+
+    def _svi(self, optimizer: PyroOptim) -> SVI:
+        return SVI(self._scaled_objective, _no_guide, optimizer, self._elbo)
+
+    def _loss_and_gradients(self, scale: float, data: tuple[Tensor, ...]) -> float:
+        return float(self._elbo.loss_and_grads(self._scaled_objective, _no_guide, scale, *data))
+
+    def _objective_value(self, data: tuple[Tensor, ...]) -> float:
+        with torch.no_grad():
+            return float(self.module.partial_bound(*data))
+
+    def _scaled_objective(self, scale: float, *data: Tensor) -> None:
+        with poutine.scale(scale=scale):
+            self.module.objective(*data)
 
 
 class JointAdam(PyroOptim):
@@ -27,28 +93,17 @@ class JointAdam(PyroOptim):
 
     def __init__(self, lr: float = 1e-3) -> None:
         super().__init__(torch.optim.Adam, {"lr": lr})
-        self.largest_lr = self.lr = lr
+        self.lr = lr
+        self.trainable: list[Parameter] = []
         self.adam: torch.optim.Adam | None = None
 
     def __call__(self, params: Iterable[Parameter], *args: object, **kwargs: object) -> None:
-        """Take one step with the gradients that ``params`` hold."""
-        params = set(params)
-        if self.adam is None or params != set(self.adam.param_groups[0]["params"]):
-            self.adam = self._rebuilt(params)
-        self.adam.param_groups[0]["lr"] = self.lr
+        """Take one step with the gradients that the trainable of ``params`` hold."""
+        wanted = set(params).intersection(self.trainable)
+        if self.adam is None or wanted != set(self.adam.param_groups[0]["params"]):
+            self.adam = self._rebuilt(wanted)
         self._follow(self.adam)
         self.adam.step()
-
-    def adapt(self, improved: bool) -> None:
-        """Halve the step size after a step that had to be taken back, let it recover after a good one."""
-        self.lr = min(1.5 * self.lr, self.largest_lr) if improved else 0.5 * self.lr
-        if not improved:
-            self.adam = None
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether steps a thousand times smaller than at first still overshoot: there is nothing left to gain."""
-        return self.lr < 1e-3 * self.largest_lr
 
     def _rebuilt(self, params: set[Parameter]) -> torch.optim.Adam:
         fresh = torch.optim.Adam(list(params), lr=self.lr)
@@ -63,63 +118,38 @@ class JointAdam(PyroOptim):
                 state[name] = state[name].to(parameter)
 
 
-class MStep:
-    """Steps of SVI that maximise one objective in the parameters of one module.
+class LineSearches(PyroOptim):
+    """All the steps that one full-data M-step takes, by L-BFGS with strong Wolfe line searches.
 
-    They run in a parameter store of their own. The user's store is neither read nor changed, so two modules of one
-    name, a
-    deep copy, or ``pyro.clear_param_store()`` between two steps make no difference: the module's parameters are
-    trained, in
-    place. Copying the module and its MStep together copies Adam's state too.
+    The data stand still, so there is no noise that Adam would be needed for; nor is there a step size to choose.
 
     Args:
-        module: a gate or experts, whose ``objective`` is a Pyro model of the log density to be maximised.
-        lr: step size of Adam.
+        trainable: the parameters.
+        n_steps: most steps.
+        loss_and_gradients: evaluates SVI's loss and leaves its gradients in the parameters.
     """
 
-    def __init__(self, module: Gate | Experts, *, lr: float = 1e-3) -> None:
-        self.module = module
-        self.optimizer = JointAdam(lr)
-        self.succeeded = False
-        self._svi = SVI(self._scaled_objective, _no_guide, self.optimizer, Trace_ELBO())
+    def __init__(self, trainable: list[Parameter], n_steps: int, loss_and_gradients: Callable[[], float]) -> None:
+        super().__init__(torch.optim.LBFGS, {})
+        self.trainable = trainable
+        self.n_steps = n_steps
+        self.loss_and_gradients = loss_and_gradients
 
-    def step(self, *data: Tensor, scale: float = 1.0) -> float:
-        """One step on ``scale`` times ``module.objective(*data)``; gives the loss before it."""
-        with own_parameter_store(self.module):
-            return float(self._svi.step(scale, *data))
+    def __call__(self, params: Iterable[Parameter], *args: object, **kwargs: object) -> None:
+        """Take the steps."""
+        search = torch.optim.LBFGS(
+            self.trainable,
+            max_iter=self.n_steps,
+            tolerance_grad=1e-10,
+            tolerance_change=1e-14,
+            line_search_fn="strong_wolfe",
+        )
 
-    def epoch(self, *data: Tensor, batch_size: int) -> None:
-        """One pass over shuffled minibatches of ``data``, each step on the mean over its rows and components."""
-        with own_parameter_store(self.module):
-            for rows in shuffled_batches(len(data[0]), batch_size):
-                scale = 1.0 / (len(rows) * self.module.n_components)
-                self._svi.step(scale, *(part[rows] for part in data))
+        def closure() -> float:
+            search.zero_grad()
+            return self.loss_and_gradients()
 
-    def improve(self, *data: Tensor, n_steps: int) -> None:
-        """Take ``n_steps`` steps on all of ``data``, or none if they lower the objective; ``succeeded`` says which.
-
-        Adam's steps overshoot where little is left to gain: the step size is halved then, and recovers with success.
-        """
-        before = self._objective_value(*data)
-        snapshot = [parameter.detach().clone() for parameter in self.module.parameters()]
-        with own_parameter_store(self.module):
-            for _ in range(n_steps):
-                self._svi.step(1.0, *data)
-        improved = self._objective_value(*data) >= before
-        if not improved:
-            with torch.no_grad():
-                for parameter, value in zip(self.module.parameters(), snapshot, strict=True):
-                    parameter.copy_(value)
-        self.optimizer.adapt(improved)
-        self.succeeded = improved
-
-    def _objective_value(self, *data: Tensor) -> float:
-        with torch.no_grad():
-            return float(self.module.partial_bound(*data))
-
-    def _scaled_objective(self, scale: float, *data: Tensor) -> None:
-        with poutine.scale(scale=scale):
-            self.module.objective(*data)
+        search.step(closure)
 
 
 def shuffled_batches(n_rows: int, batch_size: int) -> Iterator[Tensor]:
@@ -129,18 +159,10 @@ def shuffled_batches(n_rows: int, batch_size: int) -> Iterator[Tensor]:
     yield from order.split(batch_size)
 
 
+def detached(data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The data without whatever graph they come from: an M-step has no business in it."""
+    return tuple(part.detach() for part in data)
+
+
 def _no_guide(*_: object) -> None:
     """The objective has no latent variable."""
-
-
-@contextmanager
-def own_parameter_store(module: torch.nn.Module) -> Iterator[None]:
-    """A fresh parameter store inside, and gradients; the user's store and settings stand again afterwards."""
-    parameters = [p for p in module.parameters() if not hasattr(p, "unconstrained")]
-    with pyro.settings.context(module_local_params=False), pyro.get_param_store().scope(), torch.enable_grad():
-        try:
-            yield
-        finally:
-            # Pyro hangs a weak reference on every parameter that it registers, with which none can be pickled.
-            for parameter in parameters:
-                vars(parameter).pop("unconstrained", None)

@@ -1,11 +1,14 @@
 """The M-step by SVI, and whose parameters it trains."""
 
+import contextlib
 import copy
 import pickle
 
 import pyro
 import pytest
 import torch
+from pyro.infer import Trace_ELBO
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -117,17 +120,84 @@ def test_adam_follows_its_module_to_another_dtype() -> None:
     assert one.network.weight.dtype == torch.float32
 
 
-def test_a_step_that_would_lower_the_objective_is_taken_back() -> None:
-    one = gate()
+def test_it_reaches_the_optimum_of_badly_scaled_inputs() -> None:
+    """A column of spread 1000 and mean 5000: the same softmax and the same optimum as with a standardised one."""
+    x, r = inputs(200), responsibilities(200, K)
+    scaled = x * torch.tensor([1.0, 1000.0]).double() + torch.tensor([0.0, 5000.0]).double()
+    reached = []
+    for data in (x, scaled):
+        one = gate()
+        m_step = MStep(one)
+        for _ in range(40):
+            m_step.improve(data, r, n_steps=50)
+        reached.append(one.partial_bound(data, r).item())
+    assert abs(reached[0] - reached[1]) < 1e-3
+
+
+def test_steps_that_do_not_raise_the_objective_are_taken_back() -> None:
+    """Here every evaluation adds noise that grows, and a buffer counts them."""
+
+    class Restless(nn.Linear):
+        calls: Tensor
+
+        def __init__(self) -> None:
+            super().__init__(2, K, dtype=torch.float64)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(x) + self.calls * torch.arange(K).double()
+
+    one = NeuralGate(K, Restless())
     x, r = inputs(20), responsibilities(20, K)
-    m_step = MStep(one, lr=100.0)
-    before = one.partial_bound(x, r).item()
-    m_step.improve(x, r, n_steps=3)
-    assert not m_step.succeeded
-    assert one.partial_bound(x, r).item() == before
-    for _ in range(30):
-        m_step.improve(x, r, n_steps=3)
-    assert one.partial_bound(x, r).item() > before
+    before = {name: value.clone() for name, value in one.state_dict().items()}
+    MStep(one).improve(x, r, n_steps=3)
+    calls = before.pop("network.calls")
+    assert one.state_dict()["network.calls"] == calls + 1  # the evaluation before the steps
+    for name, value in before.items():
+        assert torch.equal(one.state_dict()[name], value)
+
+
+def test_gradients_left_behind_make_no_difference_and_stay() -> None:
+    expected = alone(1)
+    torch.manual_seed(1)
+    one = gate()
+    one.weights(inputs(4)).sum().backward()
+    gradients = [parameter.grad for parameter in one.parameters()]
+    assert_all_equal(train(one, MStep(one)), expected)
+    assert all(p.grad is gradient for p, gradient in zip(one.parameters(), gradients, strict=True))
+
+
+def test_the_graph_of_the_data_is_left_alone() -> None:
+    one = gate()
+    x = inputs(20).requires_grad_()
+    r = (one.expected_log_weights(x) + inputs(20, K)).softmax(-1)
+    m_step = MStep(one)
+    m_step.step(x, r)
+    m_step.step(x, r)
+    m_step.improve(x, r, n_steps=2)
+    assert x.grad is None
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, PyroModule[nn.Linear]])
+def test_frozen_parameters_stay_frozen(kind: type[nn.Linear]) -> None:
+    network = kind(2, K, dtype=torch.float64)
+    network.bias.requires_grad_(False)
+    one = NeuralGate(K, network)
+    bias = network.bias.detach().clone()
+    m_step = MStep(one)
+    m_step.step(inputs(20), responsibilities(20, K))
+    m_step.improve(inputs(20), responsibilities(20, K), n_steps=3)
+    assert torch.equal(network.bias, bias)
+    assert not network.bias.requires_grad
+    assert network.weight.requires_grad
+
+
+def test_two_objectives_in_a_users_own_svi_are_refused_under_one_name() -> None:
+    first, second = gate(), gate()
+    for one, outcome in ((first, contextlib.nullcontext()), (second, pytest.raises(RuntimeError, match="own `name`"))):
+        with outcome:
+            Trace_ELBO().loss_and_grads(one.objective, lambda *_: None, inputs(4), responsibilities(4, K))
 
 
 @pytest.mark.parametrize("n_rows", [1, 128, 129, 1000])
