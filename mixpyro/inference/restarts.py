@@ -24,7 +24,7 @@ def random_starts(n_restarts: int, seed: int) -> list[Start]:
 
 def draw_start(mixture: MixtureOfExperts, x: Inputs, y: Outputs, *, restart: int, seed: int) -> Responsibilities:
     """Experts on random subsets of the rows, every third time random assignments, [N, K]."""
-    generator = Generator().manual_seed((seed << 20) + restart)
+    generator = Generator().manual_seed(((seed << 20) + restart) % 2**63)
     if restart % 3 == 2:
         return random_assignments(x, mixture.n_components, generator)
     return from_random_subsets(mixture, x, y, generator)
@@ -40,8 +40,7 @@ def from_random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, genera
     """Each expert sees a few rows of its own; the responsibilities [N, K] are what these experts then say of all rows.
 
     A subset has two rows more than the experts have inputs, enough for a line and little enough to lie in one
-    component.
-    The mixture's experts are left holding what the subsets said.
+    component. The mixture's experts are left holding what the subsets said.
     """
     k, size = mixture.n_components, x.shape[1] + 2
     order = torch.randperm(len(x), generator=generator).to(x.device)

@@ -43,7 +43,12 @@ class FitResult:
 
     @property
     def bound(self) -> float:
-        """Lower bound on log p(y | x) that the best run reached, in nats; equal to ``mixture.bound(x, y)``."""
+        """What the best run reached, in nats; equal to ``mixture.bound(x, y)``.
+
+        A lower bound on log p(y | x) where every parameter has a posterior. Parameters that are estimated (a network, a
+        learnt prior) enter by their maximum, with the log density of their prior if they have one: such bounds compare
+        runs, not models.
+        """
         return self.runs[self.best].bound
 
     @property

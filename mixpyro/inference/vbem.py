@@ -32,7 +32,6 @@ class Options:
     max_iterations: int
     tolerance: float
     n_gradient_steps: int
-    learning_rate: float
 
 
 def fit(
@@ -45,28 +44,25 @@ def fit(
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
     n_gradient_steps: int = 20,
-    learning_rate: float = 0.05,
     seed: int = 0,
     progress: bool = True,
 ) -> FitResult:
     """Fit a mixture of experts by variational EM, from several starts, and keep the best.
 
     An iteration computes the responsibilities and the bound, then the conjugate updates of gate and experts, then
-    Pyro's SVI
-    on the parameters that have no closed form (a network, a learnt prior). The bound never falls. A run stops when
-    what is
-    left to gain, extrapolated from the last three bounds (Aitken), is below ``tolerance`` nats an object.
+    Pyro's SVI on the parameters that have no closed form (a network, a learnt prior). The bound never falls, rounding
+    apart, if a network is a function of its parameters: no dropout in training mode. A run stops when what is left to
+    gain, extrapolated from the last three bounds (Aitken), is below ``tolerance`` nats an object.
 
     Args:
         mixture: what to fit, in place; it is left as it was if the fit raises.
         x: inputs [N, D], finite, on the mixture's device.
         y: outputs [N, P] or [N], finite, of x's dtype and device.
-        n_restarts: how many starts to run from.
+        n_restarts: how many starts to run from. A network's weights are where they are in each of them.
         initial_responsibilities: a start of your own [N, K], non-negative; it is the only one then.
         max_iterations: most iterations of a run.
         tolerance: in nats an object, at least 0. In float32 no less than rounding allows is asked for.
-        n_gradient_steps: SVI steps an iteration.
-        learning_rate: of Adam in the SVI steps, at first; it is halved where steps overshoot.
+        n_gradient_steps: most steps of SVI an iteration, by L-BFGS, for what has no closed form.
         seed: of the starts, at least 0. Same seed, same result; the global random state is neither used nor changed.
         progress: show a progress bar once a fit has taken two seconds.
 
@@ -85,19 +81,18 @@ def fit(
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
         McLachlan, Peel (2000), Finite Mixture Models, section 2.11 (the stopping rule).
     """
-    x, y = mixture.check_data(x, y)
+    if not isinstance(mixture, MixtureOfExperts):
+        raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
+    x, y = (part.detach() for part in mixture.check_data(x, y))
     options = Options(
         max_iterations=validation.integer("max_iterations", max_iterations),
         tolerance=validation.positive_number("tolerance", tolerance, zero=True),
         n_gradient_steps=validation.integer("n_gradient_steps", n_gradient_steps),
-        learning_rate=validation.positive_number("learning_rate", learning_rate),
     )
-    starts = random_starts(validation.integer("n_restarts", n_restarts), validation.integer("seed", seed, least=0))
+    seed = validation.integer("seed", seed, least=0)
+    starts = random_starts(validation.integer("n_restarts", n_restarts), seed)
     if initial_responsibilities is not None:
-        shape = mixture.n_components, len(x)
-        starts = [
-            given_start(validation.responsibilities(initial_responsibilities, *shape, name="initial_responsibilities"))
-        ]
+        starts = [given_start(_checked_start(initial_responsibilities, mixture.n_components, len(x)))]
     best: tuple[int, Attempt] | None = None
     runs: list[Run] = []
     with (
@@ -107,12 +102,23 @@ def fit(
     ):
         for number, start in enumerate(starts):
             attempt = Attempt(copy.deepcopy(mixture), x, y, options)
+            attempt.mixture.experts.centre(x, y)
             runs.append(attempt.run(start, bar))
             if best is None or runs[number].bound > runs[best[0]].bound:
                 best = number, attempt
             bar.update()
     assert best is not None
     return _result(mixture, runs, *best)
+
+
+def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
+    name = "initial_responsibilities"
+    validation.responsibilities(start, n_components, n_objects, name=name)
+    if bool((start.sum(-1) <= 0).any()):
+        raise ValueError(f"`{name}` must have a positive sum in every row; got a row of zeros.")
+    if n_components > 1 and bool((start == start[:, :1]).all()):
+        raise ValueError(f"`{name}` must differ between components; got equal ones, a saddle that no update leaves.")
+    return start.detach()
 
 
 class Attempt:
@@ -131,8 +137,7 @@ class Attempt:
         self.responsibilities = x.new_empty(len(x), mixture.n_components)
         self.trace: list[float] = []
         self.rounding = 0.0
-        rate, parts = options.learning_rate, (mixture.gate, mixture.experts)
-        self.m_steps = {part: MStep(part, lr=rate) for part in parts if has_parameters(part)}
+        self.m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
 
     def run(self, start: Start, bar: tqdm) -> Run:
         """Iterate from where ``start`` says until the stopping rule is met or the iterations run out.
@@ -143,7 +148,7 @@ class Attempt:
             self.responsibilities.copy_(start(self.mixture, self.x, self.y))
             self.update(self.experts_statistics())
             converged = self._iterate(bar)
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+        except (torch.linalg.LinAlgError, ValueError):  # type: ignore[attr-defined]
             converged = False
             self.trace.append(-math.inf)
         return Run(tuple(self.trace), converged)
@@ -156,7 +161,7 @@ class Attempt:
             if not math.isfinite(self.trace[-1]):
                 self.trace[-1] = -math.inf
                 return False
-            if self.settled() and has_converged(self.trace, self.tolerance):
+            if has_converged(self.trace, self.tolerance):
                 return True
             if iteration + 1 < self.options.max_iterations:
                 self.update(statistics)
@@ -196,10 +201,6 @@ class Attempt:
         if experts in self.m_steps:
             self.m_steps[experts].improve(self.x, self.y, self.responsibilities, n_steps=n_steps)
 
-    def settled(self) -> bool:
-        """Whether the last gradient steps, if any, went through, or none ever will: else the trace says little."""
-        return all(m_step.succeeded or m_step.optimizer.exhausted for m_step in self.m_steps.values())
-
     @property
     def tolerance(self) -> float:
         """What may be left to gain, in nats: what the user asked for, or what rounding leaves uncertain."""
@@ -212,15 +213,22 @@ def row_blocks(n_rows: int) -> Iterator[slice]:
 
 
 def has_converged(trace: list[float], tolerance: float) -> bool:
-    """Whether less than ``tolerance`` is left to gain, by Aitken's extrapolation; McLachlan, Peel (2000), eq. 2.13."""
-    if len(trace) < 3:
-        return False
-    before, last = trace[-2] - trace[-3], trace[-1] - trace[-2]
+    """Whether less than ``tolerance`` is left to gain, by Aitken's extrapolation at the last two iterations.
+
+    At two, for a run that comes to a plateau looks for one iteration as if it had converged.
+    """
+    return len(trace) >= 4 and all(
+        left_to_gain(trace[end - 3 : end]) <= tolerance for end in (len(trace) - 1, len(trace))
+    )
+
+
+def left_to_gain(bounds: list[float]) -> float:
+    """What a geometric series through three bounds would add to the last; McLachlan, Peel (2000), section 2.11."""
+    before, last = bounds[1] - bounds[0], bounds[2] - bounds[1]
     if last <= 0.0 or before <= 0.0:
         # Rounding: the bound cannot fall otherwise.
-        return abs(last) <= tolerance
-    ratio = last / before
-    return ratio < 1.0 and last * ratio / (1.0 - ratio) <= tolerance
+        return abs(last)
+    return last * last / (before - last) if last < before else math.inf
 
 
 def _result(mixture: MixtureOfExperts, runs: list[Run], best: int, attempt: Attempt) -> FitResult:

@@ -45,6 +45,14 @@ def test_two_components_on_ethanol() -> None:
     assert_posterior(mixture, order, ETHANOL["K2"])
 
 
+def test_two_components_on_co2() -> None:
+    """Our own answer, which a program written from the formulas alone, in NumPy, gave as well."""
+    mixture, x, y = problem(CO2, 2)
+    assert fit(mixture, x, y).bound == pytest.approx(-87.97906, abs=1e-4)
+    found = mixture.gate.posterior_concentration.sort(descending=True).values
+    torch.testing.assert_close(found, torch.tensor([22.7002, 6.2998]).double(), rtol=1e-3, atol=0)
+
+
 def assert_posterior(mixture: MixtureOfExperts, order: Tensor, known: dict[str, Any]) -> None:
     """Every parameter to 1e-3 relative."""
     experts = mixture.experts
@@ -63,7 +71,7 @@ def with_their_sign(mixture: MixtureOfExperts, x: Tensor, y: Tensor, r: Tensor) 
         mixture.gate.update(mixture.gate.statistics(x, r))
         mixture.experts.update(mixture.experts.statistics(x, y, r))
         design = mixture.experts.design(x)
-        leverage = torch.einsum("ne,kef,nf->nk", design, mixture.experts.posterior_precision.inverse(), design)
+        leverage = torch.einsum("ne,kef,nf->nk", design, mixture.experts.posterior.precision.inverse(), design)
         log_joint = mixture.expected_log_joint(x, y)
         r = (log_joint + leverage).softmax(-1)
     return float((r * log_joint - torch.xlogy(r, r)).sum() - mixture.kl_divergence())

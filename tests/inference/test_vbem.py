@@ -19,6 +19,7 @@ from mixpyro import (
     fit,
 )
 from mixpyro.gates import Gate
+from mixpyro.inference.restarts import random_starts
 from mixpyro.inference.vbem import has_converged
 from tests.problems import lines
 
@@ -115,21 +116,15 @@ def test_one_row_and_one_component_are_enough() -> None:
 def test_a_fit_leaves_the_users_world_alone() -> None:
     x, y, _ = lines(30, 2, n_features=2)
     pyro.param("gate.network$$$weight", torch.zeros(1))
-    torch.manual_seed(3)
+    x.requires_grad_()
+    mixture = make(NeuralGate(2, nn.Linear(2, 2).double()), n_features=2)
     state = torch.get_rng_state()
-    fit(make(NeuralGate(2, nn.Linear(2, 2).double()), n_features=2), x, y, n_restarts=2)
-    torch.manual_seed(3)
+    fit(mixture, x, y, n_restarts=3)
     assert torch.equal(torch.get_rng_state(), state)
+    assert x.grad is None
     assert list(pyro.get_param_store()) == ["gate.network$$$weight"]
     assert torch.equal(pyro.param("gate.network$$$weight"), torch.zeros(1))
     assert torch.is_grad_enabled()
-
-
-def test_the_global_random_state_is_not_used() -> None:
-    x, y, _ = lines(30, 2)
-    state = torch.get_rng_state()
-    fit(make(DirichletGate(2)), x, y, n_restarts=2)
-    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_a_run_that_is_cut_off_says_so() -> None:
@@ -161,7 +156,9 @@ def bad_calls() -> list[tuple[dict[str, object], type[Exception], str]]:
         ({"max_iterations": 1.5}, TypeError, "`max_iterations` must be an integer; got 1.5"),
         ({"tolerance": -1e-3}, ValueError, "`tolerance` must be finite and at least 0; got -0.001"),
         ({"n_gradient_steps": 0}, ValueError, "`n_gradient_steps` must be at least 1; got 0"),
-        ({"learning_rate": 0.0}, ValueError, "`learning_rate` must be finite and above 0; got 0.0"),
+        ({"initial_responsibilities": torch.ones(20, 2)}, ValueError, "`initial_responsibilities` must differ"),
+        ({"initial_responsibilities": torch.zeros(20, 2)}, ValueError, "`initial_resp.* positive sum in every row"),
+        ({"mixture": LinearExperts(2, 1)}, TypeError, "`mixture` must be a MixtureOfExperts; got LinearExperts"),
         ({"seed": "x"}, TypeError, "`seed` must be an integer; got 'x'"),
         ({"initial_responsibilities": torch.ones(20, 3)}, ValueError, r"`initial_responsibilities` .*got \[20, 3\]"),
         (
@@ -179,7 +176,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, object], error: type[Exc
     mixture = make(DirichletGate(2))
     state = copy.deepcopy(mixture.state_dict())
     with pytest.raises(error, match=message):
-        fit(mixture, **{"x": x, "y": y, **arguments})  # type: ignore[arg-type]
+        fit(**{"mixture": mixture, "x": x, "y": y, **arguments})  # type: ignore[arg-type]
     for name, value in mixture.state_dict().items():
         assert torch.equal(value, state[name])
 
@@ -218,6 +215,57 @@ def test_the_stopping_rule_extrapolates() -> None:
     stop = next(i for i in range(3, 60) if has_converged(trace[:i], 1e-2))
     assert stop > gains_alone
     assert 1e-3 < -trace[stop - 1] < 1.2e-2
+
+
+def test_one_small_gain_is_not_the_end() -> None:
+    """A run that comes to a plateau gains little for one iteration, then more and more again."""
+    assert not has_converged([0.0, 3.64, 4.146, 4.146167], 1e-4)
+    x, y, _ = lines(200, 3, noise=0.1, seed=16)
+    start = random_starts(3, 16)[2]
+    mixture = make(DirichletGate(5, concentration=0.1))
+    r = start(copy.deepcopy(mixture), x, y)
+    result = fit(mixture, x, y, initial_responsibilities=r)
+    exact = fit(make(DirichletGate(5, concentration=0.1)), x, y, initial_responsibilities=r, tolerance=1e-13)
+    assert result.bound > exact.bound - 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("x_mean", "y_mean"), [(0.0, 1e4), (1e4, 0.0), (2e3, -1e3)])
+def test_data_far_from_zero_are_fitted_as_well_as_data_near_it(
+    dtype: torch.dtype, x_mean: float, y_mean: float
+) -> None:
+    """With a prior so weak that the intercept costs nothing, only rounding could tell the two apart."""
+    x, y, _ = lines(2000, 2, noise=0.1)
+    x, y = x + x_mean, y + y_mean
+    x, y = x.to(dtype), y.to(dtype)
+    near, far = (MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1, coefficient_precision=1e-20)) for _ in range(2))
+    exact = fit(near, x.double() - x_mean, y.double() - y_mean, n_restarts=2)
+    result = fit(far, x, y, n_restarts=2)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-8
+    assert result.bound == pytest.approx(exact.bound, rel=tolerance)
+    gap = 0 if dtype == torch.float64 else 1e-3 * abs(exact.bound)
+    assert min(after - before for before, after in zip(result.trace, result.trace[1:], strict=False)) >= -1e-7 - gap
+    order = [mixture.experts.coefficients[:, 0, 1].argsort() for mixture in (near, far)]
+    torch.testing.assert_close(
+        far.experts.noise_standard_deviations[order[1]],
+        near.experts.noise_standard_deviations[order[0]],
+        rtol=1e-3,
+        atol=0,
+    )
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_a_gate_with_badly_scaled_inputs_is_fitted_as_well(scale: float) -> None:
+    x, y, _ = lines(200, 2)
+    gate = NeuralGate(2, nn.Linear(1, 2).double())
+    result = fit(MixtureOfExperts(gate, LinearExperts(2, 1, coefficient_precision=1e-8)), x, y, n_restarts=2)
+    scaled = NeuralGate(2, nn.Linear(1, 2).double())
+    assert result.converged
+    experts = LinearExperts(2, 1, coefficient_precision=1e-8)
+    other = fit(MixtureOfExperts(scaled, experts), scale * x + 5 * scale, y, n_restarts=2, max_iterations=3000)
+    # The prior on the slopes weighs a little differently: log scale for each, and next to nothing else.
+    gain = 2 * torch.tensor(scale).log().item()
+    assert other.bound == pytest.approx(result.bound - gain, abs=0.05)
 
 
 @pytest.mark.cuda
