@@ -17,8 +17,8 @@ class Gate(PyroModule):
     """Prior over the assignments z of N objects to K components, with an analytic posterior over its own latents.
 
     A subclass gives the six methods that raise ``NotImplementedError`` here; the Pyro model and guide, and the
-    objective
-    of the gradient M-step, follow from them. Posteriors and fixed priors are buffers, what SVI learns is a parameter.
+    objective of the gradient M-step, follow from them. Posteriors and fixed priors are buffers, what SVI learns is a
+    parameter.
 
     Args:
         n_components: K, at least one.
@@ -76,7 +76,7 @@ class Gate(PyroModule):
 
         Args:
             x: gate inputs [N, D].
-            plate: the caller's plate over objects, not yet entered; by default a plate ``objects`` of N.
+            plate: the caller's plate over objects, of dim −1, not yet entered; by default a plate ``objects`` of N.
 
         Returns:
             The assignments [N]; under enumeration, [K, 1, …] as Pyro broadcasts them.
@@ -85,7 +85,7 @@ class Gate(PyroModule):
             RuntimeError: if another module has registered parameters under this gate's name.
         """
         refuse_shared_parameters(self)
-        plate = objects_plate(x) if plate is None else plate
+        plate = innermost(objects_plate(x) if plate is None else plate)
         prior = self.assignment_prior(x, plate=plate)
         with plate:
             return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
@@ -98,10 +98,11 @@ class Gate(PyroModule):
 
         Args:
             x: gate inputs [N, D].
-            plate: the caller's plate over objects, not yet entered; by default a plate ``objects`` of N.
-            responsibilities: q(z) [N, K]. Without them z is left to the model, where TraceEnum_ELBO sums it out.
+            plate: the caller's plate over objects, of dim −1, not yet entered; by default a plate ``objects`` of N.
+            responsibilities: q(z) [N, K], rows that sum to one. Without them z is left to the model, where
+                TraceEnum_ELBO sums it out.
         """
-        plate = objects_plate(x) if plate is None else plate
+        plate = innermost(objects_plate(x) if plate is None else plate)
         self.weights_guide(x, plate=plate)
         if responsibilities is not None:
             with plate:
@@ -116,11 +117,12 @@ class Gate(PyroModule):
     @pyro_method
     def objective(self, x: Inputs, responsibilities: Responsibilities) -> None:
         """Pyro model of the M-step: a factor ``<name>.objective``, the gate's part of the bound."""
+        refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(x, responsibilities))
 
     def site(self, name: str) -> str:
         """Full name of the gate's site ``name``, such as ``gate.weights``."""
-        return str(self._pyro_get_fullname(name))
+        return f"{self._pyro_name}.{name}" if self._pyro_name else name
 
 
 def objects_plate(x: Inputs) -> pyro.plate:
@@ -128,8 +130,15 @@ def objects_plate(x: Inputs) -> pyro.plate:
     return pyro.plate("objects", len(x), dim=-1)
 
 
+def innermost(plate: pyro.plate) -> pyro.plate:
+    """Return ``plate`` if the objects are its last axis, as the weights and assignments have them."""
+    if plate.dim not in (-1, None):
+        raise ValueError(f"`plate` must have dim -1, the objects innermost; got dim {plate.dim}.")
+    return plate
+
+
 def natural_step(old: Tensor, optimum: Tensor, step_size: float) -> Tensor:
-    """Point on the way from one natural parameter to another; Hoffman et al. (2013), eq. 26."""
+    """Point on the way from one natural parameter to another; Hoffman et al. (2013), section 2.4."""
     size = validation.step_size(step_size)
     return optimum if size == 1.0 else torch.lerp(old, optimum, size)
 

@@ -1,14 +1,15 @@
 """A gate that is the same for every object: one Dirichlet over the weights."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyro
 import torch
-from pyro.distributions import Categorical, Dirichlet, Distribution
+from pyro.distributions import Categorical, Dirichlet
 from pyro.nn import PyroParam
 from torch import Tensor
-from torch.distributions import constraints, kl_divergence
+from torch.distributions import Distribution, constraints, kl_divergence
 
 from mixpyro import validation
 from mixpyro.gates.base import Gate, categorical, natural_step
@@ -27,10 +28,10 @@ class DirichletGate(Gate):
     Args:
         n_components: K.
         concentration: α, a number for all components or K of them, above zero. Below one it favours few components.
-        concentration_prior: a Pyro distribution over a positive number, such as ``Gamma(2., 1.)``; α is then learnt
-            (a MAP estimate, by SVI on E_q[log p(π | α)] + log p(α)), starting from ``concentration``. There is no
-            learning
-            without it: one π says too little, and α would run off to infinity.
+        concentration_prior: a Pyro distribution over a positive number, such as ``Gamma(2., 1.)``; α is then learnt (a
+            MAP estimate, by SVI on E_q[log p(π | α)] + log p(α)), starting from ``concentration``. There is no learning
+            without it: one π says too little, and α would run off to infinity. Its density must be bounded at zero (a
+            Gamma of shape at least 1, a LogNormal), or the α of a component without objects goes there.
         name: prefix of the Pyro sites ``<name>.weights`` and ``<name>.assignment``.
         device: where the gate lives.
         dtype: of its own state; results have the dtype of x.
@@ -67,8 +68,8 @@ class DirichletGate(Gate):
     ) -> None:
         super().__init__(n_components, name=name)
         prior = validation.positive_vector("concentration", concentration, self.n_components)
-        prior = prior.to(validation.device(device), dtype)
-        self.concentration_prior = concentration_prior
+        prior = validation.representable("concentration", prior.to(validation.device(device), dtype))
+        self.concentration_prior = _checked_prior(concentration_prior, prior)
         if concentration_prior is None:
             self.register_buffer("prior_concentration", prior)
         else:
@@ -90,6 +91,7 @@ class DirichletGate(Gate):
         checked = validation.responsibilities(responsibilities, self.n_components, len(x))
         return DirichletStatistics(checked.sum(0, dtype=torch.float64))
 
+    @torch.no_grad()
     def update(self, statistics: DirichletStatistics, step_size: float = 1.0) -> None:
         """q(π) = Dirichlet(α + Σᵢ rᵢ); Bishop (2006), eq. 10.58."""
         counts = validation.tensor("statistics.counts", statistics.counts, (self.n_components,))
@@ -114,3 +116,14 @@ class DirichletGate(Gate):
     def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
         """Sample ``<name>.weights`` from Dirichlet(m)."""
         pyro.sample(self.site("weights"), Dirichlet(self.posterior_concentration.to(x.dtype)))
+
+
+def _checked_prior(prior: Distribution | None, start: Tensor) -> Distribution | None:
+    if prior is None:
+        return None
+    if not isinstance(prior, Distribution):
+        raise TypeError(f"`concentration_prior` must be a distribution of Pyro or PyTorch; got {type(prior).__name__}.")
+    lower = getattr(prior.support, "lower_bound", None)
+    if lower != 0 or getattr(prior.support, "upper_bound", math.inf) != math.inf:
+        raise ValueError(f"`concentration_prior` must be a distribution over all positive numbers; got {prior}.")
+    return prior

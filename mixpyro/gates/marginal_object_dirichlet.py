@@ -14,15 +14,12 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
     """The model of :class:`ObjectDirichletGate`, treated exactly: each πᵢ is integrated out of the E-step.
 
     πᵢ ~ Dirichlet(γμ), zᵢ ~ Categorical(πᵢ) has p(zᵢ = k) = μₖ, whatever γ: a Dirichlet prior with one draw from it
-    says no
-    more than its mean. So log μ takes the place of E_q[log πᵢ], the gate adds no KL, and q(πᵢ | zᵢ = k) =
-    Dirichlet(γμ + eₖ) is the
-    exact conditional, with mean (γμ + rᵢ) / (γ + 1). See :class:`ObjectDirichletGate` for how far the mean field is
-    from that.
+    says no more than its mean. So log μ takes the place of E_q[log πᵢ], the gate adds no KL, and q(πᵢ | zᵢ = k) =
+    Dirichlet(γμ + eₖ) is the exact conditional, with mean (γμ + rᵢ) / (γ + 1). See :class:`ObjectDirichletGate` for how
+    far the mean field is from that.
 
     Arguments and attributes are those of :class:`ObjectDirichletGate`. With ``learn_mean`` the update sets μ to its
-    optimum,
-    the mean of the responsibilities, in closed form: the maximum-likelihood weights of a mixture.
+    optimum, the mean of the responsibilities, in closed form: the maximum-likelihood weights of a mixture.
 
     Example:
         >>> gate = MarginalObjectDirichletGate(2, mean=[3.0, 1.0])
@@ -35,15 +32,25 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
 
     def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
         """log p(zᵢ = k) = log μₖ [1, K], the same for seen and unseen rows."""
-        return self.mean.log().to(x.dtype).unsqueeze(0)
+        # A component that has lost all objects has μₖ = 0: keep its logarithm finite, so that 0 log 0 is 0.
+        mean = self.mean.to(x.dtype)
+        return mean.clamp_min(torch.finfo(x.dtype).tiny).log().unsqueeze(0)
 
+    @torch.no_grad()
     def update(self, statistics: ObjectDirichletStatistics, step_size: float = 1.0) -> None:
-        """Keep the objects' posteriors; with ``learn_mean``, μ goes ``step_size`` of the way to Σᵢ rᵢ / N first."""
-        size = validation.step_size(step_size)
+        """Keep the objects' posteriors; with ``learn_mean``, μ goes ``step_size`` of the way to Σᵢ rᵢ / N first.
+
+        Raises:
+            ValueError: if all responsibilities are zero, where μ is to be learnt.
+        """
         if self.learn_mean:
-            counts = statistics.responsibilities.sum(0, dtype=torch.float64)
+            r = validation.tensor("statistics.responsibilities", statistics.responsibilities, ("N", self.n_components))
+            counts = r.sum(0, dtype=torch.float64)
+            if validation.checks_values() and not float(counts.sum()) > 0.0:
+                raise ValueError("`statistics.responsibilities` must have a positive sum; got only zeros.")
+            size = validation.step_size(step_size)
             self.mean = torch.lerp(self.mean, (counts / counts.sum()).to(self.mean), size)
-        super().update(statistics, size)
+        super().update(statistics, step_size)
 
     def kl_divergence(self) -> Scalar:
         """Zero: no latent variable is left in the bound."""

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import pyro
 import torch
 from pyro.distributions import Categorical
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from mixpyro import validation
 from mixpyro.gates.base import Gate
+from mixpyro.parameters import refuse_shared_parameters, unregistered
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
 
@@ -21,21 +23,18 @@ class NeuralGate(Gate):
     """zᵢ ~ Categorical(softmax(f(xᵢ))), f any ``torch.nn.Module``; the M-step is SVI on −Σᵢₖ rᵢₖ log πₖ(xᵢ).
 
     With a linear f this is multinomial logistic regression. Where the responsibilities can be separated, its weights
-    grow
-    without end; ``prior_scale`` holds them. The module is used as it is, neither copied nor moved: its parameters are
-    the
-    gate's, its training mode is the caller's business.
+    grow without end; ``prior_scale`` holds them. x should be of unit order, as for any network. The module is used as
+    it is, neither copied nor moved: its parameters are the gate's, its training mode is the caller's business.
 
     Args:
         n_components: K.
         network: takes x [N, D] in the dtype of its parameters, gives logits [N, K].
-        prior_scale: s of a Normal(0, s²) prior on every trainable parameter, which makes the M-step a MAP estimate;
-            None for
-            maximum likelihood.
+        prior_scale: s of a Normal(0, s²) prior on every trainable parameter, which makes the M-step a MAP estimate and
+            adds the prior's log density to the bound; None for maximum likelihood.
         name: prefix of the Pyro site ``<name>.assignment`` and of the network's parameters ``<name>.network``.
 
     References:
-        Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, eq. 21.
+        Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, section 3.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -55,8 +54,7 @@ class NeuralGate(Gate):
 
     def logits(self, x: Inputs) -> Responsibilities:
         """f(x) [N, K], in the network's dtype."""
-        parameter = next(self.network.parameters(), x)
-        logits: Tensor = self.network(x.to(parameter.dtype))
+        logits = self._call_network(x.to(next(self.network.parameters(), x).dtype))
         if logits.shape != (len(x), self.n_components):
             wanted, got = [len(x), self.n_components], list(logits.shape)
             raise ValueError(f"`network` must return logits of shape {wanted} for x {list(x.shape)}; got {got}.")
@@ -87,6 +85,24 @@ class NeuralGate(Gate):
         # Written out: a Normal for each parameter takes longer than the rest of an SVI step.
         theta = torch.cat(parameters).double() / self.prior_scale
         return 0.5 * theta.dot(theta) + len(theta) * math.log(self.prior_scale * math.sqrt(2 * math.pi))
+
+    def _call_network(self, x: Inputs) -> Tensor:
+        if self._pyro_context.active:
+            refuse_shared_parameters(self)
+            return self.network(x)
+        if not any(isinstance(part, PyroModule) for part in self.network.modules()):
+            return self.network(x)
+        self._refuse_random_weights()
+        # Called, a PyroModule registers its parameters: this is no Pyro program, so not in the user's store.
+        with unregistered(self.network):
+            return self.network(x)
+
+    def _refuse_random_weights(self) -> None:
+        if any(getattr(part, "_pyro_samples", None) for part in self.network.modules()):
+            raise RuntimeError(
+                "`network` must have no random weights where a fit or a prediction needs its output; got PyroSample "
+                "weights. Use gate.model in a Pyro program of your own, with a guide for them."
+            )
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Categorical(softmax f(x)); a prior on the parameters is scored as ``<name>.network_log_prior``."""

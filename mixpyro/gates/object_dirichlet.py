@@ -73,7 +73,9 @@ class ObjectDirichletGate(Gate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
-        gamma = torch.tensor(validation.positive_number("concentration", concentration))
+        gamma = validation.positive_vector(
+            "concentration", validation.positive_number("concentration", concentration), 1
+        )[0]
         mu = validation.positive_vector("mean", 1.0 if mean is None else mean, self.n_components)
         place = torch.empty(0, device=validation.device(device), dtype=dtype)
         self.register_buffer("concentration", gamma.to(place))
@@ -105,6 +107,7 @@ class ObjectDirichletGate(Gate):
         checked = validation.responsibilities(responsibilities, self.n_components, len(x))
         return ObjectDirichletStatistics(checked)
 
+    @torch.no_grad()
     def update(self, statistics: ObjectDirichletStatistics, step_size: float = 1.0) -> None:
         """q(πᵢ) = Dirichlet(γμ + rᵢ) for the objects of ``statistics``, who replace those of the last update.
 
@@ -143,7 +146,12 @@ class ObjectDirichletGate(Gate):
     def _concentration_of(self, x: Inputs, objects: ObjectIndices | None) -> Tensor:
         """Posterior [N, K] of the rows that are known objects, else the prior [1, K]."""
         if objects is not None:
-            return self.posterior_concentration[objects]
+            known = self.posterior_concentration[objects]
+            if len(known) != len(x):
+                raise ValueError(
+                    f"`objects` must name one object of the last update a row, {len(x)}; got {len(known)}."
+                )
+            return known
         if len(x) == len(self.posterior_concentration):
             return self.posterior_concentration
         return self.prior_concentration.unsqueeze(0)

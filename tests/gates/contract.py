@@ -167,17 +167,31 @@ class GateContract:
 
     def test_the_model_draws_assignments_in_the_callers_plate(self) -> None:
         gate, x, _ = self.updated()
-        with pyro.plate_stack("groups", (2,)):
-            pass
         assignments = gate.model(x, plate=pyro.plate("rows", len(x), dim=-1))
         assert assignments.shape == (len(x),)
         assert assignments.min() >= 0
         assert assignments.max() < K
 
+    def test_a_plate_that_is_not_innermost_is_refused(self) -> None:
+        gate, x, _ = self.updated()
+        for call in (gate.model, gate.guide):
+            with pytest.raises(ValueError, match="`plate` must have dim -1, the objects innermost; got dim -2"):
+                call(x, plate=pyro.plate("objects", len(x), dim=-2))
+
+    def test_an_update_keeps_no_graph_of_the_responsibilities(self) -> None:
+        gate, x, r = self.updated()
+        gate.update(gate.statistics(x, 1.0 * r.requires_grad_()))
+        assert not any(buffer.requires_grad for buffer in gate.buffers())
+        copy.deepcopy(gate)
+
     def test_the_users_pyro_is_left_as_it_was(self) -> None:
         pyro.param("theirs", torch.ones(2))
         gate, x, _ = self.updated()
+        state = torch.get_rng_state()
         gate.weights(x), gate.expected_log_weights(x), gate.kl_divergence()
+        assert torch.equal(torch.get_rng_state(), state)
+        with pyro.get_param_store().scope():
+            gate.model(x), gate.guide(x)
         assert list(pyro.get_param_store()) == ["theirs"]
 
 

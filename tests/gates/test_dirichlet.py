@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pyro.distributions import Dirichlet, Gamma
+from pyro.distributions import Dirichlet, Gamma, Normal, Uniform
 
 from mixpyro.gates import DirichletGate
 from mixpyro.inference.m_step import MStep
@@ -57,7 +57,7 @@ def test_svi_learns_the_concentration_under_its_prior() -> None:
     r = responsibilities(40, 2)
     gate = DirichletGate(2, concentration_prior=Gamma(2.0, 1.0))
     x = inputs(40)
-    m_step = MStep(gate, lr=0.05)
+    m_step = MStep(gate)
     for _ in range(15):
         gate.update(gate.statistics(x, r))
         m_step.improve(x, r, n_steps=25)
@@ -75,10 +75,37 @@ def test_svi_learns_the_concentration_under_its_prior() -> None:
     torch.testing.assert_close(gate.prior_concentration.detach(), best, rtol=0, atol=0.02)
 
 
-def test_a_learnt_concentration_needs_a_prior() -> None:
-    """Without one there is nothing to train: α would go to infinity."""
-    assert not list(DirichletGate(2).parameters())
-    assert "concentration_prior" in (DirichletGate.__doc__ or "")
+def test_without_a_prior_the_concentration_is_not_learnt() -> None:
+    """It would go to infinity: each update of q would call for a larger α, which would call for a larger q."""
+    gate, x, r = DirichletGate(2), inputs(40), responsibilities(40, 2)
+    assert not list(gate.parameters())
+    for _ in range(3):
+        gate.update(gate.statistics(x, r))
+        # The α that maximises E_q[log p(π | α)] is the parameter of q itself.
+        gate.prior_concentration = gate.posterior_concentration.clone()
+    torch.testing.assert_close(gate.prior_concentration, 1 + 3 * r.sum(0))
+
+
+@pytest.mark.usefixtures("bad_arguments")
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (0.5, TypeError, "must be a distribution of Pyro or PyTorch; got float"),
+        (Uniform(0.9, 1.1), ValueError, "must be a distribution over all positive numbers; got Uniform"),
+        (Normal(0.0, 1.0), ValueError, "must be a distribution over all positive numbers; got Normal"),
+    ],
+)
+def test_a_bad_prior_of_the_concentration_is_refused(bad: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"`concentration_prior` {message}"):
+        DirichletGate(2, concentration_prior=bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_a_dtype_that_cannot_hold_the_concentration_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"`dtype` must be a floating dtype; got torch\.int64"):
+        DirichletGate(2, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"`concentration` must be above 0 in torch.float32; got \[0.0, 0.0\]"):
+        DirichletGate(2, concentration=1e-60, dtype=torch.float32)
 
 
 @pytest.mark.usefixtures("bad_arguments")

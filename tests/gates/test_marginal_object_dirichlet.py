@@ -1,11 +1,15 @@
 """The per-object gate with its weights integrated out."""
 
+import math
+
 import pyro
+import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import nn
 
 from mixpyro.gates import Gate, MarginalObjectDirichletGate, NeuralGate
+from mixpyro.gates.object_dirichlet import ObjectDirichletStatistics
 from mixpyro.inference.m_step import MStep
 from tests.gates.contract import GateContract, K
 from tests.problems import inputs, responsibilities
@@ -56,10 +60,25 @@ def test_the_learnt_mean_is_what_svi_finds() -> None:
     gate = MarginalObjectDirichletGate(3, learn_mean=True)
     gate.update(gate.statistics(x, r))
     constant = NeuralGate(3, Constant(3))
-    m_step = MStep(constant, lr=0.05)
+    m_step = MStep(constant)
     for _ in range(12):
         m_step.improve(x, r, n_steps=20)
     torch.testing.assert_close(gate.mean, constant.weights(x)[0].detach(), rtol=0, atol=1e-5)
+
+
+def test_a_component_without_objects_keeps_the_bound_finite() -> None:
+    gate, x = MarginalObjectDirichletGate(3, learn_mean=True), inputs(2)
+    r = torch.eye(3).double()[:2]
+    gate.update(gate.statistics(x, r))
+    assert gate.partial_bound(x, r).item() == pytest.approx(2 * math.log(0.5))
+
+
+def test_responsibilities_of_zero_cannot_teach_a_mean() -> None:
+    gate, x = MarginalObjectDirichletGate(3, learn_mean=True), inputs(4)
+    for statistics in (gate.statistics(x, torch.zeros(4, 3).double()), ObjectDirichletStatistics(torch.ones(4, 1))):
+        with pytest.raises(ValueError, match=r"`statistics.responsibilities` must have"):
+            gate.update(statistics)
+        torch.testing.assert_close(gate.mean, torch.full((3,), 1 / 3).double())
 
 
 class Constant(nn.Module):

@@ -3,12 +3,16 @@
 import pyro
 import pytest
 import torch
+from pyro import poutine
+from pyro.distributions import Normal
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
+from pyro.nn import PyroModule, PyroSample
 from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
 from mixpyro.gates import NeuralGate
-from mixpyro.inference.m_step import MStep, own_parameter_store
+from mixpyro.inference.m_step import MStep
+from mixpyro.parameters import own_parameter_store
 from tests.gates.contract import GateContract, K
 from tests.problems import inputs, responsibilities
 
@@ -36,9 +40,10 @@ def test_the_gradient_of_the_svi_loss_is_that_of_the_cross_entropy() -> None:
     expected = torch.autograd.grad(cross_entropy(gate, x, r), parameters)
     with own_parameter_store(gate):
         Trace_ELBO().loss_and_grads(gate.objective, lambda *_: None, x, r)
-    for parameter, gradient in zip(parameters, expected, strict=True):
-        assert parameter.grad is not None
-        assert (parameter.grad - gradient).abs().max() < 1e-12
+        gradients = [parameter.grad for parameter in parameters]
+    for ours, plain in zip(gradients, expected, strict=True):
+        assert ours is not None
+        assert (ours - plain).abs().max() < 1e-12
 
 
 def test_the_gradient_through_the_pyro_model_is_the_same() -> None:
@@ -63,7 +68,7 @@ def test_a_prior_holds_the_weights_of_separable_data() -> None:
     x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     r = torch.eye(2, dtype=torch.float64)
     gate = NeuralGate(2, nn.Linear(1, 2).double(), prior_scale=1.0)
-    m_step = MStep(gate, lr=0.1)
+    m_step = MStep(gate)
     for _ in range(12):
         m_step.improve(x, r, n_steps=20)
     slope = gate.network.weight[1] - gate.network.weight[0]  # type: ignore[index]
@@ -105,6 +110,41 @@ def test_a_bad_network_is_refused() -> None:
         NeuralGate(K, nn.Linear(2, 2).double()).weights(inputs(4))
     with pytest.raises(ValueError, match="`prior_scale` must be finite and above 0; got -1"):
         NeuralGate(K, network(), prior_scale=-1.0)
+
+
+def test_random_weights_are_refused_where_an_output_is_needed() -> None:
+    bayesian = PyroModule[nn.Linear](2, K).double()  # type: ignore[call-arg,arg-type]
+    bayesian.weight = PyroSample(Normal(torch.zeros(K, 2).double(), 1.0).to_event(2))
+    gate, x = NeuralGate(K, bayesian), inputs(4)
+    with pytest.raises(RuntimeError, match="`network` must have no random weights"):
+        gate.weights(x)
+    assert "gate.network.weight" in poutine.trace(gate.model).get_trace(x).nodes
+
+
+def test_a_pyro_module_as_network_leaves_the_users_store_alone() -> None:
+    """Its restarts in a fit must not share parameters either."""
+    networks = [PyroModule[nn.Linear](2, K).double() for _ in range(2)]  # type: ignore[call-arg,arg-type]
+    gates, x = [NeuralGate(K, one) for one in networks], inputs(4)
+    first, second = (gate.weights(x) for gate in gates)
+    assert not torch.equal(first, second)
+    assert len(pyro.get_param_store()) == 0
+    first.sum().backward()
+    assert networks[0].weight.grad is not None
+
+
+def test_a_program_that_reads_the_weights_is_guarded_too() -> None:
+    class Program(PyroModule):
+        def __init__(self, gate: NeuralGate) -> None:
+            super().__init__()
+            self.gate = gate
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.gate.weights(x)
+
+    x = inputs(4)
+    Program(NeuralGate(K, network()))(x)
+    with pytest.raises(RuntimeError, match="its own `name`"):
+        Program(NeuralGate(K, network()))(x)
 
 
 def test_float32_networks_serve_float64_inputs() -> None:

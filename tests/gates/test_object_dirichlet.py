@@ -1,7 +1,9 @@
 """The per-object gate under the mean field."""
 
+import pyro
 import pytest
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from mixpyro.gates import MarginalObjectDirichletGate, ObjectDirichletGate
@@ -40,6 +42,27 @@ def test_objects_can_be_named() -> None:
     )
 
 
+def test_objects_that_are_not_there_are_refused() -> None:
+    gate, x, r = ObjectDirichletGate(2), inputs(5), responsibilities(5, 2)
+    with pytest.raises(ValueError, match=r"`objects` must name one object of the last update a row, 5; got 0"):
+        gate.partial_bound(x, r)
+    gate.update(gate.statistics(x[:1], r[:1]))
+    with pytest.raises(ValueError, match="a row, 5; got 1"):
+        gate.partial_bound(x, r)
+
+
+def test_a_subsampled_plate_sees_its_own_objects() -> None:
+    gate, x = ObjectDirichletGate(2, concentration=1.0), inputs(6)
+    gate.update(gate.statistics(x, torch.eye(2).double().repeat(3, 1) * 1e6))
+    plate = pyro.plate("objects", 6, subsample=torch.tensor([1, 4]), dim=-1)
+    trace = poutine.trace(gate.guide).get_trace(x[plate.indices], plate=plate)
+    torch.testing.assert_close(trace.nodes["gate.weights"]["value"], torch.eye(2).double()[[1, 0]], rtol=0, atol=1e-4)
+
+
+def test_gamma_keeps_its_digits() -> None:
+    assert ObjectDirichletGate(2, concentration=0.3).concentration.item() == 0.3
+
+
 def fixed_point(gate: ObjectDirichletGate) -> Tensor:
     """Responsibilities of one object with log likelihoods 0.3, 0, −0.1 after many E-steps."""
     log_likelihood, x = torch.tensor([[0.3, 0.0, -0.1]], dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64)
@@ -64,7 +87,7 @@ def test_svi_learns_the_mean() -> None:
     """Objects whose weights scatter around μ: the mean field's own stationary point, found by fixed-point steps."""
     x, r = inputs(400), torch.distributions.Dirichlet(torch.tensor([6.0, 3.0, 1.0]).double()).sample((400,))
     gate = ObjectDirichletGate(3, concentration=5.0, learn_mean=True)
-    m_step = MStep(gate, lr=0.02)
+    m_step = MStep(gate)
     gate.update(gate.statistics(x, r))
     for _ in range(10):
         m_step.improve(x, r, n_steps=30)
