@@ -7,13 +7,15 @@ of Z are used unchecked.
 """
 
 import torch
-from pyro.distributions import Distribution
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from mixpyro import validation
 from mixpyro.gates import DirichletGate, NeuralGate, ObjectDirichletGate
 from mixpyro.gates.base import Gate
 from mixpyro.inference.m_step import MStep
+
+__all__ = ["HyperExpertNN", "HyperModel", "HyperModelDirichlet", "HyperModelGateSparsed"]
 
 HyperParametersDict = dict[str, Tensor]
 
@@ -48,7 +50,7 @@ class _DirichletHyperModel(HyperModel):
         self.output_dim = gate.n_components
         self.device = device
         self._dtype = torch.get_default_dtype()
-        self._m_step = MStep(gate, lr=0.05) if any(True for _ in gate.parameters()) else None
+        self._m_step = MStep(gate) if any(True for _ in gate.parameters()) else None
 
     def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
         """Set the Dirichlet posterior to its optimum given Z.
@@ -63,7 +65,7 @@ class _DirichletHyperModel(HyperModel):
         self._dtype = weights.dtype
 
     def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
-        """Nothing, or 100 steps of SVI on mu where it was asked to be learnt.
+        """SVI on mu where it was asked to be learnt, by at most 100 steps of L-BFGS; else nothing, unchecked.
 
         Raises:
             TypeError: if X or Z is no tensor.
@@ -93,6 +95,7 @@ class _DirichletHyperModel(HyperModel):
 
     def _rows(self, X: Tensor) -> Tensor:
         """As many rows as X has, in the dtype of the result."""
+        _check_rows(X)
         like = torch.empty(0, dtype=self._dtype, device=self.gate.posterior_concentration.device)
         if X.is_floating_point():
             like = like.to(torch.promote_types(self._dtype, X.dtype))
@@ -111,7 +114,7 @@ class HyperModelDirichlet(_DirichletHyperModel):
 
     Attributes:
         output_dim: K.
-        device: as given.
+        device: as given, ``'cuda'`` for ``'gpu'``.
         mu: the prior's concentration [K].
         m: the posterior's concentration [K], equal to mu before the first E-step.
         N: rows of the last E-step's Z, 0 before.
@@ -163,9 +166,8 @@ class HyperModelDirichlet(_DirichletHyperModel):
 class HyperModelGateSparsed(_DirichletHyperModel):
     """A Dirichlet over the weights of each object: :class:`mixpyro.ObjectDirichletGate`.
 
-    ``LogPiExpectation`` and ``PredictPi`` take as many rows as the last E-step had to be its rows; any other number
-    of rows are
-    unseen objects, who have the population's weights mu.
+    ``LogPiExpectation`` and ``PredictPi`` take as many rows as the last E-step had to be its rows; any other number of
+    rows are unseen objects, who have the population's weights mu.
 
     Args:
         output_dim: K, the number of local models.
@@ -176,7 +178,7 @@ class HyperModelGateSparsed(_DirichletHyperModel):
 
     Attributes:
         output_dim: K.
-        device: as given.
+        device: as given, ``'cuda'`` for ``'gpu'``.
         gamma: as given.
         mu: the population's weights [K], which sum to one.
         mu_posterior: mean of each object's weights [N, K] after an E-step, mu before.
@@ -243,7 +245,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         input_dim: D.
         output_dim: K.
         epochs: as given.
-        device: as given.
+        device: as given, ``'cuda'`` for ``'gpu'``.
 
     Raises:
         ValueError: if an argument has a value that it cannot have.
@@ -297,8 +299,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         """``epochs`` passes of Adam over shuffled minibatches of 128, by Pyro's SVI, on −mean of Z·log π(X).
 
         The mean is over objects and components. Adam has its default settings, and keeps its state from one M-step to
-        the next.
-        Under one seed the minibatches are those of ``DataLoader(dataset, batch_size=128, shuffle=True)``.
+        the next. Under one seed the minibatches are those of ``DataLoader(dataset, batch_size=128, shuffle=True)``.
 
         Raises:
             TypeError: if X or Z is no tensor.
@@ -332,12 +333,18 @@ def _device(device: str | torch.device) -> str | torch.device:
 
 def _responsibilities(X: Tensor, Z: Tensor, n_components: int, part: Gate | Tensor) -> Tensor:
     """Z [N, K] as floating numbers on the device of ``part``, if it fits X."""
-    if not isinstance(X, Tensor):
-        raise TypeError(f"`X` must be a torch.Tensor; got {type(X).__name__}.")
+    _check_rows(X)
     if isinstance(Z, Tensor):
         device = part.device if isinstance(part, Tensor) else next(part.buffers()).device
         Z = Z.to(device, Z.dtype if Z.is_floating_point() else torch.get_default_dtype())
     return validation.responsibilities(Z, n_components, len(X), name="Z")
+
+
+def _check_rows(X: Tensor) -> None:
+    if not isinstance(X, Tensor):
+        raise TypeError(f"`X` must be a torch.Tensor; got {type(X).__name__}.")
+    if X.ndim == 0:
+        raise ValueError("`X` must have a row for each object; got a scalar.")
 
 
 def _rows_like(X: Tensor, like: Tensor) -> Tensor:

@@ -24,8 +24,7 @@ class MixtureOfExperts(PyroModule):
     """zᵢ ~ gate(xᵢ), yᵢ | zᵢ = k ~ expert k given xᵢ, as one Pyro model and guide with an exact lower bound.
 
     The gate and the experts become parts of the mixture: their sites are ``gate.…`` and ``experts.…`` from then on,
-    with
-    the mixture's name in front if it has one. :func:`mixpyro.fit` fits it.
+    with the mixture's name in front if it has one. :func:`mixpyro.fit` fits it.
 
     Args:
         gate: a gate of K components.
@@ -102,19 +101,25 @@ class MixtureOfExperts(PyroModule):
     def bound(self, x: Inputs, y: Targets) -> Scalar:
         """Lower bound on log p(y | x) in nats, with every constant, at the best q(z); a float64 scalar.
 
-        Σᵢ logsumexpₖ(E log πᵢₖ + E log p(yᵢ | k)) − KL(gate) − KL(experts); Bishop (2006), eq. 10.70.
+        Σᵢ logsumexpₖ(E log πᵢₖ + E log p(yᵢ | k)) − KL(gate) − KL(experts); Bishop (2006), eq. 10.70 at the best q(z).
         """
         return self.assign(x, y).log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
 
+    @torch.no_grad()
     def predict(self, x: Inputs) -> Outputs:
-        """Predictive mean of y [N, P]: the experts' means, weighted by the gate."""
+        """Predictive mean of y [N, P]: the experts' means, weighted by the gate.
+
+        Raises:
+            TypeError: if x is no floating tensor.
+            ValueError: if its shape does not fit, or a value is not finite.
+        """
+        x = self.experts.check_inputs(x)
         return torch.einsum("nk,nkp->np", self.gate.weights(x), self.experts.predict(x))
 
     @pyro_method
     def model(self, x: Inputs, y: Targets | None = None) -> Tensor:
         """Joint Pyro model of parameters, assignments and y [N, P]; y is sampled where it is None."""
-        if y is not None:
-            x, y = self.check_data(x, y)
+        x, y = (self.experts.check_inputs(x), None) if y is None else self.check_data(x, y)
         plate = objects_plate(x)
         parameters = self.experts.model(x)
         assignment = self.gate.model(x, plate=plate)

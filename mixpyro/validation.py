@@ -1,8 +1,7 @@
 """Checks of what a user passes in, with one form of message.
 
 `` `argument` must <condition>; got <value>. <next step> ``. Shapes are checked always. Values (finite, non-negative)
-are
-checked while Pyro's own validation is on, and once per fit instead of once per iteration (:func:`checked_already`).
+are checked while Pyro's own validation is on, and once per fit instead of once per iteration (:func:`checked_already`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -132,6 +131,15 @@ def positive_vector(name: str, value: float | Sequence[float] | Tensor, length: 
     if not (torch.isfinite(vector).all() and (vector > 0).all()):
         raise ValueError(f"`{name}` must be finite and above 0; got {vector.tolist()}.")
     return vector
+
+
+def representable(name: str, value: Tensor) -> Tensor:
+    """Return a tensor of positive numbers if its dtype is a floating one in which none of them has become zero."""
+    if not value.is_floating_point():
+        raise TypeError(f"`dtype` must be a floating dtype; got {value.dtype}.")
+    if not bool((value > 0).all()):
+        raise ValueError(f"`{name}` must be above 0 in {value.dtype}; got {value.tolist()}. Use a larger dtype.")
+    return value
 
 
 def device(value: object) -> torch.device:

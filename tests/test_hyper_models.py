@@ -316,13 +316,42 @@ def test_bad_x_is_refused_by_the_network(bad: Tensor, message: str) -> None:
         assert torch.equal(before, after)
 
 
+def test_an_em_loop_may_pass_z_with_its_graph() -> None:
+    """Z from LogPiExpectation, which keeps its gradient."""
+    x, y, z = data(dtype=torch.float64)
+    network = small("HyperExpertNN", torch.float64)
+    twin = copy.deepcopy(network)
+    attached = (network.LogPiExpectation(x, y, {}) + z).softmax(-1)
+    for model, weights in ((network, attached), (twin, attached.detach())):
+        torch.manual_seed(1)
+        model.M_step(x, y, weights, {})
+    assert torch.equal(network.PredictPi(x, {}), twin.PredictPi(x, {}))
+
+
+@pytest.mark.usefixtures("bad_arguments")
+@pytest.mark.parametrize("name", CLASSES)
+def test_an_x_that_is_no_table_is_refused(name: str) -> None:
+    with pytest.raises(TypeError, match=r"`X` must be a torch.Tensor; got list"):
+        small(name).PredictPi([[0.0, 0.0]], {})
+    with pytest.raises(ValueError, match="`X` must have"):
+        small(name).PredictPi(torch.tensor(1.0), {})
+
+
 def test_with_validation_off_z_is_used_as_it_is() -> None:
     x, y, z = data()
     for name in CLASSES:
         model = small(name)
         with pyro.validation_enabled(False):
             model.E_step(x, y, -0.05 * z, {})
-            model.M_step(x, y, -z, {})
+            model.M_step(x, y, -0.05 * z, {})
+    network = small("HyperExpertNN")
+    reference = copy.deepcopy(network)
+    torch.manual_seed(1)
+    with pyro.validation_enabled(False):
+        network.M_step(x, y, -z, {})
+    torch.manual_seed(1)
+    plain_m_step(reference, torch.optim.Adam(reference.parameters()), x, -z, epochs=2)
+    assert torch.equal(network.linear1.weight, reference.linear1.weight)
     dirichlet = HyperModelDirichlet(3)
     with pyro.validation_enabled(False):
         dirichlet.E_step(x, y, -0.1 * z, {})

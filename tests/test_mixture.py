@@ -112,6 +112,25 @@ def test_a_vector_y_is_one_output() -> None:
     assert mixture.bound(x, y[:, 0]) == mixture.bound(x, y)
 
 
+def test_site_names_are_known_before_the_first_call() -> None:
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1), name="m")
+    assert mixture.gate.site("weights") == "m.gate.weights"
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_bad_inputs_of_a_prediction_are_refused() -> None:
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    for bad, error, message in (
+        (torch.zeros(5, 3).double(), ValueError, r"`x` must have shape \[N, 1\].*got \[5, 3\]"),
+        (torch.zeros(5, 1, dtype=torch.int64), TypeError, "`x` must have a floating dtype"),
+        (torch.full((5, 1), torch.nan), ValueError, "`x` must be finite"),
+    ):
+        with pytest.raises(error, match=message):
+            mixture.predict(bad)
+        with pytest.raises(error, match=message):
+            mixture.model(bad)
+
+
 @pytest.mark.usefixtures("bad_arguments")
 def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="`experts` must have as many components as `gate`, 2; got 3"):
