@@ -42,8 +42,8 @@ def has_parameters(module: torch.nn.Module) -> bool:
 def unregistered(module: torch.nn.Module) -> Iterator[None]:
     """Keep the parameters of ``module`` out of the user's parameter store, whatever registers them inside.
 
-    What Pyro does to parameters on the way is undone: it thaws frozen ones of a PyroModule, and hangs a weak reference on
-    each, with which none can be pickled.
+    What Pyro does to parameters on the way is undone: it thaws frozen ones of a PyroModule, and hangs a weak reference
+    on each, with which none can be pickled.
     """
     before = [(p, p.requires_grad, hasattr(p, "unconstrained")) for p in module.parameters()]
     with pyro.settings.context(module_local_params=False), pyro.get_param_store().scope(), warnings.catch_warnings():
