@@ -1,7 +1,7 @@
 """Gating priors for mixtures of experts, as Pyro models with exact updates."""
 
-from mixpyro.experts import LinearExperts
-from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate
+from mixpyro.experts import GLMExperts, LinearExperts
+from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
@@ -9,11 +9,13 @@ from mixpyro.mixture import MixtureOfExperts
 __all__ = [
     "DirichletGate",
     "FitResult",
+    "GLMExperts",
     "LinearExperts",
     "MarginalObjectDirichletGate",
     "MixtureOfExperts",
     "NeuralGate",
     "ObjectDirichletGate",
     "Run",
+    "SoftmaxGate",
     "fit",
 ]

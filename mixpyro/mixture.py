@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro import validation
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate, objects_plate
-from mixpyro.typing import Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
+from mixpyro.typing import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 
 
 class Assignment(NamedTuple):
@@ -62,34 +62,41 @@ class MixtureOfExperts(PyroModule):
         """K."""
         return int(self.gate.n_components)
 
-    def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
-        """Return x [N, D] and y [N, P] if they fit the mixture and are finite.
+    def check_data(self, x: object, y: object, gate_x: object = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return x [N, D], y [N, P] and the gate's inputs, x without any of their own, if they fit and are finite.
 
         Raises:
             TypeError: if one is not a floating tensor.
             ValueError: if a shape does not fit, a value is not finite, or the device is another one.
         """
         checked_x, checked_y = self.experts.check_data(x, y)
+        checked_gate_x = self._gate_inputs(checked_x, gate_x)
         for state in (*self.parameters(), *self.buffers()):
-            validation.same_device("x", checked_x, state.device)
-            validation.same_device("y", checked_y, state.device)
-        return checked_x, checked_y
+            for name, value in (("x", checked_x), ("y", checked_y), ("gate_x", checked_gate_x)):
+                validation.same_device(name, value, state.device)
+        return checked_x, checked_y, checked_gate_x
 
-    def expected_log_joint(self, x: Inputs, y: Targets, *, objects: ObjectIndices | None = None) -> Responsibilities:
-        """E_q[log π] + E_q[log p(y | k)] [N, K] in nats; ``objects`` as in :meth:`Gate.expected_log_weights`."""
-        return self.gate.expected_log_weights(x, objects=objects) + self.experts.expected_log_likelihood(x, y)
+    def expected_log_joint(
+        self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, objects: ObjectIndices | None = None
+    ) -> Responsibilities:
+        """E_q[log π] + E_q[log p(y | k)] [N, K] in nats; arguments as :meth:`assign`."""
+        log_weights = self.gate.expected_log_weights(x if gate_x is None else gate_x, objects=objects)
+        return log_weights + self.experts.expected_log_likelihood(x, y)
 
     @torch.no_grad()
-    def assign(self, x: Inputs, y: Targets, *, objects: ObjectIndices | None = None) -> Assignment:
-        """The variational E-step for z: responsibilities and log evidence under the current posteriors.
+    def assign(
+        self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, objects: ObjectIndices | None = None
+    ) -> Assignment:
+        """The variational E-step for z: responsibilities and log evidence under the current posteriors, for any rows.
 
         Args:
             x: [N, D].
             y: [N, P] or [N].
+            gate_x: what the gate sees [N, G], where that is not x.
             objects: which objects of the last update the rows are, for a gate that keeps a posterior an object.
         """
-        x, y = self.check_data(x, y)
-        log_joint = self.expected_log_joint(x, y, objects=objects)
+        x, y, gate_x = self.check_data(x, y, gate_x)
+        log_joint = self.expected_log_joint(x, y, gate_x=gate_x, objects=objects)
         log_evidence = log_joint.logsumexp(-1)
         return Assignment((log_joint - log_evidence.unsqueeze(-1)).exp(), log_evidence)
 
@@ -98,15 +105,15 @@ class MixtureOfExperts(PyroModule):
         """KL(q‖p) of gate and experts together in nats, float64."""
         return self.gate.kl_divergence() + self.experts.kl_divergence()
 
-    def bound(self, x: Inputs, y: Targets) -> Scalar:
+    def bound(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Scalar:
         """Lower bound on log p(y | x) in nats, with every constant, at the best q(z); a float64 scalar.
 
         Σᵢ logsumexpₖ(E log πᵢₖ + E log p(yᵢ | k)) − KL(gate) − KL(experts); Bishop (2006), eq. 10.70 at the best q(z).
         """
-        return self.assign(x, y).log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
+        return self.assign(x, y, gate_x=gate_x).log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
 
     @torch.no_grad()
-    def predict(self, x: Inputs) -> Outputs:
+    def predict(self, x: Inputs, *, gate_x: GateInputs | None = None) -> Outputs:
         """Predictive mean of y [N, P]: the experts' means, weighted by the gate.
 
         Raises:
@@ -114,24 +121,36 @@ class MixtureOfExperts(PyroModule):
             ValueError: if its shape does not fit, or a value is not finite.
         """
         x = self.experts.check_inputs(x)
-        return torch.einsum("nk,nkp->np", self.gate.weights(x), self.experts.predict(x))
+        weights = self.gate.weights(self._gate_inputs(x, gate_x))
+        return torch.einsum("nk,nkp->np", weights, self.experts.predict(x))
 
     @pyro_method
-    def model(self, x: Inputs, y: Targets | None = None) -> Tensor:
+    def model(self, x: Inputs, y: Targets | None = None, *, gate_x: GateInputs | None = None) -> Tensor:
         """Joint Pyro model of parameters, assignments and y [N, P]; y is sampled where it is None."""
-        x, y = (self.experts.check_inputs(x), None) if y is None else self.check_data(x, y)
+        x, y = (self.experts.check_inputs(x), None) if y is None else self.experts.check_data(x, y)
+        gate_x = self._gate_inputs(x, gate_x)
         plate = objects_plate(x)
         parameters = self.experts.model(x)
-        assignment = self.gate.model(x, plate=plate)
+        assignment = self.gate.model(gate_x, plate=plate)
         with plate:
             return pyro.sample(self.experts.site("y"), self.experts.likelihood(x, parameters, assignment), obs=y)
 
     @pyro_method
-    def guide(self, x: Inputs, y: Targets | None = None) -> None:
+    def guide(self, x: Inputs, y: Targets | None = None, *, gate_x: GateInputs | None = None) -> None:
         """Joint Pyro guide: the posteriors and, where y is given, q(z) to be enumerated by TraceEnum_ELBO.
 
         Its ELBO is :meth:`bound`, without noise right after an update with the responsibilities of :meth:`assign`.
         """
-        responsibilities = None if y is None else self.assign(x, y).responsibilities
+        responsibilities = None if y is None else self.assign(x, y, gate_x=gate_x).responsibilities
         self.experts.guide(x)
-        self.gate.guide(x, responsibilities=responsibilities)
+        self.gate.guide(self._gate_inputs(x, gate_x), responsibilities=responsibilities)
+
+    def _gate_inputs(self, x: Tensor, gate_x: object) -> Tensor:
+        """The gate's own inputs if they fit x, else x."""
+        if gate_x is None:
+            return x
+        checked = validation.inputs(gate_x, name="gate_x")
+        if len(checked) != len(x) or checked.dtype != x.dtype:
+            wanted, got = f"{len(x)} rows of {x.dtype}", f"{len(checked)} rows of {checked.dtype}"
+            raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")
+        return checked

@@ -3,7 +3,7 @@
 from typing import Any, TypeVar
 
 import pyro
-from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
@@ -47,11 +47,23 @@ class Experts(PyroModule):
         """Set the posterior to its optimum given ``statistics``; ``step_size`` below 1 goes part of the way."""
         raise NotImplementedError
 
+    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> bool:
+        """Set the experts' parameters to the maximum of :meth:`partial_bound`, where there is a better way than SVI.
+
+        Returns:
+            Whether there is. If not, nothing has happened, and ``mixpyro.inference.m_step`` does it by gradient.
+        """
+        return False
+
+    def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
+        """What makes the experts' maximum of the likelihood worthless, in words; nothing where posteriors forbid it."""
+        return []
+
     def kl_divergence(self) -> Scalar:
         """KL(q‖p) of all experts' parameters in nats, float64."""
         raise NotImplementedError
 
-    def predictive(self, x: Inputs) -> TorchDistribution:
+    def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """Posterior predictive distribution of every expert's y, batch shape [N, K, P]."""
         raise NotImplementedError
 
@@ -63,7 +75,7 @@ class Experts(PyroModule):
         """Pyro model of the parameters: sample them from their prior, outside any plate, and return them."""
         raise NotImplementedError
 
-    def likelihood(self, x: Inputs, parameters: Any, assignment: Tensor) -> TorchDistribution:  # noqa: ANN401
+    def likelihood(self, x: Inputs, parameters: Any, assignment: Tensor) -> TorchDistributionMixin:  # noqa: ANN401
         """p(y | x, z, parameters), batch shape [N] and event shape [P], for what :meth:`model` returned and z [N].
 
         Under enumeration z is [K, 1, …] and so is the batch shape.

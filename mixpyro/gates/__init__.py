@@ -5,5 +5,6 @@ from mixpyro.gates.dirichlet import DirichletGate
 from mixpyro.gates.marginal_object_dirichlet import MarginalObjectDirichletGate
 from mixpyro.gates.neural import NeuralGate
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
+from mixpyro.gates.softmax import SoftmaxGate
 
-__all__ = ["DirichletGate", "Gate", "MarginalObjectDirichletGate", "NeuralGate", "ObjectDirichletGate"]
+__all__ = ["DirichletGate", "Gate", "MarginalObjectDirichletGate", "NeuralGate", "ObjectDirichletGate", "SoftmaxGate"]

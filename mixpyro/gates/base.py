@@ -1,6 +1,6 @@
 """What every gate is: a prior over which component each object belongs to."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -25,6 +25,8 @@ class Gate(PyroModule):
         name: prefix of the Pyro sites, as in ``gate.assignment``. A gate that is an attribute of a PyroModule takes the
             name of that attribute instead.
     """
+
+    takes_row_weights: ClassVar[bool] = True
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)
@@ -58,6 +60,18 @@ class Gate(PyroModule):
     def update(self, statistics: Any, step_size: float = 1.0) -> None:  # noqa: ANN401 (each gate has its own)
         """Set the posterior to its optimum given ``statistics``; ``step_size`` below 1 goes part of the way."""
         raise NotImplementedError
+
+    def maximise(self, x: Inputs, responsibilities: Responsibilities) -> bool:
+        """Set the gate's parameters to the maximum of :meth:`partial_bound`, where there is a better way than SVI.
+
+        Returns:
+            Whether there is. If not, nothing has happened, and ``mixpyro.inference.m_step`` does it by gradient.
+        """
+        return False
+
+    def degeneracies(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+        """What makes the gate's maximum of the likelihood worthless, in words; nothing where posteriors forbid it."""
+        return []
 
     def kl_divergence(self) -> Scalar:
         """KL(q‖p) of the gate's own latents in nats, float64; minus the log density of a prior on parameters."""

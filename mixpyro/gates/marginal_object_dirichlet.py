@@ -27,6 +27,8 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
         [[0.75, 0.25]]
     """
 
+    takes_row_weights = True
+
     def _register_mean(self, mean: Tensor) -> None:
         self.register_buffer("mean", mean)
 

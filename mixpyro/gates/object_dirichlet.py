@@ -57,6 +57,8 @@ class ObjectDirichletGate(Gate):
         [0.5, 0.5]
     """
 
+    takes_row_weights = False
+
     concentration: Tensor
     mean: Tensor
     posterior_concentration: Tensor

@@ -48,6 +48,7 @@ def from_random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, genera
     rows = order[torch.arange(k * size, device=x.device) % len(x)]
     membership = one_hot(torch.arange(k, device=x.device).repeat_interleave(size), k, like=x)
     mixture.experts.update(mixture.experts.statistics(x[rows], y[rows], membership))
+    mixture.experts.maximise(x[rows], y[rows], membership)
     return mixture.experts.expected_log_likelihood(x, y).softmax(-1)
 
 

@@ -14,10 +14,12 @@ class Run:
     Attributes:
         trace: the bound at every iteration, in nats.
         converged: whether the stopping rule was met before the iterations ran out.
+        degeneracies: what makes its maximum worthless, in words; such a run is not chosen while there is another.
     """
 
     trace: tuple[float, ...]
     converged: bool
+    degeneracies: tuple[str, ...] = ()
 
     @property
     def bound(self) -> float:
@@ -66,14 +68,22 @@ class FitResult:
         """Iterations of the best run."""
         return len(self.trace)
 
+    @property
+    def degeneracies(self) -> tuple[str, ...]:
+        """What makes the best run's maximum worthless, in words; empty but where every run was degenerate."""
+        return self.runs[self.best].degeneracies
+
     def n_reached_best(self, tolerance: float = 1e-3) -> int:
-        """How many runs ended within ``tolerance`` nats of the best."""
-        return sum(run.bound >= self.bound - tolerance for run in self.runs)
+        """How many runs ended within ``tolerance`` nats of the best, degenerate ones not counted."""
+        same = [run for run in self.runs if bool(run.degeneracies) == bool(self.degeneracies)]
+        return sum(run.bound >= self.bound - tolerance for run in same)
 
     def __str__(self) -> str:
         """One sentence for a person."""
         state = "converged" if self.converged else "NOT converged"
+        n_degenerate = sum(bool(run.degeneracies) for run in self.runs)
+        rest = f", {n_degenerate} were degenerate" if n_degenerate else ""
         return (
             f"bound {self.bound:.4f} nats, {state} after {self.n_iterations} iterations; "
-            f"{self.n_reached_best()} of {len(self.runs)} restarts reached it"
+            f"{self.n_reached_best()} of {len(self.runs)} restarts reached it{rest}"
         )

@@ -4,25 +4,23 @@ import copy
 import functools
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
 from mixpyro import validation
-from mixpyro.experts.base import add_statistics
+from mixpyro.experts.base import Experts, add_statistics
+from mixpyro.gates.base import Gate
+from mixpyro.inference.data import Data
 from mixpyro.inference.m_step import MStep
 from mixpyro.inference.restarts import Start, given_start, random_starts
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import has_parameters
-from mixpyro.typing import Inputs, Outputs, Responsibilities, Targets
-
-# Rows that are worked on together: few enough for the temporaries of a block to stay in a cache, many enough to keep
-# cores busy.
-BLOCK_ROWS = 16_384
+from mixpyro.typing import GateInputs, Inputs, Responsibilities, Targets
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,9 @@ def fit(
     x: Inputs,
     y: Targets,
     *,
-    n_restarts: int = 10,
+    gate_x: GateInputs | None = None,
+    weights: Float[Tensor, " N"] | None = None,
+    n_restarts: int = 20,
     initial_responsibilities: Responsibilities | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
@@ -58,6 +58,9 @@ def fit(
         mixture: what to fit, in place; it is left as it was if the fit raises.
         x: inputs [N, D], finite, on the mixture's device.
         y: outputs [N, P] or [N], finite, of x's dtype and device.
+        gate_x: what the gate sees [N, G], where that is not x: other columns, or none.
+        weights: how much each row counts [N], at least 0; a row of weight three is three rows. Not for the mean-field
+            per-object gate, where three objects are not one.
         n_restarts: how many starts to run from. A network's weights are where they are in each of them.
         initial_responsibilities: a start of your own [N, K], non-negative; it is the only one then.
         max_iterations: most iterations of a run.
@@ -75,7 +78,8 @@ def fit(
         RuntimeError: if no run reached a finite bound.
 
     Warns:
-        RuntimeWarning: if the best run has not converged.
+        RuntimeWarning: if the best run has not converged, if every run is degenerate, or if only one of several reached
+            the best bound.
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
@@ -83,7 +87,7 @@ def fit(
     """
     if not isinstance(mixture, MixtureOfExperts):
         raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
-    x, y = (part.detach() for part in mixture.check_data(x, y))
+    data = _checked_data(mixture, x, y, gate_x, weights)
     options = Options(
         max_iterations=validation.integer("max_iterations", max_iterations),
         tolerance=validation.positive_number("tolerance", tolerance, zero=True),
@@ -92,7 +96,7 @@ def fit(
     seed = validation.integer("seed", seed, least=0)
     starts = random_starts(validation.integer("n_restarts", n_restarts), seed)
     if initial_responsibilities is not None:
-        starts = [given_start(_checked_start(initial_responsibilities, mixture.n_components, len(x)))]
+        starts = [given_start(_checked_start(initial_responsibilities, mixture.n_components, len(data.x)))]
     best: tuple[int, Attempt] | None = None
     runs: list[Run] = []
     with (
@@ -101,14 +105,27 @@ def fit(
         tqdm(total=len(starts), unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
     ):
         for number, start in enumerate(starts):
-            attempt = Attempt(copy.deepcopy(mixture), x, y, options)
-            attempt.mixture.experts.centre(x, y)
+            attempt = Attempt(copy.deepcopy(mixture), data, options)
+            attempt.mixture.experts.centre(data.x, data.y)
             runs.append(attempt.run(start, bar))
-            if best is None or runs[number].bound > runs[best[0]].bound:
+            if best is None or _rank(runs[number]) > _rank(runs[best[0]]):
                 best = number, attempt
             bar.update()
     assert best is not None
     return _result(mixture, runs, *best)
+
+
+def _checked_data(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Data:
+    x, y, gate_x = (part.detach() for part in mixture.check_data(x, y, gate_x))
+    if weights is None:
+        return Data(x, y, gate_x, None)
+    if not mixture.gate.takes_row_weights:
+        kind = type(mixture.gate).__name__
+        raise ValueError(f"`weights` must be None for a {kind}, whose objects have a posterior each; got a tensor.")
+    checked = validation.finite("weights", validation.tensor("weights", weights, (len(x),))).detach()
+    if not bool((checked >= 0).all() and checked.sum() > 0):
+        raise ValueError(f"`weights` must be at least 0, and not all 0; got values from {float(checked.min()):.6g}.")
+    return Data(x, y, gate_x, validation.same_device("weights", checked, x.device).to(x.dtype))
 
 
 def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
@@ -121,20 +138,23 @@ def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
     return start.detach()
 
 
+def _rank(run: Run) -> tuple[bool, float]:
+    """A sound run before all others, then by the bound."""
+    return math.isfinite(run.bound) and not run.degeneracies, run.bound
+
+
 class Attempt:
     """One run of variational EM, on a mixture of its own.
 
     Args:
         mixture: is changed.
-        x: inputs [N, D].
-        y: outputs [N, P].
+        data: what to fit.
         options: how to go on and when to stop.
     """
 
-    def __init__(self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, options: Options) -> None:
-        self.mixture = mixture
-        self.x, self.y, self.options = x, y, options
-        self.responsibilities = x.new_empty(len(x), mixture.n_components)
+    def __init__(self, mixture: MixtureOfExperts, data: Data, options: Options) -> None:
+        self.mixture, self.data, self.options = mixture, data, options
+        self.responsibilities = data.x.new_empty(len(data.x), mixture.n_components)
         self.trace: list[float] = []
         self.rounding = 0.0
         self.m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
@@ -145,13 +165,13 @@ class Attempt:
         A run whose numbers overflow ends with a bound of −∞.
         """
         try:
-            self.responsibilities.copy_(start(self.mixture, self.x, self.y))
+            self.responsibilities.copy_(start(self.mixture, self.data.x, self.data.y))
             self.update(self.experts_statistics())
             converged = self._iterate(bar)
-        except (torch.linalg.LinAlgError, ValueError):  # type: ignore[attr-defined]
-            converged = False
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             self.trace.append(-math.inf)
-        return Run(tuple(self.trace), converged)
+            return Run(tuple(self.trace), False)
+        return Run(tuple(self.trace), converged, self._degeneracies())
 
     def _iterate(self, bar: tqdm) -> bool:
         for iteration in range(self.options.max_iterations):
@@ -169,47 +189,51 @@ class Attempt:
 
     def e_step(self) -> tuple[Tensor, ...]:
         """Responsibilities and bound under the current posteriors, and the experts' statistics, in one pass."""
-        evidence = torch.zeros((), dtype=torch.float64, device=self.x.device)
+        evidence = torch.zeros((), dtype=torch.float64, device=self.data.x.device)
         magnitude = torch.zeros_like(evidence)
-        blocks = []
-        for rows in row_blocks(len(self.x)):
-            r, log_evidence = self.mixture.assign(self.x[rows], self.y[rows], objects=rows)
+        statistics = []
+        for rows in self.data.blocks():
+            block = self.data.block(rows)
+            r, log_evidence = self.mixture.assign(block.x, block.y, gate_x=block.gate_x, objects=rows)
             self.responsibilities[rows] = r
-            evidence += log_evidence.sum(dtype=torch.float64)
-            magnitude += log_evidence.abs().sum(dtype=torch.float64)
-            blocks.append(self.mixture.experts.statistics(self.x[rows], self.y[rows], r))
+            evidence += block.weighted(log_evidence).sum(dtype=torch.float64)
+            magnitude += block.weighted(log_evidence).abs().sum(dtype=torch.float64)
+            statistics.append(self.mixture.experts.statistics(block.x, block.y, block.weighted(r)))
         self.trace.append(float(evidence - self.mixture.kl_divergence()))
-        self.rounding = torch.finfo(self.x.dtype).eps * float(magnitude)
-        return functools.reduce(add_statistics, blocks)
+        self.rounding = torch.finfo(self.data.x.dtype).eps * float(magnitude)
+        return functools.reduce(add_statistics, statistics)
 
     def experts_statistics(self) -> tuple[Tensor, ...]:
         """The experts' statistics under the responsibilities at hand."""
-        blocks = (
-            self.mixture.experts.statistics(self.x[rows], self.y[rows], self.responsibilities[rows])
-            for rows in row_blocks(len(self.x))
-        )
-        return functools.reduce(add_statistics, blocks)
+        experts, statistics = self.mixture.experts, []
+        for rows in self.data.blocks():
+            block = self.data.block(rows)
+            statistics.append(experts.statistics(block.x, block.y, block.weighted(self.responsibilities[rows])))
+        return functools.reduce(add_statistics, statistics)
 
     def update(self, experts_statistics: tuple[Tensor, ...]) -> None:
         """Every part to its optimum given the responsibilities, or nearer to it by gradient."""
-        gate, experts = self.mixture.gate, self.mixture.experts
-        gate.update(gate.statistics(self.x, self.responsibilities))
+        gate, experts, data = self.mixture.gate, self.mixture.experts, self.data
+        r = data.weighted(self.responsibilities)
+        gate.update(gate.statistics(data.gate_x, r))
         experts.update(experts_statistics)
-        n_steps = self.options.n_gradient_steps
-        if gate in self.m_steps:
-            self.m_steps[gate].improve(self.x, self.responsibilities, n_steps=n_steps)
-        if experts in self.m_steps:
-            self.m_steps[experts].improve(self.x, self.y, self.responsibilities, n_steps=n_steps)
+        self._maximise(gate, data.gate_x, r)
+        self._maximise(experts, data.x, data.y, r)
+
+    def _degeneracies(self) -> tuple[str, ...]:
+        data, r = self.data, self.data.weighted(self.responsibilities)
+        experts, gate = self.mixture.experts, self.mixture.gate
+        return tuple(experts.degeneracies(data.x, data.y, r) + gate.degeneracies(data.gate_x, r))
+
+    def _maximise(self, part: Gate | Experts, *data: Tensor) -> None:
+        """The M-step of the part's parameters, by its own method or else by SVI."""
+        if part in self.m_steps and not part.maximise(*data):
+            self.m_steps[part].improve(*data, n_steps=self.options.n_gradient_steps)
 
     @property
     def tolerance(self) -> float:
         """What may be left to gain, in nats: what the user asked for, or what rounding leaves uncertain."""
-        return max(self.options.tolerance * len(self.x), self.rounding)
-
-
-def row_blocks(n_rows: int) -> Iterator[slice]:
-    """Slices that cover all rows."""
-    return (slice(start, start + BLOCK_ROWS) for start in range(0, n_rows, BLOCK_ROWS))
+        return max(self.options.tolerance * self.data.n_objects, self.rounding)
 
 
 def has_converged(trace: list[float], tolerance: float) -> bool:
@@ -239,10 +263,19 @@ def _result(mixture: MixtureOfExperts, runs: list[Run], best: int, attempt: Atte
             "Scale the columns to unit order, or widen the priors."
         )
     mixture.load_state_dict(attempt.mixture.state_dict())
-    if not runs[best].converged:
-        warnings.warn(
-            f"the best run has not converged in {len(runs[best].trace)} iterations; raise `max_iterations`.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
-    return FitResult(mixture, attempt.responsibilities, best, tuple(runs))
+    result = FitResult(mixture, attempt.responsibilities, best, tuple(runs))
+    for said in _warnings(result):
+        warnings.warn(said, RuntimeWarning, stacklevel=3)
+    return result
+
+
+def _warnings(result: FitResult) -> list[str]:
+    """What a user must know before trusting the result."""
+    found = []
+    if not result.converged:
+        found.append(f"the best run has not converged in {result.n_iterations} iterations; raise `max_iterations`.")
+    if result.degeneracies:
+        found.append(f"every run is degenerate: {'; '.join(result.degeneracies)}.")
+    if len(result.runs) > 1 and result.n_reached_best() == 1:
+        found.append(f"only one of {len(result.runs)} restarts reached the best bound; raise `n_restarts` to trust it.")
+    return found

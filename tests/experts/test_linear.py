@@ -5,15 +5,17 @@ import torch
 from pyro.distributions import MultivariateStudentT
 
 from mixpyro.experts import LinearExperts
-from tests.experts.contract import N_FEATURES, N_OUTPUTS, ExpertsContract, K
+from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K
 from tests.problems import inputs, lines
 
 
-class TestLinearExperts(ExpertsContract):
-    """The contract."""
+class TestLinearExperts(ConjugateExpertsContract):
+    """The contract, with two outputs."""
+
+    n_outputs = 2
 
     def make(self, n_components: int = K) -> LinearExperts:
-        return LinearExperts(n_components, N_FEATURES, N_OUTPUTS, coefficient_precision=[0.5, 0.1, 2.0])
+        return LinearExperts(n_components, N_FEATURES, 2, coefficient_precision=[0.5, 0.1, 2.0])
 
 
 def one_expert(x: torch.Tensor, y: torch.Tensor, **prior: float) -> LinearExperts:
@@ -51,18 +53,18 @@ def test_prediction_is_the_mean_of_the_predictive_samples() -> None:
     experts = one_expert(x, y)
     grid = inputs(3, 1, seed=5)
     samples = torch.stack(
-        [experts.likelihood(grid, experts.guide(grid), torch.zeros(3, dtype=torch.int64)).sample() for _ in range(4000)]
+        [experts.likelihood(grid, experts.guide(grid), torch.zeros(3, dtype=torch.int64)).sample() for _ in range(1500)]
     )
     predictive = experts.predictive(grid)
-    assert ((samples.mean(0) - predictive.mean[:, 0]).abs() < 4.5 * samples.std(0) / 4000**0.5).all()
-    torch.testing.assert_close(samples.std(0), predictive.stddev[:, 0], rtol=0.06, atol=0)
+    assert ((samples.mean(0) - predictive.mean[:, 0]).abs() < 4.5 * samples.std(0) / 1500**0.5).all()
+    torch.testing.assert_close(samples.std(0), predictive.stddev[:, 0], rtol=0.12, atol=0)
 
 
 def test_coefficient_standard_deviations_are_those_of_the_guide() -> None:
     x, y, _ = lines(30, 1)
     experts = one_expert(x, y)
-    draws = torch.stack([experts.guide(x).coefficients for _ in range(4000)])
-    torch.testing.assert_close(draws.std(0), experts.coefficient_standard_deviations, rtol=0.06, atol=0)
+    draws = torch.stack([experts.guide(x).coefficients for _ in range(1500)])
+    torch.testing.assert_close(draws.std(0), experts.coefficient_standard_deviations, rtol=0.12, atol=0)
 
 
 def test_standard_deviations_are_infinite_before_there_is_data_to_tell() -> None:

@@ -67,7 +67,7 @@ def fixed_point(gate: ObjectDirichletGate) -> Tensor:
     """Responsibilities of one object with log likelihoods 0.3, 0, −0.1 after many E-steps."""
     log_likelihood, x = torch.tensor([[0.3, 0.0, -0.1]], dtype=torch.float64), torch.zeros(1, 0, dtype=torch.float64)
     r = log_likelihood.softmax(-1)
-    for _ in range(5000):
+    for _ in range(1500):
         gate.update(gate.statistics(x, r))
         r = (gate.expected_log_weights(x) + log_likelihood).softmax(-1)
     return r[0]

@@ -1,0 +1,196 @@
+"""A gate that is a linear softmax of the inputs: multinomial logistic regression, fitted by Newton's method."""
+
+import math
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro.distributions import Categorical
+from torch import Tensor, nn
+
+from mixpyro import validation
+from mixpyro.gates.base import Gate
+from mixpyro.typing import Design, Inputs, ObjectIndices, Responsibilities, Scalar
+
+# A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
+MOST_HALVINGS = 30
+
+# Least information, relative to that of even weights, with which the likelihood still says where its maximum is.
+SMALLEST_INFORMATION = 1e-9
+
+
+class SoftmaxStatistics(NamedTuple):
+    """Nothing: the coefficients are fitted from the rows themselves."""
+
+
+class SoftmaxGate(Gate):
+    """zᵢ ~ Categorical(softmax(0, c₂'uᵢ, …, c_K'uᵢ)) with uᵢ = [1, xᵢ]; the first component is the reference.
+
+    The M-step is Newton's method on Σᵢₖ rᵢₖ log πₖ(xᵢ), a concave function: exact, and the same optimum as the SVI
+    default. Where x separates the components the maximum lies at infinity; ``prior_scale`` brings it back.
+
+    Args:
+        n_components: K.
+        n_features: D, the number of columns of x; zero for a constant gate.
+        prior_scale: s of a Normal(0, s²) prior on every coefficient, which makes the M-step a MAP estimate; None for
+            maximum likelihood.
+        name: prefix of the Pyro site ``<name>.assignment`` and of the parameter ``<name>.coefficients``.
+        device: where the gate lives.
+        dtype: of the coefficients; results have the dtype of x.
+
+    Attributes:
+        coefficients: log odds against the first component [K − 1, 1 + D], the intercept first.
+
+    References:
+        Böhning (1992), Multinomial logistic regression algorithm, section 2;
+        Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, eq. 21 and appendix A.
+
+    Example:
+        >>> gate = SoftmaxGate(2, n_features=1)
+        >>> gate.weights(torch.zeros(1, 1)).tolist()
+        [[0.5, 0.5]]
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        n_features: int,
+        *,
+        prior_scale: float | None = None,
+        name: str = "gate",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(n_components, name=name)
+        self.n_features = validation.integer("n_features", n_features, least=0)
+        self.prior_scale = None if prior_scale is None else validation.positive_number("prior_scale", prior_scale)
+        shape = self.n_components - 1, self.n_features + 1
+        self.coefficients = nn.Parameter(torch.zeros(shape, device=validation.device(device), dtype=dtype))
+
+    def logits(self, x: Inputs) -> Responsibilities:
+        """(0, c₂'u, …, c_K'u) [N, K], in x's dtype."""
+        validation.tensor("x", x, ("N", self.n_features))
+        others = design(x) @ self.coefficients.to(x.dtype).mT
+        return torch.cat([others.new_zeros(len(x), 1), others], dim=1)
+
+    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """log softmax of the logits [N, K], with its gradient."""
+        return self.logits(x).log_softmax(-1)
+
+    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """Softmax of the logits [N, K], with its gradient."""
+        return self.logits(x).softmax(-1)
+
+    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> SoftmaxStatistics:
+        """Nothing, after the checks of :meth:`Gate.statistics`."""
+        validation.responsibilities(responsibilities, self.n_components, len(x))
+        return SoftmaxStatistics()
+
+    def update(self, statistics: SoftmaxStatistics, step_size: float = 1.0) -> None:
+        """Nothing: the gate has no latent variable; see :meth:`maximise`."""
+
+    def kl_divergence(self) -> Scalar:
+        """−log p of the coefficients under their prior, zero without one; a float64 scalar."""
+        theta = self.coefficients.double().flatten()
+        if self.prior_scale is None:
+            return torch.zeros((), dtype=torch.float64, device=theta.device)
+        scaled = theta / self.prior_scale
+        return 0.5 * scaled.dot(scaled) + len(theta) * math.log(self.prior_scale * math.sqrt(2 * math.pi))
+
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+        """Categorical(softmax of the logits); a prior is scored as ``<name>.coefficients_log_prior``."""
+        if self.prior_scale is not None:
+            pyro.factor(self.site("coefficients_log_prior"), -self.kl_divergence())
+        return Categorical(logits=self.logits(x))
+
+    @torch.no_grad()
+    def maximise(self, x: Inputs, responsibilities: Responsibilities) -> bool:
+        """Newton steps, halved where they overshoot, until the objective stands still. Böhning (1992), eq. 2.3."""
+        if self.n_components == 1:
+            return True
+        self._start_over_if_better(x, responsibilities)
+        for _ in range(25):
+            before = self.partial_bound(x, responsibilities)
+            gained = self._newton_step(x, responsibilities, before)
+            if gained <= 1e-12 * (1.0 + abs(float(before))):
+                break
+        return True
+
+    def _start_over_if_better(self, x: Inputs, responsibilities: Responsibilities) -> None:
+        """Go back to even weights where these are better, for far out the objective is too flat to find a way."""
+        current = self.coefficients.clone()
+        value = self.partial_bound(x, responsibilities)
+        self.coefficients.zero_()
+        if not self.partial_bound(x, responsibilities) > value:
+            self.coefficients.copy_(current)
+
+    @property
+    def n_parameters(self) -> int:
+        """(K − 1)(1 + D)."""
+        return self.coefficients.numel()
+
+    @torch.no_grad()
+    def standard_errors(self, x: Inputs, responsibilities: Responsibilities) -> Tensor:
+        """Of the coefficients [K − 1, 1 + D], from the information of the M-step, the responsibilities taken as known.
+
+        That the assignments are not known makes the true ones larger, by little where the components are apart.
+        """
+        _, information = self.derivatives(x, responsibilities)
+        variance = torch.linalg.pinv(information, hermitian=True).diagonal()
+        return variance.clamp_min(0.0).sqrt().reshape(self.coefficients.shape)
+
+    @torch.no_grad()
+    def degeneracies(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+        """A separating gate: a direction of the coefficients along which the likelihood has become flat."""
+        if self.prior_scale is not None or self.n_components == 1:
+            return []
+        _, information = self.derivatives(x, responsibilities)
+        # Against the information that weights of one half would give, so that the units of x do not matter.
+        u = design(x).double()
+        even = torch.kron(torch.eye(self.n_components - 1, dtype=u.dtype, device=u.device), u.mT @ u / 4.0)
+        scale = even.diagonal().clamp_min(torch.finfo(u.dtype).tiny).rsqrt()
+        smallest = torch.linalg.eigvalsh(scale[:, None] * information * scale).min()
+        if smallest > SMALLEST_INFORMATION:
+            return []
+        return [
+            f"the gate separates its components (information {float(smallest):.1e} of an even one); set `prior_scale`"
+        ]
+
+    def _newton_step(self, x: Inputs, r: Responsibilities, before: Tensor) -> float:
+        """Take one step; what it gained."""
+        start = self.coefficients.clone()
+        gradient, information = self.derivatives(x, r)
+        # Collinear inputs and separated components leave directions without information: hold the step there.
+        ridge = 1e-10 * information.diagonal().mean() + torch.finfo(torch.float64).tiny
+        damped = information + ridge * torch.eye(len(information), dtype=information.dtype, device=information.device)
+        step = torch.linalg.solve(damped, gradient).reshape(start.shape).to(start.dtype)
+        for halving in range(MOST_HALVINGS):
+            self.coefficients.copy_(start + 0.5**halving * step)
+            gained = float(self.partial_bound(x, r) - before)
+            if gained >= 0.0:
+                return gained
+        self.coefficients.copy_(start)
+        return 0.0
+
+    def derivatives(self, x: Inputs, responsibilities: Responsibilities) -> tuple[Tensor, Tensor]:
+        """Gradient [(K−1)E] and minus the Hessian [(K−1)E, (K−1)E] of the gate's part of the bound, float64."""
+        u = design(x).double()
+        r, p = responsibilities.double(), self.logits(x).double().softmax(-1)
+        total, p_others = r.sum(-1, keepdim=True), p[:, 1:]
+        gradient = ((r - total * p)[:, 1:]).mT @ u
+        weighted = torch.einsum("n,nk,ne->kne", total.squeeze(-1), p_others, u)
+        n_others, n_columns = gradient.shape
+        information = -torch.einsum("kne,nl,nf->kelf", weighted, p_others, u)
+        index = torch.arange(n_others, device=u.device)
+        information[index, :, index, :] += weighted.mT @ u
+        information = information.reshape(n_others * n_columns, n_others * n_columns)
+        if self.prior_scale is not None:
+            precision = self.prior_scale**-2
+            gradient = gradient - precision * self.coefficients.double()
+            information.diagonal().add_(precision)
+        return gradient.flatten(), information
+
+
+def design(x: Inputs) -> Design:
+    """u = [1, x] [N, 1 + D]."""
+    return torch.cat([x.new_ones(len(x), 1), x], dim=1)

@@ -1,0 +1,40 @@
+"""What a fit works on."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor
+
+from mixpyro.typing import Inputs, Outputs
+
+# Rows worked on together: few enough for a block's temporaries to stay in a cache, many enough to keep the cores busy.
+BLOCK_ROWS = 16_384
+
+
+class Data(NamedTuple):
+    """Rows of a table: what the experts see, what they explain, what the gate sees, and how much each row counts."""
+
+    x: Inputs
+    y: Outputs
+    gate_x: Inputs
+    weights: Tensor | None  # [N], or None where every row counts once
+
+    @property
+    def n_objects(self) -> float:
+        """N, or the sum of the weights."""
+        return float(len(self.x)) if self.weights is None else float(self.weights.sum())
+
+    def block(self, rows: slice) -> "Data":
+        """Some of the rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Data(self.x[rows], self.y[rows], self.gate_x[rows], weights)
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices that cover all rows."""
+        return (slice(start, start + BLOCK_ROWS) for start in range(0, len(self.x), BLOCK_ROWS))
+
+    def weighted(self, values: Tensor) -> Tensor:
+        """Values [N, …] of each row, times the row's weight."""
+        if self.weights is None:
+            return values
+        return values * self.weights.reshape(-1, *(1 for _ in values.shape[1:]))

@@ -1,0 +1,83 @@
+"""The linear softmax, fitted by Newton's method."""
+
+import pytest
+import torch
+
+from mixpyro.gates import NeuralGate, SoftmaxGate
+from mixpyro.inference.m_step import MStep
+from tests.gates.contract import GateContract, K
+from tests.problems import inputs, responsibilities
+
+
+class TestSoftmaxGate(GateContract):
+    """The contract."""
+
+    def make(self, n_components: int = K) -> SoftmaxGate:
+        return SoftmaxGate(n_components, 2)
+
+
+@pytest.mark.parametrize("prior_scale", [None, 0.7])
+def test_newton_and_svi_find_the_same(prior_scale: float | None) -> None:
+    x, r = inputs(60), responsibilities(60, K)
+    by_newton, by_svi = (SoftmaxGate(K, 2, prior_scale=prior_scale) for _ in range(2))
+    assert by_newton.maximise(x, r)
+    m_step = MStep(by_svi)
+    for _ in range(4):
+        m_step.improve(x, r, n_steps=30)
+    torch.testing.assert_close(by_newton.coefficients, by_svi.coefficients, rtol=1e-5, atol=1e-6)
+
+
+def test_the_scale_of_the_inputs_makes_no_difference() -> None:
+    x, r = inputs(60), responsibilities(60, K)
+    near, far = SoftmaxGate(K, 2), SoftmaxGate(K, 2)
+    near.maximise(x, r)
+    far.maximise(1000.0 * x + 5000.0, r)
+    torch.testing.assert_close(far.weights(1000.0 * x + 5000.0), near.weights(x), rtol=1e-6, atol=1e-9)
+
+
+def test_standard_errors_are_those_of_the_curvature() -> None:
+    """Of a numerical Hessian of the log likelihood, which knows nothing of the formula."""
+    x, r = inputs(60), responsibilities(60, K)
+    gate = SoftmaxGate(K, 2)
+    gate.maximise(x, r)
+    shape = gate.coefficients.shape
+
+    def log_likelihood(theta: torch.Tensor) -> torch.Tensor:
+        u = torch.cat([torch.ones(60, 1).double(), x], 1)
+        logits = torch.cat([torch.zeros(60, 1).double(), u @ theta.reshape(shape).T], 1)
+        return (r * logits.log_softmax(-1)).sum()
+
+    hessian = torch.autograd.functional.hessian(log_likelihood, gate.coefficients.detach().flatten())
+    expected = torch.linalg.inv(-hessian).diagonal().sqrt().reshape(shape)
+    torch.testing.assert_close(gate.standard_errors(x, r), expected)
+
+
+def test_a_gate_that_separates_says_so_and_a_prior_helps() -> None:
+    x = torch.linspace(-1, 1, 20, dtype=torch.float64).unsqueeze(-1)
+    r = torch.cat([(x > 0).double(), (x <= 0).double()], 1)
+    gate, held = SoftmaxGate(2, 1), SoftmaxGate(2, 1, prior_scale=3.0)
+    for one in (gate, held):
+        one.maximise(x, r)
+    assert "separates its components" in gate.degeneracies(x, r)[0]
+    assert held.degeneracies(x, r) == []
+    mixed = responsibilities(20, 2)
+    gate.maximise(x, mixed)
+    assert gate.degeneracies(x, mixed) == []
+
+
+def test_it_is_the_neural_gate_of_a_linear_network() -> None:
+    x, gate = inputs(8), SoftmaxGate(2, 2)
+    linear = torch.nn.Linear(2, 2).double()
+    with torch.no_grad():
+        gate.coefficients.copy_(torch.tensor([[0.5, -1.0, 2.0]]))
+        linear.weight.copy_(torch.tensor([[0.0, 0.0], [-1.0, 2.0]]))
+        linear.bias.copy_(torch.tensor([0.0, 0.5]))
+    torch.testing.assert_close(gate.weights(x), NeuralGate(2, linear).weights(x))
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="`n_features` must be at least 0; got -1"):
+        SoftmaxGate(2, -1)
+    with pytest.raises(ValueError, match=r"`x` must have shape \[N, 1\].*got \[8, 2\]"):
+        SoftmaxGate(2, 1).weights(inputs(8))
