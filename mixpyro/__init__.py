@@ -3,10 +3,12 @@
 from mixpyro.experts import GLMExperts, LinearExperts
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.inference.result import FitResult, Run
+from mixpyro.inference.selection import Criteria, as_table, compare, criteria
 from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
 
 __all__ = [
+    "Criteria",
     "DirichletGate",
     "FitResult",
     "GLMExperts",
@@ -17,5 +19,8 @@ __all__ = [
     "ObjectDirichletGate",
     "Run",
     "SoftmaxGate",
+    "as_table",
+    "compare",
+    "criteria",
     "fit",
 ]

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import pyro
 import torch
+from jaxtyping import Float
+from pyro.distributions import Categorical, MixtureSameFamily
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
@@ -114,15 +116,30 @@ class MixtureOfExperts(PyroModule):
 
     @torch.no_grad()
     def predict(self, x: Inputs, *, gate_x: GateInputs | None = None) -> Outputs:
-        """Predictive mean of y [N, P]: the experts' means, weighted by the gate.
+        """Predictive mean of new objects' y [N, P]: the experts' means, weighted by the gate.
 
         Raises:
             TypeError: if x is no floating tensor.
             ValueError: if its shape does not fit, or a value is not finite.
         """
         x = self.experts.check_inputs(x)
-        weights = self.gate.weights(self._gate_inputs(x, gate_x))
+        weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
         return torch.einsum("nk,nkp->np", weights, self.experts.predict(x))
+
+    @torch.no_grad()
+    def predictive(self, x: Inputs, *, gate_x: GateInputs | None = None) -> MixtureSameFamily:
+        """Predictive distribution of new objects' y, batch shape [N] and event shape [P], to sample and to score.
+
+        The experts' predictive distributions, mixed by the gate's weights of new objects.
+        """
+        x = self.experts.check_inputs(x)
+        weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
+        return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(x).to_event(1))
+
+    def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
+        """log p(yᵢ | xᵢ) of new objects [N] in nats, assignments summed out, under :meth:`predictive`."""
+        x, y, gate_x = self.check_data(x, y, gate_x)
+        return self.predictive(x, gate_x=gate_x).log_prob(y)
 
     @pyro_method
     def model(self, x: Inputs, y: Targets | None = None, *, gate_x: GateInputs | None = None) -> Tensor:

@@ -63,6 +63,11 @@ class Experts(PyroModule):
         """KL(q‖p) of all experts' parameters in nats, float64."""
         raise NotImplementedError
 
+    @property
+    def n_parameters(self) -> int:
+        """How many free parameters the experts have."""
+        raise NotImplementedError
+
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """Posterior predictive distribution of every expert's y, batch shape [N, K, P]."""
         raise NotImplementedError

@@ -168,6 +168,11 @@ class LinearExperts(Experts):
         """KL of the Normal-Gamma posteriors from their prior, summed over components and outputs, float64."""
         return self.posterior.kl_divergence(self.prior)
 
+    @property
+    def n_parameters(self) -> int:
+        """K P (E + 1), the coefficients and the noises."""
+        return self.centred_coefficients.numel() + self.posterior_rate.numel()
+
     def predictive(self, x: Inputs) -> StudentT:
         """Student-t of 2a degrees of freedom, location m'u, scale² (1 + u'Λ⁻¹u) b / a; Murphy (2012), eq. 7.76."""
         u = self.design(x)

@@ -16,7 +16,7 @@ from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weig
 class Gate(PyroModule):
     """Prior over the assignments z of N objects to K components, with an analytic posterior over its own latents.
 
-    A subclass gives the six methods that raise ``NotImplementedError`` here; the Pyro model and guide, and the
+    A subclass gives the methods that raise ``NotImplementedError`` here; the Pyro model and guide, and the
     objective of the gradient M-step, follow from them. Posteriors and fixed priors are buffers, what SVI learns is a
     parameter.
 
@@ -43,6 +43,15 @@ class Gate(PyroModule):
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """E_q[π] [N, K], the predictive weights of any rows, seen or not; arguments as ``expected_log_weights``."""
+        raise NotImplementedError
+
+    def unseen_weights(self, x: Inputs) -> Responsibilities:
+        """Predictive weights of new objects [N, K], however many; :meth:`weights` but for a gate that knows objects."""
+        return self.weights(x)
+
+    @property
+    def n_parameters(self) -> int:
+        """How many free parameters the gate's weights of new objects have."""
         raise NotImplementedError
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> tuple[Tensor, ...]:

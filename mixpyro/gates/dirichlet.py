@@ -86,6 +86,11 @@ class DirichletGate(Gate):
         m = self.posterior_concentration.double()
         return (m / m.sum()).to(x.dtype).repeat(len(x), 1)
 
+    @property
+    def n_parameters(self) -> int:
+        """K − 1."""
+        return int(self.n_components) - 1
+
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> DirichletStatistics:
         """Σᵢ rᵢ [K]; see :meth:`Gate.statistics`."""
         checked = validation.responsibilities(responsibilities, self.n_components, len(x))

@@ -68,6 +68,11 @@ class NeuralGate(Gate):
         """Softmax f(x) [N, K], with its gradient."""
         return self.logits(x).softmax(-1).to(x.dtype)
 
+    @property
+    def n_parameters(self) -> int:
+        """Trainable parameters of the network."""
+        return sum(parameter.numel() for parameter in self.network.parameters() if parameter.requires_grad)
+
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> NeuralStatistics:
         """Nothing, after the checks of :meth:`Gate.statistics`."""
         validation.responsibilities(responsibilities, self.n_components, len(x))

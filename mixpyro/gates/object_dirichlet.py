@@ -104,6 +104,15 @@ class ObjectDirichletGate(Gate):
         m = self._concentration_of(x, objects)
         return (m / m.sum(-1, keepdim=True)).to(x.dtype).expand(len(x), -1).clone()
 
+    def unseen_weights(self, x: Inputs) -> Responsibilities:
+        """μ, the population's weights [N, K]."""
+        return self.mean.detach().to(x.dtype).repeat(len(x), 1)
+
+    @property
+    def n_parameters(self) -> int:
+        """K − 1 where μ is learnt, else none."""
+        return int(self.n_components) - 1 if self.learn_mean else 0
+
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> ObjectDirichletStatistics:
         """The responsibilities; see :meth:`Gate.statistics`."""
         checked = validation.responsibilities(responsibilities, self.n_components, len(x))

@@ -1,0 +1,72 @@
+"""Which model? The usual criteria of fitted mixtures, side by side."""
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+
+from mixpyro.inference.result import FitResult
+from mixpyro.typing import GateInputs, Inputs, Targets
+
+
+class Criteria(NamedTuple):
+    """What speaks for a fitted mixture; all but the number of parameters in nats or, for aic, bic, icl, twice nats."""
+
+    bound: float  # what the fit maximised; a lower bound on the log evidence where every parameter has a posterior
+    log_likelihood: float  # Σᵢ log p(yᵢ | xᵢ) of the predictive distribution
+    n_parameters: int
+    aic: float
+    bic: float
+    icl: float
+    entropy: float  # Σᵢ of the entropy of object i's assignment; 0 where all are certain
+
+
+def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Criteria:
+    """Criteria of one fit on the data that it was fitted to.
+
+    aic = −2 log L + 2 p, bic = −2 log L + p log N, icl = bic − 2 Σᵢ log maxₖ rᵢₖ; less is better. For experts by
+    maximum likelihood log L is the maximum; for those with a posterior it is the predictive density, which makes aic
+    and bic rough: the bound is then the better guide.
+
+    Args:
+        result: of a fit to x and y.
+        x: inputs [N, D].
+        y: outputs [N, P] or [N].
+        gate_x: what the gate saw, where that was not x.
+
+    References:
+        Schwarz (1978), Estimating the dimension of a model; Biernacki, Celeux, Govaert (2000), Assessing a mixture
+        model for clustering with the integrated completed likelihood, eq. 9.
+    """
+    log_likelihood = float(result.mixture.log_prob(x, y, gate_x=gate_x).sum(dtype=torch.float64))
+    n_parameters = result.mixture.gate.n_parameters + result.mixture.experts.n_parameters
+    r = result.responsibilities.double()
+    bic = n_parameters * math.log(len(x)) - 2.0 * log_likelihood
+    return Criteria(
+        bound=result.bound,
+        log_likelihood=log_likelihood,
+        n_parameters=n_parameters,
+        aic=2.0 * n_parameters - 2.0 * log_likelihood,
+        bic=bic,
+        icl=bic - 2.0 * float(r.amax(-1).log().sum()),
+        entropy=-float(torch.xlogy(r, r).sum()),
+    )
+
+
+def compare(
+    results: Mapping[str, FitResult], x: Inputs, y: Targets, *, gate_x: GateInputs | None = None
+) -> dict[str, Criteria]:
+    """Criteria of several fits to the same data, the least bic first; print them with :func:`as_table`."""
+    rows = {name: criteria(result, x, y, gate_x=gate_x) for name, result in results.items()}
+    return dict(sorted(rows.items(), key=lambda row: row[1].bic))
+
+
+def as_table(rows: Mapping[str, Criteria]) -> str:
+    """One line a model, for a person."""
+    width = max(map(len, rows), default=0)
+    lines = [" ".join([" " * width, *(f"{name:>14}" for name in Criteria._fields)])]
+    for name, row in rows.items():
+        values = (f"{value:>14d}" if isinstance(value, int) else f"{value:>14.3f}" for value in row)
+        lines.append(" ".join([f"{name:<{width}}", *values]))
+    return "\n".join(lines)
