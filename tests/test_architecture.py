@@ -16,7 +16,7 @@ PACKAGE = Path(mixpyro.__file__).parent
 ROOT = PACKAGE.parent
 # Who may import whom: a part imports parts of an earlier layer, or of its own folder where the layer says so.
 LAYERS = (
-    {"typing", "validation", "parameters"},
+    {"typing", "validation", "parameters", "gram"},
     {"gates", "experts"},
     {"mixture"},
     {"inference"},

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mixpyro import validation
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
+from mixpyro.gram import weighted_gram
 from mixpyro.typing import Design, Inputs, Responsibilities, Scalar, Targets
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
@@ -213,8 +214,9 @@ class GLMExperts(Experts):
         eta, scale = self._eta(u), self.scale.double()
         score = self.family.score(y.double(), eta, exposure, scale) * r.double().unsqueeze(-1)
         weight = self.family.information(eta, exposure, scale) * r.double()[..., None, None]
-        gradient = torch.einsum("nkc,ne->kce", score, u)
-        information = torch.einsum("nkcd,ne,nf->kcedf", weight, u, u).flatten(3, 4).flatten(1, 2)
+        gradient = (score.flatten(1).mT @ u).unflatten(0, score.shape[1:])
+        blocks = weighted_gram(weight.flatten(1), u).unflatten(0, weight.shape[1:])
+        information = blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         if self.prior_scale is not None:
             gradient = gradient - self.coefficients.double() / self.prior_scale**2
             information.diagonal(dim1=-2, dim2=-1).add_(self.prior_scale**-2)

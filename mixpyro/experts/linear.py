@@ -14,6 +14,7 @@ from torch import Tensor
 from mixpyro import validation
 from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
+from mixpyro.gram import weighted_gram
 from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 
 
@@ -151,8 +152,8 @@ class LinearExperts(Experts):
         r = validation.responsibilities(responsibilities, self.n_components, len(x))
         # In float64, whatever the data: the noise is what a difference of these sums leaves over.
         u, y, r = self.design(x).double(), self._centred_y(y).double(), r.double()
-        weighted = torch.einsum("nk,ne->kne", r, u)
-        return LinearStatistics(r=r.sum(0), uu=weighted.mT @ u, uy=weighted.mT @ y, yy=r.mT @ y.square())
+        uy = torch.einsum("nk,ne,np->kep", r, u, y) if self.n_outputs > 1 else ((r * y).mT @ u).unsqueeze(-1)
+        return LinearStatistics(r=r.sum(0), uu=weighted_gram(r, u), uy=uy, yy=r.mT @ y.square())
 
     @torch.no_grad()
     def update(self, statistics: LinearStatistics, step_size: float = 1.0) -> None:

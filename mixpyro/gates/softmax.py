@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mixpyro import validation
 from mixpyro.gates.base import Gate
+from mixpyro.gram import weighted_gram
 from mixpyro.typing import Design, Inputs, ObjectIndices, Responsibilities, Scalar
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
@@ -178,12 +179,11 @@ class SoftmaxGate(Gate):
         r, p = responsibilities.double(), self.logits(x).double().softmax(-1)
         total, p_others = r.sum(-1, keepdim=True), p[:, 1:]
         gradient = ((r - total * p)[:, 1:]).mT @ u
-        weighted = torch.einsum("n,nk,ne->kne", total.squeeze(-1), p_others, u)
         n_others, n_columns = gradient.shape
-        information = -torch.einsum("kne,nl,nf->kelf", weighted, p_others, u)
-        index = torch.arange(n_others, device=u.device)
-        information[index, :, index, :] += weighted.mT @ u
-        information = information.reshape(n_others * n_columns, n_others * n_columns)
+        # diag(p) − p p' of every row, times u u'.
+        weights = torch.diag_embed(p_others) - p_others.unsqueeze(-1) * p_others.unsqueeze(-2)
+        blocks = weighted_gram((total.unsqueeze(-1) * weights).flatten(1), u).unflatten(0, (n_others, n_others))
+        information = blocks.transpose(1, 2).reshape(n_others * n_columns, n_others * n_columns)
         if self.prior_scale is not None:
             precision = self.prior_scale**-2
             gradient = gradient - precision * self.coefficients.double()
