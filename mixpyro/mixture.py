@@ -164,9 +164,12 @@ class MixtureOfExperts(PyroModule):
 
     def _gate_inputs(self, x: Tensor, gate_x: object) -> Tensor:
         """The gate's own inputs if they fit x, else x."""
+        n_features = getattr(self.gate, "n_features", "D")
+        if gate_x is None and n_features not in ("D", x.shape[1]):
+            raise ValueError(f"`gate_x` must have {n_features} columns; got none, and `x` has {x.shape[1]}.")
         if gate_x is None:
             return x
-        checked = validation.inputs(gate_x, name="gate_x")
+        checked = validation.inputs(gate_x, name="gate_x", n_features=n_features)
         if len(checked) != len(x) or checked.dtype != x.dtype:
             wanted, got = f"{len(x)} rows of {x.dtype}", f"{len(checked)} rows of {checked.dtype}"
             raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")

@@ -85,10 +85,8 @@ class Poisson(Family):
     """y ~ Poisson(exposure · exp(η)): the logarithm of the exposure is the offset."""
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Counts from zero on, exposures above zero."""
+        """Counts from zero on."""
         _check_counts(y)
-        if validation.checks_values() and not bool((exposure > 0).all()):
-            raise ValueError(f"the exposure, last column of `x`, must be above 0; got {float(exposure.min()):.6g}.")
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """y log(rate) − rate − log y!."""
@@ -172,16 +170,16 @@ class Categorical(Family):
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """One at y's predictor, minus the probabilities."""
         observed = torch.nn.functional.one_hot(y.long(), self.n_categories)[..., 1:].to(eta.dtype)
-        return observed - self.mean(eta, exposure)
+        return observed - self.mean(eta, exposure)[..., 1:]
 
     def information(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """diag(p) − p p'."""
-        p = self.mean(eta, exposure)
+        p = self.mean(eta, exposure)[..., 1:]
         return torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """Probabilities of all categories but the first [N, K, C]."""
-        return self._logits(eta).softmax(-1)[..., 1:]
+        """Probabilities of all categories [N, K, C + 1]; the mean of a category's number would say nothing."""
+        return self._logits(eta).softmax(-1)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Categorical over one number."""

@@ -5,13 +5,13 @@ from typing import NamedTuple
 
 import pyro
 import torch
-from pyro.distributions import Delta, Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from mixpyro import validation
+from mixpyro.design import standardised, with_intercept
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
 from mixpyro.gram import weighted_gram
@@ -19,9 +19,6 @@ from mixpyro.typing import Design, Inputs, Responsibilities, Scalar, Targets
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
 MOST_HALVINGS = 30
-
-# Noise, relative to the spread of y, below which it is taken to be on its way to zero.
-SMALLEST_NOISE = 1e-5
 
 
 class GLMStatistics(NamedTuple):
@@ -40,15 +37,16 @@ class GLMExperts(Experts):
 
     Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood and the fit is the
     EM algorithm's. With ``prior_scale`` it is the MAP estimate, the log density of the prior included in the bound.
+    Where x separates the y of a binomial or categorical component, its coefficients grow without end: give it a prior.
 
     Args:
         n_components: K.
         n_features: D, the number of regressors in x; zero for a constant.
         family: ``Gaussian()``, ``Poisson()``, ``Binomial()`` or ``Categorical(n)`` of ``mixpyro.experts.families``.
         exposure: whether x has one more column, its last: the exposure of a Poisson count (its logarithm is the offset)
-            or the number of trials of a binomial.
+            or the number of trials of a binomial. Give the gate its own inputs then, or it sees that column too.
         prior_scale: s of a Normal(0, s²) prior on every coefficient; None for maximum likelihood.
-        name: prefix of the Pyro sites ``<name>.coefficients`` and ``<name>.y``.
+        name: prefix of the Pyro site ``<name>.y`` and of the parameter ``<name>.coefficients``.
         device: where the experts live.
         dtype: of the parameters; results have the dtype of x.
 
@@ -99,10 +97,17 @@ class GLMExperts(Experts):
         """Noise σ [K], ones for a family without."""
         return self.log_scale.exp() if self.family.has_scale else self.coefficients.new_ones(self.n_components)
 
+    def check_inputs(self, x: object) -> Tensor:
+        """Return x [N, D], or [N, D + 1] with an exposure, if it fits these experts and is finite."""
+        checked = validation.inputs(x, n_features=self.n_columns)
+        if self.exposure and validation.checks_values() and not bool((checked[:, -1] > 0).all()):
+            least = float(checked[:, -1].min())
+            raise ValueError(f"`x` must have an exposure above 0, or trials, in its last column; got {least:.6g}.")
+        return checked
+
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
         """Return x [N, D] or [N, D + 1] and y [N, 1] if they fit these experts and their family."""
-        checked = validation.inputs(x, n_features=self.n_columns)
-        y_checked = validation.outputs(y, checked, n_outputs=1)
+        checked, y_checked = super().check_data(x, y)
         self.family.check(y_checked, self._split(checked)[1])
         return checked, y_checked
 
@@ -135,26 +140,21 @@ class GLMExperts(Experts):
         return self.family.distribution(eta, exposure, self.scale.to(x.dtype).expand(eta.shape[:-1])).base_dist
 
     def predict(self, x: Inputs) -> Tensor:
-        """Every expert's mean of y [N, K, 1], in x's dtype; probabilities [N, K, C] for a categorical."""
+        """Every expert's mean of y [N, K, 1], in x's dtype; the probabilities of all categories for a categorical."""
         u, exposure = self._split(x)
         return self.family.mean(self._eta(u), exposure)
 
     @pyro_method
     def model(self, x: Inputs) -> GLMParameters:
-        """Sample ``<name>.coefficients`` from the prior; without one they are parameters."""
-        coefficients = self.coefficients.to(x.dtype)
+        """The parameters, as Pyro parameters; a prior on them is scored as ``<name>.coefficients_log_prior``."""
         if self.prior_scale is not None:
-            prior = Normal(torch.zeros_like(coefficients), self.prior_scale).to_event(3)
-            coefficients = pyro.sample(self.site("coefficients"), prior)
-        return GLMParameters(coefficients, self.scale.to(x.dtype))
+            pyro.factor(self.site("coefficients_log_prior"), -self.kl_divergence())
+        return self.guide(x)
 
     @pyro_method
     def guide(self, x: Inputs) -> GLMParameters:
-        """``<name>.coefficients`` at their estimates, a Delta where there is a prior."""
-        coefficients = self.coefficients.to(x.dtype)
-        if self.prior_scale is not None:
-            coefficients = pyro.sample(self.site("coefficients"), Delta(coefficients, event_dim=3))
-        return GLMParameters(coefficients, self.scale.to(x.dtype))
+        """The parameters: there is nothing to sample."""
+        return GLMParameters(self.coefficients.to(x.dtype), self.scale.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: GLMParameters, assignment: Tensor) -> TorchDistributionMixin:
         """The family's distribution at the predictors of z; see :meth:`Experts.likelihood`."""
@@ -188,13 +188,22 @@ class GLMExperts(Experts):
         if not self.family.has_scale:
             return []
         _, y = self.check_data(x, y)
-        spread = float((y - y.mean()).double().square().mean().sqrt())
         counts = responsibilities.sum(0)
+        smallest = 10.0 * self._smallest_scale(y, responsibilities)
         return [
             f"the noise of component {k} has collapsed on {float(counts[k]):.1f} objects"
             for k in range(self.n_components)
-            if counts[k] > 0 and float(self.scale[k]) < SMALLEST_NOISE * spread
+            if counts[k] > 0 and float(self.scale[k]) <= smallest
         ]
+
+    @staticmethod
+    def _smallest_scale(y: Tensor, r: Tensor) -> float:
+        """Where an estimated noise stops: a millionth of the spread of y, or what rounding leaves of its size."""
+        weights = (r.sum(-1, keepdim=True) / r.sum()).double()
+        mean = (weights * y).sum()
+        spread = (weights * (y.double() - mean).square()).sum().sqrt()
+        size = (weights * y.double().square()).sum().sqrt()
+        return float(torch.maximum(1e-6 * spread, 4.0 * torch.finfo(y.dtype).eps * size)) + 1e-150
 
     def _newton_step(self, x: Tensor, y: Tensor, r: Tensor, before: Tensor) -> None:
         """One step of each component, halved where it would overshoot."""
@@ -210,21 +219,28 @@ class GLMExperts(Experts):
         self.coefficients.copy_(torch.where(worse[:, None, None], start, self.coefficients))
 
     def _newton_direction(self, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
-        u, exposure = (part.double() for part in self._split(x))
-        eta, scale = self._eta(u), self.scale.double()
-        score = self.family.score(y.double(), eta, exposure, scale) * r.double().unsqueeze(-1)
-        weight = self.family.information(eta, exposure, scale) * r.double()[..., None, None]
-        gradient = (score.flatten(1).mT @ u).unflatten(0, score.shape[1:])
-        blocks = weighted_gram(weight.flatten(1), u).unflatten(0, weight.shape[1:])
+        (u, exposure), scale = (part.double() for part in self._split(x)), self.scale.double()
+        eta = self._eta(u)
+        columns, transform = standardised(x[:, : self.n_features])
+        # Where an object has no part in a component, its likelihood there may overflow and is not asked for.
+        part_of = (r != 0).unsqueeze(-1)
+        score = torch.where(part_of, self.family.score(y.double(), eta, exposure, scale) * r.unsqueeze(-1), 0.0)
+        weight = self.family.information(eta, exposure, scale) * r[..., None, None]
+        weight = torch.where(part_of.unsqueeze(-1), weight, 0.0)
+        gradient = (score.flatten(1).mT @ columns).unflatten(0, score.shape[1:])
+        blocks = weighted_gram(weight.flatten(1), columns).unflatten(0, weight.shape[1:])
         information = blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         if self.prior_scale is not None:
-            gradient = gradient - self.coefficients.double() / self.prior_scale**2
-            information.diagonal(dim1=-2, dim2=-1).add_(self.prior_scale**-2)
+            precision = self.prior_scale**-2
+            gradient = gradient - precision * self.coefficients.double() @ transform
+            n_predictors = torch.eye(self.family.n_predictors).to(transform)
+            information = information + precision * torch.kron(n_predictors, transform.mT @ transform)
         # An empty component or collinear inputs leave directions without information: stay there.
         diagonal = information.diagonal(dim1=-2, dim2=-1)
         ridge = 1e-10 * diagonal.mean(-1, keepdim=True) + torch.finfo(torch.float64).tiny ** 0.5
         diagonal.add_(ridge)
-        return torch.linalg.solve(information, gradient.flatten(1)).reshape(gradient.shape)
+        step = torch.linalg.solve(information, gradient.flatten(1)).reshape(gradient.shape)
+        return step @ transform.mT
 
     def _estimate_scale(self, x: Tensor, y: Tensor, r: Tensor) -> None:
         """σ² = Σ r (y − η)² / Σ r; a component without objects keeps its own."""
@@ -232,13 +248,13 @@ class GLMExperts(Experts):
         squared = (y - self._eta(u).squeeze(-1)).square().double()
         counts = r.sum(0, dtype=torch.float64)
         variance = (r.double() * squared).sum(0) / counts
-        smallest = torch.finfo(y.dtype).eps ** 1.5 * float(y.double().square().mean()) + torch.finfo(torch.float32).tiny
-        estimate = 0.5 * variance.clamp_min(smallest).log()
+        estimate = 0.5 * variance.clamp_min(self._smallest_scale(y, r) ** 2).log()
         self.log_scale.copy_(torch.where(counts > 0, estimate, self.log_scale.double()))
 
     def _objectives(self, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
         """Each component's part of what is maximised [K], float64."""
-        total = (r * self._log_likelihood(x, y)).sum(0, dtype=torch.float64)
+        weighted = torch.where(r != 0, r * self._log_likelihood(x, y), 0.0)
+        total = weighted.sum(0, dtype=torch.float64)
         if self.prior_scale is not None:
             total = total - 0.5 * (self.coefficients.double() / self.prior_scale).square().sum((-2, -1))
         return total
@@ -255,4 +271,4 @@ class GLMExperts(Experts):
         """u = [1, regressors] [N, 1 + D] and the exposure [N, 1, 1], ones where there is none."""
         ones = x.new_ones(len(x), 1)
         exposure = x[:, -1:] if self.exposure else ones
-        return torch.cat([ones, x[:, : self.n_features]], dim=1), exposure.unsqueeze(-1)
+        return with_intercept(x[:, : self.n_features]), exposure.unsqueeze(-1)

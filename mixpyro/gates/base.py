@@ -129,7 +129,7 @@ class Gate(PyroModule):
         self.weights_guide(x, plate=plate)
         if responsibilities is not None:
             with plate:
-                q = Categorical(probs=responsibilities)
+                q = categorical(responsibilities)
                 pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
 
     def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:

@@ -9,9 +9,10 @@ from pyro.distributions import Categorical
 from torch import Tensor, nn
 
 from mixpyro import validation
+from mixpyro.design import standardised, with_intercept
 from mixpyro.gates.base import Gate
 from mixpyro.gram import weighted_gram
-from mixpyro.typing import Design, Inputs, ObjectIndices, Responsibilities, Scalar
+from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
 MOST_HALVINGS = 30
@@ -71,7 +72,7 @@ class SoftmaxGate(Gate):
     def logits(self, x: Inputs) -> Responsibilities:
         """(0, c₂'u, …, c_K'u) [N, K], in x's dtype."""
         validation.tensor("x", x, ("N", self.n_features))
-        others = design(x) @ self.coefficients.to(x.dtype).mT
+        others = with_intercept(x) @ self.coefficients.to(x.dtype).mT
         return torch.cat([others.new_zeros(len(x), 1), others], dim=1)
 
     def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
@@ -134,37 +135,47 @@ class SoftmaxGate(Gate):
     def standard_errors(self, x: Inputs, responsibilities: Responsibilities) -> Tensor:
         """Of the coefficients [K − 1, 1 + D], from the information of the M-step, the responsibilities taken as known.
 
-        That the assignments are not known makes the true ones larger, by little where the components are apart.
+        That the assignments are not known makes the true ones larger, by little where the components are apart. A
+        coefficient that the data do not determine has an infinite one.
         """
-        _, information = self.derivatives(x, responsibilities)
-        variance = torch.linalg.pinv(information, hermitian=True).diagonal()
-        return variance.clamp_min(0.0).sqrt().reshape(self.coefficients.shape)
+        _, information, transform = self.derivatives(x, responsibilities)
+        values, vectors = torch.linalg.eigh(information)
+        back = torch.kron(torch.eye(self.n_components - 1).to(transform), transform) @ vectors
+        unknown = values <= 1e-12 * values.max()
+        share = back.square() / values.clamp_min(torch.finfo(values.dtype).tiny)
+        touched = back.abs() > 1e-9 * back.abs().amax(1, keepdim=True)
+        share = torch.where(unknown, torch.where(touched, torch.inf, 0.0), share)
+        return share.sum(1).sqrt().reshape(self.coefficients.shape)
 
     @torch.no_grad()
     def degeneracies(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
-        """A separating gate: a direction of the coefficients along which the likelihood has become flat."""
+        """An empty component, or a separating gate: a direction along which the likelihood has become flat."""
         if self.prior_scale is not None or self.n_components == 1:
             return []
-        _, information = self.derivatives(x, responsibilities)
-        # Against the information that weights of one half would give, so that the units of x do not matter.
-        u = design(x).double()
-        even = torch.kron(torch.eye(self.n_components - 1, dtype=u.dtype, device=u.device), u.mT @ u / 4.0)
-        scale = even.diagonal().clamp_min(torch.finfo(u.dtype).tiny).rsqrt()
-        smallest = torch.linalg.eigvalsh(scale[:, None] * information * scale).min()
+        counts = responsibilities.sum(0)
+        empty = [k for k in range(self.n_components) if counts[k] <= SMALLEST_INFORMATION * counts.sum()]
+        if empty:
+            return [f"component {k} has lost all objects" for k in empty]
+        _, information, _ = self.derivatives(x, responsibilities)
+        # Against the information that even weights would give, in the directions in which x varies at all.
+        u, _ = standardised(x)
+        even, directions = torch.linalg.eigh(u.mT @ u / 4.0)
+        kept = even > 1e-10 * even.max()
+        whitening = torch.kron(torch.eye(self.n_components - 1).to(u), directions[:, kept] * even[kept].rsqrt())
+        smallest = float(torch.linalg.eigvalsh(whitening.mT @ information @ whitening).min())
         if smallest > SMALLEST_INFORMATION:
             return []
-        return [
-            f"the gate separates its components (information {float(smallest):.1e} of an even one); set `prior_scale`"
-        ]
+        return [f"the gate separates its components (information {smallest:.0e} of an even one); set `prior_scale`"]
 
     def _newton_step(self, x: Inputs, r: Responsibilities, before: Tensor) -> float:
         """Take one step; what it gained."""
         start = self.coefficients.clone()
-        gradient, information = self.derivatives(x, r)
+        gradient, information, transform = self.derivatives(x, r)
         # Collinear inputs and separated components leave directions without information: hold the step there.
         ridge = 1e-10 * information.diagonal().mean() + torch.finfo(torch.float64).tiny
         damped = information + ridge * torch.eye(len(information), dtype=information.dtype, device=information.device)
-        step = torch.linalg.solve(damped, gradient).reshape(start.shape).to(start.dtype)
+        step = torch.linalg.solve(damped, gradient).reshape(start.shape) @ transform.mT
+        step = step.to(start.dtype)
         for halving in range(MOST_HALVINGS):
             self.coefficients.copy_(start + 0.5**halving * step)
             gained = float(self.partial_bound(x, r) - before)
@@ -173,9 +184,12 @@ class SoftmaxGate(Gate):
         self.coefficients.copy_(start)
         return 0.0
 
-    def derivatives(self, x: Inputs, responsibilities: Responsibilities) -> tuple[Tensor, Tensor]:
-        """Gradient [(K−1)E] and minus the Hessian [(K−1)E, (K−1)E] of the gate's part of the bound, float64."""
-        u = design(x).double()
+    def derivatives(self, x: Inputs, responsibilities: Responsibilities) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the gate's part of the bound in standardised inputs: gradient [(K−1)E], minus the Hessian, and the T back.
+
+        All float64; the coefficients are T [E, E] times those of the standardised inputs, for each component.
+        """
+        u, transform = standardised(x)
         r, p = responsibilities.double(), self.logits(x).double().softmax(-1)
         total, p_others = r.sum(-1, keepdim=True), p[:, 1:]
         gradient = ((r - total * p)[:, 1:]).mT @ u
@@ -186,11 +200,6 @@ class SoftmaxGate(Gate):
         information = blocks.transpose(1, 2).reshape(n_others * n_columns, n_others * n_columns)
         if self.prior_scale is not None:
             precision = self.prior_scale**-2
-            gradient = gradient - precision * self.coefficients.double()
-            information.diagonal().add_(precision)
-        return gradient.flatten(), information
-
-
-def design(x: Inputs) -> Design:
-    """u = [1, x] [N, 1 + D]."""
-    return torch.cat([x.new_ones(len(x), 1), x], dim=1)
+            gradient = gradient - precision * self.coefficients.double() @ transform
+            information = information + precision * torch.kron(torch.eye(n_others).to(u), transform.mT @ transform)
+        return gradient.flatten(), information, transform

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mixpyro.typing import Inputs, Outputs
@@ -37,4 +38,5 @@ class Data(NamedTuple):
         """Values [N, …] of each row, times the row's weight."""
         if self.weights is None:
             return values
-        return values * self.weights.reshape(-1, *(1 for _ in values.shape[1:]))
+        weights = self.weights.reshape(-1, *(1 for _ in values.shape[1:]))
+        return torch.where(weights > 0, values * weights, 0.0)

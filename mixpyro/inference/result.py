@@ -36,16 +36,18 @@ class FitResult:
         responsibilities: q(z) [N, K] under these posteriors.
         best: number of the best run.
         runs: every restart, in order.
+        weights: of the rows [N], where the fit had any.
     """
 
     mixture: MixtureOfExperts = field(repr=False)
     responsibilities: Tensor = field(repr=False)
     best: int
     runs: tuple[Run, ...] = field(repr=False)
+    weights: Tensor | None = field(repr=False, default=None)
 
     @property
     def bound(self) -> float:
-        """What the best run reached, in nats; equal to ``mixture.bound(x, y)``.
+        """What the best run reached, in nats; ``mixture.bound`` of the same data where rows have no weights.
 
         A lower bound on log p(y | x) where every parameter has a posterior. Parameters that are estimated (a network, a
         learnt prior) enter by their maximum, with the log density of their prior if they have one: such bounds compare

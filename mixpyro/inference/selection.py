@@ -27,7 +27,7 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
 
     aic = −2 log L + 2 p, bic = −2 log L + p log N, icl = bic − 2 Σᵢ log maxₖ rᵢₖ; less is better. For experts by
     maximum likelihood log L is the maximum; for those with a posterior it is the predictive density, which makes aic
-    and bic rough: the bound is then the better guide.
+    and bic rough: the bound is then the better guide. Rows count by the weights of the fit, N being their sum.
 
     Args:
         result: of a fit to x and y.
@@ -39,18 +39,21 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
         Schwarz (1978), Estimating the dimension of a model; Biernacki, Celeux, Govaert (2000), Assessing a mixture
         model for clustering with the integrated completed likelihood, eq. 9.
     """
-    log_likelihood = float(result.mixture.log_prob(x, y, gate_x=gate_x).sum(dtype=torch.float64))
+    if len(x) != len(result.responsibilities):
+        raise ValueError(f"`x` must be what was fitted, {len(result.responsibilities)} rows; got {len(x)}.")
+    weights = torch.ones(len(x)).to(x) if result.weights is None else result.weights
+    log_likelihood = float((weights * result.mixture.log_prob(x, y, gate_x=gate_x)).sum(dtype=torch.float64))
     n_parameters = result.mixture.gate.n_parameters + result.mixture.experts.n_parameters
     r = result.responsibilities.double()
-    bic = n_parameters * math.log(len(x)) - 2.0 * log_likelihood
+    bic = n_parameters * math.log(float(weights.sum())) - 2.0 * log_likelihood
     return Criteria(
         bound=result.bound,
         log_likelihood=log_likelihood,
         n_parameters=n_parameters,
         aic=2.0 * n_parameters - 2.0 * log_likelihood,
         bic=bic,
-        icl=bic - 2.0 * float(r.amax(-1).log().sum()),
-        entropy=-float(torch.xlogy(r, r).sum()),
+        icl=bic - 2.0 * float((weights * r.amax(-1).log()).sum()),
+        entropy=-float((weights.unsqueeze(-1) * torch.xlogy(r, r)).sum()),
     )
 
 

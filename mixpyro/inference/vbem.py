@@ -171,7 +171,8 @@ class Attempt:
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             self.trace.append(-math.inf)
             return Run(tuple(self.trace), False)
-        return Run(tuple(self.trace), converged, self._degeneracies())
+        sound = math.isfinite(self.trace[-1])
+        return Run(tuple(self.trace), converged, self._degeneracies() if sound else ())
 
     def _iterate(self, bar: tqdm) -> bool:
         for iteration in range(self.options.max_iterations):
@@ -263,7 +264,7 @@ def _result(mixture: MixtureOfExperts, runs: list[Run], best: int, attempt: Atte
             "Scale the columns to unit order, or widen the priors."
         )
     mixture.load_state_dict(attempt.mixture.state_dict())
-    result = FitResult(mixture, attempt.responsibilities, best, tuple(runs))
+    result = FitResult(mixture, attempt.responsibilities, best, tuple(runs), attempt.data.weights)
     for said in _warnings(result):
         warnings.warn(said, RuntimeWarning, stacklevel=3)
     return result

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
+from mixpyro import MixtureOfExperts, SoftmaxGate
 from mixpyro.experts import GLMExperts
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
 from tests.experts.contract import N_FEATURES, EstimatedExpertsContract, K
@@ -89,9 +91,83 @@ def test_an_offset_multiplies_the_rate() -> None:
     torch.testing.assert_close(experts.coefficients.exp().squeeze(), torch.tensor(15.0 / 8.0).double())
 
 
-def test_a_collapsed_noise_is_reported() -> None:
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 2000.0), (1e6, 1.7e9), (1e-6, 0.0)])
+@pytest.mark.parametrize("family", [Gaussian(), Poisson()])
+def test_the_scale_of_the_inputs_makes_no_difference(family: Family, scale: float, offset: float) -> None:
+    x, y, _ = lines(60, 1, noise=0.1)
+    y = y if family.has_scale else torch.poisson((0.5 * x).exp())
+    near, far = GLMExperts(2, 1, family), GLMExperts(2, 1, family)
+    r = responsibilities(60, 2)
+    near.maximise(x, y, r)
+    far.maximise(scale * x + offset, y, r)
+    torch.testing.assert_close(far.predict(scale * x + offset), near.predict(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_that_is_not_a_components_may_overflow_there() -> None:
+    x, y = torch.tensor([[0.0], [1.0], [2.0], [1e4]]).double(), torch.tensor([[1.0], [4.0], [9.0], [3.0]]).double()
+    r = torch.tensor([[1.0, 0.0]] * 3 + [[0.0, 1.0]]).double()
+    with_it, without = GLMExperts(2, 1, Poisson()), GLMExperts(2, 1, Poisson())
+    with_it.maximise(x, y, r)
+    without.maximise(x[:3], y[:3], r[:3])
+    torch.testing.assert_close(with_it.coefficients[0], without.coefficients[0], rtol=1e-6, atol=1e-8)
+
+
+def mixture_of(experts: GLMExperts) -> MixtureOfExperts:
+    """With a gate that sees nothing."""
+    return MixtureOfExperts(SoftmaxGate(K, 0), experts)
+
+
+@pytest.mark.parametrize("prior_scale", [None, 1.5])
+@pytest.mark.parametrize("case", [TestGLMExperts(), TestPoisson(), TestBinomial(), TestCategorical()])
+def test_the_elbo_of_the_joint_model_is_the_bound(case: TestGLMExperts, prior_scale: float | None) -> None:
+    """The parameters are points: Pyro's ELBO with z enumerated has no noise."""
+    x, y, r = case.data()
+    exposure = case.make().exposure
+    experts = GLMExperts(K, N_FEATURES, case.family, exposure=exposure, prior_scale=prior_scale)
+    mixture, nothing = mixture_of(experts), x[:, :0]
+    experts.maximise(x, y, r)
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    loss = elbo.loss(mixture.model, mixture.guide, x, y, gate_x=nothing)
+    assert -loss == pytest.approx(mixture.bound(x, y, gate_x=nothing).item(), abs=1e-8)
+    summed_out = elbo.loss(mixture.model, lambda *_, **__: None, x, y, gate_x=nothing)
+    assert summed_out == pytest.approx(loss, abs=1e-8)
+
+
+@pytest.mark.parametrize("case", [TestPoisson(), TestBinomial()])
+def test_predictions_use_the_exposure(case: TestGLMExperts) -> None:
+    x, y, r = case.data()
+    experts = case.make()
+    experts.maximise(x, y, r)
+    mixture, nothing = mixture_of(experts), x[:, :0]
+    doubled = x * torch.tensor([1.0, 1.0, 2.0]).double()
+    once, twice = (mixture.predict(one, gate_x=nothing) for one in (x, doubled))
+    torch.testing.assert_close(twice, 2.0 * once)
+    torch.testing.assert_close(mixture.predictive(x, gate_x=nothing).mean, once)
+    assert torch.isfinite(mixture.log_prob(x, y, gate_x=nothing)).all()
+    with pytest.raises(ValueError, match=r"`x` must have shape \[N, 3\].*got \[30, 2\]"):
+        mixture.predict(x[:, :2], gate_x=nothing)
+    with pytest.raises(ValueError, match="`gate_x` must have 0 columns; got none, and `x` has 3"):
+        mixture.predict(x)
+    with pytest.raises(ValueError, match="exposure above 0, or trials, in its last column; got 0"):
+        mixture.predict(0.0 * x, gate_x=nothing)
+
+
+def test_categories_have_probabilities() -> None:
+    case = TestCategorical()
+    x, y, r = case.data()
+    experts = case.make()
+    experts.maximise(x, y, r)
+    probabilities = mixture_of(experts).predict(x, gate_x=x[:, :0])
+    assert probabilities.shape == (30, 3)
+    torch.testing.assert_close(probabilities.sum(-1), torch.ones(30).double())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("offset", [0.0, 1e4])
+def test_a_collapsed_noise_is_reported(dtype: torch.dtype, offset: float) -> None:
     x, y, _ = lines(20, 1)
-    r = torch.zeros(20, 2).double()
+    x, y = x.to(dtype), (y + offset).to(dtype)
+    r = torch.zeros(20, 2, dtype=dtype)
     r[:2, 0], r[2:, 1] = 1.0, 1.0
     experts = GLMExperts(2, 1, Gaussian())
     experts.maximise(x, y, r)

@@ -27,12 +27,17 @@ def test_newton_and_svi_find_the_same(prior_scale: float | None) -> None:
     torch.testing.assert_close(by_newton.coefficients, by_svi.coefficients, rtol=1e-5, atol=1e-6)
 
 
-def test_the_scale_of_the_inputs_makes_no_difference() -> None:
+@pytest.mark.parametrize(("scale", "offset"), [(1000.0, 5000.0), (1.0, 2000.0), (1e6, 1.7e9), (1e-6, 0.0)])
+def test_the_scale_of_the_inputs_makes_no_difference(scale: float, offset: float) -> None:
     x, r = inputs(60), responsibilities(60, K)
     near, far = SoftmaxGate(K, 2), SoftmaxGate(K, 2)
     near.maximise(x, r)
-    far.maximise(1000.0 * x + 5000.0, r)
-    torch.testing.assert_close(far.weights(1000.0 * x + 5000.0), near.weights(x), rtol=1e-6, atol=1e-9)
+    far.maximise(scale * x + offset, r)
+    torch.testing.assert_close(far.weights(scale * x + offset), near.weights(x), rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(
+        scale * far.standard_errors(scale * x + offset, r)[:, 1:], near.standard_errors(x, r)[:, 1:], rtol=1e-5, atol=0
+    )
+    assert far.degeneracies(scale * x + offset, r) == []
 
 
 def test_standard_errors_are_those_of_the_curvature() -> None:
@@ -63,6 +68,25 @@ def test_a_gate_that_separates_says_so_and_a_prior_helps() -> None:
     mixed = responsibilities(20, 2)
     gate.maximise(x, mixed)
     assert gate.degeneracies(x, mixed) == []
+
+
+def test_collinear_inputs_are_no_separation() -> None:
+    """Dummies for every level beside the intercept: the weights are determined, the coefficients are not."""
+    x = torch.eye(3).double().repeat(10, 1)
+    r = responsibilities(30, 2)
+    gate = SoftmaxGate(2, 3)
+    gate.maximise(x, r)
+    assert gate.degeneracies(x, r) == []
+    torch.testing.assert_close(gate.weights(x)[:3], r.unflatten(0, (10, 3)).mean(0), rtol=1e-5, atol=1e-7)
+    assert gate.standard_errors(x, r).isinf().all()
+
+
+def test_an_empty_component_is_named() -> None:
+    x, r = inputs(30), responsibilities(30, 3)
+    r[:, 2] = 0.0
+    gate = SoftmaxGate(3, 2)
+    gate.maximise(x, r)
+    assert gate.degeneracies(x, r) == ["component 2 has lost all objects"]
 
 
 def test_it_is_the_neural_gate_of_a_linear_network() -> None:

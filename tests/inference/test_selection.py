@@ -1,6 +1,5 @@
 """Criteria of fitted mixtures."""
 
-import math
 from typing import Any
 
 import pytest
@@ -36,8 +35,9 @@ def test_criteria_of_the_patents() -> None:
     assert found.log_likelihood == pytest.approx(PATENT["loglik"], abs=1e-3)
     assert found.bic == pytest.approx(PATENT["BIC"], abs=5e-3)
     assert found.icl == pytest.approx(PATENT["ICL"], abs=0.05)
-    assert found.aic == pytest.approx(found.bic - 10 * (math.log(70) - 2))
-    assert 0 < found.entropy < 70 * math.log(3)
+    assert found.aic == pytest.approx(2 * 10 - 2 * PATENT["loglik"], abs=2e-3)
+    r = patent(3, gated=True).responsibilities
+    assert found.entropy == pytest.approx(torch.distributions.Categorical(r).entropy().sum().item())
 
 
 def test_the_log_likelihood_by_maximum_likelihood_is_the_bound() -> None:
@@ -59,6 +59,19 @@ def test_the_bic_finds_the_number_of_components() -> None:
     assert len(table) == 4
     assert table[0].split() == ["bound", "log_likelihood", "n_parameters", "aic", "bic", "icl", "entropy"]
     assert table[1].startswith("K = 2")
+
+
+def test_criteria_count_rows_by_their_weights() -> None:
+    x, y, _ = lines(40, 2)
+    counts = 1 + torch.arange(40) % 3
+    rows = torch.arange(40).repeat_interleave(counts)
+    start = torch.rand(40, 2, dtype=torch.float64)
+    weighted, repeated = (MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian())) for _ in range(2))
+    first = fit(weighted, x, y, weights=counts.double(), initial_responsibilities=start)
+    second = fit(repeated, x[rows], y[rows], initial_responsibilities=start[rows])
+    assert criteria(first, x, y) == pytest.approx(criteria(second, x[rows], y[rows]), rel=1e-5)
+    with pytest.raises(ValueError, match="`x` must be what was fitted, 40 rows; got 39"):
+        criteria(first, x[1:], y[1:])
 
 
 @pytest.mark.parametrize(
