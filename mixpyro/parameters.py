@@ -1,7 +1,8 @@
 """Parameters and Pyro's parameter store: whose parameter is it?"""
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyro
@@ -31,6 +32,18 @@ def refuse_shared_parameters(module: pyro.nn.PyroModule) -> None:
                 "into Pyro's parameter store. Give each its own `name`, or call pyro.clear_param_store() in between; "
                 "to take over parameters that ParamStore.load has read, use load_state_dict."
             )
+
+
+def minus_log_normal_prior(parameters: Sequence[torch.Tensor], scale: float | None) -> torch.Tensor:
+    """−Σ log Normal(θ; 0, scale²) over all parameters in nats, zero without a scale; a float64 scalar.
+
+    Written out: a distribution for each parameter takes longer than the rest of an SVI step.
+    """
+    if scale is None or not parameters:
+        device = parameters[0].device if parameters else None
+        return torch.zeros((), dtype=torch.float64, device=device)
+    theta = torch.cat([parameter.flatten() for parameter in parameters]).double() / scale
+    return 0.5 * theta.dot(theta) + len(theta) * math.log(scale * math.sqrt(2 * math.pi))
 
 
 def has_parameters(module: torch.nn.Module) -> bool:

@@ -1,6 +1,5 @@
 """Generalised linear models, one a component, by maximum likelihood or with a Normal prior."""
 
-import math
 from typing import NamedTuple
 
 import pyro
@@ -15,6 +14,7 @@ from mixpyro.design import standardised, with_intercept
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
 from mixpyro.gram import weighted_gram
+from mixpyro.parameters import minus_log_normal_prior
 from mixpyro.typing import Design, Inputs, Responsibilities, Scalar, Targets
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
@@ -127,11 +127,7 @@ class GLMExperts(Experts):
 
     def kl_divergence(self) -> Scalar:
         """−log p of the coefficients under their prior, zero without one; a float64 scalar."""
-        theta = self.coefficients.double().flatten()
-        if self.prior_scale is None:
-            return torch.zeros((), dtype=torch.float64, device=theta.device)
-        scaled = theta / self.prior_scale
-        return 0.5 * scaled.dot(scaled) + len(theta) * math.log(self.prior_scale * math.sqrt(2 * math.pi))
+        return minus_log_normal_prior([self.coefficients], self.prior_scale)
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """p(y | x, k) at the estimates, batch shape [N, K, 1]."""

@@ -1,17 +1,15 @@
 """A gate that reads the inputs: a Categorical whose probabilities a neural network computes."""
 
-import math
 from typing import NamedTuple
 
 import pyro
-import torch
 from pyro.distributions import Categorical
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from mixpyro import validation
 from mixpyro.gates.base import Gate
-from mixpyro.parameters import refuse_shared_parameters, unregistered
+from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters, unregistered
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
 
@@ -83,13 +81,8 @@ class NeuralGate(Gate):
 
     def kl_divergence(self) -> Scalar:
         """−log p(θ) of the network's parameters under their prior, zero without one; a float64 scalar."""
-        parameters = [parameter.flatten() for parameter in self.network.parameters() if parameter.requires_grad]
-        if self.prior_scale is None or not parameters:
-            device = parameters[0].device if parameters else None
-            return torch.zeros((), dtype=torch.float64, device=device)
-        # Written out: a Normal for each parameter takes longer than the rest of an SVI step.
-        theta = torch.cat(parameters).double() / self.prior_scale
-        return 0.5 * theta.dot(theta) + len(theta) * math.log(self.prior_scale * math.sqrt(2 * math.pi))
+        trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        return minus_log_normal_prior(trainable, self.prior_scale)
 
     def _call_network(self, x: Inputs) -> Tensor:
         if self._pyro_context.active:

@@ -1,6 +1,5 @@
 """A gate that is a linear softmax of the inputs: multinomial logistic regression, fitted by Newton's method."""
 
-import math
 from typing import NamedTuple
 
 import pyro
@@ -12,6 +11,7 @@ from mixpyro import validation
 from mixpyro.design import standardised, with_intercept
 from mixpyro.gates.base import Gate
 from mixpyro.gram import weighted_gram
+from mixpyro.parameters import minus_log_normal_prior
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
@@ -93,11 +93,7 @@ class SoftmaxGate(Gate):
 
     def kl_divergence(self) -> Scalar:
         """−log p of the coefficients under their prior, zero without one; a float64 scalar."""
-        theta = self.coefficients.double().flatten()
-        if self.prior_scale is None:
-            return torch.zeros((), dtype=torch.float64, device=theta.device)
-        scaled = theta / self.prior_scale
-        return 0.5 * scaled.dot(scaled) + len(theta) * math.log(self.prior_scale * math.sqrt(2 * math.pi))
+        return minus_log_normal_prior([self.coefficients], self.prior_scale)
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Categorical(softmax of the logits); a prior is scored as ``<name>.coefficients_log_prior``."""

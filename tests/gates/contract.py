@@ -141,7 +141,9 @@ class GateContract:
     def test_values_are_used_as_they_are_with_validation_off(self) -> None:
         gate, x, r = self.updated()
         with pyro.validation_enabled(False):
-            gate.statistics(x, -r)
+            statistics = gate.statistics(x, -r)
+        for negative, positive in zip(statistics, gate.statistics(x, r), strict=True):
+            assert torch.equal(negative, -positive)
 
     @pytest.mark.usefixtures("bad_arguments")
     @pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (-2, ValueError), (2.0, TypeError), (True, TypeError)])
