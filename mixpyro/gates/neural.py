@@ -35,6 +35,7 @@ class NeuralGate(Gate):
         Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, section 3.
 
     Example:
+        >>> import torch
         >>> _ = torch.manual_seed(0)
         >>> gate = NeuralGate(3, nn.Linear(2, 3))
         >>> gate.weights(torch.zeros(4, 2)).shape
