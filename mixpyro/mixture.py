@@ -72,7 +72,7 @@ class MixtureOfExperts(PyroModule):
             ValueError: if a shape does not fit, a value is not finite, or the device is another one.
         """
         checked_x, checked_y = self.experts.check_data(x, y)
-        checked_gate_x = self._gate_inputs(checked_x, gate_x)
+        checked_gate_x = self._gate_inputs(validation.inputs(x), gate_x)
         for state in (*self.parameters(), *self.buffers()):
             for name, value in (("x", checked_x), ("y", checked_y), ("gate_x", checked_gate_x)):
                 validation.same_device(name, value, state.device)
@@ -122,9 +122,9 @@ class MixtureOfExperts(PyroModule):
             TypeError: if x is no floating tensor.
             ValueError: if its shape does not fit, or a value is not finite.
         """
-        x = self.experts.check_inputs(x)
+        experts_x = self.experts.check_inputs(x)
         weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
-        return torch.einsum("nk,nkp->np", weights, self.experts.predict(x))
+        return torch.einsum("nk,nkp->np", weights, self.experts.predict(experts_x))
 
     @torch.no_grad()
     def predictive(self, x: Inputs, *, gate_x: GateInputs | None = None) -> MixtureSameFamily:
@@ -132,9 +132,9 @@ class MixtureOfExperts(PyroModule):
 
         The experts' predictive distributions, mixed by the gate's weights of new objects.
         """
-        x = self.experts.check_inputs(x)
+        experts_x = self.experts.check_inputs(x)
         weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
-        return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(x).to_event(1))
+        return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x).to_event(1))
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
         """log p(yᵢ | xᵢ) of new objects [N] in nats, assignments summed out, under :meth:`predictive`."""
@@ -144,13 +144,13 @@ class MixtureOfExperts(PyroModule):
     @pyro_method
     def model(self, x: Inputs, y: Targets | None = None, *, gate_x: GateInputs | None = None) -> Tensor:
         """Joint Pyro model of parameters, assignments and y [N, P]; y is sampled where it is None."""
-        x, y = (self.experts.check_inputs(x), None) if y is None else self.experts.check_data(x, y)
-        gate_x = self._gate_inputs(x, gate_x)
+        experts_x, y = (self.experts.check_inputs(x), None) if y is None else self.experts.check_data(x, y)
         plate = objects_plate(x)
-        parameters = self.experts.model(x)
-        assignment = self.gate.model(gate_x, plate=plate)
+        parameters = self.experts.model(experts_x)
+        assignment = self.gate.model(self._gate_inputs(x, gate_x), plate=plate)
         with plate:
-            return pyro.sample(self.experts.site("y"), self.experts.likelihood(x, parameters, assignment), obs=y)
+            likelihood = self.experts.likelihood(experts_x, parameters, assignment)
+            return pyro.sample(self.experts.site("y"), likelihood, obs=y)
 
     @pyro_method
     def guide(self, x: Inputs, y: Targets | None = None, *, gate_x: GateInputs | None = None) -> None:
@@ -159,7 +159,7 @@ class MixtureOfExperts(PyroModule):
         Its ELBO is :meth:`bound`, without noise right after an update with the responsibilities of :meth:`assign`.
         """
         responsibilities = None if y is None else self.assign(x, y, gate_x=gate_x).responsibilities
-        self.experts.guide(x)
+        self.experts.guide(self.experts.check_inputs(x))
         self.gate.guide(self._gate_inputs(x, gate_x), responsibilities=responsibilities)
 
     def _gate_inputs(self, x: Tensor, gate_x: object) -> Tensor:

@@ -151,3 +151,14 @@ def test_the_parameter_store_is_the_users(gate: Gate) -> None:
     mixture, x, y, _ = updated(gate)
     mixture.bound(x, y), mixture.predict(x), mixture.assign(x, y)
     assert len(pyro.get_param_store()) == 0
+
+
+def test_experts_without_inputs_leave_x_to_the_gate() -> None:
+    x, y, _ = lines(20, 2, n_features=2, n_outputs=1)
+    gate = NeuralGate(2, nn.Linear(2, 2).double())
+    shared, apart = MixtureOfExperts(gate, LinearExperts(2, 0)), MixtureOfExperts(gate, LinearExperts(2, 0))
+    assert torch.equal(shared.bound(x, y), apart.bound(x[:, :0], y, gate_x=x))
+    assert torch.equal(shared.predict(x), apart.predict(x[:, :0], gate_x=x))
+    assert torch.equal(shared.log_prob(x, y), apart.log_prob(x[:, :0], y, gate_x=x))
+    trace = poutine.trace(shared.model).get_trace(x, y)
+    assert trace.nodes["experts.y"]["value"].shape == y.shape

@@ -21,7 +21,7 @@ class Experts(PyroModule):
 
     Args:
         n_components: K, at least one.
-        n_features: D, the number of columns of x.
+        n_features: D, the number of columns of x; zero for experts that look at none of them.
         n_outputs: P, the number of columns of y.
         name: prefix of the Pyro sites, as in ``experts.y``.
     """
@@ -105,7 +105,9 @@ class Experts(PyroModule):
         return f"{self._pyro_name}.{name}" if self._pyro_name else name
 
     def check_inputs(self, x: object) -> Tensor:
-        """Return x [N, D] if it fits these experts and is finite."""
+        """Return x [N, D] if it fits these experts and is finite; experts without inputs take any x, and leave it."""
+        if self.n_features == 0:
+            return validation.inputs(x)[:, :0]
         return validation.inputs(x, n_features=self.n_features)
 
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
