@@ -161,4 +161,4 @@ def test_experts_without_inputs_leave_x_to_the_gate() -> None:
     assert torch.equal(shared.predict(x), apart.predict(x[:, :0], gate_x=x))
     assert torch.equal(shared.log_prob(x, y), apart.log_prob(x[:, :0], y, gate_x=x))
     trace = poutine.trace(shared.model).get_trace(x, y)
-    assert trace.nodes["experts.y"]["value"].shape == y.shape
+    assert torch.as_tensor(trace.nodes["experts.y"]["value"]).shape == y.shape
