@@ -134,7 +134,7 @@ class MixtureOfExperts(PyroModule):
         """
         experts_x = self.experts.check_inputs(x)
         weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
-        return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x).to_event(1))
+        return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x))
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
         """log p(yᵢ | xᵢ) of new objects [N] in nats, assignments summed out, under :meth:`predictive`."""

@@ -69,7 +69,7 @@ class Experts(PyroModule):
         raise NotImplementedError
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
-        """Posterior predictive distribution of every expert's y, batch shape [N, K, P]."""
+        """Posterior predictive distribution of every expert's y, batch shape [N, K] and event shape [P]."""
         raise NotImplementedError
 
     def predict(self, x: Inputs) -> Tensor:

@@ -130,10 +130,10 @@ class GLMExperts(Experts):
         return minus_log_normal_prior([self.coefficients], self.prior_scale)
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
-        """p(y | x, k) at the estimates, batch shape [N, K, 1]."""
+        """p(y | x, k) at the estimates, batch shape [N, K] and event shape [1]."""
         u, exposure = self._split(x)
         eta = self._eta(u)
-        return self.family.distribution(eta, exposure, self.scale.to(x.dtype).expand(eta.shape[:-1])).base_dist
+        return self.family.distribution(eta, exposure, self.scale.to(x.dtype).expand(eta.shape[:-1]))
 
     def predict(self, x: Inputs) -> Tensor:
         """Every expert's mean of y [N, K, 1], in x's dtype; the probabilities of all categories for a categorical."""

@@ -174,12 +174,12 @@ class LinearExperts(Experts):
         """K P (E + 1), the coefficients and the noises."""
         return self.centred_coefficients.numel() + self.posterior_rate.numel()
 
-    def predictive(self, x: Inputs) -> StudentT:
+    def predictive(self, x: Inputs) -> Independent:
         """Student-t of 2a degrees of freedom, location m'u, scale² (1 + u'Λ⁻¹u) b / a; Murphy (2012), eq. 7.76."""
         u = self.design(x)
         q = self.posterior
         variance = (q.rate / q.shape.unsqueeze(-1)).to(x.dtype) * (1.0 + self._leverage(u)).unsqueeze(-1)
-        return StudentT(2.0 * q.shape.to(x.dtype).unsqueeze(-1), self.predict(x), variance.sqrt())
+        return StudentT(2.0 * q.shape.to(x.dtype).unsqueeze(-1), self.predict(x), variance.sqrt()).to_event(1)
 
     def predict(self, x: Inputs) -> Tensor:
         """m'u [N, K, P], in x's dtype."""

@@ -94,9 +94,7 @@ def test_the_predictive_distribution_is_the_mixture_of_the_experts() -> None:
     x, y, _ = lines(80, 2)
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     fit(mixture, x, y, n_restarts=4)
-    by_hand = (mixture.gate.weights(x) * mixture.experts.predictive(x).log_prob(y.unsqueeze(1)).squeeze(-1).exp()).sum(
-        -1
-    )
+    by_hand = (mixture.gate.weights(x) * mixture.experts.predictive(x).log_prob(y.unsqueeze(1)).exp()).sum(-1)
     torch.testing.assert_close(mixture.log_prob(x, y), by_hand.log(), rtol=0, atol=1e-10)
     predictive = mixture.predictive(x[:3])
     torch.testing.assert_close(predictive.mean, mixture.predict(x[:3]))
