@@ -37,6 +37,7 @@ class FitResult:
         best: number of the best run.
         runs: every restart, in order.
         weights: of the rows [N], where the fit had any.
+        interrupted: whether Ctrl-C ended the fit before all restarts were done.
     """
 
     mixture: MixtureOfExperts = field(repr=False)
@@ -44,6 +45,7 @@ class FitResult:
     best: int
     runs: tuple[Run, ...] = field(repr=False)
     weights: Tensor | None = field(repr=False, default=None)
+    interrupted: bool = False
 
     @property
     def bound(self) -> float:

@@ -1,10 +1,9 @@
 """Variational EM on the full data, with restarts."""
 
-import copy
-import functools
 import math
+import os
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -12,24 +11,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mixpyro import validation
-from mixpyro.experts.base import Experts, add_statistics
-from mixpyro.gates.base import Gate
+from mixpyro.inference.attempt import Attempt, Options
+from mixpyro.inference.checkpoint import Checkpoint
 from mixpyro.inference.data import Data
-from mixpyro.inference.m_step import MStep
-from mixpyro.inference.restarts import Start, given_start, random_starts
-from mixpyro.inference.result import FitResult, Run
+from mixpyro.inference.interrupts import stop_on_request
+from mixpyro.inference.result import FitResult
+from mixpyro.inference.search import Search
+from mixpyro.inference.starts import DEFAULT_STARTS, GivenResponsibilities, Start
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.parameters import has_parameters
 from mixpyro.typing import GateInputs, Inputs, Responsibilities, Targets
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a run goes and when it stops; the fields are arguments of :func:`fit`."""
-
-    max_iterations: int
-    tolerance: float
-    n_gradient_steps: int
 
 
 def fit(
@@ -40,11 +30,16 @@ def fit(
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
     n_restarts: int = 20,
+    n_candidates: int = 1,
+    starts: Sequence[Start] = DEFAULT_STARTS,
     initial_responsibilities: Responsibilities | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
     n_gradient_steps: int = 20,
+    n_annealing: int = 0,
     seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_seconds: float = 30.0,
     progress: bool = True,
 ) -> FitResult:
     """Fit a mixture of experts by variational EM, from several starts, and keep the best.
@@ -54,6 +49,10 @@ def fit(
     apart, if a network is a function of its parameters: no dropout in training mode. A run stops when what is left to
     gain, extrapolated from the last three bounds (Aitken), is below ``tolerance`` nats an object.
 
+    Ctrl-C ends the fit with what it has; a second one, at once, with nothing. A fit with a ``checkpoint`` that was
+    ended by whatever means goes on from there when it is called again with the same arguments, and ends as if nothing
+    had been.
+
     Args:
         mixture: what to fit, in place; it is left as it was if the fit raises.
         x: inputs [N, D], finite, on the mixture's device.
@@ -62,11 +61,17 @@ def fit(
         weights: how much each row counts [N], at least 0; a row of weight three is three rows. Not for the mean-field
             per-object gate, where three objects are not one.
         n_restarts: how many starts to run from. A network's weights are where they are in each of them.
+        n_candidates: starts that each restart tries for five iterations, to go on from the best of them; Biernacki,
+            Celeux, Govaert (2003), Choosing starting values for the EM algorithm.
+        starts: ways to draw the first responsibilities, gone through in turn; see :mod:`mixpyro.inference.starts`.
         initial_responsibilities: a start of your own [N, K], non-negative; it is the only one then.
         max_iterations: most iterations of a run.
         tolerance: in nats an object, at least 0. In float32 no less than rounding allows is asked for.
         n_gradient_steps: most steps of SVI an iteration, by L-BFGS, for what has no closed form.
+        n_annealing: iterations before the first, in which responsibilities are tempered: flat at first, then less so.
         seed: of the starts, at least 0. Same seed, same result; the global random state is neither used nor changed.
+        checkpoint: a file to write the state of the fit to, and to go on from if it is there.
+        checkpoint_seconds: between two writes of it, at least.
         progress: show a progress bar once a fit has taken two seconds.
 
     Returns:
@@ -74,12 +79,13 @@ def fit(
 
     Raises:
         TypeError: if x or y is no floating tensor.
-        ValueError: if a shape, dtype, device or value does not fit, or N = 0.
+        ValueError: if a shape, dtype, device or value does not fit, N = 0, or the checkpoint is of another fit.
         RuntimeError: if no run reached a finite bound.
+        KeyboardInterrupt: if Ctrl-C comes before there is anything to end with.
 
     Warns:
-        RuntimeWarning: if the best run has not converged, if every run is degenerate, or if only one of several reached
-            the best bound.
+        RuntimeWarning: if the best run has not converged, if every run is degenerate, if only one of several reached
+            the best bound, or if the fit was interrupted.
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
@@ -92,27 +98,57 @@ def fit(
         max_iterations=validation.integer("max_iterations", max_iterations),
         tolerance=validation.positive_number("tolerance", tolerance, zero=True),
         n_gradient_steps=validation.integer("n_gradient_steps", n_gradient_steps),
+        n_annealing=validation.integer("n_annealing", n_annealing, least=0),
     )
-    seed = validation.integer("seed", seed, least=0)
-    starts = random_starts(validation.integer("n_restarts", n_restarts), seed)
+    n_restarts = validation.integer("n_restarts", n_restarts)
     if initial_responsibilities is not None:
-        starts = [given_start(_checked_start(initial_responsibilities, mixture.n_components, len(data.x)))]
-    best: tuple[int, Attempt] | None = None
-    runs: list[Run] = []
+        start = _checked_start(initial_responsibilities, mixture.n_components, len(data.x))
+        starts, n_restarts, n_candidates = [GivenResponsibilities(start)], 1, 1
+    search = Search(
+        mixture,
+        data,
+        options,
+        _checked_starts(starts),
+        n_restarts=n_restarts,
+        n_candidates=validation.integer("n_candidates", n_candidates),
+        seed=validation.integer("seed", seed, least=0),
+    )
+    seconds = validation.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
+    interrupted = _run(search, checkpoint, seconds, progress)
+    return _result(search, interrupted)
+
+
+def _run(search: Search, path: str | os.PathLike[str] | None, seconds: float, progress: bool) -> bool:
+    """Let the search go; gives whether Ctrl-C ended it."""
     with (
         validation.checked_already(),
         torch.no_grad(),
-        tqdm(total=len(starts), unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
+        stop_on_request() as stop_requested,
+        tqdm(total=search.n_restarts, unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
     ):
-        for number, start in enumerate(starts):
-            attempt = Attempt(copy.deepcopy(mixture), data, options)
-            attempt.mixture.experts.centre(data.x, data.y)
-            runs.append(attempt.run(start, bar))
-            if best is None or _rank(runs[number]) > _rank(runs[best[0]]):
-                best = number, attempt
-            bar.update()
-    assert best is not None
-    return _result(mixture, runs, *best)
+        checkpoint = None if path is None else Checkpoint(path, search, seconds=seconds)
+        search.go(_watched(search, checkpoint, stop_requested, bar))
+        interrupted = stop_requested()
+        if checkpoint is not None and not interrupted:
+            checkpoint.write()
+    return interrupted
+
+
+def _watched(
+    search: Search, checkpoint: Checkpoint | None, stop_requested: Callable[[], bool], bar: tqdm
+) -> Callable[[Attempt], bool]:
+    """What happens after every E-step; the answer is whether to go on."""
+
+    def goes_on(attempt: Attempt) -> bool:
+        stop = stop_requested()
+        if checkpoint is not None:
+            checkpoint.write() if stop else checkpoint.write_if_due()
+        bar.n = len(search.runs)
+        bar.set_postfix({"iteration": len(attempt.trace), "bound": f"{attempt.trace[-1]:.6g}"}, refresh=False)
+        bar.update(0)
+        return not stop
+
+    return goes_on
 
 
 def _checked_data(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Data:
@@ -138,141 +174,37 @@ def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
     return start.detach()
 
 
-def _rank(run: Run) -> tuple[bool, float]:
-    """A sound run before all others, then by the bound."""
-    return math.isfinite(run.bound) and not run.degeneracies, run.bound
+def _checked_starts(starts: Sequence[Start]) -> Sequence[Start]:
+    if not isinstance(starts, Sequence) or not starts or not all(callable(start) for start in starts):
+        raise TypeError(f"`starts` must be functions, at least one, as in mixpyro.inference.starts; got {starts!r}.")
+    return tuple(starts)
 
 
-class Attempt:
-    """One run of variational EM, on a mixture of its own.
-
-    Args:
-        mixture: is changed.
-        data: what to fit.
-        options: how to go on and when to stop.
-    """
-
-    def __init__(self, mixture: MixtureOfExperts, data: Data, options: Options) -> None:
-        self.mixture, self.data, self.options = mixture, data, options
-        self.responsibilities = data.x.new_empty(len(data.x), mixture.n_components)
-        self.trace: list[float] = []
-        self.rounding = 0.0
-        self.m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
-
-    def run(self, start: Start, bar: tqdm) -> Run:
-        """Iterate from where ``start`` says until the stopping rule is met or the iterations run out.
-
-        A run whose numbers overflow ends with a bound of −∞.
-        """
-        try:
-            self.responsibilities.copy_(start(self.mixture, self.data.x, self.data.y))
-            self.update(self.experts_statistics())
-            converged = self._iterate(bar)
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            self.trace.append(-math.inf)
-            return Run(tuple(self.trace), False)
-        sound = math.isfinite(self.trace[-1])
-        return Run(tuple(self.trace), converged, self._degeneracies() if sound else ())
-
-    def _iterate(self, bar: tqdm) -> bool:
-        for iteration in range(self.options.max_iterations):
-            statistics = self.e_step()
-            bar.set_postfix({"iteration": iteration, "bound": f"{self.trace[-1]:.6g}"}, refresh=False)
-            bar.update(0)
-            if not math.isfinite(self.trace[-1]):
-                self.trace[-1] = -math.inf
-                return False
-            if has_converged(self.trace, self.tolerance):
-                return True
-            if iteration + 1 < self.options.max_iterations:
-                self.update(statistics)
-        return False
-
-    def e_step(self) -> tuple[Tensor, ...]:
-        """Responsibilities and bound under the current posteriors, and the experts' statistics, in one pass."""
-        evidence = torch.zeros((), dtype=torch.float64, device=self.data.x.device)
-        magnitude = torch.zeros_like(evidence)
-        statistics = []
-        for rows in self.data.blocks():
-            block = self.data.block(rows)
-            r, log_evidence = self.mixture.assign(block.x, block.y, gate_x=block.gate_x, objects=rows)
-            self.responsibilities[rows] = r
-            evidence += block.weighted(log_evidence).sum(dtype=torch.float64)
-            magnitude += block.weighted(log_evidence).abs().sum(dtype=torch.float64)
-            statistics.append(self.mixture.experts.statistics(block.x, block.y, block.weighted(r)))
-        self.trace.append(float(evidence - self.mixture.kl_divergence()))
-        self.rounding = torch.finfo(self.data.x.dtype).eps * float(magnitude)
-        return functools.reduce(add_statistics, statistics)
-
-    def experts_statistics(self) -> tuple[Tensor, ...]:
-        """The experts' statistics under the responsibilities at hand."""
-        experts, statistics = self.mixture.experts, []
-        for rows in self.data.blocks():
-            block = self.data.block(rows)
-            statistics.append(experts.statistics(block.x, block.y, block.weighted(self.responsibilities[rows])))
-        return functools.reduce(add_statistics, statistics)
-
-    def update(self, experts_statistics: tuple[Tensor, ...]) -> None:
-        """Every part to its optimum given the responsibilities, or nearer to it by gradient."""
-        gate, experts, data = self.mixture.gate, self.mixture.experts, self.data
-        r = data.weighted(self.responsibilities)
-        gate.update(gate.statistics(data.gate_x, r))
-        experts.update(experts_statistics)
-        self._maximise(gate, data.gate_x, r)
-        self._maximise(experts, data.x, data.y, r)
-
-    def _degeneracies(self) -> tuple[str, ...]:
-        data, r = self.data, self.data.weighted(self.responsibilities)
-        experts, gate = self.mixture.experts, self.mixture.gate
-        return tuple(experts.degeneracies(data.x, data.y, r) + gate.degeneracies(data.gate_x, r))
-
-    def _maximise(self, part: Gate | Experts, *data: Tensor) -> None:
-        """The M-step of the part's parameters, by its own method or else by SVI."""
-        if part in self.m_steps and not part.maximise(*data):
-            self.m_steps[part].improve(*data, n_steps=self.options.n_gradient_steps)
-
-    @property
-    def tolerance(self) -> float:
-        """What may be left to gain, in nats: what the user asked for, or what rounding leaves uncertain."""
-        return max(self.options.tolerance * self.data.n_objects, self.rounding)
-
-
-def has_converged(trace: list[float], tolerance: float) -> bool:
-    """Whether less than ``tolerance`` is left to gain, by Aitken's extrapolation at the last two iterations.
-
-    At two, for a run that comes to a plateau looks for one iteration as if it had converged.
-    """
-    return len(trace) >= 4 and all(
-        left_to_gain(trace[end - 3 : end]) <= tolerance for end in (len(trace) - 1, len(trace))
-    )
-
-
-def left_to_gain(bounds: list[float]) -> float:
-    """What a geometric series through three bounds would add to the last; McLachlan, Peel (2000), section 2.11."""
-    before, last = bounds[1] - bounds[0], bounds[2] - bounds[1]
-    if last <= 0.0 or before <= 0.0:
-        # Rounding: the bound cannot fall otherwise.
-        return abs(last)
-    return last * last / (before - last) if last < before else math.inf
-
-
-def _result(mixture: MixtureOfExperts, runs: list[Run], best: int, attempt: Attempt) -> FitResult:
+def _result(search: Search, interrupted: bool) -> FitResult:
     """Move the best run's state into the user's mixture."""
-    if not math.isfinite(runs[best].bound):
+    if interrupted and not any(math.isfinite(run.bound) for run in search.runs):
+        raise KeyboardInterrupt
+    assert search.best is not None
+    best, attempt = search.best
+    if not math.isfinite(search.runs[best].bound):
         raise RuntimeError(
-            f"`x` and `y` must allow a finite bound; got {runs[best].bound} in {len(runs)} runs. "
+            f"`x` and `y` must allow a finite bound; got {search.runs[best].bound} in {len(search.runs)} runs. "
             "Scale the columns to unit order, or widen the priors."
         )
-    mixture.load_state_dict(attempt.mixture.state_dict())
-    result = FitResult(mixture, attempt.responsibilities, best, tuple(runs), attempt.data.weights)
-    for said in _warnings(result):
+    search.mixture.load_state_dict(attempt.mixture.state_dict())
+    result = FitResult(
+        search.mixture, attempt.responsibilities, best, tuple(search.runs), search.data.weights, interrupted
+    )
+    for said in _warnings(result, search.n_restarts):
         warnings.warn(said, RuntimeWarning, stacklevel=3)
     return result
 
 
-def _warnings(result: FitResult) -> list[str]:
+def _warnings(result: FitResult, n_restarts: int) -> list[str]:
     """What a user must know before trusting the result."""
     found = []
+    if result.interrupted:
+        found.append(f"the fit was interrupted in restart {len(result.runs)} of {n_restarts}.")
     if not result.converged:
         found.append(f"the best run has not converged in {result.n_iterations} iterations; raise `max_iterations`.")
     if result.degeneracies:

@@ -15,7 +15,7 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
-from mixpyro.inference.restarts import from_random_subsets
+from mixpyro.inference.starts import random_subsets
 from tests.conftest import DATA, read_table
 
 CASES = json.loads((DATA / "conjugate_vb.json").read_text())["cases"]
@@ -82,7 +82,7 @@ def with_their_sign(mixture: MixtureOfExperts, x: Tensor, y: Tensor, r: Tensor) 
 def test_the_tables_program_has_a_sign_wrong(case: dict[str, Any], n_components: int) -> None:
     mixture, x, y = problem(case, n_components)
     generator = Generator().manual_seed(0)
-    reached = [with_their_sign(mixture, x, y, from_random_subsets(mixture, x, y, generator)) for _ in range(6)]
+    reached = [with_their_sign(mixture, x, y, random_subsets(mixture, x, y, generator)) for _ in range(6)]
     theirs = case["bound"][str(n_components)]
     if (case["data"], n_components) == ("co2_gnp.csv", 3):
         theirs = -94.073  # "most find"; the best of the table is 1 start in 40

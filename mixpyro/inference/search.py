@@ -1,0 +1,123 @@
+"""Restarts, one after the other, and the best of them so far."""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Generator
+
+from mixpyro.inference.attempt import Attempt, Options
+from mixpyro.inference.data import Data
+from mixpyro.inference.result import Run
+from mixpyro.inference.starts import Start
+from mixpyro.mixture import MixtureOfExperts
+
+GoesOn = Callable[[Attempt], bool]
+
+
+class Search:
+    """The best of several runs of variational EM, each from a start of its own.
+
+    Its state is a few tensors and numbers, so that a search that was killed goes on in another process where it stood.
+
+    Args:
+        mixture: is left as it is; every run works on a copy.
+        data: what to fit.
+        options: of the runs.
+        starts: gone through in turn.
+        n_restarts: how many runs.
+        n_candidates: starts that each run tries for ``SHORT_RUN`` iterations, to go on from the best.
+        seed: each run draws from a generator of its own, so that none depends on how many there are.
+
+    Attributes:
+        runs: those that have ended.
+        best: the run with the best outcome, and its number.
+        current: the run at work, if there is one.
+        stopped: whether it was told to stop.
+    """
+
+    SHORT_RUN = 5
+
+    def __init__(
+        self,
+        mixture: MixtureOfExperts,
+        data: Data,
+        options: Options,
+        starts: Sequence[Start],
+        *,
+        n_restarts: int,
+        n_candidates: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self.mixture, self.data, self.options, self.starts = mixture, data, options, starts
+        self.n_restarts, self.n_candidates, self.seed = n_restarts, n_candidates, seed
+        self.runs: list[Run] = []
+        self.best: tuple[int, Attempt] | None = None
+        self.current: Attempt | None = None
+        self.stopped = False
+
+    def go(self, goes_on: GoesOn) -> None:
+        """Run what is left to run, or until ``goes_on``, asked after every E-step, says no."""
+
+        def asked(attempt: Attempt) -> bool:
+            self.stopped = self.stopped or not goes_on(attempt)
+            return not self.stopped
+
+        while len(self.runs) < self.n_restarts and not self.stopped:
+            self._run(asked)
+
+    def _run(self, goes_on: GoesOn) -> None:
+        if self.current is None:
+            self.current = self._promising(len(self.runs), goes_on)
+        attempt = self.current
+        if not self.stopped:
+            attempt.iterate(self.options.max_iterations, goes_on)
+        self.runs.append(attempt.outcome())
+        if self.best is None or rank(self.runs[-1]) > rank(self.runs[self.best[0]]):
+            self.best = len(self.runs) - 1, attempt
+        self.current = None
+
+    def _promising(self, number: int, goes_on: GoesOn) -> Attempt:
+        """A run from the best of a few starts."""
+        generator = Generator().manual_seed(((self.seed << 20) + number) % 2**63)
+        begun = [self._begun(self.starts[(number + i) % len(self.starts)], generator) for i in range(self.n_candidates)]
+        if self.n_candidates > 1:
+            for attempt in begun:
+                attempt.iterate(min(self.SHORT_RUN, self.options.max_iterations), goes_on)
+        return max(begun, key=lambda attempt: attempt.trace[-1] if attempt.trace else -math.inf)
+
+    def _begun(self, start: Start, generator: Generator) -> Attempt:
+        attempt = self._fresh()
+        attempt.mixture.experts.centre(self.data.x, self.data.y)
+        attempt.begin(lambda: start(attempt.mixture, self.data.x, self.data.y, generator))
+        return attempt
+
+    def _fresh(self) -> Attempt:
+        return Attempt(copy.deepcopy(self.mixture), self.data, self.options)
+
+    def state(self) -> dict[str, Any]:
+        """All that another process needs to go on, as tensors and plain values."""
+        best = None if self.best is None else [self.best[0], self.best[1].state()]
+        current = None if self.current is None else self.current.state()
+        runs = [[list(run.trace), run.converged, list(run.degeneracies)] for run in self.runs]
+        return {"runs": runs, "best": best, "current": current}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Stand where the search stood whose :meth:`state` this is."""
+        self.runs = [Run(tuple(trace), converged, tuple(words)) for trace, converged, words in state["runs"]]
+        if state["best"] is not None:
+            number, of_best = state["best"]
+            self.best = number, self._restored(of_best)
+        if state["current"] is not None:
+            self.current = self._restored(state["current"])
+
+    def _restored(self, state: dict[str, Any]) -> Attempt:
+        attempt = self._fresh()
+        attempt.restore(state)
+        return attempt
+
+
+def rank(run: Run) -> tuple[bool, float]:
+    """A sound run before all others, then by the bound."""
+    return math.isfinite(run.bound) and not run.degeneracies, run.bound

@@ -1,0 +1,88 @@
+"""Where a run of variational EM starts from: ways to draw the first responsibilities."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from mixpyro.inference.m_step import MStep
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.parameters import has_parameters
+from mixpyro.typing import Inputs, Outputs, Responsibilities
+
+Start = Callable[[MixtureOfExperts, Inputs, Outputs, Generator], Responsibilities]
+
+N_GRADIENT_STEPS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class GivenResponsibilities:
+    """A start of the user's own [N, K]."""
+
+    responsibilities: Responsibilities
+
+    def __call__(self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
+        """The responsibilities, whatever the rest."""
+        return self.responsibilities
+
+
+def random_assignments(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
+    """Each object in one component, drawn uniformly, [N, K]."""
+    chosen = torch.randint(mixture.n_components, (len(x),), generator=generator).to(x.device)
+    return one_hot(chosen, mixture.n_components, like=y)
+
+
+def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
+    """Each expert sees a few rows of its own; the responsibilities [N, K] are what these experts then say of all rows.
+
+    A subset has a row more than a regression on x with outputs y has unknowns: enough for a line or a density, and
+    little enough to lie in one component. The mixture's experts are left holding what the subsets said.
+    """
+    k, size = mixture.n_components, x.shape[1] + y.shape[1] + 1
+    order = torch.randperm(len(x), generator=generator).to(x.device)
+    # Where there are too few rows for disjoint subsets, they go round.
+    rows = order[torch.arange(k * size, device=x.device) % len(x)]
+    membership = one_hot(torch.arange(k, device=x.device).repeat_interleave(size), k, like=y)
+    mixture.experts.update(mixture.experts.statistics(x[rows], y[rows], membership))
+    if has_parameters(mixture.experts) and not mixture.experts.maximise(x[rows], y[rows], membership):
+        MStep(mixture.experts).improve(x[rows], y[rows], membership, n_steps=N_GRADIENT_STEPS)
+    return mixture.experts.expected_log_likelihood(x, y).softmax(-1)
+
+
+def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
+    """Each object with the nearest of K centres of (x, y) in standardised columns, [N, K].
+
+    The centres are rows drawn by k-means++, then improved by a few of Lloyd's iterations; Arthur, Vassilvitskii (2007),
+    k-means++: the advantages of careful seeding.
+    """
+    points = torch.cat([x, y], dim=1)
+    spread = points.std(0, correction=0)
+    points = (points - points.mean(0)) / torch.where(spread > 0, spread, 1.0)
+    centres = spread_rows(points, mixture.n_components, generator)
+    for _ in range(10):
+        nearest = one_hot(torch.cdist(points, centres).argmin(-1), mixture.n_components, like=y)
+        counts = nearest.sum(0).unsqueeze(-1)
+        centres = torch.where(counts > 0, nearest.mT @ points / counts.clamp_min(1.0), centres)
+    return nearest
+
+
+def spread_rows(points: Tensor, n_rows: int, generator: Generator) -> Tensor:
+    """Rows of ``points``, each drawn with the squared distance from those before it as its weight."""
+    chosen = [int(torch.randint(len(points), (), generator=generator))]
+    squared = points.new_full((len(points),), torch.inf)
+    while len(chosen) < n_rows:
+        squared = torch.minimum(squared, (points - points[chosen[-1]]).square().sum(-1))
+        cumulative = squared.double().cumsum(0).cpu()
+        draw = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
+        chosen.append(min(int(torch.searchsorted(cumulative, draw)), len(points) - 1))
+    return points[chosen]
+
+
+def one_hot(labels: Tensor, n_components: int, *, like: Tensor) -> Responsibilities:
+    """Rows of the identity, in the dtype of ``like``."""
+    return torch.nn.functional.one_hot(labels, n_components).to(like.dtype)
+
+
+# A third of the starts know nothing of the experts: where subsets mislead, they do not.
+DEFAULT_STARTS: tuple[Start, ...] = (random_subsets, random_subsets, random_assignments)

@@ -1,0 +1,134 @@
+"""A fit that is killed, interrupted or called again goes on where it stood."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mixpyro import (
+    DirichletGate,
+    FitResult,
+    GLMExperts,
+    LinearExperts,
+    MixtureOfExperts,
+    NeuralGate,
+    ObjectDirichletGate,
+    SoftmaxGate,
+    files,
+    fit,
+)
+from mixpyro.experts.families import Gaussian
+from tests.problems import lines
+
+ROOT = Path(__file__).parents[2]
+
+
+def neural() -> MixtureOfExperts:
+    """A gate that SVI trains."""
+    network = nn.Linear(1, 3).double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    return MixtureOfExperts(NeuralGate(3, network, prior_scale=2.0), LinearExperts(3, 1))
+
+
+MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
+    "conjugate": lambda: MixtureOfExperts(DirichletGate(3), LinearExperts(3, 1)),
+    "an object each": lambda: MixtureOfExperts(ObjectDirichletGate(3, learn_mean=True), LinearExperts(3, 1)),
+    "maximum likelihood": lambda: MixtureOfExperts(SoftmaxGate(3, 1), GLMExperts(3, 1, Gaussian(), prior_scale=10.0)),
+    "neural": neural,
+}
+
+
+def fitted(name: str, path: Path | None, seconds: float = 0.0) -> FitResult:
+    """A fit that takes a second or so."""
+    x, y, _ = lines(80, 3, noise=0.8)
+    return fit(
+        MIXTURES[name](),
+        x,
+        y,
+        n_restarts=3,
+        n_candidates=2,
+        max_iterations=40,
+        checkpoint=path,
+        checkpoint_seconds=seconds,
+    )
+
+
+def same(first: FitResult, second: FitResult) -> bool:
+    """Whether two results are one, to the last digit of the trace."""
+    runs = [(run.trace, run.converged, run.degeneracies) for run in first.runs]
+    return runs == [(run.trace, run.converged, run.degeneracies) for run in second.runs] and torch.equal(
+        first.responsibilities, second.responsibilities
+    )
+
+
+@pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:only one of", "ignore:every run")
+@pytest.mark.parametrize("name", MIXTURES)
+def test_from_any_checkpoint_on_the_end_is_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint that a fit writes is kept; from some of them, spread over the fit, it is taken up again."""
+    kept: list[bytes] = []
+    write = files.write
+
+    def keep(path: Path, *arguments: object, **options: object) -> None:
+        write(path, *arguments, **options)  # type: ignore[arg-type]
+        kept.append(Path(path).read_bytes())
+
+    monkeypatch.setattr(files, "write", keep)
+    whole = fitted(name, tmp_path / "file")
+    monkeypatch.undo()
+    assert same(whole, fitted(name, None))
+    for state in kept[:: len(kept) // 6]:
+        (tmp_path / "file").write_bytes(state)
+        assert same(fitted(name, tmp_path / "file", seconds=1e6), whole)
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+from tests.inference.test_checkpoint import fitted
+torch.set_num_threads(1)
+print("ready", flush=True)
+while True:
+    Path(sys.argv[1]).unlink(missing_ok=True)
+    fitted("conjugate", Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:only one of")
+def test_killed_at_random_moments_it_ends_at_the_same_bound(tmp_path: Path) -> None:
+    """SIGKILL, six times; ``tests.benchmarks.kill_and_resume`` does it twenty times for each mixture."""
+    whole = fitted("conjugate", None)
+    process = None
+    for moment in torch.rand(6, generator=torch.Generator().manual_seed(0)).tolist():
+        path = tmp_path / "file"
+        command = [sys.executable, "-W", "ignore", "-c", KILLED, str(path)]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.2 * moment)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        assert same(fitted("conjugate", path), whole)
+
+
+@pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:only one of")
+def test_a_checkpoint_of_another_fit_is_refused(tmp_path: Path) -> None:
+    fitted("conjugate", tmp_path / "file")
+    before = (tmp_path / "file").read_bytes()
+    x, y, _ = lines(80, 3, noise=0.8)
+    mixture = MIXTURES["conjugate"]()
+    for arguments in ({"y": y + 1}, {"seed": 1}, {"weights": torch.ones(80).double()}, {"n_restarts": 4}):
+        with pytest.raises(ValueError, match=r"`checkpoint` must belong to this fit; got '.*file'.*Remove the file"):
+            fit(mixture, **{"x": x, "y": y, "n_restarts": 3, "checkpoint": tmp_path / "file", **arguments})  # type: ignore[arg-type]
+    (tmp_path / "file").write_bytes(before[:500])
+    with pytest.raises(ValueError, match="unreadable"):
+        fitted("conjugate", tmp_path / "file")
+    for name, value in mixture.state_dict().items():
+        assert torch.equal(value, MIXTURES["conjugate"]().state_dict()[name])

@@ -1,0 +1,91 @@
+"""Ctrl-C."""
+
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator
+
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
+from mixpyro.inference.interrupts import stop_on_request
+from mixpyro.inference.starts import random_subsets
+from mixpyro.typing import Inputs, Outputs, Responsibilities
+from tests.problems import lines
+
+
+class PressesControlC:
+    """A start that presses Ctrl-C when it is asked for the n-th time."""
+
+    def __init__(self, when: int) -> None:
+        self.asked, self.when = 0, when
+
+    def __call__(self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
+        """As random subsets."""
+        if self.asked == self.when:
+            signal.raise_signal(signal.SIGINT)
+        self.asked += 1
+        return random_subsets(mixture, x, y, generator)
+
+
+def make() -> MixtureOfExperts:
+    """A small mixture."""
+    return MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+
+
+@pytest.mark.parametrize("when", [0, 2])
+def test_a_fit_ends_with_what_it_has(when: int) -> None:
+    x, y, _ = lines(60, 2)
+    mixture = make()
+    with pytest.warns(RuntimeWarning) as caught:
+        result = fit(mixture, x, y, starts=[PressesControlC(when)], n_restarts=10)
+    assert any(f"the fit was interrupted in restart {when + 1} of 10" in str(warning.message) for warning in caught)
+    assert result.interrupted
+    assert len(result.runs) == when + 1
+    assert float(mixture.bound(x, y)) == pytest.approx(result.bound, abs=1e-9)
+    torch.testing.assert_close(mixture.assign(x, y).responsibilities, result.responsibilities)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("n_candidates", [1, 3])
+def test_an_interrupted_fit_goes_on_from_its_checkpoint(tmp_path: Path, n_candidates: int) -> None:
+    x, y, _ = lines(60, 2)
+    whole = fit(make(), x, y, starts=[random_subsets], n_restarts=5, n_candidates=n_candidates)
+    options = {"n_restarts": 5, "n_candidates": n_candidates, "checkpoint": tmp_path / "file"}
+    starts = PressesControlC(4), PressesControlC(-1)
+    interrupted, resumed = (fit(make(), x, y, starts=[start], **options) for start in starts)  # type: ignore[arg-type]
+    assert interrupted.interrupted
+    assert not resumed.interrupted
+    assert [run.trace for run in resumed.runs] == [run.trace for run in whole.runs]
+
+
+def test_the_second_time_it_raises() -> None:
+    with pytest.raises(KeyboardInterrupt), stop_on_request() as requested:
+        assert not requested()
+        signal.raise_signal(signal.SIGINT)
+        assert requested()
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_handler_of_the_users_own_stays() -> None:
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
+    try:
+        with stop_on_request() as requested:
+            signal.raise_signal(signal.SIGINT)
+            assert not requested()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard == [1]
+
+
+def test_another_thread_fits_too() -> None:
+    x, y, _ = lines(30, 2)
+    bounds = []
+    thread = threading.Thread(target=lambda: bounds.append(fit(make(), x, y, n_restarts=3).bound))
+    thread.start()
+    thread.join()
+    assert bounds == [fit(make(), x, y, n_restarts=3).bound]
