@@ -12,6 +12,7 @@ from torch import Tensor
 from mixpyro import validation
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate, objects_plate
+from mixpyro.quantiles import mixture_quantiles
 from mixpyro.typing import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 
 
@@ -135,6 +136,29 @@ class MixtureOfExperts(PyroModule):
         experts_x = self.experts.check_inputs(x)
         weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
         return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x))
+
+    @torch.no_grad()
+    def quantile(
+        self, x: Inputs, probabilities: Float[Tensor, " Q"], *, gate_x: GateInputs | None = None
+    ) -> Float[Tensor, "Q N P"]:
+        """Quantiles of new objects' y [Q, N, P], each output by itself, under :meth:`predictive`, in x's dtype.
+
+        The least y with Σₖ πₖ P(Y ≤ y | k) at least the probability, to the last digit.
+
+        Args:
+            x: [N, D].
+            probabilities: [Q], above 0 and below 1.
+            gate_x: what the gate sees [N, G], where that is not x.
+
+        Raises:
+            TypeError: if the experts' outputs have no order, as categories have none.
+            ValueError: if a shape does not fit, or a probability is not in (0, 1).
+        """
+        wanted = validation.tensor("probabilities", probabilities, ("Q",)).to(x)
+        if not bool(((wanted > 0) & (wanted < 1)).all()):
+            raise ValueError(f"`probabilities` must be above 0 and below 1; got {wanted.tolist()}.")
+        weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
+        return mixture_quantiles(weights, self.experts.predictive(self.experts.check_inputs(x)), wanted).to(x.dtype)
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
         """log p(yᵢ | xᵢ) of new objects [N] in nats, assignments summed out, under :meth:`predictive`."""

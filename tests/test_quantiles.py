@@ -1,0 +1,121 @@
+"""Quantiles of a mixture against scipy's distributions and against samples."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from pyro.distributions import (
+    Bernoulli,
+    Binomial,
+    Categorical,
+    Delta,
+    MultivariateStudentT,
+    Normal,
+    Poisson,
+    StudentT,
+)
+from scipy import stats
+from torch import Tensor
+
+from mixpyro import DirichletGate, GLMExperts, LinearExperts, MixtureOfExperts, fit
+from mixpyro.experts.families import Categorical as CategoricalFamily
+from mixpyro.experts.families import Poisson as PoissonFamily
+from mixpyro.quantiles import cumulative, mixture_quantiles
+from tests.problems import inputs, lines
+
+PROBABILITIES = torch.tensor([0.001, 0.05, 0.3, 0.5, 0.9, 0.999]).double()
+A, B = torch.tensor([0.7, 12.0]).double(), torch.tensor([0.3, 2.5]).double()
+
+
+@pytest.mark.parametrize(
+    ("distribution", "by_scipy"),
+    [
+        (Normal(A, B), stats.norm(A, B).cdf),
+        (StudentT(B, A, B), stats.t(B, A, B).cdf),
+        (Poisson(A), stats.poisson(A).cdf),
+        (Binomial(9, B / 3), stats.binom(9, B / 3).cdf),
+        (Bernoulli(B / 3), stats.bernoulli(B / 3).cdf),
+        (Delta(A), lambda y: y >= A.numpy()),
+    ],
+    ids=["normal", "student-t", "poisson", "binomial", "bernoulli", "delta"],
+)
+def test_cumulative_functions_are_scipys(distribution: Normal, by_scipy: Callable[[Tensor], Tensor]) -> None:
+    for y in (-1.0, 0.0, 0.7, 3.0, 3.5, 12.0, 40.0):
+        value = torch.full((2,), y).double()
+        exact = torch.as_tensor(by_scipy(value.numpy())).double()  # type: ignore[arg-type]
+        torch.testing.assert_close(cumulative(distribution, value), exact)
+
+
+def test_a_marginal_of_a_multivariate_t_is_a_t() -> None:
+    root = torch.tensor([[2.0, 0.0], [1.0, 0.5]]).double()
+    ours = cumulative(MultivariateStudentT(torch.tensor(4.0).double(), A, root), torch.ones(2).double())
+    scale = (root @ root.mT).diagonal().sqrt()
+    torch.testing.assert_close(ours, torch.as_tensor(stats.t(4.0, A, scale).cdf(1.0)))
+
+
+@pytest.mark.parametrize(
+    ("distribution", "by_scipy"),
+    [
+        (Normal(A, B), stats.norm(A, B).ppf),
+        (Poisson(A), stats.poisson(A).ppf),
+        (StudentT(B, A, B), stats.t(B, A, B).ppf),
+    ],
+    ids=["normal", "poisson", "student-t"],
+)
+def test_with_all_the_weight_on_one_component_quantiles_are_its_own(
+    distribution: Normal, by_scipy: Callable[[float], Tensor]
+) -> None:
+    components = distribution.expand((5, 2)).to_event(0)
+    for k in range(2):
+        weights = torch.nn.functional.one_hot(torch.tensor(k), 2).double().expand(5, 2)
+        ours = mixture_quantiles(weights, of_one_output(components), PROBABILITIES)
+        exact = torch.stack([torch.as_tensor(by_scipy(float(p)))[k].double() for p in PROBABILITIES])
+        torch.testing.assert_close(ours, exact.reshape(-1, 1, 1).expand(-1, 5, 1))
+
+
+def of_one_output(components: Normal) -> Normal:
+    """Batch shape [N, K] and event shape [1]."""
+    names = components.arg_constraints.keys() & {"loc", "scale", "df", "rate"}
+    return type(components)(**{name: getattr(components, name).unsqueeze(-1) for name in names}).to_event(1)
+
+
+@pytest.mark.filterwarnings("ignore:only one of")
+def test_quantiles_of_a_fitted_mixture_are_those_of_its_samples() -> None:
+    x, y, _ = lines(80, 2)
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    fit(mixture, x, y, n_restarts=4)
+    grid = inputs(3, 1, seed=4)
+    ours = mixture.quantile(grid, PROBABILITIES)
+    samples = mixture.predictive(grid).sample((20_000,))
+    below = (samples.unsqueeze(0) <= ours.unsqueeze(1)).double().mean(1)
+    wanted = PROBABILITIES.reshape(-1, 1, 1).expand_as(below)
+    assert ((below - wanted).abs() < 4.5 * (wanted * (1 - wanted) / 20_000).sqrt()).all()
+
+
+def test_quantiles_of_counts_are_counts() -> None:
+    x = inputs(50, 1)
+    mixture = MixtureOfExperts(DirichletGate(2), GLMExperts(2, 1, PoissonFamily()))
+    with torch.no_grad():
+        mixture.experts.coefficients[0, 0, 0] = 2.0
+    quantiles = mixture.quantile(x, PROBABILITIES)
+    assert torch.equal(quantiles, quantiles.round())
+    rates = mixture.experts.predict(x[:1]).detach().flatten().numpy()
+    for probability, ours in zip(PROBABILITIES.tolist(), quantiles[:, 0, 0].tolist(), strict=True):
+        reached = [n for n in range(40) if 0.5 * stats.poisson(rates).cdf(n).sum() >= probability]
+        assert ours == reached[0]
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_bad_questions_are_refused() -> None:
+    x = inputs(5, 1)
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    for bad in ([0.0], [1.0], [float("nan")]):
+        with pytest.raises(ValueError, match=r"`probabilities` must be above 0 and below 1; got \["):
+            mixture.quantile(x, torch.tensor(bad))
+    with pytest.raises(TypeError, match=r"`probabilities` must be a torch.Tensor; got float"):
+        mixture.quantile(x, 0.5)  # type: ignore[arg-type]
+    categories = MixtureOfExperts(DirichletGate(2), GLMExperts(2, 1, CategoricalFamily(3)))
+    with pytest.raises(TypeError, match="`experts` must have outputs with a known cumulative distribution; got Categ"):
+        categories.quantile(x, PROBABILITIES)
+    with pytest.raises(TypeError, match="got Categorical"):
+        cumulative(Categorical(A), A)
