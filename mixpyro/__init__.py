@@ -6,6 +6,7 @@ from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
 from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.persistence import load, save
 
 __all__ = [
     "Criteria",
@@ -23,4 +24,6 @@ __all__ = [
     "compare",
     "criteria",
     "fit",
+    "load",
+    "save",
 ]

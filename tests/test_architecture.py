@@ -20,7 +20,7 @@ LAYERS = (
     {"validation", "parameters", "gram", "design", "files", "quantiles"},
     {"gates", "experts"},
     {"mixture"},
-    {"inference"},
+    {"persistence", "inference"},
     {"hyper_models", "diagnostics"},
 )
 

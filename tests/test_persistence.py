@@ -1,0 +1,141 @@
+"""Models in files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from pyro.distributions import Gamma
+from torch import nn
+
+from mixpyro import (
+    DirichletGate,
+    GLMExperts,
+    LinearExperts,
+    MarginalObjectDirichletGate,
+    MixtureOfExperts,
+    NeuralGate,
+    ObjectDirichletGate,
+    SoftmaxGate,
+    fit,
+    load,
+    save,
+)
+from mixpyro.experts import Experts
+from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
+from mixpyro.gates import Gate
+from tests.problems import lines
+
+K = 2
+
+
+def network() -> nn.Module:
+    """Small."""
+    return nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, K)).double()
+
+
+MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
+    "dirichlet": lambda: MixtureOfExperts(
+        DirichletGate(K, concentration=[1.0, 2.0]),
+        LinearExperts(K, 1, coefficient_precision=[1.0, 2.0], noise_rate=0.5),
+    ),
+    "learnt concentration": lambda: MixtureOfExperts(
+        DirichletGate(K, concentration_prior=Gamma(2.0, 1.0)), LinearExperts(K, 1, intercept=False), name="mine"
+    ),
+    "object": lambda: MixtureOfExperts(
+        ObjectDirichletGate(K, concentration=3.0, mean=[1.0, 2.0], learn_mean=True), LinearExperts(K, 1)
+    ),
+    "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
+    "neural": lambda: MixtureOfExperts(NeuralGate(K, network(), prior_scale=2.0), LinearExperts(K, 1)),
+    "softmax": lambda: MixtureOfExperts(
+        SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=9.0)
+    ),
+}
+
+
+def fitted(name: str) -> MixtureOfExperts:
+    """A mixture that has seen data."""
+    x, y, _ = lines(30, K)
+    return fit(MIXTURES[name](), x, y, n_restarts=1, max_iterations=3).mixture
+
+
+@pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:every run")
+@pytest.mark.parametrize("name", MIXTURES)
+def test_a_loaded_mixture_is_the_one_that_was_saved(name: str, tmp_path: Path) -> None:
+    x, y, _ = lines(30, K)
+    mixture = fitted(name)
+    save(mixture, tmp_path / "file")
+    loaded = load(tmp_path / "file", networks={"gate.network": network()})
+    assert repr(loaded) == repr(mixture)
+    assert loaded.experts.site("y") == mixture.experts.site("y")
+    assert torch.equal(loaded.bound(x, y), mixture.bound(x, y))
+    assert torch.equal(loaded.predict(x), mixture.predict(x))
+    again = [fit(one, x, y, n_restarts=1, max_iterations=3).trace for one in (loaded, mixture)]
+    assert again[0] == again[1]
+
+
+@pytest.mark.filterwarnings("ignore:the best run has not converged")
+@pytest.mark.parametrize("name", ["dirichlet", "object"])
+def test_it_may_come_back_in_another_dtype(name: str, tmp_path: Path) -> None:
+    x, y, _ = lines(30, K)
+    mixture = fitted(name)
+    save(mixture, tmp_path / "file")
+    loaded = load(tmp_path / "file", dtype=torch.float32)
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+    torch.testing.assert_close(loaded.predict(x.float()), mixture.predict(x).float())
+    save(loaded, tmp_path / "file")
+    assert {value.dtype for value in load(tmp_path / "file").state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.cuda
+def test_it_may_come_back_on_another_device(tmp_path: Path) -> None:
+    x, y, _ = lines(30, K)
+    mixture = fitted("dirichlet")
+    save(mixture.cuda(), tmp_path / "file")
+    assert {value.device.type for value in load(tmp_path / "file").state_dict().values()} == {"cpu"}
+    loaded = load(tmp_path / "file", device="cuda")
+    torch.testing.assert_close(loaded.predict(x.cuda()), mixture.predict(x.cuda()))
+
+
+@pytest.mark.parametrize("family", [Gaussian(), Poisson(), Binomial(), Categorical(3)])
+def test_a_gate_or_experts_alone(family: Gaussian, tmp_path: Path) -> None:
+    parts: list[Gate | Experts] = [GLMExperts(K, 1, family, exposure=True), SoftmaxGate(K, 4)]
+    for part in parts:
+        save(part, tmp_path / "file")
+        loaded = load(tmp_path / "file")
+        assert type(loaded) is type(part)
+        assert {name: value.shape for name, value in loaded.state_dict().items()} == {
+            name: value.shape for name, value in part.state_dict().items()
+        }
+    experts = parts[0]
+    assert isinstance(experts, GLMExperts)
+    save(experts, tmp_path / "file")
+    assert vars(load(tmp_path / "file").family) == vars(experts.family)
+
+
+class ShyGate(DirichletGate):
+    """A gate of the user's own."""
+
+
+def test_classes_of_the_users_own_are_asked_for(tmp_path: Path) -> None:
+    save(ShyGate(3), tmp_path / "file")
+    with pytest.raises(ValueError, match="`kinds` must have the class 'ShyGate' of the file"):
+        load(tmp_path / "file")
+    assert type(load(tmp_path / "file", kinds=[ShyGate])) is ShyGate
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    save(NeuralGate(K, network()), path)
+    with pytest.raises(ValueError, match=r"`networks` must have 'network', which the file does not hold; got \[\]"):
+        load(path)
+    with pytest.raises(ValueError, match=r"`networks` must be those that the model was saved with"):
+        load(path, networks={"network": nn.Linear(1, K)})
+    with pytest.raises(TypeError, match="`part` must be a mixture, a gate or experts; got Linear"):
+        save(nn.Linear(1, 1), path)  # type: ignore[arg-type]
+    gate = SoftmaxGate(K, 1)
+    gate.prior_scale = object()  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="`prior_scale` must be a number, a string, a distribution or a module"):
+        save(gate, path)
+    assert isinstance(load(path, networks={"network": network()}), NeuralGate)
