@@ -66,7 +66,9 @@ def _parts(search: Search) -> Iterator[bytes]:
     starts = [getattr(start, "__qualname__", type(start).__qualname__) for start in search.starts]
     settings = search.options, search.n_restarts, search.n_candidates, search.seed, starts
     yield repr(settings).encode()
-    yield repr(search.mixture).encode()
+    for module in search.mixture.modules():
+        plain = {name: v for name, v in vars(module).items() if isinstance(v, bool | int | float | str)}
+        yield repr((type(module).__qualname__, plain)).encode()
     given = {"x": search.data.x, "y": search.data.y, "gate_x": search.data.gate_x, "weights": search.data.weights}
     given |= {f"start {i}": getattr(start, "responsibilities", None) for i, start in enumerate(search.starts)}
     for name, value in (*given.items(), *search.mixture.state_dict().items()):

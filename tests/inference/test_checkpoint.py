@@ -46,18 +46,10 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
 
 
 def fitted(name: str, path: Path | None, seconds: float = 0.0) -> FitResult:
-    """A fit that takes a second or so."""
-    x, y, _ = lines(80, 3, noise=0.8)
-    return fit(
-        MIXTURES[name](),
-        x,
-        y,
-        n_restarts=3,
-        n_candidates=2,
-        max_iterations=40,
-        checkpoint=path,
-        checkpoint_seconds=seconds,
-    )
+    """A fit that takes a moment."""
+    x, y, _ = lines(40, 3, noise=0.8)
+    options = {"n_restarts": 2, "n_candidates": 2, "max_iterations": 10}
+    return fit(MIXTURES[name](), x, y, checkpoint=path, checkpoint_seconds=seconds, **options)  # type: ignore[arg-type]
 
 
 def same(first: FitResult, second: FitResult) -> bool:
@@ -83,7 +75,7 @@ def test_from_any_checkpoint_on_the_end_is_the_same(name: str, tmp_path: Path, m
     whole = fitted(name, tmp_path / "file")
     monkeypatch.undo()
     assert same(whole, fitted(name, None))
-    for state in kept[:: len(kept) // 6]:
+    for state in kept[:: len(kept) // 3]:
         (tmp_path / "file").write_bytes(state)
         assert same(fitted(name, tmp_path / "file", seconds=1e6), whole)
 
@@ -102,10 +94,10 @@ while True:
 
 @pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:only one of")
 def test_killed_at_random_moments_it_ends_at_the_same_bound(tmp_path: Path) -> None:
-    """SIGKILL, six times; ``tests.benchmarks.kill_and_resume`` does it twenty times for each mixture."""
+    """SIGKILL, twice; ``tests.benchmarks.kill_and_resume`` does it twenty times for each mixture."""
     whole = fitted("conjugate", None)
     process = None
-    for moment in torch.rand(6, generator=torch.Generator().manual_seed(0)).tolist():
+    for moment in torch.rand(2, generator=torch.Generator().manual_seed(0)).tolist():
         path = tmp_path / "file"
         command = [sys.executable, "-W", "ignore", "-c", KILLED, str(path)]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -122,11 +114,11 @@ def test_killed_at_random_moments_it_ends_at_the_same_bound(tmp_path: Path) -> N
 def test_a_checkpoint_of_another_fit_is_refused(tmp_path: Path) -> None:
     fitted("conjugate", tmp_path / "file")
     before = (tmp_path / "file").read_bytes()
-    x, y, _ = lines(80, 3, noise=0.8)
+    x, y, _ = lines(40, 3, noise=0.8)
     mixture = MIXTURES["conjugate"]()
-    for arguments in ({"y": y + 1}, {"seed": 1}, {"weights": torch.ones(80).double()}, {"n_restarts": 4}):
+    for arguments in ({"y": y + 1}, {"seed": 1}, {"weights": torch.ones(40).double()}, {"n_restarts": 4}):
         with pytest.raises(ValueError, match=r"`checkpoint` must belong to this fit; got '.*file'.*Remove the file"):
-            fit(mixture, **{"x": x, "y": y, "n_restarts": 3, "checkpoint": tmp_path / "file", **arguments})  # type: ignore[arg-type]
+            fit(mixture, **{"x": x, "y": y, "n_restarts": 2, "checkpoint": tmp_path / "file", **arguments})  # type: ignore[arg-type]
     (tmp_path / "file").write_bytes(before[:500])
     with pytest.raises(ValueError, match="unreadable"):
         fitted("conjugate", tmp_path / "file")
