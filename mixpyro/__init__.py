@@ -4,6 +4,8 @@ from mixpyro.experts import GLMExperts, LinearExperts
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
+from mixpyro.inference.step_sizes import RobbinsMonro
+from mixpyro.inference.streaming import StreamingFit, fit_batches
 from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.persistence import load, save
@@ -18,12 +20,15 @@ __all__ = [
     "MixtureOfExperts",
     "NeuralGate",
     "ObjectDirichletGate",
+    "RobbinsMonro",
     "Run",
     "SoftmaxGate",
+    "StreamingFit",
     "as_table",
     "compare",
     "criteria",
     "fit",
+    "fit_batches",
     "load",
     "save",
 ]

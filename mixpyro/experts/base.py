@@ -119,3 +119,10 @@ class Experts(PyroModule):
 def add_statistics(first: Statistics, second: Statistics) -> Statistics:
     """Sum of the statistics of two sets of objects."""
     return type(first)(*(a + b for a, b in zip(first, second, strict=True)))
+
+
+def blend_statistics(*weighted: tuple[float, Statistics]) -> Statistics:
+    """Weighted sum of statistics."""
+    parts = zip(*(part for _, part in weighted), strict=True)
+    sums = (sum(weight * value for (weight, _), value in zip(weighted, values, strict=True)) for values in parts)
+    return weighted[0][1]._make(sums)  # type: ignore[attr-defined]

@@ -24,9 +24,9 @@ from mixpyro.typing import Responsibilities
 class Options:
     """How a run goes and when it stops; the fields are arguments of :func:`mixpyro.fit`."""
 
-    max_iterations: int
-    tolerance: float
-    n_gradient_steps: int
+    max_iterations: int = 1000
+    tolerance: float = 1e-7
+    n_gradient_steps: int = 20
     n_annealing: int = 0
 
 

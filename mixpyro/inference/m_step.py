@@ -33,8 +33,12 @@ class MStep:
         self._elbo = Trace_ELBO()
         self._adam = JointAdam(lr)
 
-    def step(self, *data: Tensor, scale: float = 1.0) -> float:
-        """One step of Adam on ``scale`` times ``module.objective(*data)``; gives the loss before it."""
+    def step(self, *data: Tensor, scale: float = 1.0, lr: float | None = None) -> float:
+        """One step of Adam on ``scale`` times ``module.objective(*data)``; gives the loss before it.
+
+        ``lr`` is its step size from now on.
+        """
+        self._adam.lr = self._adam.lr if lr is None else lr
         with own_parameter_store(self.module) as self._adam.trainable:
             return float(self._svi(self._adam).step(scale, *detached(data)))
 
@@ -103,6 +107,7 @@ class JointAdam(PyroOptim):
         if self.adam is None or wanted != set(self.adam.param_groups[0]["params"]):
             self.adam = self._rebuilt(wanted)
         self._follow(self.adam)
+        self.adam.param_groups[0]["lr"] = self.lr
         self.adam.step()
 
     def _rebuilt(self, params: set[Parameter]) -> torch.optim.Adam:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Generator
 
-from mixpyro.inference.attempt import Attempt, Options
+from mixpyro.inference.attempt import Attempt, Options, left_to_gain
 from mixpyro.inference.data import Data
 from mixpyro.inference.result import Run
 from mixpyro.inference.starts import Start
@@ -38,6 +38,8 @@ class Search:
     """
 
     SHORT_RUN = 5
+    # A run is given up when for ten iterations a hundred times what it would still gain has not been enough.
+    PATIENCE, GENEROSITY = 10, 100.0
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class Search:
         starts: Sequence[Start],
         *,
         n_restarts: int,
-        n_candidates: int = 1,
+        n_candidates: int = 3,
         seed: int = 0,
     ) -> None:
         self.mixture, self.data, self.options, self.starts = mixture, data, options, starts
@@ -72,11 +74,19 @@ class Search:
             self.current = self._promising(len(self.runs), goes_on)
         attempt = self.current
         if not self.stopped:
-            attempt.iterate(self.options.max_iterations, goes_on)
+            attempt.iterate(self.options.max_iterations, lambda one: goes_on(one) and not self.is_hopeless(one))
         self.runs.append(attempt.outcome())
         if self.best is None or rank(self.runs[-1]) > rank(self.runs[self.best[0]]):
             self.best = len(self.runs) - 1, attempt
         self.current = None
+
+    def is_hopeless(self, attempt: Attempt) -> bool:
+        """Whether what a run still gains, extrapolated generously, would leave it behind the best run."""
+        if self.best is None or self.runs[self.best[0]].degeneracies or len(attempt.trace) < self.PATIENCE + 2:
+            return False
+        trace, best = attempt.trace, self.runs[self.best[0]].bound
+        ends = range(len(trace) - self.PATIENCE, len(trace))
+        return all(trace[end] + self.GENEROSITY * left_to_gain(trace[end - 2 : end + 1]) < best for end in ends)
 
     def _promising(self, number: int, goes_on: GoesOn) -> Attempt:
         """A run from the best of a few starts."""
@@ -95,6 +105,22 @@ class Search:
 
     def _fresh(self) -> Attempt:
         return Attempt(copy.deepcopy(self.mixture), self.data, self.options)
+
+    def adopt(self) -> tuple[int, Attempt]:
+        """Give the mixture the state of the best run; returns the run and its number.
+
+        Raises:
+            RuntimeError: if no run reached a finite bound.
+        """
+        assert self.best is not None
+        number, attempt = self.best
+        if not math.isfinite(self.runs[number].bound):
+            raise RuntimeError(
+                f"`x` and `y` must allow a finite bound; got {self.runs[number].bound} in {len(self.runs)} runs. "
+                "Scale the columns to unit order, or widen the priors."
+            )
+        self.mixture.load_state_dict(attempt.mixture.state_dict())
+        return self.best
 
     def state(self) -> dict[str, Any]:
         """All that another process needs to go on, as tensors and plain values."""

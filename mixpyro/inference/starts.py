@@ -84,5 +84,5 @@ def one_hot(labels: Tensor, n_components: int, *, like: Tensor) -> Responsibilit
     return torch.nn.functional.one_hot(labels, n_components).to(like.dtype)
 
 
-# A third of the starts know nothing of the experts: where subsets mislead, they do not.
-DEFAULT_STARTS: tuple[Start, ...] = (random_subsets, random_subsets, random_assignments)
+# Where one kind misleads, another does not.
+DEFAULT_STARTS: tuple[Start, ...] = (random_subsets, k_means, random_assignments)

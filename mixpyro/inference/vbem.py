@@ -13,11 +13,12 @@ from tqdm import tqdm
 from mixpyro import validation
 from mixpyro.inference.attempt import Attempt, Options
 from mixpyro.inference.checkpoint import Checkpoint
-from mixpyro.inference.data import Data
+from mixpyro.inference.data import check_data
 from mixpyro.inference.interrupts import stop_on_request
 from mixpyro.inference.result import FitResult
 from mixpyro.inference.search import Search
 from mixpyro.inference.starts import DEFAULT_STARTS, GivenResponsibilities, Start
+from mixpyro.inference.streaming import fit_in_batches
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.typing import GateInputs, Inputs, Responsibilities, Targets
 
@@ -30,13 +31,15 @@ def fit(
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
     n_restarts: int = 20,
-    n_candidates: int = 1,
+    n_candidates: int = 3,
     starts: Sequence[Start] = DEFAULT_STARTS,
     initial_responsibilities: Responsibilities | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
     n_gradient_steps: int = 20,
     n_annealing: int = 0,
+    batch_size: int | None = None,
+    n_epochs: int = 5,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 30.0,
@@ -69,6 +72,9 @@ def fit(
         tolerance: in nats an object, at least 0. In float32 no less than rounding allows is asked for.
         n_gradient_steps: most steps of SVI an iteration, by L-BFGS, for what has no closed form.
         n_annealing: iterations before the first, in which responsibilities are tempered: flat at first, then less so.
+        batch_size: rows of a minibatch, for N too large for iterations over all of them. The restarts then run on a
+            sample of the rows, and ``n_epochs`` passes of :class:`~mixpyro.StreamingFit` over all of them follow.
+        n_epochs: passes over the rows, with a ``batch_size``.
         seed: of the starts, at least 0. Same seed, same result; the global random state is neither used nor changed.
         checkpoint: a file to write the state of the fit to, and to go on from if it is there.
         checkpoint_seconds: between two writes of it, at least.
@@ -93,7 +99,7 @@ def fit(
     """
     if not isinstance(mixture, MixtureOfExperts):
         raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
-    data = _checked_data(mixture, x, y, gate_x, weights)
+    data = check_data(mixture, x, y, gate_x, weights)
     options = Options(
         max_iterations=validation.integer("max_iterations", max_iterations),
         tolerance=validation.positive_number("tolerance", tolerance, zero=True),
@@ -101,6 +107,17 @@ def fit(
         n_annealing=validation.integer("n_annealing", n_annealing, least=0),
     )
     n_restarts = validation.integer("n_restarts", n_restarts)
+    if batch_size is not None:
+        _refuse_with_batches(initial_responsibilities=initial_responsibilities, checkpoint=checkpoint)
+        return fit_in_batches(
+            mixture,
+            data,
+            batch_size=validation.integer("batch_size", batch_size),
+            n_epochs=validation.integer("n_epochs", n_epochs),
+            n_restarts=n_restarts,
+            seed=validation.integer("seed", seed, least=0),
+            progress=progress,
+        )
     if initial_responsibilities is not None:
         start = _checked_start(initial_responsibilities, mixture.n_components, len(data.x))
         starts, n_restarts, n_candidates = [GivenResponsibilities(start)], 1, 1
@@ -151,17 +168,10 @@ def _watched(
     return goes_on
 
 
-def _checked_data(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Data:
-    x, y, gate_x = (part.detach() for part in mixture.check_data(x, y, gate_x))
-    if weights is None:
-        return Data(x, y, gate_x, None)
-    if not mixture.gate.takes_row_weights:
-        kind = type(mixture.gate).__name__
-        raise ValueError(f"`weights` must be None for a {kind}, whose objects have a posterior each; got a tensor.")
-    checked = validation.finite("weights", validation.tensor("weights", weights, (len(x),))).detach()
-    if not bool((checked >= 0).all() and checked.sum() > 0):
-        raise ValueError(f"`weights` must be at least 0, and not all 0; got values from {float(checked.min()):.6g}.")
-    return Data(x, y, gate_x, validation.same_device("weights", checked, x.device).to(x.dtype))
+def _refuse_with_batches(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise ValueError(f"`{name}` must be None with a `batch_size`; got {type(value).__name__}.")
 
 
 def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
@@ -184,17 +194,9 @@ def _result(search: Search, interrupted: bool) -> FitResult:
     """Move the best run's state into the user's mixture."""
     if interrupted and not any(math.isfinite(run.bound) for run in search.runs):
         raise KeyboardInterrupt
-    assert search.best is not None
-    best, attempt = search.best
-    if not math.isfinite(search.runs[best].bound):
-        raise RuntimeError(
-            f"`x` and `y` must allow a finite bound; got {search.runs[best].bound} in {len(search.runs)} runs. "
-            "Scale the columns to unit order, or widen the priors."
-        )
-    search.mixture.load_state_dict(attempt.mixture.state_dict())
-    result = FitResult(
-        search.mixture, attempt.responsibilities, best, tuple(search.runs), search.data.weights, interrupted
-    )
+    best, attempt = search.adopt()
+    runs, weights = tuple(search.runs), search.data.weights
+    result = FitResult(search.mixture, attempt.responsibilities, best, runs, weights, interrupted)
     for said in _warnings(result, search.n_restarts):
         warnings.warn(said, RuntimeWarning, stacklevel=3)
     return result

@@ -1,0 +1,233 @@
+"""Variational EM on batches: natural-gradient steps for what is conjugate, Adam for the rest."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from tqdm import tqdm
+
+from mixpyro import validation
+from mixpyro.experts.base import Experts, blend_statistics
+from mixpyro.gates.base import Gate
+from mixpyro.inference.attempt import Attempt, Options
+from mixpyro.inference.data import Data, check_data
+from mixpyro.inference.m_step import MStep
+from mixpyro.inference.result import FitResult, Run
+from mixpyro.inference.search import Search
+from mixpyro.inference.starts import DEFAULT_STARTS
+from mixpyro.inference.step_sizes import RobbinsMonro
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.parameters import has_parameters
+from mixpyro.typing import GateInputs, Inputs, Targets
+
+Batch = Sequence[Tensor]
+
+# Rows on which a fit in batches looks for its start.
+SAMPLE_ROWS = 5000
+# Nats an object.
+CHANGE = 1e-3
+
+
+class StreamingFit:
+    """Fit a mixture to a stream of batches, in memory that does not grow with the stream.
+
+    The first batch is fitted in full, from several starts: make it large enough to show every component. Each later
+    one gives responsibilities under the posteriors so far; its statistics per row enter a running average, and the
+    conjugate posteriors follow from N times that average, a natural-gradient step. Parameters take a step of Adam on
+    the bound, its data term counted N / B times, with a rate that falls as the step sizes do.
+
+    Args:
+        mixture: what to fit, in place. Its gate must not keep a posterior an object.
+        n_objects: N, how many rows the posteriors shall speak of; by default those seen so far, each once.
+        step_size: of the running average, a number in (0, 1] or a function of the step's number, from one on.
+        lr: step size of Adam at the first step.
+        n_restarts: for the first batch; 0 to begin with the posteriors that the mixture has.
+        seed: of the restarts.
+
+    Attributes:
+        n_steps: batches seen, the first not counted.
+        n_seen: rows seen.
+
+    Raises:
+        TypeError: if the mixture is none.
+        ValueError: if the gate keeps a posterior an object, or an argument is out of range.
+
+    References:
+        Hoffman, Blei, Wang, Paisley (2013), Stochastic variational inference, fig. 4;
+        Cappé, Moulines (2009), On-line expectation-maximization algorithm for latent data models, eq. 8.
+
+    Example:
+        >>> from mixpyro import DirichletGate, LinearExperts
+        >>> mixture = MixtureOfExperts(DirichletGate(1), LinearExperts(1, n_features=1))
+        >>> stream = StreamingFit(mixture)
+        >>> for start in range(0, 100, 20):
+        ...     x = torch.arange(start, start + 20).double().unsqueeze(1) / 100
+        ...     stream = stream.partial_fit(x, 1 - x)
+        >>> stream.n_seen, mixture.gate.posterior_concentration.tolist()
+        (100, [101.0])
+    """
+
+    def __init__(
+        self,
+        mixture: MixtureOfExperts,
+        *,
+        n_objects: int | None = None,
+        step_size: float | Callable[[int], float] = RobbinsMonro(),  # noqa: B008 (frozen)
+        lr: float = 0.01,
+        n_restarts: int = 20,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(mixture, MixtureOfExperts):
+            raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
+        if not mixture.gate.takes_row_weights:
+            raise ValueError(
+                f"`mixture` must have a gate that forgets its objects; got {type(mixture.gate).__name__}, which keeps "
+                "a posterior of each. MarginalObjectDirichletGate integrates it out."
+            )
+        self.mixture = mixture
+        self.n_objects = None if n_objects is None else validation.integer("n_objects", n_objects)
+        self.step_size = step_size if callable(step_size) else validation.step_size(step_size)
+        self.lr = validation.positive_number("lr", lr)
+        self.n_restarts = validation.integer("n_restarts", n_restarts, least=0)
+        self.seed = validation.integer("seed", seed, least=0)
+        self.n_steps, self.n_seen = 0, 0
+        self._averages: list[Any] = []
+        self._m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
+
+    def partial_fit(
+        self,
+        x: Inputs,
+        y: Targets,
+        *,
+        gate_x: GateInputs | None = None,
+        weights: Float[Tensor, " N"] | None = None,
+    ) -> "StreamingFit":
+        """Learn from one batch; arguments and errors as those of :func:`mixpyro.fit`. Gives itself."""
+        data = check_data(self.mixture, x, y, gate_x, weights)
+        self.learn(data)
+        return self
+
+    def learn(self, data: Data) -> None:
+        """Learn from a batch that has been checked."""
+        with validation.checked_already(), torch.no_grad():
+            if not self.n_seen and self.n_restarts:
+                self._begin(data)
+            self._step(data)
+
+    def _begin(self, data: Data) -> None:
+        search = Search(self.mixture, data, Options(), DEFAULT_STARTS, n_restarts=self.n_restarts, seed=self.seed)
+        search.go(lambda attempt: True)
+        search.adopt()
+
+    def _step(self, data: Data) -> None:
+        gate, experts = self.mixture.gate, self.mixture.experts
+        r = data.weighted(self.mixture.assign(data.x, data.y, gate_x=data.gate_x).responsibilities)
+        size = self._size() if self.n_seen else 1.0
+        batch = [gate.statistics(data.gate_x, r), experts.statistics(data.x, data.y, r)]
+        means = [blend_statistics((1.0 / data.n_objects, part)) for part in batch]
+        if self._averages:
+            means = [blend_statistics((1.0 - size, a), (size, b)) for a, b in zip(self._averages, means, strict=True)]
+        self.n_steps += bool(self.n_seen)
+        self.n_seen += len(data.x)
+        self._averages = means
+        total = float(self.n_seen if self.n_objects is None else self.n_objects)
+        for part, mean in zip((gate, experts), means, strict=True):
+            part.update(blend_statistics((total, mean)))
+        self._improve(gate, data.gate_x, total / data.n_objects * r, total=total, size=size)
+        self._improve(experts, data.x, data.y, total / data.n_objects * r, total=total, size=size)
+
+    def _improve(self, part: Gate | Experts, *data: Tensor, total: float, size: float) -> None:
+        """A step of Adam, after the first batch: that one has been fitted to its optimum."""
+        if part in self._m_steps and self.n_steps:
+            self._m_steps[part].step(*data, scale=1.0 / total, lr=self.lr * size)
+
+    def _size(self) -> float:
+        step = self.n_steps + 1
+        return validation.step_size(self.step_size(step)) if callable(self.step_size) else self.step_size
+
+
+def fit_batches(
+    mixture: MixtureOfExperts,
+    batches: Iterable[Batch],
+    *,
+    n_objects: int | None = None,
+    n_epochs: int = 5,
+    step_size: float | Callable[[int], float] = RobbinsMonro(),  # noqa: B008 (frozen)
+    lr: float = 0.01,
+    n_restarts: int = 20,
+    seed: int = 0,
+) -> MixtureOfExperts:
+    """Fit a mixture to batches from a DataLoader, a file or anything that can be gone through.
+
+    Args:
+        mixture: what to fit, in place.
+        batches: tuples (x, y) or (x, y, gate_x); they are taken to the mixture's device. One that can be gone through
+            only once, such as a generator, allows one epoch.
+        n_objects: N; by default the rows of the first epoch, counted as they come.
+        n_epochs: how often to go through the batches.
+        step_size: see :class:`StreamingFit`, as for ``lr``, ``n_restarts`` and ``seed``.
+        lr: of Adam.
+        n_restarts: for the first batch.
+        seed: of the restarts.
+
+    Returns:
+        The mixture.
+
+    Raises:
+        ValueError: if there is no batch, one does not fit, or the batches have run out before the last epoch.
+
+    Example:
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> from mixpyro import DirichletGate, LinearExperts
+        >>> x = torch.linspace(0, 1, 60).double().unsqueeze(1)
+        >>> loader = DataLoader(TensorDataset(x, 1 - x), batch_size=20)
+        >>> mixture = MixtureOfExperts(DirichletGate(1), LinearExperts(1, n_features=1, coefficient_precision=1e-4))
+        >>> fit_batches(mixture, loader).experts.coefficients.round(decimals=2).tolist()
+        [[[1.0, -1.0]]]
+    """
+    stream = StreamingFit(mixture, n_objects=n_objects, step_size=step_size, lr=lr, n_restarts=n_restarts, seed=seed)
+    for epoch in range(validation.integer("n_epochs", n_epochs)):
+        before = stream.n_seen
+        for x, y, *gate_x in _on_device(batches, mixture):
+            stream.partial_fit(x, y, gate_x=gate_x[0] if gate_x else None)
+        if stream.n_seen == before:
+            raise ValueError(
+                f"`batches` must give some in each of {n_epochs} epochs; got none in epoch {epoch + 1}."
+            )
+        if stream.n_objects is None:
+            stream.n_objects = stream.n_seen
+    return mixture
+
+
+@torch.no_grad()
+def fit_in_batches(
+    mixture: MixtureOfExperts, data: Data, *, batch_size: int, n_epochs: int, n_restarts: int, seed: int, progress: bool
+) -> FitResult:
+    """What :func:`mixpyro.fit` does with a ``batch_size``: restarts on a sample of the rows, then epochs over all.
+
+    The trace has the bound of all rows after each epoch. It has converged if the last one changed it by less than
+    ``CHANGE`` nats an object.
+    """
+    generator = Generator().manual_seed(seed)
+    stream = StreamingFit(mixture, n_objects=max(1, round(data.n_objects)), n_restarts=n_restarts, seed=seed)
+    sample = torch.randperm(len(data.x), generator=generator)[: max(batch_size, SAMPLE_ROWS)]
+    stream.learn(data.block(sample.to(data.x.device)))
+    trace: list[float] = []
+    for _ in tqdm(range(n_epochs), unit="epoch", delay=2.0, disable=not progress, leave=False):
+        order = torch.randperm(len(data.x), generator=generator).to(data.x.device)
+        for rows in order.split(batch_size):
+            stream.learn(data.block(rows))
+        whole = Attempt(mixture, data, Options())
+        trace.append(whole.e_step()[1])
+    converged = len(trace) > 1 and abs(trace[-1] - trace[-2]) < CHANGE * data.n_objects
+    return FitResult(mixture, whole.responsibilities, 0, (Run(tuple(trace), converged),), data.weights)
+
+
+def _on_device(batches: Iterable[Batch], mixture: MixtureOfExperts) -> Iterator[list[Tensor]]:
+    place = next((state.device for state in (*mixture.parameters(), *mixture.buffers())), torch.device("cpu"))
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            raise TypeError(f"`batches` must give tuples (x, y) or (x, y, gate_x); got {type(batch).__name__}.")
+        yield [part.to(place) for part in batch]

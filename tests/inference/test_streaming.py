@@ -1,0 +1,136 @@
+"""Fits to batches, against fits to all data."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from mixpyro import (
+    DirichletGate,
+    GLMExperts,
+    LinearExperts,
+    MarginalObjectDirichletGate,
+    MixtureOfExperts,
+    NeuralGate,
+    ObjectDirichletGate,
+    SoftmaxGate,
+    StreamingFit,
+    fit,
+    fit_batches,
+)
+from mixpyro.experts.families import Poisson
+from tests.problems import lines
+
+K = 2
+N = 2000
+MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
+    "dirichlet": lambda: MixtureOfExperts(DirichletGate(K), LinearExperts(K, 1)),
+    "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
+    "softmax": lambda: MixtureOfExperts(SoftmaxGate(K, 1), LinearExperts(K, 1)),
+    "neural": lambda: MixtureOfExperts(NeuralGate(K, nn.Linear(1, K).double()), LinearExperts(K, 1)),
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Tensor, Tensor]:
+    """Two lines, many rows."""
+    x, y, _ = lines(N, K, noise=0.3)
+    return x, y
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_in_batches_the_bound_is_that_of_all_data(name: str, data: tuple[Tensor, Tensor]) -> None:
+    full = fit(MIXTURES[name](), *data, n_restarts=2)
+    batches = fit(MIXTURES[name](), *data, n_restarts=2, batch_size=100)
+    assert batches.bound <= full.bound + 1e-6
+    assert batches.bound == pytest.approx(full.bound, rel=1e-3)
+    assert batches.converged
+    assert len(batches.trace) == 5
+    torch.testing.assert_close(batches.mixture.assign(*data).responsibilities, batches.responsibilities)
+
+
+def test_experts_without_a_closed_form_learn_from_batches() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(N, 1).double()
+    y = torch.where(torch.rand(N, 1) < 0.5, torch.poisson((1 + 2 * x).exp()), torch.poisson((0.5 - x).exp())).double()
+
+    def make() -> MixtureOfExperts:
+        return MixtureOfExperts(DirichletGate(K), GLMExperts(K, 1, Poisson()))
+
+    full = fit(make(), x, y, n_restarts=2)
+    batches = fit(make(), x, y, n_restarts=2, batch_size=100)
+    assert batches.bound == pytest.approx(full.bound, rel=1e-3)
+
+
+def test_weights_of_rows_count(data: tuple[Tensor, Tensor]) -> None:
+    x, y = data
+    twice = fit(MIXTURES["dirichlet"](), x, y, weights=torch.full((N,), 2.0).double(), batch_size=500, n_restarts=1)
+    copies = fit(MIXTURES["dirichlet"](), x.repeat(2, 1), y.repeat(2, 1), n_restarts=1)
+    assert twice.bound == pytest.approx(copies.bound, rel=1e-3)
+
+
+def test_batches_from_a_loader_and_from_a_generator(data: tuple[Tensor, Tensor]) -> None:
+    full = fit(MIXTURES["dirichlet"](), *data, n_restarts=2)
+    loader = DataLoader(TensorDataset(*data), batch_size=300, shuffle=True, generator=torch.Generator().manual_seed(0))
+    by_loader = fit_batches(MIXTURES["dirichlet"](), loader, n_restarts=2)
+
+    def batches() -> Iterator[tuple[Tensor, ...]]:
+        for start in range(0, N, 300):
+            yield tuple(part[start : start + 300] for part in (*data, data[0]))
+
+    by_generator = fit_batches(MIXTURES["softmax"](), batches(), n_epochs=1, n_restarts=2)
+    assert float(by_loader.bound(*data)) == pytest.approx(full.bound, rel=1e-3)
+    assert float(by_generator.bound(*data)) == pytest.approx(full.bound, rel=1e-2)
+
+
+def test_a_stream_that_ends_has_counted_every_row_once(data: tuple[Tensor, Tensor]) -> None:
+    mixture = MIXTURES["dirichlet"]()
+    stream = StreamingFit(mixture, step_size=lambda t: 1.0 / (t + 1), n_restarts=2)
+    for start in range(0, N, 500):
+        stream.partial_fit(data[0][start : start + 500], data[1][start : start + 500])
+    assert stream.n_seen == N
+    assert float(mixture.gate.posterior_concentration.sum()) == pytest.approx(N + K)
+    full = fit(MIXTURES["dirichlet"](), *data, n_restarts=2)
+    assert float(mixture.bound(*data)) == pytest.approx(full.bound, rel=1e-3)
+
+
+def test_a_fitted_mixture_goes_on_from_where_it_is(data: tuple[Tensor, Tensor]) -> None:
+    mixture = fit(MIXTURES["dirichlet"](), *data, n_restarts=2).mixture
+    before = float(mixture.bound(*data))
+    StreamingFit(mixture, n_restarts=0).partial_fit(*data)
+    assert float(mixture.bound(*data)) == pytest.approx(before, abs=1e-2)
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_what_does_not_fit_is_refused(data: tuple[Tensor, Tensor]) -> None:
+    x, y = data
+    mixture = MIXTURES["dirichlet"]()
+    keeps = MixtureOfExperts(ObjectDirichletGate(K), LinearExperts(K, 1))
+    for make, error, message in (
+        (lambda: StreamingFit(keeps), ValueError, "`mixture` must have a gate that forgets.*got ObjectDirichletGate"),
+        (lambda: fit(keeps, x, y, batch_size=10), ValueError, "`mixture` must have a gate that forgets its objects"),
+        (lambda: StreamingFit("mixture"), TypeError, "`mixture` must be a MixtureOfExperts; got str"),  # type: ignore[arg-type]
+        (lambda: StreamingFit(mixture, step_size=1.5), ValueError, r"`step_size` must be in \(0, 1\]; got 1.5"),
+        (lambda: fit(mixture, x, y, batch_size=0), ValueError, "`batch_size` must be at least 1; got 0"),
+        (
+            lambda: fit(mixture, x, y, batch_size=9, initial_responsibilities=torch.ones(N, K).double()),
+            ValueError,
+            "`initial_responsibilities` must be None with a `batch_size`; got Tensor",
+        ),
+        (
+            lambda: fit_batches(mixture, []),
+            ValueError,
+            "`batches` must give some in each of 5 epochs; got none in epoch 1",
+        ),
+        (lambda: fit_batches(mixture, [x]), TypeError, r"`batches` must give tuples \(x, y\).*got Tensor"),  # type: ignore[list-item]
+        (lambda: fit_batches(mixture, iter([(x, y)])), ValueError, "got none in epoch 2"),
+        (
+            lambda: StreamingFit(mixture).partial_fit(x, y[:5]),
+            ValueError,
+            "`y` must have as many rows as `x`, 2000; got 5",
+        ),
+    ):
+        with pytest.raises(error, match=message):
+            make()
