@@ -60,7 +60,9 @@ class RegressionCoefficients(TorchDistribution):
         inverse = torch.linalg.solve_triangular(self.factor, identity, upper=False)
         return packed(-self.factor.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) * inverse)
 
-    def expand(self, batch_shape: Sequence[int], _instance: TorchDistribution | None = None) -> "RegressionCoefficients":
+    def expand(
+        self, batch_shape: Sequence[int], _instance: TorchDistribution | None = None
+    ) -> "RegressionCoefficients":
         """The same distribution, more often."""
         factor = self.factor.expand(*batch_shape, *self.factor.shape[-2:])
         precision = self.precision.expand(*batch_shape, *self.precision.shape[-1:])
