@@ -11,7 +11,7 @@ from torch import Tensor
 from mixpyro.typing import Outputs, Responsibilities, Scalar
 
 # Rows worked on together: what a block holds, K P numbers a row, stays in a cache.
-BLOCK_ROWS = 4096
+BLOCK_ROWS = 2048
 
 Self = TypeVar("Self", bound="NormalWishart")
 
