@@ -124,7 +124,7 @@ class Full(NormalWishart):
         precision = pyro.sample(f"{prefix}conditional_precision", gamma)
         if self.n_outputs == 1:
             return precision.rsqrt().unsqueeze(-1)
-        normal = RegressionCoefficients(self.factor.to(dtype), precision).to_event(1)
+        normal = Independent(RegressionCoefficients(self.factor.to(dtype), precision), 1)
         coefficients = unpacked(pyro.sample(f"{prefix}regression", normal), self.n_outputs)
         identity = torch.eye(self.n_outputs, dtype=dtype, device=coefficients.device)
         root = torch.linalg.solve_triangular(identity - coefficients, identity, upper=False, unitriangular=True)
@@ -169,8 +169,7 @@ class Diagonal(NormalWishart):
 
     def standardised(self, y: Outputs) -> Tensor:
         """(ν/ψ)^½ (y − m) [K, P, N]."""
-        root = (self.degrees.unsqueeze(-1) / self.scale).sqrt().to(y.dtype)
-        return (y.mT - self.mean.unsqueeze(-1).to(y.dtype)).mul_(root.unsqueeze(-1))
+        return self._stretched(y, (self.degrees.unsqueeze(-1) / self.scale).sqrt())
 
     def squared_norm(self, vectors: Tensor) -> Tensor:
         """Σₚ v² / ψ [K]."""
@@ -240,8 +239,7 @@ class Spherical(NormalWishart):
 
     def standardised(self, y: Outputs) -> Tensor:
         """(ν/ψ)^½ (y − m) [K, P, N]."""
-        root = (self.degrees / self.scale).sqrt().to(y.dtype)
-        return (y.mT - self.mean.unsqueeze(-1).to(y.dtype)).mul_(root[:, None, None])
+        return self._stretched(y, (self.degrees / self.scale).sqrt().unsqueeze(-1))
 
     def squared_norm(self, vectors: Tensor) -> Tensor:
         """|v|² / ψ [K]."""

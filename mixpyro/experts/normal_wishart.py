@@ -159,6 +159,11 @@ class NormalWishart:
         of_means = 0.5 * (distance + self.n_outputs * (ratio - 1.0 - ratio.log()))
         return of_means.sum() + self.precision_kl_divergence(prior).sum()
 
+    def _stretched(self, y: Outputs, root: Tensor) -> Tensor:
+        """Root times (y − m) [K, P, N] for roots [K, P] or [K, 1], in one pass over the result."""
+        centre = (-root * self.mean).unsqueeze(-1).to(y.dtype)
+        return torch.addcmul(centre, y.mT.contiguous(), root.unsqueeze(-1).to(y.dtype))
+
     def _distance_from_prior(self, mean: Tensor) -> Tensor:
         """β₀ (m − m₀)(m − m₀)' in the structure's form."""
         difference = mean - self.mean

@@ -211,11 +211,10 @@ def test_columns_may_be_permuted(covariance: str) -> None:
 def test_the_factors_of_the_precision_are_wishart() -> None:
     """The density of the two sites is the Wishart's of PyTorch, times the volume of the change of variables."""
     experts = make("full", 1)
-    trace = pyro.poutine.trace(experts.guide).get_trace(torch.zeros(1, 0).double())
-    density = sum(
-        trace.nodes[f"experts.{name}"]["fn"].log_prob(trace.nodes[f"experts.{name}"]["value"]) for name in SITES
-    )
-    variables = [trace.nodes[f"experts.{name}"]["value"].squeeze(0) for name in SITES]
+    trace: Any = pyro.poutine.trace(experts.guide).get_trace(torch.zeros(1, 0).double())
+    sites = [trace.nodes[f"experts.{name}"] for name in ("conditional_precision", "regression")]
+    density = sum(site["fn"].log_prob(site["value"]) for site in sites)
+    variables = [site["value"].squeeze(0) for site in sites]
 
     def entries(conditional_precision: Tensor, regression: Tensor) -> Tensor:
         rows, columns = torch.tril_indices(3, 3, -1)
@@ -232,9 +231,6 @@ def test_the_factors_of_the_precision_are_wishart() -> None:
     wishart = torch.distributions.Wishart(torch.tensor(3.5).double(), precision_matrix=MATRIX)
     expected = wishart.log_prob(precision) + torch.linalg.slogdet(jacobian).logabsdet
     torch.testing.assert_close(torch.as_tensor(density), expected)
-
-
-SITES = ("conditional_precision", "regression")
 
 
 def test_before_data_covariances_of_few_degrees_of_freedom_are_infinite() -> None:

@@ -1,5 +1,7 @@
 """Bayesian Gaussian mixtures against scikit-learn's, which another program wrote from the same chapter of Bishop."""
 
+from typing import Any
+
 import pytest
 import torch
 from sklearn.mixture import BayesianGaussianMixture
@@ -11,7 +13,7 @@ from tests.experts.test_gaussian import clusters
 K = 3
 THEIR_NAMES = {"full": "full", "diagonal": "diag", "spherical": "spherical"}
 MATRIX = torch.tensor([[1.5, 0.4], [0.4, 0.8]], dtype=torch.float64)
-SCALES = {"full": MATRIX, "diagonal": torch.tensor([1.5, 0.8], dtype=torch.float64), "spherical": 1.2}
+SCALES: dict[str, Any] = {"full": MATRIX, "diagonal": torch.tensor([1.5, 0.8], dtype=torch.float64), "spherical": 1.2}
 # How far apart the clusters are, and to what their fit has converged then: it stops by the bound, which is flat there.
 DATA = {"separate": (6.0, 1e-8), "overlapping": (0.6, 1e-5)}
 
@@ -90,7 +92,7 @@ def test_an_update_from_their_responsibilities_gives_their_posterior(covariance:
 
 @pytest.mark.parametrize("apart", DATA)
 def test_a_full_fit_of_ours_ends_where_theirs_ends(apart: str) -> None:
-    """Each by itself; ours begins on the same hill, a step away. From further away it finds a higher one, and leaves."""
+    """Each by itself; ours begins a step away. From further away it leaves their hill for a higher one."""
     _, y = data(DATA[apart][0])
     other = theirs(y, "full")
     mixture, start = ours("full"), 0.99 * torch.as_tensor(other.predict_proba(y.numpy())) + 0.01 / K
