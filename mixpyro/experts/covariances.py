@@ -5,13 +5,14 @@ from functools import cached_property
 
 import pyro
 import torch
-from pyro.distributions import Gamma, Independent, MultivariateNormal, MultivariateStudentT, Normal, StudentT
+from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal, StudentT
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from mixpyro import validation
 from mixpyro.experts.autoregression import RegressionCoefficients, unpacked
 from mixpyro.experts.normal_wishart import NormalWishart
+from mixpyro.experts.student import SharedStudentT
 from mixpyro.gram import weighted_gram
 from mixpyro.typing import Outputs, Responsibilities
 
@@ -107,12 +108,12 @@ class Full(NormalWishart):
         """The values [..., P, P] themselves."""
         return values
 
-    def predictive(self, dtype: torch.dtype) -> MultivariateStudentT:
+    def predictive(self, dtype: torch.dtype) -> SharedStudentT:
         """Student-t of ν − P + 1 degrees of freedom; Bishop (2006), eq. 10.81 and 10.82."""
         degrees = self.degrees - self.n_outputs + 1.0
         widening = ((1.0 + 1.0 / self.mean_precision) / degrees).sqrt()
         root = self.factor * self.per_component(widening)
-        return MultivariateStudentT(degrees.to(dtype), self.mean.to(dtype), root.to(dtype))
+        return SharedStudentT(degrees.to(dtype), self.mean.to(dtype), root.to(dtype))  # type: ignore[no-untyped-call]
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``conditional_precision`` [K, P] and, of several columns, ``regression`` [K, P (P − 1) / 2].
@@ -265,11 +266,12 @@ class Spherical(NormalWishart):
         """A multiple of the identity each."""
         return values.unsqueeze(-1).expand(*values.shape, n_outputs).diag_embed()
 
-    def predictive(self, dtype: torch.dtype) -> MultivariateStudentT:
+    def predictive(self, dtype: torch.dtype) -> SharedStudentT:
         """Student-t of Pν degrees of freedom with scale matrix (1 + 1/β) ψ/ν I."""
         variance = self.scale * (1.0 + 1.0 / self.mean_precision) / self.degrees
         root = self.matrices(variance.sqrt(), self.n_outputs)
-        return MultivariateStudentT((self.n_outputs * self.degrees).to(dtype), self.mean.to(dtype), root.to(dtype))
+        degrees = self.n_outputs * self.degrees
+        return SharedStudentT(degrees.to(dtype), self.mean.to(dtype), root.to(dtype))  # type: ignore[no-untyped-call]
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``precision`` τ [K]."""

@@ -62,7 +62,7 @@ class GaussianExperts(Experts):
             positive definite matrix [P, P] for a full one.
         name: prefix of the Pyro sites ``<name>.mean``, ``<name>.y`` and ``<name>.precision``; in place of the last a
             full covariance has ``<name>.conditional_precision`` and ``<name>.regression``, parameters in which NUTS can
-            move. The covariances that follow are the model's deterministic site ``<name>.covariance``.
+            move: each column's given those before it. :meth:`covariances_of` gives the covariances that they make.
         device: where the experts live.
         dtype: of their state; results have the dtype of x.
 
@@ -208,11 +208,8 @@ class GaussianExperts(Experts):
 
     @pyro_method
     def model(self, x: Inputs) -> GaussianParameters:
-        """Sample precisions and ``<name>.mean`` from their prior, and record ``<name>.covariance`` [K, P, P]."""
-        parameters = self._parameter_sites(self.prior, x.dtype)
-        root = self.structure.matrices(parameters.spread, self.n_outputs)
-        pyro.deterministic(self.site("covariance"), root @ root.mT, event_dim=3)
-        return parameters
+        """Sample precisions and ``<name>.mean`` from their prior; see the argument ``name``."""
+        return self._parameter_sites(self.prior, x.dtype)
 
     @pyro_method
     def guide(self, x: Inputs) -> GaussianParameters:
@@ -224,6 +221,11 @@ class GaussianExperts(Experts):
         trailing = (slice(None),) * self.prior_scale.ndim
         spread = Vindex(parameters.spread)[(..., assignment, *trailing)]
         return self.structure.normal(Vindex(parameters.mean)[..., assignment, :], spread)
+
+    def covariances_of(self, parameters: GaussianParameters) -> Tensor:
+        """Λ⁻¹ [..., K, P, P] of a draw of :meth:`model` or :meth:`guide`."""
+        root = self.structure.matrices(parameters.spread, self.n_outputs)
+        return root @ root.mT
 
     def _parameter_sites(self, q: NormalWishart, dtype: torch.dtype) -> GaussianParameters:
         """Sample Λ and μ; the site holds μ for y as it is."""

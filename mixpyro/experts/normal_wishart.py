@@ -13,7 +13,8 @@ from mixpyro.typing import Outputs, Responsibilities, Scalar
 # Rows worked on together: what a block holds, K P numbers a row, stays in a cache.
 BLOCK_ROWS = 2048
 
-Self = TypeVar("Self", bound="NormalWishart")
+# Not typing.Self, which run-time type checkers refuse in methods.
+Structure = TypeVar("Structure", bound="NormalWishart")
 
 
 class GaussianStatistics(NamedTuple):
@@ -90,7 +91,7 @@ class NormalWishart:
         """E log |Λ| [K]."""
         raise NotImplementedError
 
-    def precision_kl_divergence(self: Self, prior: Self) -> Tensor:
+    def precision_kl_divergence(self: Structure, prior: Structure) -> Tensor:
         """KL of Λ's distribution from that of ``prior``, summed over components."""
         raise NotImplementedError
 
@@ -135,7 +136,7 @@ class NormalWishart:
         """Σ r, Σ r y and Σ r y y'; Bishop (2006), eq. 10.51 to 10.53."""
         return GaussianStatistics(r=r.sum(0), y=r.mT @ y, yy=cls.weighted_squares(r, y))
 
-    def posterior(self: Self, seen: GaussianStatistics) -> Self:
+    def posterior(self: Structure, seen: GaussianStatistics) -> Structure:
         """The posterior of this prior; Bishop (2006), eq. 10.60 to 10.63."""
         precision = self.mean_precision + seen.r
         mean = (self.mean_precision.unsqueeze(-1) * self.mean + seen.y) / precision.unsqueeze(-1)
@@ -144,7 +145,7 @@ class NormalWishart:
         scale = self.scale + self.mended(residual) + self._distance_from_prior(mean)
         return type(self)(mean, precision, self.degrees + seen.r, scale)
 
-    def statistics_behind(self: Self, posterior: Self) -> GaussianStatistics:
+    def statistics_behind(self: Structure, posterior: Structure) -> GaussianStatistics:
         """The statistics that lead from this prior to ``posterior``: its natural parameters less the prior's."""
         mean, r = posterior.mean, posterior.mean_precision - self.mean_precision
         y = posterior.mean_precision.unsqueeze(-1) * mean - self.mean_precision.unsqueeze(-1) * self.mean
@@ -152,7 +153,7 @@ class NormalWishart:
         yy = residual + 2.0 * self.product(mean, y) - self.per_component(r) * self.product(mean, mean)
         return GaussianStatistics(r, y, yy)
 
-    def kl_divergence(self: Self, prior: Self) -> Scalar:
+    def kl_divergence(self: Structure, prior: Structure) -> Scalar:
         """KL(self ‖ prior), summed over components."""
         ratio = prior.mean_precision / self.mean_precision
         distance = prior.mean_precision * self.degrees * self.squared_norm(self.mean - prior.mean)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import pyro
 import pytest
 import torch
+from pyro.distributions import MultivariateStudentT
 from pyro.infer import MCMC, NUTS, Predictive, TraceEnum_ELBO
 from torch import Generator, Tensor
 
@@ -80,10 +81,9 @@ class TestGaussianExperts(ConjugateExpertsContract):
         experts, x, _, _ = self.updated()
         means, covariances = [], []
         for _ in range(400):
-            mean, spread = experts.guide(x)
-            root = experts.structure.matrices(spread, 3)
-            means.append(mean)
-            covariances.append(root @ root.mT)
+            parameters = experts.guide(x)
+            means.append(parameters.mean)
+            covariances.append(experts.covariances_of(parameters))
         drawn, expected = torch.stack(covariances), experts.covariances
         assert ((drawn.mean(0) - expected).abs() <= 4.5 * drawn.std(0) / 400**0.5).all()
         torch.testing.assert_close(torch.stack(means).std(0), experts.mean_standard_deviations, rtol=0.2, atol=0)
@@ -195,6 +195,35 @@ def test_of_independent_columns_they_are_constant_linear_experts(covariance: str
         torch.testing.assert_close(gaussian.predictive(x).log_prob(y.unsqueeze(1)), theirs)
 
 
+def test_the_predictive_density_is_that_of_pyros_student() -> None:
+    x, y = clusters(20)
+    experts = learn(make("full"), x, y, responsibilities(20, K))
+    ours = experts.predictive(x)
+    theirs = MultivariateStudentT(ours.df, ours.loc, ours.scale_tril)
+    torch.testing.assert_close(ours.log_prob(y.unsqueeze(1)), theirs.log_prob(y.unsqueeze(1)))
+    assert experts.predictive(y.float()).log_prob(y.float().unsqueeze(1)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("covariance", STRUCTURES)
+def test_particles_may_be_vectorised(covariance: str) -> None:
+    x, y = clusters(20)
+    r = responsibilities(20, K)
+    mixture = MixtureOfExperts(DirichletGate(K), learn(make(covariance), x, y, r))
+    mixture.gate.update(mixture.gate.statistics(x, r))
+
+    def guide(x: Tensor, y: Tensor) -> None:
+        mixture.experts.guide(x)
+        mixture.gate.guide(x, responsibilities=r)
+
+    elbos = [
+        TraceEnum_ELBO(max_plate_nesting=1, num_particles=3, vectorize_particles=vectorised).loss(
+            mixture.model, guide, x, y
+        )
+        for vectorised in (False, True)
+    ]
+    assert abs(elbos[0] - elbos[1]) < 1e-9
+
+
 @pytest.mark.parametrize("covariance", STRUCTURES)
 def test_columns_may_be_permuted(covariance: str) -> None:
     """The sites of a full covariance go column by column; what they say must not depend on the order."""
@@ -278,6 +307,7 @@ def test_nuts_samples_the_exact_posterior_of_a_full_covariance() -> None:
 
     def model() -> None:
         parameters = experts.model(x)
+        pyro.deterministic("covariance", experts.covariances_of(parameters), event_dim=3)
         with pyro.plate("objects", len(x)):
             pyro.sample("y", experts.likelihood(x, parameters, torch.zeros(len(x), dtype=torch.int64)), obs=y)
 
@@ -285,7 +315,7 @@ def test_nuts_samples_the_exact_posterior_of_a_full_covariance() -> None:
     sampler = MCMC(kernel, num_samples=70, warmup_steps=20, disable_progbar=True)
     sampler.run()
     draws = sampler.get_samples()
-    covariance = Predictive(model, draws)()["experts.covariance"]
+    covariance = Predictive(model, draws)()["covariance"]
     learn(experts, x, y)
     # Draws of NUTS depend on each other: a third of them is counted.
     for drawn, exact in ((draws["experts.mean"], experts.means), (covariance, experts.covariances)):
