@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 # Rows worked on together: their outer products stay in a cache.
-BLOCK_ROWS = 8192
+BLOCK_ROWS = 2048
 
 
 def weighted_gram(weights: Tensor, u: Tensor) -> Tensor:

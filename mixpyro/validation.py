@@ -118,19 +118,45 @@ def responsibilities(value: object, n_components: int, n_objects: int, *, name: 
     return checked
 
 
-def positive_vector(name: str, value: float | Sequence[float] | Tensor, length: int) -> Tensor:
-    """Return ``value``, a number or ``length`` numbers, as a float64 vector [length] of finite numbers above zero."""
+def vector(name: str, value: object, length: int) -> Tensor:
+    """Return ``value``, a number or ``length`` numbers, as a float64 vector [length] of finite numbers."""
     try:
-        vector = torch.as_tensor(value, dtype=torch.float64).detach().clone()
+        numbers = torch.as_tensor(value, dtype=torch.float64).detach().clone()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"`{name}` must be a number or {length} numbers; got {value!r}.") from error
-    if vector.ndim == 0:
-        vector = vector.repeat(length)
-    if vector.shape != (length,):
-        raise ValueError(f"`{name}` must be a number or a vector of length {length}; got shape {list(vector.shape)}.")
-    if not (torch.isfinite(vector).all() and (vector > 0).all()):
-        raise ValueError(f"`{name}` must be finite and above 0; got {vector.tolist()}.")
-    return vector
+    if numbers.ndim == 0:
+        numbers = numbers.repeat(length)
+    if numbers.shape != (length,):
+        raise ValueError(f"`{name}` must be a number or a vector of length {length}; got shape {list(numbers.shape)}.")
+    if not torch.isfinite(numbers).all():
+        raise ValueError(f"`{name}` must be finite; got {numbers.tolist()}.")
+    return numbers
+
+
+def positive_vector(name: str, value: float | Sequence[float] | Tensor, length: int) -> Tensor:
+    """Return ``value``, a number or ``length`` numbers, as a float64 vector [length] of finite numbers above zero."""
+    numbers = vector(name, value, length)
+    if not (numbers > 0).all():
+        raise ValueError(f"`{name}` must be finite and above 0; got {numbers.tolist()}.")
+    return numbers
+
+
+def positive_definite(name: str, value: object, length: int) -> Tensor:
+    """Return ``value``, a number, a diagonal or a matrix, as a positive definite float64 matrix."""
+    try:
+        matrix = torch.as_tensor(value, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be a number, numbers or a matrix; got {value!r}.") from error
+    if matrix.ndim < 2:
+        return torch.diag(positive_vector(name, matrix, length))
+    if matrix.shape != (length, length):
+        raise ValueError(
+            f"`{name}` must be a number, {length} numbers or a matrix [{length}, {length}]; "
+            f"got shape {list(matrix.shape)}."
+        )
+    if not torch.equal(matrix, matrix.mT) or int(torch.linalg.cholesky_ex(matrix).info) != 0:
+        raise ValueError(f"`{name}` must be symmetric positive definite; got {matrix.tolist()}.")
+    return matrix.clone()
 
 
 def representable(name: str, value: Tensor) -> Tensor:

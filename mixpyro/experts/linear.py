@@ -97,7 +97,7 @@ class LinearExperts(Experts):
         if n_columns == 0:
             raise ValueError("`n_features` must be at least 1 without an intercept; got 0.")
         place = torch.empty(0, device=validation.device(device), dtype=dtype)
-        precision = _precision_matrix(coefficient_precision, n_columns)
+        precision = validation.positive_definite("coefficient_precision", coefficient_precision, n_columns)
         shape = place.new_tensor(validation.positive_number("noise_shape", noise_shape))
         rate = place.new_tensor(validation.positive_number("noise_rate", noise_rate))
         for argument, value in (("coefficient_precision", precision.diagonal().to(place)), ("noise_rate", rate)):
@@ -288,21 +288,3 @@ class LinearExperts(Experts):
         identity = torch.eye(u.shape[1], dtype=factor.dtype, device=factor.device)
         whitening = torch.linalg.solve_triangular(factor, identity, upper=False).to(u.dtype)
         return torch.einsum("ne,kfe->nkf", u, whitening).square_().sum(-1)
-
-
-def _precision_matrix(value: float | Sequence[float] | Tensor, n_columns: int) -> Tensor:
-    """Λ₀ as a positive definite float64 matrix [E, E]."""
-    try:
-        matrix = torch.as_tensor(value, dtype=torch.float64).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"`coefficient_precision` must be a number, numbers or a matrix; got {value!r}.") from error
-    if matrix.ndim < 2:
-        return torch.diag(validation.positive_vector("coefficient_precision", matrix, n_columns))
-    if matrix.shape != (n_columns, n_columns):
-        raise ValueError(
-            f"`coefficient_precision` must be a number, {n_columns} numbers or a matrix [{n_columns}, {n_columns}]; "
-            f"got shape {list(matrix.shape)}."
-        )
-    if not torch.equal(matrix, matrix.mT) or int(torch.linalg.cholesky_ex(matrix).info) != 0:
-        raise ValueError(f"`coefficient_precision` must be symmetric positive definite; got {matrix.tolist()}.")
-    return matrix.clone()

@@ -84,17 +84,19 @@ class ExpertsContract:
         state = copy.deepcopy(experts.state_dict())
         spoilt = x.clone()
         spoilt[3, 1] = float("nan")
-        columns = x.shape[1]
+        # Experts without inputs take any x.
+        columns = x.shape[1] if experts.n_features else "D"
+        one_column = ((x[:, :1], y, r), rf"`x` must have shape \[N, {columns}\].*got \[30, 1\]")
         for arguments, message in (
+            *([one_column] if experts.n_features else []),
             ((spoilt, y, r), f"`x` must be finite; got 1 NaN or infinite values of {x.numel()}"),
             ((x, torch.full_like(y, torch.inf), r), "`y` must be finite"),
-            ((x[:, :1], y, r), rf"`x` must have shape \[N, {columns}\].*got \[30, 1\]"),
             ((x, torch.cat([y, y], 1), r), rf"`y` must have shape \[N, {self.n_outputs}\].*got \[30,"),
             ((x, y[:5], r), "`y` must have as many rows as `x`, 30; got 5"),
             ((x, y.float(), r), r"`y` must have the dtype of `x`, torch.float64; got torch.float32"),
             ((x, y, r[:, :2]), r"`responsibilities` must have shape \[30, 3\].*got \[30, 2\]"),
             ((x, y, -r), "`responsibilities` must be finite and non-negative"),
-            ((x[:0], y[:0], r[:0]), rf"`x` must have shape \[N, {columns}\], no axis empty; got \[0, {columns}\]"),
+            ((x[:0], y[:0], r[:0]), rf"`x` must have shape \[N, {columns}\], no axis empty; got \[0, {x.shape[1]}\]"),
         ):
             with pytest.raises(ValueError, match=message):
                 experts.statistics(*arguments)
