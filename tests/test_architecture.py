@@ -18,6 +18,7 @@ ROOT = PACKAGE.parent
 LAYERS = (
     {"typing"},
     {"validation", "parameters", "gram", "design"},
+    {"networks"},
     {"gates", "experts"},
     {"mixture"},
     {"inference"},

@@ -9,6 +9,7 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import validation
+from mixpyro.parameters import refuse_shared_parameters
 from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 Statistics = TypeVar("Statistics", bound=tuple[Tensor, ...])
@@ -108,6 +109,7 @@ class Experts(PyroModule):
     @pyro_method
     def objective(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> None:
         """Pyro model of the M-step: a factor ``<name>.objective``, the experts' part of the bound."""
+        refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(x, y, responsibilities))
 
     def site(self, name: str) -> str:
