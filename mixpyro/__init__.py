@@ -1,6 +1,6 @@
 """Gating priors for mixtures of experts, as Pyro models with exact updates."""
 
-from mixpyro.experts import GLMExperts, LinearExperts, NeuralExperts
+from mixpyro.experts import GLMExperts, HeterogeneousExperts, LinearExperts, NeuralExperts, PointMassExperts
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
@@ -12,12 +12,14 @@ __all__ = [
     "DirichletGate",
     "FitResult",
     "GLMExperts",
+    "HeterogeneousExperts",
     "LinearExperts",
     "MarginalObjectDirichletGate",
     "MixtureOfExperts",
     "NeuralExperts",
     "NeuralGate",
     "ObjectDirichletGate",
+    "PointMassExperts",
     "Run",
     "SoftmaxGate",
     "as_table",

@@ -130,4 +130,5 @@ class Experts(PyroModule):
 
 def add_statistics(first: Statistics, second: Statistics) -> Statistics:
     """Sum of the statistics of two sets of objects."""
-    return type(first)(*(a + b for a, b in zip(first, second, strict=True)))
+    # As type(first)(*…), but with the structure that statistics of several banks have.
+    return first._make(a + b for a, b in zip(first, second, strict=True))  # type: ignore[attr-defined]

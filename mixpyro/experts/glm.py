@@ -132,6 +132,7 @@ class GLMExperts(FamilyExperts):
     def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> bool:
         """Newton steps for all components at once, until nothing is gained; McCullagh, Nelder (1989), section 2.5."""
         x, y = self.check_data(x, y)
+        self._start_over_if_better(x, y, responsibilities)
         for _ in range(25):
             before = self._objectives(x, y, responsibilities)
             self._newton_step(x, y, responsibilities, before)
@@ -146,6 +147,13 @@ class GLMExperts(FamilyExperts):
     def n_parameters(self) -> int:
         """K C (1 + D), and K noises of the Gaussian."""
         return self.coefficients.numel() + self.log_scale.numel()
+
+    def _start_over_if_better(self, x: Tensor, y: Tensor, r: Tensor) -> None:
+        """Put coefficients back to zero where that is better: far out the likelihood is too flat to find a way."""
+        start, before = self.coefficients.clone(), self._objectives(x, y, r)
+        self.coefficients.zero_()
+        better = self._objectives(x, y, r) > before
+        self.coefficients.copy_(torch.where(better[:, None, None], self.coefficients, start))
 
     def _newton_step(self, x: Tensor, y: Tensor, r: Tensor, before: Tensor) -> None:
         """One step of each component, halved where it would overshoot."""
