@@ -1,5 +1,6 @@
 """Unlike experts side by side in one mixture: a line beside a constant, a Poisson regression beside zeros."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
 from typing import Any
@@ -140,7 +141,7 @@ class HeterogeneousExperts(Experts):
 
     def kl_divergence(self) -> Scalar:
         """Sum of the members' own."""
-        return torch.stack([member.kl_divergence() for member in self.members]).sum()
+        return functools.reduce(torch.add, (member.kl_divergence() for member in self.members))
 
     @property
     def n_parameters(self) -> int:
@@ -192,8 +193,10 @@ class HeterogeneousExperts(Experts):
 
 def _checked_members(members: object) -> list[Experts]:
     """At least one bank, none twice, all of one number of outputs."""
-    if not isinstance(members, Sequence) or not all(isinstance(member, Experts) for member in members):
-        kinds = [type(member).__name__ for member in members] if isinstance(members, Sequence) else type(members)
+    if not isinstance(members, Sequence):
+        raise TypeError(f"`members` must be a list of mixpyro Experts; got {type(members).__name__}.")
+    if not all(isinstance(member, Experts) for member in members):
+        kinds = [type(member).__name__ for member in members]
         raise TypeError(f"`members` must be a list of mixpyro Experts; got {kinds}.")
     if not members or len(set(map(id, members))) != len(members):
         raise ValueError(f"`members` must be one bank or more, none of them twice; got {len(members)}.")
