@@ -151,8 +151,8 @@ def test_zeros_beside_a_poisson_are_the_zero_inflated_model() -> None:
     rate = mixture.experts.predict(x)[0, 1, 0].item()
     inflation = mixture.gate.weights(x)[0, 0].item()
     # The mean of the positive counts is that of the Poisson cut off at zero, the mean of all is (1 − inflation) rate.
-    assert rate / -math.expm1(-rate) == pytest.approx(y[y > 0].mean().item(), abs=1e-5)
-    assert (1.0 - inflation) * rate == pytest.approx(y.mean().item(), abs=1e-5)
+    assert rate / -math.expm1(-rate) == pytest.approx(y[y > 0].mean().item(), abs=5e-5)
+    assert (1.0 - inflation) * rate == pytest.approx(y.mean().item(), abs=5e-5)
     assert result.bound == pytest.approx(mixture.log_prob(x, y).sum().item(), abs=1e-9)
 
 
