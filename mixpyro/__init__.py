@@ -1,6 +1,13 @@
 """Gating priors for mixtures of experts, as Pyro models with exact updates."""
 
-from mixpyro.experts import GaussianExperts, GLMExperts, LinearExperts
+from mixpyro.experts import (
+    GaussianExperts,
+    GLMExperts,
+    HeterogeneousExperts,
+    LinearExperts,
+    NeuralExperts,
+    PointMassExperts,
+)
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
@@ -16,11 +23,14 @@ __all__ = [
     "FitResult",
     "GLMExperts",
     "GaussianExperts",
+    "HeterogeneousExperts",
     "LinearExperts",
     "MarginalObjectDirichletGate",
     "MixtureOfExperts",
+    "NeuralExperts",
     "NeuralGate",
     "ObjectDirichletGate",
+    "PointMassExperts",
     "RobbinsMonro",
     "Run",
     "SoftmaxGate",

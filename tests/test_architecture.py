@@ -18,6 +18,7 @@ ROOT = PACKAGE.parent
 LAYERS = (
     {"typing"},
     {"validation", "parameters", "gram", "design", "files", "quantiles"},
+    {"networks"},
     {"gates", "experts"},
     {"mixture"},
     {"persistence", "inference"},

@@ -3,11 +3,13 @@
 from typing import Any, TypeVar
 
 import pyro
+import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import validation
+from mixpyro.parameters import refuse_shared_parameters
 from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 Statistics = TypeVar("Statistics", bound=tuple[Tensor, ...])
@@ -31,6 +33,11 @@ class Experts(PyroModule):
         self.n_components = validation.integer("n_components", n_components)
         self.n_features = validation.integer("n_features", n_features, least=0)
         self.n_outputs = validation.integer("n_outputs", n_outputs)
+        self.first_component = 0
+
+    def number_components_from(self, first: int) -> None:
+        """Call these experts' components ``first``, ``first + 1``, … in messages: they are part of a larger bank."""
+        self.first_component = first
 
     def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
         """E_q[log p(yᵢ | xᵢ, k)] [N, K] in nats, in x's dtype."""
@@ -92,12 +99,17 @@ class Experts(PyroModule):
         raise NotImplementedError
 
     def partial_bound(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Scalar:
-        """The experts' part of the bound in nats, Σ r E_q[log p(y | k)] − KL(q‖p)."""
-        return (responsibilities * self.expected_log_likelihood(x, y)).sum() - self.kl_divergence()
+        """The experts' part of the bound in nats, Σ r E_q[log p(y | k)] − KL(q‖p).
+
+        Where an object has no part in a component its y may be impossible there: 0 · (−∞) is 0.
+        """
+        weighted = responsibilities * self.expected_log_likelihood(x, y)
+        return torch.where(responsibilities != 0, weighted, 0.0).sum() - self.kl_divergence()
 
     @pyro_method
     def objective(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> None:
         """Pyro model of the M-step: a factor ``<name>.objective``, the experts' part of the bound."""
+        refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(x, y, responsibilities))
 
     def site(self, name: str) -> str:
@@ -118,7 +130,8 @@ class Experts(PyroModule):
 
 def add_statistics(first: Statistics, second: Statistics) -> Statistics:
     """Sum of the statistics of two sets of objects."""
-    return type(first)(*(a + b for a, b in zip(first, second, strict=True)))
+    # As type(first)(*…), but with the structure that statistics of several banks have.
+    return first._make(a + b for a, b in zip(first, second, strict=True))  # type: ignore[attr-defined]
 
 
 def blend_statistics(*weighted: tuple[float, Statistics]) -> Statistics:

@@ -1,7 +1,7 @@
 """Exponential families with their canonical links, for generalised linear models.
 
-η are linear predictors [N, K, C], y is [N, P], the exposure [N, 1, 1] (one where there is none) is what a count is
-proportional to, or the number of trials of a binomial.
+η are linear predictors [N, K, C], y is [N, P], the noise σ is [K, P], the exposure [N, 1, 1] (one where there is none)
+is what a count is proportional to, or the number of trials of a binomial. P is one but for the Gaussian.
 """
 
 import math
@@ -27,7 +27,7 @@ class Family:
     has_scale: ClassVar[bool] = False
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Raise ValueError where y [N, 1] is no value of the family."""
+        """Raise ValueError where y [N, P] is no value of the family."""
         raise NotImplementedError
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
@@ -47,12 +47,12 @@ class Family:
         raise NotImplementedError
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
-        """p(y | η) as a Pyro distribution over y, batch shape that of η without its last axis, event shape [1]."""
+        """p(y | η) as a Pyro distribution over y, batch shape that of η without its last axis, event shape [P]."""
         raise NotImplementedError
 
 
 class Gaussian(Family):
-    """y ~ Normal(η, σ²)."""
+    """y ~ Normal(η, σ²), several outputs independent given the component, each with a predictor and a noise."""
 
     has_scale = True
 
@@ -60,17 +60,17 @@ class Gaussian(Family):
         """Any finite y will do."""
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """−½ ((y − η) / σ)² − log σ − ½ log 2π."""
-        residual = (y - eta.squeeze(-1)) / scale
-        return -0.5 * residual.square() - scale.log() - 0.5 * math.log(2 * math.pi)
+        """−½ ((y − η) / σ)² − log σ − ½ log 2π, summed over outputs."""
+        residual = (y.unsqueeze(-2) - eta) / scale
+        return (-0.5 * residual.square() - scale.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """(y − η) / σ²."""
-        return (y.unsqueeze(-1) - eta) / scale.square().unsqueeze(-1)
+        return (y.unsqueeze(-2) - eta) / scale.square()
 
     def information(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """1 / σ²."""
-        return torch.ones_like(eta).unsqueeze(-1) / scale.square()[:, None, None]
+        return torch.diag_embed(scale.square().reciprocal().expand_as(eta))
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """η."""
@@ -78,7 +78,7 @@ class Gaussian(Family):
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Normal(η, σ²)."""
-        return dist.Normal(eta, scale.unsqueeze(-1)).to_event(1)
+        return dist.Normal(eta, scale).to_event(1)
 
 
 class Poisson(Family):

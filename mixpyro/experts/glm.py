@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from mixpyro import validation
 from mixpyro.design import standardised, with_intercept
-from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
+from mixpyro.experts.family_experts import FamilyExperts
+from mixpyro.experts.noise import smallest_scale
 from mixpyro.gram import weighted_gram
 from mixpyro.parameters import minus_log_normal_prior
-from mixpyro.typing import Design, Inputs, Responsibilities, Scalar, Targets
+from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
 MOST_HALVINGS = 30
@@ -32,7 +33,7 @@ class GLMParameters(NamedTuple):
     scale: Tensor  # σ [K], ones for a family without
 
 
-class GLMExperts(Experts):
+class GLMExperts(FamilyExperts):
     """y | x, z = k from an exponential family with linear predictors c_k'u, u = [1, x], fitted by Newton's method.
 
     Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood and the fit is the
@@ -76,45 +77,24 @@ class GLMExperts(Experts):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        super().__init__(n_components, n_features, 1, name=name)
-        if not isinstance(family, Family):
-            raise TypeError(f"`family` must be one of mixpyro.experts.families; got {type(family).__name__}.")
-        self.family = family
-        self.exposure = exposure
-        self.prior_scale = None if prior_scale is None else validation.positive_number("prior_scale", prior_scale)
+        super().__init__(n_components, n_features, 1, family, exposure=exposure, prior_scale=prior_scale, name=name)
         place = torch.empty(0, device=validation.device(device), dtype=dtype)
         shape = self.n_components, family.n_predictors, self.n_features + 1
         self.coefficients = nn.Parameter(place.new_zeros(shape))
         self.log_scale = nn.Parameter(place.new_zeros(self.n_components if family.has_scale else 0))
 
     @property
-    def n_columns(self) -> int:
-        """Columns that x must have: the regressors, and the exposure if there is one."""
-        return self.n_features + int(self.exposure)
-
-    @property
     def scale(self) -> Tensor:
         """Noise σ [K], ones for a family without."""
         return self.log_scale.exp() if self.family.has_scale else self.coefficients.new_ones(self.n_components)
 
-    def check_inputs(self, x: object) -> Tensor:
-        """Return x [N, D], or [N, D + 1] with an exposure, if it fits these experts and is finite."""
-        checked = validation.inputs(x, n_features=self.n_columns)
-        if self.exposure and validation.checks_values() and not bool((checked[:, -1] > 0).all()):
-            least = float(checked[:, -1].min())
-            raise ValueError(f"`x` must have an exposure above 0, or trials, in its last column; got {least:.6g}.")
-        return checked
+    @property
+    def _noise(self) -> Tensor:
+        return self.scale.unsqueeze(-1)
 
-    def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
-        """Return x [N, D] or [N, D + 1] and y [N, 1] if they fit these experts and their family."""
-        checked, y_checked = super().check_data(x, y)
-        self.family.check(y_checked, self._split(checked)[1])
-        return checked, y_checked
-
-    def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
-        """log p(yᵢ | xᵢ, k) at the estimates [N, K]."""
-        x, y = self.check_data(x, y)
-        return self._log_likelihood(x, y)
+    def predictors(self, x: Inputs) -> Tensor:
+        """c_k'u [N, K, C], in x's dtype."""
+        return torch.einsum("ne,kce->nkc", with_intercept(self._regressors(x)), self.coefficients.to(x.dtype))
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> GLMStatistics:
         """Nothing, after the checks of :meth:`Experts.statistics`."""
@@ -128,17 +108,6 @@ class GLMExperts(Experts):
     def kl_divergence(self) -> Scalar:
         """−log p of the coefficients under their prior, zero without one; a float64 scalar."""
         return minus_log_normal_prior([self.coefficients], self.prior_scale)
-
-    def predictive(self, x: Inputs) -> TorchDistributionMixin:
-        """p(y | x, k) at the estimates, batch shape [N, K] and event shape [1]."""
-        u, exposure = self._split(x)
-        eta = self._eta(u)
-        return self.family.distribution(eta, exposure, self.scale.to(x.dtype).expand(eta.shape[:-1]))
-
-    def predict(self, x: Inputs) -> Tensor:
-        """Every expert's mean of y [N, K, 1], in x's dtype; the probabilities of all categories for a categorical."""
-        u, exposure = self._split(x)
-        return self.family.mean(self._eta(u), exposure)
 
     @pyro_method
     def model(self, x: Inputs) -> GLMParameters:
@@ -154,15 +123,16 @@ class GLMExperts(Experts):
 
     def likelihood(self, x: Inputs, parameters: GLMParameters, assignment: Tensor) -> TorchDistributionMixin:
         """The family's distribution at the predictors of z; see :meth:`Experts.likelihood`."""
-        u, exposure = self._split(x)
         coefficients = Vindex(parameters.coefficients)[..., assignment, :, :]
-        eta = (coefficients * u.unsqueeze(-2)).sum(-1)
-        return self.family.distribution(eta, exposure.squeeze(-1), Vindex(parameters.scale)[..., assignment])
+        eta = (coefficients * with_intercept(self._regressors(x)).unsqueeze(-2)).sum(-1)
+        scale = Vindex(parameters.scale)[..., assignment].unsqueeze(-1)
+        return self.family.distribution(eta, self._exposures(x).squeeze(-1), scale)
 
     @torch.no_grad()
     def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> bool:
         """Newton steps for all components at once, until nothing is gained; McCullagh, Nelder (1989), section 2.5."""
         x, y = self.check_data(x, y)
+        self._start_over_if_better(x, y, responsibilities)
         for _ in range(25):
             before = self._objectives(x, y, responsibilities)
             self._newton_step(x, y, responsibilities, before)
@@ -178,28 +148,12 @@ class GLMExperts(Experts):
         """K C (1 + D), and K noises of the Gaussian."""
         return self.coefficients.numel() + self.log_scale.numel()
 
-    @torch.no_grad()
-    def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
-        """Noise that has collapsed on a few points, where the likelihood is unbounded."""
-        if not self.family.has_scale:
-            return []
-        _, y = self.check_data(x, y)
-        counts = responsibilities.sum(0)
-        smallest = 10.0 * self._smallest_scale(y, responsibilities)
-        return [
-            f"the noise of component {k} has collapsed on {float(counts[k]):.1f} objects"
-            for k in range(self.n_components)
-            if counts[k] > 0 and float(self.scale[k]) <= smallest
-        ]
-
-    @staticmethod
-    def _smallest_scale(y: Tensor, r: Tensor) -> float:
-        """Where an estimated noise stops: a millionth of the spread of y, or what rounding leaves of its size."""
-        weights = (r.sum(-1, keepdim=True) / r.sum()).double()
-        mean = (weights * y).sum()
-        spread = (weights * (y.double() - mean).square()).sum().sqrt()
-        size = (weights * y.double().square()).sum().sqrt()
-        return float(torch.maximum(1e-6 * spread, 4.0 * torch.finfo(y.dtype).eps * size)) + 1e-150
+    def _start_over_if_better(self, x: Tensor, y: Tensor, r: Tensor) -> None:
+        """Put coefficients back to zero where that is better: far out the likelihood is too flat to find a way."""
+        start, before = self.coefficients.clone(), self._objectives(x, y, r)
+        self.coefficients.zero_()
+        better = self._objectives(x, y, r) > before
+        self.coefficients.copy_(torch.where(better[:, None, None], self.coefficients, start))
 
     def _newton_step(self, x: Tensor, y: Tensor, r: Tensor, before: Tensor) -> None:
         """One step of each component, halved where it would overshoot."""
@@ -215,13 +169,13 @@ class GLMExperts(Experts):
         self.coefficients.copy_(torch.where(worse[:, None, None], start, self.coefficients))
 
     def _newton_direction(self, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
-        (u, exposure), scale = (part.double() for part in self._split(x)), self.scale.double()
-        eta = self._eta(u)
-        columns, transform = standardised(x[:, : self.n_features])
+        exposure, noise = self._exposures(x).double(), self._noise.double()
+        eta = self.predictors(x.double())
+        columns, transform = standardised(self._regressors(x))
         # Where an object has no part in a component, its likelihood there may overflow and is not asked for.
         part_of = (r != 0).unsqueeze(-1)
-        score = torch.where(part_of, self.family.score(y.double(), eta, exposure, scale) * r.unsqueeze(-1), 0.0)
-        weight = self.family.information(eta, exposure, scale) * r[..., None, None]
+        score = torch.where(part_of, self.family.score(y.double(), eta, exposure, noise) * r.unsqueeze(-1), 0.0)
+        weight = self.family.information(eta, exposure, noise) * r[..., None, None]
         weight = torch.where(part_of.unsqueeze(-1), weight, 0.0)
         gradient = (score.flatten(1).mT @ columns).unflatten(0, score.shape[1:])
         blocks = weighted_gram(weight.flatten(1), columns).unflatten(0, weight.shape[1:])
@@ -240,11 +194,10 @@ class GLMExperts(Experts):
 
     def _estimate_scale(self, x: Tensor, y: Tensor, r: Tensor) -> None:
         """σ² = Σ r (y − η)² / Σ r; a component without objects keeps its own."""
-        u, _ = self._split(x)
-        squared = (y - self._eta(u).squeeze(-1)).square().double()
+        squared = (y - self.predictors(x).squeeze(-1)).square().double()
         counts = r.sum(0, dtype=torch.float64)
         variance = (r.double() * squared).sum(0) / counts
-        estimate = 0.5 * variance.clamp_min(self._smallest_scale(y, r) ** 2).log()
+        estimate = 0.5 * variance.clamp_min(smallest_scale(y, r.sum(-1)).square()).log()
         self.log_scale.copy_(torch.where(counts > 0, estimate, self.log_scale.double()))
 
     def _objectives(self, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
@@ -254,17 +207,3 @@ class GLMExperts(Experts):
         if self.prior_scale is not None:
             total = total - 0.5 * (self.coefficients.double() / self.prior_scale).square().sum((-2, -1))
         return total
-
-    def _log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
-        u, exposure = self._split(x)
-        return self.family.log_prob(y, self._eta(u), exposure, self.scale.to(x.dtype))
-
-    def _eta(self, u: Design) -> Tensor:
-        """Linear predictors [N, K, C]."""
-        return torch.einsum("ne,kce->nkc", u, self.coefficients.to(u.dtype))
-
-    def _split(self, x: Inputs) -> tuple[Tensor, Tensor]:
-        """u = [1, regressors] [N, 1 + D] and the exposure [N, 1, 1], ones where there is none."""
-        ones = x.new_ones(len(x), 1)
-        exposure = x[:, -1:] if self.exposure else ones
-        return with_intercept(x[:, : self.n_features]), exposure.unsqueeze(-1)

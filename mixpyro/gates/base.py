@@ -129,7 +129,8 @@ class Gate(PyroModule):
         self.weights_guide(x, plate=plate)
         if responsibilities is not None:
             with plate:
-                q = categorical(responsibilities)
+                # No tiny weight for a zero here: the object's y may be impossible there, and tiny · (−∞) is −∞.
+                q = Categorical(logits=responsibilities.log())
                 pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
 
     def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:

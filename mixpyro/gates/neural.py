@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import pyro
 from pyro.distributions import Categorical
-from pyro.nn import PyroModule
-from torch import Tensor, nn
+from torch import nn
 
 from mixpyro import validation
 from mixpyro.gates.base import Gate
-from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters, unregistered
+from mixpyro.networks import evaluate, trainable_parameters
+from mixpyro.parameters import minus_log_normal_prior
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
 
@@ -53,7 +53,7 @@ class NeuralGate(Gate):
 
     def logits(self, x: Inputs) -> Responsibilities:
         """f(x) [N, K], in the network's dtype."""
-        logits = self._call_network(x.to(next(self.network.parameters(), x).dtype))
+        (logits,) = evaluate(self, [self.network], x)
         if logits.shape != (len(x), self.n_components):
             wanted, got = [len(x), self.n_components], list(logits.shape)
             raise ValueError(f"`network` must return logits of shape {wanted} for x {list(x.shape)}; got {got}.")
@@ -70,7 +70,7 @@ class NeuralGate(Gate):
     @property
     def n_parameters(self) -> int:
         """Trainable parameters of the network."""
-        return sum(parameter.numel() for parameter in self.network.parameters() if parameter.requires_grad)
+        return sum(parameter.numel() for parameter in trainable_parameters(self.network))
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> NeuralStatistics:
         """Nothing, after the checks of :meth:`Gate.statistics`."""
@@ -82,26 +82,7 @@ class NeuralGate(Gate):
 
     def kl_divergence(self) -> Scalar:
         """−log p(θ) of the network's parameters under their prior, zero without one; a float64 scalar."""
-        trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        return minus_log_normal_prior(trainable, self.prior_scale)
-
-    def _call_network(self, x: Inputs) -> Tensor:
-        if self._pyro_context.active:
-            refuse_shared_parameters(self)
-            return self.network(x)
-        if not any(isinstance(part, PyroModule) for part in self.network.modules()):
-            return self.network(x)
-        self._refuse_random_weights()
-        # Called, a PyroModule registers its parameters: this is no Pyro program, so not in the user's store.
-        with unregistered(self.network):
-            return self.network(x)
-
-    def _refuse_random_weights(self) -> None:
-        if any(getattr(part, "_pyro_samples", None) for part in self.network.modules()):
-            raise RuntimeError(
-                "`network` must have no random weights where a fit or a prediction needs its output; got PyroSample "
-                "weights. Use gate.model in a Pyro program of your own, with a guide for them."
-            )
+        return minus_log_normal_prior(trainable_parameters(self.network), self.prior_scale)
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Categorical(softmax f(x)); a prior on the parameters is scored as ``<name>.network_log_prior``."""

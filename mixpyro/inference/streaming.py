@@ -193,9 +193,7 @@ def fit_batches(
         for x, y, *gate_x in _on_device(batches, mixture):
             stream.partial_fit(x, y, gate_x=gate_x[0] if gate_x else None)
         if stream.n_seen == before:
-            raise ValueError(
-                f"`batches` must give some in each of {n_epochs} epochs; got none in epoch {epoch + 1}."
-            )
+            raise ValueError(f"`batches` must give some in each of {n_epochs} epochs; got none in epoch {epoch + 1}.")
         if stream.n_objects is None:
             stream.n_objects = stream.n_seen
     return mixture

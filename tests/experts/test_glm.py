@@ -9,7 +9,7 @@ from mixpyro import MixtureOfExperts, SoftmaxGate
 from mixpyro.experts import GLMExperts
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
 from tests.experts.contract import N_FEATURES, EstimatedExpertsContract, K
-from tests.problems import lines, responsibilities
+from tests.problems import inputs, lines, responsibilities
 
 
 def rates(n_objects: int) -> tuple[Tensor, Tensor]:
@@ -110,6 +110,27 @@ def test_a_row_that_is_not_a_components_may_overflow_there() -> None:
     with_it.maximise(x, y, r)
     without.maximise(x[:3], y[:3], r[:3])
     torch.testing.assert_close(with_it.coefficients[0], without.coefficients[0], rtol=1e-6, atol=1e-8)
+
+
+def test_a_component_that_saw_only_zeros_finds_its_way_back() -> None:
+    """Its rate has gone to nothing, where the likelihood is flat."""
+    x, y = inputs(40), torch.zeros(40, 1).double()
+    lost, fresh = GLMExperts(1, N_FEATURES, Poisson()), GLMExperts(1, N_FEATURES, Poisson())
+    r = torch.ones(40, 1).double()
+    lost.maximise(x, y, r)
+    assert lost.predict(x).max() < 1e-8
+    y[::3] = 1.0
+    for experts in (lost, fresh):
+        experts.maximise(x, y, r)
+    torch.testing.assert_close(lost.predict(x), fresh.predict(x), rtol=1e-6, atol=1e-8)
+
+
+def test_constants_take_any_x() -> None:
+    constants, x = GLMExperts(2, 0, Poisson()), inputs(4)
+    y = torch.ones(4, 1).double()
+    assert constants.expected_log_likelihood(x, y).shape == (4, 2)
+    constants.maximise(x, y, responsibilities(4, 2))
+    torch.testing.assert_close(constants.predict(x[:, :0]), torch.ones(4, 2, 1).double())
 
 
 def mixture_of(experts: GLMExperts) -> MixtureOfExperts:

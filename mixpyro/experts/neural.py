@@ -1,0 +1,222 @@
+"""Experts whose predictors a neural network computes, trained by SVI."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyro
+import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.nn import PyroModule, pyro_method
+from pyro.ops.indexing import Vindex
+from torch import Tensor, nn
+
+from mixpyro import validation
+from mixpyro.experts.families import Family
+from mixpyro.experts.family_experts import FamilyExperts
+from mixpyro.experts.noise import smallest_scale
+from mixpyro.networks import evaluate, refuse_random_weights, trainable_parameters
+from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters
+from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
+
+
+class NeuralStatistics(NamedTuple):
+    """What the noise is estimated from, float64; the networks are trained from the rows themselves."""
+
+    r: Tensor  # Σ r [K]
+    squared: Tensor  # Σ r (y − f(x))² [K, P]; [K, 0] for a family without a noise
+
+
+class NeuralParameters(NamedTuple):
+    """What the networks say of the rows at hand."""
+
+    predictors: Tensor  # η [N, K, C]
+    scale: Tensor  # σ [K, P], ones for a family without
+
+
+class NeuralExperts(FamilyExperts):
+    """y | x, z = k from an exponential family with predictors fₖ(x), f any ``torch.nn.Module``, trained by SVI.
+
+    The M-step is SVI on Σᵢₖ rᵢₖ log p(yᵢ | fₖ(xᵢ)); the Gaussian's noise is set in closed form first and trained with
+    the networks. The experts have no latent variable: the bound of a mixture is its log likelihood, or with
+    ``prior_scale`` the MAP objective. A network that can interpolate a few rows will, and its noise goes to zero: such
+    a run is reported as degenerate; ``prior_scale`` or fewer weights prevent it.
+
+    x, and the y of a Gaussian, should be of unit order, as for any network. The modules are used as they are, neither
+    copied nor moved: their parameters are the experts', their training mode is the caller's business (with dropout in
+    training mode the bound is noise, and a fit may stop anywhere), frozen parameters stay frozen. Freeze ``log_scale``
+    for a noise that is known. Restarts of a fit begin at the weights that the networks have.
+
+    Args:
+        n_components: K.
+        n_features: D, the number of regressors in x that the networks see.
+        network: K modules, one an expert, that give [N, C] for x [N, D]; or one module that gives all experts'
+            predictors, [N, K, C] or [N, K·C], the first component's first. C is one; P for the Gaussian; one less than
+            the categories for the categorical.
+        family: ``Gaussian()``, ``Poisson()``, ``Binomial()`` (with one trial: Bernoulli, logits fₖ) or
+            ``Categorical(n)`` of ``mixpyro.experts.families``.
+        n_outputs: P of the Gaussian, each output with a noise of its own; one for the others.
+        exposure: whether x has one more column, its last, that the networks do not see: the exposure of a Poisson count
+            or the number of trials of a binomial.
+        prior_scale: s of a Normal(0, s²) prior on every trainable parameter of the networks; None for maximum
+            likelihood.
+        name: prefix of the Pyro site ``<name>.y`` and of the parameters ``<name>.network`` and ``<name>.log_scale``.
+
+    Attributes:
+        log_scale: log σ [K, P] of the Gaussian; empty for the others.
+        noise_floor: where its noise stops [P]: a millionth of the spread of y, which :meth:`centre` finds out.
+
+    Raises:
+        ValueError: if there are not K different modules, or ``n_outputs`` is not the family's.
+
+    References:
+        Jacobs, Jordan, Nowlan, Hinton (1991), Adaptive mixtures of local experts, eq. 1.3;
+        Bishop (1994), Mixture density networks, eq. 22 to 29.
+
+    Example:
+        >>> from mixpyro.experts.families import Gaussian
+        >>> networks = [nn.Sequential(nn.Linear(1, 5), nn.Tanh(), nn.Linear(5, 1)) for _ in range(2)]
+        >>> experts = NeuralExperts(2, 1, networks, Gaussian())
+        >>> experts.predict(torch.zeros(3, 1)).shape
+        torch.Size([3, 2, 1])
+    """
+
+    noise_floor: Tensor
+
+    def __init__(
+        self,
+        n_components: int,
+        n_features: int,
+        network: nn.Module | Sequence[nn.Module],
+        family: Family,
+        *,
+        n_outputs: int = 1,
+        exposure: bool = False,
+        prior_scale: float | None = None,
+        name: str = "experts",
+    ) -> None:
+        super().__init__(
+            n_components, n_features, n_outputs, family, exposure=exposure, prior_scale=prior_scale, name=name
+        )
+        if self.n_outputs > 1 and not family.has_scale:
+            raise ValueError(f"`n_outputs` must be 1 for a {type(family).__name__}; got {n_outputs}.")
+        self.network = _checked_network(network, self.n_components)
+        place = next(self.network.parameters(), torch.empty(0)).detach()
+        n_noises = self.n_outputs if family.has_scale else 0
+        self.log_scale = nn.Parameter(place.new_zeros(self.n_components, n_noises))
+        self.register_buffer("noise_floor", place.new_zeros(n_noises))
+
+    @property
+    def n_predictors(self) -> int:
+        """C, how many predictors an expert has."""
+        return self.n_outputs if self.family.has_scale else self.family.n_predictors
+
+    @property
+    def scale(self) -> Tensor:
+        """Noise σ [K, P] of the Gaussian, ones for a family without."""
+        if not self.family.has_scale:
+            return self.noise_floor.new_ones(self.n_components, self.n_outputs)
+        floor = self.noise_floor.clamp_min(torch.finfo(self.noise_floor.dtype).tiny ** 0.5)
+        return torch.maximum(self.log_scale.exp(), floor)
+
+    @property
+    def _noise(self) -> Tensor:
+        return self.scale
+
+    def predictors(self, x: Inputs) -> Tensor:
+        """f(x) [N, K, C], in x's dtype."""
+        shape = len(x), self.n_components, self.n_predictors
+        regressors = self._regressors(x)
+        if isinstance(self.network, nn.ModuleList):
+            # By name: so the networks are registered in a Pyro program.
+            networks = [getattr(self.network, str(k)) for k in range(self.n_components)]
+            outputs = [_shaped(one, (shape[0], shape[2])) for one in evaluate(self, networks, regressors)]
+            return torch.stack(outputs, dim=1).to(x.dtype)
+        (output,) = evaluate(self, [self.network], regressors)
+        return _shaped(output, shape, (shape[0], shape[1] * shape[2])).reshape(shape).to(x.dtype)
+
+    def centre(self, x: Inputs, y: Targets) -> None:
+        """Find where the noise must stop. The networks stay as they are."""
+        if self.family.has_scale:
+            _, y = self.check_data(x, y)
+            self.noise_floor = smallest_scale(y, y.new_ones(len(y))).to(self.noise_floor)
+
+    @torch.no_grad()
+    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> NeuralStatistics:
+        """Σ r and Σ r (y − f(x))², of the networks as they are; arguments as :meth:`Experts.statistics`."""
+        x, y = self.check_data(x, y)
+        r = validation.responsibilities(responsibilities, self.n_components, len(x)).double()
+        if not self.family.has_scale:
+            return NeuralStatistics(r.sum(0), r.new_zeros(self.n_components, 0))
+        squared = (y.unsqueeze(1) - self.predictors(x)).double().square() * r.unsqueeze(-1)
+        return NeuralStatistics(r.sum(0), torch.where(r.unsqueeze(-1) != 0, squared, 0.0).sum(0))
+
+    @torch.no_grad()
+    def update(self, statistics: NeuralStatistics, step_size: float = 1.0) -> None:
+        """σ² = Σ r (y − f(x))² / Σ r, the best noise for the networks as they are, unless it is frozen.
+
+        A component without objects keeps its own. The networks' M-step is by gradient (``mixpyro.inference.m_step``).
+        """
+        size = validation.step_size(step_size)
+        validation.tensor("statistics.squared", statistics.squared, self.log_scale.shape)
+        if not (self.family.has_scale and self.log_scale.requires_grad):
+            return
+        seen = (statistics.r > 0).unsqueeze(-1)
+        variance = torch.lerp(self.scale.double().square(), statistics.squared / statistics.r.unsqueeze(-1), size)
+        floor = self.noise_floor.double().square().clamp_min(torch.finfo(torch.float64).tiny)
+        self.log_scale.copy_(torch.where(seen, 0.5 * torch.maximum(variance, floor).log(), self.log_scale.double()))
+
+    def kl_divergence(self) -> Scalar:
+        """−log p of the networks' trainable parameters under their prior, zero without one; a float64 scalar."""
+        return minus_log_normal_prior(trainable_parameters(self.network), self.prior_scale)
+
+    @property
+    def n_parameters(self) -> int:
+        """Trainable parameters of the networks, and the noises of the Gaussian unless they are frozen."""
+        return sum(parameter.numel() for parameter in trainable_parameters(self))
+
+    @pyro_method
+    def model(self, x: Inputs) -> NeuralParameters:
+        """What the networks say of x; a prior on their parameters is scored as ``<name>.network_log_prior``.
+
+        Networks with PyroSample weights sample them here.
+        """
+        refuse_shared_parameters(self)
+        if self.prior_scale is not None:
+            pyro.factor(self.site("network_log_prior"), -self.kl_divergence())
+        return NeuralParameters(self.predictors(x), self.scale.to(x.dtype))
+
+    @pyro_method
+    def guide(self, x: Inputs) -> NeuralParameters:
+        """What the networks say of x: there is nothing to sample, and random weights need a guide of your own."""
+        refuse_random_weights(self.network)
+        return NeuralParameters(self.predictors(x), self.scale.to(x.dtype))
+
+    def likelihood(self, x: Inputs, parameters: NeuralParameters, assignment: Tensor) -> TorchDistributionMixin:
+        """The family's distribution at the predictors of z, for the x of the model; see :meth:`Experts.likelihood`."""
+        rows = torch.arange(len(x), device=x.device)
+        eta = Vindex(parameters.predictors)[..., rows, assignment, :]
+        scale = Vindex(parameters.scale)[..., assignment, :]
+        return self.family.distribution(eta, self._exposures(x).squeeze(-1), scale)
+
+
+def _shaped(output: Tensor, *shapes: tuple[int, ...]) -> Tensor:
+    """A network's output if it has one of the shapes."""
+    if tuple(output.shape) not in shapes:
+        wanted = " or ".join(str(list(shape)) for shape in shapes)
+        raise ValueError(f"`network` must return predictors of shape {wanted}; got {list(output.shape)}.")
+    return output
+
+
+def _checked_network(network: object, n_components: int) -> nn.Module:
+    """One module as it is, or K different ones in a list that knows of Pyro."""
+    if isinstance(network, nn.Module) and not isinstance(network, nn.ModuleList):
+        return network
+    if not isinstance(network, Sequence | nn.ModuleList) or not all(isinstance(one, nn.Module) for one in network):
+        raise TypeError(f"`network` must be a torch.nn.Module or {n_components} of them; got {type(network).__name__}.")
+    n_different = len(set(map(id, network)))
+    if len(network) != n_components or n_different != n_components:
+        raise ValueError(
+            f"`network` must be {n_components} different modules, one a component; got {len(network)}, "
+            f"{n_different} of them different."
+        )
+    return PyroModule[nn.ModuleList](list(network))  # type: ignore[arg-type]

@@ -1,0 +1,117 @@
+"""Experts that give one value and no other, such as the zeros of a zero-inflated count."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from pyro.distributions import Delta
+from torch import Tensor
+
+from mixpyro import validation
+from mixpyro.experts.base import Experts
+from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
+
+
+class PointMassStatistics(NamedTuple):
+    """Nothing: there is nothing to learn."""
+
+
+class PointMassExperts(Experts):
+    """P(y = vₖ | z = k) = 1: every component gives its own value, whatever x; there is no parameter.
+
+    For use beside other experts in :class:`~mixpyro.experts.HeterogeneousExperts`: a point mass at zero beside a
+    Poisson regression is the zero-inflated Poisson model. The others should be counts or categories, whose
+    probabilities these are weighed against; a density at the same value is no probability.
+
+    Args:
+        n_components: K.
+        values: vₖ, finite: one number, a number for each component [K], or all outputs of each [K, P].
+        n_outputs: P, the number of columns of y.
+        name: prefix of the Pyro site ``<name>.y``.
+        device: where the experts live.
+        dtype: of the values; results have the dtype of x. y is compared with them in y's dtype.
+
+    Attributes:
+        values: [K, P].
+
+    References:
+        Lambert (1992), Zero-inflated Poisson regression, with an application to defects in manufacturing, eq. 1.
+
+    Example:
+        >>> experts = PointMassExperts(1)
+        >>> experts.expected_log_likelihood(torch.zeros(2, 0), torch.tensor([[0.0], [3.0]])).tolist()
+        [[0.0], [-inf]]
+    """
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        values: float | Sequence[float] | Sequence[Sequence[float]] | Tensor = 0.0,
+        *,
+        n_outputs: int = 1,
+        name: str = "experts",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__(n_components, 0, n_outputs, name=name)
+        matrix = _matrix(values, self.n_components, self.n_outputs)
+        self.register_buffer("values", matrix.to(device=validation.device(device), dtype=dtype))
+
+    def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
+        """Zero where y is the component's value, else −∞ [N, K]."""
+        x, y = self.check_data(x, y)
+        return self.predictive(x).log_prob(y.unsqueeze(1))
+
+    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> PointMassStatistics:
+        """Nothing, after the checks of :meth:`Experts.statistics`."""
+        x, _ = self.check_data(x, y)
+        validation.responsibilities(responsibilities, self.n_components, len(x))
+        return PointMassStatistics()
+
+    def update(self, statistics: PointMassStatistics, step_size: float = 1.0) -> None:
+        """Nothing."""
+
+    def kl_divergence(self) -> Scalar:
+        """Zero; a float64 scalar."""
+        return torch.zeros((), dtype=torch.float64, device=self.values.device)
+
+    @property
+    def n_parameters(self) -> int:
+        """None, 0."""
+        return 0
+
+    def predictive(self, x: Inputs) -> Delta:
+        """A point mass, batch shape [N, K] and event shape [P]."""
+        return Delta(self.predict(x), event_dim=1)
+
+    def predict(self, x: Inputs) -> Tensor:
+        """The values [N, K, P], in x's dtype."""
+        return self.values.to(x.dtype).expand(len(x), -1, -1)
+
+    def model(self, x: Inputs) -> tuple[()]:
+        """Nothing to sample."""
+        return ()
+
+    def guide(self, x: Inputs) -> tuple[()]:
+        """Nothing to sample."""
+        return ()
+
+    def likelihood(self, x: Inputs, parameters: tuple[()], assignment: Tensor) -> Delta:
+        """The point mass of z; see :meth:`Experts.likelihood`."""
+        return Delta(self.values.to(x.dtype)[assignment], event_dim=1)
+
+
+def _matrix(values: object, n_components: int, n_outputs: int) -> Tensor:
+    """The values [K, P], float64."""
+    try:
+        given = torch.as_tensor(values, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`values` must be a number or numbers; got {values!r}.") from error
+    if given.ndim == 1:
+        given = given.unsqueeze(-1)
+    if given.ndim and (len(given) != n_components or given.shape[1:] not in ((1,), (n_outputs,))):
+        raise ValueError(
+            f"`values` must be a number, {n_components} numbers or [{n_components}, {n_outputs}]; "
+            f"got shape {list(given.shape)}."
+        )
+    return validation.finite("values", given).expand(n_components, n_outputs).clone()
