@@ -20,6 +20,9 @@ class Gate(PyroModule):
     objective of the gradient M-step, follow from them. Posteriors and fixed priors are buffers, what SVI learns is a
     parameter.
 
+    A class says whether a row of weight three is three rows to it, and whether its statistics are sums over objects, so
+    that those of batches may be added.
+
     Args:
         n_components: K, at least one.
         name: prefix of the Pyro sites, as in ``gate.assignment``. A gate that is an attribute of a PyroModule takes the
@@ -27,6 +30,7 @@ class Gate(PyroModule):
     """
 
     takes_row_weights: ClassVar[bool] = True
+    statistics_are_sums: ClassVar[bool] = True
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)

@@ -58,6 +58,7 @@ class ObjectDirichletGate(Gate):
     """
 
     takes_row_weights = False
+    statistics_are_sums = False
 
     concentration: Tensor
     mean: Tensor

@@ -44,7 +44,7 @@ class Data(NamedTuple):
         return torch.where(weights > 0, values * weights, 0.0)
 
 
-def check_data(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Data:
+def checked_data(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Data:
     """What a user wants fitted, if it fits the mixture."""
     x, y, gate_x = (part.detach() for part in mixture.check_data(x, y, gate_x))
     if weights is None:

@@ -12,7 +12,7 @@ from mixpyro import validation
 from mixpyro.experts.base import Experts, blend_statistics
 from mixpyro.gates.base import Gate
 from mixpyro.inference.attempt import Attempt, Options
-from mixpyro.inference.data import Data, check_data
+from mixpyro.inference.data import Data, checked_data
 from mixpyro.inference.m_step import MStep
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.search import Search
@@ -93,7 +93,7 @@ class StreamingFit:
         self.n_restarts = validation.integer("n_restarts", n_restarts, least=0)
         self.seed = validation.integer("seed", seed, least=0)
         self.n_steps, self.n_seen = 0, 0
-        self._averages: list[Any] = []
+        self._averages: dict[Gate | Experts, Any] = {}
         self._m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
 
     def partial_fit(
@@ -105,7 +105,7 @@ class StreamingFit:
         weights: Float[Tensor, " N"] | None = None,
     ) -> "StreamingFit":
         """Learn from one batch; arguments and errors as those of :func:`mixpyro.fit`. Gives itself."""
-        data = check_data(self.mixture, x, y, gate_x, weights)
+        data = checked_data(self.mixture, x, y, gate_x, weights)
         self.learn(data)
         return self
 
@@ -125,18 +125,26 @@ class StreamingFit:
         gate, experts = self.mixture.gate, self.mixture.experts
         r = data.weighted(self.mixture.assign(data.x, data.y, gate_x=data.gate_x).responsibilities)
         size = self._size() if self.n_seen else 1.0
-        batch = [gate.statistics(data.gate_x, r), experts.statistics(data.x, data.y, r)]
-        means = [blend_statistics((1.0 / data.n_objects, part)) for part in batch]
-        if self._averages:
-            means = [blend_statistics((1.0 - size, a), (size, b)) for a, b in zip(self._averages, means, strict=True)]
         self.n_steps += bool(self.n_seen)
         self.n_seen += len(data.x)
-        self._averages = means
         total = float(self.n_seen if self.n_objects is None else self.n_objects)
-        for part, mean in zip((gate, experts), means, strict=True):
-            part.update(blend_statistics((total, mean)))
+        self._update(gate, gate.statistics(data.gate_x, r), data, total=total, size=size)
+        self._update(experts, experts.statistics(data.x, data.y, r), data, total=total, size=size)
         self._improve(gate, data.gate_x, total / data.n_objects * r, total=total, size=size)
         self._improve(experts, data.x, data.y, total / data.n_objects * r, total=total, size=size)
+
+    def _update(
+        self, part: Gate | Experts, statistics: tuple[Tensor, ...], data: Data, *, total: float, size: float
+    ) -> None:
+        """The posterior that N rows like those in the running average would give."""
+        if isinstance(part, Gate) and not part.statistics_are_sums:
+            part.update(statistics, step_size=size)
+            return
+        mean = blend_statistics((1.0 / data.n_objects, statistics))
+        if part in self._averages:
+            mean = blend_statistics((1.0 - size, self._averages[part]), (size, mean))
+        self._averages[part] = mean
+        part.update(blend_statistics((total, mean)))
 
     def _improve(self, part: Gate | Experts, *data: Tensor, total: float, size: float) -> None:
         """A step of Adam, after the first batch: that one has been fitted to its optimum."""
@@ -219,6 +227,8 @@ def fit_in_batches(
             stream.learn(data.block(rows))
         whole = Attempt(mixture, data, Options())
         trace.append(whole.e_step()[1])
+    if not mixture.gate.statistics_are_sums:
+        mixture.gate.update(mixture.gate.statistics(data.gate_x, data.weighted(whole.responsibilities)))
     converged = len(trace) > 1 and abs(trace[-1] - trace[-2]) < CHANGE * data.n_objects
     return FitResult(mixture, whole.responsibilities, 0, (Run(tuple(trace), converged),), data.weights)
 

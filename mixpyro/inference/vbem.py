@@ -13,7 +13,7 @@ from tqdm import tqdm
 from mixpyro import validation
 from mixpyro.inference.attempt import Attempt, Options
 from mixpyro.inference.checkpoint import Checkpoint
-from mixpyro.inference.data import check_data
+from mixpyro.inference.data import checked_data
 from mixpyro.inference.interrupts import stop_on_request
 from mixpyro.inference.result import FitResult
 from mixpyro.inference.search import Search
@@ -99,7 +99,7 @@ def fit(
     """
     if not isinstance(mixture, MixtureOfExperts):
         raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
-    data = check_data(mixture, x, y, gate_x, weights)
+    data = checked_data(mixture, x, y, gate_x, weights)
     options = Options(
         max_iterations=validation.integer("max_iterations", max_iterations),
         tolerance=validation.positive_number("tolerance", tolerance, zero=True),
