@@ -120,10 +120,7 @@ def responsibilities(value: object, n_components: int, n_objects: int, *, name: 
 
 def positive_vector(name: str, value: float | Sequence[float] | Tensor, length: int) -> Tensor:
     """Return ``value``, a number or ``length`` numbers, as a float64 vector [length] of finite numbers above zero."""
-    try:
-        vector = torch.as_tensor(value, dtype=torch.float64).detach().clone()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"`{name}` must be a number or {length} numbers; got {value!r}.") from error
+    vector = _float64(name, value, f"a number or {length} numbers")
     if vector.ndim == 0:
         vector = vector.repeat(length)
     if vector.shape != (length,):
@@ -131,6 +128,39 @@ def positive_vector(name: str, value: float | Sequence[float] | Tensor, length: 
     if not (torch.isfinite(vector).all() and (vector > 0).all()):
         raise ValueError(f"`{name}` must be finite and above 0; got {vector.tolist()}.")
     return vector
+
+
+def positive_definite(name: str, value: float | Sequence[float] | Tensor, size: int) -> Tensor:
+    """Return ``value``, a number, ``size`` numbers for a diagonal, or a matrix, as a float64 matrix [size, size]."""
+    matrix = _float64(name, value, "a number, numbers or a matrix")
+    if matrix.ndim < 2:
+        return torch.diag(positive_vector(name, matrix, size))
+    if matrix.shape != (size, size):
+        raise ValueError(
+            f"`{name}` must be a number, {size} numbers or a matrix [{size}, {size}]; got shape {list(matrix.shape)}."
+        )
+    if not torch.equal(matrix, matrix.mT) or int(torch.linalg.cholesky_ex(matrix).info) != 0:
+        raise ValueError(f"`{name}` must be symmetric positive definite; got {matrix.tolist()}.")
+    return matrix
+
+
+def filled(name: str, value: float | Sequence[float] | Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return finite numbers as a float64 tensor of ``shape``; given with its last axes only, they are repeated."""
+    numbers = _float64(name, value, "a number or numbers")
+    if numbers.shape != shape[len(shape) - numbers.ndim :]:
+        wanted = ", ".join(str(list(shape[first:])) for first in range(len(shape)))
+        raise ValueError(f"`{name}` must be a number or have shape {wanted}; got shape {list(numbers.shape)}.")
+    if not torch.isfinite(numbers).all():
+        raise ValueError(f"`{name}` must be finite; got {numbers.tolist()}.")
+    return numbers.expand(shape).clone()
+
+
+def _float64(name: str, value: float | Sequence[float] | Tensor, wanted: str) -> Tensor:
+    """Return a copy of ``value`` as a float64 tensor."""
+    try:
+        return torch.as_tensor(value, dtype=torch.float64).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be {wanted}; got {value!r}.") from error
 
 
 def representable(name: str, value: Tensor) -> Tensor:
