@@ -1,6 +1,6 @@
 """Gating priors for mixtures of experts, as Pyro models with exact updates."""
 
-from mixpyro.experts import GLMExperts, LinearExperts
+from mixpyro.experts import GLMExperts, LinearExperts, RelevanceLinearExperts
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
@@ -16,6 +16,7 @@ __all__ = [
     "MarginalObjectDirichletGate",
     "MixtureOfExperts",
     "NeuralGate",
+    "RelevanceLinearExperts",
     "ObjectDirichletGate",
     "Run",
     "SoftmaxGate",

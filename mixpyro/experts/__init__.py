@@ -3,5 +3,6 @@
 from mixpyro.experts.base import Experts
 from mixpyro.experts.glm import GLMExperts
 from mixpyro.experts.linear import LinearExperts
+from mixpyro.experts.relevance import RelevanceLinearExperts
 
-__all__ = ["Experts", "GLMExperts", "LinearExperts"]
+__all__ = ["Experts", "GLMExperts", "LinearExperts", "RelevanceLinearExperts"]
