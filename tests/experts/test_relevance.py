@@ -11,6 +11,7 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, RelevanceLinearExperts, fit
+from mixpyro.experts import Experts
 from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K
 from tests.problems import inputs, lines, responsibilities
 
@@ -41,15 +42,15 @@ class TestRelevanceLinearExperts(ConjugateExpertsContract):
             assert abs(mean - exact) < 4.5 * error
 
 
-def sampled_divergence(experts: LinearExperts, n_draws: int = 150) -> tuple[Tensor, Tensor]:
+def sampled_divergence(experts: Experts, n_draws: int = 150) -> tuple[Tensor, Tensor]:
     """Mean of log q − log p over draws of the guide, and its standard error."""
     x = torch.zeros(1, N_FEATURES).double()
     draws = []
     for _ in range(n_draws):
         guide = poutine.trace(experts.guide).get_trace(x)
         model = poutine.trace(poutine.replay(experts.model, guide)).get_trace(x)
-        draws.append(guide.log_prob_sum() - model.log_prob_sum())
-    values = torch.stack(draws)
+        draws.append(float(guide.log_prob_sum() - model.log_prob_sum()))
+    values = torch.tensor(draws, dtype=torch.float64)
     return values.mean(), values.std() / n_draws**0.5
 
 
