@@ -2,12 +2,14 @@
 
 from mixpyro.experts import GLMExperts, LinearExperts, RelevanceLinearExperts
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
+from mixpyro.inference.coefficients import Coefficient, coefficients, observed_information
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
 from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
 
 __all__ = [
+    "Coefficient",
     "Criteria",
     "DirichletGate",
     "FitResult",
@@ -21,7 +23,9 @@ __all__ = [
     "Run",
     "SoftmaxGate",
     "as_table",
+    "coefficients",
     "compare",
     "criteria",
     "fit",
+    "observed_information",
 ]

@@ -1,5 +1,6 @@
 """What every bank of experts is: K densities of y given x, of one family."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import pyro
@@ -8,6 +9,7 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import validation
+from mixpyro.parameters import numbered_entries
 from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 Statistics = TypeVar("Statistics", bound=tuple[Tensor, ...])
@@ -99,6 +101,14 @@ class Experts(PyroModule):
     def objective(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> None:
         """Pyro model of the M-step: a factor ``<name>.objective``, the experts' part of the bound."""
         pyro.factor(self.site("objective"), self.partial_bound(x, y, responsibilities))
+
+    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
+        """A name for every entry of every parameter, in the parameter's order; numbers by default.
+
+        Args:
+            feature_names: of the columns of x.
+        """
+        return numbered_entries(self)
 
     def site(self, name: str) -> str:
         """Full name of the experts' site ``name``, such as ``experts.y``."""

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro import validation
+from mixpyro.mixture import MixtureOfExperts
 from mixpyro.typing import Inputs, Outputs
 
 # Rows worked on together: few enough for a block's temporaries to stay in a cache, many enough to keep the cores busy.
@@ -40,3 +42,17 @@ class Data(NamedTuple):
             return values
         weights = self.weights.reshape(-1, *(1 for _ in values.shape[1:]))
         return torch.where(weights > 0, values * weights, 0.0)
+
+
+def checked_data(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Data:
+    """Return the data without gradients, if they fit the mixture and each other; see :func:`mixpyro.fit`."""
+    x, y, gate_x = (part.detach() for part in mixture.check_data(x, y, gate_x))
+    if weights is None:
+        return Data(x, y, gate_x, None)
+    if not mixture.gate.takes_row_weights:
+        kind = type(mixture.gate).__name__
+        raise ValueError(f"`weights` must be None for a {kind}, whose objects have a posterior each; got a tensor.")
+    checked = validation.finite("weights", validation.tensor("weights", weights, (len(x),))).detach()
+    if not bool((checked >= 0).all() and checked.sum() > 0):
+        raise ValueError(f"`weights` must be at least 0, and not all 0; got values from {float(checked.min()):.6g}.")
+    return Data(x, y, gate_x, validation.same_device("weights", checked, x.device).to(x.dtype))

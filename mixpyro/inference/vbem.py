@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mixpyro import validation
 from mixpyro.experts.base import Experts, add_statistics
 from mixpyro.gates.base import Gate
-from mixpyro.inference.data import Data
+from mixpyro.inference.data import Data, checked_data
 from mixpyro.inference.m_step import MStep
 from mixpyro.inference.restarts import Start, given_start, random_starts
 from mixpyro.inference.result import FitResult, Run
@@ -87,7 +87,7 @@ def fit(
     """
     if not isinstance(mixture, MixtureOfExperts):
         raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
-    data = _checked_data(mixture, x, y, gate_x, weights)
+    data = checked_data(mixture, x, y, gate_x, weights)
     options = Options(
         max_iterations=validation.integer("max_iterations", max_iterations),
         tolerance=validation.positive_number("tolerance", tolerance, zero=True),
@@ -113,19 +113,6 @@ def fit(
             bar.update()
     assert best is not None
     return _result(mixture, runs, *best)
-
-
-def _checked_data(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Data:
-    x, y, gate_x = (part.detach() for part in mixture.check_data(x, y, gate_x))
-    if weights is None:
-        return Data(x, y, gate_x, None)
-    if not mixture.gate.takes_row_weights:
-        kind = type(mixture.gate).__name__
-        raise ValueError(f"`weights` must be None for a {kind}, whose objects have a posterior each; got a tensor.")
-    checked = validation.finite("weights", validation.tensor("weights", weights, (len(x),))).detach()
-    if not bool((checked >= 0).all() and checked.sum() > 0):
-        raise ValueError(f"`weights` must be at least 0, and not all 0; got values from {float(checked.min()):.6g}.")
-    return Data(x, y, gate_x, validation.same_device("weights", checked, x.device).to(x.dtype))
 
 
 def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:

@@ -36,7 +36,7 @@ def experts(request: pytest.FixtureRequest) -> str:
 
 
 def within(gate: str, experts: str) -> float:
-    """Of the bound in nats. Newton's method may stop a step sooner or later, where its objective is flat to rounding."""
+    """Of the bound in nats. Newton's method may stop a step sooner or later: its objective is flat to rounding."""
     return 1e-9 if (gate, experts) == ("dirichlet", "linear") else 1e-7
 
 
