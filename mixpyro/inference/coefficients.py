@@ -64,7 +64,8 @@ def coefficients(
             likelihood is not at a maximum.
 
     References:
-        McLachlan, Peel (2000), Finite Mixture Models, section 2.15; Grün, Leisch (2008), FlexMix version 2, section 4.
+        Louis (1982), Finding the observed information matrix when using the EM algorithm; McLachlan, Peel (2000),
+        Finite Mixture Models, chapter 2; Grün, Leisch (2008), FlexMix version 2.
 
     Example:
         >>> from mixpyro import GLMExperts, SoftmaxGate, fit
@@ -73,7 +74,7 @@ def coefficients(
         >>> result = fit(MixtureOfExperts(SoftmaxGate(1, 0), GLMExperts(1, 1, Poisson())), x, y, gate_x=x[:, :0])
         >>> table = coefficients(result, x, y, gate_x=x[:, :0], feature_names=["dose"])
         >>> [(name, round(row.estimate, 2), round(row.standard_error, 2)) for name, row in table.items()]
-        [('experts: component 0, intercept', -0.07, 0.88), ('experts: component 0, dose', 0.83, 0.53)]
+        [('experts: component 0, intercept', -0.07, 0.84), ('experts: component 0, dose', 0.83, 0.51)]
     """
     mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
     if weights is None and isinstance(fitted, FitResult):

@@ -1,6 +1,7 @@
 """Standard errors of a fitted mixture's coefficients."""
 
 import copy
+import functools
 import math
 import warnings
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from mixpyro import (
     DirichletGate,
+    FitResult,
     GLMExperts,
     LinearExperts,
     MixtureOfExperts,
@@ -22,8 +24,15 @@ from mixpyro import (
 )
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
 from tests.conftest import read_table
-from tests.inference.test_maximum_likelihood import gaussian_lines, patent
 from tests.problems import inputs, lines
+
+
+@functools.cache
+def patent_fit() -> FitResult:
+    """Two gated Poisson regressions of the patents, at some maximum."""
+    x, y, gate_x = patents()
+    mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Poisson()))
+    return fit(mixture, x, y, gate_x=gate_x, n_restarts=1)
 
 
 def patents() -> tuple[Tensor, Tensor, Tensor]:
@@ -32,7 +41,7 @@ def patents() -> tuple[Tensor, Tensor, Tensor]:
     return x, y, read_table("patent.csv", "RDS", "Patents")[0]
 
 
-def numerical_information(mixture: MixtureOfExperts, *data: Tensor, step: float = 1e-4) -> Tensor:
+def numerical_information(mixture: MixtureOfExperts, *data: Tensor, step: float = 1e-3) -> Tensor:
     """Minus the second differences of the log likelihood that the predictive distribution gives."""
     twin = copy.deepcopy(mixture)
     flat = nn.utils.parameters_to_vector(twin.parameters()).detach()
@@ -48,30 +57,24 @@ def numerical_information(mixture: MixtureOfExperts, *data: Tensor, step: float 
     directions = step * torch.eye(size).double()
     found = torch.empty(size, size).double()
     for i in range(size):
-        for j in range(size):
+        for j in range(i + 1):
             a, b = directions[i], directions[j]
             corners = log_likelihood(a + b) - log_likelihood(a - b) - log_likelihood(b - a) + log_likelihood(-a - b)
-            found[i, j] = -corners / (4 * step**2)
+            found[i, j] = found[j, i] = -corners / (4 * step**2)
     return found / units / units.unsqueeze(-1)
 
 
-def test_the_information_is_that_of_second_differences() -> None:
-    x, y, gate_x = patents()
-    mixture = patent(2, gated=True).mixture
+@pytest.mark.parametrize("case", ["patents", "lines"])
+def test_the_information_is_that_of_second_differences(case: str) -> None:
+    if case == "patents":
+        (x, y, gate_x), mixture = patents(), patent_fit().mixture
+    else:
+        x, y, z = lines(60, 2)
+        gate_x, mixture = x, MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
+        fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
     exact = observed_information(mixture, x, y, gate_x=gate_x)
     scale = exact.diagonal().rsqrt()
-    numerical = numerical_information(mixture, x, y, gate_x, step=1e-3)
-    torch.testing.assert_close(
-        scale * numerical * scale.unsqueeze(-1), scale * exact * scale.unsqueeze(-1), rtol=0, atol=1e-5
-    )
-
-
-def test_the_information_of_a_gaussian_mixture_is_that_of_second_differences() -> None:
-    x, y = read_table("ethanol.csv", "NO", "Equivalence")
-    mixture = gaussian_lines("ethanol.csv", "NO", "Equivalence", gated=True).mixture
-    exact = observed_information(mixture, x, y)
-    scale = exact.diagonal().rsqrt()
-    numerical = numerical_information(mixture, x, y, x, step=1e-3)
+    numerical = numerical_information(mixture, x, y, gate_x)
     torch.testing.assert_close(
         scale * numerical * scale.unsqueeze(-1), scale * exact * scale.unsqueeze(-1), rtol=0, atol=1e-5
     )
@@ -108,7 +111,7 @@ def test_one_component_has_the_standard_errors_of_a_regression(family: Family) -
 
 def test_the_coefficients_of_the_patents_are_named_and_printed() -> None:
     x, y, gate_x = patents()
-    result = patent(2, gated=True)
+    result = patent_fit()
     table = coefficients(result, x, y, gate_x=gate_x, feature_names=["lgRD"], gate_feature_names=["RDS"])
     assert list(table) == [
         "gate: component 1 against 0, intercept",
@@ -119,7 +122,7 @@ def test_the_coefficients_of_the_patents_are_named_and_printed() -> None:
         "experts: component 1, lgRD",
     ]
     row = table["experts: component 1, lgRD"]
-    assert row.estimate == float(result.mixture.experts.coefficients[1, 0, 1])
+    assert row.estimate == float(result.mixture.experts.coefficients[1, 0, 1].detach())
     assert row.z == pytest.approx(row.estimate / row.standard_error)
     two_sided = 2 * torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(-abs(row.z)).double())
     assert row.p_value == pytest.approx(float(two_sided), abs=1e-12)
@@ -131,7 +134,7 @@ def test_the_coefficients_of_the_patents_are_named_and_printed() -> None:
 def test_not_knowing_the_assignments_makes_them_larger() -> None:
     """Than those of the M-step, which take the responsibilities as known."""
     x, y, gate_x = patents()
-    result = patent(3, gated=True)
+    result = patent_fit()
     gate = result.mixture.gate
     known = gate.standard_errors(gate_x, result.responsibilities).flatten().tolist()
     table = coefficients(result, x, y, gate_x=gate_x)
@@ -154,7 +157,7 @@ def test_a_row_of_weight_n_is_n_rows() -> None:
 
 def test_more_rows_than_a_block_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, gate_x = patents()
-    mixture = patent(2, gated=True).mixture
+    mixture = patent_fit().mixture
     whole = observed_information(mixture, x, y, gate_x=gate_x)
     monkeypatch.setattr("mixpyro.inference.data.BLOCK_ROWS", 9)
     torch.testing.assert_close(observed_information(mixture, x, y, gate_x=gate_x), whole, rtol=1e-12, atol=1e-9)
@@ -250,31 +253,10 @@ def test_several_predictors_are_told_apart() -> None:
     ]
 
 
-def test_standard_errors_are_the_spread_over_samples() -> None:
-    """Sixty data sets from one mixture: the estimates spread as far as the standard errors say, on average."""
-    estimates, errors = [], []
-    truth = torch.tensor([[0.0, 2.0], [1.0, -1.0]]).double()
-    for seed in range(60):
-        x = inputs(250, 1, seed=seed)
-        noise, uniform = (
-            inputs(250, 1, seed=1000 + seed),
-            torch.rand(250, generator=torch.Generator().manual_seed(seed)),
-        )
-        z = (uniform < (0.5 + 1.0 * x[:, 0]).sigmoid()).long()
-        y = (truth[z, 0] + truth[z, 1] * x[:, 0]).unsqueeze(-1) + 0.7 * noise
-        mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
-        fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double(), progress=False)
-        table = coefficients(mixture, x, y)
-        estimates.append([row.estimate for row in table.values()])
-        errors.append([row.standard_error for row in table.values()])
-    spread = torch.tensor(estimates).std(0)
-    torch.testing.assert_close(torch.tensor(errors).mean(0), spread, rtol=0.25, atol=0)
-
-
 @pytest.mark.usefixtures("bad_arguments")
 def test_bad_arguments_are_refused() -> None:
     x, y, gate_x = patents()
-    mixture = patent(2, gated=True).mixture
+    mixture = patent_fit().mixture
     for arguments, error, message in (
         ({"feature_names": ["a", "b"]}, ValueError, r"`feature_names` must be 1 different names.*got \['a', 'b'\]"),
         ({"gate_feature_names": []}, ValueError, "`gate_feature_names` must be 1 different names"),
@@ -282,7 +264,7 @@ def test_bad_arguments_are_refused() -> None:
         ({"weights": -torch.ones(70).double()}, ValueError, "`weights` must be at least 0"),
     ):
         with pytest.raises(error, match=message):
-            coefficients(mixture, x, y, gate_x=gate_x, **arguments)  # type: ignore[arg-type]
+            coefficients(mixture, x, y, gate_x=gate_x, **arguments)
     posteriors = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     with pytest.raises(ValueError, match="`mixture` must have estimated parameters; got posteriors alone"):
         coefficients(posteriors, x, y)
