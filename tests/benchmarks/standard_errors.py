@@ -30,7 +30,7 @@ def drawn(n_objects: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def main() -> None:
-    """Print a line a coefficient: spread of the estimates, mean standard errors, and how often 1.96 of them hold the truth."""
+    """Print a line a coefficient: spread of the estimates, mean standard errors, and the coverage of 95 % intervals."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--objects", type=int, default=250)
