@@ -7,8 +7,10 @@ from mixpyro.experts import (
     LinearExperts,
     NeuralExperts,
     PointMassExperts,
+    RelevanceLinearExperts,
 )
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
+from mixpyro.inference.coefficients import Coefficient, coefficients, observed_information
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
 from mixpyro.inference.step_sizes import RobbinsMonro
@@ -18,6 +20,7 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.persistence import load, save
 
 __all__ = [
+    "Coefficient",
     "Criteria",
     "DirichletGate",
     "FitResult",
@@ -31,15 +34,18 @@ __all__ = [
     "NeuralGate",
     "ObjectDirichletGate",
     "PointMassExperts",
+    "RelevanceLinearExperts",
     "RobbinsMonro",
     "Run",
     "SoftmaxGate",
     "StreamingFit",
     "as_table",
+    "coefficients",
     "compare",
     "criteria",
     "fit",
     "fit_batches",
     "load",
+    "observed_information",
     "save",
 ]

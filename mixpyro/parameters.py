@@ -1,5 +1,6 @@
 """Parameters and Pyro's parameter store: whose parameter is it?"""
 
+import itertools
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,14 @@ def minus_log_normal_prior(parameters: Sequence[torch.Tensor], scale: float | No
         return torch.zeros((), dtype=torch.float64, device=device)
     theta = torch.cat([parameter.flatten() for parameter in parameters]).double() / scale
     return 0.5 * theta.dot(theta) + len(theta) * math.log(scale * math.sqrt(2 * math.pi))
+
+
+def numbered_entries(module: torch.nn.Module) -> dict[str, list[str]]:
+    """A name for every entry of every parameter, such as ``weight[0, 2]``, in the parameter's order."""
+    return {
+        name: [f"{name}[{', '.join(map(str, index))}]" for index in itertools.product(*map(range, parameter.shape))]
+        for name, parameter in module.named_parameters()
+    }
 
 
 def has_parameters(module: torch.nn.Module) -> bool:

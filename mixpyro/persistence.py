@@ -43,7 +43,7 @@ def save(part: PARTS, path: str | os.PathLike[str]) -> None:
 def load(
     path: str | os.PathLike[str],
     *,
-    networks: Mapping[str, nn.Module] | None = None,
+    networks: Mapping[str, nn.Module | Sequence[nn.Module]] | None = None,
     kinds: Sequence[type] = (),
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
@@ -79,7 +79,7 @@ def _described(value: object, path: str) -> Any:  # noqa: ANN401
     """A value as plain values; ``path`` is where it stands in the model."""
     if value is None or isinstance(value, bool | int | float | str | Tensor):
         return value
-    if isinstance(value, list | tuple | nn.ModuleList) and not _is_network(value):
+    if isinstance(value, list | tuple):
         return [_described(item, f"{path}.{i}") for i, item in enumerate(value)]
     if isinstance(value, PARTS | Family):
         arguments = {name: _described(v, f"{path}.{name}".lstrip(".")) for name, v in _arguments(value).items()}
@@ -90,11 +90,6 @@ def _described(value: object, path: str) -> Any:  # noqa: ANN401
     if isinstance(value, nn.Module):
         return {"network": path}
     raise TypeError(f"`{path}` must be a number, a string, a distribution or a module to be saved; got {value!r}.")
-
-
-def _is_network(value: object) -> bool:
-    """Whether a list of modules is one network in several parts, rather than several experts."""
-    return isinstance(value, nn.ModuleList) and not all(isinstance(item, PARTS) for item in value)
 
 
 def _arguments(value: object) -> dict[str, object]:
@@ -110,7 +105,7 @@ def _arguments(value: object) -> dict[str, object]:
 class _Builder:
     """Makes a model from its description, of known classes only."""
 
-    def __init__(self, networks: Mapping[str, nn.Module], kinds: Sequence[type]) -> None:
+    def __init__(self, networks: Mapping[str, nn.Module | Sequence[nn.Module]], kinds: Sequence[type]) -> None:
         self.networks = networks
         named = [value for module in (gates, experts, families) for value in vars(module).values()]
         known = [*named, MixtureOfExperts, *kinds]
@@ -136,7 +131,7 @@ class _Builder:
             )
         return self.kinds[described["kind"]](**arguments)
 
-    def _network(self, path: str) -> nn.Module:
+    def _network(self, path: str) -> nn.Module | Sequence[nn.Module]:
         if path not in self.networks:
             raise ValueError(
                 f"`networks` must have {path!r}, which the file does not hold; got {list(self.networks)}. "

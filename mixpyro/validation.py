@@ -120,10 +120,7 @@ def responsibilities(value: object, n_components: int, n_objects: int, *, name: 
 
 def vector(name: str, value: object, length: int) -> Tensor:
     """Return ``value``, a number or ``length`` numbers, as a float64 vector [length] of finite numbers."""
-    try:
-        numbers = torch.as_tensor(value, dtype=torch.float64).detach().clone()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"`{name}` must be a number or {length} numbers; got {value!r}.") from error
+    numbers = _float64(name, value, f"a number or {length} numbers")
     if numbers.ndim == 0:
         numbers = numbers.repeat(length)
     if numbers.shape != (length,):
@@ -141,22 +138,37 @@ def positive_vector(name: str, value: float | Sequence[float] | Tensor, length: 
     return numbers
 
 
-def positive_definite(name: str, value: object, length: int) -> Tensor:
-    """Return ``value``, a number, a diagonal or a matrix, as a positive definite float64 matrix."""
-    try:
-        matrix = torch.as_tensor(value, dtype=torch.float64).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"`{name}` must be a number, numbers or a matrix; got {value!r}.") from error
+def positive_definite(name: str, value: object, size: int) -> Tensor:
+    """Return ``value``, a number, ``size`` numbers for a diagonal, or a matrix, as a float64 matrix [size, size]."""
+    matrix = _float64(name, value, "a number, numbers or a matrix")
     if matrix.ndim < 2:
-        return torch.diag(positive_vector(name, matrix, length))
-    if matrix.shape != (length, length):
+        return torch.diag(positive_vector(name, matrix, size))
+    if matrix.shape != (size, size):
         raise ValueError(
-            f"`{name}` must be a number, {length} numbers or a matrix [{length}, {length}]; "
-            f"got shape {list(matrix.shape)}."
+            f"`{name}` must be a number, {size} numbers or a matrix [{size}, {size}]; got shape {list(matrix.shape)}."
         )
     if not torch.equal(matrix, matrix.mT) or int(torch.linalg.cholesky_ex(matrix).info) != 0:
         raise ValueError(f"`{name}` must be symmetric positive definite; got {matrix.tolist()}.")
-    return matrix.clone()
+    return matrix
+
+
+def filled(name: str, value: float | Sequence[float] | Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return finite numbers as a float64 tensor of ``shape``; given with its last axes only, they are repeated."""
+    numbers = _float64(name, value, "a number or numbers")
+    if numbers.shape != shape[len(shape) - numbers.ndim :]:
+        wanted = ", ".join(str(list(shape[first:])) for first in range(len(shape)))
+        raise ValueError(f"`{name}` must be a number or have shape {wanted}; got shape {list(numbers.shape)}.")
+    if not torch.isfinite(numbers).all():
+        raise ValueError(f"`{name}` must be finite; got {numbers.tolist()}.")
+    return numbers.expand(shape).clone()
+
+
+def _float64(name: str, value: object, wanted: str) -> Tensor:
+    """Return a copy of ``value`` as a float64 tensor."""
+    try:
+        return torch.as_tensor(value, dtype=torch.float64).detach().clone()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be {wanted}; got {value!r}.") from error
 
 
 def representable(name: str, value: Tensor) -> Tensor:

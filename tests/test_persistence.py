@@ -1,7 +1,9 @@
 """Models in files."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -10,14 +12,21 @@ from torch import nn
 
 from mixpyro import (
     DirichletGate,
+    GaussianExperts,
     GLMExperts,
+    HeterogeneousExperts,
     LinearExperts,
     MarginalObjectDirichletGate,
     MixtureOfExperts,
+    NeuralExperts,
     NeuralGate,
     ObjectDirichletGate,
+    PointMassExperts,
+    RelevanceLinearExperts,
     SoftmaxGate,
+    experts,
     fit,
+    gates,
     load,
     save,
 )
@@ -97,20 +106,49 @@ def test_it_may_come_back_on_another_device(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.predict(x.cuda()), mixture.predict(x.cuda()))
 
 
-@pytest.mark.parametrize("family", [Gaussian(), Poisson(), Binomial(), Categorical(3)])
-def test_a_gate_or_experts_alone(family: Gaussian, tmp_path: Path) -> None:
-    parts: list[Gate | Experts] = [GLMExperts(K, 1, family, exposure=True), SoftmaxGate(K, 4)]
-    for part in parts:
-        save(part, tmp_path / "file")
-        loaded = load(tmp_path / "file")
-        assert type(loaded) is type(part)
-        assert {name: value.shape for name, value in loaded.state_dict().items()} == {
-            name: value.shape for name, value in part.state_dict().items()
-        }
-    experts = parts[0]
-    assert isinstance(experts, GLMExperts)
-    save(experts, tmp_path / "file")
-    assert vars(load(tmp_path / "file").family) == vars(experts.family)
+PARTS: dict[str, Callable[[], Gate | Experts]] = {
+    **{
+        type(f).__name__: functools.partial(GLMExperts, K, 1, f)
+        for f in (Gaussian(), Poisson(), Binomial(), Categorical(3))
+    },
+    "exposure": lambda: GLMExperts(K, 1, Poisson(), exposure=True),
+    "constant gate": lambda: SoftmaxGate(K, 0),
+    "shared noise": lambda: LinearExperts(K, 1, 2, noise_per_component=False, noise_per_output=False),
+    "relevance": lambda: RelevanceLinearExperts(K, 1, 2, noise_per_output=False),
+    "full": lambda: GaussianExperts(K, 2),
+    "spherical": lambda: GaussianExperts(K, 2, covariance="spherical", mean=[1.0, 2.0]),
+    "point mass": lambda: PointMassExperts(K, [3.0, 4.0]),
+    "neural": lambda: NeuralExperts(K, 1, [nn.Linear(1, 2).double() for _ in range(K)], Gaussian(), n_outputs=2),
+    "unlike": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, 1, Poisson(), prior_scale=2.0)]),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_gate_or_experts_alone(name: str, tmp_path: Path) -> None:
+    part = PARTS[name]()
+    if isinstance(part, Experts):
+        x = torch.rand(20, 2 if getattr(part, "exposure", False) else 1).double()
+        y = torch.arange(20).double().remainder(3).unsqueeze(1).expand(-1, part.n_outputs)
+        y = y.remainder(2) if name == "Binomial" else y
+        part.centre(x, y)
+        part.update(part.statistics(x, y, torch.rand(20, K).double()))
+    save(part, tmp_path / "file")
+    networks = [nn.Linear(1, 2).double() for _ in range(K)]
+    loaded = load(tmp_path / "file", networks={"network": networks})
+    assert type(loaded) is type(part)
+    assert loaded.state_dict().keys() == part.state_dict().keys()
+    if isinstance(part, Experts):
+        assert torch.equal(loaded.expected_log_likelihood(x, y), part.expected_log_likelihood(x, y))
+    else:
+        x = torch.rand(5, 0).double()
+        assert torch.equal(loaded.weights(x), part.weights(x))
+
+
+@pytest.mark.parametrize("package", [experts, gates])
+def test_every_kind_is_among_them(package: ModuleType) -> None:
+    tried = {type(make()) for make in PARTS.values()}
+    tried |= {type(part) for make in MIXTURES.values() for part in (make().gate, make().experts)}
+    assert {getattr(package, name) for name in package.__all__} <= tried | {Gate, Experts}
 
 
 class ShyGate(DirichletGate):

@@ -7,6 +7,7 @@ from mixpyro.experts.heterogeneous import HeterogeneousExperts
 from mixpyro.experts.linear import LinearExperts
 from mixpyro.experts.neural import NeuralExperts
 from mixpyro.experts.point_mass import PointMassExperts
+from mixpyro.experts.relevance import RelevanceLinearExperts
 
 __all__ = [
     "Experts",
@@ -16,4 +17,5 @@ __all__ = [
     "LinearExperts",
     "NeuralExperts",
     "PointMassExperts",
+    "RelevanceLinearExperts",
 ]

@@ -1,5 +1,6 @@
 """What every bank of experts is: K densities of y given x, of one family."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import pyro
@@ -9,7 +10,7 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import validation
-from mixpyro.parameters import refuse_shared_parameters
+from mixpyro.parameters import numbered_entries, refuse_shared_parameters
 from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 Statistics = TypeVar("Statistics", bound=tuple[Tensor, ...])
@@ -111,6 +112,14 @@ class Experts(PyroModule):
         """Pyro model of the M-step: a factor ``<name>.objective``, the experts' part of the bound."""
         refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(x, y, responsibilities))
+
+    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
+        """A name for every entry of every parameter, in the parameter's order; numbers by default.
+
+        Args:
+            feature_names: of the columns of x.
+        """
+        return numbered_entries(self)
 
     def site(self, name: str) -> str:
         """Full name of the experts' site ``name``, such as ``experts.y``."""

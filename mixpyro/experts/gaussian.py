@@ -112,7 +112,7 @@ class GaussianExperts(Experts):
         super().__init__(n_components, 0, n_outputs, name=name)
         if not isinstance(covariance, str) or covariance not in STRUCTURES:
             raise ValueError(f"`covariance` must be one of {', '.join(map(repr, STRUCTURES))}; got {covariance!r}.")
-        self.structure = STRUCTURES[covariance]
+        self.covariance, self.structure = covariance, STRUCTURES[covariance]
         place = torch.empty(0, device=validation.device(device), dtype=dtype)
         priors = {
             "prior_mean": validation.vector("mean", mean, self.n_outputs),

@@ -1,5 +1,6 @@
 """Generalised linear models, one a component, by maximum likelihood or with a Normal prior."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyro
@@ -147,6 +148,17 @@ class GLMExperts(FamilyExperts):
     def n_parameters(self) -> int:
         """K C (1 + D), and K noises of the Gaussian."""
         return self.coefficients.numel() + self.log_scale.numel()
+
+    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
+        """``component 0, intercept`` and so on; of several predictors, which."""
+        several = self.family.n_predictors > 1
+        predictors = [f", predictor {c + 1}" if several else "" for c in range(self.family.n_predictors)]
+        columns = ["intercept", *feature_names[: self.n_features]]
+        components = [f"component {self.first_component + k}" for k in range(self.n_components)]
+        return {
+            "coefficients": [f"{k}{c}, {column}" for k in components for c in predictors for column in columns],
+            "log_scale": [f"{k}, log scale" for k in components] if self.family.has_scale else [],
+        }
 
     def _start_over_if_better(self, x: Tensor, y: Tensor, r: Tensor) -> None:
         """Put coefficients back to zero where that is better: far out the likelihood is too flat to find a way."""

@@ -89,6 +89,14 @@ class HeterogeneousExperts(Experts):
         for member, offset in zip(self.members, self.first_components, strict=True):
             member.number_components_from(first + offset)
 
+    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
+        """Every member's own."""
+        return {
+            f"{number}.{parameter}": names
+            for number, member in enumerate(self.members)
+            for parameter, names in member.parameter_names(feature_names).items()
+        }
+
     def check_inputs(self, x: object) -> Tensor:
         """Return x if it fits every member and is finite."""
         for member in self.members:

@@ -6,16 +6,22 @@ from typing import NamedTuple
 
 import pyro
 import torch
-from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal, StudentT
+from pyro.distributions import Gamma, Independent, MultivariateNormal, MultivariateStudentT, Normal, StudentT
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro import validation
+from mixpyro.design import with_intercept
 from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
+from mixpyro.experts.origin import Origin
 from mixpyro.gram import weighted_gram
 from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
+
+# The buffers that hold a NormalGamma posterior, field by field.
+POSTERIOR = ("centred_coefficients", "centred_precision", "posterior_shape", "posterior_rate")
 
 
 class LinearParameters(NamedTuple):
@@ -28,8 +34,9 @@ class LinearParameters(NamedTuple):
 class LinearExperts(Experts):
     """y | x, z = k ~ Normal(wₖ'u, 1/τₖ) with u = [1, x] and a conjugate Normal-Gamma prior on (wₖ, τₖ).
 
-    wₖ | τₖ ~ Normal(0, (τₖ Λ₀)⁻¹), τₖ ~ Gamma(a₀, b₀); several outputs are independent given z, each with its own w and
-    τ. The prior speaks of y on the scale it comes in: b₀ / a₀ is roughly the noise variance expected.
+    wₖ | τₖ ~ Normal(m₀, (τₖ Λ₀)⁻¹), τₖ ~ Gamma(a₀, b₀); several outputs are independent given z and the parameters,
+    each with its own w. Every component and output has a noise of its own, or shares one τ with the others. The prior
+    speaks of y on the scale it comes in: b₀ / a₀ is roughly the noise variance expected.
 
     Sums of squares about zero would drown a small noise under a large mean. So the experts count x and y from an
     origin, which :meth:`centre` puts into the data and :func:`mixpyro.fit` calls first; the model, its prior included,
@@ -40,7 +47,10 @@ class LinearExperts(Experts):
         n_features: D, the number of columns of x; zero for a constant.
         n_outputs: P, the number of columns of y.
         intercept: whether u has a leading column of ones; then E = D + 1, else E = D.
+        coefficient_mean: m₀, a number, or numbers [E], [P, E] or [K, P, E], the intercept first.
         coefficient_precision: Λ₀, a number, E of them for a diagonal, or a positive definite matrix [E, E].
+        noise_per_component: whether every component has its own noise; one for all otherwise.
+        noise_per_output: whether every output has its own noise; one for all otherwise.
         noise_shape: a₀, above zero.
         noise_rate: b₀, above zero, in squared units of y.
         name: prefix of the Pyro sites ``<name>.precision``, ``<name>.coefficients`` and ``<name>.y``.
@@ -48,8 +58,8 @@ class LinearExperts(Experts):
         dtype: of their state; results have the dtype of x.
 
     Attributes:
-        posterior_shape: a [K].
-        posterior_rate: b [K, P].
+        posterior_shape: a [K], or [1] with one noise for all components.
+        posterior_rate: b [K, P], an axis of length one where there is one noise for all.
         centred_coefficients: posterior mean of the wₖ counted from the origin [K, P, E].
         centred_precision: Λ of the same [K, E, E].
         x_origin: [D], and y_origin [P]: where x and y are counted from.
@@ -67,6 +77,7 @@ class LinearExperts(Experts):
         [1.0, 2.0]
     """
 
+    prior_mean: Tensor
     prior_precision: Tensor
     prior_shape: Tensor
     prior_rate: Tensor
@@ -84,7 +95,10 @@ class LinearExperts(Experts):
         n_outputs: int = 1,
         *,
         intercept: bool = True,
+        coefficient_mean: float | Sequence[float] | Tensor = 0.0,
         coefficient_precision: float | Sequence[float] | Tensor = 0.01,
+        noise_per_component: bool = True,
+        noise_per_output: bool = True,
         noise_shape: float = 1.0,
         noise_rate: float = 0.01,
         name: str = "experts",
@@ -93,21 +107,24 @@ class LinearExperts(Experts):
     ) -> None:
         super().__init__(n_components, n_features, n_outputs, name=name)
         self.intercept = intercept
+        self.noise_per_component, self.noise_per_output = noise_per_component, noise_per_output
         n_columns = self.n_features + int(intercept)
         if n_columns == 0:
             raise ValueError("`n_features` must be at least 1 without an intercept; got 0.")
         place = torch.empty(0, device=validation.device(device), dtype=dtype)
+        mean = validation.filled("coefficient_mean", coefficient_mean, (self.n_components, self.n_outputs, n_columns))
         precision = validation.positive_definite("coefficient_precision", coefficient_precision, n_columns)
         shape = place.new_tensor(validation.positive_number("noise_shape", noise_shape))
         rate = place.new_tensor(validation.positive_number("noise_rate", noise_rate))
         for argument, value in (("coefficient_precision", precision.diagonal().to(place)), ("noise_rate", rate)):
             validation.representable(argument, value)
+        self.register_buffer("prior_mean", mean.to(place))
         self.register_buffer("prior_precision", precision.to(place))
         self.register_buffer("prior_shape", shape)
         self.register_buffer("prior_rate", rate)
         self.register_buffer("x_origin", place.new_zeros(self.n_features))
         self.register_buffer("y_origin", place.new_zeros(self.n_outputs))
-        for name in ("centred_coefficients", "centred_precision", "posterior_shape", "posterior_rate"):
+        for name in POSTERIOR:
             self.register_buffer(name, place)
         self._set_posterior(self.prior)
 
@@ -122,20 +139,17 @@ class LinearExperts(Experts):
     def design(self, x: Inputs) -> Design:
         """u = [1, x − origin] [N, E], or x itself without an intercept."""
         centred = (x.double() - self.x_origin.double()).to(x.dtype)
-        return torch.cat([x.new_ones(len(x), 1), centred], dim=1) if self.intercept else centred
+        return with_intercept(centred) if self.intercept else centred
 
     def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
         """½ Σₚ (E log τ − log 2π − E τ (y − m'u)²) − ½ P u'Λ⁻¹u [N, K]; Bishop (2006), eq. 10.64 for a regression."""
         x, y = self.check_data(x, y)
-        u = self.design(x)
-        q = self.posterior
+        u, q = self.design(x), self.posterior
         squared = (self._centred_y(y).unsqueeze(1) - self._centred_means(u)).square_()
-        precision = (q.shape.unsqueeze(-1) / q.rate).to(x.dtype)
+        precision = self._of_each(q.expected_noise_precision).to(x.dtype)
         expected_log_precision = torch.digamma(q.shape).unsqueeze(-1) - q.rate.log() - math.log(2 * math.pi)
-        constant = 0.5 * expected_log_precision.sum(-1).to(x.dtype)
-        return (
-            constant - 0.5 * torch.einsum("nkp,kp->nk", squared, precision) - 0.5 * self.n_outputs * self._leverage(u)
-        )
+        constant = 0.5 * self._of_each(expected_log_precision).sum(-1).to(x.dtype)
+        return constant - 0.5 * torch.einsum("nkp,kp->nk", squared, precision) - 0.5 * self.n_outputs * q.leverage(u)
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> LinearStatistics:
         """Σ r, Σ r u u', Σ r u y' and Σ r y².
@@ -163,6 +177,10 @@ class LinearExperts(Experts):
         if size < 1.0:
             seen = self.prior.statistics_behind(self.posterior)
             statistics = LinearStatistics(*(torch.lerp(a, b, size) for a, b in zip(seen, statistics, strict=True)))
+        self._learn(statistics)
+
+    def _learn(self, statistics: LinearStatistics) -> None:
+        """Set the posterior to its optimum."""
         self._set_posterior(self.prior.posterior(statistics))
 
     def kl_divergence(self) -> Scalar:
@@ -171,15 +189,20 @@ class LinearExperts(Experts):
 
     @property
     def n_parameters(self) -> int:
-        """K P (E + 1), the coefficients and the noises."""
+        """K P E coefficients and the noises, K P of them unless they are shared."""
         return self.centred_coefficients.numel() + self.posterior_rate.numel()
 
-    def predictive(self, x: Inputs) -> Independent:
-        """Student-t of 2a degrees of freedom, location m'u, scale² (1 + u'Λ⁻¹u) b / a; Murphy (2012), eq. 7.76."""
-        u = self.design(x)
-        q = self.posterior
-        variance = (q.rate / q.shape.unsqueeze(-1)).to(x.dtype) * (1.0 + self._leverage(u)).unsqueeze(-1)
-        return StudentT(2.0 * q.shape.to(x.dtype).unsqueeze(-1), self.predict(x), variance.sqrt()).to_event(1)
+    def predictive(self, x: Inputs) -> TorchDistributionMixin:
+        """Student-t of 2a degrees of freedom, location m'u, scale² (1 + u'Λ⁻¹u) b / a; Murphy (2012), eq. 7.76.
+
+        Outputs that share a noise are uncorrelated but not independent: their distribution is the multivariate one.
+        """
+        u, q = self.design(x), self.posterior
+        variance = self._of_each(q.rate / q.shape.unsqueeze(-1)).to(x.dtype) * (1.0 + q.leverage(u)).unsqueeze(-1)
+        freedom = 2.0 * q.shape.to(x.dtype)
+        if self.noise_per_output:
+            return StudentT(freedom.unsqueeze(-1), self.predict(x), variance.sqrt()).to_event(1)
+        return MultivariateStudentT(freedom.expand(self.n_components), self.predict(x), variance.sqrt().diag_embed())
 
     def predict(self, x: Inputs) -> Tensor:
         """m'u [N, K, P], in x's dtype."""
@@ -188,92 +211,85 @@ class LinearExperts(Experts):
     @property
     def coefficients(self) -> Tensor:
         """Posterior mean of the wₖ [K, P, E] for y as it is on [1, x] as it is, the intercept first."""
-        return self.posterior.mean @ self._shift().mT + self._y_offset()
+        return self.posterior_from_zero.mean
 
     @property
     def coefficient_standard_deviations(self) -> Tensor:
         """Posterior standard deviations of the coefficients [K, P, E]; infinite where a ≤ 1."""
-        shift = self._shift()
+        shift = self._origin.shift
         covariance = shift @ torch.linalg.inv(self.posterior.precision) @ shift.mT
         variance = covariance.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
-        return (self._noise_variance().unsqueeze(-1) * variance).sqrt()
+        return (self._of_each(self.posterior.expected_noise_variance).unsqueeze(-1) * variance).sqrt()
 
     @property
     def noise_standard_deviations(self) -> Tensor:
         """Square root of the posterior mean of the noise variance 1/τ [K, P]; infinite where a ≤ 1."""
-        return self._noise_variance().sqrt()
+        return self._of_each(self.posterior.expected_noise_variance).sqrt()
 
-    def _noise_variance(self) -> Tensor:
-        excess = (self.posterior.shape - 1.0).clamp_min(0.0).unsqueeze(-1)
-        return self.posterior.rate / excess
+    def _of_each(self, noise: Tensor) -> Tensor:
+        """A shared noise repeated for every component and output, [K, P]."""
+        return noise.expand(*noise.shape[:-2], self.n_components, self.n_outputs)
 
     @pyro_method
     def model(self, x: Inputs) -> LinearParameters:
         """Sample ``<name>.precision`` and ``<name>.coefficients`` from their prior."""
-        return self._parameter_sites(self.prior, x.dtype)
+        return self._parameter_sites(self.prior_from_zero, x.dtype)
 
     @pyro_method
     def guide(self, x: Inputs) -> LinearParameters:
         """Sample ``<name>.precision`` and ``<name>.coefficients`` from their posterior."""
-        return self._parameter_sites(self.posterior, x.dtype)
+        return self._parameter_sites(self.posterior_from_zero, x.dtype)
 
     def likelihood(self, x: Inputs, parameters: LinearParameters, assignment: Tensor) -> Independent:
         """Normal(w_z'u, 1/τ_z) of all outputs; see :meth:`Experts.likelihood`."""
         coefficients = Vindex(parameters.coefficients)[..., assignment, :, :]
         precision = Vindex(parameters.precision)[..., assignment, :]
-        ones = x.new_ones(len(x), 1)
-        u = torch.cat([ones, x], dim=1) if self.intercept else x
+        u = with_intercept(x) if self.intercept else x
         mean = (coefficients * u.unsqueeze(-2)).sum(-1)
         return Normal(mean, precision.rsqrt()).to_event(1)
 
     def _parameter_sites(self, q: NormalGamma, dtype: torch.dtype) -> LinearParameters:
-        """Sample τ and w; the sites hold w for x and y as they are."""
+        """Sample τ and w, for x and y as they are; a shared τ is one number of its site."""
         noise = Gamma(q.shape.unsqueeze(-1).expand_as(q.rate).to(dtype), q.rate.to(dtype)).to_event(2)
-        precision = pyro.sample(self.site("precision"), noise)
-        back = torch.linalg.inv(self._shift())
-        matrices = precision[..., None, None] * (back.mT @ q.precision @ back).to(dtype).unsqueeze(1)
-        mean = (q.mean @ self._shift().mT + self._y_offset()).to(dtype)
-        normal = MultivariateNormal(mean, precision_matrix=matrices).to_event(2)
+        precision = self._of_each(pyro.sample(self.site("precision"), noise))
+        matrices = precision[..., None, None] * q.precision.to(dtype).unsqueeze(-3)
+        normal = MultivariateNormal(q.mean.to(dtype), precision_matrix=matrices).to_event(2)
         return LinearParameters(precision, pyro.sample(self.site("coefficients"), normal))
 
     @property
     def prior(self) -> NormalGamma:
         """The prior of every component and output, float64, counted from the origin as the posterior is."""
-        shift, offset = self._shift(), self._y_offset()
-        precision = shift.mT @ self.prior_precision.double() @ shift
-        # The prior mean is zero where x and y are zero.
-        mean = -torch.linalg.solve(shift, offset.mT).mT
+        return self.prior_from_zero.from_origin(self._origin)
+
+    @property
+    def prior_from_zero(self) -> NormalGamma:
+        """The prior for x and y as they are, float64."""
+        rows = self.n_components if self.noise_per_component else 1
+        columns = self.n_outputs if self.noise_per_output else 1
         return NormalGamma(
-            mean=mean.expand(self.n_components, -1, -1),
-            precision=precision.expand(self.n_components, -1, -1),
-            shape=self.prior_shape.double().expand(self.n_components),
-            rate=self.prior_rate.double().expand(self.n_components, self.n_outputs),
+            mean=self.prior_mean.double(),
+            precision=self.prior_precision.double().expand(self.n_components, -1, -1),
+            shape=self.prior_shape.double().expand(rows),
+            rate=self.prior_rate.double().expand(rows, columns),
         )
 
     @property
     def posterior(self) -> NormalGamma:
         """The posterior of every component and output, float64, counted from the origin."""
-        state = (self.centred_coefficients, self.centred_precision, self.posterior_shape, self.posterior_rate)
-        return NormalGamma(*(part.double() for part in state))
+        return NormalGamma(*(getattr(self, name).double() for name in POSTERIOR))
+
+    @property
+    def posterior_from_zero(self) -> NormalGamma:
+        """The posterior for x and y as they are, float64."""
+        return self.posterior.from_zero(self._origin)
 
     def _set_posterior(self, q: NormalGamma) -> None:
-        names = ("centred_coefficients", "centred_precision", "posterior_shape", "posterior_rate")
-        for name, value in zip(names, q, strict=True):
+        for name, value in zip(POSTERIOR, q, strict=True):
             setattr(self, name, value.to(self.prior_precision.dtype).clone())
 
-    def _shift(self) -> Tensor:
-        """A [E, E] of w = A w̃ + (y's origin, 0, …): the intercept goes back to where x is zero."""
-        size = self.n_features + int(self.intercept)
-        shift = torch.eye(size, dtype=torch.float64, device=self.x_origin.device)
-        if self.intercept:
-            shift[0, 1:] = -self.x_origin
-        return shift
-
-    def _y_offset(self) -> Tensor:
-        """(y's origin, 0, …) [P, E]."""
-        offset = torch.zeros(self.n_outputs, len(self._shift()), dtype=torch.float64, device=self.y_origin.device)
-        offset[:, 0] = self.y_origin
-        return offset
+    @property
+    def _origin(self) -> Origin:
+        return Origin(self.x_origin, self.y_origin, self.intercept)
 
     def _centred_y(self, y: Outputs) -> Outputs:
         return (y.double() - self.y_origin.double()).to(y.dtype)
@@ -281,10 +297,3 @@ class LinearExperts(Experts):
     def _centred_means(self, u: Design) -> Tensor:
         """m'u [N, K, P], counted from y's origin."""
         return torch.einsum("ne,kpe->nkp", u, self.centred_coefficients.to(u.dtype))
-
-    def _leverage(self, u: Design) -> Responsibilities:
-        """u'Λ⁻¹u [N, K], as a sum of squares so that it is never negative."""
-        factor = torch.linalg.cholesky(self.centred_precision.double())
-        identity = torch.eye(u.shape[1], dtype=factor.dtype, device=factor.device)
-        whitening = torch.linalg.solve_triangular(factor, identity, upper=False).to(u.dtype)
-        return torch.einsum("ne,kfe->nkf", u, whitening).square_().sum(-1)

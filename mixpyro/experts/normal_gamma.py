@@ -7,7 +7,8 @@ from pyro.distributions import Gamma
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from mixpyro.typing import Scalar
+from mixpyro.experts.origin import Origin
+from mixpyro.typing import Design, Responsibilities, Scalar
 
 
 class LinearStatistics(NamedTuple):
@@ -20,12 +21,15 @@ class LinearStatistics(NamedTuple):
 
 
 class NormalGamma(NamedTuple):
-    """w | τ ~ Normal(mean, (τ precision)⁻¹), τ ~ Gamma(shape, rate), for every component and output, float64."""
+    """w | τ ~ Normal(mean, (τ precision)⁻¹), τ ~ Gamma(shape, rate), for every component and output, float64.
+
+    One τ may serve all components, all outputs, or all of both: those axes of its shape and rate have length one.
+    """
 
     mean: Tensor  # [K, P, E]
     precision: Tensor  # [K, E, E], the same for every output
-    shape: Tensor  # [K]
-    rate: Tensor  # [K, P]
+    shape: Tensor  # [K], or [1] where components share their τ
+    rate: Tensor  # [K, P], with an axis of length one where τ is shared
 
     def posterior(self, seen: LinearStatistics) -> "NormalGamma":
         """The posterior of this prior; Murphy (2012), eq. 7.70 to 7.73."""
@@ -35,27 +39,64 @@ class NormalGamma(NamedTuple):
         # b₀ + ½ (squared residuals + distance from the prior): a sum of squares each, so that neither hides the other.
         residual = seen.yy - 2.0 * torch.einsum("kpe,kep->kp", mean, seen.uy) + _square(mean, seen.uu)
         distance = _square(mean - self.mean, self.precision)
-        rate = self.rate + 0.5 * (residual.clamp_min(0.0) + distance)
-        return NormalGamma(mean, precision, self.shape + 0.5 * seen.r, rate)
+        rate = self.rate + 0.5 * (self._pooled(residual).clamp_min(0.0) + self._pooled(distance))
+        counts = self._pooled(seen.r.unsqueeze(-1).expand_as(residual))[:, 0]
+        return NormalGamma(mean, precision, self.shape + 0.5 * counts, rate)
+
+    def _pooled(self, values: Tensor) -> Tensor:
+        """Values [K, P], summed over the components and outputs that share a τ."""
+        return values.sum_to_size(self.rate.shape)
 
     def statistics_behind(self, posterior: "NormalGamma") -> LinearStatistics:
-        """The statistics that lead from this prior to ``posterior``: its natural parameters less the prior's."""
+        """Statistics that lead from this prior to ``posterior``: its natural parameters less the prior's.
+
+        What is known of a shared τ alone is divided evenly among those who share it.
+        """
         mean, uu = posterior.mean, posterior.precision - self.precision
         uy = _times(posterior.precision, mean) - _times(self.precision, self.mean)
-        residual = 2.0 * (posterior.rate - self.rate) - _square(mean - self.mean, self.precision)
-        yy = residual + 2.0 * torch.einsum("kpe,kep->kp", mean, uy) - _square(mean, uu)
-        return LinearStatistics(2.0 * (posterior.shape - self.shape), uu, uy, yy)
+        n_sharing = mean[..., 0].numel() // self.rate.numel()
+        counts = 2.0 * (posterior.shape - self.shape) / n_sharing
+        residual = 2.0 * (posterior.rate - self.rate) - self._pooled(_square(mean - self.mean, self.precision))
+        yy = residual / n_sharing + 2.0 * torch.einsum("kpe,kep->kp", mean, uy) - _square(mean, uu)
+        return LinearStatistics(counts.expand(len(mean)), uu, uy, yy)
 
     def kl_divergence(self, prior: "NormalGamma") -> Scalar:
-        """KL(self ‖ prior), summed over components and outputs."""
-        expected_precision = self.shape.unsqueeze(-1) / self.rate
+        """KL(self ‖ prior), summed over components and outputs; a shared τ counts once."""
         distance = _square(self.mean - prior.mean, prior.precision)
         trace = torch.linalg.solve(self.precision, prior.precision).diagonal(dim1=-2, dim2=-1).sum(-1)
         log_ratio = torch.logdet(self.precision) - torch.logdet(prior.precision)
         spread = (trace - self.mean.shape[-1] + log_ratio).unsqueeze(-1)
-        normal = 0.5 * (expected_precision * distance + spread)
+        normal = 0.5 * (self.expected_noise_precision * distance + spread)
         noise = kl_divergence(Gamma(self.shape.unsqueeze(-1), self.rate), Gamma(prior.shape.unsqueeze(-1), prior.rate))
-        return (normal + noise).sum()
+        return (self._pooled(normal) + noise).sum()
+
+    def from_origin(self, origin: Origin) -> "NormalGamma":
+        """The same distribution for x and y counted from ``origin``, this one being that for x and y as they are."""
+        shift = origin.shift
+        mean = torch.linalg.solve(shift, (self.mean - origin.offset).mT).mT
+        return self._replace(mean=mean, precision=shift.mT @ self.precision @ shift)
+
+    def from_zero(self, origin: Origin) -> "NormalGamma":
+        """The way back from :meth:`from_origin`."""
+        shift, back = origin.shift, torch.linalg.inv(origin.shift)
+        return self._replace(mean=self.mean @ shift.mT + origin.offset, precision=back.mT @ self.precision @ back)
+
+    @property
+    def expected_noise_precision(self) -> Tensor:
+        """E τ = a / b, in the shape of the rate."""
+        return self.shape.unsqueeze(-1) / self.rate
+
+    @property
+    def expected_noise_variance(self) -> Tensor:
+        """E 1/τ = b / (a − 1), in the shape of the rate; infinite where a ≤ 1."""
+        return self.rate / (self.shape - 1.0).clamp_min(0.0).unsqueeze(-1)
+
+    def leverage(self, u: Design) -> Responsibilities:
+        """u'Λ⁻¹u [N, K], as a sum of squares so that it is never negative."""
+        factor = torch.linalg.cholesky(self.precision)
+        identity = torch.eye(u.shape[1], dtype=factor.dtype, device=factor.device)
+        whitening = torch.linalg.solve_triangular(factor, identity, upper=False).to(u.dtype)
+        return torch.einsum("ne,kfe->nkf", u, whitening).square_().sum(-1)
 
 
 def _times(precision: Tensor, mean: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """What every gate is: a prior over which component each object belongs to."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pyro
@@ -9,7 +10,7 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import validation
-from mixpyro.parameters import refuse_shared_parameters
+from mixpyro.parameters import numbered_entries, refuse_shared_parameters
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
@@ -147,6 +148,14 @@ class Gate(PyroModule):
         """Pyro model of the M-step: a factor ``<name>.objective``, the gate's part of the bound."""
         refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(x, responsibilities))
+
+    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
+        """A name for every entry of every parameter, in the parameter's order; numbers by default.
+
+        Args:
+            feature_names: of the columns of x.
+        """
+        return numbered_entries(self)
 
     def site(self, name: str) -> str:
         """Full name of the gate's site ``name``, such as ``gate.weights``."""

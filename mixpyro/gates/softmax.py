@@ -1,5 +1,6 @@
 """A gate that is a linear softmax of the inputs: multinomial logistic regression, fitted by Newton's method."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pyro
@@ -11,6 +12,7 @@ from mixpyro import validation
 from mixpyro.design import standardised, with_intercept
 from mixpyro.gates.base import Gate
 from mixpyro.gram import weighted_gram
+from mixpyro.information import standard_errors
 from mixpyro.parameters import minus_log_normal_prior
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
@@ -127,21 +129,22 @@ class SoftmaxGate(Gate):
         """(K − 1)(1 + D)."""
         return self.coefficients.numel()
 
+    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
+        """``component 1 against 0, intercept`` and so on."""
+        columns = ["intercept", *feature_names[: self.n_features]]
+        names = [f"component {k} against 0, {column}" for k in range(1, self.n_components) for column in columns]
+        return {"coefficients": names}
+
     @torch.no_grad()
     def standard_errors(self, x: Inputs, responsibilities: Responsibilities) -> Tensor:
-        """Of the coefficients [K − 1, 1 + D], from the information of the M-step, the responsibilities taken as known.
+        """Of the coefficients [K − 1, 1 + D] if the responsibilities were known: those of a multinomial regression.
 
-        That the assignments are not known makes the true ones larger, by little where the components are apart. A
-        coefficient that the data do not determine has an infinite one.
+        For a gate that stands alone. In a fitted mixture the assignments are not known, and the standard errors are
+        larger: :func:`mixpyro.coefficients` has them. A coefficient that the data do not determine has an infinite one.
         """
         _, information, transform = self.derivatives(x, responsibilities)
-        values, vectors = torch.linalg.eigh(information)
-        back = torch.kron(torch.eye(self.n_components - 1).to(transform), transform) @ vectors
-        unknown = values <= 1e-12 * values.max()
-        share = back.square() / values.clamp_min(torch.finfo(values.dtype).tiny)
-        touched = back.abs() > 1e-9 * back.abs().amax(1, keepdim=True)
-        share = torch.where(unknown, torch.where(touched, torch.inf, 0.0), share)
-        return share.sum(1).sqrt().reshape(self.coefficients.shape)
+        back = torch.kron(torch.eye(self.n_components - 1).to(transform), transform)
+        return standard_errors(information, back).reshape(self.coefficients.shape)
 
     @torch.no_grad()
     def degeneracies(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:

@@ -45,7 +45,7 @@ class Data(NamedTuple):
 
 
 def checked_data(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Data:
-    """What a user wants fitted, if it fits the mixture."""
+    """Return the data without gradients, if they fit the mixture and each other; see :func:`mixpyro.fit`."""
     x, y, gate_x = (part.detach() for part in mixture.check_data(x, y, gate_x))
     if weights is None:
         return Data(x, y, gate_x, None)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from mixpyro.inference.coefficients import Coefficient
 from mixpyro.inference.result import FitResult
 from mixpyro.typing import GateInputs, Inputs, Targets
 
@@ -65,11 +66,17 @@ def compare(
     return dict(sorted(rows.items(), key=lambda row: row[1].bic))
 
 
-def as_table(rows: Mapping[str, Criteria]) -> str:
-    """One line a model, for a person."""
+def as_table(rows: Mapping[str, Criteria | Coefficient]) -> str:
+    """One line a model or a coefficient, for a person."""
     width = max(map(len, rows), default=0)
-    lines = [" ".join([" " * width, *(f"{name:>14}" for name in Criteria._fields)])]
+    fields = next(iter(rows.values()))._fields if rows else Criteria._fields
+    lines = [" ".join([" " * width, *(f"{name:>14}" for name in fields)])]
     for name, row in rows.items():
-        values = (f"{value:>14d}" if isinstance(value, int) else f"{value:>14.3f}" for value in row)
-        lines.append(" ".join([f"{name:<{width}}", *values]))
+        lines.append(" ".join([f"{name:<{width}}", *map(_cell, row)]))
     return "\n".join(lines)
+
+
+def _cell(value: float) -> str:
+    if isinstance(value, int):
+        return f"{value:>14d}"
+    return f"{value:>14.3f}" if abs(value) >= 1.0 else f"{value:>14.3g}"

@@ -1,12 +1,26 @@
 """Bayesian linear regressions."""
 
+from typing import Any
+
 import pytest
 import torch
+from pyro import poutine
 from pyro.distributions import MultivariateStudentT
+from pyro.infer import TraceEnum_ELBO
+from torch import Tensor
 
+from mixpyro import DirichletGate, MixtureOfExperts
 from mixpyro.experts import LinearExperts
 from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K
-from tests.problems import inputs, lines
+from tests.problems import inputs, lines, responsibilities
+
+# Every way to share a noise, with the shape that its site has for K components and two outputs.
+SHARED: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
+    "own": ({}, (K, 2)),
+    "outputs": ({"noise_per_output": False}, (K, 1)),
+    "components": ({"noise_per_component": False}, (1, 2)),
+    "all": ({"noise_per_output": False, "noise_per_component": False}, (1, 1)),
+}
 
 
 class TestLinearExperts(ConjugateExpertsContract):
@@ -16,6 +30,21 @@ class TestLinearExperts(ConjugateExpertsContract):
 
     def make(self, n_components: int = K) -> LinearExperts:
         return LinearExperts(n_components, N_FEATURES, 2, coefficient_precision=[0.5, 0.1, 2.0])
+
+
+class TestLinearExpertsWithOneNoiseForAllOutputs(TestLinearExperts):
+    """The contract again; a prior mean comes with it."""
+
+    def make(self, n_components: int = K) -> LinearExperts:
+        mean = torch.tensor([[1.0, 0.0, -1.0], [0.0, 2.0, 0.5]])
+        return LinearExperts(n_components, N_FEATURES, 2, coefficient_mean=mean, noise_per_output=False)
+
+
+class TestLinearExpertsWithOneNoiseForAllComponents(TestLinearExperts):
+    """The contract again."""
+
+    def make(self, n_components: int = K) -> LinearExperts:
+        return LinearExperts(n_components, N_FEATURES, 2, coefficient_mean=0.5, noise_per_component=False)
 
 
 def one_expert(x: torch.Tensor, y: torch.Tensor, **prior: float) -> LinearExperts:
@@ -46,6 +75,103 @@ def test_the_bound_of_one_expert_is_the_exact_log_evidence() -> None:
         torch.tensor(4.0).double(), torch.zeros(20).double(), torch.linalg.cholesky(scale)
     ).log_prob(y[:, 0])
     torch.testing.assert_close(bound, evidence, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shared", SHARED)
+def test_the_bound_given_the_components_is_the_exact_log_evidence(shared: str) -> None:
+    """All y that share a τ are together multivariate Student-t, in a design of blocks, about the prior means."""
+    options, (n_rates, n_columns) = SHARED[shared]
+    x, y, z = lines(24, K, n_features=2, n_outputs=2)
+    means, precision = inputs(K * 2, 3, seed=3).reshape(K, 2, 3), torch.tensor([0.5, 0.1, 2.0]).double()
+    experts = LinearExperts(
+        K, 2, 2, coefficient_mean=means, coefficient_precision=precision, noise_shape=2.0, noise_rate=0.7, **options
+    )
+    experts.centre(x, y)
+    r = torch.nn.functional.one_hot(z, K).double()
+    experts.update(experts.statistics(x, y, r))
+    u = torch.cat([torch.ones(24, 1).double(), x], 1)
+    covariance = u @ torch.diag(1.0 / precision) @ u.T * (z[:, None] == z)
+    groups: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for i in range(24):
+        for p in range(2):
+            groups.setdefault((int(z[i]) % n_rates, p % n_columns), []).append((i, p))
+    evidence = torch.zeros(()).double()
+    for members in groups.values():
+        i, p = torch.tensor(members).T
+        scale = 0.7 / 2.0 * (torch.eye(len(i)).double() + covariance[i][:, i] * (p[:, None] == p))
+        location = (u[i] * means[z[i], p]).sum(-1)
+        student = MultivariateStudentT(torch.tensor(4.0).double(), location, torch.linalg.cholesky(scale))
+        evidence += student.log_prob(y[i, p])
+    torch.testing.assert_close(experts.partial_bound(x, y, r), evidence, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("shared", SHARED)
+def test_one_evaluation_of_the_elbo_equals_the_closed_form(shared: str) -> None:
+    options, shape = SHARED[shared]
+    x, y, _ = lines(25, K, n_features=2, n_outputs=2)
+    r = responsibilities(25, K)
+    mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, 2, 2, coefficient_mean=[1.0, 0.5, 2.0], **options))
+    mixture.experts.centre(x, y)
+    mixture.gate.update(mixture.gate.statistics(x, r))
+    mixture.experts.update(mixture.experts.statistics(x, y, r))
+
+    def guide(x: Tensor, y: Tensor) -> None:
+        mixture.experts.guide(x)
+        mixture.gate.guide(x, responsibilities=r)
+
+    elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
+    closed = (r * mixture.expected_log_joint(x, y)).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()
+    assert abs(elbo - closed.item()) < 1e-10
+    site = poutine.trace(mixture.model).get_trace(x, y).nodes["experts.precision"]
+    assert torch.as_tensor(site["value"]).shape == shape
+    assert mixture.experts.n_parameters == K * 2 * 3 + shape[0] * shape[1]
+    assert mixture.experts.noise_standard_deviations.shape == (K, 2)
+
+
+@pytest.mark.parametrize("shared", SHARED)
+def test_the_origin_makes_no_difference(shared: str) -> None:
+    x, y, _ = lines(40, K, n_features=2, n_outputs=2)
+    x, y, r = x + 3.0, y - 2.0, responsibilities(40, K)
+    near, far = (LinearExperts(K, 2, 2, coefficient_mean=[1.0, 0.5, 2.0], **SHARED[shared][0]) for _ in range(2))
+    far.centre(x, y)
+    for experts in (near, far):
+        experts.update(experts.statistics(x, y, r))
+    assert not torch.equal(near.x_origin, far.x_origin)
+    torch.testing.assert_close(near.partial_bound(x, y, r), far.partial_bound(x, y, r), rtol=1e-12, atol=1e-9)
+    torch.testing.assert_close(near.coefficients, far.coefficients)
+    torch.testing.assert_close(near.predictive(x).variance, far.predictive(x).variance)
+
+
+def test_a_prior_mean_is_where_the_data_are_silent() -> None:
+    experts = LinearExperts(2, 1, coefficient_mean=[3.0, -2.0])
+    experts.centre(torch.ones(1, 1).double(), torch.full((1, 1), 10.0).double())
+    x = torch.tensor([[0.0], [5.0]]).double()
+    torch.testing.assert_close(experts.predict(x)[:, 0, 0], torch.tensor([3.0, -7.0]).double())
+    torch.testing.assert_close(experts.coefficients[1, 0], torch.tensor([3.0, -2.0]).double())
+
+
+def test_the_predictive_of_outputs_that_share_a_noise_is_that_of_the_guide() -> None:
+    """Neither output says where the other lies, but one far off makes the other likely to be."""
+    x, y, _ = lines(12, 1, n_outputs=2)
+    experts = LinearExperts(1, 1, 2, noise_per_output=False)
+    experts.update(experts.statistics(x, y, torch.ones(12, 1).double()))
+    z = torch.zeros(1, dtype=torch.int64)
+    draws = torch.stack([experts.likelihood(x[:1], experts.guide(x), z).log_prob(y[:1]).exp() for _ in range(1000)])
+    exact = experts.predictive(x[:1]).log_prob(y[:1].unsqueeze(1)).exp()[:, 0]
+    assert abs(draws.mean(0) - exact) < 4.5 * draws.std(0) / 1000**0.5
+
+
+def test_float32_with_one_noise_finds_the_same() -> None:
+    x, y, _ = lines(200, K, n_features=2, n_outputs=2)
+    x, y, r = x + 30.0, y + 100.0, responsibilities(200, K)
+    options = {**SHARED["all"][0], "coefficient_mean": 1.0}
+    exact, rounded = LinearExperts(K, 2, 2, **options), LinearExperts(K, 2, 2, dtype=torch.float32, **options)
+    for experts, dtype in ((exact, torch.float64), (rounded, torch.float32)):
+        data = x.to(dtype), y.to(dtype)
+        experts.centre(*data)
+        experts.update(experts.statistics(*data, r.to(dtype)))
+    torch.testing.assert_close(rounded.noise_standard_deviations, exact.noise_standard_deviations, rtol=1e-5, atol=0)
+    torch.testing.assert_close(rounded.predict(x), exact.predict(x), rtol=1e-5, atol=0)
 
 
 def test_prediction_is_the_mean_of_the_predictive_samples() -> None:
@@ -104,6 +230,8 @@ def test_an_exact_fit_keeps_a_positive_noise() -> None:
         ({"coefficient_precision": [1.0, 1.0]}, r"length 3; got shape \[2\]"),
         ({"coefficient_precision": torch.ones(2, 2)}, r"matrix \[3, 3\]; got shape \[2, 2\]"),
         ({"coefficient_precision": -torch.eye(3)}, "symmetric positive definite"),
+        ({"coefficient_mean": [1.0, 1.0]}, r"number or have shape \[2, 1, 3\], \[1, 3\], \[3\]; got shape \[2\]"),
+        ({"coefficient_mean": float("nan")}, "`coefficient_mean` must be finite; got nan"),
         ({"noise_shape": 0.0}, "`noise_shape` must be finite and above 0; got 0.0"),
         ({"noise_rate": float("inf")}, "`noise_rate` must be finite and above 0; got inf"),
     ],

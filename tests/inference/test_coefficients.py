@@ -1,0 +1,270 @@
+"""Standard errors of a fitted mixture's coefficients."""
+
+import copy
+import functools
+import math
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mixpyro import (
+    DirichletGate,
+    FitResult,
+    GLMExperts,
+    LinearExperts,
+    MixtureOfExperts,
+    NeuralGate,
+    SoftmaxGate,
+    as_table,
+    coefficients,
+    fit,
+    observed_information,
+)
+from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
+from tests.conftest import read_table
+from tests.problems import inputs, lines
+
+
+@functools.cache
+def patent_fit() -> FitResult:
+    """Two gated Poisson regressions of the patents, at some maximum."""
+    x, y, gate_x = patents()
+    mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Poisson()))
+    return fit(mixture, x, y, gate_x=gate_x, n_restarts=1)
+
+
+def patents() -> tuple[Tensor, Tensor, Tensor]:
+    """Log R&D, patents, and R&D over sales for the gate."""
+    x, y = read_table("patent.csv", "lgRD", "Patents")
+    return x, y, read_table("patent.csv", "RDS", "Patents")[0]
+
+
+def numerical_information(mixture: MixtureOfExperts, *data: Tensor, step: float = 1e-3) -> Tensor:
+    """Minus the second differences of the log likelihood that the predictive distribution gives."""
+    twin = copy.deepcopy(mixture)
+    flat = nn.utils.parameters_to_vector(twin.parameters()).detach()
+    # In units in which the likelihood bends about as much along each parameter.
+    units = observed_information(mixture, *data[:2], gate_x=data[2]).diagonal().rsqrt()
+
+    def log_likelihood(offset: Tensor) -> float:
+        with torch.no_grad():
+            nn.utils.vector_to_parameters(flat + offset * units, twin.parameters())
+            return float(twin.log_prob(data[0], data[1], gate_x=data[2]).sum())
+
+    size = len(flat)
+    directions = step * torch.eye(size).double()
+    found = torch.empty(size, size).double()
+    for i in range(size):
+        for j in range(i + 1):
+            a, b = directions[i], directions[j]
+            corners = log_likelihood(a + b) - log_likelihood(a - b) - log_likelihood(b - a) + log_likelihood(-a - b)
+            found[i, j] = found[j, i] = -corners / (4 * step**2)
+    return found / units / units.unsqueeze(-1)
+
+
+@pytest.mark.parametrize("case", ["patents", "lines"])
+def test_the_information_is_that_of_second_differences(case: str) -> None:
+    if case == "patents":
+        (x, y, gate_x), mixture = patents(), patent_fit().mixture
+    else:
+        x, y, z = lines(60, 2)
+        gate_x, mixture = x, MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
+        fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
+    exact = observed_information(mixture, x, y, gate_x=gate_x)
+    scale = exact.diagonal().rsqrt()
+    numerical = numerical_information(mixture, x, y, gate_x)
+    torch.testing.assert_close(
+        scale * numerical * scale.unsqueeze(-1), scale * exact * scale.unsqueeze(-1), rtol=0, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("family", [Gaussian(), Poisson(), Binomial()])
+def test_one_component_has_the_standard_errors_of_a_regression(family: Family) -> None:
+    """√ of the diagonal of (X'WX)⁻¹, with the weights of the textbook; σ̂ is off by 1 / √(2N) of itself."""
+    x = inputs(50, 2)
+    eta = 0.3 + x @ torch.tensor([0.5, -0.4]).double()
+    y = {
+        "Gaussian": eta + inputs(50, 1, seed=1)[:, 0],
+        "Poisson": torch.poisson(eta.exp()),
+        "Binomial": torch.bernoulli(eta.sigmoid()),
+    }[type(family).__name__]
+    mixture = MixtureOfExperts(SoftmaxGate(1, 0), GLMExperts(1, 2, family))
+    result = fit(mixture, x, y, gate_x=x[:, :0], n_restarts=1)
+    table = coefficients(result, x, y, gate_x=x[:, :0], feature_names=["dose", "age"])
+    design = torch.cat([torch.ones(50, 1).double(), x], 1)
+    fitted = design @ mixture.experts.coefficients[0, 0].detach()
+    sigma = mixture.experts.scale.detach()
+    weights = {
+        "Gaussian": torch.ones(50).double() / sigma**2,
+        "Poisson": fitted.exp(),
+        "Binomial": fitted.sigmoid() * (1 - fitted.sigmoid()),
+    }[type(family).__name__]
+    known = torch.linalg.inv(design.T @ (weights.unsqueeze(-1) * design)).diagonal().sqrt()
+    found = torch.tensor([row.standard_error for row in table.values()], dtype=torch.float64)
+    torch.testing.assert_close(found[:3], known, rtol=1e-6, atol=0)
+    assert list(table)[:3] == [f"experts: component 0, {name}" for name in ("intercept", "dose", "age")]
+    if family.has_scale:
+        assert table["experts: component 0, log scale"].standard_error == pytest.approx(1 / math.sqrt(100), rel=1e-6)
+
+
+def test_the_coefficients_of_the_patents_are_named_and_printed() -> None:
+    x, y, gate_x = patents()
+    result = patent_fit()
+    table = coefficients(result, x, y, gate_x=gate_x, feature_names=["lgRD"], gate_feature_names=["RDS"])
+    assert list(table) == [
+        "gate: component 1 against 0, intercept",
+        "gate: component 1 against 0, RDS",
+        "experts: component 0, intercept",
+        "experts: component 0, lgRD",
+        "experts: component 1, intercept",
+        "experts: component 1, lgRD",
+    ]
+    row = table["experts: component 1, lgRD"]
+    assert row.estimate == float(result.mixture.experts.coefficients[1, 0, 1].detach())
+    assert row.z == pytest.approx(row.estimate / row.standard_error)
+    two_sided = 2 * torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(-abs(row.z)).double())
+    assert row.p_value == pytest.approx(float(two_sided), abs=1e-12)
+    lines = as_table(table).splitlines()
+    assert lines[0].split() == ["estimate", "standard_error", "z", "p_value"]
+    assert lines[4].startswith("experts: component 0, lgRD ")
+
+
+def test_not_knowing_the_assignments_makes_them_larger() -> None:
+    """Than those of the M-step, which take the responsibilities as known."""
+    x, y, gate_x = patents()
+    result = patent_fit()
+    gate = result.mixture.gate
+    known = gate.standard_errors(gate_x, result.responsibilities).flatten().tolist()
+    table = coefficients(result, x, y, gate_x=gate_x)
+    unknown = [row.standard_error for name, row in table.items() if name.startswith("gate")]
+    assert all(second > first for first, second in zip(known, unknown, strict=True))
+
+
+def test_a_row_of_weight_n_is_n_rows() -> None:
+    x, y, z = lines(60, 2)
+    counts = 1 + torch.arange(60) % 3
+    rows = torch.arange(60).repeat_interleave(counts)
+    start = nn.functional.one_hot(z, 2).double()
+    mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
+    result = fit(mixture, x, y, weights=counts.double(), initial_responsibilities=start)
+    weighted = coefficients(result, x, y)
+    repeated = coefficients(mixture, x[rows], y[rows])
+    for name, row in weighted.items():
+        assert row == pytest.approx(repeated[name], rel=1e-9)
+
+
+def test_more_rows_than_a_block_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, gate_x = patents()
+    mixture = patent_fit().mixture
+    whole = observed_information(mixture, x, y, gate_x=gate_x)
+    monkeypatch.setattr("mixpyro.inference.data.BLOCK_ROWS", 9)
+    torch.testing.assert_close(observed_information(mixture, x, y, gate_x=gate_x), whole, rtol=1e-12, atol=1e-9)
+
+
+def test_beside_experts_with_posteriors_the_gate_is_judged_at_those() -> None:
+    """Minus the numerical Hessian of the bound in the gate's coefficients, q held; the prior of the gate counts."""
+    x, y, z = lines(80, 2)
+    mixture = MixtureOfExperts(SoftmaxGate(2, 1, prior_scale=1.5), LinearExperts(2, 1))
+    result = fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
+    table = coefficients(result, x, y)
+    assert list(table) == ["gate: component 1 against 0, intercept", "gate: component 1 against 0, x0"]
+    log_likelihood = mixture.experts.expected_log_likelihood(x, y)
+
+    def bound(theta: Tensor) -> Tensor:
+        logits = torch.stack([torch.zeros(80).double(), theta[0] + theta[1] * x[:, 0]], 1)
+        evidence = (logits.log_softmax(-1) + log_likelihood).logsumexp(-1).sum()
+        return evidence - (theta**2).sum() / (2 * 1.5**2)
+
+    theta = mixture.gate.coefficients.detach().flatten()
+    hessian = torch.autograd.functional.hessian(bound, theta)
+    known = torch.linalg.inv(-hessian).diagonal().sqrt()
+    found = torch.tensor([row.standard_error for row in table.values()], dtype=torch.float64)
+    torch.testing.assert_close(found, known)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1000.0, 5000.0), (1e-6, 0.0), (1.0, 2000.0)])
+def test_the_unit_of_x_makes_no_difference(scale: float, offset: float) -> None:
+    x, y, z = lines(60, 2)
+    start = nn.functional.one_hot(z, 2).double()
+    found = []
+    for inputs_ in (x, scale * x + offset):
+        mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
+        result = fit(mixture, inputs_, y, initial_responsibilities=start, tolerance=1e-12)
+        found.append(coefficients(result, inputs_, y, feature_names=["t"]))
+    for name in ("gate: component 1 against 0, t", "experts: component 0, t"):
+        assert scale * found[1][name].standard_error == pytest.approx(found[0][name].standard_error, rel=1e-3)
+
+
+def test_collinear_columns_have_infinite_standard_errors_and_the_others_keep_theirs() -> None:
+    x, y, z = lines(60, 2)
+    start = nn.functional.one_hot(z, 2).double()
+    tables = []
+    for gate_x in (x, torch.cat([x, x], 1)):
+        mixture = MixtureOfExperts(SoftmaxGate(2, gate_x.shape[1]), GLMExperts(2, 1, Gaussian()))
+        result = fit(mixture, x, y, gate_x=gate_x, initial_responsibilities=start, tolerance=1e-10)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tables.append(coefficients(result, x, y, gate_x=gate_x))
+    assert "do not determine 2 of 9 coefficients (gate: component 1 against 0, x0; gate:" in str(caught[0].message)
+    assert {name for name, row in tables[1].items() if math.isinf(row.standard_error)} == {
+        "gate: component 1 against 0, x0",
+        "gate: component 1 against 0, x1",
+    }
+    for name in (
+        "gate: component 1 against 0, intercept",
+        "experts: component 1, x0",
+        "experts: component 0, log scale",
+    ):
+        assert tables[1][name].standard_error == pytest.approx(tables[0][name].standard_error, rel=1e-3)
+
+
+def test_a_point_that_is_no_maximum_is_told() -> None:
+    x, y, _ = lines(60, 2)
+    mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
+    with torch.no_grad():
+        mixture.experts.coefficients.copy_(torch.tensor([[[0.0, 0.1]], [[0.0, -0.1]]]))
+        mixture.experts.log_scale.fill_(-1.0)
+    with pytest.warns(RuntimeWarning, match="the likelihood is not at a maximum"):
+        coefficients(mixture, x, y)
+
+
+def test_a_network_has_numbered_names_and_the_mixture_is_left_alone() -> None:
+    x, y, z = lines(60, 2)
+    gate = NeuralGate(2, nn.Linear(1, 2), prior_scale=1.0)
+    gate.network.bias.requires_grad_(False)
+    mixture = MixtureOfExperts(gate, GLMExperts(2, 1, Gaussian()))
+    result = fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
+    state = copy.deepcopy(mixture.state_dict())
+    with torch.no_grad():
+        table = coefficients(result, x.float(), y.float())
+    assert list(table)[:2] == ["gate: network.weight[0, 0]", "gate: network.weight[1, 0]"]
+    assert all(math.isfinite(row.standard_error) for row in table.values())
+    assert all(torch.equal(value, state[name]) for name, value in mixture.state_dict().items())
+    assert all(parameter.grad is None for parameter in mixture.parameters())
+    assert gate.network.weight.dtype == torch.float32
+
+
+def test_several_predictors_are_told_apart() -> None:
+    names = GLMExperts(1, 1, Categorical(3)).parameter_names(["dose", "trials"])
+    assert names["coefficients"] == [
+        f"component 0, predictor {c}, {name}" for c in (1, 2) for name in ("intercept", "dose")
+    ]
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_bad_arguments_are_refused() -> None:
+    x, y, gate_x = patents()
+    mixture = patent_fit().mixture
+    for arguments, error, message in (
+        ({"feature_names": ["a", "b"]}, ValueError, r"`feature_names` must be 1 different names.*got \['a', 'b'\]"),
+        ({"gate_feature_names": []}, ValueError, "`gate_feature_names` must be 1 different names"),
+        ({"feature_names": "lgRD"}, TypeError, "`feature_names` must be strings; got 'lgRD'"),
+        ({"weights": -torch.ones(70).double()}, ValueError, "`weights` must be at least 0"),
+    ):
+        with pytest.raises(error, match=message):
+            coefficients(mixture, x, y, gate_x=gate_x, **arguments)
+    posteriors = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    with pytest.raises(ValueError, match="`mixture` must have estimated parameters; got posteriors alone"):
+        coefficients(posteriors, x, y)
