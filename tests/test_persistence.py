@@ -106,6 +106,7 @@ def test_it_may_come_back_on_another_device(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.predict(x.cuda()), mixture.predict(x.cuda()))
 
 
+FAMILIES = Gaussian(), Poisson(), Binomial(), Categorical(3)
 PARTS: dict[str, Callable[[], Gate | Experts]] = {
     **{
         type(f).__name__: functools.partial(GLMExperts, K, 1, f)

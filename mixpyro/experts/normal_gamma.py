@@ -67,7 +67,9 @@ class NormalGamma(NamedTuple):
         log_ratio = torch.logdet(self.precision) - torch.logdet(prior.precision)
         spread = (trace - self.mean.shape[-1] + log_ratio).unsqueeze(-1)
         normal = 0.5 * (self.expected_noise_precision * distance + spread)
-        noise = kl_divergence(Gamma(self.shape.unsqueeze(-1), self.rate), Gamma(prior.shape.unsqueeze(-1), prior.rate))
+        # Where sums have overflowed the rate is no number, nor is the result: that is for the caller to see.
+        own, given = (Gamma(p.shape.unsqueeze(-1), p.rate, validate_args=False) for p in (self, prior))
+        noise = kl_divergence(own, given)
         return (self._pooled(normal) + noise).sum()
 
     def from_origin(self, origin: Origin) -> "NormalGamma":

@@ -95,7 +95,7 @@ class Search:
         if self.n_candidates > 1:
             for attempt in begun:
                 attempt.iterate(min(self.SHORT_RUN, self.options.max_iterations), goes_on)
-        return max(begun, key=lambda attempt: attempt.trace[-1] if attempt.trace else -math.inf)
+        return max(begun, key=lambda attempt: rank(attempt.outcome())) if self.n_candidates > 1 else begun[0]
 
     def _begun(self, start: Start, generator: Generator) -> Attempt:
         attempt = self._fresh()

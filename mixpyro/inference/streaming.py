@@ -226,9 +226,10 @@ def fit_in_batches(
         for rows in order.split(batch_size):
             stream.learn(data.block(rows))
         whole = Attempt(mixture, data, Options())
+        if not mixture.gate.statistics_are_sums:
+            whole.e_step()
+            mixture.gate.update(mixture.gate.statistics(data.gate_x, data.weighted(whole.responsibilities)))
         trace.append(whole.e_step()[1])
-    if not mixture.gate.statistics_are_sums:
-        mixture.gate.update(mixture.gate.statistics(data.gate_x, data.weighted(whole.responsibilities)))
     converged = len(trace) > 1 and abs(trace[-1] - trace[-2]) < CHANGE * data.n_objects
     return FitResult(mixture, whole.responsibilities, 0, (Run(tuple(trace), converged),), data.weights)
 

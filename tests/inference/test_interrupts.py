@@ -39,7 +39,7 @@ def test_a_fit_ends_with_what_it_has(when: int) -> None:
     x, y, _ = lines(60, 2)
     mixture = make()
     with pytest.warns(RuntimeWarning) as caught:
-        result = fit(mixture, x, y, starts=[PressesControlC(when)], n_restarts=10)
+        result = fit(mixture, x, y, starts=[PressesControlC(when)], n_restarts=10, n_candidates=1)
     assert any(f"the fit was interrupted in restart {when + 1} of 10" in str(warning.message) for warning in caught)
     assert result.interrupted
     assert len(result.runs) == when + 1
