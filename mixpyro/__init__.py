@@ -1,5 +1,6 @@
 """Gating priors for mixtures of experts, as Pyro models with exact updates."""
 
+from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.experts import GLMExperts, LinearExperts
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.inference.result import FitResult, Run
@@ -23,4 +24,5 @@ __all__ = [
     "compare",
     "criteria",
     "fit",
+    "to_arviz",
 ]

@@ -1,5 +1,6 @@
 """What every gate is: a prior over which component each object belongs to."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pyro
@@ -27,6 +28,8 @@ class Gate(PyroModule):
     """
 
     takes_row_weights: ClassVar[bool] = True
+    # What the axes of a draw of each latent site are, for output with names.
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)
