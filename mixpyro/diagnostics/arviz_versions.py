@@ -130,13 +130,13 @@ class Elpd(NamedTuple):
     standard_error: float
     n_effective: float  # effective number of parameters, p_loo
     pointwise: np.ndarray  # [N]
-    pareto_k: np.ndarray  # [N]
-    n_draws: int
+    pareto_k: np.ndarray  # [N], −∞ where no weights were needed
+    n_draws: int  # 0 where nothing was drawn
 
     @property
     def good_k(self) -> float:
         """Above this k-hat an object's value is not to be trusted, for this number of draws."""
-        return min(1.0 - 1.0 / float(np.log10(self.n_draws)), 0.7)
+        return min(1.0 - 1.0 / float(np.log10(self.n_draws)), 0.7) if self.n_draws else 0.7
 
     @property
     def n_untrusted(self) -> int:
