@@ -34,6 +34,17 @@ class Assignments(NamedTuple):
         return 1.0 - self.mean.max(1)
 
 
+def posterior_sites(data: ArvizData, device: torch.device) -> tuple[dict[str, Tensor], int]:
+    """The posterior's draws [S, …], chains one after the other, and how many there are."""
+    posterior = group(data, "posterior")
+    n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
+    sites = {
+        str(name): torch.tensor(values.values.reshape(n_draws, *values.shape[2:]), device=device)
+        for name, values in posterior.data_vars.items()
+    }
+    return sites, n_draws
+
+
 class ResponsibilityDraws:
     """Responsibilities of every draw, in blocks of draws [·, N, K]; to be gone through as often as needed.
 
@@ -59,12 +70,7 @@ class ResponsibilityDraws:
     ) -> None:
         mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
         self.data = Data.checked(mixture, x, y, gate_x)
-        posterior = group(data, "posterior")
-        self.n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
-        self.sites = {
-            str(name): torch.as_tensor(values.values.reshape(self.n_draws, *values.shape[2:])).to(self.data.x.device)
-            for name, values in posterior.data_vars.items()
-        }
+        self.sites, self.n_draws = posterior_sites(data, self.data.x.device)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Blocks of draws, of all objects."""

@@ -130,31 +130,53 @@ def draw_from_prior(data: Data, n_draws: int) -> Draws:
     return draw(model, data.mixture, n_draws)
 
 
+class AtDraws(NamedTuple):
+    """Gate and experts with their parameters at S draws."""
+
+    parameters: Any  # as the experts' model returns them, with two axes of S and 1 in front
+    log_weights: Tensor  # log πᵢₖ, [S, N, K] or what broadcasts to it
+    log_prior: Tensor  # log p(θ) [S], nats
+
+
 @torch.no_grad()
-def evaluate(data: Data, sites: Mapping[str, Tensor], n_draws: int, *, replicate: bool = False) -> Evaluated:
-    """What S draws, [S, …] each, say of the data. All at once: pass blocks of both."""
-    mixture, of_objects = data.mixture, has_weights_of_objects(data.mixture.gate)
+def at_draws(
+    mixture: MixtureOfExperts, x: Tensor, gate_x: Tensor, sites: Mapping[str, Tensor], n_draws: int
+) -> AtDraws:
+    """The model's parameters and weights where its latent sites have the values of the draws, [S, …] each."""
+    of_objects = has_weights_of_objects(mixture.gate)
     own = mixture.gate.site("") if of_objects else None
     shared = {name: values.unsqueeze(1) for name, values in sites.items() if own is None or not name.startswith(own)}
 
     def conditioned() -> tuple[Any, Tensor]:
-        parameters = mixture.experts.model(data.x)
+        parameters = mixture.experts.model(x)
         if of_objects:
-            return parameters, categorical(mixture.gate.unseen_weights(data.gate_x)).logits
-        return parameters, mixture.gate.assignment_prior(data.gate_x, plate=objects_plate(data.gate_x)).logits
+            return parameters, categorical(mixture.gate.unseen_weights(gate_x)).logits
+        return parameters, mixture.gate.assignment_prior(gate_x, plate=objects_plate(gate_x)).logits
 
     trace = _traced(poutine.condition(conditioned, data=shared), mixture, n_draws)
     returned: Any = trace.nodes["_RETURN"]["value"]
     parameters, log_weights = returned
-    components = torch.arange(mixture.n_components, device=data.x.device).reshape(-1, 1, 1)
-    log_likelihood = mixture.experts.likelihood(data.x, parameters, components).log_prob(data.y)
-    shape = n_draws, len(data.x), mixture.n_components
-    log_joint = (log_weights + log_likelihood.movedim(0, -1)).expand(shape)
+    return AtDraws(parameters, log_weights, _log_density(trace, list(shared), n_draws))
+
+
+@torch.no_grad()
+def evaluate(data: Data, sites: Mapping[str, Tensor], n_draws: int, *, replicate: bool = False) -> Evaluated:
+    """What S draws, [S, …] each, say of the data. All at once: pass blocks of both."""
+    experts = data.mixture.experts
+    at = at_draws(data.mixture, data.x, data.gate_x, sites, n_draws)
+    log_likelihood = experts.likelihood(data.x, at.parameters, components_of(data.mixture, data.x)).log_prob(data.y)
+    shape = n_draws, len(data.x), data.mixture.n_components
+    log_joint = (at.log_weights + log_likelihood.movedim(0, -1)).expand(shape)
     replicated = None
     if replicate:
-        assignment = torch.distributions.Categorical(logits=log_weights.expand(shape)).sample()
-        replicated = mixture.experts.likelihood(data.x, parameters, assignment).sample()
-    return Evaluated(log_joint, _log_density(trace, list(shared), n_draws), replicated)
+        assignment = torch.distributions.Categorical(logits=at.log_weights.expand(shape)).sample()
+        replicated = experts.likelihood(data.x, at.parameters, assignment).sample()
+    return Evaluated(log_joint, at.log_prior, replicated)
+
+
+def components_of(mixture: MixtureOfExperts, x: Tensor) -> Tensor:
+    """Every component's number [K, 1, 1], left of the draws and the objects."""
+    return torch.arange(mixture.n_components, device=x.device).reshape(-1, 1, 1)
 
 
 def has_weights_of_objects(gate: Gate) -> bool:
