@@ -81,9 +81,19 @@ def loo(data: ArvizData) -> Elpd:
 def resample(data: ArvizData, *, seed: int = 0) -> ArvizData:
     """The guide's draws, drawn again by their smoothed importance weights: draws of the true posterior, nearly.
 
-    The guide takes assignments and parameters as independent, and so its intervals are too short where components
-    overlap; ``python -m tests.benchmarks.coverage`` shows by how much, and how far this mends it. It is as good as
-    :func:`khat` is small. Give it many draws: they repeat.
+    The guide takes assignments and parameters as independent, so its intervals are too short where components overlap.
+    Of 200 intervals of 90 % for a weight, and 800 for coefficients, of two lines on 200 points, there cover the truth
+    (``python -m tests.benchmarks.coverage``):
+
+    =========== ============ =============== =============
+    lines       median k-hat guide           drawn again
+    =========== ============ =============== =============
+    apart       −∞           94 %, 90 %      94 %, 90 %
+    crossing    0.5          84 %, 86 %      91 %, 88 %
+    overlapping 0.8          52 %, 70 %      71 %, 79 %
+    =========== ============ =============== =============
+
+    So it mends what :func:`khat` says that it can. Give it many draws, for they repeat.
 
     Args:
         data: of :func:`mixpyro.to_arviz`, of draws from a guide.
