@@ -1,6 +1,6 @@
 """Are the gates' posteriors calibrated? Simulation-based calibration, with a histogram of the ranks.
 
-Run as ``python -m tests.benchmarks.calibration [picture.png]``; a minute on one core. Weights come from the gate's prior
+Run as ``python -m tests.benchmarks.calibration [picture.png]``; a minute on one core. Weights are from the gate's prior
 and data from known experts, a Normal each; the rank of the true weight among draws of q is uniform if q is the
 posterior. A histogram like a U says that q is too narrow, one like a hill that it is too wide. The softmax gate has no
 posterior: its estimates with their standard errors stand for one.
