@@ -1,5 +1,6 @@
 """Gating priors for mixtures of experts, as Pyro models with exact updates."""
 
+from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.experts import (
     GaussianExperts,
     GLMExperts,
@@ -48,4 +49,5 @@ __all__ = [
     "load",
     "observed_information",
     "save",
+    "to_arviz",
 ]

@@ -1,7 +1,7 @@
 """What every bank of experts is: K densities of y given x, of one family."""
 
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import pyro
 import torch
@@ -28,6 +28,9 @@ class Experts(PyroModule):
         n_outputs: P, the number of columns of y.
         name: prefix of the Pyro sites, as in ``experts.y``.
     """
+
+    # What the axes of a draw of each latent site are, for output with names: component, output, feature or regressor.
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(self, n_components: int, n_features: int, n_outputs: int, *, name: str) -> None:
         super().__init__(name)

@@ -1,8 +1,8 @@
 """Bayesian linear regressions, one a component, with conjugate updates."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import pyro
 import torch
@@ -76,6 +76,11 @@ class LinearExperts(Experts):
         >>> [round(value, 3) for value in experts.coefficients[0, 0].tolist()]
         [1.0, 2.0]
     """
+
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "precision": ("component", "output"),
+        "coefficients": ("component", "output", "regressor"),
+    }
 
     prior_mean: Tensor
     prior_precision: Tensor

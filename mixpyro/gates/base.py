@@ -1,6 +1,6 @@
 """What every gate is: a prior over which component each object belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyro
@@ -32,6 +32,8 @@ class Gate(PyroModule):
 
     takes_row_weights: ClassVar[bool] = True
     statistics_are_sums: ClassVar[bool] = True
+    # What the axes of a draw of each latent site are, for output with names.
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)

@@ -1,7 +1,7 @@
 """A gate with weights of their own for every object: a Dirichlet each, around the population's weights."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import pyro
 import torch
@@ -59,6 +59,7 @@ class ObjectDirichletGate(Gate):
 
     takes_row_weights = False
     statistics_are_sums = False
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("object", "component")}
 
     concentration: Tensor
     mean: Tensor

@@ -2,10 +2,12 @@
 
 import copy
 import io
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import pyro
 import pytest
 import torch
+from pyro import poutine
 from torch import Tensor
 
 from mixpyro.experts import Experts
@@ -67,6 +69,21 @@ class ExpertsContract:
         fresh = self.make()
         fresh.load_state_dict(torch.load(file, weights_only=True))
         assert torch.equal(fresh.expected_log_likelihood(x, y), experts.expected_log_likelihood(x, y))
+
+    def test_draws_in_a_plate_to_the_left_say_what_each_says_alone(self) -> None:
+        """Diagnostics draw from the guide once, and sum out the component at the left."""
+        experts, x, y, _ = self.updated()
+        components = torch.arange(K).reshape(K, 1, 1)
+        with pyro.plate("draws", 4, dim=-2):
+            trace = poutine.trace(experts.guide).get_trace(x)
+            together = experts.likelihood(x, trace.nodes["_RETURN"]["value"], components).log_prob(y)
+        sites: dict[str, Any] = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "sample"}
+        for number in range(4):
+            one = {name: values[number, 0] for name, values in sites.items() if name != "draws"}
+            parameters = poutine.condition(experts.model, data=one)(x)
+            for k in range(K):
+                alone = experts.likelihood(x, parameters, torch.full((len(x),), k)).log_prob(y)
+                torch.testing.assert_close(together.expand(K, 4, len(x))[k, number], alone)
 
     @pytest.mark.cuda
     def test_on_cuda_as_on_cpu(self) -> None:

@@ -1,0 +1,32 @@
+"""Is the posterior any good, and what does it say? Draws for ArviZ, labels, checks, pictures."""
+
+from mixpyro.diagnostics.arviz_versions import Elpd, as_arviz, from_netcdf
+from mixpyro.diagnostics.assignments import Assignments, ResponsibilityDraws
+from mixpyro.diagnostics.conversion import to_arviz
+from mixpyro.diagnostics.exact_loo import exact_loo
+from mixpyro.diagnostics.labels import Alignment, align, relabel
+from mixpyro.diagnostics.predictive_checks import Check, predictive_checks
+from mixpyro.diagnostics.program import program_to_arviz
+from mixpyro.diagnostics.quality import Comparison, compare_loo, khat, loo, loo_table, resample
+
+__all__ = [
+    "Alignment",
+    "Assignments",
+    "Check",
+    "Comparison",
+    "Elpd",
+    "ResponsibilityDraws",
+    "align",
+    "as_arviz",
+    "compare_loo",
+    "exact_loo",
+    "from_netcdf",
+    "khat",
+    "loo",
+    "loo_table",
+    "predictive_checks",
+    "program_to_arviz",
+    "relabel",
+    "resample",
+    "to_arviz",
+]

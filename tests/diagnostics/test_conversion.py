@@ -1,0 +1,189 @@
+"""Fitted mixtures, gates and MCMC samples as ArviZ has them."""
+
+from pathlib import Path
+
+import numpy as np
+import pyro
+import pytest
+import torch
+from pyro.infer import MCMC, NUTS
+from torch import nn
+
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, NeuralGate, ObjectDirichletGate, fit, to_arviz
+from mixpyro.diagnostics.arviz_versions import datasets_of, from_netcdf, group
+from mixpyro.gates import Gate
+from tests.diagnostics.fits import GATES, fitted
+from tests.problems import inputs, lines, responsibilities
+
+pandas = pytest.importorskip("pandas")
+
+
+def test_groups_and_names_of_a_fitted_mixture() -> None:
+    result, x, y = fitted("dirichlet", 3, n_outputs=2)
+    data = to_arviz(result, x, y, n_draws=20, feature_names=["dose"], output_names=["left", "right"])
+    assert set(datasets_of(data)) == {
+        "posterior",
+        "prior",
+        "posterior_predictive",
+        "log_likelihood",
+        "sample_stats",
+        "observed_data",
+        "constant_data",
+    }
+    coefficients = data["posterior"]["experts.coefficients"]
+    assert coefficients.dims == ("chain", "draw", "component", "output", "regressor")
+    assert coefficients.coords["regressor"].values.tolist() == ["intercept", "dose"]
+    assert coefficients.coords["output"].values.tolist() == ["left", "right"]
+    assert data["posterior"]["gate.weights"].sizes == {"chain": 1, "draw": 20, "component": 3}
+    assert data["posterior_predictive"]["experts.y"].dims == ("chain", "draw", "object", "output")
+    assert data["log_likelihood"]["experts.y"].dims == ("chain", "draw", "object")
+    np.testing.assert_array_equal(data["observed_data"]["experts.y"].values, y.numpy())
+    np.testing.assert_array_equal(data["constant_data"]["x"].values, x.numpy())
+    np.testing.assert_array_equal(data["constant_data"]["bound"].values[0], result.trace)
+
+
+def test_a_data_frame_names_columns_and_rows() -> None:
+    result, x, y = fitted()
+    table = pandas.DataFrame({"dose": x[:, 0].numpy()}, index=[f"run {i}" for i in range(len(x))])
+    data = to_arviz(result, table, pandas.DataFrame({"yield": y[:, 0].numpy()}), n_draws=5)
+    same = to_arviz(result, x, y, n_draws=5)
+    assert data["constant_data"]["x"].coords["feature"].values.tolist() == ["dose"]
+    assert data["log_likelihood"]["experts.y"].coords["object"].values[3] == "run 3"
+    assert data["observed_data"]["experts.y"].coords["output"].values.tolist() == ["yield"]
+    np.testing.assert_array_equal(
+        data["log_likelihood"]["experts.y"].values, same["log_likelihood"]["experts.y"].values
+    )
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_lp_is_the_log_joint_and_the_bound_its_mean_at_most(name: str) -> None:
+    """E_q[log p(y, θ) − log q(θ)] is above the bound, which pays for the assignments too, and below the evidence."""
+    result, x, y = fitted(name)
+    data = to_arviz(result, x, y, n_draws=400)
+    stats, likelihood = group(data, "sample_stats"), data["log_likelihood"]["experts.y"].values
+    ratio = (stats["lp"] - stats["log_q"]).values
+    marginal = result.bound
+    if name == "object":  # the mean field pays for its weights of objects, which are integrated out here
+        marginal -= float(ratio.std())
+    assert ratio.mean() > marginal - 4 * ratio.std() / 20
+    assert np.exp(ratio - ratio.max()).mean() > 0.01
+    assert likelihood.shape == (1, 400, len(x))
+
+
+def test_without_noise_about_the_assignments_the_bound_is_the_mean() -> None:
+    """One component: the posterior is exact, so log p − log q is the log evidence at every draw, and the bound."""
+    result, x, y = fitted("dirichlet", 1)
+    stats = group(to_arviz(result, x, y, n_draws=50), "sample_stats")
+    np.testing.assert_allclose((stats["lp"] - stats["log_q"]).values, result.bound, atol=1e-9)
+
+
+def test_row_weights_count_in_lp_alone() -> None:
+    x, y, z = lines(12, 2)
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    weights = torch.arange(12).double()
+    start = nn.functional.one_hot(z, 2).double() + 0.1
+    result = fit(mixture, x, y, weights=weights, initial_responsibilities=start, progress=False)
+    weighted, plain = (to_arviz(one, x, y, n_draws=9) for one in (result, mixture))
+    likelihood = weighted["log_likelihood"]["experts.y"].values
+    np.testing.assert_array_equal(likelihood, plain["log_likelihood"]["experts.y"].values)
+    extra = (likelihood * (weights.numpy() - 1)).sum(-1)
+    np.testing.assert_allclose(
+        weighted["sample_stats"]["lp"].values, plain["sample_stats"]["lp"].values + extra, rtol=1e-10
+    )
+    np.testing.assert_array_equal(weighted["constant_data"]["weights"].values, weights.numpy())
+
+
+def test_estimates_are_constants_not_draws() -> None:
+    result, x, y = fitted("neural")
+    data = to_arviz(result, x, y, gate_x=2.0 * x, n_draws=5)
+    assert set(group(data, "posterior")) == {"experts.precision", "experts.coefficients"}
+    weight = result.mixture.gate.network.weight.detach().numpy()
+    np.testing.assert_array_equal(data["constant_data"]["gate.network.weight"].values, weight)
+    np.testing.assert_array_equal(data["constant_data"]["gate_x"].values, 2.0 * x.numpy())
+    assert group(data, "posterior").attrs["n_estimated_parameters"] == 4
+
+
+@pytest.mark.parametrize("name", ["object", "dirichlet"])
+def test_netcdf_round_trip(name: str, tmp_path: Path) -> None:
+    result, x, y = fitted(name)
+    before = to_arviz(result, x, y, n_draws=6)
+    before.to_netcdf(str(tmp_path / "fit.nc"))
+    after = from_netcdf(tmp_path / "fit.nc")
+    for group_name, dataset in datasets_of(before).items():
+        assert dataset.equals(group(after, group_name))
+
+
+def test_a_gate_alone() -> None:
+    x, r = inputs(6), responsibilities(6, 3)
+    cases: tuple[tuple[Gate, tuple[str, ...]], ...] = (
+        (DirichletGate(3), ("chain", "draw", "component")),
+        (ObjectDirichletGate(3, concentration=5.0), ("chain", "draw", "object", "component")),
+    )
+    for gate, axes in cases:
+        gate.update(gate.statistics(x, r))
+        data = to_arviz(gate, x, n_draws=3000)
+        weights = data["posterior"]["gate.weights"]
+        assert weights.dims == axes
+        mean = gate.weights(x)[0] if len(axes) == 3 else gate.weights(x)
+        np.testing.assert_allclose(weights.values.mean((0, 1)), mean.numpy(), atol=0.02)
+        np.testing.assert_allclose(data["constant_data"]["gate.mean_weights"].values, gate.weights(x).numpy())
+        assert data["prior"]["gate.weights"].sizes["draw"] == 3000
+
+
+def test_a_gate_without_latent_weights_has_its_means_alone() -> None:
+    gate, x = NeuralGate(2, nn.Linear(2, 2).double()), inputs(4)
+    data = to_arviz(gate, x)
+    assert set(datasets_of(data)) == {"constant_data"}
+    np.testing.assert_array_equal(data["constant_data"]["gate.mean_weights"].values, gate.weights(x).detach().numpy())
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_samples_of_nuts() -> None:
+    result, x, y = fitted()
+    torch.manual_seed(0)
+    mcmc = MCMC(NUTS(result.mixture.model), num_samples=4, warmup_steps=2, disable_progbar=True)
+    mcmc.run(x[:10], y[:10])
+    samples = mcmc.get_samples(group_by_chain=True)
+    data = to_arviz(result.mixture, x[:10], y[:10], samples=samples, n_draws=3)
+    assert set(group(data, "sample_stats")) == {"lp"}
+    np.testing.assert_array_equal(data["posterior"]["gate.weights"].values, samples["gate.weights"].numpy())
+    assert data["prior"]["gate.weights"].sizes["draw"] == 3
+
+
+def test_chains_stay_apart() -> None:
+    result, x, y = fitted()
+    one = to_arviz(result, x, y, n_draws=12)
+    samples = {
+        name: torch.as_tensor(values.values).reshape(3, 4, *values.shape[2:])
+        for name, values in group(one, "posterior").items()
+    }
+    three = to_arviz(result.mixture, x, y, samples=samples)
+    for group_name in ("log_likelihood", "posterior"):
+        for name, values in group(three, group_name).items():
+            assert values.sizes["chain"] == 3
+            expected = one[group_name][name].values.reshape(values.shape)
+            np.testing.assert_allclose(values.values, expected, rtol=1e-12)
+
+
+def test_the_users_state_is_left_alone() -> None:
+    result, x, y = fitted("neural")
+    before = torch.get_rng_state()
+    first, second = (to_arviz(result, x, y, n_draws=4) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(pyro.get_param_store()) == 0
+    assert group(first, "posterior").equals(group(second, "posterior"))
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_what_does_not_fit_is_refused() -> None:
+    result, x, y = fitted()
+    for arguments, options, error, message in (
+        ((result, x), {}, ValueError, "`y` must be given for a mixture; got None"),
+        ((object(), x, y), {}, TypeError, "`fitted` must be a FitResult, a mixture or a gate; got object"),
+        ((result, x, y[:5]), {}, ValueError, "`y` must have as many rows as `x`, 40; got 5"),
+        ((result, x, y), {"feature_names": ["a", "b"]}, ValueError, "`feature_names` must be 1 names.*got 2"),
+        ((result, x, y), {"samples": {}}, ValueError, "`samples` must hold every latent site.*gate.weights"),
+        ((result, x, y), {"n_draws": 0}, ValueError, "`n_draws` must be at least 1; got 0"),
+    ):
+        with pytest.raises(error, match=message):
+            to_arviz(*arguments, **options)

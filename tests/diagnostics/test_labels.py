@@ -1,0 +1,112 @@
+"""Labels that were shuffled come back, and where they cannot that is said."""
+
+import numpy as np
+import pytest
+import torch
+
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit, to_arviz
+from mixpyro.diagnostics import ResponsibilityDraws, align, relabel
+from mixpyro.diagnostics.arviz_versions import group
+from tests.diagnostics.fits import fitted
+
+
+def separated(
+    rng: np.random.Generator, n_components: int, n_draws: int, n_objects: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Responsibilities of sure assignments with noise, shuffled [S, N, K], and the shuffles [S, K]."""
+    z = np.concatenate([np.arange(n_components), rng.integers(n_components, size=n_objects - n_components)])
+    raw = 8.0 * np.eye(n_components)[z] + rng.normal(size=(n_draws, n_objects, n_components))
+    clean = np.exp(raw) / np.exp(raw).sum(-1, keepdims=True)
+    shuffles = np.stack([rng.permutation(n_components) for _ in range(n_draws)])
+    return np.stack([draw[:, shuffle] for draw, shuffle in zip(clean, shuffles, strict=True)]), shuffles
+
+
+def test_every_shuffle_of_separated_components_is_undone() -> None:
+    rng = np.random.default_rng(0)
+    for case in range(100):
+        n_components = 2 + case % 7
+        shuffled, shuffles = separated(rng, n_components, 6, 30)
+        found = align(shuffled)
+        labels = np.take_along_axis(shuffles, found.order, 1)
+        assert (labels == labels[0]).all()
+        assert found.trusted
+        assert found.of_components.min() > 0.7
+
+
+def test_components_that_cannot_be_told_apart_are_named() -> None:
+    """The first two share their objects at random, draw by draw; the third is sure."""
+    rng = np.random.default_rng(0)
+    sure = np.repeat([0, 1], [40, 20])
+    share = rng.beta(0.5, 0.5, size=(50, 60))
+    draws = np.stack([share * (sure == 0), (1 - share) * (sure == 0), np.ones((50, 1)) * (sure == 1)], -1)
+    found = align(draws)
+    assert not found.trusted
+    assert (found.of_components[:2] < 0.5).all()
+    assert found.of_components[2] > 0.9
+    assert "NOT to be trusted for components [0, 1]" in str(found)
+
+
+def test_soft_but_steady_responsibilities_are_trusted() -> None:
+    """One component inside another: no object is sure, yet every draw says the same."""
+    rng = np.random.default_rng(0)
+    inner = np.clip(np.linspace(0.3, 0.6, 50) + 0.01 * rng.normal(size=(20, 50)), 0, 1)
+    draws = np.stack([inner, 1 - inner], -1)
+    draws[::2] = draws[::2, :, ::-1]
+    found = align(draws)
+    assert found.trusted
+    assert (found.order[::2] == found.order[0]).all()
+    assert (found.order[1::2] == found.order[0][::-1]).all()
+
+
+def test_blocks_and_a_given_reference() -> None:
+    rng = np.random.default_rng(1)
+    shuffled, shuffles = separated(rng, 4, 10, 25)
+    whole, blocks = align(shuffled), align([shuffled[:3], shuffled[3:]])
+    np.testing.assert_array_equal(whole.order, blocks.order)
+    np.testing.assert_allclose(whole.reference, blocks.reference)
+    given = align(shuffled, reference=whole.reference[:, ::-1])
+    np.testing.assert_array_equal(given.order, whole.order[:, ::-1])
+    assert given.n_passes == 1
+
+
+def test_two_solutions_of_a_fit_are_aligned() -> None:
+    result, x, y = fitted("dirichlet", 3)
+    start = result.responsibilities[:, [2, 0, 1]]
+    other = fit(
+        MixtureOfExperts(DirichletGate(3, concentration=2.0), LinearExperts(3, 1)),
+        x,
+        y,
+        initial_responsibilities=start,
+        progress=False,
+    )
+    found = align([result.responsibilities.numpy(), other.responsibilities.numpy()])
+    np.testing.assert_array_equal(found.order, [[0, 1, 2], [1, 2, 0]])
+    assert found.trusted
+
+
+def test_draws_whose_labels_switch_come_back() -> None:
+    """A posterior's draws, half of them relabelled by hand as a chain would that switches."""
+    result, x, y = fitted("dirichlet", 3)
+    data = to_arviz(result, x, y, n_draws=40)
+    samples = {name: torch.as_tensor(values.values) for name, values in group(data, "posterior").items()}
+    for name in samples:
+        samples[name] = torch.cat([samples[name][:, :20], samples[name][:, 20:, [1, 2, 0]]], 1)
+    switched = to_arviz(result.mixture, x, y, samples=samples)
+    responsibilities = ResponsibilityDraws(switched, result, x, y)
+    found = align(responsibilities, reference=result.responsibilities.numpy())
+    mended = relabel(switched, found)
+    assert found.trusted
+    for name, values in group(data, "posterior").items():
+        np.testing.assert_array_equal(mended["posterior"][name].values, values.values)
+        assert mended["posterior"][name].dims == values.dims
+        np.testing.assert_array_equal(mended["posterior"][name].coords["component"].values, [0, 1, 2])
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`responsibilities` must be \[draws, objects, components\]; got shape \[3\]"):
+        align(np.zeros(3)[None])
+    with pytest.raises(ValueError, match=r"`responsibilities` must be \[4, 2\] a draw; got \[5, 2\]"):
+        align([np.full((1, 4, 2), 0.5), np.full((1, 5, 2), 0.5)])
+    result, x, y = fitted()
+    with pytest.raises(ValueError, match="`alignment` must be of 7 draws; got 2"):
+        relabel(to_arviz(result, x, y, n_draws=7), align(np.full((2, 4, 2), 0.5)))

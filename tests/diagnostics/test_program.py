@@ -1,0 +1,92 @@
+"""A user's own Pyro program with a gate in it."""
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import MCMC, NUTS
+from pyro.ops.indexing import Vindex
+from torch import Tensor
+
+from mixpyro import DirichletGate
+from mixpyro.diagnostics import program as module
+from mixpyro.diagnostics import program_to_arviz
+from mixpyro.diagnostics.arviz_versions import group
+
+N, S = 20, 8
+GATE = DirichletGate(2)
+
+
+def data() -> tuple[Tensor, Tensor]:
+    """Two heaps of numbers."""
+    y = torch.cat([torch.randn(N // 2) - 3.0, torch.randn(N // 2) + 3.0]).double()
+    return torch.zeros(N, 0).double(), y
+
+
+def model(x: Tensor, y: Tensor | None = None) -> None:
+    """Two normals under the gate."""
+    means = pyro.sample("means", dist.Normal(torch.tensor([-1.0, 1.0]).double(), 5.0).to_event(1))
+    plate = pyro.plate("objects", len(x), dim=-1)
+    assignment = GATE.model(x, plate=plate)
+    with plate:
+        pyro.sample("y", dist.Normal(Vindex(means)[..., assignment], 1.0), obs=y)
+
+
+def guide(x: Tensor, y: Tensor | None = None) -> None:
+    """Means near the heaps, and the gate's own guide."""
+    pyro.sample("means", dist.Normal(torch.tensor([-3.0, 3.0]).double(), 0.2).to_event(1))
+    GATE.guide(x)
+
+
+def expected(draws: dict[str, np.ndarray], y: Tensor) -> np.ndarray:
+    """Log Σₖ πₖ Normal(yᵢ; mₖ, 1) [S, N]."""
+    means, weights = torch.as_tensor(draws["means"]), torch.as_tensor(draws["gate.weights"])
+    log_joint = weights.log().unsqueeze(1) + dist.Normal(means.unsqueeze(1), 1.0).log_prob(y[:, None])
+    return log_joint.logsumexp(-1).numpy()
+
+
+@pytest.mark.parametrize("block_numbers", [2**21, 100])
+def test_the_assignment_is_summed_out(block_numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK_NUMBERS", block_numbers)
+    x, y = data()
+    found = program_to_arviz(model, x, y, guide=guide, n_draws=S, axes={"means": ("component",)})
+    posterior = group(found, "posterior")
+    draws = {name: values.values[0] for name, values in posterior.items()}
+    likelihood = expected(draws, y)
+    np.testing.assert_allclose(found["log_likelihood"]["y"].values[0], likelihood, atol=1e-10)
+    assert posterior["means"].dims == posterior["gate.weights"].dims == ("chain", "draw", "component")
+    prior = dist.Normal(torch.tensor([-1.0, 1.0]).double(), 5.0).log_prob(torch.as_tensor(draws["means"])).sum(-1)
+    lp = likelihood.sum(1) + prior.numpy()  # a Dirichlet(1, 1) has the density one
+    np.testing.assert_allclose(found["sample_stats"]["lp"].values[0], lp, rtol=1e-10)
+    q = dist.Normal(torch.tensor([-3.0, 3.0]).double(), 0.2).log_prob(torch.as_tensor(draws["means"])).sum(-1)
+    np.testing.assert_allclose(found["sample_stats"]["log_q"].values[0], q.numpy(), rtol=1e-10)
+    assert found["posterior_predictive"]["y"].sizes == {"chain": 1, "draw": S, "object": N}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_samples_of_nuts() -> None:
+    x, y = data()
+    mcmc = MCMC(NUTS(model), num_samples=4, warmup_steps=4, disable_progbar=True)
+    mcmc.run(x, y)
+    found = program_to_arviz(model, x, y, samples=mcmc.get_samples(group_by_chain=True), n_draws=3)
+    draws = {name: values.values[0] for name, values in group(found, "posterior").items()}
+    np.testing.assert_allclose(found["log_likelihood"]["y"].values[0], expected(draws, y), atol=1e-10)
+    assert "log_q" not in group(found, "sample_stats")
+
+
+def test_what_cannot_be_summed_out_is_refused() -> None:
+    x, y = data()
+
+    def with_a_global_switch(x: Tensor, y: Tensor) -> None:
+        switch = pyro.sample("switch", dist.Bernoulli(torch.tensor(0.5).double()))
+        mean = pyro.sample("means", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
+        with pyro.plate("objects", len(x), dim=-1):
+            pyro.sample("y", dist.Normal(switch + mean[..., 0], 1.0), obs=y)
+
+    with pytest.raises(ValueError, match="`model` must have its discrete sites in the plate of its data; 'switch'"):
+        program_to_arviz(with_a_global_switch, x, y, guide=guide, n_draws=2)
+    with pytest.raises(ValueError, match="`model` must have one observed site inside a plate; got none"):
+        program_to_arviz(model, x, guide=guide, n_draws=2)
+    with pytest.raises(ValueError, match="`guide` or `samples` must be given; got neither"):
+        program_to_arviz(model, x, y)
