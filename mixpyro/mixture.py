@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mixpyro import validation
 from mixpyro.experts.base import Experts
-from mixpyro.gates.base import Gate, objects_plate
+from mixpyro.gates.base import Gate
+from mixpyro.sites import objects_plate
 from mixpyro.typing import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 
 

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-import pyro
 import torch
+from pyro.distributions import Delta, Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
@@ -14,7 +14,8 @@ from mixpyro.design import standardised, with_intercept
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
 from mixpyro.gram import weighted_gram
-from mixpyro.parameters import minus_log_normal_prior
+from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters
+from mixpyro.sites import sample_parameter
 from mixpyro.typing import Design, Inputs, Responsibilities, Scalar, Targets
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
@@ -46,7 +47,8 @@ class GLMExperts(Experts):
         exposure: whether x has one more column, its last: the exposure of a Poisson count (its logarithm is the offset)
             or the number of trials of a binomial. Give the gate its own inputs then, or it sees that column too.
         prior_scale: s of a Normal(0, s²) prior on every coefficient; None for maximum likelihood.
-        name: prefix of the Pyro site ``<name>.y`` and of the parameter ``<name>.coefficients``.
+        name: prefix of the Pyro sites ``<name>.y`` and, with a prior, ``<name>.coefficients``, and of the parameters
+            ``<name>.coefficients_estimate`` and ``<name>.log_scale``.
         device: where the experts live.
         dtype: of the parameters; results have the dtype of x.
 
@@ -84,13 +86,18 @@ class GLMExperts(Experts):
         self.prior_scale = None if prior_scale is None else validation.positive_number("prior_scale", prior_scale)
         place = torch.empty(0, device=validation.device(device), dtype=dtype)
         shape = self.n_components, family.n_predictors, self.n_features + 1
-        self.coefficients = nn.Parameter(place.new_zeros(shape))
+        self.coefficients_estimate = nn.Parameter(place.new_zeros(shape))
         self.log_scale = nn.Parameter(place.new_zeros(self.n_components if family.has_scale else 0))
 
     @property
     def n_columns(self) -> int:
         """Columns that x must have: the regressors, and the exposure if there is one."""
         return self.n_features + int(self.exposure)
+
+    @property
+    def coefficients(self) -> nn.Parameter:
+        """Estimates c [K, C, 1 + D], the intercept first; the Pyro site of this name may hold other values."""
+        return self.coefficients_estimate
 
     @property
     def scale(self) -> Tensor:
@@ -142,15 +149,20 @@ class GLMExperts(Experts):
 
     @pyro_method
     def model(self, x: Inputs) -> GLMParameters:
-        """The parameters, as Pyro parameters; a prior on them is scored as ``<name>.coefficients_log_prior``."""
-        if self.prior_scale is not None:
-            pyro.factor(self.site("coefficients_log_prior"), -self.kl_divergence())
-        return self.guide(x)
+        """The parameters, as Pyro parameters; with a prior the coefficients are sampled as ``<name>.coefficients``."""
+        prior = Normal(x.new_zeros(self.coefficients.shape), 1.0 if self.prior_scale is None else self.prior_scale)
+        return self._coefficients_site(x, prior.to_event(3))
 
     @pyro_method
     def guide(self, x: Inputs) -> GLMParameters:
-        """The parameters: there is nothing to sample."""
-        return GLMParameters(self.coefficients.to(x.dtype), self.scale.to(x.dtype))
+        """The estimates; with a prior as a Delta, so that SVI of model and guide is the MAP estimate."""
+        return self._coefficients_site(x, Delta(self.coefficients.to(x.dtype), event_dim=3))
+
+    def _coefficients_site(self, x: Inputs, coefficients: TorchDistributionMixin) -> GLMParameters:
+        refuse_shared_parameters(self)
+        if self.prior_scale is None:
+            return GLMParameters(self.coefficients.to(x.dtype), self.scale.to(x.dtype))
+        return GLMParameters(sample_parameter(self.site("coefficients"), coefficients), self.scale.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: GLMParameters, assignment: Tensor) -> TorchDistributionMixin:
         """The family's distribution at the predictors of z; see :meth:`Experts.likelihood`."""

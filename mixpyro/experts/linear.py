@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import pyro
 import torch
 from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal, StudentT
 from pyro.nn import pyro_method
@@ -15,6 +14,7 @@ from mixpyro import validation
 from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.gram import weighted_gram
+from mixpyro.sites import sample_parameter
 from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 
 
@@ -229,12 +229,12 @@ class LinearExperts(Experts):
     def _parameter_sites(self, q: NormalGamma, dtype: torch.dtype) -> LinearParameters:
         """Sample τ and w; the sites hold w for x and y as they are."""
         noise = Gamma(q.shape.unsqueeze(-1).expand_as(q.rate).to(dtype), q.rate.to(dtype)).to_event(2)
-        precision = pyro.sample(self.site("precision"), noise)
+        precision = sample_parameter(self.site("precision"), noise)
         back = torch.linalg.inv(self._shift())
         matrices = precision[..., None, None] * (back.mT @ q.precision @ back).to(dtype).unsqueeze(1)
         mean = (q.mean @ self._shift().mT + self._y_offset()).to(dtype)
         normal = MultivariateNormal(mean, precision_matrix=matrices).to_event(2)
-        return LinearParameters(precision, pyro.sample(self.site("coefficients"), normal))
+        return LinearParameters(precision, sample_parameter(self.site("coefficients"), normal))
 
     @property
     def prior(self) -> NormalGamma:

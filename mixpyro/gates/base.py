@@ -9,7 +9,9 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import validation
+from mixpyro.gates.expected import BoundTerms, Evidence, evidence_of
 from mixpyro.parameters import refuse_shared_parameters
+from mixpyro.sites import checked_plate, refuse_inner_call, refuse_outer_plates, refuse_taken_name, rows_of
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
@@ -27,6 +29,7 @@ class Gate(PyroModule):
     """
 
     takes_row_weights: ClassVar[bool] = True
+    weights_site: str | None = None
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)
@@ -93,25 +96,65 @@ class Gate(PyroModule):
     def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
         """Sample the weights from q. Nothing to do for a gate without latent weights."""
 
+    def update_objects(
+        self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
+    ) -> None:
+        """Go ``step_size`` of the way to the optimum that some of N objects speak for, and they alone.
+
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K], each row times what its object stands for, N / B where B of N were drawn.
+            objects: which of the N objects the rows are [B].
+            n_objects: N.
+            step_size: in (0, 1].
+        """
+        self.update(self.statistics(x, responsibilities), step_size)
+
+    def bound_terms(self, x: Inputs, *, objects: Tensor, n_objects: int) -> BoundTerms:
+        """E_q[log π] of some of N objects, and KL(q‖p): of all, or [B] of these where each has its own posterior."""
+        return BoundTerms(self.expected_log_weights(x), self.kl_divergence())
+
     @pyro_method
     def model(self, x: Inputs, *, plate: pyro.plate | None = None) -> Tensor:
         """Pyro model of the assignments: samples ``<name>.assignment`` and the gate's latent weights.
 
         Args:
-            x: gate inputs [N, D].
-            plate: the caller's plate over objects, of dim −1, not yet entered; by default a plate ``objects`` of N.
+            x: gate inputs [N, D], or [B, D] of the plate's subsample.
+            plate: the caller's plate over objects, of dim −1, not entered here; by default a plate ``objects`` of N.
 
         Returns:
             The assignments [N]; under enumeration, [K, 1, …] as Pyro broadcasts them.
 
         Raises:
-            RuntimeError: if another module has registered parameters under this gate's name.
+            ValueError: if dim −1 is taken, or x has not a row for each of the plate's objects.
+            RuntimeError: if the program has a site of this name already, or another module has registered parameters
+                under it.
         """
         refuse_shared_parameters(self)
-        plate = innermost(objects_plate(x) if plate is None else plate)
+        refuse_taken_name(self.site("assignment"))
+        refuse_inner_call()
+        plate = checked_plate(plate, x)
+        evidence = evidence_of(self)
+        if evidence is not None:
+            return self._expected_model(x, plate, evidence)
         prior = self.assignment_prior(x, plate=plate)
         with plate:
             return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
+
+    def _expected_model(self, x: Inputs, plate: pyro.plate, evidence: Evidence) -> Tensor:
+        """The model with the weights integrated out; see :func:`~mixpyro.gates.expected.expected_weights`."""
+        refuse_outer_plates(self.site("assignment"))
+        visit = evidence.visit(x, rows_of(plate), int(plate.size), self.n_components)
+        log_weights, divergence = self.bound_terms(x, objects=visit.objects, n_objects=visit.n_objects)
+        log_weights = log_weights + visit.log_weights
+        own = divergence if divergence.ndim else 0.0
+        pyro.factor(self.site("minus_kl_divergence"), visit.divergence - (0.0 if divergence.ndim else divergence))
+        with plate:
+            # Categorical divides by the sum of exp(E log π), which is below one: put it back.
+            pyro.factor(self.site("log_normaliser"), log_weights.logsumexp(-1) - own)
+            return pyro.sample(
+                self.site("assignment"), Categorical(logits=log_weights), infer={"enumerate": "parallel"}
+            )
 
     @pyro_method
     def guide(
@@ -119,18 +162,33 @@ class Gate(PyroModule):
     ) -> None:
         """Pyro guide: the analytic posterior of the weights and, given responsibilities, q(z) to be enumerated.
 
+        Its arguments are the gate's, not those of the program it is in: for an ``AutoGuideList`` over a model of other
+        arguments take :class:`~mixpyro.AutoGate`. Inside :func:`~mixpyro.expected_weights` it samples no weights.
+
         Args:
-            x: gate inputs [N, D].
-            plate: the caller's plate over objects, of dim −1, not yet entered; by default a plate ``objects`` of N.
+            x: gate inputs [N, D], or [B, D] of the plate's subsample.
+            plate: the caller's plate over objects, of dim −1, not entered here; by default a plate ``objects`` of N.
             responsibilities: q(z) [N, K], rows that sum to one. Without them z is left to the model, where
                 TraceEnum_ELBO sums it out.
+
+        Raises:
+            ValueError: as :meth:`model`, or if an outer plate would draw the weights more than once.
         """
-        plate = innermost(objects_plate(x) if plate is None else plate)
-        self.weights_guide(x, plate=plate)
+        refuse_shared_parameters(self)
+        plate = checked_plate(plate, x)
+        if evidence_of(self) is None:
+            self.weights_guide(x, plate=plate)
         if responsibilities is not None:
-            with plate:
-                q = categorical(responsibilities)
-                pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
+            self.assignment_guide(x, responsibilities, plate=plate)
+
+    @pyro_method
+    def assignment_guide(
+        self, x: Inputs, responsibilities: Responsibilities, *, plate: pyro.plate | None = None
+    ) -> None:
+        """Pyro guide of the assignments alone, q(z) to be enumerated; arguments as :meth:`guide`."""
+        refuse_inner_call()
+        with checked_plate(plate, x):
+            pyro.sample(self.site("assignment"), categorical(responsibilities), infer={"enumerate": "parallel"})
 
     def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
         """The gate's part of the bound in nats, Σ r E_q[log π] − KL(q‖p), for the objects of the last update."""
@@ -143,21 +201,15 @@ class Gate(PyroModule):
         refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(x, responsibilities))
 
+    @property
+    def latent_sites(self) -> list[str]:
+        """Full names of the sites that :meth:`model` samples, to hide from an automatic guide for all the rest."""
+        names = ("assignment",) if self.weights_site is None else (self.weights_site, "assignment")
+        return [self.site(name) for name in names]
+
     def site(self, name: str) -> str:
         """Full name of the gate's site ``name``, such as ``gate.weights``."""
         return f"{self._pyro_name}.{name}" if self._pyro_name else name
-
-
-def objects_plate(x: Inputs) -> pyro.plate:
-    """The plate over the rows of x, ``objects``, innermost."""
-    return pyro.plate("objects", len(x), dim=-1)
-
-
-def innermost(plate: pyro.plate) -> pyro.plate:
-    """Return ``plate`` if the objects are its last axis, as the weights and assignments have them."""
-    if plate.dim not in (-1, None):
-        raise ValueError(f"`plate` must have dim -1, the objects innermost; got dim {plate.dim}.")
-    return plate
 
 
 def natural_step(old: Tensor, optimum: Tensor, step_size: float) -> Tensor:
