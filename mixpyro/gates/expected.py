@@ -36,6 +36,7 @@ class Rows(NamedTuple):
     objects: Tensor  # [B]
     responsibilities: Responsibilities  # [B, K], each row times what the object counts: N / B in a subsample
     n_objects: int
+    is_subsample: bool
 
 
 @dataclass
@@ -43,8 +44,8 @@ class Evidence:
     """What a program says of one gate's assignments, read off the gradient of its bound.
 
     The derivative of the bound with respect to E_q[log πᵢₖ] is q(zᵢ = k), times what the object counts in the bound:
-    N / B in a subsample, nothing where it is masked. So one enumeration gives the loss and the responsibilities,
-    whatever else the program enumerates, samples, scales or masks; Khan, Lin (2017), eq. 3, is the natural gradient.
+    N / B in a subsample. So one enumeration gives the loss and the responsibilities, whatever else the program
+    enumerates, samples or scales; Khan, Lin (2017), eq. 3, is the natural gradient.
 
     Attributes:
         visits: of the gate's model, one a particle, and those that Pyro made to learn the program's structure.
@@ -72,7 +73,8 @@ class Evidence:
         scale = sum(visit.divergence.grad for visit in seen if visit.divergence.grad is not None)
         weighted = torch.cat([visit.log_weights.grad for visit in seen if visit.log_weights.grad is not None]) / scale
         objects, x = torch.cat([visit.objects for visit in seen]), torch.cat([visit.x for visit in seen])
-        return Rows(x, objects, weighted.clamp_min(0.0), seen[0].n_objects)
+        is_subsample = any(len(visit.x) < visit.n_objects for visit in seen)
+        return Rows(x, objects, weighted.clamp_min(0.0), seen[0].n_objects, is_subsample)
 
 
 _EXPECTED: ContextVar[dict[int, Evidence] | None] = ContextVar("mixpyro_expected", default=None)
