@@ -4,7 +4,9 @@ from typing import Any, ClassVar
 
 import pyro
 import torch
-from pyro.distributions import Categorical
+from pyro.distributions import Categorical, Dirichlet
+from pyro.infer.reparam import ConjugateReparam
+from pyro.infer.reparam.reparam import Reparam
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
@@ -189,6 +191,48 @@ class Gate(PyroModule):
         refuse_inner_call()
         with checked_plate(plate, x):
             pyro.sample(self.site("assignment"), categorical(responsibilities), infer={"enumerate": "parallel"})
+
+    def reparam(
+        self, x: Inputs, responsibilities: Responsibilities, *, n_objects: int | None = None
+    ) -> dict[str, Reparam]:
+        """What ``poutine.reparam`` needs to put the weights at their exact posterior given q(z), in an SVI of your own.
+
+        The program's model, so reparameterised, samples the weights from their prior times this evidence, and its guide
+        is :meth:`assignment_guide` with the same responsibilities in place of :meth:`guide`. One evaluation of
+        TraceEnum_ELBO is then the bound at the best q(π), whatever weights it samples, with exact gradients for the
+        parameters of the gate's prior.
+
+        Args:
+            x: gate inputs [N, D], or [B, D] of a subsample.
+            responsibilities: q(z) [N, K], rows that sum to one.
+            n_objects: N, where x is a subsample.
+
+        Raises:
+            ValueError: if a shape does not fit, or a value is negative or not finite.
+
+        Example:
+            >>> from mixpyro import DirichletGate
+            >>> from pyro import poutine
+            >>> gate, x, r = DirichletGate(2), torch.zeros(3, 0), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
+            >>> model = poutine.reparam(gate.model, gate.reparam(x, r))
+            >>> elbo = pyro.infer.TraceEnum_ELBO(max_plate_nesting=1)
+            >>> [round(elbo.loss(model, lambda x: gate.assignment_guide(x, r), x), 3) for _ in range(2)]
+            [1.405, 1.405]
+        """
+        checked = validation.responsibilities(responsibilities, self.n_components, len(x))
+        n_objects = len(x) if n_objects is None else validation.integer("n_objects", n_objects, least=len(x))
+        evidence = self.evidence(x, checked, scale=n_objects / len(x))
+        return {} if evidence is None else {self.site(str(self.weights_site)): ConjugateReparam(evidence)}
+
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet | None:
+        """What responsibilities say of the weights, in the form of a likelihood; None where there are none to update.
+
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K].
+            scale: how many objects each row stands for.
+        """
+        return None
 
     def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
         """The gate's part of the bound in nats, Σ r E_q[log π] − KL(q‖p), for the objects of the last update."""

@@ -106,6 +106,10 @@ class DirichletGate(Gate):
         optimum = self.prior_concentration.detach() + counts.to(self.posterior_concentration)
         self.posterior_concentration = natural_step(self.posterior_concentration, optimum, step_size)
 
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet:
+        """Dirichlet(1 + Σᵢ rᵢ), up to a constant the density exp(Σᵢₖ rᵢₖ log πₖ)."""
+        return Dirichlet(1.0 + (scale * responsibilities.sum(0, dtype=torch.float64)).to(x.dtype))
+
     def kl_divergence(self) -> Scalar:
         """KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α), the second term where α is learnt; a float64 scalar."""
         prior = self.prior_concentration.double()

@@ -72,6 +72,9 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
         """Log μ [1, K], and no KL."""
         return BoundTerms(self.expected_log_weights(x), self.kl_divergence())
 
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> None:
+        """None: the weights are integrated out."""
+
     def kl_divergence(self) -> Scalar:
         """Zero: no latent variable is left in the bound."""
         return torch.zeros((), dtype=torch.float64, device=self.mean.device)

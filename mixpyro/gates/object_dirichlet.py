@@ -134,6 +134,10 @@ class ObjectDirichletGate(Gate):
         old = old.to(r.dtype) if len(old) == len(r) else prior.expand_as(r)
         self.posterior_concentration = natural_step(old, prior + r, step_size)
 
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet | None:
+        """Dirichlet(1 + rᵢ) of each object, inside the plate, which scales it."""
+        return Dirichlet(1.0 + responsibilities.to(x.dtype))
+
     @property
     def prior_concentration(self) -> Tensor:
         """γμ [K], the concentration of every object's prior."""
