@@ -10,6 +10,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 ARGUMENTS = {
     "quickstart.py": ["--restarts", "2"],
     "existing_em_loop.py": ["--objects", "60", "--iterations", "3"],
+    "nuts_versus_vb.py": ["--restarts", "2", "--warmup", "4", "--samples", "4", "--tree-depth", "2"],
+    "pyro_svi_script.py": ["--steps", "20"],
 }
 
 
