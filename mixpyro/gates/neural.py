@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mixpyro import validation
 from mixpyro.gates.base import Gate
-from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters, unregistered
+from mixpyro.parameters import kept_frozen, minus_log_normal_prior, refuse_shared_parameters, unregistered
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
 
@@ -53,7 +53,7 @@ class NeuralGate(Gate):
 
     def logits(self, x: Inputs) -> Responsibilities:
         """f(x) [N, K], in the network's dtype."""
-        logits = self._call_network(x.to(next(self.network.parameters(), x).dtype))
+        logits = self._call_network(x.to(next(self._unregistered_network.parameters(), x).dtype))
         if logits.shape != (len(x), self.n_components):
             wanted, got = [len(x), self.n_components], list(logits.shape)
             raise ValueError(f"`network` must return logits of shape {wanted} for x {list(x.shape)}; got {got}.")
@@ -82,13 +82,21 @@ class NeuralGate(Gate):
 
     def kl_divergence(self) -> Scalar:
         """−log p(θ) of the network's parameters under their prior, zero without one; a float64 scalar."""
-        trainable = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        trainable = [parameter for parameter in self._unregistered_network.parameters() if parameter.requires_grad]
         return minus_log_normal_prior(trainable, self.prior_scale)
+
+    @property
+    def _unregistered_network(self) -> nn.Module:
+        """The network, to look at: in a Pyro program, reading the attribute registers its parameters."""
+        network = self._modules["network"]
+        assert network is not None
+        return network
 
     def _call_network(self, x: Inputs) -> Tensor:
         if self._pyro_context.active:
             refuse_shared_parameters(self)
-            return self.network(x)
+            with kept_frozen(self._unregistered_network):
+                return self.network(x)
         if not any(isinstance(part, PyroModule) for part in self.network.modules()):
             return self.network(x)
         self._refuse_random_weights()
