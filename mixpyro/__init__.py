@@ -1,9 +1,9 @@
 """Gating priors for mixtures of experts, as Pyro models with exact updates."""
 
+from mixpyro.evidence import expected_weights
 from mixpyro.experts import GLMExperts, LinearExperts
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.gates.autoguide import AutoGate
-from mixpyro.gates.expected import expected_weights
 from mixpyro.inference.conjugate_svi import ConjugateSVI
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria

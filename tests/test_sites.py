@@ -14,7 +14,15 @@ from pyro.ops.indexing import Vindex
 from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, NeuralGate, ObjectDirichletGate, SoftmaxGate
+from mixpyro import (
+    ConjugateSVI,
+    DirichletGate,
+    LinearExperts,
+    MixtureOfExperts,
+    NeuralGate,
+    ObjectDirichletGate,
+    SoftmaxGate,
+)
 from mixpyro.gates import Gate
 from tests.problems import inputs, lines, responsibilities
 
@@ -75,6 +83,18 @@ def test_several_data_plates_and_an_outer_one(gate: Gate) -> None:
     own = sum(model.nodes[name]["log_prob_sum"] - guide.nodes[name]["log_prob_sum"] for name in globals_)
     by_hand = (weights + z).logsumexp(-1).sum() + own + model.nodes["c"]["log_prob_sum"]
     assert -loss == pytest.approx(by_hand.item(), abs=1e-9)
+
+
+def test_conjugate_svi_sums_over_an_outer_plate(gate: Gate) -> None:
+    program = TwoDataPlates(gate)
+    svi = ConjugateSVI(program, program.guide, ClippedAdam({}), TraceEnum_ELBO(max_plate_nesting=2), gates=gate)
+    likelihood = dist.Normal(program.means().mT.unsqueeze(-1), 1.0).log_prob(program.y.unsqueeze(1)).sum(0).mT
+    log_joint = (
+        gate.expected_log_weights(program.x) + likelihood if not isinstance(gate, ObjectDirichletGate) else likelihood
+    )
+    torch.testing.assert_close(svi.responsibilities()[0], log_joint.softmax(-1))
+    with pyro.plate("replicates", 2, dim=-3), pytest.raises(ValueError, match="outside the plate 'replicates'"):
+        svi.step()
 
 
 @pytest.mark.parametrize("make", [{"subsample": torch.tensor([5, 2, 0])}, {"subsample_size": 3}])

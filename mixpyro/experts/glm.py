@@ -39,6 +39,7 @@ class GLMExperts(Experts):
     Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood and the fit is the
     EM algorithm's. With ``prior_scale`` it is the MAP estimate, the log density of the prior included in the bound.
     Where x separates the y of a binomial or categorical component, its coefficients grow without end: give it a prior.
+    In MCMC the coefficients are sampled if they have a prior; all that has none, as σ, stays where it is.
 
     Args:
         n_components: K.

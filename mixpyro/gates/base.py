@@ -11,7 +11,7 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import validation
-from mixpyro.gates.expected import BoundTerms, Evidence, evidence_of
+from mixpyro.evidence import BoundTerms, Evidence, evidence_of
 from mixpyro.parameters import refuse_shared_parameters
 from mixpyro.sites import checked_plate, refuse_inner_call, refuse_outer_plates, refuse_taken_name, rows_of
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
@@ -144,7 +144,7 @@ class Gate(PyroModule):
             return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
 
     def _expected_model(self, x: Inputs, plate: pyro.plate, evidence: Evidence) -> Tensor:
-        """The model with the weights integrated out; see :func:`~mixpyro.gates.expected.expected_weights`."""
+        """The model with the weights integrated out; see :func:`~mixpyro.evidence.expected_weights`."""
         refuse_outer_plates(self.site("assignment"))
         visit = evidence.visit(x, rows_of(plate), int(plate.size), self.n_components)
         log_weights, divergence = self.bound_terms(x, objects=visit.objects, n_objects=visit.n_objects)

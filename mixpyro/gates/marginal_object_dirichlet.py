@@ -6,7 +6,7 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 from mixpyro import validation
-from mixpyro.gates.expected import BoundTerms
+from mixpyro.evidence import BoundTerms
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate, ObjectDirichletStatistics
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 

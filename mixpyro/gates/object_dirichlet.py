@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
 from mixpyro import validation
+from mixpyro.evidence import BoundTerms
 from mixpyro.gates.base import Gate, categorical, natural_step
-from mixpyro.gates.expected import BoundTerms
 from mixpyro.sites import refuse_outer_plates, rows_of
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 

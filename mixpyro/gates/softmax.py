@@ -84,10 +84,8 @@ class SoftmaxGate(Gate):
     def _logits(self, x: Inputs, coefficients: Tensor) -> Tensor:
         """Of coefficients [K − 1, E], or of S draws [S, 1, K − 1, E]: then [S, N, K]."""
         validation.tensor("x", x, ("N", self.n_features))
-        others = torch.einsum(
-            "ne,...ke->...nk", with_intercept(x), coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)
-        )
-        return torch.nn.functional.pad(others, (1, 0))
+        others = with_intercept(x) @ (coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)).mT
+        return torch.cat([others.new_zeros(*others.shape[:-1], 1), others], dim=-1)
 
     def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """log softmax of the logits [N, K], with its gradient."""

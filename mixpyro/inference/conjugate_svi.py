@@ -11,8 +11,8 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from mixpyro import validation
+from mixpyro.evidence import Evidence, Rows, expected_weights
 from mixpyro.gates.base import Gate
-from mixpyro.gates.expected import Evidence, Rows, expected_weights
 from mixpyro.inference.step_sizes import RobbinsMonro
 from mixpyro.typing import Responsibilities
 
