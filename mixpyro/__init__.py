@@ -1,6 +1,7 @@
 """Gating priors for mixtures of experts, as Pyro models with exact updates."""
 
 from mixpyro.diagnostics.conversion import to_arviz
+from mixpyro.evidence import expected_weights
 from mixpyro.experts import (
     GaussianExperts,
     GLMExperts,
@@ -11,7 +12,9 @@ from mixpyro.experts import (
     RelevanceLinearExperts,
 )
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
+from mixpyro.gates.autoguide import AutoGate
 from mixpyro.inference.coefficients import Coefficient, coefficients, observed_information
+from mixpyro.inference.conjugate_svi import ConjugateSVI
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
 from mixpyro.inference.step_sizes import RobbinsMonro
@@ -21,7 +24,9 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.persistence import load, save
 
 __all__ = [
+    "AutoGate",
     "Coefficient",
+    "ConjugateSVI",
     "Criteria",
     "DirichletGate",
     "FitResult",
@@ -44,6 +49,7 @@ __all__ = [
     "coefficients",
     "compare",
     "criteria",
+    "expected_weights",
     "fit",
     "fit_batches",
     "load",

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mixpyro import validation
 from mixpyro.experts.base import Experts
-from mixpyro.gates.base import Gate, objects_plate
+from mixpyro.gates.base import Gate
 from mixpyro.quantiles import mixture_quantiles
+from mixpyro.sites import objects_plate
 from mixpyro.typing import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 
 

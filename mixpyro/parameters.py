@@ -5,10 +5,14 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pyro
 import torch
+from pyro.poutine.messenger import Messenger
 from torch.nn import Parameter
+
+_NOT_REGISTERED = ".* was not registered in the param store because requires_grad=False"
 
 
 def refuse_shared_parameters(module: pyro.nn.PyroModule) -> None:
@@ -69,9 +73,7 @@ def unregistered(module: torch.nn.Module) -> Iterator[None]:
     """
     before = [(p, p.requires_grad, hasattr(p, "unconstrained")) for p in module.parameters()]
     with pyro.settings.context(module_local_params=False), pyro.get_param_store().scope(), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".* was not registered in the param store because requires_grad=False"
-        )
+        warnings.filterwarnings("ignore", message=_NOT_REGISTERED)
         try:
             yield
         finally:
@@ -79,6 +81,35 @@ def unregistered(module: torch.nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(trainable)
                 if not registered:
                     vars(parameter).pop("unconstrained", None)
+
+
+@contextmanager
+def kept_frozen(module: torch.nn.Module) -> Iterator[None]:
+    """Keep the fixed parameters of ``module`` fixed and out of the parameter store, whatever registers them inside.
+
+    Registering thaws a frozen parameter of a PyroModule (pyro issue 3438); a frozen one of another module is left out,
+    with a warning that says no more than what the user has asked for.
+    """
+    frozen = {id(parameter) for parameter in module.parameters() if not parameter.requires_grad}
+    if not frozen:
+        yield
+        return
+    with _PassFrozen(frozen), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_NOT_REGISTERED)
+        yield
+
+
+class _PassFrozen(Messenger):
+    """Hand parameters back as they are, before any handler or the store sees them."""
+
+    def __init__(self, frozen: set[int]) -> None:
+        super().__init__()
+        self.frozen = frozen
+
+    def _pyro_param(self, message: Any) -> None:  # noqa: ANN401
+        value = message["args"][1] if len(message["args"]) > 1 else None
+        if id(value) in self.frozen:
+            message.update(value=value, done=True, stop=True)
 
 
 @contextmanager

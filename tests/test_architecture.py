@@ -17,7 +17,7 @@ ROOT = PACKAGE.parent
 # Who may import whom: a part imports parts of an earlier layer, or of its own folder where the layer says so.
 LAYERS = (
     {"typing"},
-    {"validation", "parameters", "gram", "design", "information", "files", "quantiles"},
+    {"validation", "parameters", "gram", "design", "information", "files", "quantiles", "sites", "evidence"},
     {"networks"},
     {"gates", "experts"},
     {"mixture"},
@@ -26,8 +26,8 @@ LAYERS = (
 )
 
 
-# Whose weights are integrated out: the guide samples nothing.
-UNUSED_GUIDES = {"MarginalObjectDirichletGate"}
+# Whose weights are integrated out, or are a function of coefficients that the guide holds at their estimate.
+UNUSED_GUIDES = {"MarginalObjectDirichletGate", "SoftmaxGate"}
 
 
 def modules() -> list[Path]:

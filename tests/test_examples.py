@@ -11,6 +11,8 @@ ARGUMENTS = {
     "quickstart.py": ["--restarts", "2"],
     "existing_em_loop.py": ["--objects", "60", "--iterations", "3"],
     "diagnose_a_mixture.py": ["--restarts", "8", "--draws", "300", "--no-refits"],
+    "nuts_versus_vb.py": ["--restarts", "2", "--warmup", "4", "--samples", "4", "--tree-depth", "2"],
+    "pyro_svi_script.py": ["--steps", "20"],
 }
 # What --output takes, and the pictures that must then be there.
 PICTURES = {

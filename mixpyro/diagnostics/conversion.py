@@ -19,9 +19,10 @@ from mixpyro.diagnostics.draws import (
 )
 from mixpyro.diagnostics.names import Named, Table, coordinates, named, site_axes
 from mixpyro.experts.base import Experts
-from mixpyro.gates.base import Gate, objects_plate
+from mixpyro.gates.base import Gate
 from mixpyro.inference.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.sites import objects_plate
 from mixpyro.typing import GateInputs, Inputs, Targets
 
 Variables = dict[str, Variable]

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import pyro
 import torch
+from pyro.distributions import Delta, Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
@@ -16,7 +16,8 @@ from mixpyro.experts.families import Family
 from mixpyro.experts.family_experts import FamilyExperts
 from mixpyro.experts.noise import smallest_scale
 from mixpyro.gram import weighted_gram
-from mixpyro.parameters import minus_log_normal_prior
+from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters
+from mixpyro.sites import sample_parameter
 from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
@@ -40,6 +41,7 @@ class GLMExperts(FamilyExperts):
     Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood and the fit is the
     EM algorithm's. With ``prior_scale`` it is the MAP estimate, the log density of the prior included in the bound.
     Where x separates the y of a binomial or categorical component, its coefficients grow without end: give it a prior.
+    In MCMC the coefficients are sampled if they have a prior; all that has none, as σ, stays where it is.
 
     Args:
         n_components: K.
@@ -48,7 +50,8 @@ class GLMExperts(FamilyExperts):
         exposure: whether x has one more column, its last: the exposure of a Poisson count (its logarithm is the offset)
             or the number of trials of a binomial. Give the gate its own inputs then, or it sees that column too.
         prior_scale: s of a Normal(0, s²) prior on every coefficient; None for maximum likelihood.
-        name: prefix of the Pyro site ``<name>.y`` and of the parameter ``<name>.coefficients``.
+        name: prefix of the Pyro sites ``<name>.y`` and, with a prior, ``<name>.coefficients``, and of the parameters
+            ``<name>.coefficients_estimate`` and ``<name>.log_scale``.
         device: where the experts live.
         dtype: of the parameters; results have the dtype of x.
 
@@ -81,8 +84,13 @@ class GLMExperts(FamilyExperts):
         super().__init__(n_components, n_features, 1, family, exposure=exposure, prior_scale=prior_scale, name=name)
         place = torch.empty(0, device=validation.device(device), dtype=dtype)
         shape = self.n_components, family.n_predictors, self.n_features + 1
-        self.coefficients = nn.Parameter(place.new_zeros(shape))
+        self.coefficients_estimate = nn.Parameter(place.new_zeros(shape))
         self.log_scale = nn.Parameter(place.new_zeros(self.n_components if family.has_scale else 0))
+
+    @property
+    def coefficients(self) -> nn.Parameter:
+        """Estimates c [K, C, 1 + D], the intercept first; the Pyro site of this name may hold other values."""
+        return self.coefficients_estimate
 
     @property
     def scale(self) -> Tensor:
@@ -112,15 +120,20 @@ class GLMExperts(FamilyExperts):
 
     @pyro_method
     def model(self, x: Inputs) -> GLMParameters:
-        """The parameters, as Pyro parameters; a prior on them is scored as ``<name>.coefficients_log_prior``."""
-        if self.prior_scale is not None:
-            pyro.factor(self.site("coefficients_log_prior"), -self.kl_divergence())
-        return self.guide(x)
+        """The parameters, as Pyro parameters; with a prior the coefficients are sampled as ``<name>.coefficients``."""
+        prior = Normal(x.new_zeros(self.coefficients.shape), 1.0 if self.prior_scale is None else self.prior_scale)
+        return self._coefficients_site(x, prior.to_event(3))
 
     @pyro_method
     def guide(self, x: Inputs) -> GLMParameters:
-        """The parameters: there is nothing to sample."""
-        return GLMParameters(self.coefficients.to(x.dtype), self.scale.to(x.dtype))
+        """The estimates; with a prior as a Delta, so that SVI of model and guide is the MAP estimate."""
+        return self._coefficients_site(x, Delta(self.coefficients.to(x.dtype), event_dim=3))
+
+    def _coefficients_site(self, x: Inputs, coefficients: TorchDistributionMixin) -> GLMParameters:
+        refuse_shared_parameters(self)
+        if self.prior_scale is None:
+            return GLMParameters(self.coefficients.to(x.dtype), self.scale.to(x.dtype))
+        return GLMParameters(sample_parameter(self.site("coefficients"), coefficients), self.scale.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: GLMParameters, assignment: Tensor) -> TorchDistributionMixin:
         """The family's distribution at the predictors of z; see :meth:`Experts.likelihood`."""
@@ -156,7 +169,9 @@ class GLMExperts(FamilyExperts):
         columns = ["intercept", *feature_names[: self.n_features]]
         components = [f"component {self.first_component + k}" for k in range(self.n_components)]
         return {
-            "coefficients": [f"{k}{c}, {column}" for k in components for c in predictors for column in columns],
+            "coefficients_estimate": [
+                f"{k}{c}, {column}" for k in components for c in predictors for column in columns
+            ],
             "log_scale": [f"{k}, log scale" for k in components] if self.family.has_scale else [],
         }
 

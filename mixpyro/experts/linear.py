@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
-import pyro
 import torch
 from pyro.distributions import Gamma, Independent, MultivariateNormal, MultivariateStudentT, Normal, StudentT
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -18,6 +17,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.experts.origin import Origin
 from mixpyro.gram import weighted_gram
+from mixpyro.sites import sample_parameter
 from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 
 # The buffers that hold a NormalGamma posterior, field by field.
@@ -256,10 +256,10 @@ class LinearExperts(Experts):
     def _parameter_sites(self, q: NormalGamma, dtype: torch.dtype) -> LinearParameters:
         """Sample τ and w, for x and y as they are; a shared τ is one number of its site."""
         noise = Gamma(q.shape.unsqueeze(-1).expand_as(q.rate).to(dtype), q.rate.to(dtype)).to_event(2)
-        precision = self._of_each(pyro.sample(self.site("precision"), noise))
+        precision = self._of_each(sample_parameter(self.site("precision"), noise))
         matrices = precision[..., None, None] * q.precision.to(dtype).unsqueeze(-3)
         normal = MultivariateNormal(q.mean.to(dtype), precision_matrix=matrices).to_event(2)
-        return LinearParameters(precision, pyro.sample(self.site("coefficients"), normal))
+        return LinearParameters(precision, sample_parameter(self.site("coefficients"), normal))
 
     @property
     def prior(self) -> NormalGamma:

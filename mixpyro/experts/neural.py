@@ -14,7 +14,7 @@ from mixpyro import validation
 from mixpyro.experts.families import Family
 from mixpyro.experts.family_experts import FamilyExperts
 from mixpyro.experts.noise import smallest_scale
-from mixpyro.networks import evaluate, refuse_random_weights, trainable_parameters
+from mixpyro.networks import evaluate, network_of, refuse_random_weights, trainable_parameters
 from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters
 from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
@@ -126,12 +126,10 @@ class NeuralExperts(FamilyExperts):
         """f(x) [N, K, C], in x's dtype."""
         shape = len(x), self.n_components, self.n_predictors
         regressors = self._regressors(x)
-        if isinstance(self.network, nn.ModuleList):
-            # By name: so the networks are registered in a Pyro program.
-            networks = [getattr(self.network, str(k)) for k in range(self.n_components)]
-            outputs = [_shaped(one, (shape[0], shape[2])) for one in evaluate(self, networks, regressors)]
+        if isinstance(network_of(self), nn.ModuleList):
+            outputs = [_shaped(one, (shape[0], shape[2])) for one in evaluate(self, regressors)]
             return torch.stack(outputs, dim=1).to(x.dtype)
-        (output,) = evaluate(self, [self.network], regressors)
+        (output,) = evaluate(self, regressors)
         return _shaped(output, shape, (shape[0], shape[1] * shape[2])).reshape(shape).to(x.dtype)
 
     def centre(self, x: Inputs, y: Targets) -> None:
@@ -167,7 +165,7 @@ class NeuralExperts(FamilyExperts):
 
     def kl_divergence(self) -> Scalar:
         """−log p of the networks' trainable parameters under their prior, zero without one; a float64 scalar."""
-        return minus_log_normal_prior(trainable_parameters(self.network), self.prior_scale)
+        return minus_log_normal_prior(trainable_parameters(network_of(self)), self.prior_scale)
 
     @property
     def n_parameters(self) -> int:
@@ -188,7 +186,7 @@ class NeuralExperts(FamilyExperts):
     @pyro_method
     def guide(self, x: Inputs) -> NeuralParameters:
         """What the networks say of x: there is nothing to sample, and random weights need a guide of your own."""
-        refuse_random_weights(self.network)
+        refuse_random_weights(network_of(self))
         return NeuralParameters(self.predictors(x), self.scale.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: NeuralParameters, assignment: Tensor) -> TorchDistributionMixin:

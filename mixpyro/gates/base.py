@@ -5,12 +5,16 @@ from typing import Any, ClassVar
 
 import pyro
 import torch
-from pyro.distributions import Categorical
+from pyro.distributions import Categorical, Dirichlet
+from pyro.infer.reparam import ConjugateReparam
+from pyro.infer.reparam.reparam import Reparam
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import validation
+from mixpyro.evidence import BoundTerms, Evidence, evidence_of
 from mixpyro.parameters import numbered_entries, refuse_shared_parameters
+from mixpyro.sites import checked_plate, refuse_inner_call, refuse_outer_plates, refuse_taken_name, rows_of
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
@@ -34,6 +38,7 @@ class Gate(PyroModule):
     statistics_are_sums: ClassVar[bool] = True
     # What the axes of a draw of each latent site are, for output with names.
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
+    weights_site: str | None = None
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)
@@ -100,25 +105,65 @@ class Gate(PyroModule):
     def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
         """Sample the weights from q. Nothing to do for a gate without latent weights."""
 
+    def update_objects(
+        self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
+    ) -> None:
+        """Go ``step_size`` of the way to the optimum that some of N objects speak for, and they alone.
+
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K], each row times what its object stands for, N / B where B of N were drawn.
+            objects: which of the N objects the rows are [B].
+            n_objects: N.
+            step_size: in (0, 1].
+        """
+        self.update(self.statistics(x, responsibilities), step_size)
+
+    def bound_terms(self, x: Inputs, *, objects: Tensor, n_objects: int) -> BoundTerms:
+        """E_q[log π] of some of N objects, and KL(q‖p): of all, or [B] of these where each has its own posterior."""
+        return BoundTerms(self.expected_log_weights(x), self.kl_divergence())
+
     @pyro_method
     def model(self, x: Inputs, *, plate: pyro.plate | None = None) -> Tensor:
         """Pyro model of the assignments: samples ``<name>.assignment`` and the gate's latent weights.
 
         Args:
-            x: gate inputs [N, D].
-            plate: the caller's plate over objects, of dim −1, not yet entered; by default a plate ``objects`` of N.
+            x: gate inputs [N, D], or [B, D] of the plate's subsample.
+            plate: the caller's plate over objects, of dim −1, not entered here; by default a plate ``objects`` of N.
 
         Returns:
             The assignments [N]; under enumeration, [K, 1, …] as Pyro broadcasts them.
 
         Raises:
-            RuntimeError: if another module has registered parameters under this gate's name.
+            ValueError: if dim −1 is taken, or x has not a row for each of the plate's objects.
+            RuntimeError: if the program has a site of this name already, or another module has registered parameters
+                under it.
         """
         refuse_shared_parameters(self)
-        plate = innermost(objects_plate(x) if plate is None else plate)
+        refuse_taken_name(self.site("assignment"))
+        refuse_inner_call()
+        plate = checked_plate(plate, x)
+        evidence = evidence_of(self)
+        if evidence is not None:
+            return self._expected_model(x, plate, evidence)
         prior = self.assignment_prior(x, plate=plate)
         with plate:
             return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
+
+    def _expected_model(self, x: Inputs, plate: pyro.plate, evidence: Evidence) -> Tensor:
+        """The model with the weights integrated out; see :func:`~mixpyro.evidence.expected_weights`."""
+        refuse_outer_plates(self.site("assignment"))
+        visit = evidence.visit(x, rows_of(plate), int(plate.size), self.n_components)
+        log_weights, divergence = self.bound_terms(x, objects=visit.objects, n_objects=visit.n_objects)
+        log_weights = log_weights + visit.log_weights
+        own = divergence if divergence.ndim else 0.0
+        pyro.factor(self.site("minus_kl_divergence"), visit.divergence - (0.0 if divergence.ndim else divergence))
+        with plate:
+            # Categorical divides by the sum of exp(E log π), which is below one: put it back.
+            pyro.factor(self.site("log_normaliser"), log_weights.logsumexp(-1) - own)
+            return pyro.sample(
+                self.site("assignment"), Categorical(logits=log_weights), infer={"enumerate": "parallel"}
+            )
 
     @pyro_method
     def guide(
@@ -126,19 +171,77 @@ class Gate(PyroModule):
     ) -> None:
         """Pyro guide: the analytic posterior of the weights and, given responsibilities, q(z) to be enumerated.
 
+        Its arguments are the gate's, not those of the program it is in: for an ``AutoGuideList`` over a model of other
+        arguments take :class:`~mixpyro.AutoGate`. Inside :func:`~mixpyro.expected_weights` it samples no weights.
+
         Args:
-            x: gate inputs [N, D].
-            plate: the caller's plate over objects, of dim −1, not yet entered; by default a plate ``objects`` of N.
+            x: gate inputs [N, D], or [B, D] of the plate's subsample.
+            plate: the caller's plate over objects, of dim −1, not entered here; by default a plate ``objects`` of N.
             responsibilities: q(z) [N, K], rows that sum to one. Without them z is left to the model, where
                 TraceEnum_ELBO sums it out.
+
+        Raises:
+            ValueError: as :meth:`model`, or if an outer plate would draw the weights more than once.
         """
-        plate = innermost(objects_plate(x) if plate is None else plate)
-        self.weights_guide(x, plate=plate)
+        refuse_shared_parameters(self)
+        plate = checked_plate(plate, x)
+        if evidence_of(self) is None:
+            self.weights_guide(x, plate=plate)
         if responsibilities is not None:
-            with plate:
-                # No tiny weight for a zero here: the object's y may be impossible there, and tiny · (−∞) is −∞.
-                q = Categorical(logits=responsibilities.log())
-                pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
+            self.assignment_guide(x, responsibilities, plate=plate)
+
+    @pyro_method
+    def assignment_guide(
+        self, x: Inputs, responsibilities: Responsibilities, *, plate: pyro.plate | None = None
+    ) -> None:
+        """Pyro guide of the assignments alone, q(z) to be enumerated; arguments as :meth:`guide`."""
+        refuse_inner_call()
+        with checked_plate(plate, x):
+            # No tiny weight for a zero here: the object's y may be impossible there, and tiny · (−∞) is −∞.
+            q = Categorical(logits=responsibilities.log())
+            pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
+
+    def reparam(
+        self, x: Inputs, responsibilities: Responsibilities, *, n_objects: int | None = None
+    ) -> dict[str, Reparam]:
+        """What ``poutine.reparam`` needs to put the weights at their exact posterior given q(z), in an SVI of your own.
+
+        The program's model, so reparameterised, samples the weights from their prior times this evidence, and its guide
+        is :meth:`assignment_guide` with the same responsibilities in place of :meth:`guide`. One evaluation of
+        TraceEnum_ELBO is then the bound at the best q(π), whatever weights it samples, with exact gradients for the
+        parameters of the gate's prior.
+
+        Args:
+            x: gate inputs [N, D], or [B, D] of a subsample.
+            responsibilities: q(z) [N, K], rows that sum to one.
+            n_objects: N, where x is a subsample.
+
+        Raises:
+            ValueError: if a shape does not fit, or a value is negative or not finite.
+
+        Example:
+            >>> from mixpyro import DirichletGate
+            >>> from pyro import poutine
+            >>> gate, x, r = DirichletGate(2), torch.zeros(3, 0), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
+            >>> model = poutine.reparam(gate.model, gate.reparam(x, r))
+            >>> elbo = pyro.infer.TraceEnum_ELBO(max_plate_nesting=1)
+            >>> [round(elbo.loss(model, lambda x: gate.assignment_guide(x, r), x), 3) for _ in range(2)]
+            [1.405, 1.405]
+        """
+        checked = validation.responsibilities(responsibilities, self.n_components, len(x))
+        n_objects = len(x) if n_objects is None else validation.integer("n_objects", n_objects, least=len(x))
+        evidence = self.evidence(x, checked, scale=n_objects / len(x))
+        return {} if evidence is None else {self.site(str(self.weights_site)): ConjugateReparam(evidence)}
+
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet | None:
+        """What responsibilities say of the weights, in the form of a likelihood; None where there are none to update.
+
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K].
+            scale: how many objects each row stands for.
+        """
+        return None
 
     def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
         """The gate's part of the bound in nats, Σ r E_q[log π] − KL(q‖p), for the objects of the last update."""
@@ -159,21 +262,15 @@ class Gate(PyroModule):
         """
         return numbered_entries(self)
 
+    @property
+    def latent_sites(self) -> list[str]:
+        """Full names of the sites that :meth:`model` samples, to hide from an automatic guide for all the rest."""
+        names = ("assignment",) if self.weights_site is None else (self.weights_site, "assignment")
+        return [self.site(name) for name in names]
+
     def site(self, name: str) -> str:
         """Full name of the gate's site ``name``, such as ``gate.weights``."""
         return f"{self._pyro_name}.{name}" if self._pyro_name else name
-
-
-def objects_plate(x: Inputs) -> pyro.plate:
-    """The plate over the rows of x, ``objects``, innermost."""
-    return pyro.plate("objects", len(x), dim=-1)
-
-
-def innermost(plate: pyro.plate) -> pyro.plate:
-    """Return ``plate`` if the objects are its last axis, as the weights and assignments have them."""
-    if plate.dim not in (-1, None):
-        raise ValueError(f"`plate` must have dim -1, the objects innermost; got dim {plate.dim}.")
-    return plate
 
 
 def natural_step(old: Tensor, optimum: Tensor, step_size: float) -> Tensor:

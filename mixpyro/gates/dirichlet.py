@@ -13,6 +13,7 @@ from torch.distributions import Distribution, constraints, kl_divergence
 
 from mixpyro import validation
 from mixpyro.gates.base import Gate, categorical, natural_step
+from mixpyro.sites import refuse_outer_plates, sample_parameter
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
@@ -52,6 +53,8 @@ class DirichletGate(Gate):
         >>> gate.weights(x)[0].tolist()
         [0.699999988079071, 0.30000001192092896]
     """
+
+    weights_site = "weights"
 
     prior_concentration: Tensor
     posterior_concentration: Tensor
@@ -103,6 +106,10 @@ class DirichletGate(Gate):
         optimum = self.prior_concentration.detach() + counts.to(self.posterior_concentration)
         self.posterior_concentration = natural_step(self.posterior_concentration, optimum, step_size)
 
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet:
+        """Dirichlet(1 + Σᵢ rᵢ), up to a constant the density exp(Σᵢₖ rᵢₖ log πₖ)."""
+        return Dirichlet(1.0 + (scale * responsibilities.sum(0, dtype=torch.float64)).to(x.dtype))
+
     def kl_divergence(self) -> Scalar:
         """KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α), the second term where α is learnt; a float64 scalar."""
         prior = self.prior_concentration.double()
@@ -116,10 +123,11 @@ class DirichletGate(Gate):
         prior = self.prior_concentration.to(x.dtype)
         if self.concentration_prior is not None:
             pyro.factor(self.site("concentration_log_prior"), self.concentration_prior.log_prob(prior).sum())
-        return categorical(pyro.sample(self.site("weights"), Dirichlet(prior)))
+        return categorical(sample_parameter(self.site("weights"), Dirichlet(prior)))
 
     def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
         """Sample ``<name>.weights`` from Dirichlet(m)."""
+        refuse_outer_plates(self.site("weights"))
         pyro.sample(self.site("weights"), Dirichlet(self.posterior_concentration.to(x.dtype)))
 
 

@@ -6,8 +6,9 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 from mixpyro import validation
+from mixpyro.evidence import BoundTerms
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate, ObjectDirichletStatistics
-from mixpyro.typing import Inputs, ObjectIndices, Scalar, Weights
+from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
 class MarginalObjectDirichletGate(ObjectDirichletGate):
@@ -28,6 +29,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
     """
 
     takes_row_weights = True
+    weights_site = None
 
     def _register_mean(self, mean: Tensor) -> None:
         self.register_buffer("mean", mean)
@@ -47,12 +49,31 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
         """
         if self.learn_mean:
             r = validation.tensor("statistics.responsibilities", statistics.responsibilities, ("N", self.n_components))
-            counts = r.sum(0, dtype=torch.float64)
-            if validation.checks_values() and not float(counts.sum()) > 0.0:
-                raise ValueError("`statistics.responsibilities` must have a positive sum; got only zeros.")
-            size = validation.step_size(step_size)
-            self.mean = torch.lerp(self.mean, (counts / counts.sum()).to(self.mean), size)
+            self._learn_mean(r, step_size)
         super().update(statistics, step_size)
+
+    @torch.no_grad()
+    def update_objects(
+        self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
+    ) -> None:
+        """As :meth:`update`: μ goes ``step_size`` of the way to where these objects have it, their posteriors all."""
+        if self.learn_mean:
+            self._learn_mean(self.statistics(x, responsibilities).responsibilities, step_size)
+        super().update_objects(x, responsibilities, objects=objects, n_objects=n_objects, step_size=step_size)
+
+    def _learn_mean(self, responsibilities: Responsibilities, step_size: float) -> None:
+        counts = responsibilities.sum(0, dtype=torch.float64)
+        if validation.checks_values() and not float(counts.sum()) > 0.0:
+            raise ValueError("`statistics.responsibilities` must have a positive sum; got only zeros.")
+        size = validation.step_size(step_size)
+        self.mean = torch.lerp(self.mean, (counts / counts.sum()).to(self.mean), size)
+
+    def bound_terms(self, x: Inputs, *, objects: Tensor, n_objects: int) -> BoundTerms:
+        """Log μ [1, K], and no KL."""
+        return BoundTerms(self.expected_log_weights(x), self.kl_divergence())
+
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> None:
+        """None: the weights are integrated out."""
 
     def kl_divergence(self) -> Scalar:
         """Zero: no latent variable is left in the bound."""

@@ -8,7 +8,7 @@ from torch import nn
 
 from mixpyro import validation
 from mixpyro.gates.base import Gate
-from mixpyro.networks import evaluate, trainable_parameters
+from mixpyro.networks import evaluate, network_of, trainable_parameters
 from mixpyro.parameters import minus_log_normal_prior
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
@@ -53,7 +53,7 @@ class NeuralGate(Gate):
 
     def logits(self, x: Inputs) -> Responsibilities:
         """f(x) [N, K], in the network's dtype."""
-        (logits,) = evaluate(self, [self.network], x)
+        (logits,) = evaluate(self, x)
         if logits.shape != (len(x), self.n_components):
             wanted, got = [len(x), self.n_components], list(logits.shape)
             raise ValueError(f"`network` must return logits of shape {wanted} for x {list(x.shape)}; got {got}.")
@@ -70,7 +70,7 @@ class NeuralGate(Gate):
     @property
     def n_parameters(self) -> int:
         """Trainable parameters of the network."""
-        return sum(parameter.numel() for parameter in trainable_parameters(self.network))
+        return sum(parameter.numel() for parameter in trainable_parameters(network_of(self)))
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> NeuralStatistics:
         """Nothing, after the checks of :meth:`Gate.statistics`."""
@@ -82,7 +82,7 @@ class NeuralGate(Gate):
 
     def kl_divergence(self) -> Scalar:
         """−log p(θ) of the network's parameters under their prior, zero without one; a float64 scalar."""
-        return minus_log_normal_prior(trainable_parameters(self.network), self.prior_scale)
+        return minus_log_normal_prior(trainable_parameters(network_of(self)), self.prior_scale)
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Categorical(softmax f(x)); a prior on the parameters is scored as ``<name>.network_log_prior``."""

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
 from mixpyro import validation
+from mixpyro.evidence import BoundTerms
 from mixpyro.gates.base import Gate, categorical, natural_step
+from mixpyro.sites import refuse_outer_plates, rows_of
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
@@ -60,6 +62,7 @@ class ObjectDirichletGate(Gate):
     takes_row_weights = False
     statistics_are_sums = False
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("object", "component")}
+    weights_site: str | None = "weights"
 
     concentration: Tensor
     mean: Tensor
@@ -133,6 +136,10 @@ class ObjectDirichletGate(Gate):
         old = old.to(r.dtype) if len(old) == len(r) else prior.expand_as(r)
         self.posterior_concentration = natural_step(old, prior + r, step_size)
 
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet | None:
+        """Dirichlet(1 + rᵢ) of each object, inside the plate, which scales it."""
+        return Dirichlet(1.0 + responsibilities.to(x.dtype))
+
     @property
     def prior_concentration(self) -> Tensor:
         """γμ [K], the concentration of every object's prior."""
@@ -145,16 +152,57 @@ class ObjectDirichletGate(Gate):
         q, p = Dirichlet(self.posterior_concentration.double()), Dirichlet(self.prior_concentration.double())
         return kl_divergence(q, p).sum()
 
+    @torch.no_grad()
+    def update_objects(
+        self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
+    ) -> None:
+        """Set the posteriors of these objects to their optimum; those of all others stay.
+
+        An object's posterior depends on its own row alone, so it takes the full step, whatever ``step_size``; what an
+        object stands for makes no difference, and a row of zeros none at all. Where N changes, all start over.
+        """
+        r = self.statistics(x, responsibilities).responsibilities
+        known, place = objects.to(r.device).unique(return_inverse=True)
+        r = r.new_zeros(len(known), self.n_components).index_add_(0, place, r)
+        counts = r.sum(-1, keepdim=True)
+        known, r = known[counts[:, 0] > 0], (r / counts)[counts[:, 0] > 0]
+        prior = self.prior_concentration.detach().to(r.dtype)
+        if len(self.posterior_concentration) != n_objects:
+            self.posterior_concentration = prior.repeat(n_objects, 1)
+        self.posterior_concentration[known] = (prior + r).to(self.posterior_concentration)
+
+    def bound_terms(self, x: Inputs, *, objects: Tensor, n_objects: int) -> BoundTerms:
+        """E_q[log πᵢ] [B, K] and KL(q(πᵢ)‖p) [B] of the objects; see :meth:`Gate.bound_terms`."""
+        prior = self.prior_concentration.to(x.dtype)
+        known = len(self.posterior_concentration) == n_objects
+        m = self.posterior_concentration[objects].to(x.dtype) if known else prior.detach().expand(len(x), -1)
+        q, p = Dirichlet(m.double()), Dirichlet(prior.double())
+        expected = torch.digamma(m) - torch.digamma(m.sum(-1, keepdim=True))
+        return BoundTerms(expected, kl_divergence(q, p).to(x.dtype))
+
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Sample ``<name>.weights`` [N, K] inside the plate."""
         with plate:
             return categorical(pyro.sample(self.site("weights"), Dirichlet(self.prior_concentration.to(x.dtype))))
 
     def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
-        """Sample ``<name>.weights`` from the objects' posteriors, of the plate's subsample where it has one."""
-        with plate as objects:
-            m = self._concentration_of(x, objects if plate.subsample_size < plate.size else None)
+        """Sample ``<name>.weights`` from the posteriors of the plate's objects, or from the prior before an update."""
+        refuse_outer_plates(self.site("weights"))
+        m = self._concentration_in(plate)
+        with plate:
             pyro.sample(self.site("weights"), Dirichlet(m.to(x.dtype)))
+
+    def _concentration_in(self, plate: pyro.plate) -> Tensor:
+        """Posterior [B, K] of the plate's objects; the prior [K] where the plate holds others than the last update."""
+        n_known = len(self.posterior_concentration)
+        if n_known == plate.size:
+            return self.posterior_concentration[rows_of(plate)]
+        if n_known and plate.subsample_size < plate.size:
+            raise ValueError(
+                f"`plate` must have the objects of the last update, {n_known}, to draw a subsample of them; "
+                f"got a plate of {plate.size}."
+            )
+        return self.prior_concentration.detach()
 
     def _concentration_of(self, x: Inputs, objects: ObjectIndices | None) -> Tensor:
         """Posterior [N, K] of the rows that are known objects, else the prior [1, K]."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pyro
 import torch
-from pyro.distributions import Categorical
+from pyro.distributions import Categorical, Delta, Normal
 from torch import Tensor, nn
 
 from mixpyro import validation
@@ -14,6 +14,7 @@ from mixpyro.gates.base import Gate
 from mixpyro.gram import weighted_gram
 from mixpyro.information import standard_errors
 from mixpyro.parameters import minus_log_normal_prior
+from mixpyro.sites import refuse_outer_plates, sample_parameter
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
@@ -38,7 +39,8 @@ class SoftmaxGate(Gate):
         n_features: D, the number of columns of x; zero for a constant gate.
         prior_scale: s of a Normal(0, s²) prior on every coefficient, which makes the M-step a MAP estimate; None for
             maximum likelihood.
-        name: prefix of the Pyro site ``<name>.assignment`` and of the parameter ``<name>.coefficients``.
+        name: prefix of the Pyro sites ``<name>.assignment`` and, with a prior, ``<name>.coefficients``, and of the
+            parameter ``<name>.coefficients_estimate``.
         device: where the gate lives.
         dtype: of the coefficients; results have the dtype of x.
 
@@ -69,13 +71,23 @@ class SoftmaxGate(Gate):
         self.n_features = validation.integer("n_features", n_features, least=0)
         self.prior_scale = None if prior_scale is None else validation.positive_number("prior_scale", prior_scale)
         shape = self.n_components - 1, self.n_features + 1
-        self.coefficients = nn.Parameter(torch.zeros(shape, device=validation.device(device), dtype=dtype))
+        self.coefficients_estimate = nn.Parameter(torch.zeros(shape, device=validation.device(device), dtype=dtype))
+        self.weights_site = None if prior_scale is None else "coefficients"
+
+    @property
+    def coefficients(self) -> nn.Parameter:
+        """Log odds against the first component [K − 1, 1 + D]; the Pyro site of this name may hold other values."""
+        return self.coefficients_estimate
 
     def logits(self, x: Inputs) -> Responsibilities:
         """(0, c₂'u, …, c_K'u) [N, K], in x's dtype."""
+        return self._logits(x, self.coefficients.to(x.dtype))
+
+    def _logits(self, x: Inputs, coefficients: Tensor) -> Tensor:
+        """Of coefficients [K − 1, E], or of S draws [S, 1, K − 1, E]: then [S, N, K]."""
         validation.tensor("x", x, ("N", self.n_features))
-        others = with_intercept(x) @ self.coefficients.to(x.dtype).mT
-        return torch.cat([others.new_zeros(len(x), 1), others], dim=1)
+        others = with_intercept(x) @ (coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)).mT
+        return torch.cat([others.new_zeros(*others.shape[:-1], 1), others], dim=-1)
 
     def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """log softmax of the logits [N, K], with its gradient."""
@@ -98,10 +110,17 @@ class SoftmaxGate(Gate):
         return minus_log_normal_prior([self.coefficients], self.prior_scale)
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
-        """Categorical(softmax of the logits); a prior is scored as ``<name>.coefficients_log_prior``."""
+        """Categorical(softmax of the logits); with a prior, of coefficients sampled as ``<name>.coefficients``."""
+        if self.prior_scale is None:
+            return Categorical(logits=self.logits(x))
+        prior = Normal(x.new_zeros(self.coefficients.shape), self.prior_scale).to_event(2)
+        return Categorical(logits=self._logits(x, sample_parameter(self.site("coefficients"), prior)))
+
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
+        """With a prior, ``<name>.coefficients`` at their estimate: SVI of model and guide is the MAP estimate."""
         if self.prior_scale is not None:
-            pyro.factor(self.site("coefficients_log_prior"), -self.kl_divergence())
-        return Categorical(logits=self.logits(x))
+            refuse_outer_plates(self.site("coefficients"))
+            pyro.sample(self.site("coefficients"), Delta(self.coefficients.to(x.dtype), event_dim=2))
 
     @torch.no_grad()
     def maximise(self, x: Inputs, responsibilities: Responsibilities) -> bool:
@@ -133,7 +152,7 @@ class SoftmaxGate(Gate):
         """``component 1 against 0, intercept`` and so on."""
         columns = ["intercept", *feature_names[: self.n_features]]
         names = [f"component {k} against 0, {column}" for k in range(1, self.n_components) for column in columns]
-        return {"coefficients": names}
+        return {"coefficients_estimate": names}
 
     @torch.no_grad()
     def standard_errors(self, x: Inputs, responsibilities: Responsibilities) -> Tensor:

@@ -69,6 +69,18 @@ class GateContract:
         gate, x, r = self.updated()
         assert abs(elbo(gate, x, r) - closed_form(gate, x, r)) < 1e-10
 
+    def test_a_users_own_loss_with_the_evidence_has_no_noise(self) -> None:
+        """The weights at their exact posterior by ConjugateReparam, whatever the gate's own posterior is."""
+        gate, x, r = self.updated()
+        bound = closed_form(gate, x, r)
+        fresh = self.make()
+        fresh.load_state_dict(gate.state_dict())
+        fresh.update(fresh.statistics(x, responsibilities(len(x), K, seed=3)))
+        model = poutine.reparam(fresh.model, fresh.reparam(x, r))
+        loss = TraceEnum_ELBO(max_plate_nesting=1)
+        losses = [loss.loss(model, lambda x: fresh.assignment_guide(x, r), x) for _ in range(5)]
+        assert max(abs(loss + bound) for loss in losses) < 1e-10
+
     def test_half_a_step_goes_half_way(self) -> None:
         gate, x, r = self.updated()
         start = copy.deepcopy(gate.state_dict())

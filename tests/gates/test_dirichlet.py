@@ -1,8 +1,12 @@
 """The global gate."""
 
+import pyro
 import pytest
 import torch
+from pyro import poutine
 from pyro.distributions import Dirichlet, Gamma, Normal, Uniform
+from pyro.infer import TraceEnum_ELBO
+from torch import Tensor
 
 from mixpyro.gates import DirichletGate
 from mixpyro.inference.m_step import MStep
@@ -50,6 +54,37 @@ def test_the_kl_divergence_of_a_float32_gate_with_ten_million_objects() -> None:
         Dirichlet(torch.tensor([5e6, 3e6, 2e6]).double()), Dirichlet(torch.ones(3).double())
     )
     torch.testing.assert_close(gate.kl_divergence(), exact, rtol=1e-12, atol=0)
+
+
+def test_the_evidence_gives_exact_gradients_of_the_concentration() -> None:
+    """Of log B(α + N r) − log B(α) + log p(α), the bound at the best q(π); from a subsample too, scaled to all."""
+    x, r, prior = inputs(6), responsibilities(6, 2), Gamma(2.0, 1.0)
+    for n_objects in (6, 18):
+        gate = DirichletGate(2, concentration=[0.5, 2.0], concentration_prior=prior, name=f"gate_{n_objects}")
+        alpha = gate.prior_concentration.detach().requires_grad_()
+        counts = n_objects / 6 * r.sum(0)
+        bound = log_beta(alpha + counts) - log_beta(alpha) + prior.log_prob(alpha).sum()
+        (expected,) = torch.autograd.grad(bound, alpha)
+
+        def model(x: Tensor, gate: DirichletGate = gate, n_objects: int = n_objects) -> None:
+            rows = pyro.plate("objects", n_objects, subsample=torch.arange(6), dim=-1)
+            with poutine.reparam(config=gate.reparam(x, r, n_objects=n_objects)):
+                gate.model(x, plate=rows)
+
+        def guide(x: Tensor, gate: DirichletGate = gate, n_objects: int = n_objects) -> None:
+            rows = pyro.plate("objects", n_objects, subsample=torch.arange(6), dim=-1)
+            gate.assignment_guide(x, r, plate=rows)
+
+        loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(model, guide, x)
+        (found,) = torch.autograd.grad(loss, gate.prior_concentration_unconstrained)
+        torch.testing.assert_close(found, -expected * alpha)
+        entropy = -n_objects / 6 * torch.xlogy(r, r).sum()
+        torch.testing.assert_close(loss, -(bound + entropy))
+
+
+def log_beta(alpha: Tensor) -> Tensor:
+    """Logarithm of the normaliser of a Dirichlet."""
+    return alpha.lgamma().sum() - alpha.sum().lgamma()
 
 
 def test_svi_learns_the_concentration_under_its_prior() -> None:

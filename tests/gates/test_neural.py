@@ -6,10 +6,12 @@ import torch
 from pyro import poutine
 from pyro.distributions import Normal
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
+from pyro.infer.autoguide import AutoNormal
 from pyro.nn import PyroModule, PyroSample
 from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
+from mixpyro import ConjugateSVI
 from mixpyro.gates import NeuralGate
 from mixpyro.inference.m_step import MStep
 from mixpyro.parameters import own_parameter_store
@@ -151,3 +153,57 @@ def test_float32_networks_serve_float64_inputs() -> None:
     gate, x = NeuralGate(K, network(dtype=torch.float32)), inputs(4)
     assert gate.weights(x).dtype == torch.float64
     torch.testing.assert_close(gate.weights(x).float(), gate.weights(x.float()))
+
+
+def bayesian_network() -> PyroModule:
+    """A linear layer with random weights, and a bias that is fixed."""
+    layer = PyroModule[nn.Linear](2, K).double()  # type: ignore[call-arg,arg-type]
+    layer.weight = PyroSample(Normal(torch.zeros(K, 2).double(), 3.0).to_event(2))
+    layer.bias.requires_grad_(False)
+    return layer
+
+
+@pytest.mark.parametrize("conjugate", [True, False])
+def test_a_bayesian_network_learns_in_a_users_program(conjugate: bool) -> None:
+    """Its weights have an automatic guide; under ConjugateSVI as under plain SVI they find the step in x."""
+    x = inputs(60)
+    gate, y = NeuralGate(K, bayesian_network()), 4.0 * (x[:, 0] > 0).double()
+    means = torch.tensor([0.0, 4.0, 40.0]).double()
+
+    def model() -> None:
+        plate = pyro.plate("objects", len(x), dim=-1)
+        z = gate.model(x, plate=plate)
+        with plate:
+            pyro.sample("y", Normal(means[z], 1.0), obs=y)
+
+    guide = AutoNormal(poutine.block(model, hide=gate.latent_sites))
+    optim, elbo = ClippedAdam({"lr": 0.1}), TraceEnum_ELBO(max_plate_nesting=1)
+    svi = ConjugateSVI(model, guide, optim, elbo, gates=gate) if conjugate else SVI(model, guide, optim, elbo)
+    bias = gate.network.bias.detach().clone()  # type: ignore[operator]
+    losses = [svi.step() for _ in range(120)]
+    assert sum(losses[-20:]) < sum(losses[:20]) - 100.0
+    weight = guide.median()["gate.network.weight"]
+    assert weight[1, 0] > weight[0, 0] + 1.0
+    assert torch.equal(gate.network.bias, bias)  # type: ignore[arg-type]
+    assert not gate.network.bias.requires_grad
+    assert not any("bias" in name for name in pyro.get_param_store())
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, PyroModule[nn.Linear]])
+def test_fixed_parameters_stay_fixed_in_a_users_program(kind: type) -> None:
+    """Pyro would thaw those of a PyroModule, and warn of those of another module."""
+    gate, x = NeuralGate(K, kind(2, K).double(), prior_scale=1.0), inputs(10)
+    gate.network.weight.requires_grad_(False)
+    before = [parameter.detach().clone() for parameter in gate.parameters()]
+    r = responsibilities(10, K)
+    optim, elbo = ClippedAdam({"lr": 0.1}), TraceEnum_ELBO(max_plate_nesting=1)
+    svi = SVI(gate.model, lambda x: gate.guide(x, responsibilities=r), optim, elbo)
+    for _ in range(3):
+        svi.step(x)
+    moved = [not torch.equal(old, new) for old, new in zip(before, gate.parameters(), strict=True)]
+    assert {name: changed for (name, _), changed in zip(gate.named_parameters(), moved, strict=True)} == {
+        "network.weight": False,
+        "network.bias": True,
+    }
+    assert gate.network.weight.grad is None
+    assert not gate.network.weight.requires_grad

@@ -1,0 +1,168 @@
+"""SVI of anyone's Pyro program, in which gates are updated in closed form."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer import SVI, JitTraceEnum_ELBO, TraceEnum_ELBO
+from pyro.infer.util import zero_grads
+from pyro.optim import PyroOptim
+from torch import Tensor
+
+from mixpyro import validation
+from mixpyro.evidence import Evidence, Rows, expected_weights
+from mixpyro.gates.base import Gate
+from mixpyro.inference.step_sizes import RobbinsMonro
+from mixpyro.typing import Responsibilities
+
+
+class ConjugateSVI(SVI):
+    """``pyro.infer.SVI`` with exact conjugate updates of gates; everything else goes by gradient, as ever.
+
+    In a step, the gates' weights are integrated out of the program under their posteriors (see
+    :func:`~mixpyro.expected_weights`), so the loss is minus the mean-field bound, without noise from the weights. One
+    enumeration of the assignments gives the loss, the gradients of all parameters and, as the derivative of the bound
+    with respect to E_q[log π], the responsibilities. The gates go ``step_size`` of the way to their optimum, a
+    natural-gradient step, and the parameters take a step of ``optim``.
+
+    The program calls ``gate.model`` and leaves the assignments to be enumerated: the guide must not sample them, nor
+    the gates' weights (``gate.guide`` knows, and samples nothing here). The gates are ready for use afterwards:
+    ``gate.weights``, and ``gate.guide`` under plain SVI, Predictive or importance sampling.
+
+    On all data the gates take full steps. On a subsample of a plate, statistics count N / B times and the steps are
+    those of Robbins and Monro; a per-object gate sets the posteriors of the objects at hand to their optimum. Where the
+    guide samples other latents, responsibilities are noisy on all data too: give a ``step_size`` then.
+
+    Args:
+        model: any Pyro model.
+        guide: of its latents other than the gates'.
+        optim: of Pyro, for all parameters of model and guide, those of a gate's network included.
+        loss: a TraceEnum_ELBO; by default one that finds out how deep the plates are nested.
+        gates: a gate, or several, whose ``model`` the program calls. One that is not named here is trained like the
+            rest of the program.
+        step_size: of the gates, a number in (0, 1] or a function of the step's number, from one on; by default 1 on all
+            data and :class:`~mixpyro.RobbinsMonro` on a subsample.
+
+    Attributes:
+        n_steps: steps taken.
+
+    References:
+        Hoffman, Blei, Wang, Paisley (2013), Stochastic variational inference, fig. 4;
+        Khan, Lin (2017), Conjugate-computation variational inference, section 3.
+
+    Example:
+        >>> import pyro
+        >>> from pyro.optim import ClippedAdam
+        >>> from mixpyro import DirichletGate
+        >>> gate = DirichletGate(2)
+        >>> data = torch.cat([torch.zeros(30), torch.ones(10)]).double()
+        >>> def model(data):
+        ...     plate = pyro.plate("objects", len(data), dim=-1)
+        ...     z = gate.model(data.unsqueeze(-1), plate=plate)
+        ...     with plate:
+        ...         pyro.sample("data", pyro.distributions.Normal(z.double(), 0.1), obs=data)
+        >>> svi = ConjugateSVI(model, lambda data: None, ClippedAdam({"lr": 0.01}), gates=gate)
+        >>> losses = [svi.step(data) for _ in range(3)]
+        >>> gate.posterior_concentration.round().tolist()
+        [31.0, 11.0]
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        optim: PyroOptim,
+        loss: TraceEnum_ELBO | None = None,
+        *,
+        gates: Gate | Sequence[Gate],
+        step_size: float | Callable[[int], float] | None = None,
+    ) -> None:
+        elbo = TraceEnum_ELBO() if loss is None else loss
+        if not isinstance(elbo, TraceEnum_ELBO) or isinstance(elbo, JitTraceEnum_ELBO):
+            raise TypeError(
+                f"`loss` must be a TraceEnum_ELBO, which sums the assignments out; got {type(elbo).__name__}."
+            )
+        if not isinstance(optim, PyroOptim):
+            raise TypeError(f"`optim` must be an optimiser of pyro.optim; got {type(optim).__name__}.")
+        super().__init__(model, guide, optim, loss=elbo)  # type: ignore[no-untyped-call]
+        self.elbo = elbo
+        self.gates = _checked_gates(gates)
+        self.n_steps = 0
+        if step_size is not None and not callable(step_size):
+            step_size = validation.step_size(step_size)
+        self._step_size = step_size
+
+    def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (they are the model's)
+        """Update the gates in closed form and all parameters by gradient; gives the loss before it.
+
+        Raises:
+            RuntimeError: if the model does not call a gate, or does not enumerate its assignments.
+            ValueError: if the responsibilities are not finite; nothing has changed then.
+        """
+        with expected_weights(*self.gates) as evidence, poutine.trace(param_only=True) as captured:
+            loss = self.elbo.differentiable_loss(self.model, self.guide, *args, **kwargs)
+            loss.backward()
+        nodes: dict[str, Any] = dict(captured.trace.nodes)
+        parameters = {_unconstrained(site["value"]) for site in nodes.values()}
+        try:
+            self._update_gates([_rows(gate, one) for gate, one in zip(self.gates, evidence, strict=True)])
+            self.optim(parameters)
+        finally:
+            zero_grads(parameters)
+        return float(loss.detach())
+
+    def _update_gates(self, rows: list[Rows]) -> None:
+        for gate, seen in zip(self.gates, rows, strict=True):
+            validation.responsibilities(seen.responsibilities, gate.n_components, len(seen.x))
+        self.n_steps += 1
+        for gate, seen in zip(self.gates, rows, strict=True):
+            size = self.step_size(seen)
+            gate.update_objects(
+                seen.x, seen.responsibilities, objects=seen.objects, n_objects=seen.n_objects, step_size=size
+            )
+
+    def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
+        """Minus the bound under the current posteriors and parameters, which stay as they are."""
+        with expected_weights(*self.gates), torch.no_grad():
+            return float(self.elbo.loss(self.model, self.guide, *args, **kwargs))
+
+    def responsibilities(self, *args: Any, **kwargs: Any) -> list[Responsibilities]:  # noqa: ANN401
+        """q(z) [B, K] of the objects that the program sees, for each gate in turn; nothing changes."""
+        with expected_weights(*self.gates) as evidence, torch.enable_grad():
+            loss = self.elbo.differentiable_loss(self.model, self.guide, *args, **kwargs)
+            zeros = [zero for one in evidence for zero in one.zeros()]
+            for zero, gradient in zip(zeros, torch.autograd.grad(loss, zeros, allow_unused=True), strict=True):
+                zero.grad = gradient
+        found = [_rows(gate, one).responsibilities for gate, one in zip(self.gates, evidence, strict=True)]
+        return [r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny) for r in found]
+
+    def step_size(self, rows: Rows) -> float:
+        """Of the step that is being taken."""
+        if self._step_size is None:
+            return RobbinsMonro()(self.n_steps) if rows.is_subsample else 1.0
+        return self._step_size(self.n_steps) if callable(self._step_size) else self._step_size
+
+
+def _checked_gates(gates: object) -> tuple[Gate, ...]:
+    chosen = (gates,) if isinstance(gates, Gate) else tuple(gates) if isinstance(gates, Sequence) else ()
+    if not chosen or not all(isinstance(gate, Gate) for gate in chosen):
+        raise TypeError(f"`gates` must be a mixpyro Gate or a sequence of them; got {gates!r}.")
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"`gates` must differ from each other; got one twice in {len(chosen)}.")
+    return chosen
+
+
+def _rows(gate: Gate, evidence: Evidence) -> Rows:
+    rows = evidence.rows()
+    if rows is None:
+        raise RuntimeError(
+            f"`model` must call the model of every gate in `gates`, and leave its assignments to be enumerated; got no "
+            f"evidence on {gate.site('assignment')!r}."
+        )
+    return rows
+
+
+def _unconstrained(value: Any) -> Tensor:  # noqa: ANN401
+    """The leaf that a parameter site stands for; with module-local parameters the site holds the leaf itself."""
+    return value.unconstrained() if hasattr(value, "unconstrained") else value

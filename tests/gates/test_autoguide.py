@@ -1,0 +1,103 @@
+"""Gates beside automatic guides."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, TraceEnum_ELBO
+from pyro.infer.autoguide import AutoDelta, AutoGuideList, AutoNormal
+from pyro.optim import ClippedAdam
+from torch import Tensor, nn
+
+from mixpyro import AutoGate, DirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate, expected_weights
+from mixpyro.gates import Gate
+from tests.problems import inputs, lines, responsibilities
+
+K = 3
+GATES: dict[str, Callable[[], Gate]] = {
+    "dirichlet": lambda: DirichletGate(K),
+    "object": lambda: ObjectDirichletGate(K),
+    "softmax": lambda: SoftmaxGate(K, 2, prior_scale=1.0),
+    "neural": lambda: NeuralGate(K, nn.Linear(2, K).double()),
+}
+
+
+def program(gate: Gate) -> Callable[[Tensor, Tensor], None]:
+    """Means of K components; the arguments are y and x, in an order that is not the gate's."""
+
+    def model(y: Tensor, x: Tensor) -> None:
+        means = pyro.sample("means", dist.Normal(torch.zeros(K).double(), 5.0).to_event(1))
+        plate = pyro.plate("data", len(x), dim=-1)
+        z = gate.model(x, plate=plate)
+        with plate:
+            pyro.sample("y", dist.Normal(means[z], 1.0), obs=y)
+
+    return model
+
+
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("rest", [AutoNormal, AutoDelta])
+def test_a_list_of_guides_takes_the_gate_and_the_models_arguments(name: str, rest: type) -> None:
+    gate, (x, y, _) = GATES[name](), lines(10, K, n_features=2)
+    gate.update(gate.statistics(x, responsibilities(10, K)))
+    model = program(gate)
+    guide = AutoGuideList(model)
+    guide.append(rest(poutine.block(model, hide=gate.latent_sites)))
+    guide.append(AutoGate(model, gate))
+    svi = SVI(model, guide, ClippedAdam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1))
+    first = [svi.step(y[:, 0], x) for _ in range(3)]
+    assert all(torch.isfinite(torch.tensor(first)))
+    sampled = guide(y[:, 0], x)
+    assert set(sampled) == {"means", *gate.latent_sites} - {"gate.assignment"}
+    median = guide.median(y[:, 0], x)
+    assert set(median) == set(sampled)
+    if name == "object":
+        torch.testing.assert_close(median["gate.weights"], gate.weights(x))
+    assert gate._pyro_name == "gate"
+
+
+def test_inside_expected_weights_it_samples_nothing() -> None:
+    """And having been there first does not spoil the list for what comes after."""
+    gate, (x, y, _) = DirichletGate(K), lines(10, K, n_features=2)
+    model = program(gate)
+    guide = AutoGuideList(model)
+    guide.append(AutoNormal(poutine.block(model, hide=gate.latent_sites)))
+    guide.append(AutoGate(model, gate))
+    with expected_weights(gate):
+        assert set(guide(y[:, 0], x)) == {"means"}
+    assert set(guide(y[:, 0], x)) == {"means", "gate.weights"}
+
+
+@pytest.mark.parametrize("with_plates", [True, False])
+def test_a_models_own_subsample_needs_create_plates(with_plates: bool) -> None:
+    gate, x = ObjectDirichletGate(2, concentration=1.0), inputs(6)
+    gate.update(gate.statistics(x, torch.eye(2).double().repeat(3, 1) * 1e6))
+
+    def plate(rows: Tensor) -> pyro.plate:
+        return pyro.plate("objects", 6, subsample=rows, dim=-1)
+
+    def model(rows: Tensor) -> None:
+        gate.model(x[rows], plate=plate(rows))
+
+    create: dict[str, Any] = {"create_plates": plate} if with_plates else {}
+    guide = AutoGuideList(model, **create)
+    guide.append(AutoGate(model, gate))
+    rows = torch.tensor([5, 0, 3])
+    if not with_plates:
+        with pytest.raises(RuntimeError, match=r"`create_plates` must be given.*'objects'"):
+            guide(rows)
+        return
+    torch.testing.assert_close(guide(rows)["gate.weights"], torch.eye(2).double()[rows % 2], rtol=0, atol=1e-4)
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_what_is_no_gate_or_not_in_the_model_is_refused() -> None:
+    with pytest.raises(TypeError, match="`gate` must be a mixpyro Gate; got Linear"):
+        AutoGate(lambda: None, nn.Linear(1, 1))  # type: ignore[arg-type]
+    guide = AutoGate(program(DirichletGate(K)), DirichletGate(K, name="other"))
+    with pytest.raises(RuntimeError, match=r"must call the gate's model; got no site 'other.assignment'"):
+        guide(inputs(4)[:, 0], inputs(4))
