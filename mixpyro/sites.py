@@ -8,9 +8,10 @@ from pyro.poutine.runtime import _PYRO_STACK, get_plates
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor
 
-# Pyro's own plates around a whole program, over repeated draws of it. All other plates are a user's, over data.
+# Plates around a whole program, over repeated draws of it: two of Pyro and one of ours. All others are over data.
 PREDICTIVE_PLATE = "_num_predictive_samples"
 PARTICLES_PLATE = "num_particles_vectorized"
+DRAWS_PLATE = "mixpyro.draws"
 
 
 def objects_plate(x: Tensor) -> pyro.plate:
@@ -56,7 +57,7 @@ def refuse_outer_plates(name: str) -> None:
     Raises:
         ValueError: if it would.
     """
-    repeated = (PREDICTIVE_PLATE, PARTICLES_PLATE)
+    repeated = (PREDICTIVE_PLATE, PARTICLES_PLATE, DRAWS_PLATE)
     outer = [frame for frame in get_plates() if frame.vectorized and frame.name not in repeated]
     if outer:
         raise ValueError(

@@ -16,9 +16,10 @@ from pyro import poutine
 from torch import Tensor
 
 from mixpyro import validation
-from mixpyro.gates.base import Gate, categorical, objects_plate
+from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import unregistered
+from mixpyro.sites import DRAWS_PLATE, objects_plate
 
 # Numbers in the largest temporary of a block: 16 MB of float64.
 BLOCK_NUMBERS = 2**21
@@ -27,7 +28,6 @@ BLOCK_ROWS = 2**14
 # A node of a trace, a TypedDict of Pyro most of whose values may be None.
 Site: TypeAlias = Any
 
-DRAWS = "mixpyro.draws"
 OBJECTS = objects_plate(torch.empty(1, 0)).name
 
 
@@ -200,7 +200,7 @@ def _traced(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -
     """Run a program in a plate of draws, left of the objects'; the user's store and handlers see nothing of it."""
 
     def vectorised() -> Any:  # noqa: ANN401
-        with pyro.plate(DRAWS, n_draws, dim=-2):
+        with pyro.plate(DRAWS_PLATE, n_draws, dim=-2):
             return program()
 
     with unregistered(module), poutine.block():

@@ -13,7 +13,8 @@ from torch import Tensor
 from mixpyro import validation
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.conversion import as_numpy
-from mixpyro.diagnostics.draws import BLOCK_NUMBERS, DRAWS, Site, own_random_numbers
+from mixpyro.diagnostics.draws import BLOCK_NUMBERS, Site, own_random_numbers
+from mixpyro.sites import DRAWS_PLATE
 
 
 def program_to_arviz(
@@ -92,7 +93,7 @@ class Program:
         """Run the model, a guide, or the model with effects around it."""
 
         def vectorised() -> None:
-            with pyro.plate(DRAWS, n_draws, dim=-1 - self.max_plate_nesting):
+            with pyro.plate(DRAWS_PLATE, n_draws, dim=-1 - self.max_plate_nesting):
                 program(*self.arguments, **self.keywords)
 
         trace = poutine.trace(vectorised).get_trace()

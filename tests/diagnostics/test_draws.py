@@ -61,8 +61,8 @@ def test_densities_are_those_of_prior_and_posterior() -> None:
     q = Gamma(experts.posterior_shape.unsqueeze(-1), experts.posterior_rate).log_prob(tau).sum((1, 2))
     matrix = tau[..., None, None] * experts.posterior.precision.unsqueeze(1)
     # The same Jacobian for both: w counted from the origin is w shifted.
-    shift = torch.linalg.inv(experts._shift())
-    centred = (w - experts._y_offset()) @ shift.mT
+    intercept = w[..., 0] + experts.x_origin * w[..., 1] - experts.y_origin
+    centred = torch.stack([intercept, w[..., 1]], dim=-1)
     q += MultivariateNormal(experts.centred_coefficients, precision_matrix=matrix).log_prob(centred).sum((1, 2))
     torch.testing.assert_close(draws.log_density, q + Dirichlet(gate.posterior_concentration).log_prob(weights))
 

@@ -246,7 +246,7 @@ def test_copies_and_state_round_trip() -> None:
     experts.maximise(x, y, responsibilities(20, 2))
     twin = copy.deepcopy(experts)
     assert torch.equal(twin.expected_log_likelihood(x, y), experts.expected_log_likelihood(x, y))
-    assert {"0.x_origin", "1.coefficients"} <= set(experts.state_dict())
+    assert {"0.x_origin", "1.coefficients_estimate"} <= set(experts.state_dict())
 
 
 @pytest.mark.usefixtures("bad_arguments")

@@ -248,7 +248,7 @@ def test_a_network_has_numbered_names_and_the_mixture_is_left_alone() -> None:
 
 def test_several_predictors_are_told_apart() -> None:
     names = GLMExperts(1, 1, Categorical(3)).parameter_names(["dose", "trials"])
-    assert names["coefficients"] == [
+    assert names["coefficients_estimate"] == [
         f"component 0, predictor {c}, {name}" for c in (1, 2) for name in ("intercept", "dose")
     ]
 
