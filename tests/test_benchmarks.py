@@ -1,0 +1,27 @@
+"""Benchmarks run at tiny sizes, so that they cannot rot; nothing here looks at the time."""
+
+import pytest
+
+from tests.benchmarks.speed.__main__ import measured
+from tests.benchmarks.speed.harness import Row, as_table, fastest
+
+
+def test_speed_benchmarks_run() -> None:
+    for row in measured([], tiny=True):
+        assert row.seconds > 0
+        assert row.seconds_beside > 0
+
+
+@pytest.mark.parametrize(("wanted", "ratio", "reached"), [("<= 1.5", 2.0, False), (">= 0.5", 0.5, True)])
+def test_a_row_says_whether_it_is_reached(wanted: str, ratio: float, reached: bool) -> None:
+    row = Row("ours", "N = 1", 2.0, "theirs", 1.0, wanted)
+    assert row.ratio == ratio
+    assert row.reached == reached
+    assert ("NOT REACHED" in as_table([row])) != reached
+
+
+def test_functions_are_called_in_turn() -> None:
+    called: list[int] = []
+    seconds = fastest(lambda: called.append(0), lambda: called.append(1), repeats=2)
+    assert called == [0, 1, 0, 1, 0, 1]
+    assert all(0 < second < 1 for second in seconds)
