@@ -13,6 +13,7 @@ ARGUMENTS = {
     "diagnose_a_mixture.py": ["--restarts", "8", "--draws", "300", "--no-refits"],
     "nuts_versus_vb.py": ["--restarts", "2", "--warmup", "4", "--samples", "4", "--tree-depth", "2"],
     "pyro_svi_script.py": ["--steps", "20"],
+    "streaming_fit.py": ["--rows", "6000", "--restarts", "2"],
 }
 # What --output takes, and the pictures that must then be there.
 PICTURES = {

@@ -5,14 +5,14 @@ from functools import cached_property
 
 import pyro
 import torch
-from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal, StudentT
+from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal
 from torch import Tensor
 from torch.distributions import kl_divergence
 
 from mixpyro import validation
 from mixpyro.experts.autoregression import RegressionCoefficients, unpacked
 from mixpyro.experts.normal_wishart import NormalWishart
-from mixpyro.experts.student import SharedStudentT
+from mixpyro.experts.student import PreciseStudentT, SharedStudentT
 from mixpyro.gram import weighted_gram
 from mixpyro.typing import Outputs, Responsibilities
 
@@ -199,7 +199,7 @@ class Diagonal(NormalWishart):
         """A Student-t of ν degrees of freedom a column; Murphy (2012), eq. 4.144 one column at a time."""
         degrees = self.degrees.unsqueeze(-1)
         variance = self.scale * (1.0 + 1.0 / self.mean_precision).unsqueeze(-1) / degrees
-        return StudentT(degrees.to(dtype), self.mean.to(dtype), variance.sqrt().to(dtype)).to_event(1)
+        return PreciseStudentT(degrees.to(dtype), self.mean.to(dtype), variance.sqrt().to(dtype)).to_event(1)
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``precision`` τ [K, P]."""

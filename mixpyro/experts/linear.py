@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
-from pyro.distributions import Gamma, Independent, MultivariateNormal, MultivariateStudentT, Normal, StudentT
+from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
@@ -16,6 +16,7 @@ from mixpyro.design import with_intercept
 from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.experts.origin import Origin
+from mixpyro.experts.student import PreciseStudentT, SharedStudentT
 from mixpyro.gram import weighted_gram
 from mixpyro.sites import sample_parameter
 from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
@@ -206,8 +207,9 @@ class LinearExperts(Experts):
         variance = self._of_each(q.rate / q.shape.unsqueeze(-1)).to(x.dtype) * (1.0 + q.leverage(u)).unsqueeze(-1)
         freedom = 2.0 * q.shape.to(x.dtype)
         if self.noise_per_output:
-            return StudentT(freedom.unsqueeze(-1), self.predict(x), variance.sqrt()).to_event(1)
-        return MultivariateStudentT(freedom.expand(self.n_components), self.predict(x), variance.sqrt().diag_embed())
+            return PreciseStudentT(freedom.unsqueeze(-1), self.predict(x), variance.sqrt()).to_event(1)
+        root = variance.sqrt().diag_embed()
+        return SharedStudentT(freedom.expand(self.n_components), self.predict(x), root)  # type: ignore[no-untyped-call]
 
     def predict(self, x: Inputs) -> Tensor:
         """m'u [N, K, P], in x's dtype."""
