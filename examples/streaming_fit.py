@@ -53,14 +53,14 @@ def main(args: argparse.Namespace) -> None:
     mixture = MixtureOfExperts(SoftmaxGate(3, 1, dtype=torch.float32), LinearExperts(3, 1, dtype=torch.float32))
     stream = StreamingFit(mixture, n_restarts=args.restarts, seed=args.seed)
     test = simulate(5000, Generator().manual_seed(args.seed + 1))
-    started, report = time.perf_counter(), 1
+    started, report = time.perf_counter(), 1.0
     print(f"{'rows':>9}{'log p of new rows':>20}{'memory, MiB':>13}{'seconds':>9}")
     # The batches are made as they are: None keeps the loader from putting them together once more.
     for x, y in DataLoader(Rows(args.rows, args.batch_size, args.seed), batch_size=None):
         stream.partial_fit(x, y)
         if stream.n_seen >= report or stream.n_seen + args.batch_size > args.rows:
             score = float(mixture.log_prob(*test).mean())
-            print(f"{stream.n_seen:>9}{score:>20.4f}{peak_memory():>13.0f}{time.perf_counter() - started:>9.1f}")
+            print(f"{stream.n_seen:>9.0f}{score:>20.4f}{peak_memory():>13.0f}{time.perf_counter() - started:>9.1f}")
             report = 4 * stream.n_seen
     print(f"\nlog p of new rows under the truth: {float(truth(*test).mean()):.4f}")
     describe(mixture)

@@ -36,7 +36,8 @@ def save(part: PARTS, path: str | os.PathLike[str]) -> None:
     """
     if not isinstance(part, PARTS):
         raise TypeError(f"`part` must be a mixture, a gate or experts; got {type(part).__name__}.")
-    content = {"model": _described(part, ""), "state": part.state_dict()}
+    frozen = [name for name, parameter in part.named_parameters() if not parameter.requires_grad]
+    content = {"model": _described(part, ""), "state": part.state_dict(), "frozen": frozen}
     files.write(path, content, kind=KIND, version=VERSION)
 
 
@@ -72,6 +73,8 @@ def load(
         part.load_state_dict(content["state"], assign=True)
     except RuntimeError as error:
         raise ValueError(f"`networks` must be those that the model was saved with; got others. {error}") from error
+    for name, parameter in part.named_parameters():
+        parameter.requires_grad_(name not in content["frozen"])
     return part.to(device=place, dtype=dtype)
 
 

@@ -178,3 +178,19 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="`prior_scale` must be a number, a string, a distribution or a module"):
         save(gate, path)
     assert isinstance(load(path, networks={"network": network()}), NeuralGate)
+
+
+def test_what_was_frozen_stays_frozen(tmp_path: Path) -> None:
+    part = GLMExperts(K, 1, Gaussian())
+    part.log_scale.requires_grad_(False)
+    save(part, tmp_path / "file")
+    loaded = load(tmp_path / "file")
+    assert not loaded.log_scale.requires_grad
+    assert loaded.coefficients_estimate.requires_grad
+    x, y, _ = lines(30, K)
+    loaded.maximise(x, y, torch.ones(30, K).double() / K)
+    assert torch.equal(loaded.log_scale, part.log_scale)
+    loaded.coefficients_estimate.requires_grad_(False)
+    before = loaded.coefficients.clone()
+    loaded.maximise(x, y, torch.ones(30, K).double())
+    assert torch.equal(loaded.coefficients, before)

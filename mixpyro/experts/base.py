@@ -43,6 +43,11 @@ class Experts(PyroModule):
         """Call these experts' components ``first``, ``first + 1``, … in messages: they are part of a larger bank."""
         self.first_component = first
 
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the likelihood is a probability of y, as for counts, rather than a density."""
+        return False
+
     def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
         """E_q[log p(yᵢ | xᵢ, k)] [N, K] in nats, in x's dtype."""
         raise NotImplementedError
@@ -58,8 +63,10 @@ class Experts(PyroModule):
         """Set the posterior to its optimum given ``statistics``; ``step_size`` below 1 goes part of the way."""
         raise NotImplementedError
 
-    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> bool:
+    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities, *, n_steps: int = 25) -> bool:
         """Set the experts' parameters to the maximum of :meth:`partial_bound`, where there is a better way than SVI.
+
+        Frozen parameters stay. At most ``n_steps`` steps are taken where steps lead there.
 
         Returns:
             Whether there is. If not, nothing has happened, and ``mixpyro.inference.m_step`` does it by gradient.
@@ -115,6 +122,11 @@ class Experts(PyroModule):
         """Pyro model of the M-step: a factor ``<name>.objective``, the experts' part of the bound."""
         refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(x, y, responsibilities))
+
+    @property
+    def effects(self) -> set[str]:
+        """Parameters whose entries are effects, each of which may be tested against none."""
+        return set()
 
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
         """A name for every entry of every parameter, in the parameter's order; numbers by default.

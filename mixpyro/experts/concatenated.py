@@ -8,6 +8,8 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro.quantiles import cumulative
+
 
 class Concatenated(TorchDistribution):
     """Distributions of batch shapes [..., K₁], [..., K₂], … as one of batch shape [..., K₁ + K₂ + …].
@@ -61,3 +63,8 @@ class Concatenated(TorchDistribution):
 
     def _beside(self, values: list[Tensor]) -> Tensor:
         return torch.cat(values, dim=-1 - self.event_dim)
+
+
+@cumulative.register
+def _(distribution: Concatenated, y: Tensor) -> Tensor:
+    return torch.cat([cumulative(part, y) for part in distribution.parts], dim=-2)

@@ -21,10 +21,12 @@ class Family:
     Attributes:
         n_predictors: C, how many linear predictors an expert has.
         has_scale: whether there is a noise to estimate besides.
+        is_discrete: whether y has probabilities rather than a density.
     """
 
     n_predictors: int = 1
     has_scale: ClassVar[bool] = False
+    is_discrete: ClassVar[bool] = True
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError where y [N, P] is no value of the family."""
@@ -55,6 +57,7 @@ class Gaussian(Family):
     """y ~ Normal(η, σ²), several outputs independent given the component, each with a predictor and a noise."""
 
     has_scale = True
+    is_discrete = False
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Any finite y will do."""

@@ -85,6 +85,11 @@ class FamilyExperts(Experts):
         """Every expert's mean of y [N, K, P], in x's dtype; the probabilities of all categories for a categorical."""
         return self.family.mean(self.predictors(x), self._exposures(x))
 
+    @property
+    def is_discrete(self) -> bool:
+        """Where the family is."""
+        return self.family.is_discrete
+
     @torch.no_grad()
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Noise that has collapsed on a few points, where the likelihood is unbounded."""

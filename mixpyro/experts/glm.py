@@ -143,14 +143,17 @@ class GLMExperts(FamilyExperts):
         return self.family.distribution(eta, self._exposures(x).squeeze(-1), scale)
 
     @torch.no_grad()
-    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> bool:
+    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities, *, n_steps: int = 25) -> bool:
         """Newton steps for all components at once, until nothing is gained; McCullagh, Nelder (1989), section 2.5."""
         x, y = self.check_data(x, y)
-        self._start_over_if_better(x, y, responsibilities)
-        for _ in range(25):
+        is_free = self.coefficients_estimate.requires_grad
+        if is_free and n_steps > 1:
+            self._start_over_if_better(x, y, responsibilities)
+        for _ in range(n_steps):
             before = self._objectives(x, y, responsibilities)
-            self._newton_step(x, y, responsibilities, before)
-            if self.family.has_scale:
+            if is_free:
+                self._newton_step(x, y, responsibilities, before)
+            if self.family.has_scale and self.log_scale.requires_grad:
                 self._estimate_scale(x, y, responsibilities)
             gained = float((self._objectives(x, y, responsibilities) - before).sum())
             if gained <= 1e-12 * (1.0 + float(before.abs().sum())):
@@ -161,6 +164,11 @@ class GLMExperts(FamilyExperts):
     def n_parameters(self) -> int:
         """K C (1 + D), and K noises of the Gaussian."""
         return self.coefficients.numel() + self.log_scale.numel()
+
+    @property
+    def effects(self) -> set[str]:
+        """The coefficients; under a prior they are shrunk, and their distance from zero tests nothing."""
+        return {"coefficients_estimate"} if self.prior_scale is None else set()
 
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
         """``component 0, intercept`` and so on; of several predictors, which."""

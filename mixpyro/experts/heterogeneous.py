@@ -83,11 +83,21 @@ class HeterogeneousExperts(Experts):
         """Number of each member's first component in this bank, counted from zero."""
         return list(accumulate([0, *(member.n_components for member in self.members[:-1])]))
 
+    @property
+    def is_discrete(self) -> bool:
+        """As all members are."""
+        return self.members[0].is_discrete
+
     def number_components_from(self, first: int) -> None:
         """As :meth:`Experts.number_components_from`, the members one after another."""
         super().number_components_from(first)
         for member, offset in zip(self.members, self.first_components, strict=True):
             member.number_components_from(first + offset)
+
+    @property
+    def effects(self) -> set[str]:
+        """Every member's own."""
+        return {f"{number}.{name}" for number, member in enumerate(self.members) for name in member.effects}
 
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
         """Every member's own."""
@@ -131,14 +141,16 @@ class HeterogeneousExperts(Experts):
         for member, part in zip(self.members, statistics.members, strict=True):
             member.update(part, step_size)
 
-    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> bool:
+    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities, *, n_steps: int = 25) -> bool:
         """Every member's own; what has none, and only that, is left for SVI.
 
         Returns:
             Whether every member with parameters has a method of its own. Else SVI finds the others at their maximum.
         """
         done = [
-            member.maximise(x, y, part) for member, part in self._shares(responsibilities) if has_parameters(member)
+            member.maximise(x, y, part, n_steps=n_steps)
+            for member, part in self._shares(responsibilities)
+            if has_parameters(member)
         ]
         return all(done)
 
@@ -211,4 +223,11 @@ def _checked_members(members: object) -> list[Experts]:
     n_outputs = [member.n_outputs for member in members]
     if len(set(n_outputs)) != 1:
         raise ValueError(f"`members` must agree in `n_outputs`; got {n_outputs}.")
+    discrete = [member.is_discrete for member in members]
+    if len(set(discrete)) != 1:
+        kinds = [type(member).__name__ for member in members]
+        raise ValueError(
+            "`members` must all be densities, or all probabilities of counts and categories, which no unit of y makes "
+            f"comparable; got {kinds}."
+        )
     return list(members)

@@ -21,7 +21,7 @@ class PointMassExperts(Experts):
 
     For use beside other experts in :class:`~mixpyro.experts.HeterogeneousExperts`: a point mass at zero beside a
     Poisson regression is the zero-inflated Poisson model. The others should be counts or categories, whose
-    probabilities these are weighed against; a density at the same value is no probability.
+    probabilities these are weighed against; a density at the same value is no probability, and is refused.
 
     Args:
         n_components: K.
@@ -56,6 +56,11 @@ class PointMassExperts(Experts):
         super().__init__(n_components, 0, n_outputs, name=name)
         matrix = _matrix(values, self.n_components, self.n_outputs)
         self.register_buffer("values", matrix.to(device=validation.device(device), dtype=dtype))
+
+    @property
+    def is_discrete(self) -> bool:
+        """Always."""
+        return True
 
     def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
         """Zero where y is the component's value, else −∞ [N, K]."""

@@ -103,7 +103,7 @@ class RelevanceLinearExperts(LinearExperts):
         for argument, value in (("shape", column_precision_shape), ("rate", column_precision_rate)):
             number = validation.positive_number(f"column_precision_{argument}", value)
             self.register_buffer(f"column_prior_{argument}", self.prior_rate.new_tensor(number))
-        self.start_precision = float(coefficient_precision)
+        self.coefficient_precision = float(coefficient_precision)
         self.prior_precision = self.prior_precision.repeat(self.n_components, 1, 1)
 
     @property
@@ -126,7 +126,7 @@ class RelevanceLinearExperts(LinearExperts):
     def centre(self, x: Inputs, y: Targets) -> None:
         """Count x and y from their means, and forget the data seen so far."""
         x, y = self.check_data(x, y)
-        self._set_column_precisions(torch.full_like(self.column_precisions, self.start_precision))
+        self._set_column_precisions(torch.full_like(self.column_precisions, self.coefficient_precision))
         super().centre(x, y)
 
     def _learn(self, statistics: LinearStatistics) -> None:

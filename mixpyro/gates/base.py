@@ -82,8 +82,10 @@ class Gate(PyroModule):
         """Set the posterior to its optimum given ``statistics``; ``step_size`` below 1 goes part of the way."""
         raise NotImplementedError
 
-    def maximise(self, x: Inputs, responsibilities: Responsibilities) -> bool:
+    def maximise(self, x: Inputs, responsibilities: Responsibilities, *, n_steps: int = 25) -> bool:
         """Set the gate's parameters to the maximum of :meth:`partial_bound`, where there is a better way than SVI.
+
+        Frozen parameters stay. At most ``n_steps`` steps are taken where steps lead there.
 
         Returns:
             Whether there is. If not, nothing has happened, and ``mixpyro.inference.m_step`` does it by gradient.
@@ -253,6 +255,11 @@ class Gate(PyroModule):
         """Pyro model of the M-step: a factor ``<name>.objective``, the gate's part of the bound."""
         refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(x, responsibilities))
+
+    @property
+    def effects(self) -> set[str]:
+        """Parameters whose entries are effects, each of which may be tested against none."""
+        return set()
 
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
         """A name for every entry of every parameter, in the parameter's order; numbers by default.

@@ -123,12 +123,13 @@ class SoftmaxGate(Gate):
             pyro.sample(self.site("coefficients"), Delta(self.coefficients.to(x.dtype), event_dim=2))
 
     @torch.no_grad()
-    def maximise(self, x: Inputs, responsibilities: Responsibilities) -> bool:
+    def maximise(self, x: Inputs, responsibilities: Responsibilities, *, n_steps: int = 25) -> bool:
         """Newton steps, halved where they overshoot, until the objective stands still. Böhning (1992), eq. 2.3."""
-        if self.n_components == 1:
+        if self.n_components == 1 or not self.coefficients_estimate.requires_grad:
             return True
-        self._start_over_if_better(x, responsibilities)
-        for _ in range(25):
+        if n_steps > 1:
+            self._start_over_if_better(x, responsibilities)
+        for _ in range(n_steps):
             before = self.partial_bound(x, responsibilities)
             gained = self._newton_step(x, responsibilities, before)
             if gained <= 1e-12 * (1.0 + abs(float(before))):
@@ -147,6 +148,11 @@ class SoftmaxGate(Gate):
     def n_parameters(self) -> int:
         """(K − 1)(1 + D)."""
         return self.coefficients.numel()
+
+    @property
+    def effects(self) -> set[str]:
+        """The coefficients; under a prior they are shrunk, and their distance from zero tests nothing."""
+        return {"coefficients_estimate"} if self.prior_scale is None else set()
 
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
         """``component 1 against 0, intercept`` and so on."""

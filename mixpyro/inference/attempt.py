@@ -162,6 +162,15 @@ class Attempt:
         return max(self.options.tolerance * self.data.n_objects, self.rounding)
 
 
+def assign_all(mixture: MixtureOfExperts, data: Data) -> Responsibilities:
+    """Responsibilities [N, K] under the mixture's posteriors, those of known objects brought up to date."""
+    whole = Attempt(mixture, data, Options())
+    whole.e_step()
+    if not mixture.gate.statistics_are_sums:
+        mixture.gate.update(mixture.gate.statistics(data.gate_x, data.weighted(whole.responsibilities)))
+    return whole.responsibilities
+
+
 def has_converged(trace: list[float], tolerance: float) -> bool:
     """Whether less than ``tolerance`` is left to gain, by Aitken's extrapolation at the last two iterations.
 

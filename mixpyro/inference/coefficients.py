@@ -14,12 +14,14 @@ from torch.nn import Parameter
 from mixpyro import validation
 from mixpyro.inference.data import Data, checked_data
 from mixpyro.inference.result import FitResult
-from mixpyro.information import spectrum, standard_errors
+from mixpyro.information import SMALLEST, spectrum, standard_errors
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.typing import GateInputs, Inputs, Targets
 
 # Curvature the wrong way, relative to the information of a parameter, that is more than rounding.
 WRONG_WAY = 1e-6
+# Nats that may be left to gain before a point is called no maximum.
+MOST_LEFT = 1e-2
 
 
 class Coefficient(NamedTuple):
@@ -27,8 +29,8 @@ class Coefficient(NamedTuple):
 
     estimate: float
     standard_error: float
-    z: float  # their ratio
-    p_value: float  # of a larger |z| if the coefficient were zero, by the Normal distribution
+    z: float  # their ratio; NaN for what is no effect (a noise, a network's weight) or is shrunk by a prior
+    p_value: float  # of a larger |z| if there were no effect, by the Normal distribution; NaN likewise
 
 
 def coefficients(
@@ -60,8 +62,8 @@ def coefficients(
         ValueError: if the mixture has no estimated parameters, or an argument does not fit.
 
     Warns:
-        RuntimeWarning: if the data do not determine a coefficient, whose standard error is infinite then, or if the
-            likelihood is not at a maximum.
+        RuntimeWarning: if the data do not determine a coefficient, whose standard error is infinite then, if the
+            likelihood is not at a maximum, or if a part of the mixture is held as if it were known.
 
     References:
         Louis (1982), Finding the observed information matrix when using the EM algorithm; McLachlan, Peel (2000),
@@ -81,13 +83,13 @@ def coefficients(
         weights = fitted.weights
     features = checked_names("feature_names", feature_names, x)
     gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
-    information = observed_information(mixture, x, y, gate_x=gate_x, weights=weights)
+    gradient, information = _derivatives(mixture, checked_data(mixture, x, y, gate_x, weights))
     names = parameter_names(mixture, features, gate_features)
     errors = standard_errors(information).tolist()
-    for said in _warnings(information, names, errors):
+    for said in (*_held(mixture), *_warnings(gradient, information, names, errors)):
         warnings.warn(said, RuntimeWarning, stacklevel=2)
     estimates = _flat(estimated(mixture)).tolist()
-    rows = map(_coefficient, estimates, errors)
+    rows = map(_coefficient, estimates, errors, _are_effects(mixture))
     return dict(zip(names, rows, strict=True))
 
 
@@ -103,8 +105,8 @@ def observed_information(
 
     Of Σᵢ log Σₖ πₖ(xᵢ) p(yᵢ | xᵢ, k), the assignments summed out, plus the log density of a prior on the parameters.
     Where a gate or experts have a posterior, it is held as it is and the bound takes the place of the likelihood: the
-    information is then conditional on that posterior, and a little too large. Parameters that are frozen count as
-    known.
+    information is then conditional on that posterior, and too large, twofold or more where components overlap.
+    Parameters that are frozen count as known.
 
     Args:
         mixture: a fitted one; it is not changed.
@@ -116,17 +118,22 @@ def observed_information(
     Returns:
         [Q, Q], in the order of ``mixture.parameters()``, each flattened.
     """
-    data = checked_data(mixture, x, y, gate_x, weights)
+    return _derivatives(mixture, checked_data(mixture, x, y, gate_x, weights))[1]
+
+
+def _derivatives(mixture: MixtureOfExperts, data: Data) -> tuple[Tensor, Tensor]:
+    """Gradient [Q] and minus the Hessian [Q, Q] of the log likelihood, a block of rows at a time."""
     twin = copy.deepcopy(mixture).double()
     data = Data(*(None if part is None else part.double() for part in data))  # type: ignore[arg-type]
     parameters = estimated(twin)
     with torch.enable_grad(), validation.checked_already():
-        total = _hessian(twin.gate.kl_divergence() + twin.experts.kl_divergence(), parameters)
+        gradient, hessian = _two_derivatives(-twin.gate.kl_divergence() - twin.experts.kl_divergence(), parameters)
         for rows in data.blocks():
             block = data.block(rows)
             log_joint = twin.expected_log_joint(block.x, block.y, gate_x=block.gate_x, objects=rows)
-            total -= _hessian(block.weighted(log_joint.logsumexp(-1)).sum(), parameters)
-    return 0.5 * (total + total.mT)
+            first, second = _two_derivatives(block.weighted(log_joint.logsumexp(-1)).sum(), parameters)
+            gradient, hessian = gradient + first, hessian + second
+    return gradient, -0.5 * (hessian + hessian.mT)
 
 
 def estimated(mixture: MixtureOfExperts) -> list[Parameter]:
@@ -165,11 +172,11 @@ def checked_names(argument: str, names: Sequence[str] | None, x: Tensor) -> list
     return list(names)
 
 
-def _hessian(value: Tensor, parameters: list[Parameter]) -> Tensor:
-    """Second derivatives [Q, Q] of a number, a row at a time: whatever a network is made of, and in little memory."""
+def _two_derivatives(value: Tensor, parameters: list[Parameter]) -> tuple[Tensor, Tensor]:
+    """Gradient [Q] and Hessian [Q, Q] of a number, a row at a time: whatever a network is made of, in little memory."""
     gradient = _flat(_gradients(value, parameters, create_graph=True))
     rows = [_flat(_gradients(entry, parameters)) for entry in gradient]
-    return torch.stack(rows).detach()
+    return gradient.detach(), torch.stack(rows).detach()
 
 
 def _gradients(value: Tensor, parameters: list[Parameter], *, create_graph: bool = False) -> Sequence[Tensor]:
@@ -185,15 +192,44 @@ def _flat(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.flatten() for part in parts])
 
 
-def _coefficient(estimate: float, error: float) -> Coefficient:
-    z = estimate / error if error > 0 else math.nan
+def _are_effects(mixture: MixtureOfExperts) -> list[bool]:
+    """Whether each entry of :func:`estimated` is an effect that may be tested against none."""
+    effects = {f"gate.{name}" for name in mixture.gate.effects} | {
+        f"experts.{name}" for name in mixture.experts.effects
+    }
+    free = [(name, parameter) for name, parameter in mixture.named_parameters() if parameter.requires_grad]
+    return [name in effects for name, parameter in free for _ in range(parameter.numel())]
+
+
+def _coefficient(estimate: float, error: float, is_effect: bool) -> Coefficient:
+    z = estimate / error if error > 0 and is_effect else math.nan
     return Coefficient(estimate, error, z, math.erfc(abs(z) / math.sqrt(2.0)))
 
 
-def _warnings(information: Tensor, names: list[str], errors: list[float]) -> list[str]:
+def _held(mixture: MixtureOfExperts) -> list[str]:
+    """Parts with parameters of which some have no place among the estimated ones."""
+    found = []
+    for name, part in (("gate", mixture.gate), ("experts", mixture.experts)):
+        if mixture.n_components > 1 and part.n_parameters > sum(parameter.numel() for parameter in part.parameters()):
+            found.append(
+                f"the {name} part, a {type(part).__name__}, is held as if it were known: standard errors are too "
+                "small, by half or more where components overlap. SoftmaxGate(K, 0) and GLMExperts are judged together."
+            )
+    return found
+
+
+def _warnings(gradient: Tensor, information: Tensor, names: list[str], errors: list[float]) -> list[str]:
     """What a user must know before trusting the standard errors."""
-    if float(spectrum(information)[0].min()) < -WRONG_WAY:
+    values, directions = spectrum(information)
+    if float(values.min()) < -WRONG_WAY:
         return ["the likelihood is not at a maximum, and standard errors mean nothing; fit to a smaller `tolerance`."]
+    known = values > SMALLEST * values.amax()
+    left = 0.5 * float(((directions.mT @ gradient).square() / values)[known].sum())
+    if left > MOST_LEFT:
+        return [
+            f"the estimates are not a maximum for these data, {left:.3g} nats are left to gain: had the fit weights, "
+            "or other rows? If not, fit to a smaller `tolerance`."
+        ]
     unknown = [name for name, error in zip(names, errors, strict=True) if math.isinf(error)]
     if not unknown:
         return []

@@ -32,6 +32,12 @@ class Data(NamedTuple):
         weights = None if self.weights is None else self.weights[rows]
         return Data(self.x[rows], self.y[rows], self.gate_x[rows], weights)
 
+    def counted_rows(self) -> slice | Tensor:
+        """Those whose weight is not zero."""
+        if self.weights is None or bool((self.weights > 0).all()):
+            return slice(None)
+        return self.weights.nonzero().squeeze(-1)
+
     def blocks(self) -> Iterator[slice]:
         """Slices that cover all rows."""
         return (slice(start, start + BLOCK_ROWS) for start in range(0, len(self.x), BLOCK_ROWS))

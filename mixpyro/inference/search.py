@@ -112,6 +112,18 @@ class Search:
         Raises:
             RuntimeError: if no run reached a finite bound.
         """
+        attempt = self.best_attempt
+        self.mixture.load_state_dict(attempt.mixture.state_dict())
+        assert self.best is not None
+        return self.best[0], attempt
+
+    @property
+    def best_attempt(self) -> Attempt:
+        """The best run.
+
+        Raises:
+            RuntimeError: if no run reached a finite bound.
+        """
         assert self.best is not None
         number, attempt = self.best
         if not math.isfinite(self.runs[number].bound):
@@ -119,8 +131,7 @@ class Search:
                 f"`x` and `y` must allow a finite bound; got {self.runs[number].bound} in {len(self.runs)} runs. "
                 "Scale the columns to unit order, or widen the priors."
             )
-        self.mixture.load_state_dict(attempt.mixture.state_dict())
-        return self.best
+        return attempt
 
     def state(self) -> dict[str, Any]:
         """All that another process needs to go on, as tensors and plain values."""

@@ -43,9 +43,12 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
     if len(x) != len(result.responsibilities):
         raise ValueError(f"`x` must be what was fitted, {len(result.responsibilities)} rows; got {len(x)}.")
     weights = torch.ones(len(x)).to(x) if result.weights is None else result.weights
-    log_likelihood = float((weights * result.mixture.log_prob(x, y, gate_x=gate_x)).sum(dtype=torch.float64))
+    counts = weights > 0
+    log_prob = result.mixture.log_prob(x, y, gate_x=gate_x)
+    log_likelihood = float(torch.where(counts, weights * log_prob, 0.0).sum(dtype=torch.float64))
     n_parameters = result.mixture.gate.n_parameters + result.mixture.experts.n_parameters
-    r = result.responsibilities.double()
+    r = result.responsibilities.double()[counts]
+    weights = weights[counts]
     bic = n_parameters * math.log(float(weights.sum())) - 2.0 * log_likelihood
     return Criteria(
         bound=result.bound,

@@ -1,5 +1,8 @@
-"""Variational EM on batches: natural-gradient steps for what is conjugate, Adam for the rest."""
+"""Variational EM on batches: natural-gradient steps for what is conjugate, Newton's or Adam for the rest."""
 
+import copy
+import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,13 +17,13 @@ from mixpyro.gates.base import Gate
 from mixpyro.inference.attempt import Attempt, Options
 from mixpyro.inference.data import Data, checked_data
 from mixpyro.inference.m_step import MStep
-from mixpyro.inference.result import FitResult, Run
+from mixpyro.inference.result import FitResult
 from mixpyro.inference.search import Search
 from mixpyro.inference.starts import DEFAULT_STARTS
 from mixpyro.inference.step_sizes import RobbinsMonro
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import has_parameters
-from mixpyro.typing import GateInputs, Inputs, Targets
+from mixpyro.typing import GateInputs, Inputs, Responsibilities, Targets
 
 Batch = Sequence[Tensor]
 
@@ -35,12 +38,13 @@ class StreamingFit:
 
     The first batch is fitted in full, from several starts: make it large enough to show every component. Each later
     one gives responsibilities under the posteriors so far; its statistics per row enter a running average, and the
-    conjugate posteriors follow from N times that average, a natural-gradient step. Parameters take a step of Adam on
-    the bound, its data term counted N / B times, with a rate that falls as the step sizes do.
+    conjugate posteriors follow from N times that average, a natural-gradient step. Parameters go as far along a step of
+    Newton's method on the batch, where their part has one, and else take a step of Adam on the bound, its data term
+    counted N / B times, with a rate that falls as the step sizes do.
 
     Args:
         mixture: what to fit, in place. Its gate must not keep a posterior an object.
-        n_objects: N, how many rows the posteriors shall speak of; by default those seen so far, each once.
+        n_objects: N, how many rows, or what sum of weights, the posteriors shall speak of; by default those seen.
         step_size: of the running average, a number in (0, 1] or a function of the step's number, from one on.
         lr: step size of Adam at the first step.
         n_restarts: for the first batch; 0 to begin with the posteriors that the mixture has.
@@ -48,7 +52,10 @@ class StreamingFit:
 
     Attributes:
         n_steps: batches seen, the first not counted.
-        n_seen: rows seen.
+        n_seen: rows seen, or the sum of their weights.
+
+    Warns:
+        RuntimeWarning: if a component is empty in the first batch.
 
     Raises:
         TypeError: if the mixture is none.
@@ -66,14 +73,14 @@ class StreamingFit:
         ...     x = torch.arange(start, start + 20).double().unsqueeze(1) / 100
         ...     stream = stream.partial_fit(x, 1 - x)
         >>> stream.n_seen, mixture.gate.posterior_concentration.tolist()
-        (100, [101.0])
+        (100.0, [101.0])
     """
 
     def __init__(
         self,
         mixture: MixtureOfExperts,
         *,
-        n_objects: int | None = None,
+        n_objects: float | None = None,
         step_size: float | Callable[[int], float] = RobbinsMonro(),  # noqa: B008 (frozen)
         lr: float = 0.01,
         n_restarts: int = 20,
@@ -81,18 +88,14 @@ class StreamingFit:
     ) -> None:
         if not isinstance(mixture, MixtureOfExperts):
             raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
-        if not mixture.gate.takes_row_weights:
-            raise ValueError(
-                f"`mixture` must have a gate that forgets its objects; got {type(mixture.gate).__name__}, which keeps "
-                "a posterior of each. MarginalObjectDirichletGate integrates it out."
-            )
+        refuse_kept_posteriors(mixture)
         self.mixture = mixture
-        self.n_objects = None if n_objects is None else validation.integer("n_objects", n_objects)
+        self.n_objects = None if n_objects is None else validation.positive_number("n_objects", n_objects)
         self.step_size = step_size if callable(step_size) else validation.step_size(step_size)
         self.lr = validation.positive_number("lr", lr)
         self.n_restarts = validation.integer("n_restarts", n_restarts, least=0)
         self.seed = validation.integer("seed", seed, least=0)
-        self.n_steps, self.n_seen = 0, 0
+        self.n_steps, self.n_seen = 0, 0.0
         self._averages: dict[Gate | Experts, Any] = {}
         self._m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
 
@@ -119,15 +122,19 @@ class StreamingFit:
     def _begin(self, data: Data) -> None:
         search = Search(self.mixture, data, Options(), DEFAULT_STARTS, n_restarts=self.n_restarts, seed=self.seed)
         search.go(lambda attempt: True)
-        search.adopt()
+        _, attempt = search.adopt()
+        for said in emptiness(data.weighted(attempt.responsibilities)):
+            warnings.warn(f"{said} in the first batch; make it larger.", RuntimeWarning, stacklevel=4)
 
     def _step(self, data: Data) -> None:
+        if not data.n_objects:
+            return
         gate, experts = self.mixture.gate, self.mixture.experts
         r = data.weighted(self.mixture.assign(data.x, data.y, gate_x=data.gate_x).responsibilities)
-        size = self._size() if self.n_seen else 1.0
+        size = self._size(data.n_objects) if self.n_seen else 1.0
         self.n_steps += bool(self.n_seen)
-        self.n_seen += len(data.x)
-        total = float(self.n_seen if self.n_objects is None else self.n_objects)
+        self.n_seen += data.n_objects
+        total = self.n_seen if self.n_objects is None else self.n_objects
         self._update(gate, gate.statistics(data.gate_x, r), data, total=total, size=size)
         self._update(experts, experts.statistics(data.x, data.y, r), data, total=total, size=size)
         self._improve(gate, data.gate_x, total / data.n_objects * r, total=total, size=size)
@@ -147,20 +154,41 @@ class StreamingFit:
         part.update(blend_statistics((total, mean)))
 
     def _improve(self, part: Gate | Experts, *data: Tensor, total: float, size: float) -> None:
-        """A step of Adam, after the first batch: that one has been fitted to its optimum."""
-        if part in self._m_steps and self.n_steps:
+        """Parameters, after the first batch: that one has been fitted to its optimum.
+
+        A part with a method of its own goes ``size`` of the way that one step of it would go on the batch. Newton's
+        step has the units of the parameters, which Adam's has not.
+        """
+        if part not in self._m_steps or not self.n_steps:
+            return
+        before = [parameter.clone() for parameter in part.parameters()]
+        by_itself = part.maximise(*data, n_steps=1)
+        for parameter, old in zip(part.parameters(), before, strict=True):
+            parameter.copy_(torch.lerp(old, parameter, size))
+        if not by_itself:
             self._m_steps[part].step(*data, scale=1.0 / total, lr=self.lr * size)
 
-    def _size(self) -> float:
+    def _size(self, n_objects: float) -> float:
+        """Of this step: a batch that is smaller than those before counts for less."""
         step = self.n_steps + 1
-        return validation.step_size(self.step_size(step)) if callable(self.step_size) else self.step_size
+        size = validation.step_size(self.step_size(step)) if callable(self.step_size) else self.step_size
+        return 1.0 - (1.0 - size) ** min(1.0, n_objects * step / self.n_seen)
+
+
+def refuse_kept_posteriors(mixture: MixtureOfExperts) -> None:
+    """Raise ValueError if the gate keeps a posterior of each object, which a stream has no place for."""
+    if not mixture.gate.takes_row_weights:
+        raise ValueError(
+            f"`mixture` must have a gate that forgets its objects; got {type(mixture.gate).__name__}, which keeps "
+            "a posterior of each. MarginalObjectDirichletGate integrates it out."
+        )
 
 
 def fit_batches(
     mixture: MixtureOfExperts,
     batches: Iterable[Batch],
     *,
-    n_objects: int | None = None,
+    n_objects: float | None = None,
     n_epochs: int = 5,
     step_size: float | Callable[[int], float] = RobbinsMonro(),  # noqa: B008 (frozen)
     lr: float = 0.01,
@@ -208,30 +236,46 @@ def fit_batches(
 
 
 @torch.no_grad()
-def fit_in_batches(
-    mixture: MixtureOfExperts, data: Data, *, batch_size: int, n_epochs: int, n_restarts: int, seed: int, progress: bool
-) -> FitResult:
+def fit_in_batches(search: Search, data: Data, *, batch_size: int, n_epochs: int, progress: bool) -> FitResult:
     """What :func:`mixpyro.fit` does with a ``batch_size``: restarts on a sample of the rows, then epochs over all.
 
     The trace has the bound of all rows after each epoch. It has converged if the last one changed it by less than
     ``CHANGE`` nats an object.
     """
-    generator = Generator().manual_seed(seed)
-    stream = StreamingFit(mixture, n_objects=max(1, round(data.n_objects)), n_restarts=n_restarts, seed=seed)
-    sample = torch.randperm(len(data.x), generator=generator)[: max(batch_size, SAMPLE_ROWS)]
-    stream.learn(data.block(sample.to(data.x.device)))
-    trace: list[float] = []
+    mixture = copy.deepcopy(search.mixture)
+    generator = Generator().manual_seed(search.seed)
+    sample = torch.randperm(len(search.data.x), generator=generator)[: max(batch_size, SAMPLE_ROWS)]
+    search.data = search.data.block(sample.to(data.x.device))
+    search.go(lambda attempt: True)
+    mixture.load_state_dict(search.best_attempt.mixture.state_dict())
+    stream = StreamingFit(mixture, n_restarts=0)
+    stream.n_objects = data.n_objects
+    stream.learn(search.data)
+    whole = Attempt(mixture, data, search.options)
     for _ in tqdm(range(n_epochs), unit="epoch", delay=2.0, disable=not progress, leave=False):
         order = torch.randperm(len(data.x), generator=generator).to(data.x.device)
-        for rows in order.split(batch_size):
+        # Batches of the same size, or nearly: a short one at the end would have too much of a say.
+        for rows in order.tensor_split(-(-len(order) // batch_size)):
             stream.learn(data.block(rows))
-        whole = Attempt(mixture, data, Options())
-        if not mixture.gate.statistics_are_sums:
-            whole.e_step()
-            mixture.gate.update(mixture.gate.statistics(data.gate_x, data.weighted(whole.responsibilities)))
-        trace.append(whole.e_step()[1])
-    converged = len(trace) > 1 and abs(trace[-1] - trace[-2]) < CHANGE * data.n_objects
-    return FitResult(mixture, whole.responsibilities, 0, (Run(tuple(trace), converged),), data.weights)
+        whole.trace.append(_bound_of_all(whole))
+    gained = [abs(last - before) for before, last in itertools.pairwise(whole.trace)]
+    whole.converged = bool(gained) and gained[-1] < CHANGE * data.n_objects
+    search.mixture.load_state_dict(mixture.state_dict())
+    return FitResult(search.mixture, whole.responsibilities, 0, (whole.outcome(),), data.weights)
+
+
+def _bound_of_all(whole: Attempt) -> float:
+    gate, data = whole.mixture.gate, whole.data
+    if not gate.statistics_are_sums:
+        whole.e_step()
+        gate.update(gate.statistics(data.gate_x, data.weighted(whole.responsibilities)))
+    return whole.e_step()[1]
+
+
+def emptiness(responsibilities: Responsibilities) -> list[str]:
+    """Components that hold less than an object, in words."""
+    counts = responsibilities.sum(0).tolist()
+    return [f"component {k} has {count:.2g} objects" for k, count in enumerate(counts) if count < 1.0]
 
 
 def _on_device(batches: Iterable[Batch], mixture: MixtureOfExperts) -> Iterator[list[Tensor]]:

@@ -11,14 +11,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mixpyro import validation
-from mixpyro.inference.attempt import Attempt, Options
+from mixpyro.inference.attempt import Attempt, Options, assign_all
 from mixpyro.inference.checkpoint import Checkpoint
-from mixpyro.inference.data import checked_data
+from mixpyro.inference.data import Data, checked_data
 from mixpyro.inference.interrupts import stop_on_request
 from mixpyro.inference.result import FitResult
 from mixpyro.inference.search import Search
 from mixpyro.inference.starts import DEFAULT_STARTS, GivenResponsibilities, Start
-from mixpyro.inference.streaming import fit_in_batches
+from mixpyro.inference.streaming import fit_in_batches, refuse_kept_posteriors
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.typing import GateInputs, Inputs, Responsibilities, Targets
 
@@ -99,7 +99,10 @@ def fit(
     """
     if not isinstance(mixture, MixtureOfExperts):
         raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
+    if batch_size is not None:
+        _refuse_with_batches(initial_responsibilities=initial_responsibilities, checkpoint=checkpoint)
     data = checked_data(mixture, x, y, gate_x, weights)
+    counted = data.counted_rows()
     options = Options(
         max_iterations=validation.integer("max_iterations", max_iterations),
         tolerance=validation.positive_number("tolerance", tolerance, zero=True),
@@ -107,32 +110,37 @@ def fit(
         n_annealing=validation.integer("n_annealing", n_annealing, least=0),
     )
     n_restarts = validation.integer("n_restarts", n_restarts)
-    if batch_size is not None:
-        _refuse_with_batches(initial_responsibilities=initial_responsibilities, checkpoint=checkpoint)
-        return fit_in_batches(
-            mixture,
-            data,
-            batch_size=validation.integer("batch_size", batch_size),
-            n_epochs=validation.integer("n_epochs", n_epochs),
-            n_restarts=n_restarts,
-            seed=validation.integer("seed", seed, least=0),
-            progress=progress,
-        )
     if initial_responsibilities is not None:
-        start = _checked_start(initial_responsibilities, mixture.n_components, len(data.x))
+        start = _checked_start(initial_responsibilities, mixture.n_components, len(data.x))[counted]
         starts, n_restarts, n_candidates = [GivenResponsibilities(start)], 1, 1
     search = Search(
         mixture,
-        data,
+        data.block(counted),
         options,
         _checked_starts(starts),
         n_restarts=n_restarts,
         n_candidates=validation.integer("n_candidates", n_candidates),
         seed=validation.integer("seed", seed, least=0),
     )
+    if batch_size is not None:
+        return _fit_in_batches(search, data, batch_size, n_epochs, progress)
     seconds = validation.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
     interrupted = _run(search, checkpoint, seconds, progress)
-    return _result(search, interrupted)
+    return _result(search, data, interrupted)
+
+
+def _fit_in_batches(search: Search, data: Data, batch_size: int, n_epochs: int, progress: bool) -> FitResult:
+    n_epochs = validation.integer("n_epochs", n_epochs)
+    batch_size = validation.integer("batch_size", batch_size)
+    refuse_kept_posteriors(search.mixture)
+    with validation.checked_already():
+        result = fit_in_batches(search, data, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
+    if not result.converged:
+        said = f"the bound still changed in the last of {n_epochs} epochs; raise `n_epochs`."
+        warnings.warn(said, RuntimeWarning, stacklevel=3)
+    if result.degeneracies:
+        warnings.warn(f"the fit is degenerate: {'; '.join(result.degeneracies)}.", RuntimeWarning, stacklevel=3)
+    return result
 
 
 def _run(search: Search, path: str | os.PathLike[str] | None, seconds: float, progress: bool) -> bool:
@@ -190,13 +198,17 @@ def _checked_starts(starts: Sequence[Start]) -> Sequence[Start]:
     return tuple(starts)
 
 
-def _result(search: Search, interrupted: bool) -> FitResult:
+def _result(search: Search, data: Data, interrupted: bool) -> FitResult:
     """Move the best run's state into the user's mixture."""
     if interrupted and not any(math.isfinite(run.bound) for run in search.runs):
         raise KeyboardInterrupt
     best, attempt = search.adopt()
-    runs, weights = tuple(search.runs), search.data.weights
-    result = FitResult(search.mixture, attempt.responsibilities, best, runs, weights, interrupted)
+    responsibilities = attempt.responsibilities
+    if len(data.x) > len(responsibilities):
+        # Rows of weight zero had no part in the fit; they are assigned like any others.
+        with torch.no_grad(), validation.checked_already():
+            responsibilities = assign_all(search.mixture, data)
+    result = FitResult(search.mixture, responsibilities, best, tuple(search.runs), data.weights, interrupted)
     for said in _warnings(result, search.n_restarts):
         warnings.warn(said, RuntimeWarning, stacklevel=3)
     return result

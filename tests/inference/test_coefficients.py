@@ -152,7 +152,7 @@ def test_a_row_of_weight_n_is_n_rows() -> None:
     weighted = coefficients(result, x, y)
     repeated = coefficients(mixture, x[rows], y[rows])
     for name, row in weighted.items():
-        assert row == pytest.approx(repeated[name], rel=1e-9)
+        assert tuple(row) == pytest.approx(tuple(repeated[name]), rel=1e-9, nan_ok=True)
 
 
 def test_more_rows_than_a_block_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +168,9 @@ def test_beside_experts_with_posteriors_the_gate_is_judged_at_those() -> None:
     x, y, z = lines(80, 2)
     mixture = MixtureOfExperts(SoftmaxGate(2, 1, prior_scale=1.5), LinearExperts(2, 1))
     result = fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
-    table = coefficients(result, x, y)
+    with pytest.warns(RuntimeWarning, match="the experts part, a LinearExperts, is held as if it were known"):
+        table = coefficients(result, x, y)
+    assert all(math.isnan(row.p_value) for row in table.values())
     assert list(table) == ["gate: component 1 against 0, intercept", "gate: component 1 against 0, x0"]
     log_likelihood = mixture.experts.expected_log_likelihood(x, y)
 
@@ -268,3 +270,22 @@ def test_bad_arguments_are_refused() -> None:
     posteriors = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     with pytest.raises(ValueError, match="`mixture` must have estimated parameters; got posteriors alone"):
         coefficients(posteriors, x, y)
+
+
+def test_estimates_that_are_no_maximum_for_the_data_are_told() -> None:
+    x, y, z = lines(200, 2)
+    weights = torch.where(y[:, 0] > 0, 10.0, 1.0).double()
+    mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
+    result = fit(mixture, x, y, weights=weights, initial_responsibilities=nn.functional.one_hot(z, 2).double())
+    coefficients(result, x, y)
+    with pytest.warns(RuntimeWarning, match="the estimates are not a maximum for these data.*had the fit weights"):
+        coefficients(mixture, x, y)
+
+
+def test_a_noise_is_no_effect() -> None:
+    x, y, _ = lines(50, 1)
+    nothing = x[:, :0]
+    result = fit(MixtureOfExperts(SoftmaxGate(1, 0), GLMExperts(1, 1, Gaussian())), x, y, gate_x=nothing)
+    table = coefficients(result, x, y, gate_x=nothing)
+    assert math.isnan(table["experts: component 0, log scale"].p_value)
+    assert not math.isnan(table["experts: component 0, x0"].p_value)

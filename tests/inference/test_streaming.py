@@ -20,7 +20,7 @@ from mixpyro import (
     fit,
     fit_batches,
 )
-from mixpyro.experts.families import Poisson
+from mixpyro.experts.families import Gaussian, Poisson
 from tests.problems import lines
 
 K = 2
@@ -134,3 +134,50 @@ def test_what_does_not_fit_is_refused(data: tuple[Tensor, Tensor]) -> None:
     ):
         with pytest.raises(error, match=message):
             make()
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 15_000.0])
+def test_batches_are_fitted_in_any_units(unit: float) -> None:
+    """The gate reads an income, say: its coefficients are of the order of 1 / unit, its optimum is the same."""
+    x, _, _ = lines(N, K)
+    z = torch.bernoulli((-2 * x).sigmoid()).long()
+    y = torch.tensor([0.0, 2.0]).double()[z] + 0.3 * torch.randn(N, 1).double()
+
+    def make() -> MixtureOfExperts:
+        return MixtureOfExperts(SoftmaxGate(K, 1), GLMExperts(K, 0, Gaussian()))
+
+    full = fit(make(), unit * x, y, n_restarts=2)
+    batches = fit(make(), unit * x, y, n_restarts=2, batch_size=250)
+    assert batches.bound == pytest.approx(full.bound, rel=1e-3)
+
+
+@pytest.mark.parametrize("n_objects", [1001, 1249])
+def test_a_short_batch_has_no_more_of_a_say(n_objects: int, data: tuple[Tensor, Tensor]) -> None:
+    x, y = (part[:n_objects] for part in data)
+    full = fit(MIXTURES["dirichlet"](), x, y, n_restarts=2)
+    batches = fit(MIXTURES["dirichlet"](), x, y, n_restarts=2, batch_size=250)
+    assert batches.bound == pytest.approx(full.bound, rel=2e-3)
+    loader = DataLoader(TensorDataset(x, y), batch_size=250)
+    by_loader = fit_batches(MIXTURES["dirichlet"](), loader, n_restarts=2)
+    assert float(by_loader.bound(x, y)) == pytest.approx(full.bound, rel=1e-2)
+
+
+@pytest.mark.filterwarnings("ignore:the bound still changed")
+def test_rows_count_by_their_weights(data: tuple[Tensor, Tensor]) -> None:
+    """Weights of three, of zero, and batches of nothing but zeros."""
+    x, y = data
+    weights = torch.zeros(N).double()
+    weights[:200] = 3.0
+    mixture = MIXTURES["dirichlet"]()
+    StreamingFit(mixture, n_restarts=2).partial_fit(x, y, weights=weights)
+    assert float(mixture.gate.posterior_concentration.sum()) == pytest.approx(600 + K)
+    result = fit(MIXTURES["dirichlet"](), x, y, weights=weights, batch_size=20, n_restarts=2, n_epochs=2)
+    assert float(result.mixture.gate.posterior_concentration.sum()) == pytest.approx(600 + K)
+    assert len(result.responsibilities) == N
+
+
+def test_a_component_without_objects_in_the_first_batch_is_told(data: tuple[Tensor, Tensor]) -> None:
+    x, _ = data
+    mixture = MixtureOfExperts(DirichletGate(5, concentration=0.01), LinearExperts(5, 1))
+    with pytest.warns(RuntimeWarning, match=r"component \d has .* objects in the first batch; make it larger"):
+        StreamingFit(mixture, n_restarts=2).partial_fit(x[:100], 2 * x[:100])

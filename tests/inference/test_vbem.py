@@ -284,3 +284,15 @@ def test_objects_with_a_posterior_each_take_no_row_weights() -> None:
     x, y, _ = lines(20, 2)
     with pytest.raises(ValueError, match="`weights` must be None for a ObjectDirichletGate"):
         fit(make(ObjectDirichletGate(2)), x, y, weights=torch.ones(20).double())
+
+
+def test_rows_of_weight_zero_are_no_rows() -> None:
+    """Whatever they hold."""
+    x, y, _ = lines(60, 2)
+    weights = (torch.arange(60) % 3 > 0).double()
+    spoilt = torch.where(weights.unsqueeze(-1) > 0, y, 1e9)
+    alone = fit(make(MarginalObjectDirichletGate(2, learn_mean=True)), x[weights > 0], y[weights > 0], n_restarts=4)
+    beside = fit(make(MarginalObjectDirichletGate(2, learn_mean=True)), x, spoilt, weights=weights, n_restarts=4)
+    assert beside.trace == alone.trace
+    assert beside.responsibilities.shape == (60, 2)
+    assert torch.equal(beside.responsibilities[weights > 0], alone.responsibilities)
