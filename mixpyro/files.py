@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,17 @@ def write(path: str | os.PathLike[str], content: Content, *, kind: str, version:
         OSError: if it cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        torch.save({"kind": kind, "version": version, **content}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    # On one file system a rename is atomic: whoever looks sees the old file or the new one.
-    partial.replace(path)
+    # Of this process and thread alone: two writers must not share a half-written file.
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save({"kind": kind, "version": version, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        # On one file system a rename is atomic: whoever looks sees the old file or the new one.
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str], *, kind: str, version: int) -> Content:
@@ -47,9 +52,9 @@ def read(path: str | os.PathLike[str], *, kind: str, version: int) -> Content:
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else None
         raise ValueError(f"`path` must be a {kind} of mixpyro; got {os.fspath(path)!r}, of kind {found!r}.")
-    if content["version"] > version:
+    found = content.get("version")
+    if not isinstance(found, int) or found > version:
         raise ValueError(
-            f"`path` must be of format {version} or earlier; got {os.fspath(path)!r} of format {content['version']}. "
-            "Update mixpyro."
+            f"`path` must be of format {version} or earlier; got {os.fspath(path)!r} of format {found}. Update mixpyro."
         )
     return content

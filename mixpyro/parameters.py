@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ import pyro
 import torch
 from pyro.poutine.messenger import Messenger
 from torch.nn import Parameter
+
+# Pyro's store, settings and stack of handlers are the process's: two threads must not change them at a time.
+_ONE_THREAD = threading.RLock()
 
 _NOT_REGISTERED = ".* was not registered in the param store because requires_grad=False"
 
@@ -71,8 +75,13 @@ def unregistered(module: torch.nn.Module) -> Iterator[None]:
     What Pyro does to parameters on the way is undone: it thaws frozen ones of a PyroModule, and hangs a weak reference
     on each, with which none can be pickled.
     """
-    before = [(p, p.requires_grad, hasattr(p, "unconstrained")) for p in module.parameters()]
-    with pyro.settings.context(module_local_params=False), pyro.get_param_store().scope(), warnings.catch_warnings():
+    with (
+        _ONE_THREAD,
+        pyro.settings.context(module_local_params=False),
+        pyro.get_param_store().scope(),
+        warnings.catch_warnings(),
+    ):
+        before = [(p, p.requires_grad, hasattr(p, "unconstrained")) for p in module.parameters()]
         warnings.filterwarnings("ignore", message=_NOT_REGISTERED)
         try:
             yield

@@ -68,7 +68,12 @@ def load(
     """
     content = files.read(path, kind=KIND, version=VERSION)
     place = validation.device(device)
-    part = _Builder(networks or {}, kinds).build(content["model"], "")
+    try:
+        part = _Builder(networks or {}, kinds).build(content["model"], "")
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"`path` must be a file that mixpyro wrote; got {os.fspath(path)!r}, damaged.") from error
+    if not isinstance(part, PARTS):
+        raise ValueError(f"`path` must hold a mixture, a gate or experts; got a {type(part).__name__}.")
     try:
         part.load_state_dict(content["state"], assign=True)
     except RuntimeError as error:
@@ -88,7 +93,8 @@ def _described(value: object, path: str) -> Any:  # noqa: ANN401
         arguments = {name: _described(v, f"{path}.{name}".lstrip(".")) for name, v in _arguments(value).items()}
         return {"kind": type(value).__name__, "arguments": arguments}
     if isinstance(value, torch.distributions.Distribution) and hasattr(dist, type(value).__name__):
-        arguments = {name: getattr(value, name) for name in value.arg_constraints if name in vars(value)}
+        names = inspect.signature(type(value)).parameters
+        arguments = {name: getattr(value, name) for name in names if name != "validate_args" and hasattr(value, name)}
         return {"distribution": type(value).__name__, "arguments": arguments}
     if isinstance(value, nn.Module):
         return {"network": path}

@@ -2,6 +2,7 @@
 
 import pickle
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,14 @@ def test_other_kinds_and_later_versions_are_refused(tmp_path: Path) -> None:
         files.read(tmp_path / "other", kind="thing", version=2)
     with pytest.raises(FileNotFoundError):
         files.read(tmp_path / "none", kind="thing", version=2)
+
+
+def test_many_writers_leave_a_whole_file(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        for _ in range(20):
+            files.write(tmp_path / "file", {"a": torch.full((2000,), float(number))}, kind="thing", version=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert len(files.read(tmp_path / "file", kind="thing", version=1)["a"].unique()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from pyro.distributions import Gamma
+from pyro.distributions import Exponential, Gamma, HalfNormal, InverseGamma, LogNormal
 from torch import nn
 
 from mixpyro import (
@@ -25,6 +25,7 @@ from mixpyro import (
     RelevanceLinearExperts,
     SoftmaxGate,
     experts,
+    files,
     fit,
     gates,
     load,
@@ -194,3 +195,21 @@ def test_what_was_frozen_stays_frozen(tmp_path: Path) -> None:
     before = loaded.coefficients.clone()
     loaded.maximise(x, y, torch.ones(30, K).double())
     assert torch.equal(loaded.coefficients, before)
+
+
+@pytest.mark.parametrize("prior", [LogNormal(0.0, 1.0), HalfNormal(2.0), InverseGamma(3.0, 1.0), Exponential(0.5)])
+def test_priors_of_many_kinds_come_back(prior: torch.distributions.Distribution, tmp_path: Path) -> None:
+    save(DirichletGate(K, concentration_prior=prior), tmp_path / "file")
+    loaded = load(tmp_path / "file").concentration_prior
+    values = torch.tensor([0.3, 2.0]).double()
+    torch.testing.assert_close(loaded.log_prob(values), prior.log_prob(values))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [3, None, {}, {"kind": "Gate", "arguments": {}}, {"kind": []}, {"distribution": "none", "arguments": {}}],
+)
+def test_other_contents_are_called_damaged(model: object, tmp_path: Path) -> None:
+    files.write(tmp_path / "file", {"model": model, "state": {}, "frozen": []}, kind="model", version=1)
+    with pytest.raises(ValueError, match=r"`(path|kinds)` must"):
+        load(tmp_path / "file")

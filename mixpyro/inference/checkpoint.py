@@ -1,10 +1,13 @@
 """A fit that may be killed at any moment, and goes on."""
 
+import copy
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,30 +31,55 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str], search: Search, *, seconds: float) -> None:
         self.path, self.search, self.seconds = Path(path), search, seconds
-        self.fingerprint = fingerprint(search)
-        self.written = time.monotonic()
+        self.fingerprint, self.left = fingerprint(search), ""
+        self.warned = False
+        self.state: dict[str, Any] = {}
         if self.path.exists():
             self._resume()
+        # At once, so that a path that cannot be written is known before the work and not after it.
+        self.write()
 
     def _resume(self) -> None:
         content = files.read(self.path, kind=KIND, version=VERSION)
-        if content["fingerprint"] != self.fingerprint:
+        if self.fingerprint not in (content["fingerprint"], content["left"]):
             raise ValueError(
                 f"`checkpoint` must belong to this fit; got {str(self.path)!r}, written for other data, "
                 "another mixture or other options. Remove the file to start anew."
             )
+        # The mixture may hold what the fit left in it when it ended the last time: its runs began otherwise.
+        self.search.template = copy.deepcopy(self.search.mixture)
+        self.search.template.load_state_dict(content["initial"])
+        self.fingerprint = content["fingerprint"]
         self.search.restore(content["search"])
 
     def write_if_due(self) -> None:
         """Write if the last write is long enough ago."""
         if time.monotonic() - self.written >= self.seconds:
+            self.write_or_warn()
+
+    def write_or_warn(self) -> None:
+        """Write now; where that fails the fit goes on, with a warning."""
+        try:
             self.write()
+        except OSError as error:
+            if not self.warned:
+                said = f"the checkpoint could not be written, and the fit goes on without: {error}."
+                warnings.warn(said, RuntimeWarning, stacklevel=2)
+            self.warned = True
 
     def write(self) -> None:
         """Write now."""
-        content = {"fingerprint": self.fingerprint, "search": self.search.state()}
+        # A search that was told to stop has counted the run at hand as ended: it stands where it stood before.
+        self.state = self.state if self.left and self.search.stopped else self.search.state()
+        initial = self.search.template.state_dict()
+        content = {"fingerprint": self.fingerprint, "left": self.left, "initial": initial, "search": self.state}
         files.write(self.path, content, kind=KIND, version=VERSION)
         self.written = time.monotonic()
+
+    def leave(self) -> None:
+        """Write what the mixture is after the fit, so that it may go on from here when it is called again with it."""
+        self.left = fingerprint(self.search)
+        self.write_or_warn()
 
 
 def fingerprint(search: Search) -> str:

@@ -20,8 +20,8 @@ class MStep:
 
     They run in a parameter store of their own. The user's store is neither read nor changed, so two modules of one
     name, a deep copy, or ``pyro.clear_param_store()`` between two steps make no difference: the module's parameters are
-    trained, in place. Copying the module and its MStep together copies Adam's state too. Like Pyro itself, it is for
-    one thread at a time.
+    trained, in place. Copying the module and its MStep together copies Adam's state too. Steps in
+    several threads wait for each other; a Pyro program of the user's own must not run beside them, as Pyro has it.
 
     Args:
         module: a gate or experts, whose ``objective`` is a Pyro model of the log density to be maximised.

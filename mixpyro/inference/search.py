@@ -35,6 +35,7 @@ class Search:
         best: the run with the best outcome, and its number.
         current: the run at work, if there is one.
         stopped: whether it was told to stop.
+        template: what every run begins with a copy of; the mixture, until that holds a result.
     """
 
     SHORT_RUN = 5
@@ -54,6 +55,7 @@ class Search:
     ) -> None:
         self.mixture, self.data, self.options, self.starts = mixture, data, options, starts
         self.n_restarts, self.n_candidates, self.seed = n_restarts, n_candidates, seed
+        self.template = mixture
         self.runs: list[Run] = []
         self.best: tuple[int, Attempt] | None = None
         self.current: Attempt | None = None
@@ -104,7 +106,7 @@ class Search:
         return attempt
 
     def _fresh(self) -> Attempt:
-        return Attempt(copy.deepcopy(self.mixture), self.data, self.options)
+        return Attempt(copy.deepcopy(self.template), self.data, self.options)
 
     def adopt(self) -> tuple[int, Attempt]:
         """Give the mixture the state of the best run; returns the run and its number.

@@ -16,6 +16,7 @@ from mixpyro.experts.base import Experts, blend_statistics
 from mixpyro.gates.base import Gate
 from mixpyro.inference.attempt import Attempt, Options
 from mixpyro.inference.data import Data, checked_data
+from mixpyro.inference.interrupts import stop_on_request
 from mixpyro.inference.m_step import MStep
 from mixpyro.inference.result import FitResult
 from mixpyro.inference.search import Search
@@ -240,28 +241,44 @@ def fit_in_batches(search: Search, data: Data, *, batch_size: int, n_epochs: int
     """What :func:`mixpyro.fit` does with a ``batch_size``: restarts on a sample of the rows, then epochs over all.
 
     The trace has the bound of all rows after each epoch. It has converged if the last one changed it by less than
-    ``CHANGE`` nats an object.
+    ``CHANGE`` nats an object. Ctrl-C ends it after the batch at hand.
+
+    Raises:
+        KeyboardInterrupt: if Ctrl-C comes before the sample has been fitted.
     """
     mixture = copy.deepcopy(search.mixture)
     generator = Generator().manual_seed(search.seed)
     sample = torch.randperm(len(search.data.x), generator=generator)[: max(batch_size, SAMPLE_ROWS)]
     search.data = search.data.block(sample.to(data.x.device))
-    search.go(lambda attempt: True)
-    mixture.load_state_dict(search.best_attempt.mixture.state_dict())
-    stream = StreamingFit(mixture, n_restarts=0)
-    stream.n_objects = data.n_objects
-    stream.learn(search.data)
     whole = Attempt(mixture, data, search.options)
-    for _ in tqdm(range(n_epochs), unit="epoch", delay=2.0, disable=not progress, leave=False):
-        order = torch.randperm(len(data.x), generator=generator).to(data.x.device)
-        # Batches of the same size, or nearly: a short one at the end would have too much of a say.
-        for rows in order.tensor_split(-(-len(order) // batch_size)):
-            stream.learn(data.block(rows))
-        whole.trace.append(_bound_of_all(whole))
+    with (
+        stop_on_request() as stop_requested,
+        tqdm(total=n_epochs, unit="epoch", delay=2.0, disable=not progress, leave=False) as bar,
+    ):
+        search.go(lambda attempt: not stop_requested())
+        if stop_requested():
+            raise KeyboardInterrupt
+        mixture.load_state_dict(search.best_attempt.mixture.state_dict())
+        stream = StreamingFit(mixture, n_restarts=0)
+        stream.n_objects = data.n_objects
+        stream.learn(search.data)
+        while len(whole.trace) < n_epochs and not stop_requested():
+            for rows in _batches(data, batch_size, generator):
+                if not stop_requested():
+                    stream.learn(data.block(rows))
+            whole.trace.append(_bound_of_all(whole))
+            bar.update()
+        interrupted = stop_requested()
     gained = [abs(last - before) for before, last in itertools.pairwise(whole.trace)]
     whole.converged = bool(gained) and gained[-1] < CHANGE * data.n_objects
     search.mixture.load_state_dict(mixture.state_dict())
-    return FitResult(search.mixture, whole.responsibilities, 0, (whole.outcome(),), data.weights)
+    return FitResult(search.mixture, whole.responsibilities, 0, (whole.outcome(),), data.weights, interrupted)
+
+
+def _batches(data: Data, batch_size: int, generator: Generator) -> Sequence[Tensor]:
+    """Shuffled rows in batches of one size, or nearly: a short one at the end would have too much of a say."""
+    order = torch.randperm(len(data.x), generator=generator).to(data.x.device)
+    return order.tensor_split(-(-len(order) // batch_size))
 
 
 def _bound_of_all(whole: Attempt) -> float:

@@ -125,8 +125,10 @@ def fit(
     if batch_size is not None:
         return _fit_in_batches(search, data, batch_size, n_epochs, progress)
     seconds = validation.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
-    interrupted = _run(search, checkpoint, seconds, progress)
-    return _result(search, data, interrupted)
+    with validation.checked_already(), torch.no_grad():
+        kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
+        interrupted = _run(search, kept, progress)
+    return _result(search, data, kept, interrupted)
 
 
 def _fit_in_batches(search: Search, data: Data, batch_size: int, n_epochs: int, progress: bool) -> FitResult:
@@ -135,7 +137,10 @@ def _fit_in_batches(search: Search, data: Data, batch_size: int, n_epochs: int, 
     refuse_kept_posteriors(search.mixture)
     with validation.checked_already():
         result = fit_in_batches(search, data, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
-    if not result.converged:
+    if result.interrupted:
+        said = f"the fit was interrupted in epoch {result.n_iterations} of {n_epochs}."
+        warnings.warn(said, RuntimeWarning, stacklevel=3)
+    elif not result.converged:
         said = f"the bound still changed in the last of {n_epochs} epochs; raise `n_epochs`."
         warnings.warn(said, RuntimeWarning, stacklevel=3)
     if result.degeneracies:
@@ -143,20 +148,14 @@ def _fit_in_batches(search: Search, data: Data, batch_size: int, n_epochs: int, 
     return result
 
 
-def _run(search: Search, path: str | os.PathLike[str] | None, seconds: float, progress: bool) -> bool:
+def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
     """Let the search go; gives whether Ctrl-C ended it."""
     with (
-        validation.checked_already(),
-        torch.no_grad(),
         stop_on_request() as stop_requested,
         tqdm(total=search.n_restarts, unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
     ):
-        checkpoint = None if path is None else Checkpoint(path, search, seconds=seconds)
         search.go(_watched(search, checkpoint, stop_requested, bar))
-        interrupted = stop_requested()
-        if checkpoint is not None and not interrupted:
-            checkpoint.write()
-    return interrupted
+        return search.stopped
 
 
 def _watched(
@@ -167,7 +166,7 @@ def _watched(
     def goes_on(attempt: Attempt) -> bool:
         stop = stop_requested()
         if checkpoint is not None:
-            checkpoint.write() if stop else checkpoint.write_if_due()
+            checkpoint.write_or_warn() if stop else checkpoint.write_if_due()
         bar.n = len(search.runs)
         bar.set_postfix({"iteration": len(attempt.trace), "bound": f"{attempt.trace[-1]:.6g}"}, refresh=False)
         bar.update(0)
@@ -198,11 +197,13 @@ def _checked_starts(starts: Sequence[Start]) -> Sequence[Start]:
     return tuple(starts)
 
 
-def _result(search: Search, data: Data, interrupted: bool) -> FitResult:
+def _result(search: Search, data: Data, checkpoint: Checkpoint | None, interrupted: bool) -> FitResult:
     """Move the best run's state into the user's mixture."""
     if interrupted and not any(math.isfinite(run.bound) for run in search.runs):
         raise KeyboardInterrupt
     best, attempt = search.adopt()
+    if checkpoint is not None:
+        checkpoint.leave()
     responsibilities = attempt.responsibilities
     if len(data.x) > len(responsibilities):
         # Rows of weight zero had no part in the fit; they are assigned like any others.

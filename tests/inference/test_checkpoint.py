@@ -124,3 +124,32 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path: Path) -> None:
         fitted("conjugate", tmp_path / "file")
     for name, value in mixture.state_dict().items():
         assert torch.equal(value, MIXTURES["conjugate"]().state_dict()[name])
+
+
+def test_a_path_that_cannot_be_written_is_known_at_once(tmp_path: Path) -> None:
+    mixture = MIXTURES["conjugate"]()
+    x, y, _ = lines(40, 3, noise=0.8)
+    with pytest.raises(FileNotFoundError):
+        fit(mixture, x, y, n_restarts=10**9, checkpoint=tmp_path / "none" / "file")
+    for name, value in mixture.state_dict().items():
+        assert torch.equal(value, MIXTURES["conjugate"]().state_dict()[name])
+
+
+@pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:only one of")
+def test_a_full_disk_does_not_end_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fitted("conjugate", None)
+    write = files.write
+    written: list[int] = []
+
+    def until_full(*arguments: object, **options: object) -> None:
+        if len(written) == 5:
+            raise OSError(28, "No space left on device")
+        written.append(1)
+        write(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(files, "write", until_full)
+    with pytest.warns(RuntimeWarning, match="the checkpoint could not be written, and the fit goes on.*No space left"):
+        result = fitted("conjugate", tmp_path / "file")
+    assert same(result, whole)
+    monkeypatch.undo()
+    assert same(fitted("conjugate", tmp_path / "file"), whole)

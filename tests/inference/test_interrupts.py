@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Generator
 
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, StreamingFit, fit
+from mixpyro.inference.data import Data
 from mixpyro.inference.interrupts import stop_on_request
 from mixpyro.inference.starts import random_subsets
 from mixpyro.typing import Inputs, Outputs, Responsibilities
@@ -89,3 +90,39 @@ def test_another_thread_fits_too() -> None:
     thread.start()
     thread.join()
     assert bounds == [fit(make(), x, y, n_restarts=3).bound]
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_same_call_goes_on_in_the_same_mixture(tmp_path: Path) -> None:
+    """As a cell of a notebook is run again: after Ctrl-C, and once more when all is done."""
+    x, y, _ = lines(60, 2)
+    whole = fit(make(), x, y, starts=[random_subsets], n_restarts=5)
+    mixture = make()
+    options = {"n_restarts": 5, "checkpoint": tmp_path / "file"}
+    results = [
+        fit(mixture, x, y, starts=[PressesControlC(when)], **options)  # type: ignore[arg-type]
+        for when in (7, -1, -1)
+    ]
+    assert [result.interrupted for result in results] == [True, False, False]
+    for result in results[1:]:
+        assert [run.trace for run in result.runs] == [run.trace for run in whole.runs]
+        assert torch.equal(result.responsibilities, whole.responsibilities)
+
+
+def test_a_fit_in_batches_ends_with_what_it_has() -> None:
+    x, y, _ = lines(2000, 2)
+    mixture = make()
+    step, calls = StreamingFit._step, []
+
+    def pressing(stream: StreamingFit, data: Data) -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+        step(stream, data)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(RuntimeWarning, match="interrupted in epoch 1 of 5"):
+        patch.setattr("mixpyro.inference.streaming.StreamingFit._step", pressing)
+        result = fit(mixture, x, y, batch_size=200, n_restarts=1)
+    assert result.interrupted
+    assert float(mixture.bound(x, y)) == pytest.approx(result.bound, abs=1e-6)
+    assert len(calls) == 3

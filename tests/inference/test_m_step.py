@@ -3,6 +3,8 @@
 import contextlib
 import copy
 import pickle
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pyro
 import pytest
@@ -12,9 +14,10 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from mixpyro import LinearExperts, MixtureOfExperts, fit
 from mixpyro.gates import NeuralGate
 from mixpyro.inference.m_step import MStep, shuffled_batches
-from tests.problems import inputs, responsibilities
+from tests.problems import inputs, lines, responsibilities
 
 K = 3
 
@@ -211,3 +214,22 @@ def test_batches_are_those_of_a_data_loader(n_rows: int) -> None:
     theirs = [batch for _ in range(2) for (batch,) in loader]
     assert_all_equal(ours, theirs)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_threads_fit_side_by_side() -> None:
+    """Pyro's store and its stack of handlers are the process's; M-steps wait for each other."""
+
+    def run(number: int) -> float:
+        network = nn.Linear(1, 2).double()
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.fill_(0.1)
+        x, y, _ = lines(40, 2)
+        mixture = MixtureOfExperts(NeuralGate(2, network, prior_scale=1.0), LinearExperts(2, 1))
+        return fit(mixture, x, y, n_restarts=1, max_iterations=5, progress=False).bound
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(3) as pool:
+        warnings.simplefilter("ignore")
+        bounds = list(pool.map(run, range(6)))
+    assert len(set(bounds)) == 1
+    assert not len(pyro.get_param_store())
