@@ -77,6 +77,10 @@ class Experts(PyroModule):
         """What makes the experts' maximum of the likelihood worthless, in words; nothing where posteriors forbid it."""
         return []
 
+    def cautions(self) -> list[str]:
+        """What in the posteriors an analyst should look at before believing them, in words."""
+        return []
+
     def kl_divergence(self) -> Scalar:
         """KL(q‖p) of all experts' parameters in nats, float64."""
         raise NotImplementedError

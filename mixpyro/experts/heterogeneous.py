@@ -159,6 +159,10 @@ class HeterogeneousExperts(Experts):
         found = [member.degeneracies(x, y, part) for member, part in self._shares(responsibilities)]
         return [said for member in found for said in member]
 
+    def cautions(self) -> list[str]:
+        """Every member's own."""
+        return [said for member in self.members for said in member.cautions()]
+
     def kl_divergence(self) -> Scalar:
         """Sum of the members' own."""
         return functools.reduce(torch.add, (member.kl_divergence() for member in self.members))

@@ -21,6 +21,9 @@ from mixpyro.gram import weighted_gram
 from mixpyro.sites import sample_parameter
 from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 
+# Objects that should be able to say more of a noise than its prior.
+MANY = 10.0
+
 # The buffers that hold a NormalGamma posterior, field by field.
 POSTERIOR = ("centred_coefficients", "centred_precision", "posterior_shape", "posterior_rate")
 
@@ -289,6 +292,17 @@ class LinearExperts(Experts):
     def posterior_from_zero(self) -> NormalGamma:
         """The posterior for x and y as they are, float64."""
         return self.posterior.from_zero(self._origin)
+
+    def cautions(self) -> list[str]:
+        """Noises of which the prior says more than the data, though there are data."""
+        learnt = self.posterior_rate - self.prior_rate
+        seen = 2.0 * (self.posterior_shape - self.prior_shape).unsqueeze(-1)
+        if not bool(((learnt < 2.0 * self.prior_rate) & (seen > MANY)).any()):
+            return []
+        return [
+            f"the prior says more of the noise than the data do: `noise_rate`, {float(self.prior_rate):.3g}, is large for "
+            "y in these units. Set it to about the variance of the noise, or scale y."
+        ]
 
     def _set_posterior(self, q: NormalGamma) -> None:
         for name, value in zip(POSTERIOR, q, strict=True):

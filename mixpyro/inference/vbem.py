@@ -91,7 +91,7 @@ def fit(
 
     Warns:
         RuntimeWarning: if the best run has not converged, if every run is degenerate, if only one of several reached
-            the best bound, or if the fit was interrupted.
+            the best bound, if the prior of a noise outweighs the data, or if the fit was interrupted.
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
@@ -224,6 +224,7 @@ def _warnings(result: FitResult, n_restarts: int) -> list[str]:
         found.append(f"the best run has not converged in {result.n_iterations} iterations; raise `max_iterations`.")
     if result.degeneracies:
         found.append(f"every run is degenerate: {'; '.join(result.degeneracies)}.")
+    found += result.mixture.experts.cautions()
     if len(result.runs) > 1 and result.n_reached_best() == 1:
         found.append(f"only one of {len(result.runs)} restarts reached the best bound; raise `n_restarts` to trust it.")
     return found
