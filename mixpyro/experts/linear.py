@@ -300,8 +300,8 @@ class LinearExperts(Experts):
         if not bool(((learnt < 2.0 * self.prior_rate) & (seen > MANY)).any()):
             return []
         return [
-            f"the prior says more of the noise than the data do: `noise_rate`, {float(self.prior_rate):.3g}, is large for "
-            "y in these units. Set it to about the variance of the noise, or scale y."
+            f"the prior says more of the noise than the data do: `noise_rate`, {float(self.prior_rate):.3g}, is large "
+            "for y in these units. Set it to about the variance of the noise, or scale y."
         ]
 
     def _set_posterior(self, q: NormalGamma) -> None:
