@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from mixpyro import (
     ConjugateSVI,
     DirichletGate,
+    GaussianExperts,
     LinearExperts,
     MixtureOfExperts,
     NeuralGate,
     ObjectDirichletGate,
+    RelevanceLinearExperts,
     SoftmaxGate,
 )
+from mixpyro.experts import Experts
 from mixpyro.gates import Gate
 from tests.problems import inputs, lines, responsibilities
 
@@ -228,4 +231,28 @@ def test_parallel_predictive_of_model_and_guide(gate: Gate) -> None:
     mixture.experts.update(mixture.experts.statistics(x, y, r))
     draws = Predictive(mixture.model, guide=mixture.guide, num_samples=400, parallel=True)(x)["experts.y"]
     assert draws.shape == (400, 12, 2)
+    assert ((draws.mean(0) - mixture.predict(x)).abs() < 5 * draws.std(0) / 400**0.5).all()
+
+
+EXPERTS: dict[str, Callable[[], Experts]] = {
+    **{
+        f"{covariance} of {n_outputs}": lambda covariance=covariance, n_outputs=n_outputs: GaussianExperts(
+            K, n_outputs, covariance=covariance
+        )
+        for covariance in ("full", "diagonal", "spherical")
+        for n_outputs in (1, 2, 3)
+    },
+    "relevance": lambda: RelevanceLinearExperts(K, 2, 2),
+}
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_parallel_predictive_of_experts(name: str) -> None:
+    experts = EXPERTS[name]()
+    x, y, _ = lines(12, K, n_features=2, n_outputs=experts.n_outputs)
+    mixture, r = MixtureOfExperts(DirichletGate(K), experts), responsibilities(12, K)
+    mixture.gate.update(mixture.gate.statistics(x, r))
+    experts.update(experts.statistics(x, y, r))
+    draws = Predictive(mixture.model, guide=mixture.guide, num_samples=400, parallel=True)(x)["experts.y"]
+    assert draws.shape == (400, 12, experts.n_outputs)
     assert ((draws.mean(0) - mixture.predict(x)).abs() < 5 * draws.std(0) / 400**0.5).all()

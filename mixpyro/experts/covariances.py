@@ -3,7 +3,6 @@
 import math
 from functools import cached_property
 
-import pyro
 import torch
 from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal
 from torch import Tensor
@@ -14,6 +13,7 @@ from mixpyro.experts.autoregression import RegressionCoefficients, unpacked
 from mixpyro.experts.normal_wishart import NormalWishart
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
 from mixpyro.gram import weighted_gram
+from mixpyro.sites import sample_parameter
 from mixpyro.typing import Outputs, Responsibilities
 
 
@@ -122,11 +122,11 @@ class Full(NormalWishart):
         """
         rate = 0.5 * self.factor.diagonal(dim1=-2, dim2=-1).square()
         gamma = Gamma(self.half_degrees.to(dtype), rate.to(dtype)).to_event(2)
-        precision = pyro.sample(f"{prefix}conditional_precision", gamma)
+        precision = sample_parameter(f"{prefix}conditional_precision", gamma)
         if self.n_outputs == 1:
             return precision.rsqrt().unsqueeze(-1)
         normal = Independent(RegressionCoefficients(self.factor.to(dtype), precision), 1)
-        coefficients = unpacked(pyro.sample(f"{prefix}regression", normal), self.n_outputs)
+        coefficients = unpacked(sample_parameter(f"{prefix}regression", normal), self.n_outputs)
         identity = torch.eye(self.n_outputs, dtype=dtype, device=coefficients.device)
         root = torch.linalg.solve_triangular(identity - coefficients, identity, upper=False, unitriangular=True)
         return root * precision.rsqrt().unsqueeze(-2)
@@ -203,7 +203,7 @@ class Diagonal(NormalWishart):
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``precision`` τ [K, P]."""
-        return pyro.sample(f"{prefix}precision", self._gamma(dtype).to_event(2)).rsqrt()
+        return sample_parameter(f"{prefix}precision", self._gamma(dtype).to_event(2)).rsqrt()
 
     @staticmethod
     def normal(mean: Tensor, spread: Tensor) -> Independent:
@@ -275,7 +275,7 @@ class Spherical(NormalWishart):
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``precision`` τ [K]."""
-        return pyro.sample(f"{prefix}precision", self._gamma(dtype).to_event(1)).rsqrt()
+        return sample_parameter(f"{prefix}precision", self._gamma(dtype).to_event(1)).rsqrt()
 
     @staticmethod
     def normal(mean: Tensor, spread: Tensor) -> Independent:

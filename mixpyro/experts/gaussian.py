@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
@@ -15,6 +14,7 @@ from mixpyro import validation
 from mixpyro.experts.base import Experts
 from mixpyro.experts.covariances import Diagonal, Full, Spherical
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
+from mixpyro.sites import sample_parameter
 from mixpyro.typing import Inputs, Outputs, Responsibilities, Scalar, Targets
 
 STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
@@ -232,7 +232,7 @@ class GaussianExperts(Experts):
         spread = q.sample_spread(self.site(""), dtype)
         mean = (q.mean + self.y_origin.double()).to(dtype)
         narrowed = spread / q.per_component(q.mean_precision).sqrt().to(dtype)
-        return GaussianParameters(pyro.sample(self.site("mean"), q.normal(mean, narrowed).to_event(1)), spread)
+        return GaussianParameters(sample_parameter(self.site("mean"), q.normal(mean, narrowed).to_event(1)), spread)
 
     @property
     def prior(self) -> NormalWishart:
