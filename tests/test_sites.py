@@ -1,6 +1,7 @@
 """Gates in programs that are not the library's: plates, subsamples, names, and what Pyro does with a model."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -236,9 +237,7 @@ def test_parallel_predictive_of_model_and_guide(gate: Gate) -> None:
 
 EXPERTS: dict[str, Callable[[], Experts]] = {
     **{
-        f"{covariance} of {n_outputs}": lambda covariance=covariance, n_outputs=n_outputs: GaussianExperts(
-            K, n_outputs, covariance=covariance
-        )
+        f"{covariance} of {n_outputs}": partial(GaussianExperts, K, n_outputs, covariance=covariance)
         for covariance in ("full", "diagonal", "spherical")
         for n_outputs in (1, 2, 3)
     },
