@@ -21,12 +21,14 @@ from mixpyro import (
     GaussianExperts,
     LinearExperts,
     MixtureOfExperts,
+    NeuralExperts,
     NeuralGate,
     ObjectDirichletGate,
     RelevanceLinearExperts,
     SoftmaxGate,
 )
 from mixpyro.experts import Experts
+from mixpyro.experts.families import Gaussian
 from mixpyro.gates import Gate
 from tests.problems import inputs, lines, responsibilities
 
@@ -243,6 +245,10 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     },
     "relevance": lambda: RelevanceLinearExperts(K, 2, 2),
 }
+WITHOUT_POSTERIOR: dict[str, Callable[[], Experts]] = {
+    "neural": lambda: NeuralExperts(K, 2, nn.Linear(2, K), Gaussian(), prior_scale=1.0),
+    "float64 neural": lambda: NeuralExperts(K, 2, nn.Linear(2, K).double(), Gaussian(), prior_scale=1.0),
+}
 
 
 @pytest.mark.parametrize("name", EXPERTS)
@@ -255,3 +261,13 @@ def test_parallel_predictive_of_experts(name: str) -> None:
     draws = Predictive(mixture.model, guide=mixture.guide, num_samples=400, parallel=True)(x)["experts.y"]
     assert draws.shape == (400, 12, experts.n_outputs)
     assert ((draws.mean(0) - mixture.predict(x)).abs() < 5 * draws.std(0) / 400**0.5).all()
+
+
+@pytest.mark.parametrize("name", [*EXPERTS, *WITHOUT_POSTERIOR])
+def test_float32_particles_of_experts_may_be_vectorised(name: str) -> None:
+    experts = {**EXPERTS, **WITHOUT_POSTERIOR}[name]()
+    x, y, _ = (part.float() for part in lines(12, K, n_features=2, n_outputs=experts.n_outputs))
+    mixture = MixtureOfExperts(DirichletGate(K), experts)
+    loss = TraceEnum_ELBO(max_plate_nesting=1, num_particles=3, vectorize_particles=True)
+    svi = SVI(mixture.model, lambda x, y: mixture.guide(x), ClippedAdam({"lr": 0.01}), loss)
+    assert torch.isfinite(torch.tensor(svi.step(x, y)))

@@ -159,10 +159,12 @@ class Gate(PyroModule):
         log_weights, divergence = self.bound_terms(x, objects=visit.objects, n_objects=visit.n_objects)
         log_weights = log_weights + visit.log_weights
         own = divergence if divergence.ndim else 0.0
-        pyro.factor(self.site("minus_kl_divergence"), visit.divergence - (0.0 if divergence.ndim else divergence))
+        of_all = visit.divergence - (0.0 if divergence.ndim else divergence)
+        # In x's dtype: particles that are vectorised meet in one product, which takes but one.
+        pyro.factor(self.site("minus_kl_divergence"), of_all.to(x.dtype))
         with plate:
             # Categorical divides by the sum of exp(E log π), which is below one: put it back.
-            pyro.factor(self.site("log_normaliser"), log_weights.logsumexp(-1) - own)
+            pyro.factor(self.site("log_normaliser"), (log_weights.logsumexp(-1) - own).to(x.dtype))
             return pyro.sample(
                 self.site("assignment"), Categorical(logits=log_weights), infer={"enumerate": "parallel"}
             )
