@@ -56,7 +56,7 @@ def program_to_arviz(
     n_draws = validation.integer("n_draws", n_draws)
     program = Program(model, arguments, keywords, validation.integer("max_plate_nesting", max_plate_nesting))
     names = axes or {}
-    with torch.no_grad(), own_random_numbers(torch.device("cpu"), seed):
+    with torch.no_grad(), own_random_numbers(_device([*arguments, *keywords.values()]), seed):
         prior = latent_sites(program.trace(model, n_draws))
         if guide is not None:
             with poutine.block():  # An automatic guide's first call is where it learns of the model's plates, not ours.
@@ -180,6 +180,12 @@ def _log_likelihood(trace: poutine.Trace, drawn: Mapping[str, Tensor], max_plate
     while joint.ndim > 1 + max_plate_nesting:
         joint = joint.logsumexp(0)
     return data[0], joint.flatten(1)
+
+
+def _device(arguments: Iterable[object]) -> torch.device:
+    """Where any of the data are that are not on the CPU."""
+    devices = [argument.device for argument in arguments if isinstance(argument, Tensor)]
+    return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
 def _of_model(sites: Mapping[str, Site], prior: Mapping[str, Site]) -> dict[str, Tensor]:

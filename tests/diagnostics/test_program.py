@@ -158,3 +158,21 @@ def test_what_cannot_be_summed_out_is_refused() -> None:
         program_to_arviz(model, x, guide=guide, n_draws=2)
     with pytest.raises(ValueError, match="`guide` or `samples` must be given; got neither"):
         program_to_arviz(model, x, y)
+
+
+@pytest.mark.cuda
+def test_draws_on_cuda_are_those_of_the_seed() -> None:
+    x = torch.zeros(N, device="cuda", dtype=torch.float64)
+
+    def heap(x: Tensor) -> None:
+        mean = pyro.sample("mean", dist.Normal(x.new_zeros(()), 1.0))
+        with pyro.plate("objects", N, dim=-1):
+            pyro.sample("y", dist.Normal(mean, 1.0), obs=x)
+
+    def of_heap(x: Tensor) -> None:
+        pyro.sample("mean", dist.Normal(x.new_zeros(()), 0.5))
+
+    before = torch.cuda.get_rng_state()
+    draws = [program_to_arviz(heap, x, guide=of_heap, n_draws=S)["posterior"]["mean"].values for _ in range(2)]
+    np.testing.assert_array_equal(*draws)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
