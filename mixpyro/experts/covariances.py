@@ -16,6 +16,9 @@ from mixpyro.gram import weighted_gram
 from mixpyro.sites import sample_parameter
 from mixpyro.typing import Outputs, Responsibilities
 
+# Times the columns and a rounding unit: the least eigenvalue of correlations whose Cholesky factor is sure to exist.
+RELATIVE_ERROR = 4.0
+
 
 class Full(NormalWishart):
     """Λ ~ Wishart(Ψ⁻¹, ν), ν > P − 1.
@@ -53,8 +56,28 @@ class Full(NormalWishart):
 
     @staticmethod
     def mended(squares: Tensor) -> Tensor:
-        """The symmetric part."""
-        return 0.5 * (squares + squares.mT)
+        """The symmetric part, without negative squares."""
+        symmetric = 0.5 * (squares + squares.mT)
+        symmetric.diagonal(dim1=-2, dim2=-1).clamp_min_(0.0)
+        return symmetric
+
+    @staticmethod
+    def representable(scale: Tensor, dtype: torch.dtype) -> Tensor:
+        """The scale in a dtype, and where it has no Cholesky factor then, with correlations that it can tell from one.
+
+        Many times the prior's scale lies below a rounding error of the data's squares, and so would the smallest
+        eigenvalues. They are raised to that error, in units of the columns: a small column keeps its digits.
+        """
+        rounded = scale.to(dtype)
+        failed = torch.linalg.cholesky_ex(rounded.double()).info != 0
+        if not bool(failed.any()):
+            return rounded
+        deviation = scale.diagonal(dim1=-2, dim2=-1).sqrt()
+        units = deviation.unsqueeze(-1) * deviation.unsqueeze(-2)
+        values, vectors = torch.linalg.eigh(scale / units)
+        error = RELATIVE_ERROR * scale.shape[-1] * torch.finfo(dtype).eps
+        raised = (vectors * values.clamp_min(error).unsqueeze(-2)) @ vectors.mT * units
+        return torch.where(failed[:, None, None], raised.to(dtype), rounded)
 
     @cached_property
     def factor(self) -> Tensor:

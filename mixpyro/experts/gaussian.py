@@ -247,7 +247,8 @@ class GaussianExperts(Experts):
         return self.structure(*(getattr(self, buffer).double() for buffer in POSTERIOR))
 
     def _set_posterior(self, q: NormalWishart) -> None:
-        for buffer, value in zip(POSTERIOR, (q.mean, q.mean_precision, q.degrees, q.scale), strict=True):
+        scale = q.representable(q.scale, self.prior_scale.dtype)
+        for buffer, value in zip(POSTERIOR, (q.mean, q.mean_precision, q.degrees, scale), strict=True):
             setattr(self, buffer, value.to(self.prior_scale.dtype).clone())
 
     def _centred(self, y: Outputs) -> Outputs:
