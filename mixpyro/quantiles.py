@@ -3,11 +3,9 @@
 import functools
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from pyro.distributions import Bernoulli, Binomial, Delta, Independent, MultivariateStudentT, Normal, Poisson, StudentT
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from scipy import special
 from torch import Tensor
 
 # Halvings of a bracket: enough to come from any width to the last digit of a float64.
@@ -67,7 +65,7 @@ def _(distribution: Binomial, y: Tensor) -> Tensor:
     )
     # P(Y ≤ n) is the incomplete beta function of (trials − n, n + 1) at the probability of a failure.
     left = (trials - count).clamp_min(1.0)
-    inside = by_scipy(special.betainc, left, count.clamp_min(0.0) + 1.0, 1.0 - probability)
+    inside = by_scipy("betainc", left, count.clamp_min(0.0) + 1.0, 1.0 - probability)
     return torch.where(count < 0, 0.0, torch.where(count >= trials, 1.0, inside))
 
 
@@ -84,12 +82,14 @@ def _(distribution: Delta, y: Tensor) -> Tensor:
 def student_t(df: Tensor, loc: Tensor, scale: Tensor, y: Tensor) -> Tensor:
     """P(Y ≤ y) of a Student-t."""
     standardised = (y - loc.double()) / scale.double()
-    return by_scipy(special.stdtr, *torch.broadcast_tensors(df.double(), standardised))
+    return by_scipy("stdtr", *torch.broadcast_tensors(df.double(), standardised))
 
 
-def by_scipy(function: Callable[..., np.ndarray], *arguments: Tensor) -> Tensor:
-    """A function of scipy's on tensors, wherever they are."""
-    result = function(*(argument.detach().cpu().numpy() for argument in arguments))
+def by_scipy(function: str, *arguments: Tensor) -> Tensor:
+    """A function of ``scipy.special`` on tensors, wherever they are."""
+    from scipy import special  # Here, as it takes long to import.
+
+    result = getattr(special, function)(*(argument.detach().cpu().numpy() for argument in arguments))
     return torch.as_tensor(result, dtype=torch.float64, device=arguments[0].device)
 
 

@@ -4,6 +4,8 @@ import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.block_messenger import BlockMessenger
+from pyro.poutine.condition_messenger import ConditionMessenger
+from pyro.poutine.do_messenger import DoMessenger
 from pyro.poutine.runtime import _PYRO_STACK, get_plates
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor
@@ -83,6 +85,20 @@ def refuse_taken_name(name: str) -> None:
                     "Give each gate its own `name`, and call each once."
                 )
             return
+
+
+def refuse_given_value(name: str) -> None:
+    """Raise if a handler around gives a value for a site that the program integrates out, and so does not have.
+
+    Raises:
+        ValueError: if one does.
+    """
+    for handler in _PYRO_STACK:
+        if isinstance(handler, ConditionMessenger | DoMessenger) and name in handler.data:
+            raise ValueError(
+                f"`gates` must not have a gate whose weights are given; got a value for {name!r}, which would be "
+                "ignored. Leave the gate out: then it is a part of the program like any other."
+            )
 
 
 def rows_of(plate: pyro.plate) -> Tensor:

@@ -1,6 +1,7 @@
 """Gates in programs that are not the library's: plates, subsamples, names, and what Pyro does with a model."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -17,12 +18,17 @@ from torch import Tensor, nn
 from mixpyro import (
     ConjugateSVI,
     DirichletGate,
+    GaussianExperts,
     LinearExperts,
     MixtureOfExperts,
+    NeuralExperts,
     NeuralGate,
     ObjectDirichletGate,
+    RelevanceLinearExperts,
     SoftmaxGate,
 )
+from mixpyro.experts import Experts
+from mixpyro.experts.families import Gaussian
 from mixpyro.gates import Gate
 from tests.problems import inputs, lines, responsibilities
 
@@ -229,3 +235,39 @@ def test_parallel_predictive_of_model_and_guide(gate: Gate) -> None:
     draws = Predictive(mixture.model, guide=mixture.guide, num_samples=400, parallel=True)(x)["experts.y"]
     assert draws.shape == (400, 12, 2)
     assert ((draws.mean(0) - mixture.predict(x)).abs() < 5 * draws.std(0) / 400**0.5).all()
+
+
+EXPERTS: dict[str, Callable[[], Experts]] = {
+    **{
+        f"{covariance} of {n_outputs}": partial(GaussianExperts, K, n_outputs, covariance=covariance)
+        for covariance in ("full", "diagonal", "spherical")
+        for n_outputs in (1, 2, 3)
+    },
+    "relevance": lambda: RelevanceLinearExperts(K, 2, 2),
+}
+WITHOUT_POSTERIOR: dict[str, Callable[[], Experts]] = {
+    "neural": lambda: NeuralExperts(K, 2, nn.Linear(2, K), Gaussian(), prior_scale=1.0),
+    "float64 neural": lambda: NeuralExperts(K, 2, nn.Linear(2, K).double(), Gaussian(), prior_scale=1.0),
+}
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_parallel_predictive_of_experts(name: str) -> None:
+    experts = EXPERTS[name]()
+    x, y, _ = lines(12, K, n_features=2, n_outputs=experts.n_outputs)
+    mixture, r = MixtureOfExperts(DirichletGate(K), experts), responsibilities(12, K)
+    mixture.gate.update(mixture.gate.statistics(x, r))
+    experts.update(experts.statistics(x, y, r))
+    draws = Predictive(mixture.model, guide=mixture.guide, num_samples=400, parallel=True)(x)["experts.y"]
+    assert draws.shape == (400, 12, experts.n_outputs)
+    assert ((draws.mean(0) - mixture.predict(x)).abs() < 5 * draws.std(0) / 400**0.5).all()
+
+
+@pytest.mark.parametrize("name", [*EXPERTS, *WITHOUT_POSTERIOR])
+def test_float32_particles_of_experts_may_be_vectorised(name: str) -> None:
+    experts = {**EXPERTS, **WITHOUT_POSTERIOR}[name]()
+    x, y, _ = (part.float() for part in lines(12, K, n_features=2, n_outputs=experts.n_outputs))
+    mixture = MixtureOfExperts(DirichletGate(K), experts)
+    loss = TraceEnum_ELBO(max_plate_nesting=1, num_particles=3, vectorize_particles=True)
+    svi = SVI(mixture.model, lambda x, y: mixture.guide(x), ClippedAdam({"lr": 0.01}), loss)
+    assert torch.isfinite(torch.tensor(svi.step(x, y)))

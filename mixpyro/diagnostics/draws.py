@@ -91,8 +91,13 @@ class Evaluated(NamedTuple):
 @contextmanager
 def own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
     """Random numbers from ``seed``; the global state is as before afterwards."""
+    seed = validation.integer("seed", seed, least=0)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(validation.integer("seed", seed, least=0))
+        # Not torch.manual_seed: it reseeds every device, also those that are not put back.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 

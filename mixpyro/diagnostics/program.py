@@ -39,7 +39,7 @@ def program_to_arviz(
     Args:
         model: with one observed site, of one value for each object of its plate.
         *arguments: of model and guide.
-        guide: draws come from its continuous sites.
+        guide: draws come from its continuous sites; auxiliary ones, as automatic guides have, count in ``log_q`` alone.
         samples: draws by MCMC instead of a guide, ``mcmc.get_samples(group_by_chain=True)``, [chains, draws, …] each.
         max_plate_nesting: how many plates of the model stand in each other.
         axes: names of the axes of a site's value, those of plates left out; a gate's weights have ``component``.
@@ -48,18 +48,21 @@ def program_to_arviz(
         **keywords: of model and guide.
 
     Raises:
-        ValueError: if there is not one observed site in a plate, or a discrete site is not in the same plate.
+        ValueError: if there is not one observed site in a plate, a discrete site is not in the same plate, or the guide
+            does not sample a continuous site of the model.
     """
     if (guide is None) == (samples is None):
         raise ValueError(f"`guide` or `samples` must be given; got {'neither' if guide is None else 'both'}.")
     n_draws = validation.integer("n_draws", n_draws)
     program = Program(model, arguments, keywords, validation.integer("max_plate_nesting", max_plate_nesting))
     names = axes or {}
-    with torch.no_grad(), own_random_numbers(torch.device("cpu"), seed):
+    with torch.no_grad(), own_random_numbers(_device([*arguments, *keywords.values()]), seed):
         prior = latent_sites(program.trace(model, n_draws))
         if guide is not None:
+            with poutine.block():  # An automatic guide's first call is where it learns of the model's plates, not ours.
+                guide(*arguments, **keywords)
             sites, n_chains = latent_sites(program.trace(guide, n_draws)), 1
-            drawn = {name: site["value"] for name, site in sites.items()}
+            drawn = _of_model(sites, prior)
             log_q = as_numpy(log_density(sites.values()))
         else:
             assert samples is not None
@@ -177,6 +180,22 @@ def _log_likelihood(trace: poutine.Trace, drawn: Mapping[str, Tensor], max_plate
     while joint.ndim > 1 + max_plate_nesting:
         joint = joint.logsumexp(0)
     return data[0], joint.flatten(1)
+
+
+def _device(arguments: Iterable[object]) -> torch.device:
+    """Where any of the data are that are not on the CPU."""
+    devices = [argument.device for argument in arguments if isinstance(argument, Tensor)]
+    return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
+
+
+def _of_model(sites: Mapping[str, Site], prior: Mapping[str, Site]) -> dict[str, Tensor]:
+    """A guide's draws of the model's latent variables."""
+    missing = [name for name in prior if name not in sites]
+    if missing:
+        raise ValueError(
+            f"`guide` must sample every continuous site that the model does not observe; got no {missing[0]!r}."
+        )
+    return {name: sites[name]["value"] for name in prior}
 
 
 def _given(samples: Mapping[str, Tensor], prior: Mapping[str, Site]) -> tuple[dict[str, Tensor], int]:

@@ -3,7 +3,6 @@
 import math
 from functools import cached_property
 
-import pyro
 import torch
 from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal
 from torch import Tensor
@@ -14,7 +13,11 @@ from mixpyro.experts.autoregression import RegressionCoefficients, unpacked
 from mixpyro.experts.normal_wishart import NormalWishart
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
 from mixpyro.gram import weighted_gram
+from mixpyro.sites import sample_parameter
 from mixpyro.typing import Outputs, Responsibilities
+
+# Times the columns and a rounding unit: the least eigenvalue of correlations whose Cholesky factor is sure to exist.
+RELATIVE_ERROR = 4.0
 
 
 class Full(NormalWishart):
@@ -53,8 +56,28 @@ class Full(NormalWishart):
 
     @staticmethod
     def mended(squares: Tensor) -> Tensor:
-        """The symmetric part."""
-        return 0.5 * (squares + squares.mT)
+        """The symmetric part, without negative squares."""
+        symmetric = 0.5 * (squares + squares.mT)
+        symmetric.diagonal(dim1=-2, dim2=-1).clamp_min_(0.0)
+        return symmetric
+
+    @staticmethod
+    def representable(scale: Tensor, dtype: torch.dtype) -> Tensor:
+        """The scale in a dtype, and where it has no Cholesky factor then, with correlations that it can tell from one.
+
+        Many times the prior's scale lies below a rounding error of the data's squares, and so would the smallest
+        eigenvalues. They are raised to that error, in units of the columns: a small column keeps its digits.
+        """
+        rounded = scale.to(dtype)
+        failed = torch.linalg.cholesky_ex(rounded.double()).info != 0
+        if not bool(failed.any()):
+            return rounded
+        deviation = scale.diagonal(dim1=-2, dim2=-1).sqrt()
+        units = deviation.unsqueeze(-1) * deviation.unsqueeze(-2)
+        values, vectors = torch.linalg.eigh(scale / units)
+        error = RELATIVE_ERROR * scale.shape[-1] * torch.finfo(dtype).eps
+        raised = (vectors * values.clamp_min(error).unsqueeze(-2)) @ vectors.mT * units
+        return torch.where(failed[:, None, None], raised.to(dtype), rounded)
 
     @cached_property
     def factor(self) -> Tensor:
@@ -122,11 +145,11 @@ class Full(NormalWishart):
         """
         rate = 0.5 * self.factor.diagonal(dim1=-2, dim2=-1).square()
         gamma = Gamma(self.half_degrees.to(dtype), rate.to(dtype)).to_event(2)
-        precision = pyro.sample(f"{prefix}conditional_precision", gamma)
+        precision = sample_parameter(f"{prefix}conditional_precision", gamma)
         if self.n_outputs == 1:
             return precision.rsqrt().unsqueeze(-1)
         normal = Independent(RegressionCoefficients(self.factor.to(dtype), precision), 1)
-        coefficients = unpacked(pyro.sample(f"{prefix}regression", normal), self.n_outputs)
+        coefficients = unpacked(sample_parameter(f"{prefix}regression", normal), self.n_outputs)
         identity = torch.eye(self.n_outputs, dtype=dtype, device=coefficients.device)
         root = torch.linalg.solve_triangular(identity - coefficients, identity, upper=False, unitriangular=True)
         return root * precision.rsqrt().unsqueeze(-2)
@@ -203,7 +226,7 @@ class Diagonal(NormalWishart):
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``precision`` τ [K, P]."""
-        return pyro.sample(f"{prefix}precision", self._gamma(dtype).to_event(2)).rsqrt()
+        return sample_parameter(f"{prefix}precision", self._gamma(dtype).to_event(2)).rsqrt()
 
     @staticmethod
     def normal(mean: Tensor, spread: Tensor) -> Independent:
@@ -275,7 +298,7 @@ class Spherical(NormalWishart):
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``precision`` τ [K]."""
-        return pyro.sample(f"{prefix}precision", self._gamma(dtype).to_event(1)).rsqrt()
+        return sample_parameter(f"{prefix}precision", self._gamma(dtype).to_event(1)).rsqrt()
 
     @staticmethod
     def normal(mean: Tensor, spread: Tensor) -> Independent:

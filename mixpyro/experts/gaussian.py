@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
@@ -15,6 +14,7 @@ from mixpyro import validation
 from mixpyro.experts.base import Experts
 from mixpyro.experts.covariances import Diagonal, Full, Spherical
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
+from mixpyro.sites import sample_parameter
 from mixpyro.typing import Inputs, Outputs, Responsibilities, Scalar, Targets
 
 STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
@@ -232,7 +232,7 @@ class GaussianExperts(Experts):
         spread = q.sample_spread(self.site(""), dtype)
         mean = (q.mean + self.y_origin.double()).to(dtype)
         narrowed = spread / q.per_component(q.mean_precision).sqrt().to(dtype)
-        return GaussianParameters(pyro.sample(self.site("mean"), q.normal(mean, narrowed).to_event(1)), spread)
+        return GaussianParameters(sample_parameter(self.site("mean"), q.normal(mean, narrowed).to_event(1)), spread)
 
     @property
     def prior(self) -> NormalWishart:
@@ -247,7 +247,8 @@ class GaussianExperts(Experts):
         return self.structure(*(getattr(self, buffer).double() for buffer in POSTERIOR))
 
     def _set_posterior(self, q: NormalWishart) -> None:
-        for buffer, value in zip(POSTERIOR, (q.mean, q.mean_precision, q.degrees, q.scale), strict=True):
+        scale = q.representable(q.scale, self.prior_scale.dtype)
+        for buffer, value in zip(POSTERIOR, (q.mean, q.mean_precision, q.degrees, scale), strict=True):
             setattr(self, buffer, value.to(self.prior_scale.dtype).clone())
 
     def _centred(self, y: Outputs) -> Outputs:

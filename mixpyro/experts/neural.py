@@ -180,7 +180,7 @@ class NeuralExperts(FamilyExperts):
         """
         refuse_shared_parameters(self)
         if self.prior_scale is not None:
-            pyro.factor(self.site("network_log_prior"), -self.kl_divergence())
+            pyro.factor(self.site("network_log_prior"), -self.kl_divergence().to(x.dtype))
         return NeuralParameters(self.predictors(x), self.scale.to(x.dtype))
 
     @pyro_method

@@ -74,6 +74,11 @@ class NormalWishart:
         """A sum of squares that was computed as a difference, without what rounding must not have left in it."""
         return squares.clamp_min(0.0)
 
+    @staticmethod
+    def representable(scale: Tensor, dtype: torch.dtype) -> Tensor:
+        """The scale in a dtype, positive definite also where rounding would not leave it so."""
+        return scale.to(dtype)
+
     def per_component(self, values: Tensor) -> Tensor:
         """Values [K], to multiply a scale with."""
         return values.reshape(-1, *(1 for _ in self.scale.shape[1:]))

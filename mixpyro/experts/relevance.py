@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import pyro
 import torch
 from pyro.distributions import Gamma
 from pyro.nn import pyro_method
@@ -12,6 +11,7 @@ from torch.distributions import kl_divergence
 from mixpyro import validation
 from mixpyro.experts.linear import LinearExperts, LinearParameters
 from mixpyro.experts.normal_gamma import LinearStatistics
+from mixpyro.sites import sample_parameter
 from mixpyro.typing import Inputs, Scalar, Targets
 
 # An update goes to and fro between the coefficients and the columns' precisions at most this often: a column without
@@ -170,7 +170,7 @@ class RelevanceLinearExperts(LinearExperts):
     @pyro_method
     def model(self, x: Inputs) -> LinearParameters:
         """Sample ``<name>.column_precision``, ``<name>.precision`` and ``<name>.coefficients`` from their prior."""
-        columns = pyro.sample(self.site("column_precision"), self.column_prior.to_event(2))
+        columns = self._column_site(self.column_prior, x.dtype).double()
         intercept = self.prior_precision.double()[:, : self._slopes.start, 0].expand(*columns.shape[:-1], -1)
         diagonal = torch.cat([intercept, columns], dim=-1)
         return self._parameter_sites(self.prior_from_zero._replace(precision=diagonal.diag_embed()), x.dtype)
@@ -178,5 +178,9 @@ class RelevanceLinearExperts(LinearExperts):
     @pyro_method
     def guide(self, x: Inputs) -> LinearParameters:
         """Sample the same sites from their posterior."""
-        pyro.sample(self.site("column_precision"), self.column_posterior.to_event(2))
+        self._column_site(self.column_posterior, x.dtype)
         return self._parameter_sites(self.posterior_from_zero, x.dtype)
+
+    def _column_site(self, q: Gamma, dtype: torch.dtype) -> Tensor:
+        gamma = Gamma(q.concentration.to(dtype), q.rate.to(dtype)).to_event(2)
+        return sample_parameter(self.site("column_precision"), gamma)

@@ -83,8 +83,14 @@ class AutoGate(AutoGuide):
         if self.master is None:
             super()._setup_prototype(*args, **kwargs)  # type: ignore[no-untyped-call]
         # The list's own prototype may have been taken with the weights integrated out: do not compare with it.
-        self.prototype_trace = poutine.block(poutine.trace(self.model).get_trace)(*args, **kwargs)
+        # Without graphs and parameters: a guide that kept them could be neither copied nor pickled.
+        model = poutine.block(self.model, hide_types=["param"])
+        with torch.no_grad():
+            self.prototype_trace = poutine.block(poutine.trace(model).get_trace)(*args, **kwargs)
         self._refuse_another_subsample(self.prototype_trace)
+        # A copy of a list asks its parts for the plates, and so does the original from then on.
+        sites: list[tuple[str, Any]] = list(self.prototype_trace.iter_stochastic_nodes())
+        self._prototype_frames = {f.name: f for _, site in sites for f in site["cond_indep_stack"] if f.vectorized}
 
     def _refuse_another_subsample(self, prototype: poutine.Trace) -> None:
         """A guide's own draw of objects would replace the model's, and meet rows of data that are not theirs."""

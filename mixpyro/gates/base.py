@@ -14,7 +14,14 @@ from torch import Tensor
 from mixpyro import validation
 from mixpyro.evidence import BoundTerms, Evidence, evidence_of
 from mixpyro.parameters import numbered_entries, refuse_shared_parameters
-from mixpyro.sites import checked_plate, refuse_inner_call, refuse_outer_plates, refuse_taken_name, rows_of
+from mixpyro.sites import (
+    checked_plate,
+    refuse_given_value,
+    refuse_inner_call,
+    refuse_outer_plates,
+    refuse_taken_name,
+    rows_of,
+)
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
@@ -155,14 +162,18 @@ class Gate(PyroModule):
     def _expected_model(self, x: Inputs, plate: pyro.plate, evidence: Evidence) -> Tensor:
         """The model with the weights integrated out; see :func:`~mixpyro.evidence.expected_weights`."""
         refuse_outer_plates(self.site("assignment"))
+        if self.weights_site is not None:
+            refuse_given_value(self.site(self.weights_site))
         visit = evidence.visit(x, rows_of(plate), int(plate.size), self.n_components)
         log_weights, divergence = self.bound_terms(x, objects=visit.objects, n_objects=visit.n_objects)
         log_weights = log_weights + visit.log_weights
         own = divergence if divergence.ndim else 0.0
-        pyro.factor(self.site("minus_kl_divergence"), visit.divergence - (0.0 if divergence.ndim else divergence))
+        of_all = visit.divergence - (0.0 if divergence.ndim else divergence)
+        # In x's dtype: particles that are vectorised meet in one product, which takes but one.
+        pyro.factor(self.site("minus_kl_divergence"), of_all.to(x.dtype))
         with plate:
             # Categorical divides by the sum of exp(E log π), which is below one: put it back.
-            pyro.factor(self.site("log_normaliser"), log_weights.logsumexp(-1) - own)
+            pyro.factor(self.site("log_normaliser"), (log_weights.logsumexp(-1) - own).to(x.dtype))
             return pyro.sample(
                 self.site("assignment"), Categorical(logits=log_weights), infer={"enumerate": "parallel"}
             )

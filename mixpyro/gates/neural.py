@@ -87,5 +87,5 @@ class NeuralGate(Gate):
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Categorical(softmax f(x)); a prior on the parameters is scored as ``<name>.network_log_prior``."""
         if self.prior_scale is not None:
-            pyro.factor(self.site("network_log_prior"), -self.kl_divergence())
-        return Categorical(logits=self.logits(x))
+            pyro.factor(self.site("network_log_prior"), -self.kl_divergence().to(x.dtype))
+        return Categorical(logits=self.logits(x).to(x.dtype))

@@ -1,5 +1,6 @@
 """SVI of anyone's Pyro program, in which gates are updated in closed form."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from pyro import poutine
 from pyro.infer import SVI, JitTraceEnum_ELBO, TraceEnum_ELBO
 from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from mixpyro import validation
@@ -98,10 +100,12 @@ class ConjugateSVI(SVI):
 
         Raises:
             RuntimeError: if the model does not call a gate, or does not enumerate its assignments.
-            ValueError: if the responsibilities are not finite; nothing has changed then.
+            ValueError: if the guide samples a gate's weights or assignments, the model's are given values, or the loss
+                or the responsibilities are not finite; nothing has changed then.
         """
         with expected_weights(*self.gates) as evidence, poutine.trace(param_only=True) as captured:
-            loss = self.elbo.differentiable_loss(self.model, self.guide, *args, **kwargs)
+            loss = self.elbo.differentiable_loss(self.model, self._checked_guide(), *args, **kwargs)
+            _refuse_infinite(float(loss.detach()))
             loss.backward()
         nodes: dict[str, Any] = dict(captured.trace.nodes)
         parameters = {_unconstrained(site["value"]) for site in nodes.values()}
@@ -121,6 +125,9 @@ class ConjugateSVI(SVI):
             gate.update_objects(
                 seen.x, seen.responsibilities, objects=seen.objects, n_objects=seen.n_objects, step_size=size
             )
+
+    def _checked_guide(self) -> Callable[..., Any]:
+        return _RefuseSites({site for gate in self.gates for site in gate.latent_sites})(self.guide)
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
         """Minus the bound under the current posteriors and parameters, which stay as they are."""
@@ -142,6 +149,30 @@ class ConjugateSVI(SVI):
         if self._step_size is None:
             return RobbinsMonro()(self.n_steps) if rows.is_subsample else 1.0
         return self._step_size(self.n_steps) if callable(self._step_size) else self._step_size
+
+
+class _RefuseSites(Messenger):
+    """Raise where a program samples one of some sites."""
+
+    def __init__(self, names: set[str]) -> None:
+        super().__init__()
+        self.names = names
+
+    def _pyro_sample(self, message: Any) -> None:  # noqa: ANN401
+        if message["name"] in self.names:
+            raise ValueError(
+                f"`guide` must leave the sites of `gates` to the gates; got {message['name']!r}. Hide a gate's "
+                "`latent_sites` from an automatic guide; of your own, call `gate.guide(x)`, without responsibilities."
+            )
+
+
+def _refuse_infinite(loss: float) -> None:
+    """Raise also where Pyro's validation is off: an update from such a step would never be mended."""
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"`model` must give a finite loss; got {loss}. Look for NaN in data and parameters, and for objects that "
+            "are impossible in all components."
+        )
 
 
 def _checked_gates(gates: object) -> tuple[Gate, ...]:

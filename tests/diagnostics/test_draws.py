@@ -113,13 +113,29 @@ def test_blocks_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(found, whole.log_likelihood)
 
 
-def test_the_random_state_is_the_users() -> None:
+def test_the_random_state_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also that of devices which the data are not on: nothing puts it back."""
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("all devices were reseeded"))
     before = torch.get_rng_state()
     with own_random_numbers(torch.device("cpu"), 3):
         first = torch.rand(1)
     with own_random_numbers(torch.device("cpu"), 3):
         assert torch.equal(torch.rand(1), first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.cuda
+def test_the_random_state_of_the_device_is_the_users() -> None:
+    device = torch.device("cuda")
+    before = torch.cuda.get_rng_state(device)
+    draws = []
+    for _ in range(2):
+        with own_random_numbers(device, 3):
+            draws.append(torch.rand(2, device=device))
+    assert torch.equal(*draws)
+    with own_random_numbers(torch.device("cpu"), 3):
+        assert torch.equal(torch.cuda.get_rng_state(device), before)
+    assert torch.equal(torch.cuda.get_rng_state(device), before)
 
 
 def test_a_handler_around_sees_nothing() -> None:

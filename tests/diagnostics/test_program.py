@@ -1,15 +1,20 @@
 """A user's own Pyro program with a gate in it."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 from pyro.infer import MCMC, NUTS
+from pyro.infer.autoguide import AutoDiagonalNormal, AutoGuide, AutoGuideList, AutoMultivariateNormal, AutoNormal
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from mixpyro import DirichletGate
+from mixpyro import AutoGate, DirichletGate
 from mixpyro.diagnostics import program as module
 from mixpyro.diagnostics import program_to_arviz
 from mixpyro.diagnostics.arviz_versions import group
@@ -64,6 +69,62 @@ def test_the_assignment_is_summed_out(block_numbers: int, monkeypatch: pytest.Mo
     assert found["posterior_predictive"]["y"].sizes == {"chain": 1, "draw": S, "object": N}
 
 
+def over_everything(kind: type[AutoGuide]) -> AutoGuide:
+    """A guide of the weights, too."""
+    return kind(poutine.block(model, hide=["gate.assignment"]))
+
+
+def beside_the_gate(kind: type[AutoGuide]) -> AutoGuideList:
+    """The list of AutoGate's docstring."""
+    guides = AutoGuideList(model)
+    guides.append(kind(poutine.block(model, hide=GATE.latent_sites)))
+    guides.append(AutoGate(model, GATE))
+    return guides
+
+
+AUTOMATIC: dict[str, Callable[[], AutoGuide]] = {
+    **{
+        kind.__name__: partial(over_everything, kind)
+        for kind in (AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal)
+    },
+    "AutoNormal beside AutoGate": lambda: beside_the_gate(AutoNormal),
+    "AutoMultivariateNormal beside AutoGate": lambda: beside_the_gate(AutoMultivariateNormal),
+}
+
+
+@pytest.mark.parametrize("called_before", [True, False])
+@pytest.mark.parametrize("name", AUTOMATIC)
+def test_automatic_guides(name: str, called_before: bool) -> None:
+    """All start at Normals of deviation 0.1 around the median, in unconstrained space: so log q is known."""
+    (x, y), automatic = data(), AUTOMATIC[name]()
+    if called_before:
+        automatic(x, y)
+    found = program_to_arviz(model, x, y, guide=automatic, n_draws=S)
+    posterior = group(found, "posterior")
+    draws = {site: torch.as_tensor(values.values[0]) for site, values in posterior.items()}
+    assert {site: tuple(values.shape) for site, values in draws.items()} == {"means": (S, 2), "gate.weights": (S, 2)}
+    median = automatic.median(x, y)
+    q = dist.Normal(median["means"], 0.1).log_prob(draws["means"]).sum(-1)
+    if "AutoGate" in name:
+        q = q + dist.Dirichlet(GATE.posterior_concentration).log_prob(draws["gate.weights"])
+    else:
+        to_weights = dist.transforms.StickBreakingTransform()
+        base = dist.Normal(to_weights.inv(median["gate.weights"]), 0.1).to_event(1)
+        q = q + dist.TransformedDistribution(base, [to_weights]).log_prob(draws["gate.weights"])
+    np.testing.assert_allclose(group(found, "sample_stats")["log_q"].values[0], q.detach().numpy(), rtol=1e-8)
+    likelihood = expected({site: values.numpy() for site, values in draws.items()}, y)
+    np.testing.assert_allclose(group(found, "log_likelihood")["y"].values[0], likelihood, atol=1e-10)
+
+
+def test_a_guide_that_leaves_a_latent_variable_out_is_refused() -> None:
+    x, y = data()
+    automatic = AutoNormal(poutine.block(model, hide=GATE.latent_sites))
+    with pytest.raises(
+        ValueError, match=r"every continuous site that the model does not observe; got no 'gate.weights'"
+    ):
+        program_to_arviz(model, x, y, guide=automatic, n_draws=2)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_samples_of_nuts() -> None:
     x, y = data()
@@ -86,7 +147,32 @@ def test_what_cannot_be_summed_out_is_refused() -> None:
 
     with pytest.raises(ValueError, match="`model` must have its discrete sites in the plate of its data; 'switch'"):
         program_to_arviz(with_a_global_switch, x, y, guide=guide, n_draws=2)
+
+    def without_a_plate(x: Tensor, y: Tensor) -> None:
+        mean = pyro.sample("means", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
+        pyro.sample("y", dist.Normal(mean[..., :1], 1.0), obs=y[:1])
+
     with pytest.raises(ValueError, match="`model` must have one observed site inside a plate; got none"):
+        program_to_arviz(without_a_plate, x, y, guide=guide, n_draws=2)
+    with pytest.raises(ValueError, match="every continuous site that the model does not observe; got no 'y'"):
         program_to_arviz(model, x, guide=guide, n_draws=2)
     with pytest.raises(ValueError, match="`guide` or `samples` must be given; got neither"):
         program_to_arviz(model, x, y)
+
+
+@pytest.mark.cuda
+def test_draws_on_cuda_are_those_of_the_seed() -> None:
+    x = torch.zeros(N, device="cuda", dtype=torch.float64)
+
+    def heap(x: Tensor) -> None:
+        mean = pyro.sample("mean", dist.Normal(x.new_zeros(()), 1.0))
+        with pyro.plate("objects", N, dim=-1):
+            pyro.sample("y", dist.Normal(mean, 1.0), obs=x)
+
+    def of_heap(x: Tensor) -> None:
+        pyro.sample("mean", dist.Normal(x.new_zeros(()), 0.5))
+
+    before = torch.cuda.get_rng_state()
+    draws = [program_to_arviz(heap, x, guide=of_heap, n_draws=S)["posterior"]["mean"].values for _ in range(2)]
+    np.testing.assert_array_equal(*draws)
+    assert torch.equal(torch.cuda.get_rng_state(), before)

@@ -11,6 +11,7 @@ from pyro.infer import MCMC, NUTS, Predictive, TraceEnum_ELBO
 from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, GaussianExperts, LinearExperts, MixtureOfExperts, fit
+from mixpyro.experts.covariances import Full
 from tests.experts.contract import ConjugateExpertsContract, K
 from tests.problems import inputs, responsibilities
 
@@ -277,6 +278,25 @@ def test_equal_rows_keep_a_positive_covariance(covariance: str) -> None:
     learn(experts, y, y)
     assert (torch.linalg.eigvalsh(experts.covariances) > 0).all()
     assert torch.isfinite(experts.kl_divergence())
+
+
+@pytest.mark.filterwarnings("ignore:only one of", "ignore:the best run has not converged")
+@pytest.mark.parametrize(("scale", "dtype"), [(1e8, torch.float64), (1e5, torch.float32)])
+def test_no_run_is_lost_where_the_prior_drowns_in_the_rounding_of_the_data(scale: float, dtype: torch.dtype) -> None:
+    """Of five components in two clusters some have too few objects for a covariance but the prior's."""
+    y = scale * (inputs(80, 3) + 6.0 * (torch.arange(80) % 2).unsqueeze(1))
+    mixture = MixtureOfExperts(DirichletGate(5), GaussianExperts(5, 3, dtype=dtype))
+    runs = fit(mixture, y[:, :0], y, n_restarts=3, max_iterations=60).runs
+    assert all(math.isfinite(run.bound) for run in runs)
+
+
+def test_raising_the_least_correlations_keeps_a_small_column() -> None:
+    """Where there is no Cholesky factor, and nothing is changed where there is."""
+    singular = torch.tensor([[1e16, 1e16, 0.0], [1e16, 1e16, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    mended = Full.representable(torch.stack([singular, MATRIX]), torch.float64)
+    assert (torch.linalg.cholesky_ex(mended).info == 0).all()
+    torch.testing.assert_close(mended[0], singular, rtol=1e-13, atol=1e-6)
+    assert torch.equal(mended[1], MATRIX)
 
 
 def test_a_component_without_objects_keeps_its_prior() -> None:

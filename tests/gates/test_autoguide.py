@@ -1,5 +1,7 @@
 """Gates beside automatic guides."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +60,29 @@ def test_a_list_of_guides_takes_the_gate_and_the_models_arguments(name: str, res
     if name == "object":
         torch.testing.assert_close(median["gate.weights"], gate.weights(x))
     assert gate._pyro_name == "gate"
+
+
+def pickled(guide: AutoGuideList) -> AutoGuideList:
+    """What comes back from a file."""
+    return pickle.loads(pickle.dumps(guide))
+
+
+@pytest.mark.parametrize(("name", "copied"), [*((name, pickled) for name in GATES), ("dirichlet", copy.deepcopy)])
+def test_a_list_and_its_copy_sample_the_same(name: str, copied: Callable[[AutoGuideList], AutoGuideList]) -> None:
+    gate, (x, y, _) = GATES[name](), lines(10, K, n_features=2)
+    gate.update(gate.statistics(x, responsibilities(10, K)))
+    model = program(gate)
+    guide = AutoGuideList(model)
+    guide.append(AutoNormal(poutine.block(model, hide=gate.latent_sites)))
+    guide.append(AutoGate(model, gate))
+    guide(y[:, 0], x)
+    draws, others = [], copied(guide)
+    for one in (guide, others):
+        torch.manual_seed(1)
+        draws.append(one(y[:, 0], x))
+        pyro.clear_param_store()  # The other has parameters of its own, of the same names.
+    torch.testing.assert_close(draws[0], draws[1])
+    assert set(draws[0]) == {"means", *gate.latent_sites} - {"gate.assignment"}
 
 
 def test_inside_expected_weights_it_samples_nothing() -> None:

@@ -1,5 +1,6 @@
 """Exact updates of gates inside a user's SVI."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from pyro import poutine
 from pyro.infer import SVI, JitTraceEnum_ELBO, Trace_ELBO, TraceEnum_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoGuideList, AutoNormal
 from pyro.nn import PyroModule
+from pyro.ops.indexing import Vindex
 from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
@@ -335,6 +337,32 @@ def test_float32_programs_work() -> None:
     assert gate.posterior_concentration.sum().item() == pytest.approx(32.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", [ConjugateSVI, SVI])
+@pytest.mark.parametrize("name", GATES)
+def test_particles_of_float32_programs_may_be_vectorised(name: str, kind: type[SVI]) -> None:
+    """Whatever the gate keeps in float64; for plain SVI with the gate's own guide."""
+    gate, (x, y, _) = GATES[name](), (part.float() for part in lines(N, K, n_features=2))
+    gate.update(gate.statistics(x, responsibilities(N, K)))
+
+    def model() -> None:
+        means = pyro.sample("means", dist.Normal(torch.zeros(K), 5.0).to_event(1))
+        plate = pyro.plate("objects", N, dim=-1)
+        z = gate.model(x, plate=plate)
+        with plate:
+            pyro.sample("y", dist.Normal(Vindex(means)[..., z], 1.0), obs=y[:, 0])
+
+    def guide() -> None:
+        pyro.sample("means", dist.Delta(torch.linspace(-1.0, 1.0, K), event_dim=1))
+        gate.guide(x)
+
+    arguments: dict[str, Any] = {"gates": gate} if kind is ConjugateSVI else {}
+    one, three = (TraceEnum_ELBO(max_plate_nesting=1, num_particles=n, vectorize_particles=n > 1) for n in (1, 3))
+    expected = kind(model, guide, ClippedAdam({}), one, **arguments).evaluate_loss()
+    found = kind(model, guide, ClippedAdam({}), three, **arguments).step()
+    # A guide that samples weights makes its loss a noisy one.
+    assert found == pytest.approx(expected, rel=1e-5 if kind is ConjugateSVI else 0.5)
+
+
 def test_infinite_likelihoods_change_nothing() -> None:
     program = Means(DirichletGate(K))
     before = program.gate.posterior_concentration.clone()
@@ -344,6 +372,57 @@ def test_infinite_likelihoods_change_nothing() -> None:
         svi.step()
     assert torch.equal(program.gate.posterior_concentration, before)
     assert svi.n_steps == 0
+
+
+@pytest.mark.filterwarnings("ignore:Encountered")
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_without_validation_an_infinite_loss_changes_nothing_either(value: float) -> None:
+    program = Means(DirichletGate(K, concentration_prior=dist.Gamma(2.0, 1.0)))
+    svi = program.svi()
+    svi.step()
+    before = copy.deepcopy(program.gate.state_dict())
+    program.y[0] = value
+    with pyro.validation_enabled(False), pytest.raises(ValueError, match=r"must give a finite loss; got (nan|inf)"):
+        svi.step()
+    torch.testing.assert_close(program.gate.state_dict(), before, rtol=0, atol=0)
+    assert svi.n_steps == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "site"), [("dirichlet", "weights"), ("object", "weights"), ("softmax", "coefficients")]
+)
+@pytest.mark.parametrize("handler", [poutine.condition, poutine.do])
+def test_given_weights_are_refused(name: str, site: str, handler: Callable[..., Any]) -> None:
+    program = Means(GATES[name]())
+    before = copy.deepcopy(program.gate.state_dict())
+    program.model = handler(program.model, data={f"gate.{site}": torch.ones(K).double() / K})  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=f"whose weights are given; got a value for 'gate.{site}'"):
+        program.svi().step()
+    torch.testing.assert_close(program.gate.state_dict(), before, rtol=0, atol=0)
+
+
+def test_given_assignments_are_the_responsibilities() -> None:
+    program, z = Means(DirichletGate(K, concentration=0.7)), torch.arange(N) % K
+    program.model = poutine.condition(program.model, data={"gate.assignment": z})  # type: ignore[method-assign]
+    program.svi().step()
+    torch.testing.assert_close(program.gate.posterior_concentration, torch.full((K,), 0.7 + N / K).double())
+
+
+@pytest.mark.parametrize("site", ["weights", "assignment"])
+def test_a_guide_of_a_gates_sites_is_refused(site: str) -> None:
+    program = Means(DirichletGate(K))
+    before = program.gate.posterior_concentration.clone()
+
+    def guide() -> None:
+        if site == "weights":
+            pyro.sample("gate.weights", dist.Dirichlet(torch.ones(K).double()))
+        else:
+            program.gate.guide(program.x, responsibilities=responsibilities(N, K))
+
+    program.guide = guide  # type: ignore[method-assign, assignment]
+    with pytest.raises(ValueError, match=f"`guide` must leave the sites of `gates` to the gates; got 'gate.{site}'"):
+        program.svi().step()
+    assert torch.equal(program.gate.posterior_concentration, before)
 
 
 @pytest.mark.usefixtures("bad_arguments")
