@@ -31,6 +31,12 @@ def weighted_products(weights: Tensor, v: Tensor, u: Tensor) -> Tensor:
     return total.reshape(shape)
 
 
+def column_means(rows: Tensor) -> Tensor:
+    """Means of the columns of [N, D], summed in float64, without a copy of the rows in it."""
+    sums = [block.sum(0, dtype=torch.float64) for block in rows.split(16 * BLOCK_ROWS)]
+    return torch.stack(sums).sum(0) / len(rows)
+
+
 def _float64_columns(rows: Tensor) -> Tensor:
     return rows.mT.to(torch.float64, memory_format=torch.contiguous_format)
 

@@ -16,6 +16,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.experts.covariances import Diagonal, Full, Spherical
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.origin import columns_from
+from mixpyro.gram import column_means
 from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
@@ -133,7 +134,7 @@ class GaussianExperts(Experts):
     def centre(self, x: Inputs, y: Targets) -> None:
         """Count y from its mean, and forget the data seen so far."""
         _, y = self.check_data(x, y)
-        self.y_origin = y.mean(0, dtype=torch.float64).to(self.y_origin)
+        self.y_origin = column_means(y).to(self.y_origin)
         self._set_posterior(self.prior)
 
     def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:

@@ -16,7 +16,7 @@ from mixpyro.design import with_intercept
 from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.experts.origin import Origin, columns_from
-from mixpyro.gram import weighted_products
+from mixpyro.gram import column_means, weighted_products
 from mixpyro.sites import sample_parameter
 from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 
@@ -137,8 +137,8 @@ class LinearExperts(Experts):
         """Count x and y from their means, or without an intercept from zero, and forget the data seen so far."""
         x, y = self.check_data(x, y)
         if self.intercept:
-            self.x_origin = x.mean(0, dtype=torch.float64).to(self.x_origin)
-            self.y_origin = y.mean(0, dtype=torch.float64).to(self.y_origin)
+            self.x_origin = column_means(x).to(self.x_origin)
+            self.y_origin = column_means(y).to(self.y_origin)
         self._set_posterior(self.prior)
 
     def design(self, x: Inputs) -> Design:
