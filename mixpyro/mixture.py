@@ -100,9 +100,21 @@ class MixtureOfExperts(PyroModule):
             objects: which objects of the last update the rows are, for a gate that keeps a posterior an object.
         """
         x, y, gate_x = self.check_data(x, y, gate_x)
+        return self.assign_checked(x, y, gate_x=gate_x, objects=objects)
+
+    @torch.no_grad()
+    def assign_checked(
+        self, x: Inputs, y: Outputs, *, gate_x: GateInputs, objects: ObjectIndices | None = None
+    ) -> Assignment:
+        """What :meth:`assign` says of rows that :meth:`check_data` has returned, without looking at them again."""
         log_joint = self.expected_log_joint(x, y, gate_x=gate_x, objects=objects)
-        log_evidence = log_joint.logsumexp(-1)
-        return Assignment((log_joint - log_evidence.unsqueeze(-1)).exp(), log_evidence)
+        # Objects along whole cache lines, one exponential for both results; a row of −∞ is one of log 0, and of no r.
+        columns = log_joint.mT.contiguous()
+        largest = columns.amax(0)
+        largest = largest.masked_fill_(largest.isinf(), 0.0)
+        shares = (columns - largest).exp_()
+        total = shares.sum(0)
+        return Assignment(shares.div_(total).mT, total.log().add_(largest))
 
     @torch.no_grad()
     def kl_divergence(self) -> Scalar:

@@ -10,11 +10,12 @@ from torch.distributions import kl_divergence
 
 from mixpyro import validation
 from mixpyro.experts.autoregression import RegressionCoefficients, unpacked
-from mixpyro.experts.normal_wishart import NormalWishart
+from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
-from mixpyro.gram import weighted_gram
+from mixpyro.experts.uncorrelated import Uncorrelated
+from mixpyro.gram import squared_norms, weighted_gram
 from mixpyro.sites import sample_parameter
-from mixpyro.typing import Outputs, Responsibilities
+from mixpyro.typing import Responsibilities
 
 # Times the columns and a rounding unit: the least eigenvalue of correlations whose Cholesky factor is sure to exist.
 RELATIVE_ERROR = 4.0
@@ -43,10 +44,11 @@ class Full(NormalWishart):
         """P (P + 1) / 2."""
         return n_outputs * (n_outputs + 1) // 2
 
-    @staticmethod
-    def weighted_squares(r: Responsibilities, y: Outputs) -> Tensor:
-        """Σ r y y' [K, P, P]."""
-        return weighted_gram(r, y)
+    @classmethod
+    def statistics(cls, r: Responsibilities, columns: Tensor) -> GaussianStatistics:
+        """All three sums are parts of Σ r [1, y][1, y]'."""
+        sums = weighted_gram(r, torch.cat([torch.ones_like(columns[:1]), columns]).mT)
+        return GaussianStatistics(r=sums[:, 0, 0], y=sums[:, 0, 1:], yy=sums[:, 1:, 1:])
 
     @staticmethod
     def product(a: Tensor, b: Tensor) -> Tensor:
@@ -90,12 +92,11 @@ class Full(NormalWishart):
         columns = torch.arange(self.n_outputs, dtype=self.degrees.dtype, device=self.degrees.device)
         return 0.5 * (self.degrees.unsqueeze(-1) - (self.n_outputs - 1) + columns)
 
-    def standardised(self, y: Outputs) -> Tensor:
-        """√ν L⁻¹ (y − m) [K, P, N] with Ψ = L L', of all components by one matrix product."""
+    def squared_distances(self, columns: Tensor) -> Responsibilities:
+        """|√ν L⁻¹ (y − m)|² with Ψ = L L', of all components by one matrix product."""
         whitening = self._inverse_factor() * self.degrees.sqrt()[:, None, None]
-        centre = (whitening @ self.mean.unsqueeze(-1)).flatten(0, 1)
-        rows = torch.addmm(-centre.to(y.dtype), whitening.flatten(0, 1).to(y.dtype), y.mT)
-        return rows.unflatten(0, self.mean.shape)
+        maps = torch.cat([-whitening @ self.mean.unsqueeze(-1), whitening], dim=-1)
+        return squared_norms(maps, torch.cat([torch.ones_like(columns[:1]), columns]))
 
     def squared_norm(self, vectors: Tensor) -> Tensor:
         """v'Ψ⁻¹v [K]."""
@@ -168,7 +169,7 @@ class Full(NormalWishart):
         return 2.0 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
-class Diagonal(NormalWishart):
+class Diagonal(Uncorrelated):
     """Λ = diag(τ), τₚ ~ Gamma(ν/2, ψₚ/2): the columns of y are independent given the component."""
 
     @staticmethod
@@ -182,18 +183,19 @@ class Diagonal(NormalWishart):
         return n_outputs
 
     @staticmethod
-    def weighted_squares(r: Responsibilities, y: Outputs) -> Tensor:
-        """Σ r y² [K, P]."""
-        return r.mT @ y.square()
+    def squares(columns: Tensor) -> Tensor:
+        """y² [P, N]."""
+        return columns.square()
 
     @staticmethod
     def product(a: Tensor, b: Tensor) -> Tensor:
         """a b [K, P]."""
         return a * b
 
-    def standardised(self, y: Outputs) -> Tensor:
-        """(ν/ψ)^½ (y − m) [K, P, N]."""
-        return self._stretched(y, (self.degrees.unsqueeze(-1) / self.scale).sqrt())
+    @property
+    def expected_precisions(self) -> Tensor:
+        """ν/ψ [K, P]."""
+        return self.degrees.unsqueeze(-1) / self.scale
 
     def squared_norm(self, vectors: Tensor) -> Tensor:
         """Σₚ v² / ψ [K]."""
@@ -238,7 +240,7 @@ class Diagonal(NormalWishart):
         return Gamma(shape.to(dtype), (0.5 * self.scale).to(dtype))
 
 
-class Spherical(NormalWishart):
+class Spherical(Uncorrelated):
     """Λ = τ I, τ ~ Gamma(P ν/2, P ψ/2): one object tells P numbers about the one τ."""
 
     @staticmethod
@@ -252,18 +254,25 @@ class Spherical(NormalWishart):
         return 1
 
     @staticmethod
-    def weighted_squares(r: Responsibilities, y: Outputs) -> Tensor:
-        """Σ r |y|² / P [K]."""
-        return r.mT @ y.square().mean(-1)
+    def squares(columns: Tensor) -> Tensor:
+        """|y|² [1, N]."""
+        return columns.square().sum(0, keepdim=True)
+
+    @classmethod
+    def statistics(cls, r: Responsibilities, columns: Tensor) -> GaussianStatistics:
+        """Σ r |y|² / P in place of Σ r y²."""
+        seen = super().statistics(r, columns)
+        return seen._replace(yy=seen.yy[:, 0] / len(columns))
 
     @staticmethod
     def product(a: Tensor, b: Tensor) -> Tensor:
         """a'b / P [K]."""
         return (a * b).mean(-1)
 
-    def standardised(self, y: Outputs) -> Tensor:
-        """(ν/ψ)^½ (y − m) [K, P, N]."""
-        return self._stretched(y, (self.degrees / self.scale).sqrt().unsqueeze(-1))
+    @property
+    def expected_precisions(self) -> Tensor:
+        """ν/ψ [K, 1]."""
+        return (self.degrees / self.scale).unsqueeze(-1)
 
     def squared_norm(self, vectors: Tensor) -> Tensor:
         """|v|² / ψ [K]."""

@@ -14,8 +14,10 @@ from mixpyro import validation
 from mixpyro.experts.base import Experts
 from mixpyro.experts.covariances import Diagonal, Full, Spherical
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
+from mixpyro.experts.origin import columns_from
+from mixpyro.gram import column_means
 from mixpyro.sites import sample_parameter
-from mixpyro.typing import Inputs, Outputs, Responsibilities, Scalar, Targets
+from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
 POSTERIOR = ("centred_means", "posterior_mean_precision", "posterior_degrees", "posterior_scale")
@@ -132,7 +134,7 @@ class GaussianExperts(Experts):
     def centre(self, x: Inputs, y: Targets) -> None:
         """Count y from its mean, and forget the data seen so far."""
         _, y = self.check_data(x, y)
-        self.y_origin = y.mean(0, dtype=torch.float64).to(self.y_origin)
+        self.y_origin = column_means(y).to(self.y_origin)
         self._set_posterior(self.prior)
 
     def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
@@ -140,7 +142,7 @@ class GaussianExperts(Experts):
         _, y = self.check_data(x, y)
         q = self.posterior
         constant = q.expected_log_determinant - self.n_outputs * math.log(2 * math.pi)
-        return 0.5 * (constant.to(y.dtype) - q.expected_squared_distances(self._centred(y)))
+        return 0.5 * (constant.to(y.dtype) - q.expected_squared_distances(columns_from(y, self.y_origin)))
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> GaussianStatistics:
         """Σ r, Σ r y and Σ r y y', of y counted from the origin.
@@ -156,7 +158,7 @@ class GaussianExperts(Experts):
         x, y = self.check_data(x, y)
         r = validation.responsibilities(responsibilities, self.n_components, len(x))
         # In float64, whatever the data: the covariance is what a difference of these sums leaves over.
-        return self.structure.statistics(r.double(), self._centred(y).double())
+        return self.structure.statistics(r, columns_from(y, self.y_origin))
 
     @torch.no_grad()
     def update(self, statistics: GaussianStatistics, step_size: float = 1.0) -> None:
@@ -250,9 +252,6 @@ class GaussianExperts(Experts):
         scale = q.representable(q.scale, self.prior_scale.dtype)
         for buffer, value in zip(POSTERIOR, (q.mean, q.mean_precision, q.degrees, scale), strict=True):
             setattr(self, buffer, value.to(self.prior_scale.dtype).clone())
-
-    def _centred(self, y: Outputs) -> Outputs:
-        return (y.double() - self.y_origin.double()).to(y.dtype)
 
 
 def _scalar(value: float) -> Tensor:

@@ -15,9 +15,9 @@ from mixpyro import validation
 from mixpyro.design import with_intercept
 from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
-from mixpyro.experts.origin import Origin
+from mixpyro.experts.origin import Origin, columns_from
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
-from mixpyro.gram import weighted_gram
+from mixpyro.gram import column_means, weighted_products
 from mixpyro.sites import sample_parameter
 from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 
@@ -117,7 +117,7 @@ class LinearExperts(Experts):
         super().__init__(n_components, n_features, n_outputs, name=name)
         self.intercept = intercept
         self.noise_per_component, self.noise_per_output = noise_per_component, noise_per_output
-        n_columns = self.n_features + int(intercept)
+        n_columns = self.n_columns = self.n_features + int(intercept)
         if n_columns == 0:
             raise ValueError("`n_features` must be at least 1 without an intercept; got 0.")
         place = torch.empty(0, device=validation.device(device), dtype=dtype)
@@ -141,24 +141,23 @@ class LinearExperts(Experts):
         """Count x and y from their means, or without an intercept from zero, and forget the data seen so far."""
         x, y = self.check_data(x, y)
         if self.intercept:
-            self.x_origin = x.mean(0, dtype=torch.float64).to(self.x_origin)
-            self.y_origin = y.mean(0, dtype=torch.float64).to(self.y_origin)
+            self.x_origin = column_means(x).to(self.x_origin)
+            self.y_origin = column_means(y).to(self.y_origin)
         self._set_posterior(self.prior)
 
     def design(self, x: Inputs) -> Design:
         """u = [1, x − origin] [N, E], or x itself without an intercept."""
-        centred = (x.double() - self.x_origin.double()).to(x.dtype)
+        centred = columns_from(x, self.x_origin).mT
         return with_intercept(centred) if self.intercept else centred
 
     def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
         """½ Σₚ (E log τ − log 2π − E τ (y − m'u)²) − ½ P u'Λ⁻¹u [N, K]; Bishop (2006), eq. 10.64 for a regression."""
         x, y = self.check_data(x, y)
-        u, q = self.design(x), self.posterior
-        squared = (self._centred_y(y).unsqueeze(1) - self._centred_means(u)).square_()
-        precision = self._of_each(q.expected_noise_precision).to(x.dtype)
+        q = self.posterior
+        squares = q.expected_squared_residuals(self._columns(x, y), self._of_each(q.expected_noise_precision))
         expected_log_precision = torch.digamma(q.shape).unsqueeze(-1) - q.rate.log() - math.log(2 * math.pi)
-        constant = 0.5 * self._of_each(expected_log_precision).sum(-1).to(x.dtype)
-        return constant - 0.5 * torch.einsum("nkp,kp->nk", squared, precision) - 0.5 * self.n_outputs * q.leverage(u)
+        constant = self._of_each(expected_log_precision).sum(-1).to(x.dtype)
+        return 0.5 * (constant - squares)
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> LinearStatistics:
         """Σ r, Σ r u u', Σ r u y' and Σ r y².
@@ -174,9 +173,11 @@ class LinearExperts(Experts):
         x, y = self.check_data(x, y)
         r = validation.responsibilities(responsibilities, self.n_components, len(x))
         # In float64, whatever the data: the noise is what a difference of these sums leaves over.
-        u, y, r = self.design(x).double(), self._centred_y(y).double(), r.double()
-        uy = torch.einsum("nk,ne,np->kep", r, u, y) if self.n_outputs > 1 else ((r * y).mT @ u).unsqueeze(-1)
-        return LinearStatistics(r=r.sum(0), uu=weighted_gram(r, u), uy=uy, yy=r.mT @ y.square())
+        columns = self._columns(x, y)
+        u, y = columns.split([self.n_columns, self.n_outputs])
+        uu, yu = weighted_products(r, columns.mT, u.mT).split([self.n_columns, self.n_outputs], dim=1)
+        yy = (y.double().square_() @ r.double()).mT
+        return LinearStatistics(r=r.sum(0, dtype=torch.float64), uu=uu, uy=yu.mT, yy=yy)
 
     @torch.no_grad()
     def update(self, statistics: LinearStatistics, step_size: float = 1.0) -> None:
@@ -312,8 +313,10 @@ class LinearExperts(Experts):
     def _origin(self) -> Origin:
         return Origin(self.x_origin, self.y_origin, self.intercept)
 
-    def _centred_y(self, y: Outputs) -> Outputs:
-        return (y.double() - self.y_origin.double()).to(y.dtype)
+    def _columns(self, x: Inputs, y: Outputs) -> Tensor:
+        """The columns of u and y, both counted from the origin, as rows [E + P, N]."""
+        ones = [x.new_ones(1, len(x))] if self.intercept else []
+        return torch.cat([*ones, columns_from(x, self.x_origin), columns_from(y, self.y_origin)])
 
     def _centred_means(self, u: Design) -> Tensor:
         """m'u [N, K, P], counted from y's origin."""

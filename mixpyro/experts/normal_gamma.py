@@ -1,5 +1,6 @@
 """The conjugate prior of a linear regression with unknown noise, and its algebra."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from mixpyro.experts.origin import Origin
+from mixpyro.gram import squared_norms
 from mixpyro.typing import Design, Responsibilities, Scalar
 
 
@@ -37,7 +39,7 @@ class NormalGamma(NamedTuple):
         target = _times(self.precision, self.mean) + seen.uy
         mean = torch.cholesky_solve(target, torch.linalg.cholesky(precision)).mT
         # b₀ + ½ (squared residuals + distance from the prior): a sum of squares each, so that neither hides the other.
-        residual = seen.yy - 2.0 * torch.einsum("kpe,kep->kp", mean, seen.uy) + _square(mean, seen.uu)
+        residual = seen.yy - 2.0 * (mean * seen.uy.mT).sum(-1) + _square(mean, seen.uu)
         distance = _square(mean - self.mean, self.precision)
         rate = self.rate + 0.5 * (self._pooled(residual).clamp_min(0.0) + self._pooled(distance))
         counts = self._pooled(seen.r.unsqueeze(-1).expand_as(residual))[:, 0]
@@ -57,7 +59,7 @@ class NormalGamma(NamedTuple):
         n_sharing = mean[..., 0].numel() // self.rate.numel()
         counts = 2.0 * (posterior.shape - self.shape) / n_sharing
         residual = 2.0 * (posterior.rate - self.rate) - self._pooled(_square(mean - self.mean, self.precision))
-        yy = residual / n_sharing + 2.0 * torch.einsum("kpe,kep->kp", mean, uy) - _square(mean, uu)
+        yy = residual / n_sharing + 2.0 * (mean * uy.mT).sum(-1) - _square(mean, uu)
         return LinearStatistics(counts.expand(len(mean)), uu, uy, yy)
 
     def kl_divergence(self, prior: "NormalGamma") -> Scalar:
@@ -75,12 +77,12 @@ class NormalGamma(NamedTuple):
     def from_origin(self, origin: Origin) -> "NormalGamma":
         """The same distribution for x and y counted from ``origin``, this one being that for x and y as they are."""
         shift = origin.shift
-        mean = torch.linalg.solve(shift, (self.mean - origin.offset).mT).mT
+        mean = (self.mean - origin.offset) @ origin.back.mT
         return self._replace(mean=mean, precision=shift.mT @ self.precision @ shift)
 
     def from_zero(self, origin: Origin) -> "NormalGamma":
         """The way back from :meth:`from_origin`."""
-        shift, back = origin.shift, torch.linalg.inv(origin.shift)
+        shift, back = origin.shift, origin.back
         return self._replace(mean=self.mean @ shift.mT + origin.offset, precision=back.mT @ self.precision @ back)
 
     @property
@@ -95,17 +97,34 @@ class NormalGamma(NamedTuple):
 
     def leverage(self, u: Design) -> Responsibilities:
         """u'Λ⁻¹u [N, K], as a sum of squares so that it is never negative."""
+        return squared_norms(self._whitening, u.mT)
+
+    def expected_squared_residuals(self, columns: Tensor, precision: Tensor) -> Responsibilities:
+        """Σₚ τₚ (yₚ − mₚ'u)² + P u'Λ⁻¹u [N, K], a sum of squares of linear functions of u and y.
+
+        Args:
+            columns: of u and y, as rows [E + P, N].
+            precision: τ [K, P].
+        """
+        root = precision.sqrt()
+        whitening = math.sqrt(root.shape[-1]) * self._whitening
+        of_u = torch.cat([whitening, -root.unsqueeze(-1) * self.mean], dim=1)
+        of_y = torch.cat([whitening.new_zeros(*whitening.shape[:2], root.shape[-1]), root.diag_embed()], dim=1)
+        return squared_norms(torch.cat([of_u, of_y], dim=-1), columns)
+
+    @property
+    def _whitening(self) -> Tensor:
+        """The inverse of Λ's lower Cholesky factor [K, E, E]."""
         factor = torch.linalg.cholesky(self.precision)
-        identity = torch.eye(u.shape[1], dtype=factor.dtype, device=factor.device)
-        whitening = torch.linalg.solve_triangular(factor, identity, upper=False).to(u.dtype)
-        return torch.einsum("ne,kfe->nkf", u, whitening).square_().sum(-1)
+        identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
+        return torch.linalg.solve_triangular(factor, identity, upper=False)
 
 
 def _times(precision: Tensor, mean: Tensor) -> Tensor:
     """Λ m [K, E, P]."""
-    return torch.einsum("kef,kpf->kep", precision, mean)
+    return precision @ mean.mT
 
 
 def _square(vector: Tensor, matrix: Tensor) -> Tensor:
     """v' M v [K, P]."""
-    return torch.einsum("kpe,kef,kpf->kp", vector, matrix, vector)
+    return (vector @ matrix * vector).sum(-1)

@@ -8,7 +8,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from mixpyro.typing import Outputs, Responsibilities, Scalar
+from mixpyro.typing import Responsibilities, Scalar
 
 # Rows worked on together: what a block holds, K P numbers a row, stays in a cache.
 BLOCK_ROWS = 2048
@@ -60,11 +60,6 @@ class NormalWishart:
         raise NotImplementedError
 
     @staticmethod
-    def weighted_squares(r: Responsibilities, y: Outputs) -> Tensor:
-        """Σ r y y' in the structure's form."""
-        raise NotImplementedError
-
-    @staticmethod
     def product(a: Tensor, b: Tensor) -> Tensor:
         """½ (a b' + b a') of rows [K, P], in the structure's form."""
         raise NotImplementedError
@@ -83,8 +78,13 @@ class NormalWishart:
         """Values [K], to multiply a scale with."""
         return values.reshape(-1, *(1 for _ in self.scale.shape[1:]))
 
-    def standardised(self, y: Outputs) -> Tensor:
-        """(degrees · scale⁻¹)^½ (y − mean) [K, P, N], in y's dtype; its square sums to that of the distance."""
+    def squared_distances(self, columns: Tensor) -> Responsibilities:
+        """(y − mean)' E[Λ] (y − mean) [N, K] of columns of y [P, N], in their dtype."""
+        raise NotImplementedError
+
+    @classmethod
+    def statistics(cls, r: Responsibilities, columns: Tensor) -> GaussianStatistics:
+        """Σ r, Σ r y and Σ r y y' of columns of y [P, N], float64; Bishop (2006), eq. 10.51 to 10.53."""
         raise NotImplementedError
 
     def squared_norm(self, vectors: Tensor) -> Tensor:
@@ -128,18 +128,9 @@ class NormalWishart:
         excess = self.per_component(self.degrees - self.lost_degrees)
         return self.matrices(torch.where(excess > 0.0, self.scale / excess, torch.inf), self.n_outputs)
 
-    def expected_squared_distances(self, y: Outputs) -> Responsibilities:
-        """E (y − μ)' Λ (y − μ) [N, K] in y's dtype; Bishop (2006), eq. 10.64.
-
-        Objects are the last axis inside, so that sums over columns run along whole cache lines.
-        """
-        blocks = [self.standardised(block).square_().sum(1) for block in y.split(BLOCK_ROWS)]
-        return torch.cat(blocks, dim=1).mT + (self.n_outputs / self.mean_precision).to(y.dtype)
-
-    @classmethod
-    def statistics(cls, r: Responsibilities, y: Outputs) -> GaussianStatistics:
-        """Σ r, Σ r y and Σ r y y'; Bishop (2006), eq. 10.51 to 10.53."""
-        return GaussianStatistics(r=r.sum(0), y=r.mT @ y, yy=cls.weighted_squares(r, y))
+    def expected_squared_distances(self, columns: Tensor) -> Responsibilities:
+        """E (y − μ)' Λ (y − μ) [N, K] of columns of y [P, N], in their dtype; Bishop (2006), eq. 10.64."""
+        return self.squared_distances(columns) + (self.n_outputs / self.mean_precision).to(columns.dtype)
 
     def posterior(self: Structure, seen: GaussianStatistics) -> Structure:
         """The posterior of this prior; Bishop (2006), eq. 10.60 to 10.63."""
@@ -164,11 +155,6 @@ class NormalWishart:
         distance = prior.mean_precision * self.degrees * self.squared_norm(self.mean - prior.mean)
         of_means = 0.5 * (distance + self.n_outputs * (ratio - 1.0 - ratio.log()))
         return of_means.sum() + self.precision_kl_divergence(prior).sum()
-
-    def _stretched(self, y: Outputs, root: Tensor) -> Tensor:
-        """Root times (y − m) [K, P, N] for roots [K, P] or [K, 1], in one pass over the result."""
-        centre = (-root * self.mean).unsqueeze(-1).to(y.dtype)
-        return torch.addcmul(centre, y.mT.contiguous(), root.unsqueeze(-1).to(y.dtype))
 
     def _distance_from_prior(self, mean: Tensor) -> Tensor:
         """β₀ (m − m₀)(m − m₀)' in the structure's form."""

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro.typing import Outputs
+
 
 class Origin(NamedTuple):
     """w = shift w̃ + offset are coefficients for y on [1, x] as they are, where w̃ count x and y from the origin."""
@@ -29,3 +31,21 @@ class Origin(NamedTuple):
         offset = torch.zeros(len(self.y), size, dtype=torch.float64, device=self.y.device)
         offset[:, 0] = self.y
         return offset
+
+    @property
+    def back(self) -> Tensor:
+        """A⁻¹ [E, E], float64."""
+        back = self.shift
+        if self.intercept:
+            back[0, 1:] = self.x
+        return back
+
+
+def columns_from(values: Outputs, origin: Tensor) -> Tensor:
+    """The columns of ``values`` [N, P], counted from ``origin`` [P], as the rows of a tensor [P, N], in values' dtype.
+
+    What a dtype cannot hold of the origin is taken off next, so that nothing is lost but the result's own rounding.
+    """
+    high = origin.to(values.dtype)
+    columns = values.mT.contiguous() - high.unsqueeze(-1)
+    return columns if high.dtype == origin.dtype else columns.sub_((origin - high).to(values.dtype).unsqueeze(-1))

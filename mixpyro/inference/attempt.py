@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,18 @@ class Options:
     n_annealing: int = 0
 
 
+class Pending(NamedTuple):
+    """Statistics under the responsibilities at hand, which the next update needs."""
+
+    gate: tuple[Tensor, ...] | None  # None for a gate that must see all responsibilities at once
+    experts: tuple[Tensor, ...]
+
+    def __add__(self, other: "Pending") -> "Pending":  # type: ignore[override]
+        """Those of the rows of both."""
+        gate = None if self.gate is None or other.gate is None else add_statistics(self.gate, other.gate)
+        return Pending(gate, add_statistics(self.experts, other.experts))
+
+
 class Attempt:
     """One run of variational EM, on a mixture of its own.
 
@@ -42,15 +54,17 @@ class Attempt:
         responsibilities: of the last E-step [N, K].
         trace: the bound at every E-step so far.
         converged: whether the stopping rule has been met.
-        pending: the experts' statistics under the responsibilities, which the next update needs.
+        pending: what the next update needs to know of the responsibilities.
     """
 
     def __init__(self, mixture: MixtureOfExperts, data: Data, options: Options) -> None:
         self.mixture, self.data, self.options = mixture, data, options
-        self.responsibilities = data.x.new_empty(len(data.x), mixture.n_components)
+        # A column a component, as the E-step makes them: to write rows of K would take longer than all else it does.
+        self.responsibilities = data.x.new_empty(mixture.n_components, len(data.x)).mT
         self.trace: list[float] = []
         self.converged = False
-        self.pending: tuple[Tensor, ...] = ()
+        self.pending: Pending
+        self.n_objects = data.n_objects
         self.rounding = 0.0
         self.m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
 
@@ -62,13 +76,13 @@ class Attempt:
         """
         with self._overflow_ends_it():
             self.responsibilities.copy_(draw())
-            self.pending = self.experts_statistics()
+            self.pending = self._statistics()
             for iteration in range(1, self.options.n_annealing + 1):
                 self.update(self.pending)
                 self.e_step()
-                tempered = self.responsibilities ** (iteration / (self.options.n_annealing + 1))
-                self.responsibilities = tempered / tempered.sum(-1, keepdim=True)
-                self.pending = self.experts_statistics()
+                tempered = self.responsibilities.pow_(iteration / (self.options.n_annealing + 1))
+                tempered /= tempered.sum(-1, keepdim=True)
+                self.pending = self._statistics()
 
     def iterate(self, max_iterations: int, goes_on: Callable[["Attempt"], bool]) -> None:
         """Updates and E-steps until the stopping rule is met, the bound is lost, or there are ``max_iterations``.
@@ -108,38 +122,47 @@ class Attempt:
         if self.trace and math.isfinite(self.trace[-1]):
             self.pending, _ = self.e_step()
 
-    def e_step(self) -> tuple[tuple[Tensor, ...], float]:
-        """The experts' statistics under the new responsibilities, and the bound, in one pass; −∞ for one not finite."""
+    def e_step(self) -> tuple[Pending, float]:
+        """The statistics under the new responsibilities, and the bound, in one pass; −∞ for one not finite."""
         evidence = torch.zeros((), dtype=torch.float64, device=self.data.x.device)
         magnitude = torch.zeros_like(evidence)
         statistics = []
         for rows in self.data.blocks():
             block = self.data.block(rows)
-            r, log_evidence = self.mixture.assign(block.x, block.y, gate_x=block.gate_x, objects=rows)
+            r, log_evidence = self.mixture.assign_checked(block.x, block.y, gate_x=block.gate_x, objects=rows)
             self.responsibilities[rows] = r
-            evidence += block.weighted(log_evidence).sum(dtype=torch.float64)
-            magnitude += block.weighted(log_evidence).abs().sum(dtype=torch.float64)
-            statistics.append(self.mixture.experts.statistics(block.x, block.y, block.weighted(r)))
-        bound = float(evidence - self.mixture.kl_divergence())
-        self.rounding = torch.finfo(self.data.x.dtype).eps * float(magnitude)
-        return functools.reduce(add_statistics, statistics), bound if math.isfinite(bound) else -math.inf
+            weighted = block.weighted(log_evidence)
+            evidence += weighted.sum(dtype=torch.float64)
+            magnitude += weighted.abs_().sum(dtype=torch.float64)
+            statistics.append(self._statistics_of(block, r))
+        # Together, for on a GPU each would cost a wait.
+        bound, magnitude_seen = torch.stack([evidence - self.mixture.kl_divergence(), magnitude]).tolist()
+        self.rounding = torch.finfo(self.data.x.dtype).eps * magnitude_seen
+        return functools.reduce(Pending.__add__, statistics), bound if math.isfinite(bound) else -math.inf
 
-    def experts_statistics(self) -> tuple[Tensor, ...]:
-        """The experts' statistics under the responsibilities at hand."""
-        experts, statistics = self.mixture.experts, []
-        for rows in self.data.blocks():
-            block = self.data.block(rows)
-            statistics.append(experts.statistics(block.x, block.y, block.weighted(self.responsibilities[rows])))
-        return functools.reduce(add_statistics, statistics)
+    def _statistics(self) -> Pending:
+        """What the responsibilities at hand say."""
+        parts = [self._statistics_of(self.data.block(rows), self.responsibilities[rows]) for rows in self.data.blocks()]
+        return functools.reduce(Pending.__add__, parts)
 
-    def update(self, experts_statistics: tuple[Tensor, ...]) -> None:
+    def _statistics_of(self, block: Data, responsibilities: Responsibilities) -> Pending:
+        """What those of a block of rows say."""
+        gate, r = self.mixture.gate, block.weighted(responsibilities)
+        of_gate = gate.statistics(block.gate_x, r) if gate.statistics_are_sums else None
+        return Pending(of_gate, self.mixture.experts.statistics(block.x, block.y, r))
+
+    def update(self, pending: Pending) -> None:
         """Every part to its optimum given the responsibilities, or nearer to it by gradient."""
-        gate, experts, data = self.mixture.gate, self.mixture.experts, self.data
-        r = data.weighted(self.responsibilities)
-        gate.update(gate.statistics(data.gate_x, r))
-        experts.update(experts_statistics)
-        self._maximise(gate, data.gate_x, r)
-        self._maximise(experts, data.x, data.y, r)
+        gate, data = self.mixture.gate, self.data
+        if pending.gate is None:
+            gate.update(gate.statistics(data.gate_x, data.weighted(self.responsibilities)))
+        else:
+            gate.update(pending.gate)
+        self.mixture.experts.update(pending.experts)
+        if self.m_steps:
+            r = data.weighted(self.responsibilities)
+            self._maximise(gate, data.gate_x, r)
+            self._maximise(self.mixture.experts, data.x, data.y, r)
 
     def outcome(self) -> Run:
         """What the run has reached, its degeneracies in words."""
@@ -159,7 +182,7 @@ class Attempt:
     @property
     def tolerance(self) -> float:
         """What may be left to gain, in nats: what the user asked for, or what rounding leaves uncertain."""
-        return max(self.options.tolerance * self.data.n_objects, self.rounding)
+        return max(self.options.tolerance * self.n_objects, self.rounding)
 
 
 def assign_all(mixture: MixtureOfExperts, data: Data) -> Responsibilities:

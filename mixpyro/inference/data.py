@@ -11,7 +11,7 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.typing import Inputs, Outputs
 
 # Rows worked on together: few enough for a block's temporaries to stay in a cache, many enough to keep the cores busy.
-BLOCK_ROWS = 16_384
+BLOCK_ROWS = 32_768
 
 
 class Data(NamedTuple):

@@ -60,6 +60,7 @@ class Search:
         self.best: tuple[int, Attempt] | None = None
         self.current: Attempt | None = None
         self.stopped = False
+        self._centred: MixtureOfExperts | None = None
 
     def go(self, goes_on: GoesOn) -> None:
         """Run what is left to run, or until ``goes_on``, asked after every E-step, says no."""
@@ -100,8 +101,11 @@ class Search:
         return max(begun, key=lambda attempt: rank(attempt.outcome())) if self.n_candidates > 1 else begun[0]
 
     def _begun(self, start: Start, generator: Generator) -> Attempt:
-        attempt = self._fresh()
-        attempt.mixture.experts.centre(self.data.x, self.data.y)
+        if self._centred is None:
+            # Once, for all runs centre alike.
+            self._centred = copy.deepcopy(self.mixture)
+            self._centred.experts.centre(self.data.x, self.data.y)
+        attempt = Attempt(copy.deepcopy(self._centred), self.data, self.options)
         attempt.begin(lambda: start(attempt.mixture, self.data.x, self.data.y, generator))
         return attempt
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from mixpyro.inference.data import BLOCK_ROWS
 from mixpyro.inference.m_step import MStep
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import has_parameters
@@ -14,6 +15,9 @@ from mixpyro.typing import Inputs, Outputs, Responsibilities
 Start = Callable[[MixtureOfExperts, Inputs, Outputs, Generator], Responsibilities]
 
 N_GRADIENT_STEPS = 20
+N_LLOYD_ITERATIONS = 10
+# Rows that centres are found from; more would not place them better.
+SAMPLE_ROWS = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,24 +51,36 @@ def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: 
     mixture.experts.update(mixture.experts.statistics(x[rows], y[rows], membership))
     if has_parameters(mixture.experts) and not mixture.experts.maximise(x[rows], y[rows], membership):
         MStep(mixture.experts).improve(x[rows], y[rows], membership, n_steps=N_GRADIENT_STEPS)
-    return mixture.experts.expected_log_likelihood(x, y).softmax(-1)
+    said = [
+        mixture.experts.expected_log_likelihood(x_block, y_block).mT.contiguous().softmax(0)
+        for x_block, y_block in zip(x.split(BLOCK_ROWS), y.split(BLOCK_ROWS), strict=True)
+    ]
+    return torch.cat(said, dim=1).mT
 
 
 def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
     """Each object with the nearest of K centres of (x, y) in standardised columns, [N, K].
 
-    The centres are rows drawn by k-means++, then improved by a few of Lloyd's iterations; Arthur, Vassilvitskii (2007),
-    k-means++: the advantages of careful seeding.
+    The centres are rows drawn by k-means++, then improved by a few of Lloyd's iterations, on a sample of the rows where
+    there are more than ``SAMPLE_ROWS``; Arthur, Vassilvitskii (2007), k-means++: the advantages of careful seeding.
     """
-    points = torch.cat([x, y], dim=1)
-    spread = points.std(0, correction=0)
-    points = (points - points.mean(0)) / torch.where(spread > 0, spread, 1.0)
+    sample: slice | Tensor = slice(None)
+    if len(x) > SAMPLE_ROWS:
+        sample = torch.randint(len(x), (SAMPLE_ROWS,), generator=generator).to(x.device)
+    points = torch.cat([x[sample], y[sample]], dim=1)
+    mean, spread = points.mean(0), points.std(0, correction=0)
+    spread = torch.where(spread > 0, spread, 1.0)
+    points = (points - mean) / spread
     centres = spread_rows(points, mixture.n_components, generator)
-    for _ in range(10):
+    for _ in range(N_LLOYD_ITERATIONS - 1):
         nearest = one_hot(torch.cdist(points, centres).argmin(-1), mixture.n_components, like=y)
         counts = nearest.sum(0).unsqueeze(-1)
         centres = torch.where(counts > 0, nearest.mT @ points / counts.clamp_min(1.0), centres)
-    return nearest
+    labels = [
+        torch.cdist((torch.cat(block, dim=1) - mean) / spread, centres).argmin(-1)
+        for block in zip(x.split(BLOCK_ROWS), y.split(BLOCK_ROWS), strict=True)
+    ]
+    return one_hot(torch.cat(labels), mixture.n_components, like=y)
 
 
 def spread_rows(points: Tensor, n_rows: int, generator: Generator) -> Tensor:
@@ -81,7 +97,7 @@ def spread_rows(points: Tensor, n_rows: int, generator: Generator) -> Tensor:
 
 def one_hot(labels: Tensor, n_components: int, *, like: Tensor) -> Responsibilities:
     """Rows of the identity, in the dtype of ``like``."""
-    return torch.nn.functional.one_hot(labels, n_components).to(like.dtype)
+    return like.new_zeros(n_components, len(labels)).scatter_(0, labels.unsqueeze(0), 1.0).mT
 
 
 # Where one kind misleads, another does not.
