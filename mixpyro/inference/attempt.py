@@ -84,6 +84,11 @@ class Attempt:
                 tempered /= tempered.sum(-1, keepdim=True)
                 self.pending = self._statistics()
 
+    def go_on(self) -> None:
+        """Take the first responsibilities from the posteriors that the mixture has."""
+        with self._overflow_ends_it():
+            self.pending, _ = self.e_step()
+
     def iterate(self, max_iterations: int, goes_on: Callable[["Attempt"], bool]) -> None:
         """Updates and E-steps until the stopping rule is met, the bound is lost, or there are ``max_iterations``.
 

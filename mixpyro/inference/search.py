@@ -3,8 +3,10 @@
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Generator
 
 from mixpyro.inference.attempt import Attempt, Options, left_to_gain
@@ -27,7 +29,8 @@ class Search:
         options: of the runs.
         starts: gone through in turn.
         n_restarts: how many runs.
-        n_candidates: starts that each run tries for ``SHORT_RUN`` iterations, to go on from the best.
+        n_candidates: starts that each run tries for ``SHORT_RUN`` iterations, to go on from the best; on a sample of
+            ``SAMPLE_ROWS`` where there are more rows.
         seed: each run draws from a generator of its own, so that none depends on how many there are.
 
     Attributes:
@@ -39,6 +42,8 @@ class Search:
     """
 
     SHORT_RUN = 5
+    # Rows that starts are compared on.
+    SAMPLE_ROWS = 5000
     # A run is given up when for ten iterations a hundred times what it would still gain has not been enough.
     PATIENCE, GENEROSITY = 10, 100.0
 
@@ -92,21 +97,41 @@ class Search:
         return all(trace[end] + self.GENEROSITY * left_to_gain(trace[end - 2 : end + 1]) < best for end in ends)
 
     def _promising(self, number: int, goes_on: GoesOn) -> Attempt:
-        """A run from the best of a few starts."""
+        """A run from the best of a few starts, which a sample of the rows is enough to choose."""
         generator = Generator().manual_seed(((self.seed << 20) + number) % 2**63)
-        begun = [self._begun(self.starts[(number + i) % len(self.starts)], generator) for i in range(self.n_candidates)]
-        if self.n_candidates > 1:
-            for attempt in begun:
-                attempt.iterate(min(self.SHORT_RUN, self.options.max_iterations), goes_on)
-        return max(begun, key=lambda attempt: rank(attempt.outcome())) if self.n_candidates > 1 else begun[0]
+        data = self._sample(generator) if self.n_candidates > 1 else self.data
+        starts = [self.starts[(number + i) % len(self.starts)] for i in range(self.n_candidates)]
+        if self.n_candidates == 1:
+            return self._begun(starts[0], data, generator)
+        begun = []
+        for start in starts:
+            begun.append(self._begun(start, data, generator))
+            begun[-1].iterate(min(self.SHORT_RUN, self.options.max_iterations), goes_on)
+        best = max(begun, key=lambda attempt: rank(attempt.outcome()))
+        return best if data is self.data else self._on_all_rows(best)
 
-    def _begun(self, start: Start, generator: Generator) -> Attempt:
+    def _sample(self, generator: Generator) -> Data:
+        """Some of the rows, or all where they are few or have posteriors of their own."""
+        n_rows = len(self.data.x)
+        if n_rows <= self.SAMPLE_ROWS or not self.mixture.gate.statistics_are_sums:
+            return self.data
+        # With replacement: an order of all rows would take longer than all that follows.
+        rows = torch.randint(n_rows, (self.SAMPLE_ROWS,), generator=generator)
+        return self.data.block(rows.to(self.data.x.device))
+
+    def _on_all_rows(self, attempt: Attempt) -> Attempt:
+        """A run that begins with what a run on a sample of the rows says of all of them."""
+        continued = Attempt(attempt.mixture, self.data, replace(self.options, n_annealing=0))
+        continued.go_on()
+        return continued
+
+    def _begun(self, start: Start, data: Data, generator: Generator) -> Attempt:
         if self._centred is None:
             # Once, for all runs centre alike.
             self._centred = copy.deepcopy(self.mixture)
             self._centred.experts.centre(self.data.x, self.data.y)
-        attempt = Attempt(copy.deepcopy(self._centred), self.data, self.options)
-        attempt.begin(lambda: start(attempt.mixture, self.data.x, self.data.y, generator))
+        attempt = Attempt(copy.deepcopy(self._centred), data, self.options)
+        attempt.begin(lambda: start(attempt.mixture, data.x, data.y, generator))
         return attempt
 
     def _fresh(self) -> Attempt:

@@ -378,3 +378,25 @@ def test_a_vector_of_scales_is_no_spherical_covariance() -> None:
         x, y = clusters(10)
         diagonal, full = GaussianExperts(2, 3, covariance="diagonal"), GaussianExperts(2, 3)
         diagonal.update(full.statistics(x, y, responsibilities(10, 2)))
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal", "spherical"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("distance", [1.0, 1e5])
+def test_tight_clusters_far_apart_keep_their_squared_distances(
+    covariance: str, dtype: torch.dtype, tolerance: float, distance: float
+) -> None:
+    """An expanded square would lose what the clusters' distance from the origin is above their spread."""
+    z = torch.arange(300) % 2
+    y = ((2.0 * z.unsqueeze(-1) - 1.0) * distance + inputs(300, 2).float()).to(dtype)
+    experts = GaussianExperts(2, 2, covariance=covariance)
+    experts.update(experts.statistics(y, y, torch.nn.functional.one_hot(z, 2).to(dtype)))
+    q = experts.posterior
+    precision = experts.structure.matrices(q.scale, 2).inverse() * q.degrees[:, None, None]
+    difference = y.double().unsqueeze(1) - q.mean
+    plain = torch.einsum("nkp,kpq,nkq->nk", difference, precision, difference)
+    own = torch.arange(300), z
+    ours = experts.structure.squared_distances(q, y.mT)
+    torch.testing.assert_close(
+        ours[own].double(), plain[own], rtol=0.1 if dtype == torch.float32 else 1e-7, atol=tolerance
+    )

@@ -1,5 +1,6 @@
 """Bayesian linear regressions."""
 
+import math
 from typing import Any
 
 import pytest
@@ -172,6 +173,47 @@ def test_float32_with_one_noise_finds_the_same() -> None:
         experts.update(experts.statistics(*data, r.to(dtype)))
     torch.testing.assert_close(rounded.noise_standard_deviations, exact.noise_standard_deviations, rtol=1e-5, atol=0)
     torch.testing.assert_close(rounded.predict(x), exact.predict(x), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("shared", SHARED)
+@pytest.mark.parametrize("intercept", [True, False])
+def test_one_matrix_product_gives_the_plain_formula(shared: str, intercept: bool) -> None:
+    """Residuals and leverages by themselves, and sums by einsum."""
+    x, y, _ = lines(40, K, n_features=2, n_outputs=2)
+    x, r = x + 2.0, responsibilities(40, K)
+    experts = LinearExperts(K, 2, 2, intercept=intercept, coefficient_mean=0.5, **SHARED[shared][0])
+    experts.centre(x, y)
+    statistics = experts.statistics(x, y, r)
+    u, centred_y = experts.design(x), y - experts.y_origin
+    plain = (r.sum(0), *(torch.einsum(s, r, u, v) for s, v in (("nk,ne,nf->kef", u), ("nk,ne,np->kep", centred_y))))
+    for ours, theirs in zip(statistics, (*plain, r.mT @ centred_y.square()), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    experts.update(statistics)
+    q = experts.posterior
+    residuals = centred_y.unsqueeze(1) - torch.einsum("ne,kpe->nkp", u, q.mean)
+    leverage = torch.einsum("ne,kef,nf->nk", u, torch.linalg.inv(q.precision), u)
+    squares = torch.einsum("nkp,kp->nk", residuals.square(), q.expected_noise_precision.expand(K, 2)) + 2 * leverage
+    log_precision = (torch.digamma(q.shape).unsqueeze(-1) - q.rate.log()).expand(K, 2).sum(-1)
+    expected = 0.5 * (log_precision - 2 * math.log(2 * math.pi) - squares)
+    torch.testing.assert_close(experts.expected_log_likelihood(x, y), expected)
+
+
+def test_float32_agrees_with_float64_on_badly_scaled_inputs() -> None:
+    x, y, _ = lines(20_000, K, n_features=3)
+    x = (torch.tensor([1e4, 0.0, -3e3]) + x * torch.tensor([1.0, 1e-3, 1e2])).float()
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        data, r = (x.to(dtype), y.float().to(dtype)), responsibilities(len(x), K).to(dtype)
+        mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, 3))
+        mixture.experts.centre(*data)
+        for _ in range(4):
+            mixture.gate.update(mixture.gate.statistics(data[0], r))
+            mixture.experts.update(mixture.experts.statistics(*data, r))
+            r = mixture.assign(*data).responsibilities
+        experts = mixture.experts
+        found.append((mixture.bound(*data), experts.noise_standard_deviations, experts.centred_coefficients[..., 1:]))
+    for rounded, exact in zip(*found, strict=True):
+        torch.testing.assert_close(rounded, exact, rtol=1e-4, atol=0)
 
 
 def test_prediction_is_the_mean_of_the_predictive_samples() -> None:

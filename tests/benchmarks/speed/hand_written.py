@@ -1,0 +1,90 @@
+"""What a good user of PyTorch writes by hand in half an hour: the loop that ours is measured beside."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, validation
+from mixpyro.inference.attempt import Attempt, Options
+from mixpyro.inference.data import checked_data
+from tests.benchmarks.speed.harness import fastest
+
+
+class Problem(NamedTuple):
+    """Planes through the origin with noise."""
+
+    x: Tensor  # [N, D]
+    y: Tensor  # [N]
+
+
+def problem(n_objects: int, n_features: int, n_components: int, dtype: torch.dtype = torch.float32) -> Problem:
+    """Noise 0.3, coefficients of spread 3."""
+    generator = Generator().manual_seed(0)
+    x = torch.randn(n_objects, n_features, generator=generator, dtype=dtype)
+    coefficients = 3.0 * torch.randn(n_components, n_features, generator=generator, dtype=dtype)
+    z = torch.randint(n_components, (n_objects,), generator=generator)
+    noise = torch.randn(n_objects, generator=generator, dtype=dtype)
+    return Problem(x, (x * coefficients[z]).sum(-1) + 0.3 * noise)
+
+
+class HandWritten:
+    """Variational EM for Bayesian linear regressions with Dirichlet weights, without intercept, all rows at once."""
+
+    def __init__(self, data: Problem, n_components: int, *, seed: int = 0) -> None:
+        self.x, self.y, self.k, dtype = data.x, data.y, n_components, data.x.dtype
+        size = data.x.shape[1]
+        generator = Generator().manual_seed(seed)
+        self.mean = torch.randn(size, n_components, generator=generator, dtype=dtype)
+        self.covariance = torch.eye(size, dtype=dtype).repeat(n_components, 1, 1)
+        self.concentration, self.beta = torch.ones(n_components, dtype=dtype), torch.ones(n_components, dtype=dtype)
+
+    def iterate(self) -> float:
+        """One iteration; gives the log evidence."""
+        x, y = self.x, self.y
+        log_weights = torch.digamma(self.concentration) - torch.digamma(self.concentration.sum())
+        log_joint = -0.5 * self.beta * self._squares() + 0.5 * torch.log(self.beta / (2 * math.pi)) + log_weights
+        evidence = torch.logsumexp(log_joint, 1, keepdim=True)
+        r = torch.exp(log_joint - evidence)
+        self.concentration = 1.0 + r.sum(0)
+        gram = torch.stack([x.T @ (x * r[:, k : k + 1]) for k in range(self.k)])
+        target = (r * y[:, None]).T @ x
+        precision = torch.eye(x.shape[1], dtype=x.dtype) + self.beta[:, None, None] * gram
+        self.covariance = torch.linalg.inv(precision)
+        self.mean = torch.linalg.solve(precision, (self.beta[:, None] * target)[..., None])[..., 0].T
+        self.beta = r.sum(0) / (r * self._squares()).sum(0)
+        return float(evidence.sum())
+
+    def _squares(self) -> Tensor:
+        """(y − m'x)² + x'Sx [N, K]."""
+        residual = self.y[:, None] - self.x @ self.mean
+        factor = torch.linalg.cholesky(self.covariance)
+        spread = torch.stack([(self.x @ factor[k]).square().sum(-1) for k in range(self.k)], 1)
+        return residual.square() + spread
+
+
+class Ours:
+    """The iterations of :func:`mixpyro.fit`, one at a time, of a mixture with an intercept too."""
+
+    def __init__(self, x: Tensor, y: Tensor, n_components: int) -> None:
+        experts = LinearExperts(n_components, x.shape[1])
+        self.mixture = MixtureOfExperts(DirichletGate(n_components), experts)
+        self.attempt = Attempt(self.mixture, checked_data(self.mixture, x, y, None, None), Options())
+        with validation.checked_already(), torch.no_grad():
+            experts.centre(x, y)
+            start = torch.rand(n_components, len(x), generator=Generator().manual_seed(1), dtype=x.dtype).mT
+            self.attempt.begin(lambda: start.div_(start.sum(-1, keepdim=True)))
+
+    def iterate(self) -> float:
+        """One iteration; gives the bound."""
+        with validation.checked_already(), torch.no_grad():
+            self.attempt.update(self.attempt.pending)
+            self.attempt.pending, bound = self.attempt.e_step()
+        return bound
+
+
+def seconds_of_one(x: Tensor, y: Tensor, n_components: int, *, repeats: int) -> list[float]:
+    """Of an iteration of ours, and of the hand-written loop."""
+    ours, by_hand = Ours(x, y, n_components), HandWritten(Problem(x, y), n_components)
+    return fastest(ours.iterate, by_hand.iterate, repeats=repeats)
