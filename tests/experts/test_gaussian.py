@@ -381,7 +381,7 @@ def test_a_vector_of_scales_is_no_spherical_covariance() -> None:
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal", "spherical"])
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.float64, 1e-10)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.1), (torch.float64, 1e-7)])
 @pytest.mark.parametrize("distance", [1.0, 1e5])
 def test_tight_clusters_far_apart_keep_their_squared_distances(
     covariance: str, dtype: torch.dtype, tolerance: float, distance: float
@@ -396,7 +396,5 @@ def test_tight_clusters_far_apart_keep_their_squared_distances(
     difference = y.double().unsqueeze(1) - q.mean
     plain = torch.einsum("nkp,kpq,nkq->nk", difference, precision, difference)
     own = torch.arange(300), z
-    ours = experts.structure.squared_distances(q, y.mT)
-    torch.testing.assert_close(
-        ours[own].double(), plain[own], rtol=0.1 if dtype == torch.float32 else 1e-7, atol=tolerance
-    )
+    ours = q.squared_distances(y.mT)
+    torch.testing.assert_close(ours[own].double(), plain[own], rtol=tolerance, atol=tolerance)

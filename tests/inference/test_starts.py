@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirichletGate, fit
 from mixpyro.inference.starts import Start, k_means, random_assignments, random_subsets, spread_rows
 from mixpyro.typing import Inputs, Outputs
 from tests.problems import lines
@@ -49,6 +49,39 @@ def test_k_means_finds_clusters_far_apart_whatever_their_units() -> None:
         counts = torch.nn.functional.one_hot(labels, 3).double().mT @ start
         found += int((counts.amax(-1) == 100).all() and (counts.amax(0) == 100).all())
     assert found >= 18
+
+
+def test_k_means_of_many_rows_is_that_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mixpyro.inference.starts.SAMPLE_ROWS", 60)
+    monkeypatch.setattr("mixpyro.inference.starts.BLOCK_ROWS", 70)
+    labels = torch.arange(300) % 3
+    points = 10.0 * torch.nn.functional.one_hot(labels, 3) + 0.1 * torch.randn(300, 3).double()
+    found = 0
+    for seed in range(20):
+        start = k_means(mixture(), points[:, :1], points[:, 1:], Generator().manual_seed(seed))
+        counts = torch.nn.functional.one_hot(labels, 3).double().mT @ start
+        found += int((counts.amax(-1) == 100).all() and (counts.amax(0) == 100).all())
+    assert found >= 18
+
+
+@pytest.mark.parametrize("gate", [DirichletGate, ObjectDirichletGate])
+def test_candidates_are_compared_on_a_sample_where_objects_are_exchangeable(
+    gate: type[DirichletGate] | type[ObjectDirichletGate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mixpyro.inference.search.Search.SAMPLE_ROWS", 80)
+    seen = []
+
+    def noted(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Tensor:
+        seen.append(len(x))
+        return random_subsets(mixture, x, y, generator)
+
+    x, y, _ = lines(300, 2)
+    results = [fit(MixtureOfExperts(gate(2), LinearExperts(2, 1)), x, y, starts=[noted], n_restarts=2) for _ in "ab"]
+    assert set(seen) == {80 if gate is DirichletGate else 300}
+    assert results[0].runs == results[1].runs
+    whole = fit(MixtureOfExperts(gate(2), LinearExperts(2, 1)), x, y, starts=[noted], n_restarts=2, n_candidates=1)
+    assert results[0].bound == pytest.approx(whole.bound, abs=1e-3)
+    assert seen[-1] == 300
 
 
 def test_spread_rows_are_drawn_by_squared_distance() -> None:

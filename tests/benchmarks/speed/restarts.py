@@ -42,7 +42,8 @@ def by_hand(data: Problem, n_restarts: int) -> list[int]:
     """The loop from each start; gives the iterations of each."""
     lengths = []
     for seed in range(n_restarts):
-        loop, trace, tolerance = HandWritten(data, K, seed=seed), [], Options().tolerance * len(data.x)
+        loop, tolerance = HandWritten(data, K, seed=seed), Options().tolerance * len(data.x)
+        trace: list[float] = []
         while len(trace) < Options().max_iterations and not has_converged(trace, max(tolerance, rounding(trace))):
             trace.append(loop.iterate())
         lengths.append(len(trace))
