@@ -18,4 +18,4 @@ def test_a_prior_that_outweighs_the_data_is_told(make: type[Experts]) -> None:
 
 def test_few_objects_are_no_reason_to_worry() -> None:
     x = torch.arange(5.0).double().unsqueeze(1)
-    fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1)), x, x, n_restarts=1)
+    assert fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1)), x, x, n_restarts=1).converged
