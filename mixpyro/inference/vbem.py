@@ -167,7 +167,7 @@ def _watched(
         stop = stop_requested()
         if checkpoint is not None:
             checkpoint.write_or_warn() if stop else checkpoint.write_if_due()
-        bar.n = len(search.runs)
+        bar.n = search.n_ended
         bar.set_postfix({"iteration": len(attempt.trace), "bound": f"{attempt.trace[-1]:.6g}"}, refresh=False)
         bar.update(0)
         return not stop
