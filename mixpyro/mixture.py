@@ -35,7 +35,7 @@ def normalised(columns: Tensor) -> tuple[Tensor, Tensor]:
     # Numbers that underflow take ten times as long as others: what is that small is raised out of there, and then zero.
     least = math.log(torch.finfo(columns.dtype).tiny) + 1.0
     shares = (columns - largest).clamp_min_(least).exp_()
-    shares = torch.nn.functional.threshold_(shares, 2.0 * math.exp(least), 0.0)
+    shares = torch.threshold_(shares, 2.0 * math.exp(least), 0.0)
     total = shares.sum(-2, keepdim=True)
     return shares.div_(total), total.log().add_(largest).squeeze(-2)
 

@@ -72,7 +72,7 @@ class Gate(PyroModule):
 
     @property
     def can_be_stacked(self) -> bool:
-        """Whether :func:`~mixpyro.gates.stack.stacked` takes such gates."""
+        """Whether :func:`~mixpyro.merging.merged` takes such gates, with an axis of them in front."""
         return bool(self.stacked_buffers)
 
     @property

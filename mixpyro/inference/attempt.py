@@ -97,7 +97,7 @@ class Attempt:
             self._allocated().copy_(draw())
             self.pending = self._statistics()
             for iteration in range(1, self.options.n_annealing + 1):
-                self.update(self.pending)
+                self.update()
                 self.e_step()
                 tempered = self.responsibilities.pow_(iteration / (self.options.n_annealing + 1))
                 tempered /= tempered.sum(-1, keepdim=True)
@@ -117,7 +117,7 @@ class Attempt:
             while self.is_open and len(self.trace) < max_iterations:
                 if self.pending is None:
                     self.go_on()
-                self.update(self.pending)
+                self.update()
                 self.pending, bound = self.e_step()
                 self.record(bound)
                 if not goes_on(self):
@@ -179,9 +179,10 @@ class Attempt:
         of_gate = gate.statistics(block.gate_x, r) if gate.statistics_are_sums else None
         return Pending(of_gate, self.mixture.experts.statistics(block.x, block.y, r))
 
-    def update(self, pending: Pending) -> None:
+    def update(self) -> None:
         """Every part to its optimum given the responsibilities, or nearer to it by gradient."""
-        gate, data = self.mixture.gate, self.data
+        gate, data, pending = self.mixture.gate, self.data, self.pending
+        assert pending is not None
         if pending.gate is None:
             gate.update(gate.statistics(data.gate_x, data.weighted(self.responsibilities)))
         else:

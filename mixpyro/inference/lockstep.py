@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mixpyro.experts.side_by_side import hand_back, side_by_side
-from mixpyro.gates.stack import stacked, unstack
+from mixpyro.experts.base import Experts
+from mixpyro.gates.base import Gate
 from mixpyro.inference.attempt import Attempt, Pending
 from mixpyro.inference.data import Data
+from mixpyro.merging import hand_back, joined, merged, split
 from mixpyro.mixture import MixtureOfExperts, normalised
 from mixpyro.parameters import has_parameters
 
@@ -70,11 +71,16 @@ class Lockstep:
         """Put every run where the last E-step has left it, for whoever looks at one."""
         if not self.members:
             return
-        unstack(self.gate, [member.mixture.gate for member in self.members])
-        hand_back(self.experts, [member.mixture.experts for member in self.members])
-        parts = (_apart(statistics, len(self.members)) for statistics in self.statistics)
-        for member, *pending in zip(self.members, *parts, strict=True):
-            member.pending = Pending(*pending)
+        gates, experts = self._parts()
+        hand_back(self.gate, gates, self.gate.stacked_buffers)
+        hand_back(self.experts, experts, self.experts.component_buffers)
+        pending = (split(statistics, len(self.members)) for statistics in self.statistics if statistics is not None)
+        for member, *statistics in zip(self.members, *pending, strict=True):
+            member.pending = Pending(*statistics)
+
+    def _parts(self) -> tuple[list[Gate], list[Experts]]:
+        mixtures = [member.mixture for member in self.members]
+        return [mixture.gate for mixture in mixtures], [mixture.experts for mixture in mixtures]
 
     def _go_apart(self, max_iterations: int, goes_on: Callable[[Attempt], bool]) -> None:
         self.settle()
@@ -97,13 +103,14 @@ class Lockstep:
         return bool(staying)
 
     def _gather(self) -> None:
-        self.gate = stacked([member.mixture.gate for member in self.members])
-        self.experts = side_by_side([member.mixture.experts for member in self.members])
+        gates, experts = self._parts()
+        self.gate = merged(gates, gates[0].stacked_buffers, torch.stack)
+        self.experts = merged(experts, experts[0].component_buffers, torch.cat)
         pending = [member.pending for member in self.members if member.pending is not None]
         if len(pending) < len(self.members):
             self._e_step()
         else:
-            self.statistics = Pending(*map(_together, zip(*pending, strict=True)))
+            self.statistics = Pending(*map(joined, zip(*pending, strict=True)))
 
     def _update(self) -> None:
         assert self.statistics.gate is not None
@@ -140,15 +147,3 @@ class Lockstep:
         log_weights = self.gate.expected_log_weights(block.gate_x, objects=rows).mT
         of_experts = self.experts.expected_log_likelihood(block.x, block.y).mT
         return of_experts.unflatten(0, (len(self.members), -1)) + log_weights
-
-
-def _together(statistics: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Those of all runs, one after the other along the components."""
-    return statistics[0]._make(torch.cat(parts) for parts in zip(*statistics, strict=True))  # type: ignore[attr-defined]
-
-
-def _apart(statistics: tuple[Tensor, ...] | None, n_runs: int) -> list[tuple[Tensor, ...]]:
-    """Those of each of ``n_runs``."""
-    assert statistics is not None
-    parts = zip(*(part.unflatten(0, (n_runs, -1)) for part in statistics), strict=True)
-    return [statistics._make(part) for part in parts]  # type: ignore[attr-defined]
