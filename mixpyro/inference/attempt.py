@@ -20,6 +20,9 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import has_parameters
 from mixpyro.typing import Responsibilities
 
+# Of a rounding unit, what a sum over rows is off by, as measured: the same constants are in all of them.
+ROUNDING = 0.125
+
 
 @dataclass(frozen=True)
 class Options:
@@ -123,6 +126,10 @@ class Attempt:
                 if not goes_on(self):
                     return
 
+    def note_rounding(self, magnitude: float) -> None:
+        """Take in the sum of the rows' absolute log evidences, whose roundings, of either sign, all but cancel."""
+        self.rounding = ROUNDING * torch.finfo(self.data.x.dtype).eps * magnitude
+
     def record(self, bound: float) -> None:
         """Note what the E-step of an iteration has found."""
         self.trace.append(bound if math.isfinite(bound) else -math.inf)
@@ -165,7 +172,7 @@ class Attempt:
             statistics.append(self._statistics_of(block, r))
         # Together, for on a GPU each would cost a wait.
         bound, magnitude_seen = torch.stack([evidence - self.mixture.kl_divergence(), magnitude]).tolist()
-        self.rounding = torch.finfo(self.data.x.dtype).eps * magnitude_seen
+        self.note_rounding(magnitude_seen)
         return functools.reduce(Pending.__add__, statistics), bound if math.isfinite(bound) else -math.inf
 
     def _statistics(self) -> Pending:

@@ -138,7 +138,7 @@ class Lockstep:
         # Together, for on a GPU each would cost a wait.
         bounds = torch.stack([evidence - self.gate.kl_divergence() - of_experts, magnitude]).tolist()
         for member, seen in zip(self.members, bounds[1], strict=True):
-            member.rounding = torch.finfo(self.data.x.dtype).eps * seen
+            member.note_rounding(seen)
             member.drop_responsibilities()
         return bounds[0]
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
-from mixpyro.inference.attempt import Options, has_converged
+from mixpyro.inference.attempt import ROUNDING, Options, has_converged
 from tests.benchmarks.speed.hand_written import HandWritten, Problem, problem
 from tests.benchmarks.speed.harness import Row
 
@@ -35,14 +35,14 @@ def ours(data: Problem, n_restarts: int) -> list[int]:
     mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, D))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return [len(run.trace) for run in fit(mixture, *data, n_restarts=n_restarts, progress=False).runs]
+        return [len(run.trace) for run in fit(mixture, data.x, data.y, n_restarts=n_restarts, progress=False).runs]
 
 
 def by_hand(data: Problem, n_restarts: int) -> list[int]:
     """The loop from each start; gives the iterations of each."""
     lengths = []
     for seed in range(n_restarts):
-        loop, tolerance = HandWritten(data, K, seed=seed), Options().tolerance * len(data.x)
+        loop, tolerance = HandWritten(data.x, data.y, K, seed=seed), Options().tolerance * len(data.x)
         trace: list[float] = []
         while len(trace) < Options().max_iterations and not has_converged(trace, max(tolerance, rounding(trace))):
             trace.append(loop.iterate())
@@ -52,4 +52,4 @@ def by_hand(data: Problem, n_restarts: int) -> list[int]:
 
 def rounding(trace: list[float]) -> float:
     """What float32 leaves uncertain of the evidence, as ours takes it."""
-    return 1.2e-7 * abs(trace[-1]) if trace else 0.0
+    return ROUNDING * 1.2e-7 * abs(trace[-1]) if trace else 0.0
