@@ -12,8 +12,8 @@ from torch.distributions import Distribution
 
 from mixpyro import validation
 from mixpyro.gates import DirichletGate, NeuralGate, ObjectDirichletGate
-from mixpyro.gates.base import Gate
 from mixpyro.inference.m_step import MStep
+from mixpyro.rows import repeated
 
 __all__ = ["HyperExpertNN", "HyperModel", "HyperModelDirichlet", "HyperModelGateSparsed"]
 
@@ -43,7 +43,7 @@ class HyperModel:
 class _DirichletHyperModel(HyperModel):
     """What the two Dirichlet adapters share: everything but their attributes."""
 
-    gate: Gate
+    gate: DirichletGate | ObjectDirichletGate
 
     def __init__(self, gate: DirichletGate | ObjectDirichletGate, device: str | torch.device) -> None:
         self.gate = gate
@@ -59,7 +59,7 @@ class _DirichletHyperModel(HyperModel):
             TypeError: if X or Z is no tensor.
             ValueError: if Z is not [N, K] for the N of X, or holds a negative or non-finite value.
         """
-        weights = _responsibilities(X, Z, self.output_dim, self.gate)
+        weights = _responsibilities(X, Z, self.output_dim, self.gate.posterior_concentration.device)
         with validation.checked_already():
             self.gate.update(self.gate.statistics(_rows_like(X, weights), weights))
         self._dtype = weights.dtype
@@ -74,7 +74,7 @@ class _DirichletHyperModel(HyperModel):
         """
         if self._m_step is None:
             return
-        weights = _responsibilities(X, Z, self.output_dim, self.gate)
+        weights = _responsibilities(X, Z, self.output_dim, self.gate.posterior_concentration.device)
         if isinstance(self.gate, ObjectDirichletGate) and len(self.gate.posterior_concentration) != len(weights):
             n_rows = len(self.gate.posterior_concentration)
             raise RuntimeError(
@@ -86,7 +86,7 @@ class _DirichletHyperModel(HyperModel):
         """E[log π] [N, K], ψ(mₖ) − ψ(Σm) of each object's Dirichlet(m)."""
         rows = self._rows(X)
         with torch.no_grad():
-            return self.gate.expected_log_weights(rows).expand(len(rows), -1).clone()
+            return repeated(self.gate.expected_log_weights(rows), len(rows))
 
     def PredictPi(self, X: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
         """E[π] [N, K], m / Σm of each object's Dirichlet(m)."""
@@ -96,10 +96,8 @@ class _DirichletHyperModel(HyperModel):
     def _rows(self, X: Tensor) -> Tensor:
         """As many rows as X has, in the dtype of the result."""
         _check_rows(X)
-        like = torch.empty(0, dtype=self._dtype, device=self.gate.posterior_concentration.device)
-        if X.is_floating_point():
-            like = like.to(torch.promote_types(self._dtype, X.dtype))
-        return _rows_like(X, like)
+        dtype = torch.promote_types(self._dtype, X.dtype) if X.is_floating_point() else self._dtype
+        return self.gate.posterior_concentration.new_empty((len(X), 0), dtype=dtype)
 
 
 class HyperModelDirichlet(_DirichletHyperModel):
@@ -306,7 +304,7 @@ class HyperExpertNN(HyperModel, nn.Module):
             ValueError: if X is not [N, D], Z is not [N, K], or a value is not finite or, in Z, negative.
         """
         x = validation.finite("X", self._inputs(X))
-        weights = _responsibilities(x, Z, self.output_dim, self.linear1.weight).to(x.dtype)
+        weights = _responsibilities(x, Z, self.output_dim, self.linear1.weight.device).to(x.dtype)
         with validation.checked_already():
             for _ in range(self.epochs):
                 self._m_step.epoch(x, weights, batch_size=self.batch_size)
@@ -331,11 +329,10 @@ def _device(device: str | torch.device) -> str | torch.device:
     return device
 
 
-def _responsibilities(X: Tensor, Z: Tensor, n_components: int, part: Gate | Tensor) -> Tensor:
-    """Z [N, K] as floating numbers on the device of ``part``, if it fits X."""
+def _responsibilities(X: Tensor, Z: Tensor, n_components: int, device: torch.device) -> Tensor:
+    """Z [N, K] as floating numbers on ``device``, if it fits X."""
     _check_rows(X)
     if isinstance(Z, Tensor):
-        device = part.device if isinstance(part, Tensor) else next(part.buffers()).device
         Z = Z.to(device, Z.dtype if Z.is_floating_point() else torch.get_default_dtype())
     return validation.responsibilities(Z, n_components, len(X), name="Z")
 

@@ -17,7 +17,8 @@ ROOT = PACKAGE.parent
 # Who may import whom: a part imports parts of an earlier layer, or of its own folder where the layer says so.
 LAYERS = (
     {"typing"},
-    {"validation", "parameters", "gram", "design", "information", "files", "quantiles", "sites", "evidence"},
+    {"validation", "parameters", "gram", "rows", "digamma", "design", "information", "files", "quantiles"}
+    | {"sites", "evidence"},
     {"networks"},
     {"gates", "experts"},
     {"mixture"},
