@@ -6,6 +6,8 @@ and are the caller's to change. A rejected call leaves the object as it was. Whi
 of Z are used unchecked.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -59,10 +61,21 @@ class _DirichletHyperModel(HyperModel):
             TypeError: if X or Z is no tensor.
             ValueError: if Z is not [N, K] for the N of X, or holds a negative or non-finite value.
         """
-        weights = _responsibilities(X, Z, self.output_dim, self.gate.posterior_concentration.device)
-        with validation.checked_already():
-            self.gate.update(self.gate.statistics(_rows_like(X, weights), weights))
+        _check_rows(X)
+        weights = _floating(Z, self.gate.posterior_concentration.device)
+        self.gate.update(self._statistics(len(X), weights))
         self._dtype = weights.dtype
+
+    def _statistics(self, n_rows: int, weights: Tensor) -> Any:  # noqa: ANN401 (each gate has its own)
+        """The gate's, which checks what it gets; what it refuses is refused again, by the name that the caller knows.
+
+        A check before would cost as much as the sums.
+        """
+        try:
+            return self.gate.statistics(weights.new_empty(n_rows, 0), weights)
+        except ValueError:
+            validation.responsibilities(weights, self.output_dim, n_rows, name="Z")
+            raise
 
     def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
         """SVI on mu where it was asked to be learnt, by at most 100 steps of L-BFGS; else nothing, unchecked.
@@ -332,9 +345,14 @@ def _device(device: str | torch.device) -> str | torch.device:
 def _responsibilities(X: Tensor, Z: Tensor, n_components: int, device: torch.device) -> Tensor:
     """Z [N, K] as floating numbers on ``device``, if it fits X."""
     _check_rows(X)
-    if isinstance(Z, Tensor):
-        Z = Z.to(device, Z.dtype if Z.is_floating_point() else torch.get_default_dtype())
-    return validation.responsibilities(Z, n_components, len(X), name="Z")
+    return validation.responsibilities(_floating(Z, device), n_components, len(X), name="Z")
+
+
+def _floating(Z: Tensor, device: torch.device) -> Tensor:
+    """Z as floating numbers on ``device``."""
+    if not isinstance(Z, Tensor):
+        raise TypeError(f"`Z` must be a torch.Tensor; got {type(Z).__name__}. Use torch.as_tensor(Z).")
+    return Z.to(device, Z.dtype if Z.is_floating_point() else torch.get_default_dtype())
 
 
 def _check_rows(X: Tensor) -> None:

@@ -105,7 +105,9 @@ class DirichletGate(Gate):
         """q(π) = Dirichlet(α + Σᵢ rᵢ); Bishop (2006), eq. 10.58."""
         counts = validation.tensor("statistics.counts", statistics.counts, (self.n_components,))
         old = self.posterior_concentration
-        self.posterior_concentration = natural_step(old, self.prior_concentration.detach() + counts.to(old), step_size)
+        optimum = self.prior_concentration.detach() + counts.to(old)
+        # Not as an attribute: finding out that it is a buffer takes a module longer than the sums of a hundred rows.
+        self._buffers["posterior_concentration"] = natural_step(old, optimum, step_size)
 
     def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet:
         """Dirichlet(1 + Σᵢ rᵢ), up to a constant the density exp(Σᵢₖ rᵢₖ log πₖ)."""

@@ -134,7 +134,8 @@ class ObjectDirichletGate(Gate):
         prior = self.prior_concentration.detach().to(r.dtype)
         old = self.posterior_concentration
         old = old.to(r.dtype) if old.shape == r.shape else prior
-        self.posterior_concentration = natural_step(old, prior + r, step_size)
+        # Not as an attribute: finding out that it is a buffer takes a module longer than the sum of a hundred rows.
+        self._buffers["posterior_concentration"] = natural_step(old, prior + r, step_size)
 
     def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet | None:
         """Dirichlet(1 + rᵢ) of each object, inside the plate, which scales it."""
