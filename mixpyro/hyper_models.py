@@ -87,7 +87,7 @@ class _DirichletHyperModel(HyperModel):
         """
         if self._m_step is None:
             return
-        weights = _responsibilities(X, Z, self.output_dim, self.gate.posterior_concentration.device)
+        weights = _responsibilities(X, Z, self.output_dim, self.gate.posterior_concentration)
         if isinstance(self.gate, ObjectDirichletGate) and len(self.gate.posterior_concentration) != len(weights):
             n_rows = len(self.gate.posterior_concentration)
             raise RuntimeError(
@@ -317,7 +317,7 @@ class HyperExpertNN(HyperModel, nn.Module):
             ValueError: if X is not [N, D], Z is not [N, K], or a value is not finite or, in Z, negative.
         """
         x = validation.finite("X", self._inputs(X))
-        weights = _responsibilities(x, Z, self.output_dim, self.linear1.weight.device).to(x.dtype)
+        weights = _responsibilities(x, Z, self.output_dim, self.linear1.weight).to(x.dtype)
         with validation.checked_already():
             for _ in range(self.epochs):
                 self._m_step.epoch(x, weights, batch_size=self.batch_size)
@@ -342,10 +342,10 @@ def _device(device: str | torch.device) -> str | torch.device:
     return device
 
 
-def _responsibilities(X: Tensor, Z: Tensor, n_components: int, device: torch.device) -> Tensor:
-    """Z [N, K] as floating numbers on ``device``, if it fits X."""
+def _responsibilities(X: Tensor, Z: Tensor, n_components: int, part: Tensor) -> Tensor:
+    """Z [N, K] as floating numbers on the device of ``part``, if it fits X."""
     _check_rows(X)
-    return validation.responsibilities(_floating(Z, device), n_components, len(X), name="Z")
+    return validation.responsibilities(_floating(Z, part.device), n_components, len(X), name="Z")
 
 
 def _floating(Z: Tensor, device: torch.device) -> Tensor:
