@@ -1,34 +1,57 @@
-"""Weighted outer products and squared distances, the sums that regressions and densities are made of."""
+"""Weighted outer products, squared norms and quadratic forms: the sums that regressions and densities are made of.
+
+All work on columns, [F, N]: with objects as the last axis, products are of whole cache lines. Rows are taken in blocks,
+so that what a block is multiplied into stays in a cache.
+"""
 
 import torch
 from torch import Tensor
 
-# Rows worked on together: their products stay in a cache.
-BLOCK_ROWS = 2048
+# Rows worked on together: no more than this, and fewer where their products would be more than so many numbers.
+BLOCK_ROWS, LEAST_ROWS = 2048, 128
+BLOCK_NUMBERS = 2**18
+# A GPU has no such cache, and each block costs it a wait for its launch.
+GPU_FACTOR = 64
 
 
 def weighted_gram(weights: Tensor, u: Tensor) -> Tensor:
-    """Σᵢ wᵢₘ uᵢ uᵢ' [M, E, E] of weights [N, M] and rows u [N, E]; see :func:`weighted_products`."""
-    return weighted_products(weights, u, u)
+    """Σᵢ wᵢₘ uᵢ uᵢ' [M, F, F] of weights [N, M] and rows u [N, F], in float64 whatever they are.
 
-
-def weighted_products(weights: Tensor, v: Tensor, u: Tensor) -> Tensor:
-    """Σᵢ wᵢₘ vᵢ uᵢ' [M, F, E] of weights [N, M] and rows v [N, F] and u [N, E], in float64 whatever they are.
-
-    One matrix product a block of rows, so that no temporary is larger than a block times F times the lesser of M and E.
-    Objects are the last axis inside: products of whole cache lines.
+    One matrix product a block: of the w u with u where there are few weights, and else of the w with the products of
+    the columns, each pair of them once.
     """
-    shape = weights.shape[1], v.shape[1], u.shape[1]
-    few_weights = shape[0] <= shape[2]
-    left, right = (shape[0] * shape[1], shape[2]) if few_weights else (shape[0], shape[1] * shape[2])
-    total = torch.zeros(left, right, dtype=torch.float64, device=u.device)
-    for block in zip(*(part.split(BLOCK_ROWS) for part in (weights, v, u)), strict=True):
-        w_columns, v_columns, u_columns = map(_float64_columns, block)
+    n_weights, n_columns = weights.shape[1], u.shape[1]
+    few_weights = n_weights <= n_columns
+    width = n_weights * n_columns if few_weights else _n_pairs(n_columns)
+    other = n_columns if few_weights else n_weights
+    total = torch.zeros(width, other, dtype=torch.float64, device=u.device)
+    n_rows = block_rows(width, u.device)
+    for w_rows, u_rows in zip(weights.split(n_rows), u.split(n_rows), strict=True):
+        w_columns, u_columns = _float64_columns(w_rows), _float64_columns(u_rows)
         if few_weights:
-            total = total.addmm_(_products(w_columns, v_columns), u_columns.mT)
+            total.addmm_((w_columns.unsqueeze(1) * u_columns).flatten(0, 1), u_columns.mT)
         else:
-            total = total.addmm_(w_columns, _products(v_columns, u_columns).mT)
-    return total.reshape(shape)
+            total.addmm_(_pairwise_products(u_columns), w_columns.mT)
+    return total.unflatten(0, (n_weights, n_columns)) if few_weights else _symmetric(total.mT, n_columns)
+
+
+def squared_norms(maps: Tensor, columns: Tensor) -> Tensor:
+    """|Aₘ vᵢ|² [N, M] of maps A [M, R, C], in the dtype of the v, which are the columns of a tensor [C, N]."""
+    flat = maps.flatten(0, 1).to(columns.dtype)
+    blocks = columns.split(block_rows(len(flat), columns.device), dim=1)
+    return torch.cat([(flat @ block).square_().unflatten(0, maps.shape[:2]).sum(1) for block in blocks], dim=1).mT
+
+
+def quadratic_forms(matrices: Tensor, columns: Tensor) -> Tensor:
+    """vᵢ'Mₘvᵢ [N, M] of symmetric M [M, C, C], in the dtype of the v, which are the columns of a tensor [C, N].
+
+    For many matrices a fraction of the operations of :func:`squared_norms`, but in float64, for terms cancel here.
+    """
+    first, second = _pairs(len(columns), columns.device)
+    # Each pair is there once, and counts for the one below the diagonal too.
+    factors = matrices.double()[:, first, second] * torch.where(first == second, 1.0, 2.0)
+    blocks = columns.split(block_rows(len(first), columns.device), dim=1)
+    return torch.cat([(factors @ _pairwise_products(block.double())).to(columns) for block in blocks], dim=1).mT
 
 
 def column_means(rows: Tensor) -> Tensor:
@@ -37,17 +60,40 @@ def column_means(rows: Tensor) -> Tensor:
     return torch.stack(sums).sum(0) / len(rows)
 
 
+def block_rows(width: int, device: torch.device) -> int:
+    """How many rows to work on together where each has ``width`` numbers of its own."""
+    n_rows = min(BLOCK_ROWS, max(LEAST_ROWS, BLOCK_NUMBERS // width))
+    return n_rows if device.type == "cpu" else GPU_FACTOR * n_rows
+
+
 def _float64_columns(rows: Tensor) -> Tensor:
     return rows.mT.to(torch.float64, memory_format=torch.contiguous_format)
 
 
-def _products(first: Tensor, second: Tensor) -> Tensor:
-    """Every row of the first [A, N] times every row of the second [B, N], [A B, N]."""
-    return (first.unsqueeze(1) * second).flatten(0, 1)
+def _pairwise_products(columns: Tensor) -> Tensor:
+    """Every row of [F, N] times itself and each after it, [F (F + 1) / 2, N], in the order of :func:`_pairs`."""
+    products = columns.new_empty(_n_pairs(len(columns)), columns.shape[1])
+    end = 0
+    for number in range(len(columns)):
+        start, end = end, end + len(columns) - number
+        torch.mul(columns[number:], columns[number], out=products[start:end])
+    return products
 
 
-def squared_norms(maps: Tensor, columns: Tensor) -> Tensor:
-    """|Aₘ vᵢ|² [N, M] of maps A [M, R, C], in the dtype of the v, which are the columns of a tensor [C, N]."""
-    flat = maps.flatten(0, 1).to(columns.dtype)
-    blocks = columns.split(BLOCK_ROWS, dim=1)
-    return torch.cat([(flat @ block).square_().unflatten(0, maps.shape[:2]).sum(1) for block in blocks], dim=1).mT
+def _n_pairs(size: int) -> int:
+    return size * (size + 1) // 2
+
+
+def _pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows and columns of a matrix's upper triangle."""
+    first, second = torch.triu_indices(size, size, device=device)
+    return first, second
+
+
+def _symmetric(upper: Tensor, size: int) -> Tensor:
+    """Matrices [M, F, F] of their upper triangles [M, F (F + 1) / 2]."""
+    first, second = _pairs(size, upper.device)
+    matrices = upper.new_empty(len(upper), size, size)
+    matrices[:, first, second] = upper
+    matrices[:, second, first] = upper
+    return matrices

@@ -1,5 +1,6 @@
 """A mixture of experts: one gate, one bank of experts, and the bound that ties them together."""
 
+import math
 from typing import NamedTuple
 
 import pyro
@@ -22,6 +23,21 @@ class Assignment(NamedTuple):
 
     responsibilities: Tensor  # q(z) [N, K], rows sum to one
     log_evidence: Tensor  # logsumexp over k of E log π + E log p(y | k) [N], nats
+
+
+def normalised(columns: Tensor) -> tuple[Tensor, Tensor]:
+    """exp of log joints [..., K, N] over their sums over K, and the logarithms of these sums [..., N].
+
+    Objects along whole cache lines, one exponential for both results; an object of −∞ is one of log 0, and of no r.
+    """
+    largest = columns.amax(-2, keepdim=True)
+    largest = largest.masked_fill_(largest.isinf(), 0.0)
+    # Numbers that underflow take ten times as long as others: what is that small is raised out of there, and then zero.
+    least = math.log(torch.finfo(columns.dtype).tiny) + 1.0
+    shares = (columns - largest).clamp_min_(least).exp_()
+    shares = torch.threshold_(shares, 2.0 * math.exp(least), 0.0)
+    total = shares.sum(-2, keepdim=True)
+    return shares.div_(total), total.log().add_(largest).squeeze(-2)
 
 
 class MixtureOfExperts(PyroModule):
@@ -108,13 +124,8 @@ class MixtureOfExperts(PyroModule):
     ) -> Assignment:
         """What :meth:`assign` says of rows that :meth:`check_data` has returned, without looking at them again."""
         log_joint = self.expected_log_joint(x, y, gate_x=gate_x, objects=objects)
-        # Objects along whole cache lines, one exponential for both results; a row of −∞ is one of log 0, and of no r.
-        columns = log_joint.mT.contiguous()
-        largest = columns.amax(0)
-        largest = largest.masked_fill_(largest.isinf(), 0.0)
-        shares = (columns - largest).exp_()
-        total = shares.sum(0)
-        return Assignment(shares.div_(total).mT, total.log().add_(largest))
+        shares, log_evidence = normalised(log_joint.mT.contiguous())
+        return Assignment(shares.mT, log_evidence)
 
     @torch.no_grad()
     def kl_divergence(self) -> Scalar:

@@ -18,12 +18,13 @@ ROOT = PACKAGE.parent
 LAYERS = (
     {"typing"},
     {"validation", "parameters", "gram", "rows", "digamma", "design", "information", "files", "quantiles"}
-    | {"sites", "evidence"},
+    | {"sites", "evidence", "merging"},
     {"networks"},
     {"gates", "experts"},
     {"mixture"},
-    {"persistence", "inference"},
-    {"hyper_models", "diagnostics"},
+    {"persistence", "inference", "hyper_model"},
+    {"dirichlet_hyper_models", "diagnostics"},
+    {"hyper_models"},
 )
 
 

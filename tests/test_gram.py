@@ -6,17 +6,6 @@ import torch
 from mixpyro import gram
 
 
-@pytest.mark.parametrize("n_weights", [2, 7])
-@pytest.mark.parametrize("n_rows", [1, 9, 10, 25])
-def test_products_of_unlike_rows_are_float64_sums_either_way_round(
-    n_rows: int, n_weights: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gram, "BLOCK_ROWS", 10)
-    weights, v, u = torch.rand(n_rows, n_weights), torch.randn(n_rows, 3), torch.randn(n_rows, 4)
-    plain = torch.einsum("nm,nf,ne->mfe", weights.double(), v.double(), u.double())
-    torch.testing.assert_close(gram.weighted_products(weights, v, u), plain)
-
-
 def test_squared_norms_are_those_of_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gram, "BLOCK_ROWS", 10)
     maps, columns = torch.randn(3, 5, 4).double(), torch.randn(4, 23).double()
@@ -30,8 +19,28 @@ def test_column_means_of_a_large_offset_are_exact_to_float64(monkeypatch: pytest
     torch.testing.assert_close(gram.column_means(rows), rows.double().mean(0), rtol=1e-14, atol=0)
 
 
-@pytest.mark.parametrize("n_rows", [1, 9, 10, 25])
-def test_blocks_add_up_to_the_plain_formula(n_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_quadratic_forms_are_those_of_the_plain_formula(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gram, "BLOCK_ROWS", 10)
-    weights, u = torch.rand(n_rows, 3).double(), torch.randn(n_rows, 4).double()
-    torch.testing.assert_close(gram.weighted_gram(weights, u), torch.einsum("nm,ne,nf->mef", weights, u, u))
+    root, columns = torch.randn(3, 4, 4).double(), torch.randn(4, 23, dtype=dtype)
+    matrices = root @ root.mT
+    plain = torch.einsum("an,mab,bn->nm", columns.double(), matrices, columns.double()).to(dtype)
+    torch.testing.assert_close(gram.quadratic_forms(matrices, columns), plain)
+
+
+@pytest.mark.parametrize("n_weights", [1, 4, 5, 20])
+@pytest.mark.parametrize("n_rows", [1, 9, 10, 25])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_blocks_add_up_to_the_plain_formula_in_float64(
+    n_rows: int, n_weights: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few weights and of many, which are summed in two ways."""
+    monkeypatch.setattr(gram, "BLOCK_ROWS", 10)
+    weights, u = torch.rand(n_rows, n_weights, dtype=dtype), torch.randn(n_rows, 4, dtype=dtype)
+    plain = torch.einsum("nm,ne,nf->mef", weights.double(), u.double(), u.double())
+    torch.testing.assert_close(gram.weighted_gram(weights, u), plain, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("width", "n_rows"), [(1, 2048), (1000, 262), (10**6, 128)])
+def test_wide_rows_make_small_blocks(width: int, n_rows: int) -> None:
+    assert gram.block_rows(width, torch.device("cpu")) == n_rows

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, TypeVar
 
 import pyro
 import torch
+from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
@@ -31,6 +32,8 @@ class Experts(PyroModule):
 
     # What the axes of a draw of each latent site are, for output with names: component, output, feature or regressor.
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    # State with an axis of components first, of a family whose components have nothing in common but their prior.
+    component_buffers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, n_components: int, n_features: int, n_outputs: int, *, name: str) -> None:
         super().__init__(name)
@@ -84,6 +87,15 @@ class Experts(PyroModule):
     def kl_divergence(self) -> Scalar:
         """KL(q‖p) of all experts' parameters in nats, float64."""
         raise NotImplementedError
+
+    def divergences(self) -> Float[Tensor, " K"]:
+        """KL(q‖p) of each component's parameters in nats, float64, where :attr:`has_separate_components`."""
+        raise NotImplementedError
+
+    @property
+    def has_separate_components(self) -> bool:
+        """Whether components share no parameter, so that several banks can be updated as one large one."""
+        return bool(self.component_buffers)
 
     @property
     def n_parameters(self) -> int:

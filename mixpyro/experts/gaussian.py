@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
@@ -86,6 +87,8 @@ class GaussianExperts(Experts):
         >>> [round(value, 3) for value in experts.means[0].tolist()]
         [2.0, 4.0]
     """
+
+    component_buffers = POSTERIOR
 
     prior_mean: Tensor
     prior_mean_precision: Tensor
@@ -173,6 +176,10 @@ class GaussianExperts(Experts):
     def kl_divergence(self) -> Scalar:
         """KL of the posteriors from their prior, summed over components, float64."""
         return self.posterior.kl_divergence(self.prior)
+
+    def divergences(self) -> Float[Tensor, " K"]:
+        """KL of each component's posterior from its prior, float64."""
+        return self.posterior.divergences(self.prior)
 
     @property
     def n_parameters(self) -> int:

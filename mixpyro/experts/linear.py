@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
+from jaxtyping import Float
 from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
@@ -17,7 +18,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.experts.origin import Origin, columns_from
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
-from mixpyro.gram import column_means, weighted_products
+from mixpyro.gram import column_means, weighted_gram
 from mixpyro.sites import sample_parameter
 from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 
@@ -85,6 +86,8 @@ class LinearExperts(Experts):
         "precision": ("component", "output"),
         "coefficients": ("component", "output", "regressor"),
     }
+
+    component_buffers = ("prior_mean", *POSTERIOR)
 
     prior_mean: Tensor
     prior_precision: Tensor
@@ -157,7 +160,7 @@ class LinearExperts(Experts):
         squares = q.expected_squared_residuals(self._columns(x, y), self._of_each(q.expected_noise_precision))
         expected_log_precision = torch.digamma(q.shape).unsqueeze(-1) - q.rate.log() - math.log(2 * math.pi)
         constant = self._of_each(expected_log_precision).sum(-1).to(x.dtype)
-        return 0.5 * (constant - squares)
+        return squares.mul_(-0.5).add_(0.5 * constant)
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> LinearStatistics:
         """Σ r, Σ r u u', Σ r u y' and Σ r y².
@@ -173,11 +176,11 @@ class LinearExperts(Experts):
         x, y = self.check_data(x, y)
         r = validation.responsibilities(responsibilities, self.n_components, len(x))
         # In float64, whatever the data: the noise is what a difference of these sums leaves over.
-        columns = self._columns(x, y)
-        u, y = columns.split([self.n_columns, self.n_outputs])
-        uu, yu = weighted_products(r, columns.mT, u.mT).split([self.n_columns, self.n_outputs], dim=1)
-        yy = (y.double().square_() @ r.double()).mT
-        return LinearStatistics(r=r.sum(0, dtype=torch.float64), uu=uu, uy=yu.mT, yy=yy)
+        sums = weighted_gram(r, self._columns(x, y).mT)
+        of_u, of_y = sums.split([self.n_columns, self.n_outputs], dim=1)
+        uu, uy = of_u.split([self.n_columns, self.n_outputs], dim=2)
+        yy = of_y[:, :, self.n_columns :].diagonal(dim1=-2, dim2=-1)
+        return LinearStatistics(r=r.sum(0, dtype=torch.float64), uu=uu, uy=uy, yy=yy)
 
     @torch.no_grad()
     def update(self, statistics: LinearStatistics, step_size: float = 1.0) -> None:
@@ -196,6 +199,15 @@ class LinearExperts(Experts):
     def kl_divergence(self) -> Scalar:
         """KL of the Normal-Gamma posteriors from their prior, summed over components and outputs, float64."""
         return self.posterior.kl_divergence(self.prior)
+
+    def divergences(self) -> Float[Tensor, " K"]:
+        """KL of each component's Normal-Gamma posteriors from their prior, float64."""
+        return self.posterior.divergences(self.prior)
+
+    @property
+    def has_separate_components(self) -> bool:
+        """Whether every component has its own noise."""
+        return self.noise_per_component
 
     @property
     def n_parameters(self) -> int:

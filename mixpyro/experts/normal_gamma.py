@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from mixpyro.experts.origin import Origin
-from mixpyro.gram import squared_norms
+from mixpyro.gram import quadratic_forms, squared_norms
 from mixpyro.typing import Design, Responsibilities, Scalar
 
 
@@ -64,6 +64,10 @@ class NormalGamma(NamedTuple):
 
     def kl_divergence(self, prior: "NormalGamma") -> Scalar:
         """KL(self ‖ prior), summed over components and outputs; a shared τ counts once."""
+        return self.divergences(prior).sum()
+
+    def divergences(self, prior: "NormalGamma") -> Tensor:
+        """KL(self ‖ prior) of each component [K], or of all [1] where they share their τ."""
         distance = _square(self.mean - prior.mean, prior.precision)
         trace = torch.linalg.solve(self.precision, prior.precision).diagonal(dim1=-2, dim2=-1).sum(-1)
         log_ratio = torch.logdet(self.precision) - torch.logdet(prior.precision)
@@ -72,7 +76,7 @@ class NormalGamma(NamedTuple):
         # Where sums have overflowed the rate is no number, nor is the result: that is for the caller to see.
         own, given = (Gamma(p.shape.unsqueeze(-1), p.rate, validate_args=False) for p in (self, prior))
         noise = kl_divergence(own, given)
-        return (self._pooled(normal) + noise).sum()
+        return (self._pooled(normal) + noise).sum(-1)
 
     def from_origin(self, origin: Origin) -> "NormalGamma":
         """The same distribution for x and y counted from ``origin``, this one being that for x and y as they are."""
@@ -100,17 +104,24 @@ class NormalGamma(NamedTuple):
         return squared_norms(self._whitening, u.mT)
 
     def expected_squared_residuals(self, columns: Tensor, precision: Tensor) -> Responsibilities:
-        """Σₚ τₚ (yₚ − mₚ'u)² + P u'Λ⁻¹u [N, K], a sum of squares of linear functions of u and y.
+        """Σₚ τₚ (yₚ − mₚ'u)² + P u'Λ⁻¹u [N, K].
+
+        Of few components a sum of squares of linear functions of u and y; of many, more than u has columns, the second
+        term is a quadratic form of u, which then takes less.
 
         Args:
             columns: of u and y, as rows [E + P, N].
             precision: τ [K, P].
         """
+        n_components, n_outputs, n_columns = self.mean.shape
         root = precision.sqrt()
-        whitening = math.sqrt(root.shape[-1]) * self._whitening
-        of_u = torch.cat([whitening, -root.unsqueeze(-1) * self.mean], dim=1)
-        of_y = torch.cat([whitening.new_zeros(*whitening.shape[:2], root.shape[-1]), root.diag_embed()], dim=1)
-        return squared_norms(torch.cat([of_u, of_y], dim=-1), columns)
+        of_residual = torch.cat([-root.unsqueeze(-1) * self.mean, root.diag_embed()], dim=-1)
+        if n_components > n_columns:
+            spread = quadratic_forms(n_outputs * torch.linalg.inv(self.precision), columns[:n_columns])
+            return squared_norms(of_residual, columns) + spread
+        whitening = math.sqrt(n_outputs) * self._whitening
+        of_u = torch.cat([whitening, whitening.new_zeros(*whitening.shape[:2], n_outputs)], dim=-1)
+        return squared_norms(torch.cat([of_u, of_residual], dim=1), columns)
 
     @property
     def _whitening(self) -> Tensor:

@@ -97,7 +97,7 @@ class NormalWishart:
         raise NotImplementedError
 
     def precision_kl_divergence(self: Structure, prior: Structure) -> Tensor:
-        """KL of Λ's distribution from that of ``prior``, summed over components."""
+        """KL of each component's Λ from that of ``prior`` [K]."""
         raise NotImplementedError
 
     @property
@@ -151,10 +151,14 @@ class NormalWishart:
 
     def kl_divergence(self: Structure, prior: Structure) -> Scalar:
         """KL(self ‖ prior), summed over components."""
+        return self.divergences(prior).sum()
+
+    def divergences(self: Structure, prior: Structure) -> Tensor:
+        """KL(self ‖ prior) of each component [K]."""
         ratio = prior.mean_precision / self.mean_precision
         distance = prior.mean_precision * self.degrees * self.squared_norm(self.mean - prior.mean)
         of_means = 0.5 * (distance + self.n_outputs * (ratio - 1.0 - ratio.log()))
-        return of_means.sum() + self.precision_kl_divergence(prior).sum()
+        return of_means + self.precision_kl_divergence(prior)
 
     def _distance_from_prior(self, mean: Tensor) -> Tensor:
         """β₀ (m − m₀)(m − m₀)' in the structure's form."""

@@ -159,6 +159,11 @@ class RelevanceLinearExperts(LinearExperts):
         """The columns of the design that are columns of x; their coefficients do not depend on the origin."""
         return slice(int(self.intercept), None)
 
+    @property
+    def has_separate_components(self) -> bool:
+        """No: the sweeps of an update end for all components together."""
+        return False
+
     def kl_divergence(self) -> Scalar:
         """KL(q(w, τ) q(λ) ‖ p(w, τ, λ)) of all components, float64; above zero even without data."""
         q = self.column_posterior

@@ -46,6 +46,8 @@ class Gate(PyroModule):
     # What the axes of a draw of each latent site are, for output with names.
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
     weights_site: str | None = None
+    # State of a gate all of whose formulas take an axis of runs in front of it, so that many fits go on in one pass.
+    stacked_buffers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)
@@ -67,6 +69,11 @@ class Gate(PyroModule):
     def unseen_weights(self, x: Inputs) -> Responsibilities:
         """Predictive weights of new objects [N, K], however many; :meth:`weights` but for a gate that knows objects."""
         return self.weights(x)
+
+    @property
+    def can_be_stacked(self) -> bool:
+        """Whether :func:`~mixpyro.merging.merged` takes such gates, with an axis of them in front."""
+        return bool(self.stacked_buffers)
 
     @property
     def n_parameters(self) -> int:

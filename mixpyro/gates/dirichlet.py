@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pyro
 import torch
+from jaxtyping import Float
 from pyro.distributions import Categorical, Dirichlet
 from pyro.nn import PyroParam
 from torch import Tensor
@@ -15,7 +16,7 @@ from mixpyro import validation
 from mixpyro.gates.base import Gate, categorical, natural_step
 from mixpyro.rows import column_sums, repeated
 from mixpyro.sites import refuse_outer_plates, sample_parameter
-from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
+from mixpyro.typing import Inputs, ObjectIndices, Responsibilities
 
 
 class DirichletStatistics(NamedTuple):
@@ -56,6 +57,7 @@ class DirichletGate(Gate):
     """
 
     weights_site = "weights"
+    stacked_buffers = ("prior_concentration", "posterior_concentration")
 
     prior_concentration: Tensor
     posterior_concentration: Tensor
@@ -80,10 +82,15 @@ class DirichletGate(Gate):
             self.prior_concentration = PyroParam(prior, constraints.positive)  # type: ignore[assignment]
         self.register_buffer("posterior_concentration", prior.clone())
 
-    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
+    @property
+    def can_be_stacked(self) -> bool:
+        """Whether α is given, not learnt."""
+        return self.concentration_prior is None
+
+    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Float[Tensor, "*R 1 K"]:
         """ψ(mₖ) − ψ(Σm) for q = Dirichlet(m), [1, K]; Bishop (2006), eq. 10.66."""
         m = self.posterior_concentration.double()
-        return (torch.digamma(m) - torch.digamma(m.sum())).to(x.dtype).unsqueeze(0)
+        return (torch.digamma(m) - torch.digamma(m.sum(-1, keepdim=True))).to(x.dtype).unsqueeze(-2)
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """m / Σm, the same row for every object, [N, K]."""
@@ -105,7 +112,7 @@ class DirichletGate(Gate):
         """q(π) = Dirichlet(α + Σᵢ rᵢ); Bishop (2006), eq. 10.58."""
         counts = validation.tensor("statistics.counts", statistics.counts, (self.n_components,))
         old = self.posterior_concentration
-        optimum = self.prior_concentration.detach() + counts.to(old)
+        optimum = self.prior_concentration.detach() + counts.to(old).view_as(old)
         # Not as an attribute: finding out that it is a buffer takes a module longer than the sums of a hundred rows.
         self._buffers["posterior_concentration"] = natural_step(old, optimum, step_size)
 
@@ -113,7 +120,7 @@ class DirichletGate(Gate):
         """Dirichlet(1 + Σᵢ rᵢ), up to a constant the density exp(Σᵢₖ rᵢₖ log πₖ)."""
         return Dirichlet(1.0 + (scale * column_sums(responsibilities)).to(x.dtype))
 
-    def kl_divergence(self) -> Scalar:
+    def kl_divergence(self) -> Float[Tensor, "*R"]:
         """KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α), the second term where α is learnt; a float64 scalar."""
         prior = self.prior_concentration.double()
         divergence = kl_divergence(Dirichlet(self.posterior_concentration.double()), Dirichlet(prior))

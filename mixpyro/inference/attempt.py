@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro import validation
 from mixpyro.experts.base import Experts, add_statistics
 from mixpyro.gates.base import Gate
 from mixpyro.inference.data import Data
@@ -51,22 +52,40 @@ class Attempt:
         options: how to go on and when to stop.
 
     Attributes:
-        responsibilities: of the last E-step [N, K].
         trace: the bound at every E-step so far.
         converged: whether the stopping rule has been met.
-        pending: what the next update needs to know of the responsibilities.
+        pending: what the next update needs to know of the responsibilities; None where no E-step has been made yet.
+        rounding: what the dtype of the data leaves uncertain of the bound, in nats.
     """
 
     def __init__(self, mixture: MixtureOfExperts, data: Data, options: Options) -> None:
         self.mixture, self.data, self.options = mixture, data, options
-        # A column a component, as the E-step makes them: to write rows of K would take longer than all else it does.
-        self.responsibilities = data.x.new_empty(mixture.n_components, len(data.x)).mT
         self.trace: list[float] = []
         self.converged = False
-        self.pending: Pending
+        self.pending: Pending | None = None
         self.n_objects = data.n_objects
         self.rounding = 0.0
         self.m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
+        self._responsibilities: Responsibilities | None = None
+
+    @property
+    def responsibilities(self) -> Responsibilities:
+        """Of the last E-step [N, K]."""
+        if self._responsibilities is None:
+            with torch.no_grad(), validation.checked_already():
+                self.e_step()
+        assert self._responsibilities is not None
+        return self._responsibilities
+
+    def drop_responsibilities(self) -> None:
+        """Forget them until they are asked for: of many runs at a time they would be more than the data."""
+        self._responsibilities = None
+
+    def _allocated(self) -> Tensor:
+        """Room for them, a column a component, as the E-step makes them: rows of K would take longer to write."""
+        if self._responsibilities is None:
+            self._responsibilities = self.data.x.new_empty(self.mixture.n_components, len(self.data.x)).mT
+        return self._responsibilities
 
     def begin(self, draw: Callable[[], Responsibilities]) -> None:
         """Take the first responsibilities from ``draw``, then go through the annealed iterations if there are any.
@@ -75,10 +94,10 @@ class Attempt:
         algorithm.
         """
         with self._overflow_ends_it():
-            self.responsibilities.copy_(draw())
+            self._allocated().copy_(draw())
             self.pending = self._statistics()
             for iteration in range(1, self.options.n_annealing + 1):
-                self.update(self.pending)
+                self.update()
                 self.e_step()
                 tempered = self.responsibilities.pow_(iteration / (self.options.n_annealing + 1))
                 tempered /= tempered.sum(-1, keepdim=True)
@@ -96,12 +115,18 @@ class Attempt:
         """
         with self._overflow_ends_it():
             while self.is_open and len(self.trace) < max_iterations:
-                self.update(self.pending)
+                if self.pending is None:
+                    self.go_on()
+                self.update()
                 self.pending, bound = self.e_step()
-                self.trace.append(bound)
-                self.converged = has_converged(self.trace, self.tolerance)
+                self.record(bound)
                 if not goes_on(self):
                     return
+
+    def record(self, bound: float) -> None:
+        """Note what the E-step of an iteration has found."""
+        self.trace.append(bound if math.isfinite(bound) else -math.inf)
+        self.converged = has_converged(self.trace, self.tolerance)
 
     @property
     def is_open(self) -> bool:
@@ -124,18 +149,16 @@ class Attempt:
         """Stand where the last E-step ended of the run whose :meth:`state` this is."""
         self.mixture.load_state_dict(state["mixture"])
         self.trace, self.converged = list(state["trace"]), state["converged"]
-        if self.trace and math.isfinite(self.trace[-1]):
-            self.pending, _ = self.e_step()
 
     def e_step(self) -> tuple[Pending, float]:
         """The statistics under the new responsibilities, and the bound, in one pass; −∞ for one not finite."""
         evidence = torch.zeros((), dtype=torch.float64, device=self.data.x.device)
         magnitude = torch.zeros_like(evidence)
-        statistics = []
+        statistics, responsibilities = [], self._allocated()
         for rows in self.data.blocks():
             block = self.data.block(rows)
             r, log_evidence = self.mixture.assign_checked(block.x, block.y, gate_x=block.gate_x, objects=rows)
-            self.responsibilities[rows] = r
+            responsibilities[rows] = r
             weighted = block.weighted(log_evidence)
             evidence += weighted.sum(dtype=torch.float64)
             magnitude += weighted.abs_().sum(dtype=torch.float64)
@@ -156,9 +179,10 @@ class Attempt:
         of_gate = gate.statistics(block.gate_x, r) if gate.statistics_are_sums else None
         return Pending(of_gate, self.mixture.experts.statistics(block.x, block.y, r))
 
-    def update(self, pending: Pending) -> None:
+    def update(self) -> None:
         """Every part to its optimum given the responsibilities, or nearer to it by gradient."""
-        gate, data = self.mixture.gate, self.data
+        gate, data, pending = self.mixture.gate, self.data, self.pending
+        assert pending is not None
         if pending.gate is None:
             gate.update(gate.statistics(data.gate_x, data.weighted(self.responsibilities)))
         else:
@@ -170,9 +194,10 @@ class Attempt:
             self._maximise(self.mixture.experts, data.x, data.y, r)
 
     def outcome(self) -> Run:
-        """What the run has reached, its degeneracies in words."""
+        """What the run has reached, its degeneracies in words; only what is estimated can have any."""
         bounds = tuple(self.trace) or (-math.inf,)
-        return Run(bounds, self.converged, self._degeneracies() if math.isfinite(bounds[-1]) else ())
+        may_have = self.m_steps and math.isfinite(bounds[-1])
+        return Run(bounds, self.converged, self._degeneracies() if may_have else ())
 
     def _degeneracies(self) -> tuple[str, ...]:
         data, r = self.data, self.data.weighted(self.responsibilities)

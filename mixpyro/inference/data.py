@@ -38,9 +38,9 @@ class Data(NamedTuple):
             return slice(None)
         return self.weights.nonzero().squeeze(-1)
 
-    def blocks(self) -> Iterator[slice]:
-        """Slices that cover all rows."""
-        return (slice(start, start + BLOCK_ROWS) for start in range(0, len(self.x), BLOCK_ROWS))
+    def blocks(self, n_rows: int = BLOCK_ROWS) -> Iterator[slice]:
+        """Slices that cover all rows, ``n_rows`` at a time."""
+        return (slice(start, start + n_rows) for start in range(0, len(self.x), n_rows))
 
     def weighted(self, values: Tensor) -> Tensor:
         """Values [N, …] of each row, times the row's weight."""

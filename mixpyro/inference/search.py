@@ -1,9 +1,10 @@
-"""Restarts, one after the other, and the best of them so far."""
+"""Restarts, in lockstep where that can be and else one after the other, and the best of them so far."""
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Generator
 
 from mixpyro.inference.attempt import Attempt, Options, left_to_gain
 from mixpyro.inference.data import Data
+from mixpyro.inference.lockstep import Lockstep
 from mixpyro.inference.result import Run
 from mixpyro.inference.starts import Start
 from mixpyro.mixture import MixtureOfExperts
@@ -30,13 +32,14 @@ class Search:
         starts: gone through in turn.
         n_restarts: how many runs.
         n_candidates: starts that each run tries for ``SHORT_RUN`` iterations, to go on from the best; on a sample of
-            ``SAMPLE_ROWS`` where there are more rows.
+            ``SAMPLE_ROWS``, one for all, where there are more rows.
         seed: each run draws from a generator of its own, so that none depends on how many there are.
 
     Attributes:
         runs: those that have ended.
         best: the run with the best outcome, and its number.
-        current: the run at work, if there is one.
+        current: the group of runs at work; of one where they cannot go in lockstep.
+        lockstep: what moves them, where they can.
         stopped: whether it was told to stop.
         template: what every run begins with a copy of; the mixture, until that holds a result.
     """
@@ -63,9 +66,9 @@ class Search:
         self.template = mixture
         self.runs: list[Run] = []
         self.best: tuple[int, Attempt] | None = None
-        self.current: Attempt | None = None
+        self.current: list[Attempt] = []
+        self.lockstep: Lockstep | None = None
         self.stopped = False
-        self._centred: MixtureOfExperts | None = None
 
     def go(self, goes_on: GoesOn) -> None:
         """Run what is left to run, or until ``goes_on``, asked after every E-step, says no."""
@@ -75,64 +78,106 @@ class Search:
             return not self.stopped
 
         while len(self.runs) < self.n_restarts and not self.stopped:
-            self._run(asked)
+            self._run_group(asked)
 
-    def _run(self, goes_on: GoesOn) -> None:
-        if self.current is None:
-            self.current = self._promising(len(self.runs), goes_on)
-        attempt = self.current
+    @property
+    def n_ended(self) -> int:
+        """Runs that have ended, those of the group at work counted in."""
+        at_work = len(self.current) if self.lockstep is None else len(self.lockstep.members)
+        return len(self.runs) + len(self.current) - at_work
+
+    def _run_group(self, goes_on: GoesOn) -> None:
+        if not self.current:
+            self.current = self._promising(goes_on)
         if not self.stopped:
-            attempt.iterate(self.options.max_iterations, lambda one: goes_on(one) and not self.is_hopeless(one))
-        self.runs.append(attempt.outcome())
-        if self.best is None or rank(self.runs[-1]) > rank(self.runs[self.best[0]]):
-            self.best = len(self.runs) - 1, attempt
-        self.current = None
+            self._iterate(self.current, self.options.max_iterations, goes_on)
+        for attempt in self.current:
+            self.runs.append(attempt.outcome())
+            if self.best is None or rank(self.runs[-1]) > rank(self.runs[self.best[0]]):
+                self.best = len(self.runs) - 1, attempt
+        self.current = []
+
+    def _iterate(self, attempts: Sequence[Attempt], max_iterations: int, goes_on: GoesOn) -> None:
+        """All of them, side by side where they can be."""
+        if self._in_lockstep:
+            self.lockstep = self.lockstep or Lockstep(attempts)
+            self.lockstep.iterate(max_iterations, goes_on, self.is_hopeless)
+            self.lockstep = None
+            return
+        for attempt in attempts:
+            attempt.iterate(max_iterations, lambda one: goes_on(one) and not self.is_hopeless(one))
 
     def is_hopeless(self, attempt: Attempt) -> bool:
         """Whether what a run still gains, extrapolated generously, would leave it behind the best run."""
-        if self.best is None or self.runs[self.best[0]].degeneracies or len(attempt.trace) < self.PATIENCE + 2:
+        trace = attempt.trace
+        if len(trace) < self.PATIENCE + 2:
             return False
-        trace, best = attempt.trace, self.runs[self.best[0]].bound
+        best = max(self._bounds_to_beat(attempt), default=-math.inf)
         ends = range(len(trace) - self.PATIENCE, len(trace))
         return all(trace[end] + self.GENEROSITY * left_to_gain(trace[end - 2 : end + 1]) < best for end in ends)
 
-    def _promising(self, number: int, goes_on: GoesOn) -> Attempt:
-        """A run from the best of a few starts, which a sample of the rows is enough to choose."""
-        generator = Generator().manual_seed(((self.seed << 20) + number) % 2**63)
-        data = self._sample(generator) if self.n_candidates > 1 else self.data
-        starts = [self.starts[(number + i) % len(self.starts)] for i in range(self.n_candidates)]
-        if self.n_candidates == 1:
-            return self._begun(starts[0], data, generator)
-        begun = []
-        for start in starts:
-            begun.append(self._begun(start, data, generator))
-            begun[-1].iterate(min(self.SHORT_RUN, self.options.max_iterations), goes_on)
-        best = max(begun, key=lambda attempt: rank(attempt.outcome()))
-        return best if data is self.data else self._on_all_rows(best)
+    def _bounds_to_beat(self, attempt: Attempt) -> Iterator[float]:
+        """What other runs have reached: the best that has ended, and those in lockstep, which are never degenerate."""
+        if self.best is not None and not self.runs[self.best[0]].degeneracies:
+            yield self.runs[self.best[0]].bound
+        if self._in_lockstep:
+            yield from (other.trace[-1] for other in self.current if other is not attempt and other.trace)
 
-    def _sample(self, generator: Generator) -> Data:
-        """Some of the rows, or all where they are few or have posteriors of their own."""
+    @property
+    def _in_lockstep(self) -> bool:
+        return Lockstep.suits(self.mixture)
+
+    @property
+    def _group_size(self) -> int:
+        """How many runs are at work at a time."""
+        most = Lockstep.MOST_COMPONENTS // (self.n_candidates * int(self.mixture.n_components))
+        return max(1, most) if self._in_lockstep else 1
+
+    def _promising(self, goes_on: GoesOn) -> list[Attempt]:
+        """The next runs, each from the best of a few starts, which a sample of the rows is enough to choose."""
+        numbers = range(len(self.runs), min(self.n_restarts, len(self.runs) + self._group_size))
+        data = self._sample if self.n_candidates > 1 else self.data
+        begun = [attempt for number in numbers for attempt in self._candidates(number, data)]
+        if self.n_candidates == 1:
+            return begun
+        self._iterate(begun, min(self.SHORT_RUN, self.options.max_iterations), goes_on)
+        groups = (begun[first : first + self.n_candidates] for first in range(0, len(begun), self.n_candidates))
+        best = [max(group, key=lambda attempt: rank(attempt.outcome())) for group in groups]
+        return best if data is self.data else [self._on_all_rows(attempt) for attempt in best]
+
+    def _candidates(self, number: int, data: Data) -> list[Attempt]:
+        """Starts of the run of this number, each of another kind."""
+        generator = Generator().manual_seed(((self.seed << 20) + number) % 2**63)
+        kinds = [self.starts[(number + i) % len(self.starts)] for i in range(self.n_candidates)]
+        return [self._begun(start, data, generator) for start in kinds]
+
+    @cached_property
+    def _sample(self) -> Data:
+        """Some of the rows, or all where they are few or have posteriors of their own; the same for all runs."""
         n_rows = len(self.data.x)
         if n_rows <= self.SAMPLE_ROWS or not self.mixture.gate.statistics_are_sums:
             return self.data
         # With replacement: an order of all rows would take longer than all that follows.
-        rows = torch.randint(n_rows, (self.SAMPLE_ROWS,), generator=generator)
+        rows = torch.randint(n_rows, (self.SAMPLE_ROWS,), generator=Generator().manual_seed(self.seed))
         return self.data.block(rows.to(self.data.x.device))
 
     def _on_all_rows(self, attempt: Attempt) -> Attempt:
         """A run that begins with what a run on a sample of the rows says of all of them."""
-        continued = Attempt(attempt.mixture, self.data, replace(self.options, n_annealing=0))
-        continued.go_on()
-        return continued
+        return Attempt(attempt.mixture, self.data, replace(self.options, n_annealing=0))
 
     def _begun(self, start: Start, data: Data, generator: Generator) -> Attempt:
-        if self._centred is None:
-            # Once, for all runs centre alike.
-            self._centred = copy.deepcopy(self.mixture)
-            self._centred.experts.centre(self.data.x, self.data.y)
         attempt = Attempt(copy.deepcopy(self._centred), data, self.options)
         attempt.begin(lambda: start(attempt.mixture, data.x, data.y, generator))
+        if self._in_lockstep:
+            attempt.drop_responsibilities()
         return attempt
+
+    @cached_property
+    def _centred(self) -> MixtureOfExperts:
+        """What every run begins with a copy of, for all runs centre alike."""
+        centred = copy.deepcopy(self.mixture)
+        centred.experts.centre(self.data.x, self.data.y)
+        return centred
 
     def _fresh(self) -> Attempt:
         return Attempt(copy.deepcopy(self.template), self.data, self.options)
@@ -167,9 +212,19 @@ class Search:
     def state(self) -> dict[str, Any]:
         """All that another process needs to go on, as tensors and plain values."""
         best = None if self.best is None else [self.best[0], self.best[1].state()]
-        current = None if self.current is None else self.current.state()
         runs = [[list(run.trace), run.converged, list(run.degeneracies)] for run in self.runs]
-        return {"runs": runs, "best": best, "current": current}
+        return {"runs": runs, "best": best, **self._state_of_group()}
+
+    def _state_of_group(self) -> dict[str, Any]:
+        """Of the runs at work, and which of them shared the last E-step: sums in another company round otherwise."""
+        if self.lockstep is None:
+            return {"current": [attempt.state() for attempt in self.current], "together": None}
+        if not self.current:
+            # Starts are being tried: another process draws them again.
+            return {"current": [], "together": None}
+        self.lockstep.settle()
+        together = [self.current.index(member) for member in self.lockstep.members]
+        return {"current": [attempt.state() for attempt in self.current], "together": together}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Stand where the search stood whose :meth:`state` this is."""
@@ -177,8 +232,9 @@ class Search:
         if state["best"] is not None:
             number, of_best = state["best"]
             self.best = number, self._restored(of_best)
-        if state["current"] is not None:
-            self.current = self._restored(state["current"])
+        self.current = [self._restored(of_one) for of_one in state["current"]]
+        if state["together"]:
+            self.lockstep = Lockstep([self.current[number] for number in state["together"]])
 
     def _restored(self, state: dict[str, Any]) -> Attempt:
         attempt = self._fresh()

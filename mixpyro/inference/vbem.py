@@ -167,7 +167,7 @@ def _watched(
         stop = stop_requested()
         if checkpoint is not None:
             checkpoint.write_or_warn() if stop else checkpoint.write_if_due()
-        bar.n = len(search.runs)
+        bar.n = search.n_ended
         bar.set_postfix({"iteration": len(attempt.trace), "bound": f"{attempt.trace[-1]:.6g}"}, refresh=False)
         bar.update(0)
         return not stop
@@ -219,7 +219,8 @@ def _warnings(result: FitResult, n_restarts: int) -> list[str]:
     """What a user must know before trusting the result."""
     found = []
     if result.interrupted:
-        found.append(f"the fit was interrupted in restart {len(result.runs)} of {n_restarts}.")
+        n_converged = sum(run.converged for run in result.runs)
+        found.append(f"the fit was interrupted when {n_converged} of {n_restarts} restarts had converged.")
     if not result.converged:
         found.append(f"the best run has not converged in {result.n_iterations} iterations; raise `max_iterations`.")
     if result.degeneracies:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Generator
 
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, StreamingFit, fit
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirichletGate, StreamingFit, fit
 from mixpyro.inference.data import Data
 from mixpyro.inference.interrupts import stop_on_request
 from mixpyro.inference.starts import random_subsets
@@ -41,12 +41,25 @@ def test_a_fit_ends_with_what_it_has(when: int) -> None:
     mixture = make()
     with pytest.warns(RuntimeWarning) as caught:
         result = fit(mixture, x, y, starts=[PressesControlC(when)], n_restarts=10, n_candidates=1)
-    assert any(f"the fit was interrupted in restart {when + 1} of 10" in str(warning.message) for warning in caught)
+    assert any("interrupted when 0 of 10 restarts had converged" in str(warning.message) for warning in caught)
     assert result.interrupted
-    assert len(result.runs) == when + 1
+    # They go in lockstep: each has had its first iteration.
+    assert [len(run.trace) for run in result.runs] == [1] * 10
     assert float(mixture.bound(x, y)) == pytest.approx(result.bound, abs=1e-9)
     torch.testing.assert_close(mixture.assign(x, y).responsibilities, result.responsibilities)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_runs_one_after_the_other_end_with_those_that_there_are() -> None:
+    x, y, _ = lines(60, 2)
+    mixture = MixtureOfExperts(ObjectDirichletGate(2), LinearExperts(2, 1))
+    with pytest.warns(RuntimeWarning) as caught:
+        result = fit(mixture, x, y, starts=[PressesControlC(2)], n_restarts=10, n_candidates=1)
+    n_converged = sum(run.converged for run in result.runs)
+    said = f"interrupted when {n_converged} of 10 restarts had converged"
+    assert any(said in str(warning.message) for warning in caught)
+    assert len(result.runs) == 3
+    assert [len(run.trace) > 1 for run in result.runs] == [True, True, False]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -79,7 +79,7 @@ class Ours:
     def iterate(self) -> float:
         """One iteration; gives the bound."""
         with validation.checked_already(), torch.no_grad():
-            self.attempt.update(self.attempt.pending)
+            self.attempt.update()
             self.attempt.pending, bound = self.attempt.e_step()
         return bound
 
