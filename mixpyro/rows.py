@@ -9,7 +9,7 @@ from torch import Tensor
 SUMMED_TOGETHER = 128
 # Rows copied together, and numbers worked on together: they and some temporaries stay in a cache.
 COPIED_TOGETHER = 1024
-BLOCK_NUMBERS = 2**18
+BLOCK_NUMBERS = 2**19
 
 
 def column_sums(rows: Tensor) -> Tensor:
