@@ -4,6 +4,7 @@
 are checked while Pyro's own validation is on, and once per fit instead of once per iteration (:func:`checked_already`).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -68,14 +69,14 @@ def tensor(name: str, value: object, shape: Sequence[int | str]) -> Tensor:
         raise TypeError(
             f"`{name}` must have a floating dtype; got {value.dtype}. Use {name}.double() or {name}.float()."
         )
-    wanted = f"[{', '.join(map(str, shape))}]"
-    fits = value.ndim == len(shape) and all(
-        size == length if isinstance(length, int) else size >= 1
-        for size, length in zip(value.shape, shape, strict=True)
-    )
-    if not fits:
+    if len(value.shape) != len(shape) or not all(map(_fits, value.shape, shape)):
+        wanted = f"[{', '.join(map(str, shape))}]"
         raise ValueError(f"`{name}` must have shape {wanted}, no axis empty; got {list(value.shape)}.")
     return value
+
+
+def _fits(size: int, wanted: int | str) -> bool:
+    return size >= 1 if isinstance(wanted, str) else size == wanted
 
 
 def finite(name: str, value: Tensor) -> Tensor:
@@ -112,8 +113,9 @@ def responsibilities(value: object, n_components: int, n_objects: int, *, name: 
     if n_objects == 0:
         raise ValueError(f"`{name}` must have at least one row; got {list(checked.shape)}.")
     if checks_values():
-        low, high = torch.aminmax(checked)
-        if not (low >= 0 and torch.isfinite(high)):
+        # One wait for a GPU. NaN anywhere is the least and the largest, and fails both comparisons.
+        low, high = torch.stack(torch.aminmax(checked)).tolist()
+        if not (low >= 0.0 and high < math.inf):
             raise ValueError(f"`{name}` must be finite and non-negative; got values from {low:.6g} to {high:.6g}.")
     return checked
 

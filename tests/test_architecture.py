@@ -17,12 +17,14 @@ ROOT = PACKAGE.parent
 # Who may import whom: a part imports parts of an earlier layer, or of its own folder where the layer says so.
 LAYERS = (
     {"typing"},
-    {"validation", "parameters", "gram", "design", "information", "files", "quantiles", "sites", "evidence", "merging"},
+    {"validation", "parameters", "gram", "rows", "digamma", "design", "information", "files", "quantiles"}
+    | {"sites", "evidence", "merging"},
     {"networks"},
     {"gates", "experts"},
     {"mixture"},
-    {"persistence", "inference"},
-    {"hyper_models", "diagnostics"},
+    {"persistence", "inference", "hyper_model"},
+    {"dirichlet_hyper_models", "diagnostics"},
+    {"hyper_models"},
 )
 
 

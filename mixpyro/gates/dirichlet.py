@@ -14,6 +14,7 @@ from torch.distributions import Distribution, constraints, kl_divergence
 
 from mixpyro import validation
 from mixpyro.gates.base import Gate, categorical, natural_step
+from mixpyro.rows import column_sums, repeated
 from mixpyro.sites import refuse_outer_plates, sample_parameter
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities
 
@@ -94,7 +95,7 @@ class DirichletGate(Gate):
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """m / Σm, the same row for every object, [N, K]."""
         m = self.posterior_concentration.double()
-        return (m / m.sum()).to(x.dtype).repeat(len(x), 1)
+        return repeated((m / m.sum()).to(x.dtype).unsqueeze(0), len(x))
 
     @property
     def n_parameters(self) -> int:
@@ -104,20 +105,20 @@ class DirichletGate(Gate):
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> DirichletStatistics:
         """Σᵢ rᵢ [K]; see :meth:`Gate.statistics`."""
         checked = validation.responsibilities(responsibilities, self.n_components, len(x))
-        return DirichletStatistics(checked.sum(0, dtype=torch.float64))
+        return DirichletStatistics(column_sums(checked))
 
     @torch.no_grad()
     def update(self, statistics: DirichletStatistics, step_size: float = 1.0) -> None:
         """q(π) = Dirichlet(α + Σᵢ rᵢ); Bishop (2006), eq. 10.58."""
         counts = validation.tensor("statistics.counts", statistics.counts, (self.n_components,))
-        optimum = self.prior_concentration.detach() + counts.to(self.posterior_concentration).view_as(
-            self.posterior_concentration
-        )
-        self.posterior_concentration = natural_step(self.posterior_concentration, optimum, step_size)
+        old = self.posterior_concentration
+        optimum = self.prior_concentration.detach() + counts.to(old).view_as(old)
+        # Not as an attribute: finding out that it is a buffer takes a module longer than the sums of a hundred rows.
+        self._buffers["posterior_concentration"] = natural_step(old, optimum, step_size)
 
     def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet:
         """Dirichlet(1 + Σᵢ rᵢ), up to a constant the density exp(Σᵢₖ rᵢₖ log πₖ)."""
-        return Dirichlet(1.0 + (scale * responsibilities.sum(0, dtype=torch.float64)).to(x.dtype))
+        return Dirichlet(1.0 + (scale * column_sums(responsibilities)).to(x.dtype))
 
     def kl_divergence(self) -> Float[Tensor, "*R"]:
         """KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α), the second term where α is learnt; a float64 scalar."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from mixpyro import validation
 from mixpyro.evidence import BoundTerms
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate, ObjectDirichletStatistics
+from mixpyro.rows import column_sums
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
@@ -62,7 +63,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
         super().update_objects(x, responsibilities, objects=objects, n_objects=n_objects, step_size=step_size)
 
     def _learn_mean(self, responsibilities: Responsibilities, step_size: float) -> None:
-        counts = responsibilities.sum(0, dtype=torch.float64)
+        counts = column_sums(responsibilities)
         if validation.checks_values() and not float(counts.sum()) > 0.0:
             raise ValueError("`statistics.responsibilities` must have a positive sum; got only zeros.")
         size = validation.step_size(step_size)

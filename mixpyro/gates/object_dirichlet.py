@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
 from mixpyro import validation
+from mixpyro.digamma import digamma
 from mixpyro.evidence import BoundTerms
 from mixpyro.gates.base import Gate, categorical, natural_step
+from mixpyro.rows import in_blocks, repeated
 from mixpyro.sites import refuse_outer_plates, rows_of
 from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
@@ -101,17 +103,15 @@ class ObjectDirichletGate(Gate):
 
         Without ``objects``, as many rows as the last update had are taken to be its objects, any other number unseen.
         """
-        m = self._concentration_of(x, objects)
-        return (torch.digamma(m) - torch.digamma(m.sum(-1, keepdim=True))).to(x.dtype)
+        return in_blocks(_expected_logarithms, self._concentration_of(x, objects), x.dtype)
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """mᵢ / Σₖ mᵢₖ [N, K] of the objects' posteriors, μ for unseen rows; ``objects`` as above."""
-        m = self._concentration_of(x, objects)
-        return (m / m.sum(-1, keepdim=True)).to(x.dtype).expand(len(x), -1).clone()
+        return repeated(in_blocks(_means, self._concentration_of(x, objects), x.dtype), len(x))
 
     def unseen_weights(self, x: Inputs) -> Responsibilities:
         """μ, the population's weights [N, K]."""
-        return self.mean.detach().to(x.dtype).repeat(len(x), 1)
+        return repeated(self.mean.detach().to(x.dtype, copy=True).unsqueeze(0), len(x))
 
     @property
     def n_parameters(self) -> int:
@@ -133,8 +133,9 @@ class ObjectDirichletGate(Gate):
         r = validation.tensor("statistics.responsibilities", statistics.responsibilities, ("N", self.n_components))
         prior = self.prior_concentration.detach().to(r.dtype)
         old = self.posterior_concentration
-        old = old.to(r.dtype) if len(old) == len(r) else prior.expand_as(r)
-        self.posterior_concentration = natural_step(old, prior + r, step_size)
+        old = old.to(r.dtype) if old.shape == r.shape else prior
+        # Not as an attribute: finding out that it is a buffer takes a module longer than the sum of a hundred rows.
+        self._buffers["posterior_concentration"] = natural_step(old, prior + r, step_size)
 
     def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet | None:
         """Dirichlet(1 + rᵢ) of each object, inside the plate, which scales it."""
@@ -177,8 +178,7 @@ class ObjectDirichletGate(Gate):
         known = len(self.posterior_concentration) == n_objects
         m = self.posterior_concentration[objects].to(x.dtype) if known else prior.detach().expand(len(x), -1)
         q, p = Dirichlet(m.double()), Dirichlet(prior.double())
-        expected = torch.digamma(m) - torch.digamma(m.sum(-1, keepdim=True))
-        return BoundTerms(expected, kl_divergence(q, p).to(x.dtype))
+        return BoundTerms(_expected_logarithms(m), kl_divergence(q, p).to(x.dtype))
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Sample ``<name>.weights`` [N, K] inside the plate."""
@@ -213,8 +213,9 @@ class ObjectDirichletGate(Gate):
                     f"`objects` must name one object of the last update a row, {len(x)}; got {len(known)}."
                 )
             return known
-        if len(x) == len(self.posterior_concentration):
-            return self.posterior_concentration
+        posterior = self.posterior_concentration
+        if len(x) == len(posterior):
+            return posterior
         return self.prior_concentration.unsqueeze(0)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
@@ -223,3 +224,13 @@ class ObjectDirichletGate(Gate):
             # The number of objects is part of the state: load_state_dict copies into a buffer of the saved shape.
             self.posterior_concentration = torch.empty_like(saved, device=self.mean.device)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _expected_logarithms(concentration: Tensor) -> Tensor:
+    """E[log π] [N, K] of Dirichlet(m) for each row m."""
+    return digamma(concentration).sub_(digamma(concentration.sum(-1, keepdim=True)))
+
+
+def _means(concentration: Tensor) -> Tensor:
+    """E[π] [N, K] of Dirichlet(m) for each row m."""
+    return concentration / concentration.sum(-1, keepdim=True)

@@ -1,0 +1,145 @@
+"""The hyper models of old EM loops: E_step, LogPiExpectation and PredictPi, and what a call costs where N is small.
+
+**Global**, N = 10⁶, K = 8, float32. An array [N, K] has 32 MB. The three calls must read one and write two; ours read
+two, for the check of Z is a pass of its own: 128 MB, 5 ms at some 25 GB/s of two cores here. Beside the limit, two
+arrays filled and one summed, it is one read more. The reference's calls write four arrays and read three, 224 MB: no
+program that writes its results can be much more than twice as fast. Only the digammas of an [N, K] are far from this.
+
+**An object each.** Reads and writes: check Z, m = γμ + Z, ψ of m, its mean, 8 passes of 32 MB, 10 ms. PyTorch's digamma
+is scalar code, 20 ns a number on one core: 80 ms. Ours has some 22 vector operations on blocks that stay in a cache,
+0.3 ns each on one core: 7 ns a number. Fresh pages cost as much as a pass or more, wherever the allocator gives freed
+arrays back to the system.
+
+**Few rows.** What a call takes beside the arithmetic is 0.5 to 2 µs for each of PyTorch's calls and each attribute of a
+Pyro module; the row says what is left after the plain formula on the same tensors.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Generator, Tensor
+
+from mixpyro.hyper_models import HyperExpertNN, HyperModelDirichlet, HyperModelGateSparsed
+from tests.benchmarks.speed.harness import Row, fastest
+from tests.benchmarks.speed.reference import ReferenceDirichlet, ReferenceGateSparsed, ReferenceOfEachObject
+
+K = 8
+N_CALLS = 20
+ALLOWED = 60e-6
+
+Action = Callable[[], object]
+
+
+def rows(*, tiny: bool) -> Iterator[Row]:
+    """The three calls on many rows, then each call on few."""
+    n_objects, repeats = (500, 1) if tiny else (1_000_000, 20)
+    z = responsibilities(n_objects)
+    yield from global_rows(z, repeats)
+    yield from object_rows(z, repeats)
+    yield from overheads(100, 2 if tiny else 200)
+
+
+def responsibilities(n_objects: int) -> Tensor:
+    """Rows that sum to one [N, K], float32."""
+    return torch.randn(n_objects, K, generator=Generator().manual_seed(0)).softmax(-1)
+
+
+def global_rows(z: Tensor, repeats: int) -> Iterator[Row]:
+    """One Dirichlet, beside what the memory allows and beside the reference."""
+    beside = (lambda: written_and_summed(z), of_reference(ReferenceDirichlet(K), z))
+    each_object = of_reference(ReferenceOfEachObject(K), z)
+    ours, *theirs = fastest(three_calls(HyperModelDirichlet(K), z), *beside, each_object, repeats=repeats)
+    wanted = {"two writes, one sum": "<= 1.5", "reference": ">= 5", "reference, digammas [N, K]": ">= 5"}
+    for (name, limit), seconds in zip(wanted.items(), theirs, strict=True):
+        yield Row("three calls, HyperModelDirichlet", f"N={len(z)}, K={K}", ours, name, seconds, limit)
+
+
+def object_rows(z: Tensor, repeats: int) -> Iterator[Row]:
+    """A Dirichlet an object, beside the digamma alone and beside the reference."""
+    m = z + 1.0 / K
+    beside = (lambda: torch.digamma(m), of_reference(ReferenceGateSparsed(K), z))
+    ours, *theirs = fastest(three_calls(HyperModelGateSparsed(K), z), *beside, repeats=repeats)
+    for (name, limit), seconds in zip({"one digamma": "<= 1.3", "reference": ">= 1"}.items(), theirs, strict=True):
+        yield Row("three calls, HyperModelGateSparsed", f"N={len(z)}, K={K}", ours, name, seconds, limit)
+
+
+def written_and_summed(z: Tensor) -> list[Tensor]:
+    """Two fresh arrays of z's shape, and the sum of z over rows."""
+    return [torch.full(z.shape, 0.1), torch.full(z.shape, 0.2), z.sum(0)]
+
+
+def three_calls(model: HyperModelDirichlet | HyperModelGateSparsed, z: Tensor) -> Action:
+    """E_step, LogPiExpectation and PredictPi."""
+    x = torch.zeros(len(z), 1)
+
+    def calls() -> list[Tensor]:
+        model.E_step(x, x, z, {})
+        return [model.LogPiExpectation(x, x, {}), model.PredictPi(x, {})]
+
+    return calls
+
+
+def of_reference(model: ReferenceDirichlet | ReferenceGateSparsed, z: Tensor) -> Action:
+    """The same three of the reference."""
+
+    def calls() -> list[Tensor]:
+        model.e_step(z)
+        return [model.log_pi_expectation(z), model.predict_pi(z)]
+
+    return calls
+
+
+def overheads(n_objects: int, repeats: int) -> Iterator[Row]:
+    """Seconds a call beyond its arithmetic, of every method of the adapters."""
+    for name, (ours, plain) in calls_and_formulas(responsibilities(n_objects)).items():
+        seconds = fastest(many(ours), many(plain), repeats=repeats)
+        beyond = max(1e-9, (seconds[0] - seconds[1]) / N_CALLS)
+        yield Row(f"{name}, beyond arithmetic", f"N={n_objects}, K={K}", beyond, "allowed", ALLOWED, "<= 1")
+
+
+def calls_and_formulas(z: Tensor) -> dict[str, tuple[Action, Action]]:
+    """Each call, and the plain formula on the same tensors."""
+    x = torch.zeros(len(z), 3)
+    shared, own, network = HyperModelDirichlet(K), HyperModelGateSparsed(K), HyperExpertNN(3, 10, K)
+    for model in (shared, own):
+        model.E_step(x, x, z, {})
+    m, mu = shared.m, shared.mu
+    object_m = z + own.mu
+    return {
+        "Dirichlet.E_step": (lambda: shared.E_step(x, x, z, {}), lambda: mu + z.sum(0)),
+        "Dirichlet.M_step": (lambda: shared.M_step(x, x, z, {}), nothing),
+        "Dirichlet.LogPiExpectation": (
+            lambda: shared.LogPiExpectation(x, x, {}),
+            lambda: log_pi(m).expand_as(z).clone(),
+        ),
+        "Dirichlet.PredictPi": (lambda: shared.PredictPi(x, {}), lambda: pi(m).expand_as(z).clone()),
+        "GateSparsed.E_step": (lambda: own.E_step(x, x, z, {}), lambda: own.gamma * mu + z),
+        "GateSparsed.M_step": (lambda: own.M_step(x, x, z, {}), nothing),
+        "GateSparsed.LogPiExpectation": (lambda: own.LogPiExpectation(x, x, {}), lambda: log_pi(object_m)),
+        "GateSparsed.PredictPi": (lambda: own.PredictPi(x, {}), lambda: pi(object_m)),
+        "ExpertNN.E_step": (lambda: network.E_step(x, x, z, {}), nothing),
+        "ExpertNN.LogPiExpectation": (
+            lambda: network.LogPiExpectation(x, x, {}),
+            lambda: network(x).log_softmax(-1),
+        ),
+        "ExpertNN.PredictPi": (lambda: network.PredictPi(x, {}), lambda: network(x).softmax(-1)),
+    }
+
+
+def log_pi(m: Tensor) -> Tensor:
+    """ψ(m) − ψ(Σm) of each row."""
+    return torch.digamma(m) - torch.digamma(m.sum(-1, keepdim=True))
+
+
+def pi(m: Tensor) -> Tensor:
+    """m / Σm of each row."""
+    return m / m.sum(-1, keepdim=True)
+
+
+def nothing() -> None:
+    """The arithmetic of a method that has none."""
+
+
+def many(action: Action) -> Action:
+    """A call is shorter than the clock is sure of."""
+    return lambda: [action() for _ in range(N_CALLS)]
