@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 LAYERS = (
     {"typing"},
     {"validation", "parameters", "gram", "rows", "digamma", "design", "information", "files", "quantiles"}
-    | {"sites", "evidence", "merging"},
+    | {"sites", "evidence", "merging", "factors"},
     {"networks"},
     {"gates", "experts"},
     {"mixture"},

@@ -13,6 +13,7 @@ from mixpyro.experts.autoregression import RegressionCoefficients, unpacked
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
 from mixpyro.experts.uncorrelated import Uncorrelated
+from mixpyro.factors import cholesky, inverted, log_determinants
 from mixpyro.gram import squared_norms, weighted_gram
 from mixpyro.sites import sample_parameter
 from mixpyro.typing import Responsibilities
@@ -65,26 +66,21 @@ class Full(NormalWishart):
 
     @staticmethod
     def representable(scale: Tensor, dtype: torch.dtype) -> Tensor:
-        """The scale in a dtype, and where it has no Cholesky factor then, with correlations that it can tell from one.
+        """The scale in a dtype, and where it has no Cholesky factor then, with a little less correlation.
 
         Many times the prior's scale lies below a rounding error of the data's squares, and so would the smallest
-        eigenvalues. They are raised to that error, in units of the columns: a small column keeps its digits.
+        eigenvalues. They are raised by that error, in units of the columns: a small column keeps its digits.
         """
         rounded = scale.to(dtype)
         failed = torch.linalg.cholesky_ex(rounded.double()).info != 0
-        if not bool(failed.any()):
-            return rounded
-        deviation = scale.diagonal(dim1=-2, dim2=-1).sqrt()
-        units = deviation.unsqueeze(-1) * deviation.unsqueeze(-2)
-        values, vectors = torch.linalg.eigh(scale / units)
         error = RELATIVE_ERROR * scale.shape[-1] * torch.finfo(dtype).eps
-        raised = (vectors * values.clamp_min(error).unsqueeze(-2)) @ vectors.mT * units
+        raised = scale + error * scale.diagonal(dim1=-2, dim2=-1).diag_embed()
         return torch.where(failed[:, None, None], raised.to(dtype), rounded)
 
     @cached_property
     def factor(self) -> Tensor:
         """Lower Cholesky factor of the scale [K, P, P]."""
-        return torch.linalg.cholesky(self.scale)
+        return cholesky(self.scale)
 
     @cached_property
     def half_degrees(self) -> Tensor:
@@ -94,7 +90,7 @@ class Full(NormalWishart):
 
     def squared_distances(self, columns: Tensor) -> Responsibilities:
         """|√ν L⁻¹ (y − m)|² with Ψ = L L', of all components by one matrix product."""
-        whitening = self._inverse_factor() * self.degrees.sqrt()[:, None, None]
+        whitening = inverted(self.factor) * self.degrees.sqrt()[:, None, None]
         maps = torch.cat([-whitening @ self.mean.unsqueeze(-1), whitening], dim=-1)
         return squared_norms(maps, torch.cat([torch.ones_like(columns[:1]), columns]))
 
@@ -105,7 +101,7 @@ class Full(NormalWishart):
     @cached_property
     def expected_log_determinant(self) -> Tensor:
         """Σₚ ψ((ν + 1 − p) / 2) + P log 2 − log |Ψ| [K]; Bishop (2006), eq. 10.65."""
-        return torch.digamma(self.half_degrees).sum(-1) + self.n_outputs * math.log(2.0) - self._log_determinant()
+        return torch.digamma(self.half_degrees).sum(-1) + self.n_outputs * math.log(2.0) - log_determinants(self.factor)
 
     def precision_kl_divergence(self, prior: "Full") -> Tensor:
         """KL of the Wishart [K]: Bishop (2006), eq. B.79 and B.82."""
@@ -114,7 +110,7 @@ class Full(NormalWishart):
             (torch.lgamma(q.half_degrees).sum(-1) for q in (self, prior)),
         )
         trace = torch.linalg.solve_triangular(self.factor, prior.factor, upper=False).square().sum((-2, -1))
-        log_ratio = self._log_determinant() - prior._log_determinant()
+        log_ratio = log_determinants(self.factor) - log_determinants(prior.factor)
         return (
             0.5 * (self.degrees - prior.degrees) * digamma
             + 0.5 * (prior.degrees * log_ratio + self.degrees * (trace - self.n_outputs))
@@ -159,14 +155,6 @@ class Full(NormalWishart):
     def normal(mean: Tensor, spread: Tensor) -> MultivariateNormal:
         """Normal of a lower triangular root."""
         return MultivariateNormal(mean, scale_tril=spread)
-
-    def _inverse_factor(self) -> Tensor:
-        identity = torch.eye(self.n_outputs, dtype=self.factor.dtype, device=self.factor.device)
-        return torch.linalg.solve_triangular(self.factor, identity, upper=False)
-
-    def _log_determinant(self) -> Tensor:
-        """log |Ψ| [K]."""
-        return 2.0 * self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 
 class Diagonal(Uncorrelated):
@@ -237,7 +225,7 @@ class Diagonal(Uncorrelated):
 
     def _gamma(self, dtype: torch.dtype = torch.float64) -> Gamma:
         shape = (0.5 * self.degrees).unsqueeze(-1).expand_as(self.scale)
-        return Gamma(shape.to(dtype), (0.5 * self.scale).to(dtype))
+        return Gamma(shape.to(dtype), (0.5 * self.scale).to(dtype), validate_args=False)
 
 
 class Spherical(Uncorrelated):
@@ -316,4 +304,4 @@ class Spherical(Uncorrelated):
 
     def _gamma(self, dtype: torch.dtype = torch.float64) -> Gamma:
         half = 0.5 * self.n_outputs
-        return Gamma((half * self.degrees).to(dtype), (half * self.scale).to(dtype))
+        return Gamma((half * self.degrees).to(dtype), (half * self.scale).to(dtype), validate_args=False)

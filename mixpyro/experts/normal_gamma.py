@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from mixpyro.experts.origin import Origin
+from mixpyro.factors import cholesky, inverted, log_determinants
 from mixpyro.gram import quadratic_forms, squared_norms
 from mixpyro.typing import Design, Responsibilities, Scalar
 
@@ -37,7 +38,7 @@ class NormalGamma(NamedTuple):
         """The posterior of this prior; Murphy (2012), eq. 7.70 to 7.73."""
         precision = self.precision + seen.uu
         target = _times(self.precision, self.mean) + seen.uy
-        mean = torch.cholesky_solve(target, torch.linalg.cholesky(precision)).mT
+        mean = torch.cholesky_solve(target, cholesky(precision)).mT
         # b₀ + ½ (squared residuals + distance from the prior): a sum of squares each, so that neither hides the other.
         residual = seen.yy - 2.0 * (mean * seen.uy.mT).sum(-1) + _square(mean, seen.uu)
         distance = _square(mean - self.mean, self.precision)
@@ -69,8 +70,9 @@ class NormalGamma(NamedTuple):
     def divergences(self, prior: "NormalGamma") -> Tensor:
         """KL(self ‖ prior) of each component [K], or of all [1] where they share their τ."""
         distance = _square(self.mean - prior.mean, prior.precision)
-        trace = torch.linalg.solve(self.precision, prior.precision).diagonal(dim1=-2, dim2=-1).sum(-1)
-        log_ratio = torch.logdet(self.precision) - torch.logdet(prior.precision)
+        factor, of_prior = cholesky(self.precision), cholesky(prior.precision)
+        trace = (inverted(factor) @ of_prior).square().sum((-2, -1))
+        log_ratio = log_determinants(factor) - log_determinants(of_prior)
         spread = (trace - self.mean.shape[-1] + log_ratio).unsqueeze(-1)
         normal = 0.5 * (self.expected_noise_precision * distance + spread)
         # Where sums have overflowed the rate is no number, nor is the result: that is for the caller to see.
@@ -117,8 +119,8 @@ class NormalGamma(NamedTuple):
         root = precision.sqrt()
         of_residual = torch.cat([-root.unsqueeze(-1) * self.mean, root.diag_embed()], dim=-1)
         if n_components > n_columns:
-            spread = quadratic_forms(n_outputs * torch.linalg.inv(self.precision), columns[:n_columns])
-            return squared_norms(of_residual, columns) + spread
+            inverse = n_outputs * self._whitening.mT @ self._whitening
+            return squared_norms(of_residual, columns) + quadratic_forms(inverse, columns[:n_columns])
         whitening = math.sqrt(n_outputs) * self._whitening
         of_u = torch.cat([whitening, whitening.new_zeros(*whitening.shape[:2], n_outputs)], dim=-1)
         return squared_norms(torch.cat([of_u, of_residual], dim=1), columns)
@@ -126,9 +128,7 @@ class NormalGamma(NamedTuple):
     @property
     def _whitening(self) -> Tensor:
         """The inverse of Λ's lower Cholesky factor [K, E, E]."""
-        factor = torch.linalg.cholesky(self.precision)
-        identity = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
-        return torch.linalg.solve_triangular(factor, identity, upper=False)
+        return inverted(cholesky(self.precision))
 
 
 def _times(precision: Tensor, mean: Tensor) -> Tensor:

@@ -123,7 +123,9 @@ class DirichletGate(Gate):
     def kl_divergence(self) -> Float[Tensor, "*R"]:
         """KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α), the second term where α is learnt; a float64 scalar."""
         prior = self.prior_concentration.double()
-        divergence = kl_divergence(Dirichlet(self.posterior_concentration.double()), Dirichlet(prior))
+        # Unchecked: on a GPU the checks would wait.
+        q, p = (Dirichlet(m, validate_args=False) for m in (self.posterior_concentration.double(), prior))
+        divergence = kl_divergence(q, p)
         if self.concentration_prior is None:
             return divergence
         return divergence - self.concentration_prior.log_prob(prior).sum()

@@ -150,8 +150,7 @@ class ObjectDirichletGate(Gate):
         """Σᵢ KL(Dirichlet(mᵢ) ‖ Dirichlet(γμ)) over the objects of the last update, a float64 scalar."""
         if len(self.posterior_concentration) == 0:
             return torch.zeros((), dtype=torch.float64, device=self.mean.device)
-        q, p = Dirichlet(self.posterior_concentration.double()), Dirichlet(self.prior_concentration.double())
-        return kl_divergence(q, p).sum()
+        return _divergences(self.posterior_concentration, self.prior_concentration).sum()
 
     @torch.no_grad()
     def update_objects(
@@ -177,8 +176,7 @@ class ObjectDirichletGate(Gate):
         prior = self.prior_concentration.to(x.dtype)
         known = len(self.posterior_concentration) == n_objects
         m = self.posterior_concentration[objects].to(x.dtype) if known else prior.detach().expand(len(x), -1)
-        q, p = Dirichlet(m.double()), Dirichlet(prior.double())
-        return BoundTerms(_expected_logarithms(m), kl_divergence(q, p).to(x.dtype))
+        return BoundTerms(_expected_logarithms(m), _divergences(m, prior).to(x.dtype))
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Sample ``<name>.weights`` [N, K] inside the plate."""
@@ -234,3 +232,9 @@ def _expected_logarithms(concentration: Tensor) -> Tensor:
 def _means(concentration: Tensor) -> Tensor:
     """E[π] [N, K] of Dirichlet(m) for each row m."""
     return concentration / concentration.sum(-1, keepdim=True)
+
+
+def _divergences(concentration: Tensor, prior: Tensor) -> Tensor:
+    """KL(Dirichlet(m) ‖ Dirichlet(prior)) [N] of each row m, float64; unchecked, for on a GPU the checks would wait."""
+    q, p = (Dirichlet(m.double(), validate_args=False) for m in (concentration, prior))
+    return kl_divergence(q, p)

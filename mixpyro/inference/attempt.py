@@ -159,21 +159,26 @@ class Attempt:
 
     def e_step(self) -> tuple[Pending, float]:
         """The statistics under the new responsibilities, and the bound, in one pass; −∞ for one not finite."""
-        evidence = torch.zeros((), dtype=torch.float64, device=self.data.x.device)
-        magnitude = torch.zeros_like(evidence)
+        pending, sums = self.summed()
+        bound, magnitude = sums.tolist()
+        self.note_rounding(magnitude)
+        return pending, bound if math.isfinite(bound) else -math.inf
+
+    def summed(self) -> tuple[Pending, Tensor]:
+        """An E-step's statistics, and its bound and the sum of the absolute log evidences [2], which no one has read.
+
+        On a GPU reading is waiting: both are read together, once an iteration.
+        """
+        evidence = torch.zeros(2, dtype=torch.float64, device=self.data.x.device)
         statistics, responsibilities = [], self._allocated()
         for rows in self.data.blocks():
             block = self.data.block(rows)
             r, log_evidence = self.mixture.assign_checked(block.x, block.y, gate_x=block.gate_x, objects=rows)
             responsibilities[rows] = r
-            weighted = block.weighted(log_evidence)
-            evidence += weighted.sum(dtype=torch.float64)
-            magnitude += weighted.abs_().sum(dtype=torch.float64)
+            evidence += sums_of(block.weighted(log_evidence))
             statistics.append(self._statistics_of(block, r))
-        # Together, for on a GPU each would cost a wait.
-        bound, magnitude_seen = torch.stack([evidence - self.mixture.kl_divergence(), magnitude]).tolist()
-        self.note_rounding(magnitude_seen)
-        return functools.reduce(Pending.__add__, statistics), bound if math.isfinite(bound) else -math.inf
+        evidence[0] -= self.mixture.kl_divergence()
+        return functools.reduce(Pending.__add__, statistics), evidence
 
     def _statistics(self) -> Pending:
         """What the responsibilities at hand say."""
@@ -220,6 +225,11 @@ class Attempt:
     def tolerance(self) -> float:
         """What may be left to gain, in nats: what the user asked for, or what rounding leaves uncertain."""
         return max(self.options.tolerance * self.n_objects, self.rounding)
+
+
+def sums_of(log_evidence: Tensor) -> Tensor:
+    """Σ v and Σ |v| over the first axis, [2, …], float64."""
+    return torch.stack([part.sum(0, dtype=torch.float64) for part in (log_evidence, log_evidence.abs())])
 
 
 def assign_all(mixture: MixtureOfExperts, data: Data) -> Responsibilities:

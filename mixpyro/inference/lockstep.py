@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
-from mixpyro.inference.attempt import Attempt, Pending
+from mixpyro.inference.attempt import Attempt, Pending, sums_of
 from mixpyro.inference.data import Data
 from mixpyro.merging import hand_back, joined, merged, split
 from mixpyro.mixture import MixtureOfExperts, normalised
@@ -119,28 +119,27 @@ class Lockstep:
 
     def _e_step(self) -> list[float]:
         """The bounds, and statistics under the new responsibilities, which nobody keeps."""
+        bounds, magnitudes = self._summed().tolist()
+        for member, magnitude in zip(self.members, magnitudes, strict=True):
+            member.note_rounding(magnitude)
+            member.drop_responsibilities()
+        return bounds
+
+    def _summed(self) -> Tensor:
+        """See :meth:`Attempt.summed`, [2, R]."""
         evidence = torch.zeros(2, len(self.members), dtype=torch.float64, device=self.data.x.device)
         statistics = []
         for rows in self.data.blocks(max(LEAST_ROWS, BLOCK_NUMBERS // int(self.experts.n_components))):
             block = self.data.block(rows)
             shares, log_evidence = normalised(self._log_joint(block, rows))
-            weighted = block.weighted(log_evidence.mT)
-            evidence += torch.stack([part.sum(0, dtype=torch.float64) for part in (weighted, weighted.abs())])
+            evidence += sums_of(block.weighted(log_evidence.mT))
             r = block.weighted(shares.flatten(0, 1).mT)
             of_gate = self.gate.statistics(block.gate_x, r)
             statistics.append(Pending(of_gate, self.experts.statistics(block.x, block.y, r)))
         self.statistics = functools.reduce(Pending.__add__, statistics)
-        return self._bounds(*evidence)
-
-    def _bounds(self, evidence: Tensor, magnitude: Tensor) -> list[float]:
-        """Of each run; what rounding leaves uncertain of them is noted."""
         of_experts = self.experts.divergences().unflatten(0, (len(self.members), -1)).sum(-1)
-        # Together, for on a GPU each would cost a wait.
-        bounds = torch.stack([evidence - self.gate.kl_divergence() - of_experts, magnitude]).tolist()
-        for member, seen in zip(self.members, bounds[1], strict=True):
-            member.note_rounding(seen)
-            member.drop_responsibilities()
-        return bounds[0]
+        evidence[0] -= self.gate.kl_divergence() + of_experts
+        return evidence
 
     def _log_joint(self, block: Data, rows: slice) -> Tensor:
         """E log π + E log p(y | k) of each run, [R, K, N]."""
