@@ -146,7 +146,7 @@ def own_parameter_store(module: torch.nn.Module) -> Iterator[list[Parameter]]:
 
 
 @contextmanager
-def registered_as_one(module: torch.nn.Module) -> Iterator[None]:
+def registered_as_one(module: PyroModule) -> Iterator[None]:
     """Have Pyro take the parameters of ``module`` as registered: its plain networks are called as they are.
 
     For the one who registers them all in a tensor of his own. A PyroModule among the networks still registers its
@@ -157,7 +157,9 @@ def registered_as_one(module: torch.nn.Module) -> Iterator[None]:
     )
     token = _REGISTERED.set(plain)
     try:
-        yield
+        # Entered here once, so that each call of a Pyro method inside finds it open: to open it asks Pyro's settings.
+        with module._pyro_context:
+            yield
     finally:
         _REGISTERED.reset(token)
 

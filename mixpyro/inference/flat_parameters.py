@@ -26,6 +26,8 @@ class FlatParameters:
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self.parameters = tuple(parameters)
         self.leaf: Tensor = parameters[0] if self._is_alone else self.joined(self.parameters).requires_grad_()
+        self.gradient: Tensor | None = None
+        self.gradients: list[Tensor] = []
 
     @property
     def _is_alone(self) -> bool:
@@ -42,34 +44,46 @@ class FlatParameters:
 
     @contextmanager
     def laid_out(self) -> Iterator[Tensor]:
-        """Make the parameters parts of the leaf, and give it."""
+        """Make the parameters parts of the leaf, their gradients parts of one gradient, and give the leaf."""
         if self._is_alone:
             yield self.leaf
             return
         own = [p.data for p in self.parameters]
         self.leaf.data = self.joined(own)
+        self.gradient = torch.zeros_like(self.leaf)
+        self.gradients = self.parts(self.gradient)
         try:
-            self._place(self.parts(self.leaf.detach()))
+            self._place(self.parts(self.leaf.detach()), self.gradients)
             yield self.leaf
         finally:
             for data, parameter in zip(own, self.parameters, strict=True):
                 data.copy_(parameter.data)
-            self._place(own)
+            self._place(own, [None] * len(own))
+            self.gradient, self.gradients = None, []
             # Pyro's weak reference, with which the leaf could not be pickled.
             vars(self.leaf).pop("unconstrained", None)
 
-    def _place(self, places: Sequence[Tensor]) -> None:
-        for parameter, place in zip(self.parameters, places, strict=True):
+    def _place(self, places: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+        for parameter, place, gradient in zip(self.parameters, places, gradients, strict=True):
+            parameter.grad = None
             parameter.data = place
+            parameter.grad = gradient
 
     def take_gradients(self) -> None:
-        """Move the parameters' gradients to the leaf, zero where the objective does not depend on one."""
-        if self._is_alone:
-            return
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        self.leaf.grad = self.joined(gradients)
-        for parameter in self.parameters:
-            parameter.grad = None
+        """Give the leaf the gradients of the parameters, zero where the objective does not depend on one."""
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=False):
+            # Pyro puts zeros of its own in place of the gradients of parameters that it has seen itself.
+            if parameter.grad is not gradient:
+                gradient.copy_(parameter.grad if parameter.grad is not None else 0.0)
+                parameter.grad = gradient
+        if self.gradient is not None:
+            self.leaf.grad = self.gradient
+
+    def drop_gradients(self) -> None:
+        """Begin the next ones from zero."""
+        self.leaf.grad = None
+        if self.gradient is not None:
+            self.gradient.zero_()
 
 
 def own_storage(parameters: Iterable[Parameter]) -> dict[Parameter, bool]:

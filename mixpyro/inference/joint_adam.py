@@ -46,7 +46,7 @@ class JointAdam(PyroOptim):
             self.adam.param_groups[0]["lr"] = self.lr
             self.adam.step()
         for group in self.groups:
-            group.leaf.grad = None
+            group.drop_gradients()
 
     def _holds(self, parameters: Sequence[Parameter]) -> bool:
         held = {id(p): group.leaf for group in self.groups for p in group.parameters}
@@ -62,7 +62,9 @@ class JointAdam(PyroOptim):
 
         ordered = sorted(parameters, key=likeness)
         self.groups = [FlatParameters(list(group)) for _, group in groupby(ordered, key=likeness)]
-        self.adam = torch.optim.Adam([group.leaf for group in self.groups], lr=self.lr) if self.groups else None
+        leaves = [group.leaf for group in self.groups]
+        # Several tensors at once, the default elsewhere, would be slower for one.
+        self.adam = torch.optim.Adam(leaves, lr=self.lr, foreach=False) if leaves else None
         for group in self.groups:
             self._restore(group, states)
 

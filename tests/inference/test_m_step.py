@@ -12,11 +12,10 @@ import torch
 from pyro.infer import Trace_ELBO
 from pyro.nn import PyroModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from mixpyro import LinearExperts, MixtureOfExperts, fit
 from mixpyro.gates import NeuralGate
-from mixpyro.inference.m_step import MStep, shuffled_batches
+from mixpyro.inference.m_step import MStep
 from tests.problems import inputs, lines, responsibilities
 
 K = 3
@@ -201,19 +200,6 @@ def test_two_objectives_in_a_users_own_svi_are_refused_under_one_name() -> None:
     for one, outcome in ((first, contextlib.nullcontext()), (second, pytest.raises(RuntimeError, match="own `name`"))):
         with outcome:
             Trace_ELBO().loss_and_grads(one.objective, lambda *_: None, inputs(4), responsibilities(4, K))
-
-
-@pytest.mark.parametrize("n_rows", [1, 128, 129, 1000])
-def test_batches_are_those_of_a_data_loader(n_rows: int) -> None:
-    rows = torch.arange(n_rows)
-    torch.manual_seed(7)
-    ours = [batch for _ in range(2) for batch in shuffled_batches(n_rows, 128)]
-    state = torch.get_rng_state()
-    torch.manual_seed(7)
-    loader = DataLoader(TensorDataset(rows), batch_size=128, shuffle=True)
-    theirs = [batch for _ in range(2) for (batch,) in loader]
-    assert_all_equal(ours, theirs)
-    assert torch.equal(state, torch.get_rng_state())
 
 
 def test_threads_fit_side_by_side() -> None:
