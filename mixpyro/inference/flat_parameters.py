@@ -74,7 +74,7 @@ class FlatParameters:
         for parameter, gradient in zip(self.parameters, self.gradients, strict=False):
             # Pyro puts zeros of its own in place of the gradients of parameters that it has seen itself.
             if parameter.grad is not gradient:
-                gradient.copy_(parameter.grad if parameter.grad is not None else 0.0)
+                gradient.copy_(torch.zeros_like(gradient) if parameter.grad is None else parameter.grad)
                 parameter.grad = gradient
         if self.gradient is not None:
             self.leaf.grad = self.gradient

@@ -15,13 +15,22 @@ class LineSearches(PyroOptim):
     Args:
         trainable: the parameters.
         n_steps: most steps.
+        tolerance: the steps end with one that gains no more.
         loss_and_gradients: evaluates SVI's loss and leaves its gradients in the parameters.
     """
 
-    def __init__(self, trainable: list[Parameter], n_steps: int, loss_and_gradients: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        trainable: list[Parameter],
+        n_steps: int,
+        loss_and_gradients: Callable[[], float],
+        *,
+        tolerance: float = 1e-14,
+    ) -> None:
         super().__init__(torch.optim.LBFGS, {})
         self.trainable = trainable
         self.n_steps = n_steps
+        self.tolerance = tolerance
         self.loss_and_gradients = loss_and_gradients
 
     def __call__(self, params: Iterable[Parameter], *args: object, **kwargs: object) -> None:
@@ -30,7 +39,7 @@ class LineSearches(PyroOptim):
             self.trainable,
             max_iter=self.n_steps,
             tolerance_grad=1e-10,
-            tolerance_change=1e-14,
+            tolerance_change=self.tolerance,
             line_search_fn="strong_wolfe",
         )
 

@@ -1,13 +1,14 @@
 """The M-step by gradient: Pyro's SVI on the objective of a gate or of experts."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import SVI
+from pyro.infer import ELBO, SVI
 from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.nn.parameter import is_lazy
@@ -18,7 +19,15 @@ from mixpyro.inference.batches import shuffled_batches
 from mixpyro.inference.joint_adam import JointAdam
 from mixpyro.inference.line_searches import LineSearches
 from mixpyro.inference.objective_elbo import ObjectiveELBO
+from mixpyro.inference.samples import growing_samples
 from mixpyro.parameters import own_parameter_store, registered_as_one
+
+Data = tuple[Tensor, ...]
+Search = Callable[[Data], None]
+
+# Nats an object that a step on a sample must gain to be followed by another: what is left is found on more rows.
+SAMPLE_TOLERANCE = 1e-6
+ROUNDING = 1e-14
 
 
 class MStep:
@@ -36,8 +45,9 @@ class MStep:
 
     def __init__(self, module: Gate | Experts, *, lr: float = 1e-3) -> None:
         self.module = module
-        self._elbo = ObjectiveELBO()
+        self._elbo: ELBO = ObjectiveELBO()
         self._adam = JointAdam(lr)
+        self._samples_help = True
 
     def step(self, *data: Tensor, scale: float = 1.0, lr: float | None = None) -> float:
         """One step of Adam on ``scale`` times ``module.objective(*data)``; gives the loss before it.
@@ -57,7 +67,7 @@ class MStep:
                 svi.step(1.0 / (len(batch[0]) * self.module.n_components), *batch)
 
     @contextmanager
-    def _svi_by_adam(self, data: tuple[Tensor, ...]) -> Iterator[SVI]:
+    def _svi_by_adam(self, data: Data) -> Iterator[SVI]:
         """SVI by Adam, which may be stepped inside."""
         if any(is_lazy(parameter) for parameter in self.module.parameters()):
             self._objective_value(tuple(part[:1] for part in data))
@@ -65,34 +75,56 @@ class MStep:
             with registered_as_one(self.module):
                 yield self._svi(leaves, self._adam)
 
-    def improve(self, *data: Tensor, n_steps: int) -> None:
+    def improve(self, *data: Tensor, n_steps: int, tolerance: float = ROUNDING) -> None:
         """At most ``n_steps`` of L-BFGS on all of ``data``, or none where they do not raise the objective.
 
-        The objective must be a function of the parameters alone: no dropout in training mode.
+        Where there are many rows, as many steps on samples of them come first, each larger than the last, for as long
+        as that has raised the objective of all rows: far from the optimum a sample shows the way as well.
+
+        Args:
+            data: what the objective takes, a row an object; the last tensor holds responsibilities. The objective must
+                be a function of the parameters alone: no dropout in training mode.
+            n_steps: most steps on all rows, and on each sample.
+            tolerance: nats an object; the steps end with one that gains no more.
         """
         data = detached(data)
-        before = self._objective_value(data)
+        value = self._objective_value(data)
+        samples = list(growing_samples(data)) if self._samples_help and sums_over_rows(self.module) else []
+        if samples:
+            coarse = partial(self._search, n_steps=n_steps, tolerance=max(tolerance, SAMPLE_TOLERANCE))
+            reached = self._raised(coarse, samples, data, value)
+            self._samples_help, value = reached > value, reached
+        self._raised(partial(self._search, n_steps=n_steps, tolerance=tolerance), [data], data, value)
+
+    def _raised(self, search: Search, parts: Sequence[Data], data: Data, before: float) -> float:
+        """Search on each of ``parts``; gives the objective of ``data``, and undoes what has lowered it."""
         snapshot = {name: value.clone() for name, value in self.module.state_dict().items()}
-        scale = 1.0 / max(1.0, float(data[-1].sum()))
         try:
-            with own_parameter_store(self.module) as trainable:
-                search = LineSearches(trainable, n_steps, lambda: self._loss_and_gradients(scale, data))
-                with registered_as_one(self.module):
-                    self._svi(trainable, search).step(scale, *data)
-            raised = self._objective_value(data) >= before
+            for part in parts:
+                search(part)
+            after = self._objective_value(data)
         except ValueError:
             # A step so long that a distribution refused its own parameters.
-            raised = False
-        if not raised:
-            self.module.load_state_dict(snapshot)
+            after = -math.inf
+        if after >= before:
+            return after
+        self.module.load_state_dict(snapshot)
+        return before
+
+    def _search(self, data: Data, *, n_steps: int, tolerance: float) -> None:
+        scale = 1.0 / max(1.0, float(data[-1].sum()))
+        with own_parameter_store(self.module) as trainable, registered_as_one(self.module):
+            closure = partial(self._loss_and_gradients, scale, data)
+            search = LineSearches(trainable, n_steps, closure, tolerance=tolerance)
+            self._svi(trainable, search).step(scale, *data)
 
     def _svi(self, leaves: Sequence[Tensor], optimizer: PyroOptim) -> SVI:
         return SVI(partial(self._model, leaves), _no_guide, optimizer, self._elbo)
 
-    def _loss_and_gradients(self, scale: float, data: tuple[Tensor, ...]) -> float:
+    def _loss_and_gradients(self, scale: float, data: Data) -> float:
         return float(self._elbo.loss_and_grads(self._model, _no_guide, (), scale, *data))
 
-    def _objective_value(self, data: tuple[Tensor, ...]) -> float:
+    def _objective_value(self, data: Data) -> float:
         with torch.no_grad():
             return float(self.module.partial_bound(*data))
 
@@ -104,9 +136,14 @@ class MStep:
             self.module.objective(*data)
 
 
-def detached(data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def detached(data: Data) -> Data:
     """The data without whatever graph they come from: an M-step has no business in it."""
     return tuple(part.detach() for part in data)
+
+
+def sums_over_rows(module: Gate | Experts) -> bool:
+    """Whether the objective is a sum over objects, so that a sample of them speaks for all."""
+    return not isinstance(module, Gate) or module.statistics_are_sums
 
 
 def _no_guide(*_: object) -> None:

@@ -61,14 +61,14 @@ class Scores(Messenger):
 
     def backward(self) -> None:
         """Add the gradient of the loss; the scales begin it, for a product with each would be two operations more."""
-        terms = [(term, term.new_tensor(-scale)) for term, scale in self.terms if term.requires_grad]
+        terms = [(term, scale) for term, scale in self.terms if term.requires_grad]
         if terms:
-            torch.autograd.backward(*zip(*terms, strict=True))  # type: ignore[no-untyped-call]
+            torch.autograd.backward([term for term, _ in terms], [term.new_tensor(-scale) for term, scale in terms])
 
     @property
     def loss(self) -> float:
         """−log p."""
-        value = -sum(scale * float(term.item()) for term, scale in self.terms)
+        value = -sum((scale * float(term.item()) for term, scale in self.terms), 0.0)
         warn_if_nan(value, "loss")
         return value
 
