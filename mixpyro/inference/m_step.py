@@ -8,7 +8,7 @@ from functools import partial
 import pyro
 import torch
 from pyro import poutine
-from pyro.infer import ELBO, SVI
+from pyro.infer import SVI
 from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.nn.parameter import is_lazy
@@ -45,7 +45,7 @@ class MStep:
 
     def __init__(self, module: Gate | Experts, *, lr: float = 1e-3) -> None:
         self.module = module
-        self._elbo: ELBO = ObjectiveELBO()
+        self._elbo = ObjectiveELBO()
         self._adam = JointAdam(lr)
         self._samples_help = True
 

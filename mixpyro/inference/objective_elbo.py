@@ -24,6 +24,9 @@ class ObjectiveELBO(ELBO):
         RuntimeError: if the model has a latent variable.
     """
 
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
     def loss(self, model: Program, guide: Program, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
         """−log p."""
         return _scored(model, *args, **kwargs).loss
@@ -69,7 +72,7 @@ class Scores(Messenger):
     def loss(self) -> float:
         """−log p."""
         value = -sum((scale * float(term.item()) for term, scale in self.terms), 0.0)
-        warn_if_nan(value, "loss")
+        warn_if_nan(value, "loss")  # type: ignore[call-overload]
         return value
 
 
