@@ -18,7 +18,7 @@ class JointAdam(PyroOptim):
 
     Adam treats every number by itself, so its steps are the same to the last bit. Its state belongs to the parameters:
     it is kept from call to call, and follows them to another dtype or device. One that is trained later than the others
-    has a count of steps of its own.
+    has a count of steps of its own, and one that is frozen for a while finds its state again.
 
     Args:
         lr: step size.
@@ -29,6 +29,7 @@ class JointAdam(PyroOptim):
         self.lr = lr
         self.groups: list[FlatParameters] = []
         self.adam: torch.optim.Adam | None = None
+        self._resting: dict[Parameter, dict[str, Any]] = {}
 
     @contextmanager
     def over(self, parameters: Sequence[Parameter]) -> Iterator[list[Tensor]]:
@@ -67,6 +68,7 @@ class JointAdam(PyroOptim):
         self.adam = torch.optim.Adam(leaves, lr=self.lr, foreach=False) if leaves else None
         for group in self.groups:
             self._restore(group, states)
+        self._resting = {parameter: state for parameter, state in states.items() if parameter not in apart}
 
     def _restore(self, group: FlatParameters, states: dict[Parameter, dict[str, Any]]) -> None:
         """What Adam knows of a group's parameters, in their dtype; all of them are known or none."""
@@ -81,8 +83,8 @@ class JointAdam(PyroOptim):
         }
 
     def _states(self) -> dict[Parameter, dict[str, Any]]:
-        """What Adam knows of each parameter."""
-        states: dict[Parameter, dict[str, Any]] = {}
+        """What Adam knows of each parameter, trained at present or not."""
+        states = dict(self._resting)
         for group in self.groups:
             known = {} if self.adam is None else self.adam.state.get(group.leaf, {})
             parts = [group.parts(known[name]) for name in ("exp_avg", "exp_avg_sq") if known]
