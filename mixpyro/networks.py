@@ -1,9 +1,11 @@
 """Calling a neural network that is part of a gate or of experts, inside a Pyro program and outside of one."""
 
+from collections.abc import Iterator
+
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from mixpyro.parameters import kept_frozen, refuse_shared_parameters, unregistered
+from mixpyro.parameters import is_registered, kept_frozen, refuse_shared_parameters, unregistered
 
 
 def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
@@ -21,6 +23,8 @@ def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
     """
     if not owner._pyro_context.active:
         return [_call_outside(network, x) for network in _each(network_of(owner))]
+    if is_registered(network_of(owner)):
+        return [network(_in_its_dtype(network, x)) for network in _each(network_of(owner))]
     refuse_shared_parameters(owner)
     with kept_frozen(network_of(owner)):
         return [network(_in_its_dtype(network, x)) for network in _each(owner.network)]
@@ -63,6 +67,6 @@ def refuse_random_weights(network: nn.Module) -> None:
         )
 
 
-def trainable_parameters(network: nn.Module) -> list[nn.Parameter]:
+def trainable_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
     """Those parameters of the network that are not frozen."""
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return (parameter for parameter in network.parameters() if parameter.requires_grad)

@@ -4,22 +4,27 @@ import itertools
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pyro
 import torch
+from pyro.nn import PyroModule
 from pyro.poutine.messenger import Messenger
 from torch.nn import Parameter
 
 # Pyro's store, settings and stack of handlers are the process's: two threads must not change them at a time.
 _ONE_THREAD = threading.RLock()
 
+# Identities of modules of plain PyTorch, whose parameters Pyro has got already from the one who trains them.
+_REGISTERED: ContextVar[frozenset[int]] = ContextVar("mixpyro_registered", default=frozenset())
+
 _NOT_REGISTERED = ".* was not registered in the param store because requires_grad=False"
 
 
-def refuse_shared_parameters(module: pyro.nn.PyroModule) -> None:
+def refuse_shared_parameters(module: PyroModule) -> None:
     """Raise if the parameter store holds another module's parameters under this module's name.
 
     Pyro would go on without a word: the store's tensors are trained, and the module's own never change.
@@ -27,15 +32,15 @@ def refuse_shared_parameters(module: pyro.nn.PyroModule) -> None:
     Raises:
         RuntimeError: if it does.
     """
-    own = dict(module.named_parameters())
-    if not own:
-        return
     prefix = f"{module._pyro_name}." if module._pyro_name else ""
-    for stored_name, stored in pyro.get_param_store().named_parameters():
-        full_name = stored_name.replace("$$$", ".")
-        path = full_name.removeprefix(prefix) if full_name.startswith(prefix) else None
-        mine = None if path is None else own.get(path, own.get(f"{path}_unconstrained"))
-        if mine is not None and mine is not stored:
+    stored = [(name.replace("$$$", "."), value) for name, value in pyro.get_param_store().named_parameters()]
+    stored = [(name, value) for name, value in stored if name.startswith(prefix)]
+    # To list them takes as long as a small network, and in most programs there is nothing to compare them with.
+    own = dict(module.named_parameters()) if stored else {}
+    for full_name, value in stored:
+        path = full_name.removeprefix(prefix)
+        mine = own.get(path, own.get(f"{path}_unconstrained"))
+        if mine is not None and mine is not value:
             raise RuntimeError(
                 f"the name of a parameter must belong to one module; got {full_name!r}, which another module has put "
                 "into Pyro's parameter store. Give each its own `name`, or call pyro.clear_param_store() in between; "
@@ -43,15 +48,16 @@ def refuse_shared_parameters(module: pyro.nn.PyroModule) -> None:
             )
 
 
-def minus_log_normal_prior(parameters: Sequence[torch.Tensor], scale: float | None) -> torch.Tensor:
+def minus_log_normal_prior(parameters: Iterable[torch.Tensor], scale: float | None) -> torch.Tensor:
     """−Σ log Normal(θ; 0, scale²) over all parameters in nats, zero without a scale; a float64 scalar.
 
     Written out: a distribution for each parameter takes longer than the rest of an SVI step.
     """
-    if scale is None or not parameters:
-        device = parameters[0].device if parameters else None
-        return torch.zeros((), dtype=torch.float64, device=device)
-    theta = torch.cat([parameter.flatten() for parameter in parameters]).double() / scale
+    parameters = iter(parameters)
+    first = next(parameters, None)
+    if scale is None or first is None:
+        return torch.zeros((), dtype=torch.float64, device=None if first is None else first.device)
+    theta = torch.cat([parameter.flatten() for parameter in (first, *parameters)]).double() / scale
     return 0.5 * theta.dot(theta) + len(theta) * math.log(scale * math.sqrt(2 * math.pi))
 
 
@@ -137,3 +143,27 @@ def own_parameter_store(module: torch.nn.Module) -> Iterator[list[Parameter]]:
         finally:
             for parameter, gradient in zip(trainable, gradients, strict=True):
                 parameter.grad = gradient
+
+
+@contextmanager
+def registered_as_one(module: PyroModule) -> Iterator[None]:
+    """Have Pyro take the parameters of ``module`` as registered: its plain networks are called as they are.
+
+    For the one who registers them all in a tensor of his own. A PyroModule among the networks still registers its
+    parameters, one by one, for it does so by itself.
+    """
+    plain = frozenset(
+        id(part) for part in module.modules() if not any(isinstance(inner, PyroModule) for inner in part.modules())
+    )
+    token = _REGISTERED.set(plain)
+    try:
+        # Entered here once, so that each call of a Pyro method inside finds it open: to open it asks Pyro's settings.
+        with module._pyro_context:
+            yield
+    finally:
+        _REGISTERED.reset(token)
+
+
+def is_registered(network: torch.nn.Module) -> bool:
+    """Whether Pyro has the parameters of a network of plain PyTorch already; see :func:`registered_as_one`."""
+    return id(network) in _REGISTERED.get()

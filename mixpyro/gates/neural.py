@@ -84,6 +84,12 @@ class NeuralGate(Gate):
         """−log p(θ) of the network's parameters under their prior, zero without one; a float64 scalar."""
         return minus_log_normal_prior(trainable_parameters(network_of(self)), self.prior_scale)
 
+    def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
+        """Σ r log π, plus the log density of the prior on the parameters where there is one, in nats."""
+        fit = (responsibilities * self.expected_log_weights(x)).sum()
+        # To take off a zero in float64 costs, with its gradient, as much as a layer of a small network.
+        return fit if self.prior_scale is None else fit - self.kl_divergence()
+
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Categorical(softmax f(x)); a prior on the parameters is scored as ``<name>.network_log_prior``."""
         if self.prior_scale is not None:

@@ -1,18 +1,33 @@
 """The M-step by gradient: Pyro's SVI on the objective of a gate or of experts."""
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
+import pyro
 import torch
 from pyro import poutine
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI
 from pyro.optim import PyroOptim
 from torch import Tensor
-from torch.nn import Parameter
-from torch.utils.data import RandomSampler
+from torch.nn.parameter import is_lazy
 
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
-from mixpyro.parameters import own_parameter_store
+from mixpyro.inference.batches import shuffled_batches
+from mixpyro.inference.joint_adam import JointAdam
+from mixpyro.inference.line_searches import LineSearches
+from mixpyro.inference.objective_elbo import ObjectiveELBO
+from mixpyro.inference.samples import growing_samples
+from mixpyro.parameters import own_parameter_store, registered_as_one
+
+Data = tuple[Tensor, ...]
+Search = Callable[[Data], None]
+
+# Nats an object that a step on a sample must gain to be followed by another: what is left is found on more rows.
+SAMPLE_TOLERANCE = 1e-6
+ROUNDING = 1e-14
 
 
 class MStep:
@@ -30,8 +45,9 @@ class MStep:
 
     def __init__(self, module: Gate | Experts, *, lr: float = 1e-3) -> None:
         self.module = module
-        self._elbo = Trace_ELBO()
+        self._elbo = ObjectiveELBO()
         self._adam = JointAdam(lr)
+        self._samples_help = True
 
     def step(self, *data: Tensor, scale: float = 1.0, lr: float | None = None) -> float:
         """One step of Adam on ``scale`` times ``module.objective(*data)``; gives the loss before it.
@@ -39,134 +55,95 @@ class MStep:
         ``lr`` is its step size from now on.
         """
         self._adam.lr = self._adam.lr if lr is None else lr
-        with own_parameter_store(self.module) as self._adam.trainable:
-            return float(self._svi(self._adam).step(scale, *detached(data)))
+        data = detached(data)
+        with self._svi_by_adam(data) as svi:
+            return float(svi.step(scale, *data))
 
     def epoch(self, *data: Tensor, batch_size: int) -> None:
         """One pass of Adam over shuffled minibatches of ``data``, each on the mean over its rows and components."""
         data = detached(data)
-        svi = self._svi(self._adam)
-        with own_parameter_store(self.module) as self._adam.trainable:
-            for rows in shuffled_batches(len(data[0]), batch_size):
-                scale = 1.0 / (len(rows) * self.module.n_components)
-                svi.step(scale, *(part[rows] for part in data))
+        with self._svi_by_adam(data) as svi:
+            for batch in shuffled_batches(data, batch_size):
+                svi.step(1.0 / (len(batch[0]) * self.module.n_components), *batch)
 
-    def improve(self, *data: Tensor, n_steps: int) -> None:
+    @contextmanager
+    def _svi_by_adam(self, data: Data) -> Iterator[SVI]:
+        """SVI by Adam, which may be stepped inside."""
+        if any(is_lazy(parameter) for parameter in self.module.parameters()):
+            self._objective_value(tuple(part[:1] for part in data))
+        with own_parameter_store(self.module) as trainable, self._adam.over(trainable) as leaves:
+            with registered_as_one(self.module):
+                yield self._svi(leaves, self._adam)
+
+    def improve(self, *data: Tensor, n_steps: int, tolerance: float = ROUNDING) -> None:
         """At most ``n_steps`` of L-BFGS on all of ``data``, or none where they do not raise the objective.
 
-        The objective must be a function of the parameters alone: no dropout in training mode.
+        Where there are many rows, as many steps on samples of them come first, each larger than the last, for as long
+        as that has raised the objective of all rows: far from the optimum a sample shows the way as well.
+
+        Args:
+            data: what the objective takes, a row an object; the last tensor holds responsibilities. The objective must
+                be a function of the parameters alone: no dropout in training mode.
+            n_steps: most steps on all rows, and on each sample.
+            tolerance: nats an object; the steps end with one that gains no more.
         """
         data = detached(data)
-        before = self._objective_value(data)
+        value = self._objective_value(data)
+        samples = list(growing_samples(data)) if self._samples_help and sums_over_rows(self.module) else []
+        if samples:
+            coarse = partial(self._search, n_steps=n_steps, tolerance=max(tolerance, SAMPLE_TOLERANCE))
+            reached = self._raised(coarse, samples, data, value)
+            self._samples_help, value = reached > value, reached
+        self._raised(partial(self._search, n_steps=n_steps, tolerance=tolerance), [data], data, value)
+
+    def _raised(self, search: Search, parts: Sequence[Data], data: Data, before: float) -> float:
+        """Search on each of ``parts``; gives the objective of ``data``, and undoes what has lowered it."""
         snapshot = {name: value.clone() for name, value in self.module.state_dict().items()}
-        scale = 1.0 / max(1.0, float(data[-1].sum()))
         try:
-            with own_parameter_store(self.module) as trainable:
-                search = LineSearches(trainable, n_steps, lambda: self._loss_and_gradients(scale, data))
-                self._svi(search).step(scale, *data)
-            raised = self._objective_value(data) >= before
+            for part in parts:
+                search(part)
+            after = self._objective_value(data)
         except ValueError:
             # A step so long that a distribution refused its own parameters.
-            raised = False
-        if not raised:
-            self.module.load_state_dict(snapshot)
+            after = -math.inf
+        if after >= before:
+            return after
+        self.module.load_state_dict(snapshot)
+        return before
 
-    def _svi(self, optimizer: PyroOptim) -> SVI:
-        return SVI(self._scaled_objective, _no_guide, optimizer, self._elbo)
+    def _search(self, data: Data, *, n_steps: int, tolerance: float) -> None:
+        scale = 1.0 / max(1.0, float(data[-1].sum()))
+        with own_parameter_store(self.module) as trainable, registered_as_one(self.module):
+            closure = partial(self._loss_and_gradients, scale, data)
+            search = LineSearches(trainable, n_steps, closure, tolerance=tolerance)
+            self._svi(trainable, search).step(scale, *data)
 
-    def _loss_and_gradients(self, scale: float, data: tuple[Tensor, ...]) -> float:
-        return float(self._elbo.loss_and_grads(self._scaled_objective, _no_guide, scale, *data))
+    def _svi(self, leaves: Sequence[Tensor], optimizer: PyroOptim) -> SVI:
+        return SVI(partial(self._model, leaves), _no_guide, optimizer, self._elbo)
 
-    def _objective_value(self, data: tuple[Tensor, ...]) -> float:
+    def _loss_and_gradients(self, scale: float, data: Data) -> float:
+        return float(self._elbo.loss_and_grads(self._model, _no_guide, (), scale, *data))
+
+    def _objective_value(self, data: Data) -> float:
         with torch.no_grad():
             return float(self.module.partial_bound(*data))
 
-    def _scaled_objective(self, scale: float, *data: Tensor) -> None:
+    def _model(self, leaves: Sequence[Tensor], scale: float, *data: Tensor) -> None:
+        """What SVI sees: the leaves that hold the parameters, and the objective."""
+        for number, leaf in enumerate(leaves):
+            pyro.param(f"trained {number}", leaf)
         with poutine.scale(scale=scale):
             self.module.objective(*data)
 
 
-class JointAdam(PyroOptim):
-    """One Adam over all parameters together; Pyro's own keeps one optimiser a parameter, half of an SVI step's time.
-
-    Its state belongs to the parameters: it is kept from call to call, and follows them to another dtype or device.
-
-    Args:
-        lr: step size.
-    """
-
-    def __init__(self, lr: float = 1e-3) -> None:
-        super().__init__(torch.optim.Adam, {"lr": lr})
-        self.lr = lr
-        self.trainable: list[Parameter] = []
-        self.adam: torch.optim.Adam | None = None
-
-    def __call__(self, params: Iterable[Parameter], *args: object, **kwargs: object) -> None:
-        """Take one step with the gradients that the trainable of ``params`` hold."""
-        wanted = set(params).intersection(self.trainable)
-        if self.adam is None or wanted != set(self.adam.param_groups[0]["params"]):
-            self.adam = self._rebuilt(wanted)
-        self._follow(self.adam)
-        self.adam.param_groups[0]["lr"] = self.lr
-        self.adam.step()
-
-    def _rebuilt(self, params: set[Parameter]) -> torch.optim.Adam:
-        fresh = torch.optim.Adam(list(params), lr=self.lr)
-        if self.adam is not None:
-            fresh.state.update({p: state for p, state in self.adam.state.items() if p in params})
-        return fresh
-
-    @staticmethod
-    def _follow(adam: torch.optim.Adam) -> None:
-        for parameter, state in adam.state.items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                state[name] = state[name].to(parameter)
-
-
-class LineSearches(PyroOptim):
-    """All the steps that one full-data M-step takes, by L-BFGS with strong Wolfe line searches.
-
-    The data stand still, so there is no noise that Adam would be needed for; nor is there a step size to choose.
-
-    Args:
-        trainable: the parameters.
-        n_steps: most steps.
-        loss_and_gradients: evaluates SVI's loss and leaves its gradients in the parameters.
-    """
-
-    def __init__(self, trainable: list[Parameter], n_steps: int, loss_and_gradients: Callable[[], float]) -> None:
-        super().__init__(torch.optim.LBFGS, {})
-        self.trainable = trainable
-        self.n_steps = n_steps
-        self.loss_and_gradients = loss_and_gradients
-
-    def __call__(self, params: Iterable[Parameter], *args: object, **kwargs: object) -> None:
-        """Take the steps."""
-        search = torch.optim.LBFGS(
-            self.trainable,
-            max_iter=self.n_steps,
-            tolerance_grad=1e-10,
-            tolerance_change=1e-14,
-            line_search_fn="strong_wolfe",
-        )
-
-        def closure() -> float:
-            search.zero_grad()
-            return self.loss_and_gradients()
-
-        search.step(closure)
-
-
-def shuffled_batches(n_rows: int, batch_size: int) -> Iterator[Tensor]:
-    """Row numbers of the minibatches that ``DataLoader(dataset, batch_size, shuffle=True)`` gives under the seed."""
-    torch.empty((), dtype=torch.int64).random_()  # a DataLoader draws a seed for its workers first
-    order = torch.tensor(list(RandomSampler(range(n_rows))))
-    yield from order.split(batch_size)
-
-
-def detached(data: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def detached(data: Data) -> Data:
     """The data without whatever graph they come from: an M-step has no business in it."""
     return tuple(part.detach() for part in data)
+
+
+def sums_over_rows(module: Gate | Experts) -> bool:
+    """Whether the objective is a sum over objects, so that a sample of them speaks for all."""
+    return not isinstance(module, Gate) or module.statistics_are_sums
 
 
 def _no_guide(*_: object) -> None:

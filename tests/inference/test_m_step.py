@@ -4,19 +4,21 @@ import contextlib
 import copy
 import pickle
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pyro
 import pytest
 import torch
-from pyro.infer import Trace_ELBO
-from pyro.nn import PyroModule
+from pyro import poutine
+from pyro.infer import ELBO, SVI, Trace_ELBO
+from pyro.nn import PyroModule, pyro_method
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 from mixpyro import LinearExperts, MixtureOfExperts, fit
 from mixpyro.gates import NeuralGate
-from mixpyro.inference.m_step import MStep, shuffled_batches
+from mixpyro.inference.m_step import MStep
 from tests.problems import inputs, lines, responsibilities
 
 K = 3
@@ -203,17 +205,124 @@ def test_two_objectives_in_a_users_own_svi_are_refused_under_one_name() -> None:
             Trace_ELBO().loss_and_grads(one.objective, lambda *_: None, inputs(4), responsibilities(4, K))
 
 
-@pytest.mark.parametrize("n_rows", [1, 128, 129, 1000])
-def test_batches_are_those_of_a_data_loader(n_rows: int) -> None:
-    rows = torch.arange(n_rows)
-    torch.manual_seed(7)
-    ours = [batch for _ in range(2) for batch in shuffled_batches(n_rows, 128)]
-    state = torch.get_rng_state()
-    torch.manual_seed(7)
-    loader = DataLoader(TensorDataset(rows), batch_size=128, shuffle=True)
-    theirs = [batch for _ in range(2) for (batch,) in loader]
-    assert_all_equal(ours, theirs)
-    assert torch.equal(state, torch.get_rng_state())
+def test_it_is_pyros_svi_that_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one parameter that holds all, for a network of plain PyTorch."""
+    seen: list[tuple[object, object, set[torch.Size]]] = []
+    step = SVI.step
+
+    def spy(svi: SVI, *args: object) -> object:
+        with poutine.trace(param_only=True) as trace:
+            loss = step(svi, *args)  # type: ignore[no-untyped-call]
+        sites = {torch.as_tensor(site["value"]).shape for site in trace.trace.nodes.values()}
+        seen.append((getattr(svi.loss_and_grads, "__self__", None), svi.optim, sites))
+        return loss
+
+    monkeypatch.setattr(SVI, "step", spy)
+    MStep(gate()).epoch(inputs(20), responsibilities(20, K), batch_size=10)
+    assert len(seen) == 2
+    for elbo, optimizer, shapes in seen:
+        assert isinstance(elbo, ELBO)
+        assert isinstance(optimizer, PyroOptim)
+        assert optimizer.pt_optim_constructor is torch.optim.Adam
+        assert shapes == {torch.Size([2 * K + K])}
+
+
+def test_a_step_gives_the_loss_before_it() -> None:
+    one = gate()
+    x, r = inputs(20), responsibilities(20, K)
+    loss = -0.5 * one.partial_bound(x, r).item()
+    assert MStep(one).step(x, r, scale=0.5) == pytest.approx(loss)
+
+
+def pyro_linear(kind: Callable[..., nn.Module]) -> nn.Module:
+    """A layer of a class that PyroModule has made."""
+    return kind(2, K).double()
+
+
+def test_networks_of_pyro_modules_take_the_same_steps() -> None:
+    torch.manual_seed(1)
+    one = NeuralGate(K, pyro_linear(PyroModule[nn.Linear]))
+    assert_all_equal(train(one, MStep(one)), alone(1))
+
+
+def test_an_objective_that_a_subclass_overrides_is_the_one_trained() -> None:
+    class Drawn(NeuralGate):
+        @pyro_method
+        def objective(self, x: Tensor, responsibilities: Tensor) -> None:
+            pyro.factor(self.site("objective"), -(linear.weight - 3.0).square().sum())
+
+    linear = nn.Linear(2, K).double()
+    one = Drawn(K, linear)
+    m_step = MStep(one)
+    before = (linear.weight - 3.0).abs().max()
+    bias = linear.bias.detach().clone()
+    for _ in range(20):
+        m_step.step(inputs(20), responsibilities(20, K), lr=0.1)
+    assert (linear.weight - 3.0).abs().max() < before - 1.0
+    assert torch.equal(linear.bias, bias)
+
+
+def test_tied_weights_stay_tied_and_lazy_ones_are_made() -> None:
+    torch.manual_seed(1)
+    layer = nn.Linear(K, K).double()
+    tied = NeuralGate(K, nn.Sequential(nn.LazyLinear(K, dtype=torch.float64), layer, nn.Tanh(), layer))
+    m_step = MStep(tied)
+    losses = [m_step.step(inputs(20), responsibilities(20, K), lr=0.05) for _ in range(20)]
+    m_step.epoch(inputs(20), responsibilities(20, K), batch_size=8)
+    assert losses[-1] < losses[0]
+    assert tied.network[1] is tied.network[3]  # type: ignore[index]
+    assert len(list(tied.parameters())) == 4
+
+
+def test_nothing_of_the_users_shares_storage_after_a_step_and_what_did_still_does() -> None:
+    one = gate()
+    snapshot = one.state_dict()
+    m_step = MStep(one)
+    train(one, m_step)
+    for name, parameter in one.named_parameters():
+        assert snapshot[name].data_ptr() == parameter.data_ptr()
+    assert len({p.untyped_storage().data_ptr() for p in one.parameters()}) == 2
+    one.load_state_dict({name: torch.zeros_like(value) for name, value in snapshot.items()})
+    m_step.step(inputs(20), responsibilities(20, K), lr=0.0)
+    assert all((parameter == 0.0).all() for parameter in one.parameters())
+
+
+def test_an_m_step_can_be_pickled_with_its_state() -> None:
+    one = gate()
+    m_step = MStep(one)
+    train(one, m_step)
+    twin = pickle.loads(pickle.dumps(m_step))
+    assert_all_equal(train(twin.module, twin), train(one, m_step))
+
+
+def many() -> tuple[Tensor, Tensor]:
+    """Rows enough for samples of them."""
+    x = inputs(8000)
+    return x, (2.0 * x @ torch.ones(2, K).double().cumsum(1) + inputs(8000, K)).softmax(-1)
+
+
+def test_samples_lead_to_the_optimum_of_all_rows() -> None:
+    x, r = many()
+    reached = []
+    for samples_help in (True, False):
+        torch.manual_seed(1)
+        one = gate()
+        m_step = MStep(one)
+        m_step._samples_help = samples_help
+        m_step.improve(x, r, n_steps=100, tolerance=1e-12)
+        reached.append(one.partial_bound(x, r).item())
+    assert abs(reached[0] - reached[1]) < 1e-6 * len(x)
+
+
+def test_samples_that_would_lower_the_objective_are_undone_and_left_out_from_then_on() -> None:
+    x, r = many()
+    one = gate()
+    m_step = MStep(one)
+    for _ in range(3):
+        before = one.partial_bound(x, r).item()
+        m_step.improve(x, r, n_steps=100)
+        assert one.partial_bound(x, r).item() >= before
+    assert not m_step._samples_help
 
 
 def test_threads_fit_side_by_side() -> None:
