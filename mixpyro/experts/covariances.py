@@ -18,8 +18,10 @@ from mixpyro.gram import squared_norms, weighted_gram
 from mixpyro.sites import sample_parameter
 from mixpyro.typing import Responsibilities
 
-# Times the columns and a rounding unit: the least eigenvalue of correlations whose Cholesky factor is sure to exist.
+# Times the columns and a rounding unit, by how much to raise eigenvalues of correlations so that a Cholesky factor exists
+# of what was rounded once; and how often to go on to eight times that, for what sums of many rows have rounded.
 RELATIVE_ERROR = 4.0
+N_RAISED = 8
 
 
 class Full(NormalWishart):
@@ -69,13 +71,19 @@ class Full(NormalWishart):
         """The scale in a dtype, and where it has no Cholesky factor then, with a little less correlation.
 
         Many times the prior's scale lies below a rounding error of the data's squares, and so would the smallest
-        eigenvalues. They are raised by that error, in units of the columns: a small column keeps its digits.
+        eigenvalues. They are raised by as many of these errors as it takes, in units of the columns: a small column
+        keeps its digits.
         """
         rounded = scale.to(dtype)
-        failed = torch.linalg.cholesky_ex(rounded.double()).info != 0
+        # On a GPU it is cheaper to go on than to wait for the answer.
+        if rounded.device.type == "cpu" and not _is_indefinite(rounded).any():
+            return rounded
         error = RELATIVE_ERROR * scale.shape[-1] * torch.finfo(dtype).eps
-        raised = scale + error * scale.diagonal(dim1=-2, dim2=-1).diag_embed()
-        return torch.where(failed[:, None, None], raised.to(dtype), rounded)
+        factors = error * 8.0 ** torch.arange(N_RAISED, dtype=scale.dtype, device=scale.device)
+        raised = scale + factors[:, None, None, None] * scale.diagonal(dim1=-2, dim2=-1).diag_embed()
+        tries = torch.cat([rounded.unsqueeze(0), raised.to(dtype)])
+        first = _is_indefinite(tries).to(torch.uint8).argmin(0)
+        return tries[first, torch.arange(len(scale), device=scale.device)]
 
     @cached_property
     def factor(self) -> Tensor:
@@ -305,3 +313,8 @@ class Spherical(Uncorrelated):
     def _gamma(self, dtype: torch.dtype = torch.float64) -> Gamma:
         half = 0.5 * self.n_outputs
         return Gamma((half * self.degrees).to(dtype), (half * self.scale).to(dtype), validate_args=False)
+
+
+def _is_indefinite(matrices: Tensor) -> Tensor:
+    """Which of the matrices [..., P, P] have no Cholesky factor in float64."""
+    return torch.linalg.cholesky_ex(matrices.double()).info != 0

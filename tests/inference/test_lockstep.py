@@ -17,6 +17,7 @@ from mixpyro import (
     ObjectDirichletGate,
     RelevanceLinearExperts,
     fit,
+    validation,
 )
 from mixpyro.experts.families import Poisson
 from mixpyro.inference import lockstep
@@ -123,7 +124,7 @@ def test_one_that_overflows_ends_by_itself() -> None:
     assert bad.pending is not None
     for values in bad.pending.experts:
         values.fill_(math.nan)
-    with torch.no_grad():
+    with torch.no_grad(), validation.checked_already():
         Lockstep([good, bad, other]).iterate(100, always, never)
     assert bad.trace == [-math.inf]
     assert good.converged
