@@ -1,7 +1,7 @@
 """Several gates or banks of experts as one: what each would do alone, in one call."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -25,12 +25,40 @@ def merged(parts: Sequence[Part], buffers: Sequence[str], join: Callable[[list[T
     return whole
 
 
-def hand_back(whole: nn.Module, parts: Sequence[nn.Module], buffers: Sequence[str]) -> None:
-    """Give each of ``parts`` what its state in ``whole`` has become."""
+def twin(module: Part) -> Part:
+    """A copy with state of its own, of a module whose state is buffers; all the rest, which nobody changes, is shared.
+
+    ``copy.deepcopy`` goes through every hook and setting, which for small data takes longer than an iteration.
+    """
+    copied = copy.copy(module)
+    buffers = module._buffers.items()
+    copied.__dict__["_buffers"] = {name: buffer.clone() for name, buffer in buffers if buffer is not None}
+        name: buffer.clone() for name, buffer in module._buffers.items() if buffer is not None
+    }
+    copied.__dict__["_modules"] = {name: twin(part) for name, part in module._modules.items() if part is not None}
+    return copied
+
+
+def hand_back(whole: nn.Module, buffers: Sequence[str], n_parts: int, parts: Mapping[int, nn.Module]) -> None:
+    """Give each of ``parts``, by its number of ``n_parts``, what its state in ``whole`` has become."""
     for name in buffers:
-        states = getattr(whole, name).reshape(len(parts), *getattr(parts[0], name).shape)
-        for part, state in zip(parts, states, strict=True):
-            setattr(part, name, state.clone())
+        states = _apart(getattr(whole, name), n_parts)
+        for number, part in parts.items():
+            setattr(part, name, states[number].reshape(getattr(part, name).shape).clone())
+
+
+def narrow(whole: nn.Module, buffers: Sequence[str], n_parts: int, kept: Sequence[int]) -> None:
+    """Leave in ``whole`` the state of some of ``n_parts`` only."""
+    for name in buffers:
+        state = getattr(whole, name)
+        setattr(whole, name, _apart(state, n_parts)[list(kept)].reshape(-1, *state.shape[1:]))
+    of_one: Any = whole
+    of_one.n_components = of_one.n_components // n_parts * len(kept)
+
+
+def _apart(state: Tensor, n_parts: int) -> Tensor:
+    """An axis of parts in front of all the numbers of each."""
+    return state.reshape(n_parts, -1)
 
 
 def joined(statistics: Sequence[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:

@@ -18,8 +18,8 @@ from mixpyro.gram import squared_norms, weighted_gram
 from mixpyro.sites import sample_parameter
 from mixpyro.typing import Responsibilities
 
-# Times the columns and a rounding unit, by how much to raise eigenvalues of correlations so that a Cholesky factor exists
-# of what was rounded once; and how often to go on to eight times that, for what sums of many rows have rounded.
+# Times the columns and a rounding unit, by how much to raise eigenvalues of correlations so that what was rounded once
+# has a Cholesky factor; and how often to go on to eight times that, for what sums of many rows have rounded.
 RELATIVE_ERROR = 4.0
 N_RAISED = 8
 

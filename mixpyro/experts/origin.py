@@ -47,5 +47,8 @@ def columns_from(values: Outputs, origin: Tensor) -> Tensor:
     What a dtype cannot hold of the origin is taken off next, so that nothing is lost but the result's own rounding.
     """
     high = origin.to(values.dtype)
-    columns = values.mT.contiguous() - high.unsqueeze(-1)
+    # A difference written where it shall be takes a third of the time of a transposed copy, but has no gradient.
+    differentiable = values.requires_grad and torch.is_grad_enabled()
+    place = None if differentiable else values.new_empty(values.shape[1], len(values))
+    columns = torch.sub(values.mT, high.unsqueeze(-1), out=place).contiguous()
     return columns if high.dtype == origin.dtype else columns.sub_((origin - high).to(values.dtype).unsqueeze(-1))

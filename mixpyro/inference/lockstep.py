@@ -6,16 +6,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mixpyro.experts.base import Experts
-from mixpyro.gates.base import Gate
 from mixpyro.inference.attempt import Attempt, Pending, sums_of
 from mixpyro.inference.data import Data
-from mixpyro.merging import hand_back, joined, merged, split
+from mixpyro.merging import hand_back, joined, merged, narrow, split
 from mixpyro.mixture import MixtureOfExperts, normalised
 from mixpyro.parameters import has_parameters
 
 # Numbers a block of rows has for each of an E-step's temporaries: they stay in a cache.
-BLOCK_NUMBERS = 2**18
+BLOCK_NUMBERS = 2**19
 LEAST_ROWS = 1024
 
 
@@ -53,69 +51,71 @@ class Lockstep:
 
         After every E-step ``goes_on`` is asked once, of the run that leads.
         """
+
+        def stays(one: Attempt) -> bool:
+            return one.is_open and len(one.trace) < max_iterations and not is_hopeless(one)
+
         asked = True
-        while asked and self._keep(lambda one: self._is_open(one, max_iterations) and not is_hopeless(one)):
-            try:
-                self._update()
-                bounds = self._e_step()
-            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-                # One of them has overflowed: by themselves only that one ends.
-                self._go_apart(max_iterations, lambda one: goes_on(one) and not is_hopeless(one))
-                return
-            for member, bound in zip(self.members, bounds, strict=True):
+        while asked and self._keep(stays):
+            self._update()
+            for member, bound in zip(self.members, self._e_step(), strict=True):
                 member.record(bound)
             asked = goes_on(max(self.members, key=lambda one: one.trace[-1]))
         self.settle()
 
     def settle(self) -> None:
         """Put every run where the last E-step has left it, for whoever looks at one."""
-        if not self.members:
-            return
-        gates, experts = self._parts()
-        hand_back(self.gate, gates, self.gate.stacked_buffers)
-        hand_back(self.experts, experts, self.experts.component_buffers)
-        pending = (split(statistics, len(self.members)) for statistics in self.statistics if statistics is not None)
-        for member, *statistics in zip(self.members, *pending, strict=True):
-            member.pending = Pending(*statistics)
+        if self.members:
+            self._hand_back(range(len(self.members)))
 
-    def _parts(self) -> tuple[list[Gate], list[Experts]]:
-        mixtures = [member.mixture for member in self.members]
-        return [mixture.gate for mixture in mixtures], [mixture.experts for mixture in mixtures]
-
-    def _go_apart(self, max_iterations: int, goes_on: Callable[[Attempt], bool]) -> None:
-        self.settle()
-        for member in self.members:
-            member.iterate(max_iterations, goes_on)
-        self.members = []
-
-    @staticmethod
-    def _is_open(attempt: Attempt, max_iterations: int) -> bool:
-        return attempt.is_open and len(attempt.trace) < max_iterations
+    def _hand_back(self, numbers: Sequence[int]) -> None:
+        n_members, mixtures = len(self.members), {number: self.members[number].mixture for number in numbers}
+        for whole, buffers, parts in (
+            (self.gate, self.gate.stacked_buffers, {number: one.gate for number, one in mixtures.items()}),
+            (self.experts, self.experts.component_buffers, {number: one.experts for number, one in mixtures.items()}),
+        ):
+            hand_back(whole, buffers, n_members, parts)
+        pending = [split(statistics, n_members) for statistics in self._statistics()]
+        for number in numbers:
+            self.members[number].pending = Pending(*(parts[number] for parts in pending))
 
     def _keep(self, stays: Callable[[Attempt], bool]) -> bool:
         """Let the others go; gives whether any are left."""
-        staying = [member for member in self.members if stays(member)]
+        staying = [number for number, member in enumerate(self.members) if stays(member)]
         if len(staying) < len(self.members):
-            self.settle()
-            self.members = staying
-            if staying:
-                self._gather()
+            self._hand_back([number for number in range(len(self.members)) if number not in staying])
+            self._narrow(staying)
         return bool(staying)
 
+    def _narrow(self, staying: Sequence[int]) -> None:
+        n_members, self.members = len(self.members), [self.members[number] for number in staying]
+        if not staying:
+            return
+        narrow(self.gate, self.gate.stacked_buffers, n_members, staying)
+        narrow(self.experts, self.experts.component_buffers, n_members, staying)
+        pending = (split(statistics, n_members) for statistics in self._statistics())
+        self.pending = Pending(*(joined([parts[number] for number in staying]) for parts in pending))
+
     def _gather(self) -> None:
-        gates, experts = self._parts()
+        gates = [member.mixture.gate for member in self.members]
+        experts = [member.mixture.experts for member in self.members]
         self.gate = merged(gates, gates[0].stacked_buffers, torch.stack)
         self.experts = merged(experts, experts[0].component_buffers, torch.cat)
         pending = [member.pending for member in self.members if member.pending is not None]
         if len(pending) < len(self.members):
             self._e_step()
         else:
-            self.statistics = Pending(*map(joined, zip(*pending, strict=True)))
+            self.pending = Pending(*map(joined, zip(*pending, strict=True)))
+
+    def _statistics(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Of the gate and of the experts."""
+        assert self.pending.gate is not None
+        return self.pending.gate, self.pending.experts
 
     def _update(self) -> None:
-        assert self.statistics.gate is not None
-        self.gate.update(self.statistics.gate)
-        self.experts.update(self.statistics.experts)
+        of_gate, of_experts = self._statistics()
+        self.gate.update(of_gate)
+        self.experts.update(of_experts)
 
     def _e_step(self) -> list[float]:
         """The bounds, and statistics under the new responsibilities, which nobody keeps."""
@@ -136,7 +136,7 @@ class Lockstep:
             r = block.weighted(shares.flatten(0, 1).mT)
             of_gate = self.gate.statistics(block.gate_x, r)
             statistics.append(Pending(of_gate, self.experts.statistics(block.x, block.y, r)))
-        self.statistics = functools.reduce(Pending.__add__, statistics)
+        self.pending = functools.reduce(Pending.__add__, statistics)
         of_experts = self.experts.divergences().unflatten(0, (len(self.members), -1)).sum(-1)
         evidence[0] -= self.gate.kl_divergence() + of_experts
         return evidence

@@ -15,6 +15,7 @@ from mixpyro.inference.data import Data
 from mixpyro.inference.lockstep import Lockstep
 from mixpyro.inference.result import Run
 from mixpyro.inference.starts import Start
+from mixpyro.merging import twin
 from mixpyro.mixture import MixtureOfExperts
 
 GoesOn = Callable[[Attempt], bool]
@@ -31,8 +32,8 @@ class Search:
         options: of the runs.
         starts: gone through in turn.
         n_restarts: how many runs.
-        n_candidates: starts that each run tries for ``SHORT_RUN`` iterations, to go on from the best; on a sample of
-            ``SAMPLE_ROWS``, one for all, where there are more rows.
+        n_candidates: starts that each run tries for ``SHORT_RUN`` iterations, to go on from the best; on a
+            sample of the rows, one for all, where they are many.
         seed: each run draws from a generator of its own, so that none depends on how many there are.
 
     Attributes:
@@ -45,8 +46,8 @@ class Search:
     """
 
     SHORT_RUN = 5
-    # Rows that starts are compared on.
-    SAMPLE_ROWS = 5000
+    # Rows that starts are compared on: no fewer than this, nor than so many for each coefficient of a regression.
+    SAMPLE_ROWS, ROWS_A_COEFFICIENT = 2000, 20
     # A run is given up when for ten iterations a hundred times what it would still gain has not been enough.
     PATIENCE, GENEROSITY = 10, 100.0
 
@@ -154,11 +155,13 @@ class Search:
     @cached_property
     def _sample(self) -> Data:
         """Some of the rows, or all where they are few or have posteriors of their own; the same for all runs."""
+        n_columns = self.data.x.shape[1] + self.data.y.shape[1]
+        n_sampled = max(self.SAMPLE_ROWS, self.ROWS_A_COEFFICIENT * int(self.mixture.n_components) * n_columns)
         n_rows = len(self.data.x)
-        if n_rows <= self.SAMPLE_ROWS or not self.mixture.gate.statistics_are_sums:
+        if n_rows <= n_sampled or not self.mixture.gate.statistics_are_sums:
             return self.data
         # With replacement: an order of all rows would take longer than all that follows.
-        rows = torch.randint(n_rows, (self.SAMPLE_ROWS,), generator=Generator().manual_seed(self.seed))
+        rows = torch.randint(n_rows, (n_sampled,), generator=Generator().manual_seed(self.seed))
         return self.data.block(rows.to(self.data.x.device))
 
     def _on_all_rows(self, attempt: Attempt) -> Attempt:
@@ -166,7 +169,8 @@ class Search:
         return Attempt(attempt.mixture, self.data, replace(self.options, n_annealing=0))
 
     def _begun(self, start: Start, data: Data, generator: Generator) -> Attempt:
-        attempt = Attempt(copy.deepcopy(self._centred), data, self.options)
+        copied = twin(self._centred) if self._in_lockstep else copy.deepcopy(self._centred)
+        attempt = Attempt(copied, data, self.options)
         attempt.begin(lambda: start(attempt.mixture, data.x, data.y, generator))
         if self._in_lockstep:
             attempt.drop_responsibilities()
