@@ -33,8 +33,6 @@ def twin(module: Part) -> Part:
     copied = copy.copy(module)
     buffers = module._buffers.items()
     copied.__dict__["_buffers"] = {name: buffer.clone() for name, buffer in buffers if buffer is not None}
-        name: buffer.clone() for name, buffer in module._buffers.items() if buffer is not None
-    }
     copied.__dict__["_modules"] = {name: twin(part) for name, part in module._modules.items() if part is not None}
     return copied
 
