@@ -4,6 +4,8 @@ All work on columns, [F, N]: with objects as the last axis, products are of whol
 so that what a block is multiplied into stays in a cache.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -37,9 +39,13 @@ def weighted_gram(weights: Tensor, u: Tensor) -> Tensor:
 
 def squared_norms(maps: Tensor, columns: Tensor) -> Tensor:
     """|Aₘ vᵢ|² [N, M] of maps A [M, R, C], in the dtype of the v, which are the columns of a tensor [C, N]."""
+    n_maps, n_rows = maps.shape[:2]
     flat = maps.flatten(0, 1).to(columns.dtype)
-    blocks = columns.split(block_rows(len(flat), columns.device), dim=1)
-    return torch.cat([(flat @ block).square_().unflatten(0, maps.shape[:2]).sum(1) for block in blocks], dim=1).mT
+    result = columns.new_empty(n_maps, columns.shape[1])
+    for block, place in _blocks(columns, result, width=len(flat)):
+        squares = (flat @ block).square_()
+        place.copy_(squares if n_rows == 1 else squares.unflatten(0, (n_maps, n_rows)).sum(1))
+    return result.mT
 
 
 def quadratic_forms(matrices: Tensor, columns: Tensor) -> Tensor:
@@ -50,8 +56,10 @@ def quadratic_forms(matrices: Tensor, columns: Tensor) -> Tensor:
     first, second = _pairs(len(columns), columns.device)
     # Each pair is there once, and counts for the one below the diagonal too.
     factors = matrices.double()[:, first, second] * torch.where(first == second, 1.0, 2.0)
-    blocks = columns.split(block_rows(len(first), columns.device), dim=1)
-    return torch.cat([(factors @ _pairwise_products(block.double())).to(columns) for block in blocks], dim=1).mT
+    result = columns.new_empty(len(matrices), columns.shape[1])
+    for block, place in _blocks(columns, result, width=len(first)):
+        place.copy_(factors @ _pairwise_products(block.double()))
+    return result.mT
 
 
 def column_means(rows: Tensor) -> Tensor:
@@ -64,6 +72,12 @@ def block_rows(width: int, device: torch.device) -> int:
     """How many rows to work on together where each has ``width`` numbers of its own."""
     n_rows = min(BLOCK_ROWS, max(LEAST_ROWS, BLOCK_NUMBERS // width))
     return n_rows if device.type == "cpu" else GPU_FACTOR * n_rows
+
+
+def _blocks(columns: Tensor, result: Tensor, *, width: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some of the columns at a time, and where what is made of them goes."""
+    n_rows = block_rows(width, columns.device)
+    return zip(columns.split(n_rows, dim=1), result.split(n_rows, dim=1), strict=True)
 
 
 def _float64_columns(rows: Tensor) -> Tensor:
