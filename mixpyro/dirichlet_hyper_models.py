@@ -42,7 +42,7 @@ class _DirichletHyperModel(HyperModel):
         """
         check_rows(X)
         weights = floating(Z, self.gate.posterior_concentration.device)
-        self.gate.update(self._statistics(len(X), weights))
+        self.gate.update(self._statistics(X.shape[0], weights))
         self._dtype = weights.dtype
 
     def _statistics(self, n_rows: int, weights: Tensor) -> Any:  # noqa: ANN401 (each gate has its own)
@@ -150,7 +150,7 @@ class HyperModelDirichlet(_DirichletHyperModel):
     def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
         """m = mu + Σᵢ Zᵢ, N = rows of Z; errors as in the base class."""
         super().E_step(X, Y, Z, HyperParameters)
-        self.N = len(Z)
+        self.N = Z.shape[0]
 
 
 class HyperModelGateSparsed(_DirichletHyperModel):

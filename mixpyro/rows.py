@@ -17,7 +17,8 @@ def column_sums(rows: Tensor) -> Tensor:
 
     ``rows.sum(0, dtype=torch.float64)`` converts number by number, which takes twenty times as long.
     """
-    if rows.dtype != torch.float32 or len(rows) < 16 * SUMMED_TOGETHER:
+    # shape[0], for len() of a tensor is a call of Python's.
+    if rows.dtype != torch.float32 or rows.shape[0] < 16 * SUMMED_TOGETHER:
         return rows.sum(0, dtype=torch.float64)
     n_even = len(rows) // SUMMED_TOGETHER * SUMMED_TOGETHER
     parts = rows[:n_even].unflatten(0, (-1, SUMMED_TOGETHER)).sum(1)

@@ -113,11 +113,19 @@ def responsibilities(value: object, n_components: int, n_objects: int, *, name: 
     if n_objects == 0:
         raise ValueError(f"`{name}` must have at least one row; got {list(checked.shape)}.")
     if checks_values():
-        # One wait for a GPU. NaN anywhere is the least and the largest, and fails both comparisons.
-        low, high = torch.stack(torch.aminmax(checked)).tolist()
+        # NaN anywhere is the least and the largest, and fails both comparisons.
+        low, high = _values(*torch.aminmax(checked))
         if not (low >= 0.0 and high < math.inf):
             raise ValueError(f"`{name}` must be finite and non-negative; got values from {low:.6g} to {high:.6g}.")
     return checked
+
+
+def _values(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """Two scalars; together from a GPU, for each would be a wait, and one by one from a CPU, which takes less there."""
+    if first.device.type == "cpu":
+        return first.item(), second.item()
+    low, high = torch.stack([first, second]).tolist()
+    return low, high
 
 
 def vector(name: str, value: object, length: int) -> Tensor:

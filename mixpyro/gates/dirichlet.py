@@ -104,13 +104,12 @@ class DirichletGate(Gate):
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> DirichletStatistics:
         """Σᵢ rᵢ [K]; see :meth:`Gate.statistics`."""
-        checked = validation.responsibilities(responsibilities, self.n_components, len(x))
+        checked = validation.responsibilities(responsibilities, self.n_components, x.shape[0])
         return DirichletStatistics(column_sums(checked))
 
-    @torch.no_grad()
     def update(self, statistics: DirichletStatistics, step_size: float = 1.0) -> None:
         """q(π) = Dirichlet(α + Σᵢ rᵢ); Bishop (2006), eq. 10.58."""
-        counts = validation.tensor("statistics.counts", statistics.counts, (self.n_components,))
+        counts = validation.tensor("statistics.counts", statistics.counts, (self.n_components,)).detach()
         old = self.posterior_concentration
         optimum = self.prior_concentration.detach() + counts.to(old).view_as(old)
         # Not as an attribute: finding out that it is a buffer takes a module longer than the sums of a hundred rows.
