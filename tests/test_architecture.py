@@ -22,9 +22,8 @@ LAYERS = (
     {"networks"},
     {"gates", "experts"},
     {"mixture"},
-    {"persistence", "inference", "hyper_model"},
-    {"dirichlet_hyper_models", "diagnostics"},
-    {"hyper_models"},
+    {"persistence", "inference"},
+    {"hyper_models", "diagnostics"},
 )
 
 

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from mixpyro import validation
 from mixpyro.gates import DirichletGate, ObjectDirichletGate
-from mixpyro.hyper_model import (
+from mixpyro.hyper_models.base import (
     HyperModel,
     HyperParametersDict,
     check_rows,

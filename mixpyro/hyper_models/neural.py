@@ -1,21 +1,12 @@
-"""Adapters for EM loops written against ``mixturelib.hyper_models``: its names and signatures, over mixpyro's gates.
-
-Change ``from mixturelib.hyper_models import …`` to ``from mixpyro.hyper_models import …``. X is [N, D], Y [N, P] and Z
-[N, K], with rows q(zᵢ); ``HyperParameters`` is not read. Results have the floating dtype of Z and X, lie on ``device``
-and are the caller's to change. A rejected call leaves the object as it was. While Pyro's validation is off, the values
-of Z are used unchecked.
-"""
+"""The hyper model whose weights a neural network computes; see :mod:`mixpyro.hyper_models`."""
 
 import torch
 from torch import Tensor, nn
 
 from mixpyro import validation
-from mixpyro.dirichlet_hyper_models import HyperModelDirichlet, HyperModelGateSparsed
 from mixpyro.gates import NeuralGate
-from mixpyro.hyper_model import HyperModel, HyperParametersDict, checked_device, checked_responsibilities
+from mixpyro.hyper_models.base import HyperModel, HyperParametersDict, checked_device, checked_responsibilities
 from mixpyro.inference.m_step import MStep
-
-__all__ = ["HyperExpertNN", "HyperModel", "HyperModelDirichlet", "HyperModelGateSparsed"]
 
 
 class HyperExpertNN(HyperModel, nn.Module):
