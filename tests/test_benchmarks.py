@@ -12,6 +12,16 @@ def test_speed_benchmarks_run() -> None:
         assert row.seconds_beside > 0
 
 
+def test_sizes_are_arguments() -> None:
+    (row,) = measured(["restarts"], tiny=True, given={"n_objects": 123, "n_components": 2})
+    assert row.size == "N=123, d=10, K=2"
+
+
+def test_none_is_begun_when_the_time_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+    assert measured(["restarts", "gaussian"], tiny=True, seconds=-1.0) == []
+    assert "restarts: left out, for the -1 seconds are over" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("wanted", "ratio", "reached"), [("<= 1.5", 2.0, False), (">= 0.5", 0.5, True)])
 def test_a_row_says_whether_it_is_reached(wanted: str, ratio: float, reached: bool) -> None:
     row = Row("ours", "N = 1", 2.0, "theirs", 1.0, wanted)

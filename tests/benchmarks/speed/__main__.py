@@ -1,24 +1,40 @@
-"""All speed benchmarks: ``python -m tests.benchmarks.speed``, with ``--tiny`` in seconds."""
+"""All speed benchmarks: ``python -m tests.benchmarks.speed``, eight minutes on two cores; ``--tiny`` in seconds."""
 
 import argparse
 import importlib
 import pkgutil
+import time
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 
 import torch
 
 from tests.benchmarks import speed
-from tests.benchmarks.speed.harness import Row, as_table
+from tests.benchmarks.speed.harness import Row, Sizes, as_table
 
 
-def measured(names: list[str], *, tiny: bool) -> list[Row]:
-    """The rows of every module of this folder that has a ``rows(tiny=...)``, or of those named."""
-    found: list[Row] = []
+def benchmarks(names: list[str]) -> Iterator[ModuleType]:
+    """Every module of this folder that has a ``rows(sizes)`` and ``SIZES``, or those named."""
     for _, name, _ in pkgutil.iter_modules(speed.__path__):
-        module = importlib.import_module(f"{speed.__name__}.{name}") if not name.startswith("__") else None
-        if hasattr(module, "rows") and (not names or name in names):
-            for row in module.rows(tiny=tiny):  # type: ignore[union-attr]
-                print(as_table([row]).splitlines()[1], flush=True)
-                found.append(row)
+        module = None if name.startswith("__") else importlib.import_module(f"{speed.__name__}.{name}")
+        if module is not None and hasattr(module, "SIZES") and (not names or name in names):
+            yield module
+
+
+def measured(
+    names: list[str], *, tiny: bool, given: Mapping[str, int] | None = None, seconds: float = float("inf")
+) -> list[Row]:
+    """Their rows; none is begun after so many seconds."""
+    found: list[Row] = []
+    started = time.monotonic()
+    for module in benchmarks(names):
+        if time.monotonic() - started > seconds:
+            print(f"{module.__name__.split('.')[-1]}: left out, for the {seconds:g} seconds are over", flush=True)
+            continue
+        sizes: Sizes = (module.TINY if tiny else module.SIZES)._replace(tiny=tiny, **given or {})
+        for row in module.rows(sizes):
+            print(as_table([row]).splitlines()[1], flush=True)
+            found.append(row)
     return found
 
 
@@ -27,11 +43,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="modules of this folder; all of them by default")
     parser.add_argument("--tiny", action="store_true", help="sizes that prove no more than that it runs")
+    parser.add_argument("--objects", dest="n_objects", type=int, help="N, in place of each benchmark's own")
+    parser.add_argument("--features", dest="n_features", type=int, help="d, in place of each benchmark's own")
+    parser.add_argument("--components", dest="n_components", type=int, help="K, in place of each benchmark's own")
+    parser.add_argument("--seconds", type=float, default=1200.0, help="no benchmark begins after so many")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print(as_table(measured(arguments.names, tiny=arguments.tiny)))
+    given = {name: value for name, value in vars(arguments).items() if name in Sizes._fields and name != "tiny"}
+    given = {name: value for name, value in given.items() if value is not None}
+    print(as_table(measured(arguments.names, tiny=arguments.tiny, given=given, seconds=arguments.seconds)))
 
 
 if __name__ == "__main__":

@@ -20,47 +20,54 @@ import torch
 from torch import Generator, Tensor
 
 from mixpyro.hyper_models import HyperExpertNN, HyperModelDirichlet, HyperModelGateSparsed
-from tests.benchmarks.speed.harness import Row, fastest
+from tests.benchmarks.speed.harness import Row, Sizes, fastest
 from tests.benchmarks.speed.reference import ReferenceDirichlet, ReferenceGateSparsed, ReferenceOfEachObject
 
-K = 8
+SIZES = Sizes(1_000_000, 3, 8)
+TINY = Sizes(500, 3, 8)
 N_CALLS = 20
+FEW = 100
 ALLOWED = 60e-6
 
 Action = Callable[[], object]
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
+def rows(sizes: Sizes) -> Iterator[Row]:
     """The three calls on many rows, then each call on few."""
-    n_objects, repeats = (500, 1) if tiny else (1_000_000, 20)
-    z = responsibilities(n_objects)
+    z, repeats = responsibilities(sizes), 1 if sizes.tiny else 20
     yield from global_rows(z, repeats)
     yield from object_rows(z, repeats)
-    yield from overheads(100, 2 if tiny else 200)
+    yield from overheads(sizes._replace(n_objects=FEW), 2 if sizes.tiny else 200)
 
 
-def responsibilities(n_objects: int) -> Tensor:
+def responsibilities(sizes: Sizes) -> Tensor:
     """Rows that sum to one [N, K], float32."""
-    return torch.randn(n_objects, K, generator=Generator().manual_seed(0)).softmax(-1)
+    generator = Generator().manual_seed(0)
+    return torch.randn(sizes.n_objects, sizes.n_components, generator=generator).softmax(-1)
+
+
+def shape_of(z: Tensor) -> str:
+    """As in the table."""
+    return f"N={len(z)}, K={z.shape[1]}"
 
 
 def global_rows(z: Tensor, repeats: int) -> Iterator[Row]:
     """One Dirichlet, beside what the memory allows and beside the reference."""
-    beside = (lambda: written_and_summed(z), of_reference(ReferenceDirichlet(K), z))
-    each_object = of_reference(ReferenceOfEachObject(K), z)
-    ours, *theirs = fastest(three_calls(HyperModelDirichlet(K), z), *beside, each_object, repeats=repeats)
+    beside = (lambda: written_and_summed(z), of_reference(ReferenceDirichlet(z.shape[1]), z))
+    each_object = of_reference(ReferenceOfEachObject(z.shape[1]), z)
+    ours, *theirs = fastest(three_calls(HyperModelDirichlet(z.shape[1]), z), *beside, each_object, repeats=repeats)
     wanted = {"two writes, one sum": "<= 1.5", "reference": ">= 5", "reference, digammas [N, K]": ">= 5"}
     for (name, limit), seconds in zip(wanted.items(), theirs, strict=True):
-        yield Row("three calls, HyperModelDirichlet", f"N={len(z)}, K={K}", ours, name, seconds, limit)
+        yield Row("three calls, HyperModelDirichlet", shape_of(z), ours, name, seconds, limit)
 
 
 def object_rows(z: Tensor, repeats: int) -> Iterator[Row]:
     """A Dirichlet an object, beside the digamma alone and beside the reference."""
-    m = z + 1.0 / K
-    beside = (lambda: torch.digamma(m), of_reference(ReferenceGateSparsed(K), z))
-    ours, *theirs = fastest(three_calls(HyperModelGateSparsed(K), z), *beside, repeats=repeats)
+    m = z + 1.0 / z.shape[1]
+    beside = (lambda: torch.digamma(m), of_reference(ReferenceGateSparsed(z.shape[1]), z))
+    ours, *theirs = fastest(three_calls(HyperModelGateSparsed(z.shape[1]), z), *beside, repeats=repeats)
     for (name, limit), seconds in zip({"one digamma": "<= 1.3", "reference": ">= 1"}.items(), theirs, strict=True):
-        yield Row("three calls, HyperModelGateSparsed", f"N={len(z)}, K={K}", ours, name, seconds, limit)
+        yield Row("three calls, HyperModelGateSparsed", shape_of(z), ours, name, seconds, limit)
 
 
 def written_and_summed(z: Tensor) -> list[Tensor]:
@@ -89,18 +96,19 @@ def of_reference(model: ReferenceDirichlet | ReferenceGateSparsed, z: Tensor) ->
     return calls
 
 
-def overheads(n_objects: int, repeats: int) -> Iterator[Row]:
+def overheads(sizes: Sizes, repeats: int) -> Iterator[Row]:
     """Seconds a call beyond its arithmetic, of every method of the adapters."""
-    for name, (ours, plain) in calls_and_formulas(responsibilities(n_objects)).items():
+    z = responsibilities(sizes)
+    for name, (ours, plain) in calls_and_formulas(z, sizes.n_features).items():
         seconds = fastest(many(ours), many(plain), repeats=repeats)
         beyond = max(1e-9, (seconds[0] - seconds[1]) / N_CALLS)
-        yield Row(f"{name}, beyond arithmetic", f"N={n_objects}, K={K}", beyond, "allowed", ALLOWED, "<= 1")
+        yield Row(f"{name}, beyond arithmetic", shape_of(z), beyond, "allowed", ALLOWED, "<= 1")
 
 
-def calls_and_formulas(z: Tensor) -> dict[str, tuple[Action, Action]]:
+def calls_and_formulas(z: Tensor, n_features: int) -> dict[str, tuple[Action, Action]]:
     """Each call, and the plain formula on the same tensors."""
-    x = torch.zeros(len(z), 3)
-    shared, own, network = HyperModelDirichlet(K), HyperModelGateSparsed(K), HyperExpertNN(3, 10, K)
+    x, k = torch.zeros(len(z), n_features), z.shape[1]
+    shared, own, network = HyperModelDirichlet(k), HyperModelGateSparsed(k), HyperExpertNN(n_features, 10, k)
     for model in (shared, own):
         model.E_step(x, x, z, {})
     m, mu = shared.m, shared.mu

@@ -18,20 +18,21 @@ from sklearn.mixture import BayesianGaussianMixture
 from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, GaussianExperts, MixtureOfExperts, fit
-from tests.benchmarks.speed.harness import Row
+from tests.benchmarks.speed.harness import Row, Sizes
 
 THEIR_NAMES = {"full": "full", "diagonal": "diag", "spherical": "spherical"}
-P, K, FEW = 10, 8, 3
+SIZES = Sizes(100_000, 10, 8)
+TINY = Sizes(400, 10, 8)
+FEW = 3
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
-    """Every structure of the covariance."""
-    n_objects, n_iterations, n_repeats = (400, 2, 1) if tiny else (100_000, 10, 4)
-    y = overlapping(n_objects, P, K)
+def rows(sizes: Sizes) -> Iterator[Row]:
+    """Every structure of the covariance, of as many outputs as there are features elsewhere."""
+    n_iterations, n_repeats = (2, 1) if sizes.tiny else (10, 4)
+    y, k = overlapping(*sizes[:3]), sizes.n_components
     for covariance in THEIR_NAMES:
-        seconds = seconds_an_iteration((ours, theirs), (y, K, covariance), n_iterations, n_repeats)
-        size = f"N={n_objects}, d={P}, K={K}"
-        yield Row(f"Gaussian mixture, {covariance}", size, seconds[0], "scikit-learn", seconds[1], ">= 2")
+        seconds = seconds_an_iteration((ours, theirs), (y, k, covariance), n_iterations, n_repeats)
+        yield Row(f"Gaussian mixture, {covariance}", str(sizes), seconds[0], "scikit-learn", seconds[1], ">= 2")
 
 
 def overlapping(n_objects: int, n_outputs: int, n_components: int) -> Tensor:

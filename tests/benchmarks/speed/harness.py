@@ -5,6 +5,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
+class Sizes(NamedTuple):
+    """How large a benchmark is; each has sizes of its own by default."""
+
+    n_objects: int
+    n_features: int
+    n_components: int
+    tiny: bool = False  # whether it only has to run: once, and in this process
+
+    def __str__(self) -> str:
+        """As in the table."""
+        return f"N={self.n_objects}, d={self.n_features}, K={self.n_components}"
+
+
 class Row(NamedTuple):
     """One line of the table: ours beside something else, measured in one run."""
 

@@ -20,28 +20,28 @@ from torch import Generator, Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mixpyro.hyper_models import HyperExpertNN
-from tests.benchmarks.speed.harness import Row, fastest
+from tests.benchmarks.speed.harness import Row, Sizes, fastest
 
-D, K, BATCH = 20, 8, 128
+SIZES = Sizes(100_000, 20, 8)
+TINY = Sizes(300, 20, 8)
+BATCH = 128
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
+def rows(sizes: Sizes) -> Iterator[Row]:
     """Seconds an epoch, beside two loops on the same data from the same weights."""
-    n_objects = 300 if tiny else 100_000
-    x, z = data(n_objects)
-    model = HyperExpertNN(input_dim=D, hidden_dim=10, output_dim=K, epochs=1)
+    x, z = data(sizes)
+    model = HyperExpertNN(input_dim=sizes.n_features, hidden_dim=10, output_dim=sizes.n_components, epochs=1)
     loops = replaced_loop(copy.deepcopy(model), x, z), fused_loop(copy.deepcopy(model), x, z)
-    seconds = fastest(lambda: model.M_step(x, x, z, {}), *loops, repeats=1 if tiny else 5)
-    size = f"N={n_objects}, D={D}, K={K}"
-    yield Row("HyperExpertNN, an epoch", size, seconds[0], "DataLoader, default Adam", seconds[1], ">= 2.5")
-    yield Row("HyperExpertNN, an epoch", size, seconds[0], "by index, fused Adam", seconds[2], "<= 1.5")
+    seconds = fastest(lambda: model.M_step(x, x, z, {}), *loops, repeats=1 if sizes.tiny else 5)
+    yield Row("HyperExpertNN, an epoch", str(sizes), seconds[0], "DataLoader, default Adam", seconds[1], ">= 2.5")
+    yield Row("HyperExpertNN, an epoch", str(sizes), seconds[0], "by index, fused Adam", seconds[2], "<= 1.5")
 
 
-def data(n_objects: int) -> tuple[Tensor, Tensor]:
+def data(sizes: Sizes) -> tuple[Tensor, Tensor]:
     """Inputs and responsibilities."""
     generator = Generator().manual_seed(0)
-    x = torch.randn(n_objects, D, generator=generator)
-    return x, torch.randn(n_objects, K, generator=generator).softmax(-1)
+    x = torch.randn(sizes.n_objects, sizes.n_features, generator=generator)
+    return x, torch.randn(sizes.n_objects, sizes.n_components, generator=generator).softmax(-1)
 
 
 def replaced_loop(network: nn.Module, x: Tensor, z: Tensor) -> Callable[[], None]:

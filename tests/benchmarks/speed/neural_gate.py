@@ -23,10 +23,12 @@ from torch import Tensor, nn
 
 from mixpyro.gates import NeuralGate
 from mixpyro.inference.m_step import MStep
-from tests.benchmarks.speed.harness import Row
+from tests.benchmarks.speed.harness import Row, Sizes
 from tests.benchmarks.speed.hyper_expert import replaced_loop
 
-D, K, HIDDEN = 20, 8, 10
+SIZES = Sizes(100_000, 20, 8)
+TINY = Sizes(300, 20, 8)
+HIDDEN = 10
 NEAR = 1e-3
 N_STEPS = 3000
 
@@ -38,12 +40,11 @@ class Point(NamedTuple):
     loss: float  # nats an object
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
+def rows(sizes: Sizes) -> Iterator[Row]:
     """Seconds to the optimum of a linear network, and to two goals of one with hidden layers."""
-    n_objects = 300 if tiny else 100_000
-    x, r = data(n_objects)
-    size = f"N={n_objects}, D={D}, K={K}"
-    linear, hidden = networks()
+    x, r = data(sizes)
+    size, tiny = str(sizes), sizes.tiny
+    linear, hidden = networks(sizes)
     by_improve(linear, x[:200], r[:200], (1e-5,))  # what PyTorch does once in a process, such as imports
     ours, adam = by_improve(linear, x, r, (1e-5, 1e-9)), by_adam(linear, x, r, n_epochs=2 if tiny else 6)
     yield compared("linear gate, to its optimum", size, ours, adam, min(point.loss for point in ours))
@@ -55,19 +56,21 @@ def rows(*, tiny: bool) -> Iterator[Row]:
     )
 
 
-def data(n_objects: int) -> tuple[Tensor, Tensor]:
+def data(sizes: Sizes) -> tuple[Tensor, Tensor]:
     """Inputs, and responsibilities of a random teacher."""
+    n, d, k, _ = sizes
     torch.manual_seed(0)
-    x, teacher = torch.randn(n_objects, D), nn.Sequential(nn.Linear(D, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, K))
+    x, teacher = torch.randn(n, d), nn.Sequential(nn.Linear(d, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, k))
     with torch.no_grad():
-        return x, (9.0 * teacher(3.0 * x) + 0.5 * torch.randn(n_objects, K)).softmax(-1)
+        return x, (9.0 * teacher(3.0 * x) + 0.5 * torch.randn(n, k)).softmax(-1)
 
 
-def networks() -> tuple[nn.Module, nn.Module]:
+def networks(sizes: Sizes) -> tuple[nn.Module, nn.Module]:
     """A linear one, and that of ``HyperExpertNN``."""
+    _, d, k, _ = sizes
     torch.manual_seed(1)
-    layers = nn.Linear(D, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, K)
-    return nn.Linear(D, K), nn.Sequential(*layers)
+    layers = nn.Linear(d, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, k)
+    return nn.Linear(d, k), nn.Sequential(*layers)
 
 
 def by_improve(start: nn.Module, x: Tensor, r: Tensor, tolerances: tuple[float, ...]) -> list[Point]:
@@ -75,7 +78,7 @@ def by_improve(start: nn.Module, x: Tensor, r: Tensor, tolerances: tuple[float, 
     points = []
     for tolerance in tolerances:
         network = copy.deepcopy(start)
-        m_step = MStep(NeuralGate(K, network))
+        m_step = MStep(NeuralGate(r.shape[1], network))
         started = time.perf_counter()
         m_step.improve(x, r, n_steps=N_STEPS, tolerance=tolerance)
         points.append(Point(time.perf_counter() - started, loss(network, x, r)))

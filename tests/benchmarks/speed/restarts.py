@@ -4,45 +4,39 @@ Ours tries three starts a restart for five iterations each, and gives up a run t
 by hand goes to the end from every start. So ours does more where all starts are good and much less where they are not.
 """
 
-import time
 import warnings
 from collections.abc import Iterator
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
 from mixpyro.inference.attempt import ROUNDING, Options, has_converged
 from tests.benchmarks.speed.hand_written import HandWritten, Problem, problem
-from tests.benchmarks.speed.harness import Row
+from tests.benchmarks.speed.harness import Row, Sizes, fastest
 
-D, K = 10, 4
+SIZES = Sizes(10_000, 10, 4)
+TINY = Sizes(300, 10, 4)
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
+def rows(sizes: Sizes) -> Iterator[Row]:
     """Seconds of all restarts."""
-    n_objects, n_restarts = (300, 2) if tiny else (10_000, 20)
-    data = problem(n_objects, D, K)
-    best = {"ours": float("inf"), "by hand": float("inf")}
-    for _ in range(1 if tiny else 2):
-        for name, run in (("ours", ours), ("by hand", by_hand)):
-            started = time.perf_counter()
-            run(data, n_restarts)
-            best[name] = min(best[name], time.perf_counter() - started)
-    size = f"N={n_objects}, d={D}, K={K}"
-    yield Row(f"{n_restarts} restarts", size, best["ours"], "by hand, in turn", best["by hand"], ">= 3")
+    n_restarts, n_repeats = (2, 1) if sizes.tiny else (20, 3)
+    data, k = problem(*sizes[:3]), sizes.n_components
+    seconds = fastest(lambda: ours(data, k, n_restarts), lambda: by_hand(data, k, n_restarts), repeats=n_repeats)
+    yield Row(f"{n_restarts} restarts", str(sizes), seconds[0], "by hand, in turn", seconds[1], ">= 3")
 
 
-def ours(data: Problem, n_restarts: int) -> list[int]:
+def ours(data: Problem, k: int, n_restarts: int) -> list[int]:
     """Fit; gives the iterations of each run."""
-    mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, D))
+    mixture = MixtureOfExperts(DirichletGate(k), LinearExperts(k, data.x.shape[1]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return [len(run.trace) for run in fit(mixture, data.x, data.y, n_restarts=n_restarts, progress=False).runs]
 
 
-def by_hand(data: Problem, n_restarts: int) -> list[int]:
+def by_hand(data: Problem, k: int, n_restarts: int) -> list[int]:
     """The loop from each start; gives the iterations of each."""
     lengths = []
     for seed in range(n_restarts):
-        loop, tolerance = HandWritten(data.x, data.y, K, seed=seed), Options().tolerance * len(data.x)
+        loop, tolerance = HandWritten(data.x, data.y, k, seed=seed), Options().tolerance * len(data.x)
         trace: list[float] = []
         while len(trace) < Options().max_iterations and not has_converged(trace, max(tolerance, rounding(trace))):
             trace.append(loop.iterate())

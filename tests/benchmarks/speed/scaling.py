@@ -5,33 +5,37 @@ start draws: everything else is done in blocks of rows.
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tests.benchmarks.speed.hand_written import Ours
-from tests.benchmarks.speed.harness import Row, fastest
-from tests.benchmarks.speed.memory import D, K, mapped_rows, peak_mib, rows_in_a_file
+from tests.benchmarks.speed.harness import Row, Sizes, fastest
+from tests.benchmarks.speed.memory import mapped_rows, peak_mib, rows_in_a_file
+
+SIZES = Sizes(10_000_000, 10, 8)
+TINY = Sizes(800, 10, 8)
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
-    """Nanoseconds a row beside those at the smallest N; MiB."""
-    few, some, many = (200, 400, 800) if tiny else (100_000, 1_000_000, 10_000_000)
-    with rows_in_a_file(many) as path:
+def rows(sizes: Sizes) -> Iterator[Row]:
+    """Seconds a row beside those at the smallest N; MiB."""
+    few, some, many = (sizes._replace(n_objects=sizes.n_objects // part) for part in (100, 10, 1))
+    with rows_in_a_file(sizes) as path:
         # As long as each other, so that the machine's moods are the same for all.
-        calls = [iterations(Ours(*mapped_rows(path, n), K), some // n or 1) for n in (few, some, many)]
-        seconds = fastest(*calls, repeats=1 if tiny else 4)
-        a_row = [taken / max(n, some) for taken, n in zip(seconds, (few, some, many), strict=True)]
-        for n_objects, taken in ((some, a_row[1]), (many, a_row[2])):
-            size = f"N={n_objects}, d={D}, K={K}"
-            yield Row("an iteration, a row", size, taken, f"N={few}", a_row[0], "<= 1.2")
+        calls = [iterations(path, n, max(n.n_objects, some.n_objects)) for n in (few, some, many)]
+        seconds = fastest(*calls, repeats=1 if sizes.tiny else 4)
+        a_row = [taken / max(n.n_objects, some.n_objects) for taken, n in zip(seconds, (few, some, many), strict=True)]
+        for larger, taken in ((some, a_row[1]), (many, a_row[2])):
+            yield Row("an iteration, a row", str(larger), taken, f"N={few.n_objects}", a_row[0], "<= 1.2")
         del calls
-        peak = peak_mib(path, many, mapped=True, apart=not tiny)
-        yield Row("fit to a mapped file, peak MiB", size, peak, "allowed", 4096.0, "<= 1")
+        peak = peak_mib(path, sizes, mapped=True)
+        yield Row("fit to a mapped file, peak MiB", str(sizes), peak, "allowed", 4096.0, "<= 1")
 
 
-def iterations(ours: Ours, times: int) -> Callable[[], None]:
-    """So many in a row."""
+def iterations(path: Path, sizes: Sizes, n_rows: int) -> Callable[[], None]:
+    """As many as see ``n_rows`` altogether, on the first rows of the file."""
+    ours = Ours(*mapped_rows(path, sizes), sizes.n_components)
 
     def call() -> None:
-        for _ in range(times):
+        for _ in range(n_rows // sizes.n_objects):
             ours.iterate()
 
     return call

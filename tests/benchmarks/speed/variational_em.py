@@ -15,41 +15,43 @@ import torch
 from torch import Tensor
 
 from tests.benchmarks.speed.hand_written import Ours, Problem, problem, seconds_of_one
-from tests.benchmarks.speed.harness import Row
+from tests.benchmarks.speed.harness import Row, Sizes
 from tests.benchmarks.speed.memory import peak_mib, rows_in_a_file
 
-D, K = 10, 8
+SIZES = Sizes(1_000_000, 10, 8)
+TINY = Sizes(500, 10, 8)
+SHIFTS = {"unit columns": 0.0, "a column of mean 1e4": 1e4}
 
 
-def rows(*, tiny: bool) -> Iterator[Row]:
+def rows(sizes: Sizes) -> Iterator[Row]:
     """Time, memory and precision."""
-    for n_objects in (500,) if tiny else (100_000, 1_000_000):
-        data = problem(n_objects, D, K)
-        ours, by_hand = seconds_of_one(data.x, data.y, K, repeats=1 if tiny else 7)
-        size = f"N={n_objects}, d={D}, K={K}"
-        yield Row("variational EM, an iteration", size, ours, "by hand", by_hand, "<= 0.6")
-    with rows_in_a_file(n_objects) as path:
-        peak = peak_mib(path, n_objects, mapped=False, apart=not tiny)
-    yield Row("a fit's memory beside the data, MiB", size, peak, "allowed", 512.0, "<= 1")
-    for name, shift in (("unit columns", 0.0), ("a column of mean 1e4", 1e4)):
-        error = error_of_float32(n_objects, shift, n_iterations=2 if tiny else 10)
-        yield Row(f"error of float32, {name}", size, error, "allowed", 1e-4, "<= 1")
+    for n in (sizes._replace(n_objects=sizes.n_objects // 10), sizes):
+        data = problem(*n[:3])
+        seconds = seconds_of_one(data.x, data.y, n.n_components, repeats=1 if n.tiny else 7)
+        yield Row("variational EM, an iteration", str(n), seconds[0], "by hand", seconds[1], "<= 0.6")
+    with rows_in_a_file(sizes) as path:
+        peak = peak_mib(path, sizes, mapped=False)
+    yield Row("a fit's memory beside the data, MiB", str(sizes), peak, "allowed", 512.0, "<= 1")
+    for name, shift in SHIFTS.items():
+        error = error_of_float32(sizes, shift, n_iterations=2 if sizes.tiny else 10)
+        yield Row(f"error of float32, {name}", str(sizes), error, "allowed", 1e-4, "<= 1")
 
 
-def error_of_float32(n_objects: int, shift: float, *, n_iterations: int) -> float:
+def error_of_float32(sizes: Sizes, shift: float, *, n_iterations: int) -> float:
     """The largest relative error of the bound, the coefficients and the noises, for what is float32 to begin with.
 
     From a start in which the components are told apart: near a saddle any two roundings part, in float64 too.
     """
-    data = problem(n_objects, D, K)
+    data = problem(*sizes[:3])
     data.x[:, 0] += shift
-    results = [_results(data, dtype, n_iterations) for dtype in (torch.float32, torch.float64)]
+    dtypes = torch.float32, torch.float64
+    results = [_results(data, dtype, sizes.n_components, n_iterations) for dtype in dtypes]
     errors = ((a - b).abs().max() / b.abs().max() for a, b in zip(*results, strict=True))
     return max(1e-12, *(float(error) for error in errors))
 
 
-def _results(data: Problem, dtype: torch.dtype, n_iterations: int) -> list[Tensor]:
-    ours = Ours(data.x.to(dtype), data.y.to(dtype), K, data.z)
+def _results(data: Problem, dtype: torch.dtype, n_components: int, n_iterations: int) -> list[Tensor]:
+    ours = Ours(data.x.to(dtype), data.y.to(dtype), n_components, data.z)
     for _ in range(n_iterations):
         bound = ours.iterate()
     experts = ours.attempt.mixture.experts
