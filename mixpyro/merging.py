@@ -26,14 +26,13 @@ def merged(parts: Sequence[Part], buffers: Sequence[str], join: Callable[[list[T
 
 
 def twin(module: Part) -> Part:
-    """A copy with state of its own, of a module whose state is buffers; all the rest, which nobody changes, is shared.
+    """A copy with state of its own, of a module whose state is buffers; all the rest is shared.
 
     ``copy.deepcopy`` goes through every hook and setting, which for small data takes longer than an iteration.
     """
-    copied = copy.copy(module)
-    buffers = module._buffers.items()
-    copied.__dict__["_buffers"] = {name: buffer.clone() for name, buffer in buffers if buffer is not None}
-    copied.__dict__["_modules"] = {name: twin(part) for name, part in module._modules.items() if part is not None}
+    copied, buffers, parts = copy.copy(module), module._buffers.items(), module._modules.items()
+    copied.__dict__["_buffers"] = {name: None if buffer is None else buffer.clone() for name, buffer in buffers}
+    copied.__dict__["_modules"] = {name: None if part is None else twin(part) for name, part in parts}
     return copied
 
 

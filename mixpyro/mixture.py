@@ -37,7 +37,8 @@ def normalised(columns: Tensor) -> tuple[Tensor, Tensor]:
     shares = (columns - largest).clamp_min_(least).exp_()
     shares = torch.threshold_(shares, 2.0 * math.exp(least), 0.0)
     total = shares.sum(-2, keepdim=True)
-    return shares.div_(total), total.log().add_(largest).squeeze(-2)
+    # clamped, so that it divides the zeros of an impossible object too
+    return shares.div_(total.clamp_min(torch.finfo(columns.dtype).tiny)), total.log().add_(largest).squeeze(-2)
 
 
 class MixtureOfExperts(PyroModule):

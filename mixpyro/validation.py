@@ -18,9 +18,12 @@ _CHECKED_ALREADY = ContextVar("mixpyro_checked_already", default=False)
 
 
 @contextmanager
-def checked_already() -> Iterator[None]:
-    """Leave out the checks of values inside: the caller has made them, and on a GPU each would cost a wait."""
-    token = _CHECKED_ALREADY.set(True)
+def checked_already(already: bool = True) -> Iterator[None]:
+    """Leave out the checks of values inside: the caller has made them, and on a GPU each would cost a wait.
+
+    With ``False``, make them again, of what has come about since.
+    """
+    token = _CHECKED_ALREADY.set(already)
     try:
         yield
     finally:
@@ -188,6 +191,15 @@ def representable(name: str, value: Tensor) -> Tensor:
     if not bool((value > 0).all()):
         raise ValueError(f"`{name}` must be above 0 in {value.dtype}; got {value.tolist()}. Use a larger dtype.")
     return value
+
+
+def finite_posterior(parts: Sequence[Tensor]) -> None:
+    """Raise if statistics have led to a posterior that is none."""
+    if checks_values() and not all(bool(torch.isfinite(part).all()) for part in parts):
+        raise ValueError(
+            "`statistics` must lead to a positive definite matrix; got one that is singular but for rounding. Scale "
+            "the columns to unit order, leave out those that others make up, or strengthen the prior."
+        )
 
 
 def device(value: object) -> torch.device:

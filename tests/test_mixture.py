@@ -177,3 +177,8 @@ def test_shares_are_those_of_a_softmax_and_zero_where_they_underflow(dtype: torc
 def test_an_object_that_is_impossible_everywhere_has_log_evidence_minus_infinity() -> None:
     _, log_sums = normalised(torch.full((2, 3, 1), -torch.inf))
     assert log_sums.tolist() == [[-torch.inf], [-torch.inf]]
+
+
+def test_an_object_that_is_impossible_everywhere_has_part_in_no_component() -> None:
+    shares, _ = normalised(torch.tensor([[-torch.inf, 0.0], [-torch.inf, 0.0]]))
+    assert shares.tolist() == [[0.0, 0.5], [0.0, 0.5]]

@@ -32,7 +32,8 @@ class Experts(PyroModule):
 
     # What the axes of a draw of each latent site are, for output with names: component, output, feature or regressor.
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    # State with an axis of components first, of a family whose components have nothing in common but their prior.
+    # State with an axis of components first, of a family whose components have nothing in common but their prior. A
+    # subclass says so again, or its fits go on by themselves.
     component_buffers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, n_components: int, n_features: int, n_outputs: int, *, name: str) -> None:

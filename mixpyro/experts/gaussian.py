@@ -256,6 +256,7 @@ class GaussianExperts(Experts):
         return self.structure(*(getattr(self, buffer).double() for buffer in POSTERIOR))
 
     def _set_posterior(self, q: NormalWishart) -> None:
+        validation.finite_posterior((q.mean, q.scale))
         scale = q.representable(q.scale, self.prior_scale.dtype)
         for buffer, value in zip(POSTERIOR, (q.mean, q.mean_precision, q.degrees, scale), strict=True):
             setattr(self, buffer, value.to(self.prior_scale.dtype).clone())

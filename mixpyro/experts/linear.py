@@ -318,6 +318,7 @@ class LinearExperts(Experts):
         ]
 
     def _set_posterior(self, q: NormalGamma) -> None:
+        validation.finite_posterior(q[:2])
         for name, value in zip(POSTERIOR, q, strict=True):
             setattr(self, name, value.to(self.prior_precision.dtype).clone())
 

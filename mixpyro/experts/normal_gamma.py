@@ -108,8 +108,8 @@ class NormalGamma(NamedTuple):
     def expected_squared_residuals(self, columns: Tensor, precision: Tensor) -> Responsibilities:
         """Σₚ τₚ (yₚ − mₚ'u)² + P u'Λ⁻¹u [N, K].
 
-        Of few components a sum of squares of linear functions of u and y; of many, more than u has columns, the second
-        term is a quadratic form of u, which then takes less.
+        A sum of squares of linear functions of u and y. Of float32 data and more components than u has columns, the
+        second term is a quadratic form, in float64, which takes less; in data of float64 its terms could cancel.
 
         Args:
             columns: of u and y, as rows [E + P, N].
@@ -118,7 +118,7 @@ class NormalGamma(NamedTuple):
         n_components, n_outputs, n_columns = self.mean.shape
         root = precision.sqrt()
         of_residual = torch.cat([-root.unsqueeze(-1) * self.mean, root.diag_embed()], dim=-1)
-        if n_components > n_columns:
+        if n_components > n_columns and columns.dtype == torch.float32:
             inverse = n_outputs * self._whitening.mT @ self._whitening
             return squared_norms(of_residual, columns) + quadratic_forms(inverse, columns[:n_columns])
         whitening = math.sqrt(n_outputs) * self._whitening

@@ -46,7 +46,8 @@ class Gate(PyroModule):
     # What the axes of a draw of each latent site are, for output with names.
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
     weights_site: str | None = None
-    # State of a gate all of whose formulas take an axis of runs in front of it, so that many fits go on in one pass.
+    # State of a gate all of whose formulas take an axis of runs in front of it, so that many fits go on in one pass. A
+    # subclass says so again, or its fits go on by themselves.
     stacked_buffers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, n_components: int, *, name: str) -> None:

@@ -120,7 +120,7 @@ class DirichletGate(Gate):
         return Dirichlet(1.0 + (scale * column_sums(responsibilities)).to(x.dtype))
 
     def kl_divergence(self) -> Float[Tensor, "*R"]:
-        """KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α), the second term where α is learnt; a float64 scalar."""
+        """KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α), the second term where α is learnt; float64."""
         prior = self.prior_concentration.double()
         # Unchecked: on a GPU the checks would wait.
         q, p = (Dirichlet(m, validate_args=False) for m in (self.posterior_concentration.double(), prior))

@@ -22,6 +22,8 @@ from mixpyro.typing import Responsibilities
 
 # Of a rounding unit, what a sum over rows is off by, as measured: the same constants are in all of them.
 ROUNDING = 0.125
+# Iterations that may go by without a better bound.
+STALLED = 6
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class Attempt:
     def record(self, bound: float) -> None:
         """Note what the E-step of an iteration has found."""
         self.trace.append(bound if math.isfinite(bound) else -math.inf)
-        self.converged = has_converged(self.trace, self.tolerance)
+        self.converged = has_converged(self.trace, self.tolerance) or has_stalled(self.trace)
 
     @property
     def is_open(self) -> bool:
@@ -206,10 +208,16 @@ class Attempt:
             self._maximise(self.mixture.experts, data.x, data.y, r)
 
     def outcome(self) -> Run:
-        """What the run has reached, its degeneracies in words; only what is estimated can have any."""
+        """What the run has reached, its degeneracies in words."""
         bounds = tuple(self.trace) or (-math.inf,)
-        may_have = self.m_steps and math.isfinite(bounds[-1])
+        may_have = math.isfinite(bounds[-1]) and self._can_be_degenerate
         return Run(bounds, self.converged, self._degeneracies() if may_have else ())
+
+    @property
+    def _can_be_degenerate(self) -> bool:
+        """Whether a part has a word to say of it, for which it would need the responsibilities."""
+        gate, experts = type(self.mixture.gate), type(self.mixture.experts)
+        return gate.degeneracies is not Gate.degeneracies or experts.degeneracies is not Experts.degeneracies
 
     def _degeneracies(self) -> tuple[str, ...]:
         data, r = self.data, self.data.weighted(self.responsibilities)
@@ -249,6 +257,14 @@ def has_converged(trace: list[float], tolerance: float) -> bool:
     return len(trace) >= 4 and all(
         left_to_gain(trace[end - 3 : end]) <= tolerance for end in (len(trace) - 1, len(trace))
     )
+
+
+def has_stalled(trace: list[float]) -> bool:
+    """Whether the best of the last ``STALLED`` bounds is no better than the best of as many before: rounding is left.
+
+    Without rounding errors a bound rises at every iteration, so that this is never so.
+    """
+    return len(trace) > 2 * STALLED and max(trace[-STALLED:]) <= max(trace[-2 * STALLED : -STALLED])
 
 
 def left_to_gain(bounds: list[float]) -> float:

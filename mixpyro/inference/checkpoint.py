@@ -14,7 +14,7 @@ import torch
 from mixpyro import files
 from mixpyro.inference.search import Search
 
-KIND, VERSION = "checkpoint", 1
+KIND, VERSION = "checkpoint", 2
 
 
 class Checkpoint:

@@ -21,10 +21,12 @@ class FlatParameters:
 
     Attributes:
         leaf: all of them, flat.
+        dtype: that they had when they were laid out, and device: where.
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self.parameters = tuple(parameters)
+        self.dtype, self.device = parameters[0].dtype, parameters[0].device
         self.leaf: Tensor = parameters[0] if self._is_alone else self.joined(self.parameters).requires_grad_()
         self.gradient: Tensor | None = None
         self.gradients: list[Tensor] = []
@@ -59,6 +61,8 @@ class FlatParameters:
             for data, parameter in zip(own, self.parameters, strict=True):
                 data.copy_(parameter.data)
             self._place(own, [None] * len(own))
+            # Whoever holds a graph of the old values is told that they are gone, as after any step in place.
+            torch.autograd.graph.increment_version(self.parameters)
             self.gradient, self.gradients = None, []
             # Pyro's weak reference, with which the leaf could not be pickled.
             vars(self.leaf).pop("unconstrained", None)

@@ -50,8 +50,8 @@ class JointAdam(PyroOptim):
             group.drop_gradients()
 
     def _holds(self, parameters: Sequence[Parameter]) -> bool:
-        held = {id(p): group.leaf for group in self.groups for p in group.parameters}
-        return held.keys() == {id(p) for p in parameters} and all(_like(held[id(p)], p) for p in parameters)
+        held = {id(p): (group.dtype, group.device) for group in self.groups for p in group.parameters}
+        return held == {id(p): (p.dtype, p.device) for p in parameters}
 
     def _regroup(self, parameters: Sequence[Parameter]) -> None:
         """Lay out what is alike: of one dtype, on one device, with as many steps behind it."""
@@ -91,7 +91,3 @@ class JointAdam(PyroOptim):
             for parameter, mean, square in zip(group.parameters, *parts, strict=True) if known else ():
                 states[parameter] = {"step": known["step"].clone(), "exp_avg": mean, "exp_avg_sq": square}
         return states
-
-
-def _like(leaf: Tensor, parameter: Parameter) -> bool:
-    return leaf.dtype == parameter.dtype and leaf.device == parameter.device

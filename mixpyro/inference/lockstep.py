@@ -34,15 +34,23 @@ class Lockstep:
     MOST_COMPONENTS = 256
 
     def __init__(self, attempts: Sequence[Attempt]) -> None:
-        self.members = list(attempts)
-        self.data = self.members[0].data
-        self._gather()
+        self.members = [attempt for attempt in attempts if attempt.is_open]
+        self.data = attempts[0].data
+        if self.members:
+            self._gather()
 
     @staticmethod
     def suits(mixture: MixtureOfExperts) -> bool:
-        """Whether all that an iteration does is conjugate updates from sums over the rows."""
-        one_pass = mixture.experts.has_separate_components and mixture.gate.can_be_stacked
-        return one_pass and mixture.gate.statistics_are_sums and not has_parameters(mixture)
+        """Whether an iteration is no more than conjugate updates from sums over the rows, by formulas that allow it.
+
+        A subclass may do otherwise than its base: it says anew, by a ``stacked_buffers`` or ``component_buffers`` of
+        its own, that its formulas treat the components, or the runs in front of them, one by one.
+        """
+        gate, experts = mixture.gate, mixture.experts
+        known = type(mixture) is MixtureOfExperts
+        known = known and "stacked_buffers" in vars(type(gate)) and "component_buffers" in vars(type(experts))
+        one_pass = known and experts.has_separate_components and gate.can_be_stacked
+        return one_pass and gate.statistics_are_sums and not has_parameters(mixture)
 
     def iterate(
         self, max_iterations: int, goes_on: Callable[[Attempt], bool], is_hopeless: Callable[[Attempt], bool]
@@ -101,10 +109,12 @@ class Lockstep:
         experts = [member.mixture.experts for member in self.members]
         self.gate = merged(gates, gates[0].stacked_buffers, torch.stack)
         self.experts = merged(experts, experts[0].component_buffers, torch.cat)
-        pending = [member.pending for member in self.members if member.pending is not None]
-        if len(pending) < len(self.members):
+        pending = [member.pending for member in self.members]
+        if not any(pending):
+            # They begin with the posteriors that they have.
             self._e_step()
         else:
+            assert all(pending)
             self.pending = Pending(*map(joined, zip(*pending, strict=True)))
 
     def _statistics(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -23,11 +23,11 @@ from mixpyro.inference.samples import growing_samples
 from mixpyro.parameters import own_parameter_store, registered_as_one
 
 Data = tuple[Tensor, ...]
-Search = Callable[[Data], None]
+Climb = Callable[[Data], None]
 
 # Nats an object that a step on a sample must gain to be followed by another: what is left is found on more rows.
 SAMPLE_TOLERANCE = 1e-6
-ROUNDING = 1e-14
+NO_GAIN = 1e-14
 
 
 class MStep:
@@ -75,7 +75,7 @@ class MStep:
             with registered_as_one(self.module):
                 yield self._svi(leaves, self._adam)
 
-    def improve(self, *data: Tensor, n_steps: int, tolerance: float = ROUNDING) -> None:
+    def improve(self, *data: Tensor, n_steps: int, tolerance: float = NO_GAIN) -> None:
         """At most ``n_steps`` of L-BFGS on all of ``data``, or none where they do not raise the objective.
 
         Where there are many rows, as many steps on samples of them come first, each larger than the last, for as long
@@ -91,17 +91,17 @@ class MStep:
         value = self._objective_value(data)
         samples = list(growing_samples(data)) if self._samples_help and sums_over_rows(self.module) else []
         if samples:
-            coarse = partial(self._search, n_steps=n_steps, tolerance=max(tolerance, SAMPLE_TOLERANCE))
+            coarse = partial(self._climb, n_steps=n_steps, tolerance=max(tolerance, SAMPLE_TOLERANCE))
             reached = self._raised(coarse, samples, data, value)
             self._samples_help, value = reached > value, reached
-        self._raised(partial(self._search, n_steps=n_steps, tolerance=tolerance), [data], data, value)
+        self._raised(partial(self._climb, n_steps=n_steps, tolerance=tolerance), [data], data, value)
 
-    def _raised(self, search: Search, parts: Sequence[Data], data: Data, before: float) -> float:
-        """Search on each of ``parts``; gives the objective of ``data``, and undoes what has lowered it."""
+    def _raised(self, climb: Climb, parts: Sequence[Data], data: Data, before: float) -> float:
+        """Climb on each of ``parts``; gives the objective of ``data``, and undoes what has lowered it."""
         snapshot = {name: value.clone() for name, value in self.module.state_dict().items()}
         try:
             for part in parts:
-                search(part)
+                climb(part)
             after = self._objective_value(data)
         except ValueError:
             # A step so long that a distribution refused its own parameters.
@@ -111,7 +111,7 @@ class MStep:
         self.module.load_state_dict(snapshot)
         return before
 
-    def _search(self, data: Data, *, n_steps: int, tolerance: float) -> None:
+    def _climb(self, data: Data, *, n_steps: int, tolerance: float) -> None:
         scale = 1.0 / max(1.0, float(data[-1].sum()))
         with own_parameter_store(self.module) as trainable, registered_as_one(self.module):
             closure = partial(self._loss_and_gradients, scale, data)

@@ -18,7 +18,8 @@ Program = Callable[..., object]
 class ObjectiveELBO(ELBO):
     """−log p of a model that has no latent variable, and so no guide: one run of it, and no trace.
 
-    The loss and the gradients are those of ``Trace_ELBO`` with an empty guide.
+    The loss and the gradients are those of ``Trace_ELBO`` with an empty guide, which besides refuses log probabilities
+    whose shape is not that of their plates.
 
     Raises:
         RuntimeError: if the model has a latent variable.

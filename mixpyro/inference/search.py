@@ -33,7 +33,7 @@ class Search:
         starts: gone through in turn.
         n_restarts: how many runs.
         n_candidates: starts that each run tries for ``SHORT_RUN`` iterations, to go on from the best; on a
-            sample of the rows, one for all, where they are many.
+            sample of the rows where they are many.
         seed: each run draws from a generator of its own, so that none depends on how many there are.
 
     Attributes:
@@ -46,8 +46,8 @@ class Search:
     """
 
     SHORT_RUN = 5
-    # Rows that starts are compared on: no fewer than this, nor than so many for each coefficient of a regression.
-    SAMPLE_ROWS, ROWS_A_COEFFICIENT = 2000, 20
+    # Rows that starts are compared on, in proportion to what the experts have to learn from them.
+    FEWEST_ROWS, ROWS_A_PARAMETER, MOST_ROWS = 2000, 20, 20_000
     # A run is given up when for ten iterations a hundred times what it would still gain has not been enough.
     PATIENCE, GENEROSITY = 10, 100.0
 
@@ -100,7 +100,7 @@ class Search:
 
     def _iterate(self, attempts: Sequence[Attempt], max_iterations: int, goes_on: GoesOn) -> None:
         """All of them, side by side where they can be."""
-        if self._in_lockstep:
+        if self._goes_in_lockstep:
             self.lockstep = self.lockstep or Lockstep(attempts)
             self.lockstep.iterate(max_iterations, goes_on, self.is_hopeless)
             self.lockstep = None
@@ -121,23 +121,23 @@ class Search:
         """What other runs have reached: the best that has ended, and those in lockstep, which are never degenerate."""
         if self.best is not None and not self.runs[self.best[0]].degeneracies:
             yield self.runs[self.best[0]].bound
-        if self._in_lockstep:
+        if self._goes_in_lockstep:
             yield from (other.trace[-1] for other in self.current if other is not attempt and other.trace)
 
     @property
-    def _in_lockstep(self) -> bool:
+    def _goes_in_lockstep(self) -> bool:
         return Lockstep.suits(self.mixture)
 
     @property
     def _group_size(self) -> int:
         """How many runs are at work at a time."""
         most = Lockstep.MOST_COMPONENTS // (self.n_candidates * int(self.mixture.n_components))
-        return max(1, most) if self._in_lockstep else 1
+        return max(1, most) if self._goes_in_lockstep else 1
 
     def _promising(self, goes_on: GoesOn) -> list[Attempt]:
         """The next runs, each from the best of a few starts, which a sample of the rows is enough to choose."""
         numbers = range(len(self.runs), min(self.n_restarts, len(self.runs) + self._group_size))
-        data = self._sample if self.n_candidates > 1 else self.data
+        data = self._sample() if self.n_candidates > 1 else self.data
         begun = [attempt for number in numbers for attempt in self._candidates(number, data)]
         if self.n_candidates == 1:
             return begun
@@ -148,38 +148,40 @@ class Search:
 
     def _candidates(self, number: int, data: Data) -> list[Attempt]:
         """Starts of the run of this number, each of another kind."""
-        generator = Generator().manual_seed(((self.seed << 20) + number) % 2**63)
+        generator = self._generator(number)
         kinds = [self.starts[(number + i) % len(self.starts)] for i in range(self.n_candidates)]
         return [self._begun(start, data, generator) for start in kinds]
 
-    @cached_property
     def _sample(self) -> Data:
-        """Some of the rows, or all where they are few or have posteriors of their own; the same for all runs."""
-        n_columns = self.data.x.shape[1] + self.data.y.shape[1]
-        n_sampled = max(self.SAMPLE_ROWS, self.ROWS_A_COEFFICIENT * int(self.mixture.n_components) * n_columns)
-        n_rows = len(self.data.x)
+        """Some of the rows, for the next group of runs; or all, where they are few or have posteriors of their own."""
+        wanted = self.ROWS_A_PARAMETER * int(self.mixture.experts.n_parameters)
+        n_rows, n_sampled = len(self.data.x), min(max(self.FEWEST_ROWS, wanted), self.MOST_ROWS)
         if n_rows <= n_sampled or not self.mixture.gate.statistics_are_sums:
             return self.data
         # With replacement: an order of all rows would take longer than all that follows.
-        rows = torch.randint(n_rows, (n_sampled,), generator=Generator().manual_seed(self.seed))
+        rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(len(self.runs), salt=1))
         return self.data.block(rows.to(self.data.x.device))
+
+    def _generator(self, number: int, *, salt: int = 0) -> Generator:
+        """For the run of this number, or for what else is drawn for it."""
+        return Generator().manual_seed(((self.seed << 20) + number + (salt << 61)) % 2**63)
 
     def _on_all_rows(self, attempt: Attempt) -> Attempt:
         """A run that begins with what a run on a sample of the rows says of all of them."""
         return Attempt(attempt.mixture, self.data, replace(self.options, n_annealing=0))
 
     def _begun(self, start: Start, data: Data, generator: Generator) -> Attempt:
-        copied = twin(self._centred) if self._in_lockstep else copy.deepcopy(self._centred)
+        copied = twin(self._centred) if self._goes_in_lockstep else copy.deepcopy(self._centred)
         attempt = Attempt(copied, data, self.options)
         attempt.begin(lambda: start(attempt.mixture, data.x, data.y, generator))
-        if self._in_lockstep:
+        if self._goes_in_lockstep:
             attempt.drop_responsibilities()
         return attempt
 
     @cached_property
     def _centred(self) -> MixtureOfExperts:
         """What every run begins with a copy of, for all runs centre alike."""
-        centred = copy.deepcopy(self.mixture)
+        centred = copy.deepcopy(self.template)
         centred.experts.centre(self.data.x, self.data.y)
         return centred
 

@@ -151,8 +151,9 @@ class StreamingFit:
         mean = blend_statistics((1.0 / data.n_objects, statistics))
         if part in self._averages:
             mean = blend_statistics((1.0 - size, self._averages[part]), (size, mean))
+        with validation.checked_already(False):
+            part.update(blend_statistics((total, mean)))
         self._averages[part] = mean
-        part.update(blend_statistics((total, mean)))
 
     def _improve(self, part: Gate | Experts, *data: Tensor, total: float, size: float) -> None:
         """Parameters, after the first batch: that one has been fitted to its optimum.

@@ -1,5 +1,6 @@
 """Bayesian linear regressions."""
 
+import copy
 import math
 from typing import Any
 
@@ -281,3 +282,43 @@ def test_an_exact_fit_keeps_a_positive_noise() -> None:
 def test_bad_priors_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LinearExperts(2, **{"n_features": 2, **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n_components", [2, 9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_reach_the_inputs(n_components: int, dtype: torch.dtype) -> None:
+    """Of whoever computes them: an encoder, an analysis of sensitivity; with few components and with many."""
+    experts = LinearExperts(n_components, 2)
+    x, y = inputs(30, 2), inputs(30, 1)
+    experts.update(experts.statistics(x, y, responsibilities(30, n_components)))
+    x, y = x[:5].to(dtype).requires_grad_(), y[:5].to(dtype).requires_grad_()
+    experts.expected_log_likelihood(x, y).sum().backward()
+    assert x.grad is not None
+    step = 1e-2 if dtype == torch.float32 else 1e-4
+    ahead, behind = (experts.expected_log_likelihood(x.detach() + sign * step, y.detach()).sum() for sign in (1, -1))
+    slope = float((ahead - behind).double() / (2.0 * step))
+    assert float(x.grad.sum()) == pytest.approx(slope, rel=1e-2, abs=1e-2 if dtype == torch.float32 else 1e-4)
+    experts.statistics(x, y, responsibilities(5, n_components).to(dtype)).uu.sum().backward()
+    experts.predictive(x).mean.sum().backward()
+
+
+def test_the_two_ways_to_a_likelihood_agree() -> None:
+    """Of more components than columns, float32 data go another way than float64 data do."""
+    experts = LinearExperts(9, 3, 2)
+    x, y = inputs(200, 3), inputs(200, 2)
+    experts.update(experts.statistics(x, y, responsibilities(200, 9)))
+    x, y = x.float(), y.float()
+    exact = experts.expected_log_likelihood(x.double(), y.double())
+    torch.testing.assert_close(experts.expected_log_likelihood(x, y).double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_that_lead_to_no_posterior_are_refused_and_nothing_changes() -> None:
+    experts = LinearExperts(2, 1)
+    x, y = inputs(30, 1), inputs(30, 1)
+    statistics = experts.statistics(x, y, responsibilities(30, 2))
+    experts.update(statistics)
+    before = copy.deepcopy(experts.state_dict())
+    with pytest.raises(ValueError, match="`statistics` must lead to a positive definite matrix"):
+        experts.update(statistics._replace(uu=-100.0 * statistics.uu))
+    for name, value in experts.state_dict().items():
+        assert torch.equal(value, before[name])

@@ -8,7 +8,9 @@ import torch
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
+from mixpyro.gates import NeuralGate
 from mixpyro.inference.joint_adam import JointAdam
+from mixpyro.inference.m_step import MStep
 from tests.problems import inputs
 
 WIDTH = 7
@@ -122,3 +124,16 @@ def test_without_parameters_there_is_nothing_to_do() -> None:
     with adam.over([]) as leaves:
         adam(leaves)
     assert adam.adam is None
+
+
+def test_the_state_of_a_parameter_alone_follows_it_to_another_dtype() -> None:
+    gate = NeuralGate(3, nn.Linear(2, 3, bias=False))
+    m_step = MStep(gate)
+    x, r = torch.randn(20, 2), torch.rand(20, 3)
+    m_step.step(x, r)
+    gate.double()
+    m_step.step(x.double(), r.double())
+    assert m_step._adam.adam is not None
+    (state,) = m_step._adam.adam.state.values()
+    assert state["exp_avg"].dtype == torch.float64
+    assert float(state["step"]) == 2.0

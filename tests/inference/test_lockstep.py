@@ -1,11 +1,13 @@
 """Runs in lockstep end where each ends by itself."""
 
+import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from mixpyro import (
     DirichletGate,
@@ -20,6 +22,7 @@ from mixpyro import (
     validation,
 )
 from mixpyro.experts.families import Poisson
+from mixpyro.gates.dirichlet import DirichletStatistics
 from mixpyro.inference import lockstep
 from mixpyro.inference.attempt import Attempt, Options
 from mixpyro.inference.data import Data
@@ -174,3 +177,78 @@ def test_a_run_without_hope_is_given_up_beside_a_better_one() -> None:
     better.trace = [-90.0]
     assert search.is_hopeless(worse)
     assert not search.is_hopeless(better)
+
+
+class Tempered(MixtureOfExperts):
+    """A mixture whose likelihood counts by half."""
+
+    def expected_log_joint(self, *arguments: Any, **options: Any) -> Tensor:
+        """Half of it."""
+        return 0.5 * super().expected_log_joint(*arguments, **options)
+
+
+class Penalised(LinearExperts):
+    """Experts with a term of their own in the bound."""
+
+    def kl_divergence(self) -> Tensor:
+        """And half the squared coefficients."""
+        return super().kl_divergence() + 0.5 * self.centred_coefficients.square().sum()
+
+
+class Capped(DirichletGate):
+    """A gate that believes fifty objects, whatever their number."""
+
+    def update(self, statistics: DirichletStatistics, step_size: float = 1.0) -> None:
+        """From their shares alone."""
+        super().update(statistics._replace(counts=50.0 * statistics.counts / statistics.counts.sum()), step_size)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Tempered(DirichletGate(K), LinearExperts(K, 1)),
+        lambda: MixtureOfExperts(DirichletGate(K), Penalised(K, 1)),
+        lambda: MixtureOfExperts(Capped(K), LinearExperts(K, 1)),
+    ],
+)
+def test_what_a_users_subclass_does_is_done(make: Callable[[], MixtureOfExperts]) -> None:
+    data, mixture = table(), make()
+    assert not Lockstep.suits(mixture)
+    result = fit(mixture, data.x, data.y, n_restarts=2, progress=False)
+    assert result.bound == pytest.approx(float(mixture.bound(data.x, data.y)), abs=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_start_that_fails_takes_no_other_with_it() -> None:
+    data, asked = table(), itertools.count()
+
+    def fragile(mixture: MixtureOfExperts, x: Tensor, y: Tensor, generator: Generator) -> Tensor:
+        if next(asked) % 2:
+            torch.linalg.cholesky(-torch.eye(2))
+        return random_assignments(mixture, x, y, generator)
+
+    result = fit(MIXTURES["linear"](), data.x, data.y, starts=[fragile], n_restarts=4, n_candidates=1, progress=False)
+    assert [math.isfinite(run.bound) for run in result.runs] == [True, False, True, False]
+    sound = fit(MIXTURES["linear"](), data.x, data.y, starts=[random_assignments], n_restarts=3, n_candidates=1)
+    assert result.runs[0].trace == pytest.approx(sound.runs[0].trace, abs=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("dtype", "precision", "rounding"),
+    [(torch.float64, 0.01, 1e-8), (torch.float64, 1e-4, 1e-3), (torch.float32, 0.01, 1.0)],
+)
+def test_a_column_that_is_there_twice_ends_a_fit_of_many_components_all_the_same(
+    dtype: torch.dtype, precision: float, rounding: float
+) -> None:
+    """Λ is singular but for the prior, which is 10⁻¹³ or less of it: the sums' own rounding is all that may be seen."""
+    first = 1e4 * torch.randn(600, 1, dtype=torch.float64)
+    x = torch.cat([first, first], dim=1).to(dtype)
+    z = torch.randint(6, (600, 1))
+    y = (3.0 * (z - 2.5) * first / 1e4 + z + 0.3 * torch.randn(600, 1, dtype=torch.float64)).to(dtype)
+    mixture = MixtureOfExperts(DirichletGate(6), LinearExperts(6, 2, coefficient_precision=precision))
+    result = fit(mixture, x, y, n_restarts=2, n_candidates=1, max_iterations=400, progress=False)
+    falls = [before - after for run in result.runs for before, after in itertools.pairwise(run.trace)]
+    assert max(falls) <= rounding
+    assert all(run.converged for run in result.runs)

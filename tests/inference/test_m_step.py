@@ -342,3 +342,13 @@ def test_threads_fit_side_by_side() -> None:
         bounds = list(pool.map(run, range(6)))
     assert len(set(bounds)) == 1
     assert not len(pyro.get_param_store())
+
+
+def test_a_graph_from_before_an_m_step_is_refused_after_it() -> None:
+    """Its values are gone; without a word its gradients would be those of neither."""
+    network = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, K)).double()
+    one = NeuralGate(K, network)
+    before = one.expected_log_weights(inputs(20))
+    MStep(one).epoch(inputs(20), responsibilities(20, K), batch_size=5)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        before.sum().backward()

@@ -181,3 +181,14 @@ def test_a_component_without_objects_in_the_first_batch_is_told(data: tuple[Tens
     mixture = MixtureOfExperts(DirichletGate(5, concentration=0.01), LinearExperts(5, 1))
     with pytest.warns(RuntimeWarning, match=r"component \d has .* objects in the first batch; make it larger"):
         StreamingFit(mixture, n_restarts=2).partial_fit(x[:100], 2 * x[:100])
+
+
+def test_a_batch_that_leads_to_no_posterior_is_refused() -> None:
+    column = 300.0 * torch.randn(500, 1, dtype=torch.float64)
+    x = torch.cat([column, column, torch.randn_like(column)], dim=1)
+    experts = LinearExperts(2, 3, dtype=torch.float32, coefficient_precision=1e-4)
+    stream = StreamingFit(MixtureOfExperts(DirichletGate(2), experts), n_restarts=0, n_objects=1e9)
+    with pytest.raises(ValueError, match="`statistics` must lead to a positive definite matrix"):
+        for _ in range(20):
+            stream.partial_fit(x, x[:, 2:])
+    assert all(torch.isfinite(value).all() for value in experts.state_dict().values())

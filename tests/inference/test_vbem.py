@@ -19,7 +19,7 @@ from mixpyro import (
     fit,
 )
 from mixpyro.gates import Gate
-from mixpyro.inference.attempt import has_converged
+from mixpyro.inference.attempt import has_converged, has_stalled
 from mixpyro.inference.starts import random_assignments
 from tests.problems import lines
 
@@ -296,3 +296,21 @@ def test_rows_of_weight_zero_are_no_rows() -> None:
     assert beside.trace == alone.trace
     assert beside.responsibilities.shape == (60, 2)
     torch.testing.assert_close(beside.responsibilities[weights > 0], alone.responsibilities)
+
+
+def test_a_run_that_rounding_keeps_from_its_end_ends() -> None:
+    rising = [-(0.5**number) for number in range(20)]
+    noisy = [-1.0 + 0.01 * (number % 3) for number in range(20)]
+    assert not has_stalled(rising)
+    assert not has_stalled(noisy[:12])
+    assert has_stalled(noisy)
+
+
+def test_what_experts_without_parameters_say_of_degeneracy_is_heard() -> None:
+    class Wary(LinearExperts):
+        def degeneracies(self, x: Tensor, y: Tensor, responsibilities: Tensor) -> list[str]:
+            return ["it is wary"]
+
+    x, y, _ = lines(40, 2)
+    with pytest.warns(RuntimeWarning, match="every run is degenerate: it is wary"):
+        fit(MixtureOfExperts(DirichletGate(2), Wary(2, 1)), x, y, n_restarts=2, progress=False)
