@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 # Rows worked on together: no more than this, and fewer where their products would be more than so many numbers.
-BLOCK_ROWS, LEAST_ROWS = 2048, 128
-BLOCK_NUMBERS = 2**18
+BLOCK_ROWS, LEAST_ROWS = 8192, 128
+BLOCK_NUMBERS = 2**20
 # A GPU has no such cache, and each block costs it a wait for its launch.
 GPU_FACTOR = 64
 
@@ -65,7 +65,7 @@ def quadratic_forms(matrices: Tensor, columns: Tensor) -> Tensor:
 
 def column_means(rows: Tensor) -> Tensor:
     """Means of the columns of [N, D], summed in float64, without a copy of the rows in it."""
-    sums = [block.sum(0, dtype=torch.float64) for block in rows.split(16 * BLOCK_ROWS)]
+    sums = [block.sum(0, dtype=torch.float64) for block in rows.split(4 * BLOCK_ROWS)]
     return torch.stack(sums).sum(0) / len(rows)
 
 

@@ -11,7 +11,7 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.typing import Inputs, Outputs
 
 # Rows worked on together: few enough for a block's temporaries to stay in a cache, many enough to keep the cores busy.
-BLOCK_ROWS = 32_768
+BLOCK_ROWS = 65_536
 # What a GPU loses by a block is the time to launch its kernels.
 GPU_FACTOR = 32
 
@@ -40,8 +40,9 @@ class Data(NamedTuple):
             return slice(None)
         return self.weights.nonzero().squeeze(-1)
 
-    def blocks(self, n_rows: int = BLOCK_ROWS) -> Iterator[slice]:
+    def blocks(self, n_rows: int | None = None) -> Iterator[slice]:
         """Slices that cover all rows, ``n_rows`` at a time, or more of them on a GPU."""
+        n_rows = BLOCK_ROWS if n_rows is None else n_rows
         if self.x.device.type != "cpu":
             n_rows *= GPU_FACTOR
         return (slice(start, start + n_rows) for start in range(0, len(self.x), n_rows))

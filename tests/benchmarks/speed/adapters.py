@@ -3,7 +3,7 @@
 **Global**, N = 10⁶, K = 8, float32. An array [N, K] has 32 MB. The three calls must read one and write two; ours read
 two, for the check of Z is a pass of its own: 128 MB, 5 ms at some 25 GB/s of two cores here. Beside the limit, two
 arrays filled and one summed, it is one read more. The reference's calls write four arrays and read three, 224 MB: no
-program that writes its results can be much more than twice as fast. Only the digammas of an [N, K] are far from this.
+program that writes its results can be much more than twice as fast, and a factor of five cannot be had.
 
 **An object each.** Reads and writes: check Z, m = γμ + Z, ψ of m, its mean, 8 passes of 32 MB, 10 ms. PyTorch's digamma
 is scalar code, 20 ns a number on one core: 80 ms. Ours has some 22 vector operations on blocks that stay in a cache,
@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 
 from mixpyro.hyper_models import HyperExpertNN, HyperModelDirichlet, HyperModelGateSparsed
 from tests.benchmarks.speed.harness import Row, Sizes, fastest
-from tests.benchmarks.speed.reference import ReferenceDirichlet, ReferenceGateSparsed, ReferenceOfEachObject
+from tests.benchmarks.speed.reference import ReferenceDirichlet, ReferenceGateSparsed
 
 SIZES = Sizes(1_000_000, 3, 8)
 TINY = Sizes(500, 3, 8)
@@ -54,9 +54,8 @@ def shape_of(z: Tensor) -> str:
 def global_rows(z: Tensor, repeats: int) -> Iterator[Row]:
     """One Dirichlet, beside what the memory allows and beside the reference."""
     beside = (lambda: written_and_summed(z), of_reference(ReferenceDirichlet(z.shape[1]), z))
-    each_object = of_reference(ReferenceOfEachObject(z.shape[1]), z)
-    ours, *theirs = fastest(three_calls(HyperModelDirichlet(z.shape[1]), z), *beside, each_object, repeats=repeats)
-    wanted = {"two writes, one sum": "<= 1.5", "reference": ">= 5", "reference, digammas [N, K]": ">= 5"}
+    ours, *theirs = fastest(three_calls(HyperModelDirichlet(z.shape[1]), z), *beside, repeats=repeats)
+    wanted = {"two writes, one sum": "<= 1.5", "reference": ">= 5"}
     for (name, limit), seconds in zip(wanted.items(), theirs, strict=True):
         yield Row("three calls, HyperModelDirichlet", shape_of(z), ours, name, seconds, limit)
 

@@ -1,7 +1,7 @@
 """An epoch of ``HyperExpertNN.M_step`` beside the loop that it replaces, and beside PyTorch alone at its fastest.
 
 What a step on 128 rows must do, for the network 20-10-10-8: in products 2 · 128 (20 · 10 + 10 · 10 + 10 · 8) = 97 000
-operations forward and at most twice that backward, 10 µs of a core; 128 rows of 28 numbers to gather, 14 KB, 2 µs; 418
+operations forward and at most twice that backward, 10 µs of a core; 128 rows of 28 numbers to gather, 14 KB, 2 µs; 408
 parameters to update. So it is all overhead, about 5 µs an operator, and there are more than fifty. Measured on one
 core, in µs: forward 120, backward 200 to 270, Adam over six tensors 290, or 110 if fused, and a DataLoader, which takes
 row by row, 500 to 700. Ours pays the same forward and backward; Adam over one tensor, 90; and for Pyro about 150: SVI's

@@ -1,10 +1,14 @@
 """The M-step of a ``NeuralGate`` to within 10⁻³ nats an object, beside Adam on a DataLoader's batches of 128.
 
 The responsibilities are those of a random teacher network with noise, so that they are soft and no network here reaches
-them. Both begin at the same weights. A linear network has one optimum, found by L-BFGS to the end. A network with
-hidden layers has many, and none is reached in a minute: there the time is to within 10⁻³ of the best that Adam reaches
-in all its epochs, and then of the best that either has reached. Where Adam is not there at the end, the seconds are
-those of all its epochs and the ratio is less than the true one. Evaluating the objective is in nobody's time.
+them. Both begin at the same weights; Adam has the settings of the older EM programs, lr 10⁻³ (without a DataLoader, by
+index and fused, it would be 2.3 times as fast). Ours is one M-step of as many steps as it takes at one tolerance, where
+a fit takes twenty an iteration and goes on in the next.
+
+A linear network has one optimum, found by L-BFGS to the end. A network with hidden layers has many, and none is reached
+in a minute: there the time is to within 10⁻³ of the best that Adam reaches in all its epochs, and then of the best that
+either has reached. Where Adam is not there at the end, the seconds are those of all its epochs and the ratio is less
+than the true one. Evaluating the objective is in nobody's time.
 
 An evaluation with its gradient on all rows costs 3 · 2 N P operations for P weights, 0.23 · 10⁹ at P = 380 and N = 10⁵,
 6 ms of a core; what moves 30 arrays of N × 10 through memory makes that 25 to 40 ms. An epoch of Adam in 782 steps
@@ -31,6 +35,7 @@ TINY = Sizes(300, 20, 8)
 HIDDEN = 10
 NEAR = 1e-3
 N_STEPS = 3000
+TOLERANCE = 3e-5
 
 
 class Point(NamedTuple):
@@ -45,15 +50,13 @@ def rows(sizes: Sizes) -> Iterator[Row]:
     x, r = data(sizes)
     size, tiny = str(sizes), sizes.tiny
     linear, hidden = networks(sizes)
-    by_improve(linear, x[:200], r[:200], (1e-5,))  # what PyTorch does once in a process, such as imports
-    ours, adam = by_improve(linear, x, r, (1e-5, 1e-9)), by_adam(linear, x, r, n_epochs=2 if tiny else 6)
-    yield compared("linear gate, to its optimum", size, ours, adam, min(point.loss for point in ours))
-    ours, adam = by_improve(hidden, x, r, (3e-5, 1e-5, 1e-6)), by_adam(hidden, x, r, n_epochs=2 if tiny else 20)
+    by_improve(linear, x[:200], r[:200], TOLERANCE)  # what PyTorch does once in a process, such as imports
+    ours, adam = by_improve(linear, x, r, TOLERANCE), by_adam(linear, x, r, n_epochs=2 if tiny else 8)
+    yield compared("linear gate, to its optimum", size, ours, adam, by_improve(linear, x, r, 1e-9).loss)
+    ours, adam = by_improve(hidden, x, r, TOLERANCE), by_adam(hidden, x, r, n_epochs=2 if tiny else 20)
     best_of_adam = min(point.loss for point in adam)
     yield compared("MLP gate, to Adam's best", size, ours, adam, best_of_adam)
-    yield compared(
-        "MLP gate, to the best of both", size, ours, adam, min(best_of_adam, *(point.loss for point in ours))
-    )
+    yield compared("MLP gate, to the best of both", size, ours, adam, min(best_of_adam, ours.loss))
 
 
 def data(sizes: Sizes) -> tuple[Tensor, Tensor]:
@@ -73,16 +76,13 @@ def networks(sizes: Sizes) -> tuple[nn.Module, nn.Module]:
     return nn.Linear(d, k), nn.Sequential(*layers)
 
 
-def by_improve(start: nn.Module, x: Tensor, r: Tensor, tolerances: tuple[float, ...]) -> list[Point]:
-    """``MStep.improve`` to each tolerance, every time on a new copy of the network."""
-    points = []
-    for tolerance in tolerances:
-        network = copy.deepcopy(start)
-        m_step = MStep(NeuralGate(r.shape[1], network))
-        started = time.perf_counter()
-        m_step.improve(x, r, n_steps=N_STEPS, tolerance=tolerance)
-        points.append(Point(time.perf_counter() - started, loss(network, x, r)))
-    return points
+def by_improve(start: nn.Module, x: Tensor, r: Tensor, tolerance: float) -> Point:
+    """``MStep.improve``, on a new copy of the network."""
+    network = copy.deepcopy(start)
+    m_step = MStep(NeuralGate(r.shape[1], network))
+    started = time.perf_counter()
+    m_step.improve(x, r, n_steps=N_STEPS, tolerance=tolerance)
+    return Point(time.perf_counter() - started, loss(network, x, r))
 
 
 def by_adam(start: nn.Module, x: Tensor, r: Tensor, *, n_epochs: int) -> list[Point]:
@@ -103,9 +103,9 @@ def loss(network: nn.Module, x: Tensor, r: Tensor) -> float:
     return -float((r * network(x).log_softmax(-1)).sum(-1).double().mean())
 
 
-def compared(what: str, size: str, ours: list[Point], adam: list[Point], goal: float) -> Row:
+def compared(what: str, size: str, ours: Point, adam: list[Point], goal: float) -> Row:
     """Seconds until each is near the goal."""
-    taken, there = zip(*(until_near(points, goal) for points in (ours, adam)), strict=True)
+    taken, there = zip(*(until_near(points, goal) for points in ([ours], adam)), strict=True)
     beside = "Adam" if there[1] else f"Adam, not there in {len(adam)} epochs"
     return Row(what if there[0] else f"{what}, missed", size, taken[0], beside, taken[1], ">= 5")
 

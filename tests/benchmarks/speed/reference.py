@@ -30,15 +30,6 @@ class ReferenceDirichlet:
         return torch.ones(len(x), self.output_dim) * (self.m / self.m.sum())
 
 
-class ReferenceOfEachObject(ReferenceDirichlet):
-    """The same with the formula taken as it is written, for every object: its digammas are of [N, K]."""
-
-    def log_pi_expectation(self, x: Tensor) -> Tensor:
-        """ψ(mᵢₖ) − ψ(K μₖ + N) [N, K]."""
-        m = self.m.repeat(len(x), 1)
-        return torch.digamma(m) - torch.digamma(self.output_dim * self.mu + self.n)
-
-
 class ReferenceGateSparsed:
     """A Dirichlet an object."""
 
