@@ -3,10 +3,10 @@
 What an iteration must do at d = 10, K = 8, for one row of float32: read x and y and write r, 76 bytes, 8 ns at the
 10 GB/s of one core here. In products: whiten, 2 · K (E + 1)² = 2304 operations in float32 for E = 11, and as many in
 float64 for the sums of r (u, y)(u, y)'. Small as the matrices are, a core does 40 · 10⁹ of the first a second and
-20 · 10⁹ of the second: 60 + 115 ns, or 90 ns on two cores. Measured, an iteration takes 320 ns a row on one core and 210
-to 260 on two, 1.8 and 2.6 times that limit: weighting (u, y) takes 45 ns of a core, the difference from the origin 25,
-copies that turn rows into columns and float32 into float64 30, squares and their sums 30, the exponential 10; the rest
-is calls. Two cores share a product of a few thousand rows badly, the more so the fewer. Float64 is kept for the sums,
+20 · 10⁹ of the second: 60 + 115 ns, or 90 ns on two cores. Measured, an iteration takes 320 ns a row on one core and
+210 to 260 on two, 1.8 and 2.6 times that limit: weighting (u, y) takes 45 ns of a core, the difference from the origin
+25, copies that turn rows into columns and float32 into float64 30, squares and their sums 30, the exponential 10; the
+rest is calls. Two cores share a product of a few thousand rows badly, the more so the fewer. The sums are in float64,
 for the noise is what a difference of them leaves over.
 """
 
