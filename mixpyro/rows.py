@@ -22,7 +22,7 @@ def column_sums(rows: Tensor) -> Tensor:
         return rows.sum(0, dtype=torch.float64)
     n_even = rows.shape[0] // SIDE_BY_SIDE * SIDE_BY_SIDE
     wide = rows[:n_even].view(-1, SIDE_BY_SIDE * rows.shape[1])
-    place = wide.new_empty(max(1, BLOCK_NUMBERS // 2 // wide.shape[1]), wide.shape[1], dtype=torch.float64)
+    place = wide.new_empty(max(1, BLOCK_NUMBERS // wide.shape[1]), wide.shape[1], dtype=torch.float64)
     total = place.new_zeros(wide.shape[1])
     for block in wide.split(len(place)):
         total += place[: len(block)].copy_(block).sum(0)
