@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mixpyro.typing import Design, Inputs
+from mixpyro.shapes import Design, Inputs
 
 
 def with_intercept(x: Inputs) -> Design:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mixpyro.typing import Responsibilities, Scalar
+from mixpyro.shapes import Responsibilities, Scalar
 
 
 class BoundTerms(NamedTuple):

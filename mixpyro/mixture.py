@@ -10,12 +10,12 @@ from pyro.distributions import Categorical, MixtureSameFamily
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
 from mixpyro.quantiles import mixture_quantiles
+from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 from mixpyro.sites import objects_plate
-from mixpyro.typing import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 
 
 class Assignment(NamedTuple):
@@ -91,10 +91,10 @@ class MixtureOfExperts(PyroModule):
             ValueError: if a shape does not fit, a value is not finite, or the device is another one.
         """
         checked_x, checked_y = self.experts.check_data(x, y)
-        checked_gate_x = self._gate_inputs(validation.inputs(x), gate_x)
+        checked_gate_x = self._gate_inputs(arguments.inputs(x), gate_x)
         for state in (*self.parameters(), *self.buffers()):
             for name, value in (("x", checked_x), ("y", checked_y), ("gate_x", checked_gate_x)):
-                validation.same_device(name, value, state.device)
+                arguments.same_device(name, value, state.device)
         return checked_x, checked_y, checked_gate_x
 
     def expected_log_joint(
@@ -179,7 +179,7 @@ class MixtureOfExperts(PyroModule):
             TypeError: if the experts' outputs have no order, as categories have none.
             ValueError: if a shape does not fit, or a probability is not in (0, 1).
         """
-        wanted = validation.tensor("probabilities", probabilities, ("Q",)).to(x)
+        wanted = arguments.tensor("probabilities", probabilities, ("Q",)).to(x)
         if not bool(((wanted > 0) & (wanted < 1)).all()):
             raise ValueError(f"`probabilities` must be above 0 and below 1; got {wanted.tolist()}.")
         weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
@@ -218,7 +218,7 @@ class MixtureOfExperts(PyroModule):
             raise ValueError(f"`gate_x` must have {n_features} columns; got none, and `x` has {x.shape[1]}.")
         if gate_x is None:
             return x
-        checked = validation.inputs(gate_x, name="gate_x", n_features=n_features)
+        checked = arguments.inputs(gate_x, name="gate_x", n_features=n_features)
         if len(checked) != len(x) or checked.dtype != x.dtype:
             wanted, got = f"{len(x)} rows of {x.dtype}", f"{len(checked)} rows of {checked.dtype}"
             raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")

@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from mixpyro import experts, files, gates, validation
+from mixpyro import arguments, experts, files, gates
 from mixpyro.experts import families
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
@@ -67,7 +67,7 @@ def load(
         ValueError: if it is damaged, none of mixpyro's, of a later version, or its networks are not those given.
     """
     content = files.read(path, kind=KIND, version=VERSION)
-    place = validation.device(device)
+    place = arguments.device(device)
     try:
         part = _Builder(networks or {}, kinds).build(content["model"], "")
     except (AttributeError, KeyError, TypeError) as error:

@@ -16,8 +16,8 @@ PACKAGE = Path(mixpyro.__file__).parent
 ROOT = PACKAGE.parent
 # Who may import whom: a part imports parts of an earlier layer, or of its own folder where the layer says so.
 LAYERS = (
-    {"typing"},
-    {"validation", "parameters", "gram", "rows", "digamma", "design", "information", "files", "quantiles"}
+    {"shapes"},
+    {"arguments", "parameters", "gram", "rows", "digamma", "design", "information", "files", "quantiles"}
     | {"sites", "evidence", "merging", "factors"},
     {"networks"},
     {"gates", "experts"},

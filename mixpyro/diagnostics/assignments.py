@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.draws import Data, evaluate
 from mixpyro.inference.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.typing import GateInputs, Inputs, Targets
+from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
 class Assignments(NamedTuple):
@@ -86,7 +86,7 @@ class ResponsibilityDraws:
 
     def summary(self, *, probability: float = 0.9) -> Assignments:
         """Mean, spread and the middle ``probability`` of every responsibility, in blocks of objects."""
-        level = validation.positive_number("probability", probability)
+        level = arguments.positive_number("probability", probability)
         if level >= 1.0:
             raise ValueError(f"`probability` must be below 1; got {level}.")
         n_objects, parts = len(self.data.x), []

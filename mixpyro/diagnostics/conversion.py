@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.draws import (
     Data,
@@ -22,8 +22,8 @@ from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
 from mixpyro.inference.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.shapes import GateInputs, Inputs, Targets
 from mixpyro.sites import objects_plate
-from mixpyro.typing import GateInputs, Inputs, Targets
 
 Variables = dict[str, Variable]
 
@@ -74,7 +74,7 @@ def to_arviz(
         >>> data["posterior"]["gate.weights"].dims
         ('chain', 'draw', 'component')
     """
-    n_draws = validation.integer("n_draws", n_draws)
+    n_draws = arguments.integer("n_draws", n_draws)
     x_named = named(x, feature_names, argument="feature_names", prefix="x")
     if isinstance(fitted, Gate):
         return _gate_to_arviz(fitted, x_named, n_draws, seed)
@@ -109,7 +109,7 @@ def to_arviz(
 
 def _gate_to_arviz(gate: Gate, x: Named, n_draws: int, seed: int) -> ArvizData:
     """Draws of a gate's weights, and their means for every object."""
-    inputs = validation.inputs(x.values).detach()
+    inputs = arguments.inputs(x.values).detach()
     axes = coordinates(n_components=gate.n_components, objects=x.rows, features=x.columns)
     with own_random_numbers(inputs.device, seed):
         posterior = draw(lambda: gate.guide(inputs), gate, n_draws)

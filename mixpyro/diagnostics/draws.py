@@ -15,7 +15,7 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import unregistered
@@ -91,7 +91,7 @@ class Evaluated(NamedTuple):
 @contextmanager
 def own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
     """Random numbers from ``seed``; the global state is as before afterwards."""
-    seed = validation.integer("seed", seed, least=0)
+    seed = arguments.integer("seed", seed, least=0)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         # Not torch.manual_seed: it reseeds every device, also those that are not put back.
         torch.default_generator.manual_seed(seed)

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mixpyro.diagnostics.arviz_versions import Elpd
 from mixpyro.inference.result import FitResult
 from mixpyro.inference.vbem import fit
-from mixpyro.typing import GateInputs, Inputs, Targets
+from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
 def exact_loo(

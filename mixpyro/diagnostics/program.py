@@ -10,7 +10,7 @@ from pyro import poutine
 from pyro.infer import config_enumerate
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro.arguments import integer
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.conversion import as_numpy
 from mixpyro.diagnostics.draws import BLOCK_NUMBERS, Site, own_random_numbers
@@ -53,8 +53,8 @@ def program_to_arviz(
     """
     if (guide is None) == (samples is None):
         raise ValueError(f"`guide` or `samples` must be given; got {'neither' if guide is None else 'both'}.")
-    n_draws = validation.integer("n_draws", n_draws)
-    program = Program(model, arguments, keywords, validation.integer("max_plate_nesting", max_plate_nesting))
+    n_draws = integer("n_draws", n_draws)
+    program = Program(model, arguments, keywords, integer("max_plate_nesting", max_plate_nesting))
     names = axes or {}
     with torch.no_grad(), own_random_numbers(_device([*arguments, *keywords.values()]), seed):
         prior = latent_sites(program.trace(model, n_draws))

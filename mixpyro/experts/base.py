@@ -10,9 +10,9 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.parameters import numbered_entries, refuse_shared_parameters
-from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 
 Statistics = TypeVar("Statistics", bound=tuple[Tensor, ...])
 
@@ -38,9 +38,9 @@ class Experts(PyroModule):
 
     def __init__(self, n_components: int, n_features: int, n_outputs: int, *, name: str) -> None:
         super().__init__(name)
-        self.n_components = validation.integer("n_components", n_components)
-        self.n_features = validation.integer("n_features", n_features, least=0)
-        self.n_outputs = validation.integer("n_outputs", n_outputs)
+        self.n_components = arguments.integer("n_components", n_components)
+        self.n_features = arguments.integer("n_features", n_features, least=0)
+        self.n_outputs = arguments.integer("n_outputs", n_outputs)
         self.first_component = 0
 
     def number_components_from(self, first: int) -> None:
@@ -160,13 +160,13 @@ class Experts(PyroModule):
     def check_inputs(self, x: object) -> Tensor:
         """Return x [N, D] if it fits these experts and is finite; experts without inputs take any x, and leave it."""
         if self.n_features == 0:
-            return validation.inputs(x)[:, :0]
-        return validation.inputs(x, n_features=self.n_features)
+            return arguments.inputs(x)[:, :0]
+        return arguments.inputs(x, n_features=self.n_features)
 
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
         """Return x [N, D] and y [N, P] if they fit these experts and are finite."""
         checked = self.check_inputs(x)
-        return checked, validation.outputs(y, checked, n_outputs=self.n_outputs)
+        return checked, arguments.outputs(y, checked, n_outputs=self.n_outputs)
 
 
 def add_statistics(first: Statistics, second: Statistics) -> Statistics:

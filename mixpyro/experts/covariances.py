@@ -8,15 +8,15 @@ from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.autoregression import RegressionCoefficients, unpacked
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
 from mixpyro.experts.uncorrelated import Uncorrelated
 from mixpyro.factors import cholesky, inverted, log_determinants
 from mixpyro.gram import squared_norms, weighted_gram
+from mixpyro.shapes import Responsibilities
 from mixpyro.sites import sample_parameter
-from mixpyro.typing import Responsibilities
 
 # Times the columns and a rounding unit, by how much to raise eigenvalues of correlations so that what was rounded once
 # has a Cholesky factor; and how often to go on to eight times that, for what sums of many rows have rounded.
@@ -35,7 +35,7 @@ class Full(NormalWishart):
     @staticmethod
     def checked_scale(name: str, value: object, n_outputs: int) -> Tensor:
         """A positive definite matrix [P, P], from a number, P numbers or a matrix."""
-        return validation.positive_definite(name, value, n_outputs)
+        return arguments.positive_definite(name, value, n_outputs)
 
     @staticmethod
     def least_degrees(n_outputs: int) -> float:
@@ -171,7 +171,7 @@ class Diagonal(Uncorrelated):
     @staticmethod
     def checked_scale(name: str, value: object, n_outputs: int) -> Tensor:
         """[P], from a number or P numbers above zero."""
-        return validation.positive_vector(name, value, n_outputs)  # type: ignore[arg-type]
+        return arguments.positive_vector(name, value, n_outputs)  # type: ignore[arg-type]
 
     @staticmethod
     def n_parameters(n_outputs: int) -> int:
@@ -242,7 +242,7 @@ class Spherical(Uncorrelated):
     @staticmethod
     def checked_scale(name: str, value: object, n_outputs: int) -> Tensor:
         """A number above zero."""
-        return torch.tensor(validation.positive_number(name, value), dtype=torch.float64)
+        return torch.tensor(arguments.positive_number(name, value), dtype=torch.float64)
 
     @staticmethod
     def n_parameters(n_outputs: int) -> int:

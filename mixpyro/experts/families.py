@@ -12,7 +12,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 
 
 class Family:
@@ -119,7 +119,7 @@ class Binomial(Family):
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Counts from zero to the number of trials."""
         _check_counts(y)
-        if validation.checks_values() and bool((y > exposure.squeeze(-1)).any()):
+        if arguments.checks_values() and bool((y > exposure.squeeze(-1)).any()):
             raise ValueError(
                 "`y` must not exceed the trials, last column of `x`, or 1 without them; got more successes."
             )
@@ -156,13 +156,13 @@ class Categorical(Family):
     """
 
     def __init__(self, n_categories: int) -> None:
-        self.n_categories = validation.integer("n_categories", n_categories, least=2)
+        self.n_categories = arguments.integer("n_categories", n_categories, least=2)
         self.n_predictors = self.n_categories - 1
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Whole numbers below the number of categories."""
         _check_counts(y)
-        if validation.checks_values() and bool((y >= self.n_categories).any()):
+        if arguments.checks_values() and bool((y >= self.n_categories).any()):
             raise ValueError(f"`y` must be a category below {self.n_categories}; got {float(y.max()):g}.")
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ class Categorical(Family):
 
 
 def _check_counts(y: Tensor) -> None:
-    if validation.checks_values() and not bool(((y >= 0) & (y == y.floor())).all()):
+    if arguments.checks_values() and not bool(((y >= 0) & (y == y.floor())).all()):
         raise ValueError(
             f"`y` must hold whole numbers from 0 on; got values from {float(y.min()):g} to {float(y.max()):g}."
         )

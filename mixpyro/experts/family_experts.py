@@ -4,11 +4,11 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
 from mixpyro.experts.noise import smallest_scale
-from mixpyro.typing import Design, Inputs, Responsibilities, Targets
+from mixpyro.shapes import Design, Inputs, Responsibilities, Targets
 
 
 class FamilyExperts(Experts):
@@ -40,7 +40,7 @@ class FamilyExperts(Experts):
             raise TypeError(f"`family` must be one of mixpyro.experts.families; got {type(family).__name__}.")
         self.family = family
         self.exposure = exposure
-        self.prior_scale = None if prior_scale is None else validation.positive_number("prior_scale", prior_scale)
+        self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 
     def predictors(self, x: Inputs) -> Tensor:
         """Linear predictors η of every expert [N, K, C], in x's dtype."""
@@ -60,8 +60,8 @@ class FamilyExperts(Experts):
         """Return x [N, D], or [N, D + 1] with an exposure, if it fits these experts and is finite."""
         if not self.exposure:
             return super().check_inputs(x)
-        checked = validation.inputs(x, n_features=self.n_columns)
-        if validation.checks_values() and not bool((checked[:, -1] > 0).all()):
+        checked = arguments.inputs(x, n_features=self.n_columns)
+        if arguments.checks_values() and not bool((checked[:, -1] > 0).all()):
             least = float(checked[:, -1].min())
             raise ValueError(f"`x` must have an exposure above 0, or trials, in its last column; got {least:.6g}.")
         return checked

@@ -11,14 +11,14 @@ from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.experts.covariances import Diagonal, Full, Spherical
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.origin import columns_from
 from mixpyro.gram import column_means
+from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 from mixpyro.sites import sample_parameter
-from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
 POSTERIOR = ("centred_means", "posterior_mean_precision", "posterior_degrees", "posterior_scale")
@@ -118,17 +118,17 @@ class GaussianExperts(Experts):
         if not isinstance(covariance, str) or covariance not in STRUCTURES:
             raise ValueError(f"`covariance` must be one of {', '.join(map(repr, STRUCTURES))}; got {covariance!r}.")
         self.covariance, self.structure = covariance, STRUCTURES[covariance]
-        place = torch.empty(0, device=validation.device(device), dtype=dtype)
+        place = torch.empty(0, device=arguments.device(device), dtype=dtype)
         priors = {
-            "prior_mean": validation.vector("mean", mean, self.n_outputs),
-            "prior_mean_precision": _scalar(validation.positive_number("mean_precision", mean_precision)),
+            "prior_mean": arguments.vector("mean", mean, self.n_outputs),
+            "prior_mean_precision": _scalar(arguments.positive_number("mean_precision", mean_precision)),
             "prior_degrees": _scalar(_degrees(degrees_of_freedom, self.structure, self.n_outputs)),
             "prior_scale": self.structure.checked_scale("scale", scale, self.n_outputs),
         }
         for buffer, value in priors.items():
             self.register_buffer(buffer, value.to(place))
-        validation.representable("mean_precision", self.prior_mean_precision)
-        validation.representable("scale", self.prior_scale.diagonal() if covariance == "full" else self.prior_scale)
+        arguments.representable("mean_precision", self.prior_mean_precision)
+        arguments.representable("scale", self.prior_scale.diagonal() if covariance == "full" else self.prior_scale)
         self.register_buffer("y_origin", place.new_zeros(self.n_outputs))
         for buffer in POSTERIOR:
             self.register_buffer(buffer, place)
@@ -159,15 +159,15 @@ class GaussianExperts(Experts):
             ValueError: if a shape does not fit, or a value is negative or not finite.
         """
         x, y = self.check_data(x, y)
-        r = validation.responsibilities(responsibilities, self.n_components, len(x))
+        r = arguments.responsibilities(responsibilities, self.n_components, len(x))
         # In float64, whatever the data: the covariance is what a difference of these sums leaves over.
         return self.structure.statistics(r, columns_from(y, self.y_origin))
 
     @torch.no_grad()
     def update(self, statistics: GaussianStatistics, step_size: float = 1.0) -> None:
         """Posterior of the prior and the statistics; Bishop (2006), eq. 10.60 to 10.63, in natural parameters."""
-        size = validation.step_size(step_size)
-        validation.tensor("statistics.yy", statistics.yy, self.posterior_scale.shape)
+        size = arguments.step_size(step_size)
+        arguments.tensor("statistics.yy", statistics.yy, self.posterior_scale.shape)
         if size < 1.0:
             seen = self.prior.statistics_behind(self.posterior)
             statistics = GaussianStatistics(*(torch.lerp(a, b, size) for a, b in zip(seen, statistics, strict=True)))
@@ -256,7 +256,7 @@ class GaussianExperts(Experts):
         return self.structure(*(getattr(self, buffer).double() for buffer in POSTERIOR))
 
     def _set_posterior(self, q: NormalWishart) -> None:
-        validation.finite_posterior((q.mean, q.scale))
+        arguments.finite_posterior((q.mean, q.scale))
         scale = q.representable(q.scale, self.prior_scale.dtype)
         for buffer, value in zip(POSTERIOR, (q.mean, q.mean_precision, q.degrees, scale), strict=True):
             setattr(self, buffer, value.to(self.prior_scale.dtype).clone())
@@ -271,7 +271,7 @@ def _degrees(value: float | None, structure: type[NormalWishart], n_outputs: int
     least = structure.least_degrees(n_outputs)
     if value is None:
         return least + 2.0
-    number = validation.positive_number("degrees_of_freedom", value)
+    number = arguments.positive_number("degrees_of_freedom", value)
     if number <= least:
         raise ValueError(f"`degrees_of_freedom` must be above {least:g}, the columns of y less one; got {number:g}.")
     return number

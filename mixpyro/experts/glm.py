@@ -10,15 +10,15 @@ from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.design import standardised, with_intercept
 from mixpyro.experts.families import Family
 from mixpyro.experts.family_experts import FamilyExperts
 from mixpyro.experts.noise import smallest_scale
 from mixpyro.gram import weighted_gram
 from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters
+from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 from mixpyro.sites import sample_parameter
-from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
 MOST_HALVINGS = 30
@@ -82,7 +82,7 @@ class GLMExperts(FamilyExperts):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, n_features, 1, family, exposure=exposure, prior_scale=prior_scale, name=name)
-        place = torch.empty(0, device=validation.device(device), dtype=dtype)
+        place = torch.empty(0, device=arguments.device(device), dtype=dtype)
         shape = self.n_components, family.n_predictors, self.n_features + 1
         self.coefficients_estimate = nn.Parameter(place.new_zeros(shape))
         self.log_scale = nn.Parameter(place.new_zeros(self.n_components if family.has_scale else 0))
@@ -108,7 +108,7 @@ class GLMExperts(FamilyExperts):
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> GLMStatistics:
         """Nothing, after the checks of :meth:`Experts.statistics`."""
         self.check_data(x, y)
-        validation.responsibilities(responsibilities, self.n_components, len(x))
+        arguments.responsibilities(responsibilities, self.n_components, len(x))
         return GLMStatistics()
 
     def update(self, statistics: GLMStatistics, step_size: float = 1.0) -> None:

@@ -12,11 +12,11 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.experts.concatenated import Concatenated
 from mixpyro.parameters import has_parameters, refuse_shared_parameters
-from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 
 
 class HeterogeneousStatistics(tuple[Tensor, ...]):
@@ -111,7 +111,7 @@ class HeterogeneousExperts(Experts):
         """Return x if it fits every member and is finite."""
         for member in self.members:
             member.check_inputs(x)
-        return validation.inputs(x)
+        return arguments.inputs(x)
 
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
         """Return x and y [N, P] if they fit every member and its family."""
@@ -132,7 +132,7 @@ class HeterogeneousExperts(Experts):
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> HeterogeneousStatistics:
         """The members' own, each for its part of the responsibilities; arguments as :meth:`Experts.statistics`."""
         x, y = self.check_data(x, y)
-        r = validation.responsibilities(responsibilities, self.n_components, len(x))
+        r = arguments.responsibilities(responsibilities, self.n_components, len(x))
         return HeterogeneousStatistics.of([member.statistics(x, y, part) for member, part in self._shares(r)])
 
     @torch.no_grad()

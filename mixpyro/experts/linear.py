@@ -12,15 +12,15 @@ from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.design import with_intercept
 from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.experts.origin import Origin, columns_from
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
 from mixpyro.gram import column_means, weighted_gram
+from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 from mixpyro.sites import sample_parameter
-from mixpyro.typing import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 
 # Objects that should be able to say more of a noise than its prior.
 MANY = 10.0
@@ -123,13 +123,13 @@ class LinearExperts(Experts):
         n_columns = self.n_columns = self.n_features + int(intercept)
         if n_columns == 0:
             raise ValueError("`n_features` must be at least 1 without an intercept; got 0.")
-        place = torch.empty(0, device=validation.device(device), dtype=dtype)
-        mean = validation.filled("coefficient_mean", coefficient_mean, (self.n_components, self.n_outputs, n_columns))
-        precision = validation.positive_definite("coefficient_precision", coefficient_precision, n_columns)
-        shape = place.new_tensor(validation.positive_number("noise_shape", noise_shape))
-        rate = place.new_tensor(validation.positive_number("noise_rate", noise_rate))
+        place = torch.empty(0, device=arguments.device(device), dtype=dtype)
+        mean = arguments.filled("coefficient_mean", coefficient_mean, (self.n_components, self.n_outputs, n_columns))
+        precision = arguments.positive_definite("coefficient_precision", coefficient_precision, n_columns)
+        shape = place.new_tensor(arguments.positive_number("noise_shape", noise_shape))
+        rate = place.new_tensor(arguments.positive_number("noise_rate", noise_rate))
         for argument, value in (("coefficient_precision", precision.diagonal().to(place)), ("noise_rate", rate)):
-            validation.representable(argument, value)
+            arguments.representable(argument, value)
         self.register_buffer("prior_mean", mean.to(place))
         self.register_buffer("prior_precision", precision.to(place))
         self.register_buffer("prior_shape", shape)
@@ -174,7 +174,7 @@ class LinearExperts(Experts):
             ValueError: if a shape does not fit, or a value is negative or not finite.
         """
         x, y = self.check_data(x, y)
-        r = validation.responsibilities(responsibilities, self.n_components, len(x))
+        r = arguments.responsibilities(responsibilities, self.n_components, len(x))
         # In float64, whatever the data: the noise is what a difference of these sums leaves over.
         sums = weighted_gram(r, self._columns(x, y).mT)
         of_u, of_y = sums.split([self.n_columns, self.n_outputs], dim=1)
@@ -185,8 +185,8 @@ class LinearExperts(Experts):
     @torch.no_grad()
     def update(self, statistics: LinearStatistics, step_size: float = 1.0) -> None:
         """Normal-Gamma posterior; Murphy (2012), eq. 7.70 to 7.73, reached in natural parameters."""
-        size = validation.step_size(step_size)
-        validation.tensor("statistics.uu", statistics.uu, self.centred_precision.shape)
+        size = arguments.step_size(step_size)
+        arguments.tensor("statistics.uu", statistics.uu, self.centred_precision.shape)
         if size < 1.0:
             seen = self.prior.statistics_behind(self.posterior)
             statistics = LinearStatistics(*(torch.lerp(a, b, size) for a, b in zip(seen, statistics, strict=True)))
@@ -318,7 +318,7 @@ class LinearExperts(Experts):
         ]
 
     def _set_posterior(self, q: NormalGamma) -> None:
-        validation.finite_posterior(q[:2])
+        arguments.finite_posterior(q[:2])
         for name, value in zip(POSTERIOR, q, strict=True):
             setattr(self, name, value.to(self.prior_precision.dtype).clone())
 

@@ -10,13 +10,13 @@ from pyro.nn import PyroModule, pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.families import Family
 from mixpyro.experts.family_experts import FamilyExperts
 from mixpyro.experts.noise import smallest_scale
 from mixpyro.networks import evaluate, network_of, refuse_random_weights, trainable_parameters
 from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters
-from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 
 
 class NeuralStatistics(NamedTuple):
@@ -142,7 +142,7 @@ class NeuralExperts(FamilyExperts):
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> NeuralStatistics:
         """Σ r and Σ r (y − f(x))², of the networks as they are; arguments as :meth:`Experts.statistics`."""
         x, y = self.check_data(x, y)
-        r = validation.responsibilities(responsibilities, self.n_components, len(x)).double()
+        r = arguments.responsibilities(responsibilities, self.n_components, len(x)).double()
         if not self.family.has_scale:
             return NeuralStatistics(r.sum(0), r.new_zeros(self.n_components, 0))
         squared = (y.unsqueeze(1) - self.predictors(x)).double().square() * r.unsqueeze(-1)
@@ -154,8 +154,8 @@ class NeuralExperts(FamilyExperts):
 
         A component without objects keeps its own. The networks' M-step is by gradient (``mixpyro.inference.m_step``).
         """
-        size = validation.step_size(step_size)
-        validation.tensor("statistics.squared", statistics.squared, self.log_scale.shape)
+        size = arguments.step_size(step_size)
+        arguments.tensor("statistics.squared", statistics.squared, self.log_scale.shape)
         if not (self.family.has_scale and self.log_scale.requires_grad):
             return
         seen = (statistics.r > 0).unsqueeze(-1)

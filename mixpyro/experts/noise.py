@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixpyro.typing import Outputs
+from mixpyro.shapes import Outputs
 
 
 def smallest_scale(y: Outputs, weights: Float[Tensor, " N"]) -> Float[Tensor, " P"]:

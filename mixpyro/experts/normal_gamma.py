@@ -11,7 +11,7 @@ from torch.distributions import kl_divergence
 from mixpyro.experts.origin import Origin
 from mixpyro.factors import cholesky, inverted, log_determinants
 from mixpyro.gram import quadratic_forms, squared_norms
-from mixpyro.typing import Design, Responsibilities, Scalar
+from mixpyro.shapes import Design, Responsibilities, Scalar
 
 
 class LinearStatistics(NamedTuple):

@@ -8,7 +8,7 @@ import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from mixpyro.typing import Responsibilities, Scalar
+from mixpyro.shapes import Responsibilities, Scalar
 
 # Rows worked on together: what a block holds, K P numbers a row, stays in a cache.
 BLOCK_ROWS = 2048

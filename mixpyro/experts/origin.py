@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mixpyro.typing import Outputs
+from mixpyro.shapes import Outputs
 
 
 class Origin(NamedTuple):

@@ -7,9 +7,9 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.base import Experts
-from mixpyro.typing import Inputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 
 
 class PointMassStatistics(NamedTuple):
@@ -55,7 +55,7 @@ class PointMassExperts(Experts):
     ) -> None:
         super().__init__(n_components, 0, n_outputs, name=name)
         matrix = _matrix(values, self.n_components, self.n_outputs)
-        self.register_buffer("values", matrix.to(device=validation.device(device), dtype=dtype))
+        self.register_buffer("values", matrix.to(device=arguments.device(device), dtype=dtype))
 
     @property
     def is_discrete(self) -> bool:
@@ -70,7 +70,7 @@ class PointMassExperts(Experts):
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> PointMassStatistics:
         """Nothing, after the checks of :meth:`Experts.statistics`."""
         x, _ = self.check_data(x, y)
-        validation.responsibilities(responsibilities, self.n_components, len(x))
+        arguments.responsibilities(responsibilities, self.n_components, len(x))
         return PointMassStatistics()
 
     def update(self, statistics: PointMassStatistics, step_size: float = 1.0) -> None:
@@ -119,4 +119,4 @@ def _matrix(values: object, n_components: int, n_outputs: int) -> Tensor:
             f"`values` must be a number, {n_components} numbers or [{n_components}, {n_outputs}]; "
             f"got shape {list(given.shape)}."
         )
-    return validation.finite("values", given).expand(n_components, n_outputs).clone()
+    return arguments.finite("values", given).expand(n_components, n_outputs).clone()

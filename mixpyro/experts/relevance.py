@@ -8,12 +8,12 @@ from pyro.nn import pyro_method
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.linear import LinearExperts, LinearParameters
 from mixpyro.experts.normal_gamma import LinearStatistics
 from mixpyro.factors import cholesky, inverted
+from mixpyro.shapes import Inputs, Scalar, Targets
 from mixpyro.sites import sample_parameter
-from mixpyro.typing import Inputs, Scalar, Targets
 
 # An update goes to and fro between the coefficients and the columns' precisions at most this often: a column without
 # effect takes long to be given up, and the next iteration of a fit goes on from there.
@@ -88,11 +88,11 @@ class RelevanceLinearExperts(LinearExperts):
     ) -> None:
         super().__init__(
             n_components,
-            validation.integer("n_features", n_features),
+            arguments.integer("n_features", n_features),
             n_outputs,
             intercept=intercept,
             coefficient_mean=coefficient_mean,
-            coefficient_precision=validation.positive_number("coefficient_precision", coefficient_precision),
+            coefficient_precision=arguments.positive_number("coefficient_precision", coefficient_precision),
             noise_per_component=noise_per_component,
             noise_per_output=noise_per_output,
             noise_shape=noise_shape,
@@ -102,7 +102,7 @@ class RelevanceLinearExperts(LinearExperts):
             dtype=dtype,
         )
         for argument, value in (("shape", column_precision_shape), ("rate", column_precision_rate)):
-            number = validation.positive_number(f"column_precision_{argument}", value)
+            number = arguments.positive_number(f"column_precision_{argument}", value)
             self.register_buffer(f"column_prior_{argument}", self.prior_rate.new_tensor(number))
         self.coefficient_precision = float(coefficient_precision)
         self.prior_precision = self.prior_precision.repeat(self.n_components, 1, 1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from mixpyro.experts.normal_wishart import BLOCK_ROWS, GaussianStatistics, NormalWishart
-from mixpyro.typing import Responsibilities
+from mixpyro.shapes import Responsibilities
 
 # How often a squared distance may be lost among the squares that it is the difference of; less where digits are few.
 MOST_LOST = {torch.float64: 2.0**12, torch.float32: 2.0**6}

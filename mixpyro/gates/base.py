@@ -11,9 +11,10 @@ from pyro.infer.reparam.reparam import Reparam
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.evidence import BoundTerms, Evidence, evidence_of
 from mixpyro.parameters import numbered_entries, refuse_shared_parameters
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 from mixpyro.sites import (
     checked_plate,
     refuse_given_value,
@@ -22,7 +23,6 @@ from mixpyro.sites import (
     refuse_taken_name,
     rows_of,
 )
-from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
 class Gate(PyroModule):
@@ -52,7 +52,7 @@ class Gate(PyroModule):
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)
-        self.n_components = validation.integer("n_components", n_components)
+        self.n_components = arguments.integer("n_components", n_components)
 
     def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
         """E_q[log π], [N, K] or [1, K] where all objects share it, in x's dtype.
@@ -249,8 +249,8 @@ class Gate(PyroModule):
             >>> [round(elbo.loss(model, lambda x: gate.assignment_guide(x, r), x), 3) for _ in range(2)]
             [1.405, 1.405]
         """
-        checked = validation.responsibilities(responsibilities, self.n_components, len(x))
-        n_objects = len(x) if n_objects is None else validation.integer("n_objects", n_objects, least=len(x))
+        checked = arguments.responsibilities(responsibilities, self.n_components, len(x))
+        n_objects = len(x) if n_objects is None else arguments.integer("n_objects", n_objects, least=len(x))
         evidence = self.evidence(x, checked, scale=n_objects / len(x))
         return {} if evidence is None else {self.site(str(self.weights_site)): ConjugateReparam(evidence)}
 
@@ -302,7 +302,7 @@ class Gate(PyroModule):
 def natural_step(old: Tensor, optimum: Tensor, step_size: float) -> Tensor:
     """Point on the way from one natural parameter to another; Hoffman et al. (2013), section 2.4."""
     # The common case first: to check a number takes as long as to add a few.
-    size = 1.0 if step_size.__class__ is float and step_size == 1.0 else validation.step_size(step_size)
+    size = 1.0 if step_size.__class__ is float and step_size == 1.0 else arguments.step_size(step_size)
     return optimum if size == 1.0 else torch.lerp(old, optimum, size)
 
 

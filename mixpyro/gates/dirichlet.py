@@ -12,11 +12,11 @@ from pyro.nn import PyroParam
 from torch import Tensor
 from torch.distributions import Distribution, constraints, kl_divergence
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.gates.base import Gate, categorical, natural_step
 from mixpyro.rows import column_sums, repeated
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 from mixpyro.sites import refuse_outer_plates, sample_parameter
-from mixpyro.typing import Inputs, ObjectIndices, Responsibilities
 
 
 class DirichletStatistics(NamedTuple):
@@ -73,8 +73,8 @@ class DirichletGate(Gate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
-        prior = validation.positive_vector("concentration", concentration, self.n_components)
-        prior = validation.representable("concentration", prior.to(validation.device(device), dtype))
+        prior = arguments.positive_vector("concentration", concentration, self.n_components)
+        prior = arguments.representable("concentration", prior.to(arguments.device(device), dtype))
         self.concentration_prior = _checked_prior(concentration_prior, prior)
         if concentration_prior is None:
             self.register_buffer("prior_concentration", prior)
@@ -104,12 +104,12 @@ class DirichletGate(Gate):
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> DirichletStatistics:
         """Σᵢ rᵢ [K]; see :meth:`Gate.statistics`."""
-        checked = validation.responsibilities(responsibilities, self.n_components, x.shape[0])
+        checked = arguments.responsibilities(responsibilities, self.n_components, x.shape[0])
         return DirichletStatistics(column_sums(checked))
 
     def update(self, statistics: DirichletStatistics, step_size: float = 1.0) -> None:
         """q(π) = Dirichlet(α + Σᵢ rᵢ); Bishop (2006), eq. 10.58."""
-        counts = validation.tensor("statistics.counts", statistics.counts, (self.n_components,)).detach()
+        counts = arguments.tensor("statistics.counts", statistics.counts, (self.n_components,)).detach()
         old = self.posterior_concentration
         optimum = self.prior_concentration.detach() + counts.to(old).view_as(old)
         # Not as an attribute: finding out that it is a buffer takes a module longer than the sums of a hundred rows.

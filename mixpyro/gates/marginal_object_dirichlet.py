@@ -5,11 +5,11 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.evidence import BoundTerms
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate, ObjectDirichletStatistics
 from mixpyro.rows import column_sums
-from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
 class MarginalObjectDirichletGate(ObjectDirichletGate):
@@ -49,7 +49,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
             ValueError: if all responsibilities are zero, where μ is to be learnt.
         """
         if self.learn_mean:
-            r = validation.tensor("statistics.responsibilities", statistics.responsibilities, ("N", self.n_components))
+            r = arguments.tensor("statistics.responsibilities", statistics.responsibilities, ("N", self.n_components))
             self._learn_mean(r, step_size)
         super().update(statistics, step_size)
 
@@ -64,9 +64,9 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
 
     def _learn_mean(self, responsibilities: Responsibilities, step_size: float) -> None:
         counts = column_sums(responsibilities)
-        if validation.checks_values() and not float(counts.sum()) > 0.0:
+        if arguments.checks_values() and not float(counts.sum()) > 0.0:
             raise ValueError("`statistics.responsibilities` must have a positive sum; got only zeros.")
-        size = validation.step_size(step_size)
+        size = arguments.step_size(step_size)
         self.mean = torch.lerp(self.mean, (counts / counts.sum()).to(self.mean), size)
 
     def bound_terms(self, x: Inputs, *, objects: Tensor, n_objects: int) -> BoundTerms:

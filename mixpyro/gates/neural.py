@@ -6,11 +6,11 @@ import pyro
 from pyro.distributions import Categorical
 from torch import nn
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.gates.base import Gate
 from mixpyro.networks import evaluate, network_of, trainable_parameters
 from mixpyro.parameters import minus_log_normal_prior
-from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar
 
 
 class NeuralStatistics(NamedTuple):
@@ -49,7 +49,7 @@ class NeuralGate(Gate):
         if not isinstance(network, nn.Module):
             raise TypeError(f"`network` must be a torch.nn.Module; got {type(network).__name__}.")
         self.network = network
-        self.prior_scale = None if prior_scale is None else validation.positive_number("prior_scale", prior_scale)
+        self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 
     def logits(self, x: Inputs) -> Responsibilities:
         """f(x) [N, K], in the network's dtype."""
@@ -74,7 +74,7 @@ class NeuralGate(Gate):
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> NeuralStatistics:
         """Nothing, after the checks of :meth:`Gate.statistics`."""
-        validation.responsibilities(responsibilities, self.n_components, len(x))
+        arguments.responsibilities(responsibilities, self.n_components, len(x))
         return NeuralStatistics()
 
     def update(self, statistics: NeuralStatistics, step_size: float = 1.0) -> None:

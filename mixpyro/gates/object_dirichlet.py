@@ -10,13 +10,13 @@ from pyro.nn import PyroParam
 from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.digamma import digamma
 from mixpyro.evidence import BoundTerms
 from mixpyro.gates.base import Gate, categorical, natural_step
 from mixpyro.rows import in_blocks, repeated
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 from mixpyro.sites import refuse_outer_plates, rows_of
-from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
 class ObjectDirichletStatistics(NamedTuple):
@@ -82,11 +82,11 @@ class ObjectDirichletGate(Gate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
-        gamma = validation.positive_vector(
-            "concentration", validation.positive_number("concentration", concentration), 1
+        gamma = arguments.positive_vector(
+            "concentration", arguments.positive_number("concentration", concentration), 1
         )[0]
-        mu = validation.positive_vector("mean", 1.0 if mean is None else mean, self.n_components)
-        place = torch.empty(0, device=validation.device(device), dtype=dtype)
+        mu = arguments.positive_vector("mean", 1.0 if mean is None else mean, self.n_components)
+        place = torch.empty(0, device=arguments.device(device), dtype=dtype)
         self.register_buffer("concentration", gamma.to(place))
         self.learn_mean = learn_mean
         self._register_mean((mu / mu.sum()).to(place))
@@ -120,7 +120,7 @@ class ObjectDirichletGate(Gate):
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> ObjectDirichletStatistics:
         """The responsibilities; see :meth:`Gate.statistics`."""
-        checked = validation.responsibilities(responsibilities, self.n_components, len(x))
+        checked = arguments.responsibilities(responsibilities, self.n_components, len(x))
         return ObjectDirichletStatistics(checked)
 
     @torch.no_grad()
@@ -130,7 +130,7 @@ class ObjectDirichletGate(Gate):
         A ``step_size`` below one starts from the posterior before, or from the prior where the number of objects
         changed.
         """
-        r = validation.tensor("statistics.responsibilities", statistics.responsibilities, ("N", self.n_components))
+        r = arguments.tensor("statistics.responsibilities", statistics.responsibilities, ("N", self.n_components))
         prior = self.prior_concentration.detach().to(r.dtype)
         old = self.posterior_concentration
         old = old.to(r.dtype) if old.shape == r.shape else prior

@@ -8,14 +8,14 @@ import torch
 from pyro.distributions import Categorical, Delta, Normal
 from torch import Tensor, nn
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.design import standardised, with_intercept
 from mixpyro.gates.base import Gate
 from mixpyro.gram import weighted_gram
 from mixpyro.information import standard_errors
 from mixpyro.parameters import minus_log_normal_prior
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar
 from mixpyro.sites import refuse_outer_plates, sample_parameter
-from mixpyro.typing import Inputs, ObjectIndices, Responsibilities, Scalar
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
 MOST_HALVINGS = 30
@@ -68,10 +68,10 @@ class SoftmaxGate(Gate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
-        self.n_features = validation.integer("n_features", n_features, least=0)
-        self.prior_scale = None if prior_scale is None else validation.positive_number("prior_scale", prior_scale)
+        self.n_features = arguments.integer("n_features", n_features, least=0)
+        self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
         shape = self.n_components - 1, self.n_features + 1
-        self.coefficients_estimate = nn.Parameter(torch.zeros(shape, device=validation.device(device), dtype=dtype))
+        self.coefficients_estimate = nn.Parameter(torch.zeros(shape, device=arguments.device(device), dtype=dtype))
         self.weights_site = None if prior_scale is None else "coefficients"
 
     @property
@@ -85,7 +85,7 @@ class SoftmaxGate(Gate):
 
     def _logits(self, x: Inputs, coefficients: Tensor) -> Tensor:
         """Of coefficients [K − 1, E], or of S draws [S, 1, K − 1, E]: then [S, N, K]."""
-        validation.tensor("x", x, ("N", self.n_features))
+        arguments.tensor("x", x, ("N", self.n_features))
         others = with_intercept(x) @ (coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)).mT
         return torch.cat([others.new_zeros(*others.shape[:-1], 1), others], dim=-1)
 
@@ -99,7 +99,7 @@ class SoftmaxGate(Gate):
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> SoftmaxStatistics:
         """Nothing, after the checks of :meth:`Gate.statistics`."""
-        validation.responsibilities(responsibilities, self.n_components, len(x))
+        arguments.responsibilities(responsibilities, self.n_components, len(x))
         return SoftmaxStatistics()
 
     def update(self, statistics: SoftmaxStatistics, step_size: float = 1.0) -> None:

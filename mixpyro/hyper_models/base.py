@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 
 HyperParametersDict = dict[str, Tensor]
 
@@ -31,14 +31,14 @@ class HyperModel:
 def checked_device(device: str | torch.device) -> str | torch.device:
     """The device as given, 'gpu' being 'cuda'; raises where it is not present."""
     device = "cuda" if device == "gpu" else device
-    validation.device(device)
+    arguments.device(device)
     return device
 
 
 def checked_responsibilities(X: Tensor, Z: Tensor, n_components: int, part: Tensor) -> Tensor:
     """Z [N, K] as floating numbers on the device of ``part``, if it fits X."""
     check_rows(X)
-    return validation.responsibilities(floating(Z, part.device), n_components, len(X), name="Z")
+    return arguments.responsibilities(floating(Z, part.device), n_components, len(X), name="Z")
 
 
 def floating(Z: Tensor, device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.gates import DirichletGate, ObjectDirichletGate
 from mixpyro.hyper_models.base import (
     HyperModel,
@@ -53,7 +53,7 @@ class _DirichletHyperModel(HyperModel):
         try:
             return self.gate.statistics(weights.new_empty(n_rows, 0), weights)
         except ValueError:
-            validation.responsibilities(weights, self.output_dim, n_rows, name="Z")
+            arguments.responsibilities(weights, self.output_dim, n_rows, name="Z")
             raise
 
     def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
@@ -129,9 +129,9 @@ class HyperModelDirichlet(_DirichletHyperModel):
         mu: float | Tensor = 1.0,
         mu_prior: Distribution | None = None,
     ) -> None:
-        validation.integer("output_dim", output_dim)
+        arguments.integer("output_dim", output_dim)
         device = checked_device(device)
-        prior = validation.positive_vector("mu", mu, output_dim)
+        prior = arguments.positive_vector("mu", mu, output_dim)
         super().__init__(
             DirichletGate(output_dim, concentration=prior, concentration_prior=mu_prior, device=device), device
         )
@@ -196,10 +196,10 @@ class HyperModelGateSparsed(_DirichletHyperModel):
         *,
         learn_mu: bool = False,
     ) -> None:
-        validation.integer("output_dim", output_dim)
+        arguments.integer("output_dim", output_dim)
         device = checked_device(device)
-        self.gamma = validation.positive_number("gamma", gamma)
-        mean = None if mu is None else validation.positive_vector("mu", mu, output_dim)
+        self.gamma = arguments.positive_number("gamma", gamma)
+        mean = None if mu is None else arguments.positive_vector("mu", mu, output_dim)
         gate = ObjectDirichletGate(output_dim, concentration=self.gamma, mean=mean, learn_mean=learn_mu, device=device)
         super().__init__(gate, device)
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.gates import NeuralGate
 from mixpyro.hyper_models.base import HyperModel, HyperParametersDict, checked_device, checked_responsibilities
 from mixpyro.inference.m_step import MStep
@@ -49,10 +49,10 @@ class HyperExpertNN(HyperModel, nn.Module):
         device: str | torch.device = "cpu",
     ) -> None:
         super().__init__()
-        self.input_dim = validation.integer("input_dim", input_dim)
-        self.output_dim = validation.integer("output_dim", output_dim)
-        self.epochs = validation.integer("epochs", epochs, least=0)
-        hidden_dim = validation.integer("hidden_dim", hidden_dim)
+        self.input_dim = arguments.integer("input_dim", input_dim)
+        self.output_dim = arguments.integer("output_dim", output_dim)
+        self.epochs = arguments.integer("epochs", epochs, least=0)
+        hidden_dim = arguments.integer("hidden_dim", hidden_dim)
         self.device = checked_device(device)
         self.linear1 = nn.Linear(input_dim, hidden_dim)
         self.linear2 = nn.Linear(hidden_dim, hidden_dim)
@@ -83,9 +83,9 @@ class HyperExpertNN(HyperModel, nn.Module):
             TypeError: if X or Z is no tensor.
             ValueError: if X is not [N, D], Z is not [N, K], or a value is not finite or, in Z, negative.
         """
-        x = validation.finite("X", self._inputs(X))
+        x = arguments.finite("X", self._inputs(X))
         weights = checked_responsibilities(x, Z, self.output_dim, self.linear1.weight).to(x.dtype)
-        with validation.checked_already():
+        with arguments.checked_already():
             for _ in range(self.epochs):
                 self._m_step.epoch(x, weights, batch_size=self.batch_size)
 
@@ -99,4 +99,4 @@ class HyperExpertNN(HyperModel, nn.Module):
 
     def _inputs(self, X: Tensor) -> Tensor:
         """X [N, D] on the network's device, in its dtype."""
-        return validation.tensor("X", X, ("N", self.input_dim)).to(self.linear1.weight)
+        return arguments.tensor("X", X, ("N", self.input_dim)).to(self.linear1.weight)

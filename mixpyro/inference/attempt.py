@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.base import Experts, add_statistics
 from mixpyro.gates.base import Gate
 from mixpyro.inference.data import Data
@@ -18,7 +18,7 @@ from mixpyro.inference.m_step import MStep
 from mixpyro.inference.result import Run
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import has_parameters
-from mixpyro.typing import Responsibilities
+from mixpyro.shapes import Responsibilities
 
 # Of a rounding unit, what a sum over rows is off by, as measured: the same constants are in all of them.
 ROUNDING = 0.125
@@ -77,7 +77,7 @@ class Attempt:
     def responsibilities(self) -> Responsibilities:
         """Of the last E-step [N, K]."""
         if self._responsibilities is None:
-            with torch.no_grad(), validation.checked_already():
+            with torch.no_grad(), arguments.checked_already():
                 self.e_step()
         assert self._responsibilities is not None
         return self._responsibilities

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.inference.data import Data, checked_data
 from mixpyro.inference.result import FitResult
 from mixpyro.information import SMALLEST, spectrum, standard_errors
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.typing import GateInputs, Inputs, Targets
+from mixpyro.shapes import GateInputs, Inputs, Targets
 
 # Curvature the wrong way, relative to the information of a parameter, that is more than rounding.
 WRONG_WAY = 1e-6
@@ -126,7 +126,7 @@ def _derivatives(mixture: MixtureOfExperts, data: Data) -> tuple[Tensor, Tensor]
     twin = copy.deepcopy(mixture).double()
     data = Data(*(None if part is None else part.double() for part in data))  # type: ignore[arg-type]
     parameters = estimated(twin)
-    with torch.enable_grad(), validation.checked_already():
+    with torch.enable_grad(), arguments.checked_already():
         gradient, hessian = _two_derivatives(-twin.gate.kl_divergence() - twin.experts.kl_divergence(), parameters)
         for rows in data.blocks():
             block = data.block(rows)
@@ -162,7 +162,7 @@ def parameter_names(mixture: MixtureOfExperts, features: list[str], gate_feature
 
 def checked_names(argument: str, names: Sequence[str] | None, x: Tensor) -> list[str]:
     """Return one name for each column of x, all different."""
-    n_columns = validation.inputs(x).shape[1]
+    n_columns = arguments.inputs(x).shape[1]
     if names is None:
         return [f"x{column}" for column in range(n_columns)]
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):

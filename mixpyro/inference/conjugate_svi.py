@@ -12,11 +12,11 @@ from pyro.optim import PyroOptim
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.evidence import Evidence, Rows, expected_weights
 from mixpyro.gates.base import Gate
 from mixpyro.inference.step_sizes import RobbinsMonro
-from mixpyro.typing import Responsibilities
+from mixpyro.shapes import Responsibilities
 
 
 class ConjugateSVI(SVI):
@@ -92,7 +92,7 @@ class ConjugateSVI(SVI):
         self.gates = _checked_gates(gates)
         self.n_steps = 0
         if step_size is not None and not callable(step_size):
-            step_size = validation.step_size(step_size)
+            step_size = arguments.step_size(step_size)
         self._step_size = step_size
 
     def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (they are the model's)
@@ -118,7 +118,7 @@ class ConjugateSVI(SVI):
 
     def _update_gates(self, rows: list[Rows]) -> None:
         for gate, seen in zip(self.gates, rows, strict=True):
-            validation.responsibilities(seen.responsibilities, gate.n_components, len(seen.x))
+            arguments.responsibilities(seen.responsibilities, gate.n_components, len(seen.x))
         self.n_steps += 1
         for gate, seen in zip(self.gates, rows, strict=True):
             size = self.step_size(seen)

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.typing import Inputs, Outputs
+from mixpyro.shapes import Inputs, Outputs
 
 # Rows worked on together: few enough for a block's temporaries to stay in a cache, many enough to keep the cores busy.
 BLOCK_ROWS = 65_536
@@ -63,7 +63,7 @@ def checked_data(mixture: MixtureOfExperts, x: object, y: object, gate_x: object
     if not mixture.gate.takes_row_weights:
         kind = type(mixture.gate).__name__
         raise ValueError(f"`weights` must be None for a {kind}, whose objects have a posterior each; got a tensor.")
-    checked = validation.finite("weights", validation.tensor("weights", weights, (len(x),))).detach()
+    checked = arguments.finite("weights", arguments.tensor("weights", weights, (len(x),))).detach()
     if not bool((checked >= 0).all() and checked.sum() > 0):
         raise ValueError(f"`weights` must be at least 0, and not all 0; got values from {float(checked.min()):.6g}.")
-    return Data(x, y, gate_x, validation.same_device("weights", checked, x.device).to(x.dtype))
+    return Data(x, y, gate_x, arguments.same_device("weights", checked, x.device).to(x.dtype))

@@ -8,7 +8,7 @@ import torch
 
 from mixpyro.inference.coefficients import Coefficient
 from mixpyro.inference.result import FitResult
-from mixpyro.typing import GateInputs, Inputs, Targets
+from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
 class Criteria(NamedTuple):

@@ -10,7 +10,7 @@ from mixpyro.inference.data import BLOCK_ROWS
 from mixpyro.inference.m_step import MStep
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import has_parameters
-from mixpyro.typing import Inputs, Outputs, Responsibilities
+from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
 Start = Callable[[MixtureOfExperts, Inputs, Outputs, Generator], Responsibilities]
 

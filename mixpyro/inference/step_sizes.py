@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mixpyro import validation
+from mixpyro import arguments
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class RobbinsMonro:
     decay: float = 0.7
 
     def __post_init__(self) -> None:
-        validation.positive_number("delay", self.delay, zero=True)
-        if not 0.5 < validation.positive_number("decay", self.decay) <= 1.0:
+        arguments.positive_number("delay", self.delay, zero=True)
+        if not 0.5 < arguments.positive_number("decay", self.decay) <= 1.0:
             raise ValueError(f"`decay` must be above 0.5 and at most 1; got {self.decay}.")
 
     def __call__(self, step: int) -> float:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 from tqdm import tqdm
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.experts.base import Experts, blend_statistics
 from mixpyro.gates.base import Gate
 from mixpyro.inference.attempt import Attempt, Options
@@ -24,7 +24,7 @@ from mixpyro.inference.starts import DEFAULT_STARTS
 from mixpyro.inference.step_sizes import RobbinsMonro
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.parameters import has_parameters
-from mixpyro.typing import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
 Batch = Sequence[Tensor]
 
@@ -91,11 +91,11 @@ class StreamingFit:
             raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
         refuse_kept_posteriors(mixture)
         self.mixture = mixture
-        self.n_objects = None if n_objects is None else validation.positive_number("n_objects", n_objects)
-        self.step_size = step_size if callable(step_size) else validation.step_size(step_size)
-        self.lr = validation.positive_number("lr", lr)
-        self.n_restarts = validation.integer("n_restarts", n_restarts, least=0)
-        self.seed = validation.integer("seed", seed, least=0)
+        self.n_objects = None if n_objects is None else arguments.positive_number("n_objects", n_objects)
+        self.step_size = step_size if callable(step_size) else arguments.step_size(step_size)
+        self.lr = arguments.positive_number("lr", lr)
+        self.n_restarts = arguments.integer("n_restarts", n_restarts, least=0)
+        self.seed = arguments.integer("seed", seed, least=0)
         self.n_steps, self.n_seen = 0, 0.0
         self._averages: dict[Gate | Experts, Any] = {}
         self._m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
@@ -115,7 +115,7 @@ class StreamingFit:
 
     def learn(self, data: Data) -> None:
         """Learn from a batch that has been checked."""
-        with validation.checked_already(), torch.no_grad():
+        with arguments.checked_already(), torch.no_grad():
             if not self.n_seen and self.n_restarts:
                 self._begin(data)
             self._step(data)
@@ -151,7 +151,7 @@ class StreamingFit:
         mean = blend_statistics((1.0 / data.n_objects, statistics))
         if part in self._averages:
             mean = blend_statistics((1.0 - size, self._averages[part]), (size, mean))
-        with validation.checked_already(False):
+        with arguments.checked_already(False):
             part.update(blend_statistics((total, mean)))
         self._averages[part] = mean
 
@@ -173,7 +173,7 @@ class StreamingFit:
     def _size(self, n_objects: float) -> float:
         """Of this step: a batch that is smaller than those before counts for less."""
         step = self.n_steps + 1
-        size = validation.step_size(self.step_size(step)) if callable(self.step_size) else self.step_size
+        size = arguments.step_size(self.step_size(step)) if callable(self.step_size) else self.step_size
         return 1.0 - (1.0 - size) ** min(1.0, n_objects * step / self.n_seen)
 
 
@@ -226,7 +226,7 @@ def fit_batches(
         [[[1.0, -1.0]]]
     """
     stream = StreamingFit(mixture, n_objects=n_objects, step_size=step_size, lr=lr, n_restarts=n_restarts, seed=seed)
-    for epoch in range(validation.integer("n_epochs", n_epochs)):
+    for epoch in range(arguments.integer("n_epochs", n_epochs)):
         before = stream.n_seen
         for x, y, *gate_x in _on_device(batches, mixture):
             stream.partial_fit(x, y, gate_x=gate_x[0] if gate_x else None)

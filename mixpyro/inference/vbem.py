@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from mixpyro import validation
+from mixpyro import arguments
 from mixpyro.inference.attempt import Attempt, Options, assign_all
 from mixpyro.inference.checkpoint import Checkpoint
 from mixpyro.inference.data import Data, checked_data
@@ -20,7 +20,7 @@ from mixpyro.inference.search import Search
 from mixpyro.inference.starts import DEFAULT_STARTS, GivenResponsibilities, Start
 from mixpyro.inference.streaming import fit_in_batches, refuse_kept_posteriors
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.typing import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
 
 def fit(
@@ -104,12 +104,12 @@ def fit(
     data = checked_data(mixture, x, y, gate_x, weights)
     counted = data.counted_rows()
     options = Options(
-        max_iterations=validation.integer("max_iterations", max_iterations),
-        tolerance=validation.positive_number("tolerance", tolerance, zero=True),
-        n_gradient_steps=validation.integer("n_gradient_steps", n_gradient_steps),
-        n_annealing=validation.integer("n_annealing", n_annealing, least=0),
+        max_iterations=arguments.integer("max_iterations", max_iterations),
+        tolerance=arguments.positive_number("tolerance", tolerance, zero=True),
+        n_gradient_steps=arguments.integer("n_gradient_steps", n_gradient_steps),
+        n_annealing=arguments.integer("n_annealing", n_annealing, least=0),
     )
-    n_restarts = validation.integer("n_restarts", n_restarts)
+    n_restarts = arguments.integer("n_restarts", n_restarts)
     if initial_responsibilities is not None:
         start = _checked_start(initial_responsibilities, mixture.n_components, len(data.x))[counted]
         starts, n_restarts, n_candidates = [GivenResponsibilities(start)], 1, 1
@@ -119,23 +119,23 @@ def fit(
         options,
         _checked_starts(starts),
         n_restarts=n_restarts,
-        n_candidates=validation.integer("n_candidates", n_candidates),
-        seed=validation.integer("seed", seed, least=0),
+        n_candidates=arguments.integer("n_candidates", n_candidates),
+        seed=arguments.integer("seed", seed, least=0),
     )
     if batch_size is not None:
         return _fit_in_batches(search, data, batch_size, n_epochs, progress)
-    seconds = validation.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
-    with validation.checked_already(), torch.no_grad():
+    seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
+    with arguments.checked_already(), torch.no_grad():
         kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
         interrupted = _run(search, kept, progress)
     return _result(search, data, kept, interrupted)
 
 
 def _fit_in_batches(search: Search, data: Data, batch_size: int, n_epochs: int, progress: bool) -> FitResult:
-    n_epochs = validation.integer("n_epochs", n_epochs)
-    batch_size = validation.integer("batch_size", batch_size)
+    n_epochs = arguments.integer("n_epochs", n_epochs)
+    batch_size = arguments.integer("batch_size", batch_size)
     refuse_kept_posteriors(search.mixture)
-    with validation.checked_already():
+    with arguments.checked_already():
         result = fit_in_batches(search, data, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
     if result.interrupted:
         said = f"the fit was interrupted in epoch {result.n_iterations} of {n_epochs}."
@@ -183,7 +183,7 @@ def _refuse_with_batches(**arguments: object) -> None:
 
 def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
     name = "initial_responsibilities"
-    validation.responsibilities(start, n_components, n_objects, name=name)
+    arguments.responsibilities(start, n_components, n_objects, name=name)
     if bool((start.sum(-1) <= 0).any()):
         raise ValueError(f"`{name}` must have a positive sum in every row; got a row of zeros.")
     if n_components > 1 and bool((start == start[:, :1]).all()):
@@ -207,7 +207,7 @@ def _result(search: Search, data: Data, checkpoint: Checkpoint | None, interrupt
     responsibilities = attempt.responsibilities
     if len(data.x) > len(responsibilities):
         # Rows of weight zero had no part in the fit; they are assigned like any others.
-        with torch.no_grad(), validation.checked_already():
+        with torch.no_grad(), arguments.checked_already():
             responsibilities = assign_all(search.mixture, data)
     result = FitResult(search.mixture, responsibilities, best, tuple(search.runs), data.weights, interrupted)
     for said in _warnings(result, search.n_restarts):

@@ -12,7 +12,7 @@ from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirich
 from mixpyro.inference.data import Data
 from mixpyro.inference.interrupts import stop_on_request
 from mixpyro.inference.starts import random_subsets
-from mixpyro.typing import Inputs, Outputs, Responsibilities
+from mixpyro.shapes import Inputs, Outputs, Responsibilities
 from tests.problems import lines
 
 

@@ -18,8 +18,8 @@ from mixpyro import (
     NeuralGate,
     ObjectDirichletGate,
     RelevanceLinearExperts,
+    arguments,
     fit,
-    validation,
 )
 from mixpyro.experts.families import Poisson
 from mixpyro.gates.dirichlet import DirichletStatistics
@@ -127,7 +127,7 @@ def test_one_that_overflows_ends_by_itself() -> None:
     assert bad.pending is not None
     for values in bad.pending.experts:
         values.fill_(math.nan)
-    with torch.no_grad(), validation.checked_already():
+    with torch.no_grad(), arguments.checked_already():
         Lockstep([good, bad, other]).iterate(100, always, never)
     assert bad.trace == [-math.inf]
     assert good.converged

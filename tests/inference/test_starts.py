@@ -6,7 +6,7 @@ from torch import Generator, Tensor, nn
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirichletGate, fit
 from mixpyro.inference.starts import Start, k_means, random_assignments, random_subsets, spread_rows
-from mixpyro.typing import Inputs, Outputs
+from mixpyro.shapes import Inputs, Outputs
 from tests.problems import lines
 
 STARTS = [random_subsets, random_assignments, k_means]

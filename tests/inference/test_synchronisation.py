@@ -13,7 +13,7 @@ from mixpyro import (
     MixtureOfExperts,
     ObjectDirichletGate,
     RelevanceLinearExperts,
-    validation,
+    arguments,
 )
 from mixpyro.inference.attempt import Attempt, Options
 from mixpyro.inference.data import Data
@@ -50,7 +50,7 @@ def test_reading_a_number_there_raises() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", MIXTURES)
 def test_no_number_is_read_before_the_bound(name: str, dtype: torch.dtype) -> None:
-    with validation.checked_already(), torch.no_grad():
+    with arguments.checked_already(), torch.no_grad():
         attempt = begun(MIXTURES[name](), dtype)
         attempt.update()
         attempt.pending, sums = attempt.summed()
@@ -60,7 +60,7 @@ def test_no_number_is_read_before_the_bound(name: str, dtype: torch.dtype) -> No
 
 
 def test_no_number_is_read_in_lockstep() -> None:
-    with validation.checked_already(), torch.no_grad():
+    with arguments.checked_already(), torch.no_grad():
         attempts = [begun(MIXTURES["linear"](), torch.float32) for _ in range(4)]
         lockstep = Lockstep(attempts)
         lockstep._update()
@@ -74,7 +74,7 @@ def test_cuda_is_waited_for_nowhere_else(name: str) -> None:
     mixture = MIXTURES[name]().cuda()
     x, y = (torch.randn(N, columns, device="cuda") for columns in (2, P))
     attempt = Attempt(mixture, Data(x, y, x, None), Options())
-    with validation.checked_already(), torch.no_grad():
+    with arguments.checked_already(), torch.no_grad():
         attempt.begin(lambda: torch.rand(N, mixture.n_components, device="cuda"))
         attempt.update()
         before = torch.cuda.get_sync_debug_mode()

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, plain
 from mixpyro.inference.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.typing import GateInputs, Inputs, Targets
+from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
 @torch.no_grad()

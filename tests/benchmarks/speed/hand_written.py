@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, validation
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, arguments
 from mixpyro.inference.attempt import Attempt, Options
 from mixpyro.inference.data import checked_data
 from tests.benchmarks.speed.harness import fastest
@@ -79,7 +79,7 @@ class Ours:
         experts = LinearExperts(n_components, x.shape[1])
         self.mixture = MixtureOfExperts(DirichletGate(n_components), experts)
         self.attempt = Attempt(self.mixture, checked_data(self.mixture, x, y, None, None), Options())
-        with validation.checked_already(), torch.no_grad():
+        with arguments.checked_already(), torch.no_grad():
             experts.centre(x, y)
             start = torch.rand(n_components, len(x), generator=Generator().manual_seed(1), dtype=x.dtype).mT
             if z is not None:
@@ -88,7 +88,7 @@ class Ours:
 
     def iterate(self) -> float:
         """One iteration; gives the bound."""
-        with validation.checked_already(), torch.no_grad():
+        with arguments.checked_already(), torch.no_grad():
             self.attempt.update()
             self.attempt.pending, bound = self.attempt.e_step()
         return bound
