@@ -17,10 +17,10 @@ from mixpyro.inference.coefficients import Coefficient, coefficients, observed_i
 from mixpyro.inference.conjugate_svi import ConjugateSVI
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
-from mixpyro.inference.step_sizes import RobbinsMonro
 from mixpyro.inference.streaming import StreamingFit, fit_batches
 from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.persistence import load, save
 
 __all__ = [

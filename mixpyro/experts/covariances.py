@@ -13,8 +13,8 @@ from mixpyro.experts.autoregression import RegressionCoefficients, unpacked
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
 from mixpyro.experts.uncorrelated import Uncorrelated
-from mixpyro.factors import cholesky, inverted, log_determinants
-from mixpyro.gram import squared_norms, weighted_gram
+from mixpyro.numerics.cholesky import cholesky, inverted, log_determinants
+from mixpyro.numerics.weighted_sums import squared_norms, weighted_gram
 from mixpyro.shapes import Responsibilities
 from mixpyro.sites import sample_parameter
 

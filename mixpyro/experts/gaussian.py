@@ -16,7 +16,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.experts.covariances import Diagonal, Full, Spherical
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.origin import columns_from
-from mixpyro.gram import column_means
+from mixpyro.numerics.weighted_sums import column_means
 from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 from mixpyro.sites import sample_parameter
 

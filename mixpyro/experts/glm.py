@@ -11,11 +11,11 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from mixpyro import arguments
-from mixpyro.design import standardised, with_intercept
 from mixpyro.experts.families import Family
 from mixpyro.experts.family_experts import FamilyExperts
 from mixpyro.experts.noise import smallest_scale
-from mixpyro.gram import weighted_gram
+from mixpyro.numerics.design_matrix import standardised, with_intercept
+from mixpyro.numerics.weighted_sums import weighted_gram
 from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters
 from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 from mixpyro.sites import sample_parameter

@@ -13,12 +13,12 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.design import with_intercept
 from mixpyro.experts.base import Experts
 from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.experts.origin import Origin, columns_from
 from mixpyro.experts.student import PreciseStudentT, SharedStudentT
-from mixpyro.gram import column_means, weighted_gram
+from mixpyro.numerics.design_matrix import with_intercept
+from mixpyro.numerics.weighted_sums import column_means, weighted_gram
 from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
 from mixpyro.sites import sample_parameter
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from mixpyro.experts.origin import Origin
-from mixpyro.factors import cholesky, inverted, log_determinants
-from mixpyro.gram import quadratic_forms, squared_norms
+from mixpyro.numerics.cholesky import cholesky, inverted, log_determinants
+from mixpyro.numerics.weighted_sums import quadratic_forms, squared_norms
 from mixpyro.shapes import Design, Responsibilities, Scalar
 
 

@@ -11,7 +11,7 @@ from torch.distributions import kl_divergence
 from mixpyro import arguments
 from mixpyro.experts.linear import LinearExperts, LinearParameters
 from mixpyro.experts.normal_gamma import LinearStatistics
-from mixpyro.factors import cholesky, inverted
+from mixpyro.numerics.cholesky import cholesky, inverted
 from mixpyro.shapes import Inputs, Scalar, Targets
 from mixpyro.sites import sample_parameter
 

@@ -14,7 +14,7 @@ from torch.distributions import Distribution, constraints, kl_divergence
 
 from mixpyro import arguments
 from mixpyro.gates.base import Gate, categorical, natural_step
-from mixpyro.rows import column_sums, repeated
+from mixpyro.numerics.blocks import column_sums, repeated
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 from mixpyro.sites import refuse_outer_plates, sample_parameter
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.evidence import BoundTerms
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate, ObjectDirichletStatistics
-from mixpyro.rows import column_sums
+from mixpyro.numerics.blocks import column_sums
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 

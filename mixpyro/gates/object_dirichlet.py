@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
 from mixpyro import arguments
-from mixpyro.digamma import digamma
 from mixpyro.evidence import BoundTerms
 from mixpyro.gates.base import Gate, categorical, natural_step
-from mixpyro.rows import in_blocks, repeated
+from mixpyro.numerics.blocks import in_blocks, repeated
+from mixpyro.numerics.digamma import digamma
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 from mixpyro.sites import refuse_outer_plates, rows_of
 

@@ -9,10 +9,10 @@ from pyro.distributions import Categorical, Delta, Normal
 from torch import Tensor, nn
 
 from mixpyro import arguments
-from mixpyro.design import standardised, with_intercept
 from mixpyro.gates.base import Gate
-from mixpyro.gram import weighted_gram
-from mixpyro.information import standard_errors
+from mixpyro.numerics.design_matrix import standardised, with_intercept
+from mixpyro.numerics.information_matrix import standard_errors
+from mixpyro.numerics.weighted_sums import weighted_gram
 from mixpyro.parameters import minus_log_normal_prior
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar
 from mixpyro.sites import refuse_outer_plates, sample_parameter

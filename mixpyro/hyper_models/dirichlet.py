@@ -18,7 +18,7 @@ from mixpyro.hyper_models.base import (
     rows_like,
 )
 from mixpyro.inference.m_step import MStep
-from mixpyro.rows import repeated
+from mixpyro.numerics.blocks import repeated
 
 
 class _DirichletHyperModel(HyperModel):

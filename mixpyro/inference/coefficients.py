@@ -14,8 +14,8 @@ from torch.nn import Parameter
 from mixpyro import arguments
 from mixpyro.inference.data import Data, checked_data
 from mixpyro.inference.result import FitResult
-from mixpyro.information import SMALLEST, spectrum, standard_errors
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 # Curvature the wrong way, relative to the information of a parameter, that is more than rounding.

@@ -15,7 +15,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.evidence import Evidence, Rows, expected_weights
 from mixpyro.gates.base import Gate
-from mixpyro.inference.step_sizes import RobbinsMonro
+from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.shapes import Responsibilities
 
 

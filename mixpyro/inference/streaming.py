@@ -21,8 +21,8 @@ from mixpyro.inference.m_step import MStep
 from mixpyro.inference.result import FitResult
 from mixpyro.inference.search import Search
 from mixpyro.inference.starts import DEFAULT_STARTS
-from mixpyro.inference.step_sizes import RobbinsMonro
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.parameters import has_parameters
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 

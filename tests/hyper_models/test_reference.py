@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixpyro import digamma, rows
 from mixpyro.hyper_models import HyperModelDirichlet, HyperModelGateSparsed
+from mixpyro.numerics import blocks, digamma
 from tests.benchmarks.speed.reference import ReferenceDirichlet, ReferenceGateSparsed
 from tests.problems import responsibilities
 
@@ -19,7 +19,7 @@ K = 3
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that the largest of the sizes does not fit in, each of them worth what is done with many numbers."""
-    monkeypatch.setattr(rows, "BLOCK_NUMBERS", 1 << 12)
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 1 << 12)
     monkeypatch.setattr(digamma, "WORTH_IT", 1000)
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixpyro import rows
-from mixpyro.rows import column_sums, in_blocks, repeated
+from mixpyro.numerics import blocks
+from mixpyro.numerics.blocks import column_sums, in_blocks, repeated
 
 MANY = 2_000_003
 
@@ -78,7 +78,7 @@ def test_a_row_repeated_is_the_row_everywhere_and_may_be_changed(n_rows: int) ->
 def test_blocks_give_what_all_rows_at_once_give(
     n_rows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "BLOCK_NUMBERS", 300)
+    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 300)
     z = torch.rand(n_rows, 3, dtype=torch.float64)
     result = in_blocks(lambda block: block.cumsum(-1), z, dtype)
     assert torch.equal(result, z.cumsum(-1).to(dtype))

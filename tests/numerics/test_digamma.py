@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mixpyro.digamma import WORTH_IT, digamma
+from mixpyro.numerics.digamma import WORTH_IT, digamma
 
 
 def test_many_float32_numbers_as_in_float64_to_rounding() -> None:
