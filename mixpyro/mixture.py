@@ -11,9 +11,9 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
-from mixpyro.quantiles import mixture_quantiles
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 from mixpyro.sites import objects_plate
 

@@ -13,8 +13,8 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributions.concatenated import Concatenated
 from mixpyro.experts.base import Experts
-from mixpyro.experts.concatenated import Concatenated
 from mixpyro.parameters import has_parameters, refuse_shared_parameters
 from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 

@@ -18,9 +18,9 @@ from scipy import stats
 from torch import Tensor
 
 from mixpyro import DirichletGate, GLMExperts, LinearExperts, MixtureOfExperts, fit
+from mixpyro.distributions.quantiles import cumulative, mixture_quantiles
 from mixpyro.experts.families import Categorical as CategoricalFamily
 from mixpyro.experts.families import Poisson as PoissonFamily
-from mixpyro.quantiles import cumulative, mixture_quantiles
 from tests.problems import inputs, lines
 
 PROBABILITIES = torch.tensor([0.001, 0.05, 0.3, 0.5, 0.9, 0.999]).double()

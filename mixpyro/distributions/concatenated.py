@@ -8,7 +8,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from mixpyro.quantiles import cumulative
+from mixpyro.distributions.quantiles import cumulative
 
 
 class Concatenated(TorchDistribution):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pyro.distributions import MultivariateStudentT, StudentT
 
-from mixpyro.experts.student import PreciseStudentT, SharedStudentT
+from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 
 DEGREES = torch.tensor([0.7, 5.0, 1e3, 1e6, 1e8], dtype=torch.float64)
 

@@ -26,7 +26,7 @@ def cumulative(distribution: TorchDistributionMixin, y: Tensor) -> Tensor:
     """
     raise TypeError(
         f"`experts` must have outputs with a known cumulative distribution; got {type(distribution).__name__}. "
-        "Register one with mixpyro.quantiles.cumulative."
+        "Register one with mixpyro.distributions.quantiles.cumulative."
     )
 
 

@@ -4,7 +4,7 @@ import torch
 from pyro.distributions import Categorical, Delta, MixtureSameFamily, Normal, StudentT
 from torch import Tensor
 
-from mixpyro.experts.concatenated import Concatenated
+from mixpyro.distributions.concatenated import Concatenated
 from tests.problems import inputs, responsibilities
 
 N = 6
