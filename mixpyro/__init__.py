@@ -1,7 +1,6 @@
 """Gating priors for mixtures of experts, as Pyro models with exact updates."""
 
 from mixpyro.diagnostics.conversion import to_arviz
-from mixpyro.evidence import expected_weights
 from mixpyro.experts import (
     GaussianExperts,
     GLMExperts,
@@ -22,6 +21,7 @@ from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.persistence import load, save
+from mixpyro.pyro_internals.expected_weights import expected_weights
 
 __all__ = [
     "AutoGate",

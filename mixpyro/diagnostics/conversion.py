@@ -22,8 +22,8 @@ from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
 from mixpyro.inference.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, Targets
-from mixpyro.sites import objects_plate
 
 Variables = dict[str, Variable]
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.parameters import unregistered
-from mixpyro.sites import DRAWS_PLATE, objects_plate
+from mixpyro.pyro_internals.parameter_store import unregistered
+from mixpyro.pyro_internals.plates import DRAWS_PLATE, objects_plate
 
 # Numbers in the largest temporary of a block: 16 MB of float64.
 BLOCK_NUMBERS = 2**21

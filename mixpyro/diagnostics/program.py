@@ -14,7 +14,7 @@ from mixpyro.arguments import integer
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.conversion import as_numpy
 from mixpyro.diagnostics.draws import BLOCK_NUMBERS, Site, own_random_numbers
-from mixpyro.sites import DRAWS_PLATE
+from mixpyro.pyro_internals.plates import DRAWS_PLATE
 
 
 def program_to_arviz(

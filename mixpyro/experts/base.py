@@ -11,7 +11,7 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.parameters import numbered_entries, refuse_shared_parameters
+from mixpyro.pyro_internals.parameter_store import numbered_entries, refuse_shared_parameters
 from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 
 Statistics = TypeVar("Statistics", bound=tuple[Tensor, ...])

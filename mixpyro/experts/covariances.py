@@ -15,8 +15,8 @@ from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.uncorrelated import Uncorrelated
 from mixpyro.numerics.cholesky import cholesky, inverted, log_determinants
 from mixpyro.numerics.weighted_sums import squared_norms, weighted_gram
+from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Responsibilities
-from mixpyro.sites import sample_parameter
 
 # Times the columns and a rounding unit, by how much to raise eigenvalues of correlations so that what was rounded once
 # has a Cholesky factor; and how often to go on to eight times that, for what sums of many rows have rounded.

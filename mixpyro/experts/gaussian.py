@@ -17,8 +17,8 @@ from mixpyro.experts.covariances import Diagonal, Full, Spherical
 from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.origin import columns_from
 from mixpyro.numerics.weighted_sums import column_means
+from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
-from mixpyro.sites import sample_parameter
 
 STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
 POSTERIOR = ("centred_means", "posterior_mean_precision", "posterior_degrees", "posterior_scale")

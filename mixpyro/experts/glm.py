@@ -16,9 +16,9 @@ from mixpyro.experts.family_experts import FamilyExperts
 from mixpyro.experts.noise import smallest_scale
 from mixpyro.numerics.design_matrix import standardised, with_intercept
 from mixpyro.numerics.weighted_sums import weighted_gram
-from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters
+from mixpyro.pyro_internals.parameter_store import minus_log_normal_prior, refuse_shared_parameters
+from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
-from mixpyro.sites import sample_parameter
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
 MOST_HALVINGS = 30

@@ -15,7 +15,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.distributions.concatenated import Concatenated
 from mixpyro.experts.base import Experts
-from mixpyro.parameters import has_parameters, refuse_shared_parameters
+from mixpyro.pyro_internals.parameter_store import has_parameters, refuse_shared_parameters
 from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 
 

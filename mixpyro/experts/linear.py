@@ -19,8 +19,8 @@ from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.experts.origin import Origin, columns_from
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.weighted_sums import column_means, weighted_gram
+from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
-from mixpyro.sites import sample_parameter
 
 # Objects that should be able to say more of a noise than its prior.
 MANY = 10.0

@@ -14,8 +14,8 @@ from mixpyro import arguments
 from mixpyro.experts.families import Family
 from mixpyro.experts.family_experts import FamilyExperts
 from mixpyro.experts.noise import smallest_scale
-from mixpyro.networks import evaluate, network_of, refuse_random_weights, trainable_parameters
-from mixpyro.parameters import minus_log_normal_prior, refuse_shared_parameters
+from mixpyro.pyro_internals.networks import evaluate, network_of, refuse_random_weights, trainable_parameters
+from mixpyro.pyro_internals.parameter_store import minus_log_normal_prior, refuse_shared_parameters
 from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 
 

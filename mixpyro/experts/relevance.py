@@ -12,8 +12,8 @@ from mixpyro import arguments
 from mixpyro.experts.linear import LinearExperts, LinearParameters
 from mixpyro.experts.normal_gamma import LinearStatistics
 from mixpyro.numerics.cholesky import cholesky, inverted
+from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Scalar, Targets
-from mixpyro.sites import sample_parameter
 
 # An update goes to and fro between the coefficients and the columns' precisions at most this often: a column without
 # effect takes long to be given up, and the next iteration of a fit goes on from there.

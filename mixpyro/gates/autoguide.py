@@ -9,8 +9,8 @@ from pyro.infer.autoguide import AutoGuide
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from mixpyro.evidence import evidence_of
 from mixpyro.gates.base import Gate
+from mixpyro.pyro_internals.expected_weights import evidence_of
 
 
 class AutoGate(AutoGuide):

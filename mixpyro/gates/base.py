@@ -12,10 +12,9 @@ from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.evidence import BoundTerms, Evidence, evidence_of
-from mixpyro.parameters import numbered_entries, refuse_shared_parameters
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
-from mixpyro.sites import (
+from mixpyro.pyro_internals.expected_weights import BoundTerms, Evidence, evidence_of
+from mixpyro.pyro_internals.parameter_store import numbered_entries, refuse_shared_parameters
+from mixpyro.pyro_internals.plates import (
     checked_plate,
     refuse_given_value,
     refuse_inner_call,
@@ -23,6 +22,7 @@ from mixpyro.sites import (
     refuse_taken_name,
     rows_of,
 )
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
 class Gate(PyroModule):
@@ -168,7 +168,7 @@ class Gate(PyroModule):
             return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
 
     def _expected_model(self, x: Inputs, plate: pyro.plate, evidence: Evidence) -> Tensor:
-        """The model with the weights integrated out; see :func:`~mixpyro.evidence.expected_weights`."""
+        """The model with the weights integrated out; see :func:`~mixpyro.pyro_internals.expected_weights.expected_weights`."""
         refuse_outer_plates(self.site("assignment"))
         if self.weights_site is not None:
             refuse_given_value(self.site(self.weights_site))

@@ -8,8 +8,8 @@ from torch import nn
 
 from mixpyro import arguments
 from mixpyro.gates.base import Gate
-from mixpyro.networks import evaluate, network_of, trainable_parameters
-from mixpyro.parameters import minus_log_normal_prior
+from mixpyro.pyro_internals.networks import evaluate, network_of, trainable_parameters
+from mixpyro.pyro_internals.parameter_store import minus_log_normal_prior
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar
 
 

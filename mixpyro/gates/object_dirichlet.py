@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.distributions import constraints, kl_divergence
 
 from mixpyro import arguments
-from mixpyro.evidence import BoundTerms
 from mixpyro.gates.base import Gate, categorical, natural_step
 from mixpyro.numerics.blocks import in_blocks, repeated
 from mixpyro.numerics.digamma import digamma
+from mixpyro.pyro_internals.expected_weights import BoundTerms
+from mixpyro.pyro_internals.plates import refuse_outer_plates, rows_of
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
-from mixpyro.sites import refuse_outer_plates, rows_of
 
 
 class ObjectDirichletStatistics(NamedTuple):

@@ -13,9 +13,9 @@ from mixpyro.gates.base import Gate
 from mixpyro.numerics.design_matrix import standardised, with_intercept
 from mixpyro.numerics.information_matrix import standard_errors
 from mixpyro.numerics.weighted_sums import weighted_gram
-from mixpyro.parameters import minus_log_normal_prior
+from mixpyro.pyro_internals.parameter_store import minus_log_normal_prior
+from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar
-from mixpyro.sites import refuse_outer_plates, sample_parameter
 
 # A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
 MOST_HALVINGS = 30

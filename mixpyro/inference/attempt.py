@@ -17,7 +17,7 @@ from mixpyro.inference.data import Data
 from mixpyro.inference.m_step import MStep
 from mixpyro.inference.result import Run
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.parameters import has_parameters
+from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Responsibilities
 
 # Of a rounding unit, what a sum over rows is off by, as measured: the same constants are in all of them.

@@ -13,9 +13,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.evidence import Evidence, Rows, expected_weights
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.step_sizes import RobbinsMonro
+from mixpyro.pyro_internals.expected_weights import Evidence, Rows, expected_weights
 from mixpyro.shapes import Responsibilities
 
 

@@ -10,7 +10,7 @@ from mixpyro.inference.attempt import Attempt, Pending, sums_of
 from mixpyro.inference.data import Data
 from mixpyro.merging import hand_back, joined, merged, narrow, split
 from mixpyro.mixture import MixtureOfExperts, normalised
-from mixpyro.parameters import has_parameters
+from mixpyro.pyro_internals.parameter_store import has_parameters
 
 # Numbers a block of rows has for each of an E-step's temporaries: they stay in a cache.
 BLOCK_NUMBERS = 2**19

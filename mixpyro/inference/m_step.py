@@ -20,7 +20,7 @@ from mixpyro.inference.joint_adam import JointAdam
 from mixpyro.inference.line_searches import LineSearches
 from mixpyro.inference.objective_elbo import ObjectiveELBO
 from mixpyro.inference.samples import growing_samples
-from mixpyro.parameters import own_parameter_store, registered_as_one
+from mixpyro.pyro_internals.parameter_store import own_parameter_store, registered_as_one
 
 Data = tuple[Tensor, ...]
 Climb = Callable[[Data], None]

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from mixpyro.inference.data import BLOCK_ROWS
 from mixpyro.inference.m_step import MStep
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.parameters import has_parameters
+from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
 Start = Callable[[MixtureOfExperts, Inputs, Outputs, Generator], Responsibilities]

@@ -23,7 +23,7 @@ from mixpyro.inference.search import Search
 from mixpyro.inference.starts import DEFAULT_STARTS
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
-from mixpyro.parameters import has_parameters
+from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
 Batch = Sequence[Tensor]

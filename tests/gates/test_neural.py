@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mixpyro import ConjugateSVI
 from mixpyro.gates import NeuralGate
 from mixpyro.inference.m_step import MStep
-from mixpyro.parameters import own_parameter_store
+from mixpyro.pyro_internals.parameter_store import own_parameter_store
 from tests.gates.contract import GateContract, K
 from tests.problems import inputs, responsibilities
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
-from mixpyro.parameters import is_registered, kept_frozen, refuse_shared_parameters, unregistered
+from mixpyro.pyro_internals.parameter_store import is_registered, kept_frozen, refuse_shared_parameters, unregistered
 
 
 def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
