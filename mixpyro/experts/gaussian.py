@@ -12,9 +12,9 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate.full_covariance import Diagonal, Full, Spherical
+from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.base import Experts
-from mixpyro.experts.covariances import Diagonal, Full, Spherical
-from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.origin import columns_from
 from mixpyro.numerics.weighted_sums import column_means
 from mixpyro.pyro_internals.plates import sample_parameter

@@ -13,9 +13,9 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 from mixpyro.experts.base import Experts
-from mixpyro.experts.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.experts.origin import Origin, columns_from
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.weighted_sums import column_means, weighted_gram

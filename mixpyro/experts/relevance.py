@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from mixpyro import arguments
+from mixpyro.conjugate.normal_gamma import LinearStatistics
 from mixpyro.experts.linear import LinearExperts, LinearParameters
-from mixpyro.experts.normal_gamma import LinearStatistics
 from mixpyro.numerics.cholesky import cholesky, inverted
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Scalar, Targets

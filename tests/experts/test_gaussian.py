@@ -11,7 +11,7 @@ from pyro.infer import MCMC, NUTS, Predictive, TraceEnum_ELBO
 from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, GaussianExperts, LinearExperts, MixtureOfExperts, fit
-from mixpyro.experts.covariances import Full
+from mixpyro.conjugate.full_covariance import Full
 from tests.experts.contract import ConjugateExpertsContract, K
 from tests.problems import inputs, responsibilities
 

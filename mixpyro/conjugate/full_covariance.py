@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from mixpyro import arguments
+from mixpyro.conjugate.independent_columns import Uncorrelated
+from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 from mixpyro.distributions.wishart_regression import RegressionCoefficients, unpacked
-from mixpyro.experts.normal_wishart import GaussianStatistics, NormalWishart
-from mixpyro.experts.uncorrelated import Uncorrelated
 from mixpyro.numerics.cholesky import cholesky, inverted, log_determinants
 from mixpyro.numerics.weighted_sums import squared_norms, weighted_gram
 from mixpyro.pyro_internals.plates import sample_parameter

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mixpyro.experts.normal_wishart import BLOCK_ROWS, GaussianStatistics, NormalWishart
+from mixpyro.conjugate.normal_wishart import BLOCK_ROWS, GaussianStatistics, NormalWishart
 from mixpyro.shapes import Responsibilities
 
 # How often a squared distance may be lost among the squares that it is the difference of; less where digits are few.

@@ -1,0 +1,1 @@
+"""Posteriors as values: nested tuples of tensors, with their updates and divergences."""
