@@ -11,8 +11,8 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from mixpyro import arguments
+from mixpyro.experts.exponential_family import FamilyExperts
 from mixpyro.experts.families import Family
-from mixpyro.experts.family_experts import FamilyExperts
 from mixpyro.experts.noise import smallest_scale
 from mixpyro.numerics.design_matrix import standardised, with_intercept
 from mixpyro.numerics.weighted_sums import weighted_gram
