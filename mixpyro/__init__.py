@@ -20,8 +20,8 @@ from mixpyro.inference.streaming import StreamingFit, fit_batches
 from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
-from mixpyro.persistence import load, save
 from mixpyro.pyro_internals.expected_weights import expected_weights
+from mixpyro.saving.model_file import load, save
 
 __all__ = [
     "AutoGate",

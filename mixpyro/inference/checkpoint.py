@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from mixpyro import files
 from mixpyro.inference.search import Search
+from mixpyro.saving import atomic_file
 
 KIND, VERSION = "checkpoint", 2
 
@@ -40,7 +40,7 @@ class Checkpoint:
         self.write()
 
     def _resume(self) -> None:
-        content = files.read(self.path, kind=KIND, version=VERSION)
+        content = atomic_file.read(self.path, kind=KIND, version=VERSION)
         if self.fingerprint not in (content["fingerprint"], content["left"]):
             raise ValueError(
                 f"`checkpoint` must belong to this fit; got {str(self.path)!r}, written for other data, "
@@ -73,7 +73,7 @@ class Checkpoint:
         self.state = self.state if self.left and self.search.stopped else self.search.state()
         initial = self.search.template.state_dict()
         content = {"fingerprint": self.fingerprint, "left": self.left, "initial": initial, "search": self.state}
-        files.write(self.path, content, kind=KIND, version=VERSION)
+        atomic_file.write(self.path, content, kind=KIND, version=VERSION)
         self.written = time.monotonic()
 
     def leave(self) -> None:

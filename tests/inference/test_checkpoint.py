@@ -19,10 +19,10 @@ from mixpyro import (
     NeuralGate,
     ObjectDirichletGate,
     SoftmaxGate,
-    files,
     fit,
 )
 from mixpyro.experts.families import Gaussian
+from mixpyro.saving import atomic_file
 from tests.problems import lines
 
 ROOT = Path(__file__).parents[2]
@@ -65,13 +65,13 @@ def same(first: FitResult, second: FitResult) -> bool:
 def test_from_any_checkpoint_on_the_end_is_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every checkpoint that a fit writes is kept; from some of them, spread over the fit, it is taken up again."""
     kept: list[bytes] = []
-    write = files.write
+    write = atomic_file.write
 
     def keep(path: Path, *arguments: object, **options: object) -> None:
         write(path, *arguments, **options)  # type: ignore[arg-type]
         kept.append(Path(path).read_bytes())
 
-    monkeypatch.setattr(files, "write", keep)
+    monkeypatch.setattr(atomic_file, "write", keep)
     whole = fitted(name, tmp_path / "file")
     monkeypatch.undo()
     assert same(whole, fitted(name, None))
@@ -138,7 +138,7 @@ def test_a_path_that_cannot_be_written_is_known_at_once(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:only one of")
 def test_a_full_disk_does_not_end_a_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fitted("conjugate", None)
-    write = files.write
+    write = atomic_file.write
     written: list[int] = []
 
     def until_full(*arguments: object, **options: object) -> None:
@@ -147,7 +147,7 @@ def test_a_full_disk_does_not_end_a_fit(tmp_path: Path, monkeypatch: pytest.Monk
         written.append(1)
         write(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(files, "write", until_full)
+    monkeypatch.setattr(atomic_file, "write", until_full)
     with pytest.warns(RuntimeWarning, match="the checkpoint could not be written, and the fit goes on.*No space left"):
         result = fitted("conjugate", tmp_path / "file")
     assert same(result, whole)

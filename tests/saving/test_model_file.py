@@ -25,7 +25,6 @@ from mixpyro import (
     RelevanceLinearExperts,
     SoftmaxGate,
     experts,
-    files,
     fit,
     gates,
     load,
@@ -34,6 +33,7 @@ from mixpyro import (
 from mixpyro.experts import Experts
 from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
 from mixpyro.gates import Gate
+from mixpyro.saving import atomic_file
 from tests.problems import lines
 
 K = 2
@@ -210,6 +210,6 @@ def test_priors_of_many_kinds_come_back(prior: torch.distributions.Distribution,
     [3, None, {}, {"kind": "Gate", "arguments": {}}, {"kind": []}, {"distribution": "none", "arguments": {}}],
 )
 def test_other_contents_are_called_damaged(model: object, tmp_path: Path) -> None:
-    files.write(tmp_path / "file", {"model": model, "state": {}, "frozen": []}, kind="model", version=1)
+    atomic_file.write(tmp_path / "file", {"model": model, "state": {}, "frozen": []}, kind="model", version=1)
     with pytest.raises(ValueError, match=r"`(path|kinds)` must"):
         load(tmp_path / "file")

@@ -9,12 +9,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from mixpyro import arguments, experts, files, gates
+from mixpyro import arguments, experts, gates
 from mixpyro.experts import families
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
 from mixpyro.gates.base import Gate
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.saving import atomic_file
 
 KIND, VERSION = "model", 1
 PARTS = Gate | Experts | MixtureOfExperts
@@ -38,7 +39,7 @@ def save(part: PARTS, path: str | os.PathLike[str]) -> None:
         raise TypeError(f"`part` must be a mixture, a gate or experts; got {type(part).__name__}.")
     frozen = [name for name, parameter in part.named_parameters() if not parameter.requires_grad]
     content = {"model": _described(part, ""), "state": part.state_dict(), "frozen": frozen}
-    files.write(path, content, kind=KIND, version=VERSION)
+    atomic_file.write(path, content, kind=KIND, version=VERSION)
 
 
 def load(
@@ -66,7 +67,7 @@ def load(
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, none of mixpyro's, of a later version, or its networks are not those given.
     """
-    content = files.read(path, kind=KIND, version=VERSION)
+    content = atomic_file.read(path, kind=KIND, version=VERSION)
     place = arguments.device(device)
     try:
         part = _Builder(networks or {}, kinds).build(content["model"], "")

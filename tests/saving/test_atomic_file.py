@@ -8,32 +8,32 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixpyro import files
+from mixpyro.saving import atomic_file
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     content = {"a": [1, 2.5, "three", None], "b": {"c": torch.arange(3.0)}}
-    files.write(tmp_path / "file", content, kind="thing", version=1)
-    back = files.read(tmp_path / "file", kind="thing", version=2)
+    atomic_file.write(tmp_path / "file", content, kind="thing", version=1)
+    back = atomic_file.read(tmp_path / "file", kind="thing", version=2)
     assert back["a"] == content["a"]
     assert torch.equal(back["b"]["c"], torch.arange(3.0))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
-    files.write(tmp_path / "file", {"a": 1}, kind="thing", version=1)
+    atomic_file.write(tmp_path / "file", {"a": 1}, kind="thing", version=1)
     with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
-        files.write(tmp_path / "file", {"a": lambda: None}, kind="thing", version=1)
-    assert files.read(tmp_path / "file", kind="thing", version=1)["a"] == 1
+        atomic_file.write(tmp_path / "file", {"a": lambda: None}, kind="thing", version=1)
+    assert atomic_file.read(tmp_path / "file", kind="thing", version=1)["a"] == 1
 
 
 def test_a_truncated_file_is_refused_at_every_length(tmp_path: Path) -> None:
-    files.write(tmp_path / "whole", {"a": torch.arange(100.0)}, kind="thing", version=1)
+    atomic_file.write(tmp_path / "whole", {"a": torch.arange(100.0)}, kind="thing", version=1)
     whole = (tmp_path / "whole").read_bytes()
     for length in range(0, len(whole), 97):
         (tmp_path / "half").write_bytes(whole[:length])
         with pytest.raises(ValueError, match=r"`path` must be a file that mixpyro wrote; got '.*half', unreadable"):
-            files.read(tmp_path / "half", kind="thing", version=1)
+            atomic_file.read(tmp_path / "half", kind="thing", version=1)
 
 
 class Malice:
@@ -47,30 +47,30 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     torch.save({"kind": "thing", "version": 1, "a": Malice()}, "file")
     with pytest.raises(ValueError, match="`path` must be a file that mixpyro wrote"):
-        files.read("file", kind="thing", version=1)
+        atomic_file.read("file", kind="thing", version=1)
     assert not Path("pwned").exists()
 
 
 def test_other_kinds_and_later_versions_are_refused(tmp_path: Path) -> None:
-    files.write(tmp_path / "file", {}, kind="thing", version=3)
+    atomic_file.write(tmp_path / "file", {}, kind="thing", version=3)
     with pytest.raises(ValueError, match=r"`path` must be a mixture of mixpyro; got .* of kind 'thing'"):
-        files.read(tmp_path / "file", kind="mixture", version=3)
+        atomic_file.read(tmp_path / "file", kind="mixture", version=3)
     with pytest.raises(ValueError, match=r"`path` must be of format 2 or earlier; got .* of format 3. Update mixpyro"):
-        files.read(tmp_path / "file", kind="thing", version=2)
+        atomic_file.read(tmp_path / "file", kind="thing", version=2)
     with zipfile.ZipFile(tmp_path / "other", "w") as archive:
         archive.writestr("data", "none of ours")
     with pytest.raises(ValueError, match="unreadable"):
-        files.read(tmp_path / "other", kind="thing", version=2)
+        atomic_file.read(tmp_path / "other", kind="thing", version=2)
     with pytest.raises(FileNotFoundError):
-        files.read(tmp_path / "none", kind="thing", version=2)
+        atomic_file.read(tmp_path / "none", kind="thing", version=2)
 
 
 def test_many_writers_leave_a_whole_file(tmp_path: Path) -> None:
     def write(number: int) -> None:
         for _ in range(20):
-            files.write(tmp_path / "file", {"a": torch.full((2000,), float(number))}, kind="thing", version=1)
+            atomic_file.write(tmp_path / "file", {"a": torch.full((2000,), float(number))}, kind="thing", version=1)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(4)))
-    assert len(files.read(tmp_path / "file", kind="thing", version=1)["a"].unique()) == 1
+    assert len(atomic_file.read(tmp_path / "file", kind="thing", version=1)["a"].unique()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
