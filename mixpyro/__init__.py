@@ -11,15 +11,15 @@ from mixpyro.experts import (
     RelevanceLinearExperts,
 )
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
-from mixpyro.gates.autoguide import AutoGate
 from mixpyro.inference.coefficients import Coefficient, coefficients, observed_information
-from mixpyro.inference.conjugate_svi import ConjugateSVI
 from mixpyro.inference.result import FitResult, Run
 from mixpyro.inference.selection import Criteria, as_table, compare, criteria
 from mixpyro.inference.streaming import StreamingFit, fit_batches
 from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
+from mixpyro.programs.auto_gate import AutoGate
+from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.expected_weights import expected_weights
 from mixpyro.saving.model_file import load, save
 

@@ -1,0 +1,1 @@
+"""Gates in a Pyro program of your own."""
