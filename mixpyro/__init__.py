@@ -11,9 +11,7 @@ from mixpyro.experts import (
     RelevanceLinearExperts,
 )
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
-from mixpyro.inference.coefficients import Coefficient, coefficients, observed_information
 from mixpyro.inference.result import FitResult, Run
-from mixpyro.inference.selection import Criteria, as_table, compare, criteria
 from mixpyro.inference.streaming import StreamingFit, fit_batches
 from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
@@ -21,6 +19,8 @@ from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.programs.auto_gate import AutoGate
 from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.expected_weights import expected_weights
+from mixpyro.reports.coefficients import Coefficient, coefficients, observed_information
+from mixpyro.reports.criteria import Criteria, as_table, compare, criteria
 from mixpyro.saving.model_file import load, save
 
 __all__ = [

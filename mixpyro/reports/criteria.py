@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import torch
 
-from mixpyro.inference.coefficients import Coefficient
 from mixpyro.inference.result import FitResult
+from mixpyro.reports.coefficients import Coefficient
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
