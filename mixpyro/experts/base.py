@@ -73,7 +73,7 @@ class Experts(PyroModule):
         Frozen parameters stay. At most ``n_steps`` steps are taken where steps lead there.
 
         Returns:
-            Whether there is. If not, nothing has happened, and ``mixpyro.inference.m_step`` does it by gradient.
+            Whether there is. If not, nothing has happened, and ``mixpyro.fitting.gradient.m_step`` does it by gradient.
         """
         return False
 

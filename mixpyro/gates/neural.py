@@ -78,7 +78,7 @@ class NeuralGate(Gate):
         return NeuralStatistics()
 
     def update(self, statistics: NeuralStatistics, step_size: float = 1.0) -> None:
-        """Nothing: the gate has no latent variable. Its M-step is by gradient (``mixpyro.inference.m_step``)."""
+        """Nothing: the gate has no latent variable. Its M-step is by gradient (``mixpyro.fitting.gradient.m_step``)."""
 
     def kl_divergence(self) -> Scalar:
         """−log p(θ) of the network's parameters under their prior, zero without one; a float64 scalar."""

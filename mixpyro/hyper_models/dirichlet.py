@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mixpyro import arguments
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import DirichletGate, ObjectDirichletGate
 from mixpyro.hyper_models.base import (
     HyperModel,
@@ -17,7 +18,6 @@ from mixpyro.hyper_models.base import (
     floating,
     rows_like,
 )
-from mixpyro.inference.m_step import MStep
 from mixpyro.numerics.blocks import repeated
 
 

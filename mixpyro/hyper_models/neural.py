@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from mixpyro import arguments
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate
 from mixpyro.hyper_models.base import HyperModel, HyperParametersDict, checked_device, checked_responsibilities
-from mixpyro.inference.m_step import MStep
 
 
 class HyperExpertNN(HyperModel, nn.Module):

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.experts.base import Experts, add_statistics
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates.base import Gate
 from mixpyro.inference.data import Data
-from mixpyro.inference.m_step import MStep
 from mixpyro.inference.result import Run
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.pyro_internals.parameter_store import has_parameters

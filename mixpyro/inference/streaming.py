@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from mixpyro import arguments
 from mixpyro.experts.base import Experts, blend_statistics
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates.base import Gate
 from mixpyro.inference.attempt import Attempt, Options
 from mixpyro.inference.data import Data, checked_data
 from mixpyro.inference.interrupts import stop_on_request
-from mixpyro.inference.m_step import MStep
 from mixpyro.inference.result import FitResult
 from mixpyro.inference.search import Search
 from mixpyro.inference.starts import DEFAULT_STARTS

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixpyro.experts import Experts
 from mixpyro.experts.base import add_statistics
-from mixpyro.inference.m_step import MStep
+from mixpyro.fitting.gradient.m_step import MStep
 from tests.problems import lines, responsibilities
 
 K = 3

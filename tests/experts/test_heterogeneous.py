@@ -21,7 +21,7 @@ from mixpyro.experts import (
 )
 from mixpyro.experts.base import add_statistics
 from mixpyro.experts.families import Gaussian, Poisson
-from mixpyro.inference.m_step import MStep
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.pyro_internals.parameter_store import own_parameter_store
 from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K
 from tests.problems import inputs, lines, responsibilities

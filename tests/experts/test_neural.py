@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mixpyro import DirichletGate, MixtureOfExperts, SoftmaxGate, fit
 from mixpyro.experts import GLMExperts, NeuralExperts
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
-from mixpyro.inference.m_step import MStep
+from mixpyro.fitting.gradient.m_step import MStep
 from tests.experts.contract import N_FEATURES, ExpertsContract, K
 from tests.problems import inputs, lines, responsibilities
 

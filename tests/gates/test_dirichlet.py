@@ -8,8 +8,8 @@ from pyro.distributions import Dirichlet, Gamma, Normal, Uniform
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import DirichletGate
-from mixpyro.inference.m_step import MStep
 from tests.gates.contract import K, LatentWeightsContract
 from tests.problems import inputs, responsibilities
 

@@ -8,9 +8,9 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import nn
 
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import Gate, MarginalObjectDirichletGate, NeuralGate
 from mixpyro.gates.object_dirichlet import ObjectDirichletStatistics
-from mixpyro.inference.m_step import MStep
 from tests.gates.contract import GateContract, K
 from tests.problems import inputs, responsibilities
 

@@ -12,8 +12,8 @@ from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
 from mixpyro import ConjugateSVI
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate
-from mixpyro.inference.m_step import MStep
 from mixpyro.pyro_internals.parameter_store import own_parameter_store
 from tests.gates.contract import GateContract, K
 from tests.problems import inputs, responsibilities

@@ -6,8 +6,8 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import MarginalObjectDirichletGate, ObjectDirichletGate
-from mixpyro.inference.m_step import MStep
 from tests.gates.contract import K, LatentWeightsContract
 from tests.problems import inputs, responsibilities
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate, SoftmaxGate
-from mixpyro.inference.m_step import MStep
 from tests.gates.contract import GateContract, K
 from tests.problems import inputs, responsibilities
 

@@ -25,8 +25,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate
-from mixpyro.inference.m_step import MStep
 from tests.benchmarks.speed.harness import Row, Sizes
 from tests.benchmarks.speed.hyper_expert import replaced_loop
 

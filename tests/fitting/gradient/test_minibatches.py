@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from mixpyro.inference import batches
-from mixpyro.inference.batches import shuffled_batches
+from mixpyro.fitting.gradient import minibatches
+from mixpyro.fitting.gradient.minibatches import shuffled_batches
 from tests.problems import inputs
 
 
@@ -32,4 +32,4 @@ def assert_all_equal_to_a_loaders(ours: list[list[Tensor]], data: tuple[Tensor, 
 
 
 def test_a_test_of_it_gathers_more_than_once() -> None:
-    assert 20_000 > 2 * batches.N_GATHERED * 128
+    assert 20_000 > 2 * minibatches.N_GATHERED * 128

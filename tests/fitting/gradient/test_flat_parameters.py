@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mixpyro.inference.flat_parameters import FlatParameters, own_storage
+from mixpyro.fitting.gradient.flat_parameters import FlatParameters, own_storage
 from tests.problems import inputs
 
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mixpyro.inference.samples import SMALLEST_SAMPLE, growing_samples
+from mixpyro.fitting.gradient.samples import SMALLEST_SAMPLE, growing_samples
 
 
 @pytest.mark.parametrize(("n_rows", "sizes"), [(4 * SMALLEST_SAMPLE - 1, []), (100_000, [1562, 6250, 25_000])])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from mixpyro.inference.line_searches import LineSearches
+from mixpyro.fitting.gradient.optimisers import LineSearches
 
 
 @pytest.mark.parametrize(("tolerance", "near"), [(1e-14, 1e-6), (10.0, 0.9)])

@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from mixpyro.experts.base import Experts
+from mixpyro.fitting.gradient.joint_adam import JointAdam
+from mixpyro.fitting.gradient.minibatches import shuffled_batches
+from mixpyro.fitting.gradient.objective_elbo import ObjectiveELBO
+from mixpyro.fitting.gradient.optimisers import LineSearches
+from mixpyro.fitting.gradient.samples import growing_samples
 from mixpyro.gates.base import Gate
-from mixpyro.inference.batches import shuffled_batches
-from mixpyro.inference.joint_adam import JointAdam
-from mixpyro.inference.line_searches import LineSearches
-from mixpyro.inference.objective_elbo import ObjectiveELBO
-from mixpyro.inference.samples import growing_samples
 from mixpyro.pyro_internals.parameter_store import own_parameter_store, registered_as_one
 
 Data = tuple[Tensor, ...]

@@ -10,7 +10,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.nn import Parameter
 
-from mixpyro.inference.flat_parameters import FlatParameters, own_storage
+from mixpyro.fitting.gradient.flat_parameters import FlatParameters, own_storage
 
 
 class JointAdam(PyroOptim):

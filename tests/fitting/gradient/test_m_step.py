@@ -17,8 +17,8 @@ from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
 from mixpyro import LinearExperts, MixtureOfExperts, fit
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate
-from mixpyro.inference.m_step import MStep
 from tests.problems import inputs, lines, responsibilities
 
 K = 3

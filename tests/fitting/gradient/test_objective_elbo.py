@@ -11,7 +11,7 @@ from pyro.distributions import Normal
 from pyro.infer import ELBO, Trace_ELBO
 from torch import Tensor
 
-from mixpyro.inference.objective_elbo import ObjectiveELBO
+from mixpyro.fitting.gradient.objective_elbo import ObjectiveELBO
 from tests.problems import inputs
 
 

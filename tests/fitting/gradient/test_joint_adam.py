@@ -8,9 +8,9 @@ import torch
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
+from mixpyro.fitting.gradient.joint_adam import JointAdam
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate
-from mixpyro.inference.joint_adam import JointAdam
-from mixpyro.inference.m_step import MStep
 from tests.problems import inputs
 
 WIDTH = 7

@@ -1,0 +1,1 @@
+"""Variational EM: restarts, streams, checkpoints."""

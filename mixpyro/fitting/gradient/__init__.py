@@ -1,0 +1,1 @@
+"""The M-step by gradient, as Pyro's SVI."""
