@@ -10,10 +10,10 @@ from mixpyro.experts import (
     PointMassExperts,
     RelevanceLinearExperts,
 )
+from mixpyro.fitting.fit import fit
+from mixpyro.fitting.result import FitResult, Run
+from mixpyro.fitting.streaming import StreamingFit, fit_batches
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
-from mixpyro.inference.result import FitResult, Run
-from mixpyro.inference.streaming import StreamingFit, fit_batches
-from mixpyro.inference.vbem import fit
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.programs.auto_gate import AutoGate

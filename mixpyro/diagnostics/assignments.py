@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.draws import Data, evaluate
-from mixpyro.inference.result import FitResult
+from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Targets
 

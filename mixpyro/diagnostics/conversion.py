@@ -19,8 +19,8 @@ from mixpyro.diagnostics.draws import (
 )
 from mixpyro.diagnostics.names import Named, Table, coordinates, named, site_axes
 from mixpyro.experts.base import Experts
+from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
-from mixpyro.inference.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, Targets

@@ -9,8 +9,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mixpyro.diagnostics.arviz_versions import Elpd
-from mixpyro.inference.result import FitResult
-from mixpyro.inference.vbem import fit
+from mixpyro.fitting.fit import fit
+from mixpyro.fitting.result import FitResult
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from mixpyro import arguments
-from mixpyro.inference.data import Data, checked_data
-from mixpyro.inference.result import FitResult
+from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.table import Data, checked_data
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
 from mixpyro.shapes import GateInputs, Inputs, Targets

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from mixpyro.inference.result import FitResult
+from mixpyro.fitting.result import FitResult
 from mixpyro.reports.coefficients import Coefficient
 from mixpyro.shapes import GateInputs, Inputs, Targets
 

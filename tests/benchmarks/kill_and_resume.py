@@ -12,12 +12,12 @@ import time
 import warnings
 from pathlib import Path
 
-from tests.inference.test_checkpoint import MIXTURES, ROOT, fitted
+from tests.fitting.test_checkpoint import MIXTURES, ROOT, fitted
 
 CHILD = """
 import sys, torch
 from pathlib import Path
-from tests.inference.test_checkpoint import fitted
+from tests.fitting.test_checkpoint import fitted
 torch.set_num_threads(1)
 print("ready", flush=True)
 fitted(sys.argv[1], Path(sys.argv[2]))

@@ -15,7 +15,7 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
-from mixpyro.inference.starts import random_subsets
+from mixpyro.fitting.starts import random_subsets
 from tests.conftest import DATA, read_table
 
 CASES = json.loads((DATA / "conjugate_vb.json").read_text())["cases"]

@@ -21,7 +21,7 @@ from mixpyro import (
     fit,
 )
 from mixpyro.experts.families import Gaussian, Poisson
-from mixpyro.inference.starts import random_subsets
+from mixpyro.fitting.starts import random_subsets
 from tests.conftest import DATA, read_table
 from tests.problems import lines
 

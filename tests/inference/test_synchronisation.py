@@ -15,9 +15,9 @@ from mixpyro import (
     RelevanceLinearExperts,
     arguments,
 )
-from mixpyro.inference.attempt import Attempt, Options
-from mixpyro.inference.data import Data
-from mixpyro.inference.lockstep import Lockstep
+from mixpyro.fitting.em import Attempt, Options
+from mixpyro.fitting.lockstep import Lockstep
+from mixpyro.fitting.table import Data
 
 K, N, P = 3, 50, 2
 MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {

@@ -159,7 +159,7 @@ def test_more_rows_than_a_block_give_the_same(monkeypatch: pytest.MonkeyPatch) -
     x, y, gate_x = patents()
     mixture = patent_fit().mixture
     whole = observed_information(mixture, x, y, gate_x=gate_x)
-    monkeypatch.setattr("mixpyro.inference.data.BLOCK_ROWS", 9)
+    monkeypatch.setattr("mixpyro.fitting.table.BLOCK_ROWS", 9)
     torch.testing.assert_close(observed_information(mixture, x, y, gate_x=gate_x), whole, rtol=1e-12, atol=1e-9)
 
 

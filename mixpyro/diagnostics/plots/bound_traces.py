@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, plain
-from mixpyro.inference.result import FitResult
+from mixpyro.fitting.result import FitResult
 
 
 def plot_bound_traces(result: FitResult, *, ax: Axes | None = None) -> Axes:

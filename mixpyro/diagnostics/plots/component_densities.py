@@ -4,7 +4,7 @@ import torch
 from matplotlib.axes import Axes
 
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, plain
-from mixpyro.inference.result import FitResult
+from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Targets
 

@@ -10,7 +10,7 @@ from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.assignments import posterior_sites
 from mixpyro.diagnostics.draws import at_draws, components_of
 from mixpyro.diagnostics.plots.style import Grid, axes_or_new, colour, dashes, grid, legend, plain
-from mixpyro.inference.result import FitResult
+from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 
 # A component with less has no line of its own: its posterior is the prior, which would fill the picture.

@@ -7,7 +7,7 @@ from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.assignments import posterior_sites
 from mixpyro.diagnostics.draws import at_draws
 from mixpyro.diagnostics.plots.style import Grid, axes_or_new, colour, dashes, grid, has_draws, legend, plain
-from mixpyro.inference.result import FitResult
+from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 
 

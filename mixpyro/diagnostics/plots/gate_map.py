@@ -8,7 +8,7 @@ from matplotlib.patches import Patch
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.plots.gate_curve import gate_weights
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, grid
-from mixpyro.inference.result import FitResult
+from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, arguments
-from mixpyro.inference.attempt import Attempt, Options
-from mixpyro.inference.data import checked_data
+from mixpyro.fitting.em import Attempt, Options
+from mixpyro.fitting.table import checked_data
 from tests.benchmarks.speed.harness import fastest
 
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
-from mixpyro.inference.attempt import ROUNDING, Options, has_converged
+from mixpyro.fitting.em import ROUNDING, Options, has_converged
 from tests.benchmarks.speed.hand_written import HandWritten, Problem, problem
 from tests.benchmarks.speed.harness import Row, Sizes, fastest
 

@@ -9,9 +9,9 @@ import torch
 from torch import Generator
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirichletGate, StreamingFit, fit
-from mixpyro.inference.data import Data
-from mixpyro.inference.interrupts import stop_on_request
-from mixpyro.inference.starts import random_subsets
+from mixpyro.fitting.interrupts import stop_on_request
+from mixpyro.fitting.starts import random_subsets
+from mixpyro.fitting.table import Data
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 from tests.problems import lines
 
@@ -134,7 +134,7 @@ def test_a_fit_in_batches_ends_with_what_it_has() -> None:
         step(stream, data)
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(RuntimeWarning, match="interrupted in epoch 1 of 5"):
-        patch.setattr("mixpyro.inference.streaming.StreamingFit._step", pressing)
+        patch.setattr("mixpyro.fitting.streaming.StreamingFit._step", pressing)
         result = fit(mixture, x, y, batch_size=200, n_restarts=1)
     assert result.interrupted
     assert float(mixture.bound(x, y)) == pytest.approx(result.bound, abs=1e-6)

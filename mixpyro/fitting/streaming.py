@@ -13,14 +13,14 @@ from tqdm import tqdm
 
 from mixpyro import arguments
 from mixpyro.experts.base import Experts, blend_statistics
+from mixpyro.fitting.em import Attempt, Options
 from mixpyro.fitting.gradient.m_step import MStep
+from mixpyro.fitting.interrupts import stop_on_request
+from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.starts import DEFAULT_STARTS
+from mixpyro.fitting.table import Data, checked_data
 from mixpyro.gates.base import Gate
-from mixpyro.inference.attempt import Attempt, Options
-from mixpyro.inference.data import Data, checked_data
-from mixpyro.inference.interrupts import stop_on_request
-from mixpyro.inference.result import FitResult
-from mixpyro.inference.search import Search
-from mixpyro.inference.starts import DEFAULT_STARTS
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.pyro_internals.parameter_store import has_parameters

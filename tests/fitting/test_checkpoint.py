@@ -83,7 +83,7 @@ def test_from_any_checkpoint_on_the_end_is_the_same(name: str, tmp_path: Path, m
 KILLED = """
 import sys, torch
 from pathlib import Path
-from tests.inference.test_checkpoint import fitted
+from tests.fitting.test_checkpoint import fitted
 torch.set_num_threads(1)
 print("ready", flush=True)
 while True:

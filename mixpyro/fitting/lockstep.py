@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from mixpyro.inference.attempt import Attempt, Pending, sums_of
-from mixpyro.inference.data import Data
+from mixpyro.fitting.em import Attempt, Pending, sums_of
+from mixpyro.fitting.table import Data
 from mixpyro.merging import hand_back, joined, merged, narrow, split
 from mixpyro.mixture import MixtureOfExperts, normalised
 from mixpyro.pyro_internals.parameter_store import has_parameters

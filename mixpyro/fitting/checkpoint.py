@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mixpyro.inference.search import Search
+from mixpyro.fitting.restarts import Search
 from mixpyro.saving import atomic_file
 
 KIND, VERSION = "checkpoint", 2

@@ -5,7 +5,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirichletGate, fit
-from mixpyro.inference.starts import Start, k_means, random_assignments, random_subsets, spread_rows
+from mixpyro.fitting.starts import Start, k_means, random_assignments, random_subsets, spread_rows
 from mixpyro.shapes import Inputs, Outputs
 from tests.problems import lines
 
@@ -52,8 +52,8 @@ def test_k_means_finds_clusters_far_apart_whatever_their_units() -> None:
 
 
 def test_k_means_of_many_rows_is_that_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mixpyro.inference.starts.SAMPLE_ROWS", 60)
-    monkeypatch.setattr("mixpyro.inference.starts.BLOCK_ROWS", 70)
+    monkeypatch.setattr("mixpyro.fitting.starts.SAMPLE_ROWS", 60)
+    monkeypatch.setattr("mixpyro.fitting.starts.BLOCK_ROWS", 70)
     labels = torch.arange(300) % 3
     points = 10.0 * torch.nn.functional.one_hot(labels, 3) + 0.1 * torch.randn(300, 3).double()
     found = 0
@@ -68,7 +68,7 @@ def test_k_means_of_many_rows_is_that_of_a_sample(monkeypatch: pytest.MonkeyPatc
 def test_candidates_are_compared_on_a_sample_where_objects_are_exchangeable(
     gate: type[DirichletGate] | type[ObjectDirichletGate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mixpyro.inference.search.Search.MOST_ROWS", 80)
+    monkeypatch.setattr("mixpyro.fitting.restarts.Search.MOST_ROWS", 80)
     seen = []
 
     def noted(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Tensor:

@@ -11,14 +11,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mixpyro import arguments
-from mixpyro.inference.attempt import Attempt, Options, assign_all
-from mixpyro.inference.checkpoint import Checkpoint
-from mixpyro.inference.data import Data, checked_data
-from mixpyro.inference.interrupts import stop_on_request
-from mixpyro.inference.result import FitResult
-from mixpyro.inference.search import Search
-from mixpyro.inference.starts import DEFAULT_STARTS, GivenResponsibilities, Start
-from mixpyro.inference.streaming import fit_in_batches, refuse_kept_posteriors
+from mixpyro.fitting.checkpoint import Checkpoint
+from mixpyro.fitting.em import Attempt, Options, assign_all
+from mixpyro.fitting.interrupts import stop_on_request
+from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
+from mixpyro.fitting.streaming import fit_in_batches, refuse_kept_posteriors
+from mixpyro.fitting.table import Data, checked_data
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
@@ -66,7 +66,7 @@ def fit(
         n_restarts: how many starts to run from. A network's weights are where they are in each of them.
         n_candidates: starts that each restart tries for five iterations, to go on from the best of them; Biernacki,
             Celeux, Govaert (2003), Choosing starting values for the EM algorithm.
-        starts: ways to draw the first responsibilities, gone through in turn; see :mod:`mixpyro.inference.starts`.
+        starts: ways to draw the first responsibilities, gone through in turn; see :mod:`mixpyro.fitting.starts`.
         initial_responsibilities: a start of your own [N, K], non-negative; it is the only one then.
         max_iterations: most iterations of a run.
         tolerance: in nats an object, at least 0. In float32 no less than rounding allows is asked for.
@@ -193,7 +193,7 @@ def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
 
 def _checked_starts(starts: Sequence[Start]) -> Sequence[Start]:
     if not isinstance(starts, Sequence) or not starts or not all(callable(start) for start in starts):
-        raise TypeError(f"`starts` must be functions, at least one, as in mixpyro.inference.starts; got {starts!r}.")
+        raise TypeError(f"`starts` must be functions, at least one, as in mixpyro.fitting.starts; got {starts!r}.")
     return tuple(starts)
 
 

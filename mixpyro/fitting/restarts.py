@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Generator
 
-from mixpyro.inference.attempt import Attempt, Options, left_to_gain
-from mixpyro.inference.data import Data
-from mixpyro.inference.lockstep import Lockstep
-from mixpyro.inference.result import Run
-from mixpyro.inference.starts import Start
+from mixpyro.fitting.em import Attempt, Options, left_to_gain
+from mixpyro.fitting.lockstep import Lockstep
+from mixpyro.fitting.result import Run
+from mixpyro.fitting.starts import Start
+from mixpyro.fitting.table import Data
 from mixpyro.merging import twin
 from mixpyro.mixture import MixtureOfExperts
 

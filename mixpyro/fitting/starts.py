@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from mixpyro.fitting.gradient.m_step import MStep
-from mixpyro.inference.data import BLOCK_ROWS
+from mixpyro.fitting.table import BLOCK_ROWS
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities

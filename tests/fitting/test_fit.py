@@ -18,9 +18,9 @@ from mixpyro import (
     ObjectDirichletGate,
     fit,
 )
+from mixpyro.fitting.em import has_converged, has_stalled
+from mixpyro.fitting.starts import random_assignments
 from mixpyro.gates import Gate
-from mixpyro.inference.attempt import has_converged, has_stalled
-from mixpyro.inference.starts import random_assignments
 from tests.problems import lines
 
 GATES = (
@@ -101,7 +101,7 @@ def test_more_rows_than_a_block_give_the_same_as_one_block(monkeypatch: pytest.M
     x, y, _ = lines(101, 2)
     gates = DirichletGate(2), ObjectDirichletGate(2, concentration=3.0)
     whole = [fit(make(copy.deepcopy(gate)), x, y, n_restarts=2).trace for gate in gates]
-    monkeypatch.setattr("mixpyro.inference.data.BLOCK_ROWS", 10)
+    monkeypatch.setattr("mixpyro.fitting.table.BLOCK_ROWS", 10)
     blocks = [fit(make(gate), x, y, n_restarts=2).trace for gate in gates]
     for first, second in zip(whole, blocks, strict=True):
         assert first == pytest.approx(second, rel=1e-12)

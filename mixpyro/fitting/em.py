@@ -13,9 +13,9 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.experts.base import Experts, add_statistics
 from mixpyro.fitting.gradient.m_step import MStep
+from mixpyro.fitting.result import Run
+from mixpyro.fitting.table import Data
 from mixpyro.gates.base import Gate
-from mixpyro.inference.data import Data
-from mixpyro.inference.result import Run
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Responsibilities

@@ -22,13 +22,13 @@ from mixpyro import (
     fit,
 )
 from mixpyro.experts.families import Poisson
+from mixpyro.fitting import lockstep
+from mixpyro.fitting.em import Attempt, Options
+from mixpyro.fitting.lockstep import Lockstep
+from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.starts import DEFAULT_STARTS, random_assignments
+from mixpyro.fitting.table import Data
 from mixpyro.gates.dirichlet import DirichletStatistics
-from mixpyro.inference import lockstep
-from mixpyro.inference.attempt import Attempt, Options
-from mixpyro.inference.data import Data
-from mixpyro.inference.lockstep import Lockstep
-from mixpyro.inference.search import Search
-from mixpyro.inference.starts import DEFAULT_STARTS, random_assignments
 from tests.problems import lines
 
 K = 3
