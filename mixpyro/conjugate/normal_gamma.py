@@ -8,8 +8,8 @@ from pyro.distributions import Gamma
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from mixpyro.experts.origin import Origin
 from mixpyro.numerics.cholesky import cholesky, inverted, log_determinants
+from mixpyro.numerics.origin import Origin
 from mixpyro.numerics.weighted_sums import quadratic_forms, squared_norms
 from mixpyro.shapes import Design, Responsibilities, Scalar
 

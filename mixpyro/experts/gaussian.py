@@ -15,7 +15,7 @@ from mixpyro import arguments
 from mixpyro.conjugate.full_covariance import Diagonal, Full, Spherical
 from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.base import Experts
-from mixpyro.experts.origin import columns_from
+from mixpyro.numerics.origin import columns_from
 from mixpyro.numerics.weighted_sums import column_means
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets

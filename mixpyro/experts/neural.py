@@ -152,7 +152,8 @@ class NeuralExperts(FamilyExperts):
     def update(self, statistics: NeuralStatistics, step_size: float = 1.0) -> None:
         """σ² = Σ r (y − f(x))² / Σ r, the best noise for the networks as they are, unless it is frozen.
 
-        A component without objects keeps its own. The networks' M-step is by gradient (``mixpyro.fitting.gradient.m_step``).
+        A component without objects keeps its own. The networks' M-step is by gradient
+        (``mixpyro.fitting.gradient.m_step``).
         """
         size = arguments.step_size(step_size)
         arguments.tensor("statistics.squared", statistics.squared, self.log_scale.shape)

@@ -168,7 +168,7 @@ class Gate(PyroModule):
             return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
 
     def _expected_model(self, x: Inputs, plate: pyro.plate, evidence: Evidence) -> Tensor:
-        """The model with the weights integrated out; see :func:`~mixpyro.pyro_internals.expected_weights.expected_weights`."""
+        """The model with the weights integrated out; see :func:`~mixpyro.expected_weights`."""
         refuse_outer_plates(self.site("assignment"))
         if self.weights_site is not None:
             refuse_given_value(self.site(self.weights_site))

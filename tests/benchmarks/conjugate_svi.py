@@ -21,7 +21,7 @@ from torch.distributions import constraints
 from mixpyro import ConjugateSVI, DirichletGate, LinearExperts, MixtureOfExperts, fit
 from tests.conftest import read_table
 from tests.problems import lines, responsibilities
-from tests.programs import HandWrittenLines
+from tests.pyro_programs import HandWrittenLines
 
 MOST_STEPS = 2000
 

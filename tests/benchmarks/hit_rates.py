@@ -1,7 +1,7 @@
 """How many of the default starts find the best known optimum, data set by data set.
 
 Run as ``python -m tests.benchmarks.hit_rates``; about three minutes on one core. Known answers are those of tests/data;
-where the bound is known to be higher than the table has it (see tests/inference/test_known_answers.py), ours stands.
+where the bound is known to be higher than the table has it (see tests/fitting/test_known_answers.py), ours stands.
 """
 
 import time

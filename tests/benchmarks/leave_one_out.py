@@ -16,7 +16,7 @@ from tests.conftest import read_table
 
 
 def mixture(n_components: int) -> MixtureOfExperts:
-    """Lines with a Normal-Gamma prior under Dirichlet(½) weights, as in tests/inference/test_known_answers.py."""
+    """Lines with a Normal-Gamma prior under Dirichlet(½) weights, as in tests/fitting/test_known_answers.py."""
     experts = LinearExperts(n_components, 1, coefficient_precision=1.0, noise_rate=1.0)
     return MixtureOfExperts(DirichletGate(n_components, concentration=0.5), experts)
 

@@ -17,7 +17,7 @@ from tests.problems import lines
 
 
 def two_lines(x: Tensor, y: Tensor, n_components: int = 2, *, precision: float = 0.01, rate: float = 0.01) -> FitResult:
-    """Lines under Dirichlet(½) weights, as in tests/inference/test_known_answers.py."""
+    """Lines under Dirichlet(½) weights, as in tests/fitting/test_known_answers.py."""
     experts = LinearExperts(n_components, 1, coefficient_precision=precision, noise_rate=rate)
     return fit(
         MixtureOfExperts(DirichletGate(n_components, concentration=0.5), experts), x, y, n_restarts=8, progress=False

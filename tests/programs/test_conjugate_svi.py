@@ -29,9 +29,9 @@ from mixpyro import (
     fit,
 )
 from mixpyro.gates import Gate
-from tests.inference.test_known_answers import CO2, ETHANOL, problem
+from tests.fitting.test_known_answers import CO2, ETHANOL, problem
 from tests.problems import inputs, lines, responsibilities
-from tests.programs import HandWrittenLines
+from tests.pyro_programs import HandWrittenLines
 
 K, N = 3, 12
 GATES: dict[str, Callable[[], Gate]] = {

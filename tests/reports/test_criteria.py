@@ -22,7 +22,7 @@ from mixpyro import (
 from mixpyro.experts.families import Gaussian
 from mixpyro.gates import Gate
 from tests.conftest import read_table
-from tests.inference.test_maximum_likelihood import PATENT, patent
+from tests.fitting.test_maximum_likelihood import PATENT, patent
 from tests.problems import lines
 
 

@@ -1,1 +1,0 @@
-"""Fitting: variational EM, its M-steps by SVI, and its restarts."""
