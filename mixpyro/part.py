@@ -210,7 +210,7 @@ class ConjugatePart(Part):
     @property
     def posterior(self) -> Any:  # noqa: ANN401
         """The posterior as a value, a NamedTuple of float64 tensors."""
-        buffers = self._buffers
+        buffers: dict[str, Any] = self._buffers
         return self.posterior_kind._make([buffers[name].double() for name in self.posterior_names])
 
     def register_posterior(self, posterior: Any, like: Tensor) -> None:  # noqa: ANN401
@@ -236,6 +236,10 @@ class ConjugatePart(Part):
         buffers = self._buffers
         for name, value in zip(self.posterior_names, posterior, strict=True):
             buffers[name] = value.to(buffers[name])
+
+    def forget(self) -> None:
+        """Set the posterior to the prior."""
+        self.hold_posterior(nested.apply(torch.clone, self.prior))
 
     def updated(self, statistics: Any, before: Any) -> Any:  # noqa: ANN401
         """Return the posterior that is optimal given statistics.
@@ -278,7 +282,11 @@ class ConjugatePart(Part):
             if size < 1.0:
                 known = before.statistics_beyond(self.prior)
                 statistics = nested.blend((1.0 - size, known), (size, statistics))
-            after = self.updated(statistics, before)
+            try:
+                after = self.updated(statistics, before)
+            except RuntimeError:
+                arguments.same_shapes("statistics", statistics, before.statistics_beyond(self.prior))
+                raise
             arguments.posterior(after, like=before)
             self.hold_posterior(after)
 

@@ -1,6 +1,6 @@
 """Many rows of few numbers, at the speed of memory: PyTorch takes a row at a time where it could take many."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -60,3 +60,16 @@ def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor, dtype: torch.d
     for block, place in zip(rows.split(step), result.split(step), strict=True):
         place.copy_(function(block))
     return result
+
+
+def rows_per_block(width: int, device: torch.device) -> int:
+    """Return the number of rows whose ``width`` numbers each stay in a cache on a CPU, far more on a GPU."""
+    n_rows = min(8192, max(128, 2**18 // max(1, width)))
+    return n_rows if device.type == "cpu" else 64 * n_rows
+
+
+def row_slices(n_rows: int, *, width: int, device: torch.device) -> Iterator[slice]:
+    """Return slices of blocks of rows."""
+    step = rows_per_block(width, device)
+    for start in range(0, n_rows, step):
+        yield slice(start, min(start + step, n_rows))
