@@ -14,7 +14,8 @@ from torch.distributions import Distribution, constraints, kl_divergence
 
 from mixpyro import arguments
 from mixpyro.gates.base import Gate, categorical, natural_step
-from mixpyro.numerics.blocks import column_sums, repeated
+from mixpyro.numerics.blocks import repeated
+from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 

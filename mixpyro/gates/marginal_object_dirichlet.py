@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate, ObjectDirichletStatistics
-from mixpyro.numerics.blocks import column_sums
+from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.expected_weights import BoundTerms
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
