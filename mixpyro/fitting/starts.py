@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
-from mixpyro.numerics.blocks import e_step_slices
+from mixpyro.numerics.blocks import rows_per_e_step, slices
 from mixpyro.part import ConjugatePart
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
@@ -97,7 +97,7 @@ def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: 
     columns = experts.columns(x, y)
     shares = [
         experts.log_likelihoods(nested.apply(lambda part, block=block: part[..., block], columns)).softmax(-2)
-        for block in e_step_slices(len(x), width=k, device=x.device)
+        for block in slices(len(x), rows_per_e_step(k, x.device))
     ]
     return torch.cat(shares, dim=-1).mT
 
@@ -129,7 +129,7 @@ def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generat
         centres = torch.where(counts > 0, nearest.mT @ points / counts.clamp_min(1.0), centres)
     labels = [
         nearest_row((torch.cat([x[block], y[block]], dim=1) - mean) / spread, centres)
-        for block in e_step_slices(len(x), width=k, device=x.device)
+        for block in slices(len(x), rows_per_e_step(k, x.device))
     ]
     return one_hot(torch.cat(labels), k, like=y)
 

@@ -10,7 +10,7 @@ from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
-from mixpyro.numerics.blocks import e_step_slices
+from mixpyro.numerics.blocks import rows_per_e_step, slices
 from mixpyro.shapes import GateInputs, Inputs, Outputs
 
 
@@ -52,7 +52,7 @@ class Table(NamedTuple):
         Args:
             width: numbers that each temporary has for a row, runs times components.
         """
-        return e_step_slices(len(self.x), width=width, device=self.x.device)
+        return slices(len(self.x), rows_per_e_step(width, self.x.device))
 
     def counted_rows(self) -> slice | Tensor:
         """Return the rows whose weight is not zero."""

@@ -297,3 +297,12 @@ class Gate(Part):
         """Full names of the sites that :meth:`model` samples, to hide from an automatic guide for all the rest."""
         names = ("assignment",) if self.weights_site is None else (self.weights_site, "assignment")
         return [self.site(name) for name in names]
+
+
+def categorical(weights: Tensor) -> Categorical:
+    """Return a Categorical over weights by their logarithms, for Categorical(probs) raises tiny weights.
+
+    Args:
+        weights: [..., K], non-negative.
+    """
+    return Categorical(logits=weights.clamp_min(torch.finfo(weights.dtype).tiny).log())

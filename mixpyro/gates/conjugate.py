@@ -11,10 +11,10 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.gates.base import Gate
+from mixpyro.gates.base import Gate, categorical
 from mixpyro.part import ConjugatePart, State
 from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Weights
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 
 class ConjugateGate(ConjugatePart, Gate):
@@ -42,7 +42,7 @@ class ConjugateGate(ConjugatePart, Gate):
         *,
         objects: ObjectIndices | None = None,
         posterior: Any = None,  # noqa: ANN401
-    ) -> Weights:
+    ) -> Float[Tensor, "*R #N K"]:
         """Return E_q[log π] in x's dtype, [..., 1, K] where all objects share it, else [..., N, K].
 
         Args:
@@ -120,12 +120,3 @@ class ObjectGate(ConjugateGate):
     def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> tuple[Tensor, ...]:
         """Return an empty tuple: there are no sums that would do; arguments as :meth:`Gate.sums`."""
         return ()
-
-
-def categorical(weights: Tensor) -> Categorical:
-    """Return a Categorical over weights by their logarithms, for Categorical(probs) raises tiny weights.
-
-    Args:
-        weights: [..., K], non-negative.
-    """
-    return Categorical(logits=weights.clamp_min(torch.finfo(weights.dtype).tiny).log())

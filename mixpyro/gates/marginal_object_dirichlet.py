@@ -1,10 +1,11 @@
 """The per-object gate with its weights integrated out."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pyro
 import torch
+from jaxtyping import Float
 from pyro.distributions import Categorical
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from mixpyro.conjugate.dirichlet import Counts
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
 from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.expected_weights import BoundTerms
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Weights
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 
 class MarginalWeights(NamedTuple):
@@ -53,7 +54,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
         *,
         objects: ObjectIndices | None = None,
         posterior: MarginalWeights | None = None,
-    ) -> Weights:
+    ) -> Float[Tensor, "*R #N K"]:
         """Return log p(zᵢ = k) = log μₖ [..., 1, K], the same for fitted and new objects.
 
         Args:

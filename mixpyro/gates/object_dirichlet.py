@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import pyro
 import torch
+from jaxtyping import Float
 from pyro.distributions import Categorical
 from pyro.distributions import Dirichlet as DirichletDistribution
 from pyro.nn import PyroParam
@@ -13,13 +14,14 @@ from torch.distributions import constraints
 
 from mixpyro import arguments
 from mixpyro.conjugate.dirichlet import Counts, Dirichlet
-from mixpyro.gates.conjugate import ObjectGate, categorical
+from mixpyro.gates.base import categorical
+from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.numerics.blocks import in_blocks, repeated
 from mixpyro.numerics.digamma import digamma
 from mixpyro.part import State
 from mixpyro.pyro_internals.expected_weights import BoundTerms
 from mixpyro.pyro_internals.plates import refuse_outer_plates, rows_of
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Weights
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 
 class ObjectDirichletGate(ObjectGate):
@@ -180,7 +182,7 @@ class ObjectDirichletGate(ObjectGate):
         *,
         objects: ObjectIndices | None = None,
         posterior: Any = None,  # noqa: ANN401
-    ) -> Weights:
+    ) -> Float[Tensor, "*R #N K"]:
         """Return ψ(mᵢₖ) − ψ(Σₖ mᵢₖ) of the objects' posteriors [..., N, K], or of the population's prior [1, K].
 
         Args:
