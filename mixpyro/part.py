@@ -178,10 +178,18 @@ class Part(PyroModule):
 
         def advance(run: int) -> State:
             assert responsibilities is not None
-            self.maximise(*rows, responsibilities[run].mT, by_gradient=by_gradient)
+            try:
+                self.maximise(*rows, responsibilities[run].mT, by_gradient=by_gradient)
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                return _not_a_number(self.state())
             return self.state()
 
         return nested.stack(self.in_each_run(state, advance))
+
+
+def _not_a_number(state: State) -> State:
+    """Return a state of NaN, of a run whose numbers have overflowed: its bound is no number, and the run ends."""
+    return nested.apply(lambda tensor: tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor, state)
 
 
 class ConjugatePart(Part):

@@ -1,75 +1,128 @@
-"""Many rows of few numbers, at the speed of memory: PyTorch takes a row at a time where it could take many."""
+"""Sizes of blocks of rows: every size in the library is set here.
+
+Work on many rows is done a block of rows at a time, so that memory does not grow with N and what a block computes stays
+in a CPU's cache.
+"""
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# Rows that are summed as one.
-SIDE_BY_SIDE = 128
-# Rows copied together, and numbers worked on together: they and some temporaries stay in a cache.
-COPIED_TOGETHER = 1024
-BLOCK_NUMBERS = 2**19
 
+class Limits(NamedTuple):
+    """Sizes of blocks on a CPU, and how many times larger they are where a call costs more.
 
-def column_sums(rows: Tensor) -> Tensor:
-    """Sums of the columns of [N, K], float64 [K], as exact as ``rows.sum(0, dtype=torch.float64)``.
-
-    That converts number by number. Here blocks are converted in one go, to a place that stays in a cache, and many rows
-    stand side by side.
+    ``LIMITS`` holds those in use. A test that needs small blocks replaces it:
+    ``monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=300, least_rows=1, most_rows=10))``.
     """
-    if not _worth_converting(rows):
-        return rows.sum(0, dtype=torch.float64)
-    n_even = rows.shape[0] // SIDE_BY_SIDE * SIDE_BY_SIDE
-    wide = rows[:n_even].view(-1, SIDE_BY_SIDE * rows.shape[1])
-    place = wide.new_empty(max(1, BLOCK_NUMBERS // wide.shape[1]), wide.shape[1], dtype=torch.float64)
-    total = place.new_zeros(wide.shape[1])
-    for block in wide.split(len(place)):
-        total += place[: len(block)].copy_(block).sum(0)
-    return total.view(SIDE_BY_SIDE, -1).sum(0) + rows[n_even:].sum(0, dtype=torch.float64)
+
+    # Numbers in the largest temporary of a block: 2 MB of float64. More leave the cache: up to three times as slow.
+    numbers: int = 2**18
+    # Rows. With fewer, a matrix product spends more on writing its result than on the sums over the rows.
+    least_rows: int = 128
+    # Rows. More do not repay less often the cost of a call, and leave the cache where rows are narrow.
+    most_rows: int = 2**15
+    # Times the rows of other blocks: an E-step makes about a hundred calls a block, whatever its rows.
+    e_step_factor: int = 2
+    # Times the rows of a CPU's blocks: a GPU has no such cache, and each call costs it the launch of a kernel.
+    gpu_factor: int = 64
 
 
-def _worth_converting(rows: Tensor) -> bool:
-    """Whether they are many rows of float32 on a CPU, one after the other, of which nobody wants a gradient."""
-    # shape[0], for len() of a tensor is a call of Python's.
-    many = rows.shape[0] >= 16 * SIDE_BY_SIDE
-    return many and rows.dtype == torch.float32 and rows.is_cpu and rows.is_contiguous() and not rows.requires_grad
+LIMITS = Limits()
+
+# Rows copied at once by `repeated`: fewer are slower, more are no faster.
+COPIED_ROWS = 1024
+
+
+def rows_per_block(width: int, device: torch.device) -> int:
+    """Return how many rows to work on at once.
+
+    Args:
+        width: numbers per row in the largest temporary, at least 1; K E for a product of K weights and E columns.
+        device: where the rows are; a GPU takes 64 times as many as a CPU.
+
+    Returns:
+        2¹⁸ / ``width``, but at least 128 and at most 32,768; all of them 64 times as many on a GPU.
+    """
+    rows = min(LIMITS.most_rows, max(LIMITS.least_rows, LIMITS.numbers // width))
+    return rows if device.type == "cpu" else LIMITS.gpu_factor * rows
+
+
+def rows_per_e_step(width: int, device: torch.device) -> int:
+    """Return how many rows an E-step takes at once.
+
+    Args:
+        width: responsibilities per row, R K for R runs of K components, at least 1.
+        device: where the rows are.
+
+    Returns:
+        Twice :func:`rows_per_block`.
+    """
+    return LIMITS.e_step_factor * rows_per_block(width, device)
+
+
+def row_slices(n_rows: int, *, width: int, device: torch.device) -> Iterator[slice]:
+    """Yield slices that cover all rows, :func:`rows_per_block` of them at a time.
+
+    Args:
+        n_rows: N, at least 0; of no rows there is no slice.
+        width: numbers per row in the largest temporary, at least 1.
+        device: where the rows are.
+    """
+    return slices(n_rows, rows_per_block(width, device))
+
+
+def slices(n_rows: int, size: int) -> Iterator[slice]:
+    """Yield slices that cover all rows, ``size`` of them at a time.
+
+    Args:
+        n_rows: N, at least 0; of no rows there is no slice.
+        size: rows per slice, at least 1; the last slice may have fewer.
+    """
+    return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))
+
+
+def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Apply a function of single rows, a block of rows at a time.
+
+    Args:
+        function: maps rows [n, K] to rows [n, K], each from its own row alone.
+        rows: [N, K].
+        dtype: of the result.
+
+    Returns:
+        ``function(rows)`` [N, K]. Its temporaries stay in a cache on a CPU.
+    """
+    n_rows, width = rows.shape
+    size = rows_per_block(max(1, width), rows.device)
+    if n_rows <= size:
+        return function(rows).to(dtype)
+    result = rows.new_empty(rows.shape, dtype=dtype)
+    for block in slices(n_rows, size):
+        result[block] = function(rows[block])
+    return result
 
 
 def repeated(row: Tensor, n_rows: int) -> Tensor:
-    """N rows [N, K], each of them ``row`` [1, K]; what has N rows already is returned as it is."""
+    """Copy one row to N rows.
+
+    Args:
+        row: [1, K], or [N, K], which is returned as it is.
+        n_rows: N, at least 0.
+
+    Returns:
+        Rows [N, K] that may be changed one by one, unlike those of :meth:`torch.Tensor.expand`.
+    """
     if len(row) == n_rows:
         return row
-    block = row.expand(min(n_rows, COPIED_TOGETHER), -1).clone()
+    block = row.expand(min(n_rows, COPIED_ROWS), -1).clone()
     if len(block) == n_rows:
         return block
-    # A copy moves the last axis at once: many rows on end, not one.
+    # PyTorch copies the last axis at once: make that many rows, not one.
     result = row.new_empty(n_rows, row.shape[1])
     n_blocks = n_rows // len(block)
     result[: n_blocks * len(block)].view(n_blocks, -1).copy_(block.view(1, -1))
     result[n_blocks * len(block) :] = block[: n_rows % len(block)]
     return result
-
-
-def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """``function(rows)`` [N, K] in ``dtype``, of a function of each row, whose temporaries stay in a cache on a CPU."""
-    if rows.numel() <= BLOCK_NUMBERS or rows.device.type != "cpu":
-        return function(rows).to(dtype)
-    result = rows.new_empty(rows.shape, dtype=dtype)
-    step = max(1, BLOCK_NUMBERS // rows.shape[1])
-    for block, place in zip(rows.split(step), result.split(step), strict=True):
-        place.copy_(function(block))
-    return result
-
-
-def rows_per_block(width: int, device: torch.device) -> int:
-    """Return the number of rows whose ``width`` numbers each stay in a cache on a CPU, far more on a GPU."""
-    n_rows = min(8192, max(128, 2**18 // max(1, width)))
-    return n_rows if device.type == "cpu" else 64 * n_rows
-
-
-def row_slices(n_rows: int, *, width: int, device: torch.device) -> Iterator[slice]:
-    """Return slices of blocks of rows."""
-    step = rows_per_block(width, device)
-    for start in range(0, n_rows, step):
-        yield slice(start, min(start + step, n_rows))

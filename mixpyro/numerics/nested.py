@@ -56,3 +56,9 @@ def stack(values: Sequence[Any]) -> Any:  # noqa: ANN401
 def concatenate(values: Sequence[Any]) -> Any:  # noqa: ANN401
     """Join nests along the leading axis."""
     return apply(lambda *parts: torch.cat(parts), *values)
+
+
+def with_tensors(value: Any, tensors: Sequence[Tensor]) -> Any:  # noqa: ANN401
+    """Return a nest of the same structure with other tensors, in the order of :func:`tensors`."""
+    remaining = iter(tensors)
+    return apply(lambda _: next(remaining), value)

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-# Rows worked on together: no more than this, and fewer where their products would be more than so many numbers.
-BLOCK_ROWS, LEAST_ROWS = 8192, 128
-BLOCK_NUMBERS = 2**20
-# A GPU has no such cache, and each block costs it a wait for its launch.
-GPU_FACTOR = 64
+from mixpyro.numerics.blocks import row_slices, rows_per_block
+
+# Rows that are added up as one row by `column_sums`. Fewer are slower, more are no faster.
+SUMMED_ROWS = 128
 
 
 def weighted_gram(weights: Tensor, u: Tensor) -> Tensor:
@@ -27,9 +26,8 @@ def weighted_gram(weights: Tensor, u: Tensor) -> Tensor:
     width = n_weights * n_columns if few_weights else _n_pairs(n_columns)
     other = n_columns if few_weights else n_weights
     total = torch.zeros(width, other, dtype=torch.float64, device=u.device)
-    n_rows = block_rows(width, u.device)
-    for w_rows, u_rows in zip(weights.split(n_rows), u.split(n_rows), strict=True):
-        w_columns, u_columns = _float64_columns(w_rows), _float64_columns(u_rows)
+    for rows in row_slices(len(u), width=width, device=u.device):
+        w_columns, u_columns = _float64_columns(weights[rows]), _float64_columns(u[rows])
         if few_weights:
             total.addmm_((w_columns.unsqueeze(1) * u_columns).flatten(0, 1), u_columns.mT)
         else:
@@ -63,23 +61,40 @@ def quadratic_forms(matrices: Tensor, columns: Tensor) -> Tensor:
     return result.mT
 
 
+def column_sums(rows: Tensor) -> Tensor:
+    """Sums of the columns of [N, K], float64 [K], as exact as ``rows.sum(0, dtype=torch.float64)``.
+
+    That converts number by number. Here a block is converted in one go, to a place that stays in a cache, and many rows
+    stand side by side.
+    """
+    if not _worth_converting(rows):
+        return rows.sum(0, dtype=torch.float64)
+    n_even = rows.shape[0] // SUMMED_ROWS * SUMMED_ROWS
+    wide = rows[:n_even].view(-1, SUMMED_ROWS * rows.shape[1])
+    step = max(1, rows_per_block(rows.shape[1], rows.device) // SUMMED_ROWS)
+    buffer = wide.new_empty(step, wide.shape[1], dtype=torch.float64)
+    total = buffer.new_zeros(wide.shape[1])
+    for block in wide.split(step):
+        total += buffer[: len(block)].copy_(block).sum(0)
+    return total.view(SUMMED_ROWS, -1).sum(0) + rows[n_even:].sum(0, dtype=torch.float64)
+
+
+def _worth_converting(rows: Tensor) -> bool:
+    """Whether they are many rows of float32 on a CPU, one after the other, of which nobody wants a gradient."""
+    # shape[0], for len() of a tensor is a call of Python's.
+    many = rows.shape[0] >= 16 * SUMMED_ROWS
+    return many and rows.dtype == torch.float32 and rows.is_cpu and rows.is_contiguous() and not rows.requires_grad
+
+
 def column_means(rows: Tensor) -> Tensor:
     """Means of the columns of [N, D], summed in float64, without a copy of the rows in it."""
-    sums = [block.sum(0, dtype=torch.float64) for block in rows.split(4 * BLOCK_ROWS)]
-    return torch.stack(sums).sum(0) / len(rows)
-
-
-def block_rows(width: int, device: torch.device) -> int:
-    """How many rows to work on together where each has ``width`` numbers of its own."""
-    n_rows = min(BLOCK_ROWS, max(LEAST_ROWS, BLOCK_NUMBERS // width))
-    return n_rows if device.type == "cpu" else GPU_FACTOR * n_rows
+    return column_sums(rows) / len(rows)
 
 
 def _blocks(columns: Tensor, result: Tensor, *, width: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Some of the columns at a time, and where what is made of them goes."""
-    n_rows = block_rows(width, columns.device)
-    for start in range(0, columns.shape[1], n_rows):
-        yield columns[:, start : start + n_rows], result[:, start : start + n_rows]
+    for rows in row_slices(columns.shape[1], width=width, device=columns.device):
+        yield columns[:, rows], result[:, rows]
 
 
 def _float64_columns(rows: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ K = 3
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that the largest of the sizes does not fit in, each of them worth what is done with many numbers."""
-    monkeypatch.setattr(blocks, "BLOCK_NUMBERS", 1 << 12)
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=1 << 12, least_rows=1))
     monkeypatch.setattr(digamma, "WORTH_IT", 1000)
 
 

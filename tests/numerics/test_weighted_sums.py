@@ -2,26 +2,30 @@
 
 import pytest
 import torch
+from torch import Tensor
 
-from mixpyro.numerics import weighted_sums
+from mixpyro.numerics import blocks, weighted_sums
+from mixpyro.numerics.weighted_sums import column_sums
+
+MANY = 2_000_003
 
 
 def test_squared_norms_are_those_of_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weighted_sums, "BLOCK_ROWS", 10)
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(most_rows=10))
     maps, columns = torch.randn(3, 5, 4).double(), torch.randn(4, 23).double()
     plain = torch.einsum("mrc,cn->nmr", maps, columns).square().sum(-1)
     torch.testing.assert_close(weighted_sums.squared_norms(maps, columns), plain)
 
 
 def test_column_means_of_a_large_offset_are_exact_to_float64(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weighted_sums, "BLOCK_ROWS", 3)
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(most_rows=3))
     rows = 1e6 + torch.randn(200, 2)
     torch.testing.assert_close(weighted_sums.column_means(rows), rows.double().mean(0), rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_quadratic_forms_are_those_of_the_plain_formula(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weighted_sums, "BLOCK_ROWS", 10)
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(most_rows=10))
     root, columns = torch.randn(3, 4, 4).double(), torch.randn(4, 23, dtype=dtype)
     matrices = root @ root.mT
     plain = torch.einsum("an,mab,bn->nm", columns.double(), matrices, columns.double()).to(dtype)
@@ -35,12 +39,59 @@ def test_blocks_add_up_to_the_plain_formula_in_float64(
     n_rows: int, n_weights: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of few weights and of many, which are summed in two ways."""
-    monkeypatch.setattr(weighted_sums, "BLOCK_ROWS", 10)
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(most_rows=10))
     weights, u = torch.rand(n_rows, n_weights, dtype=dtype), torch.randn(n_rows, 4, dtype=dtype)
     plain = torch.einsum("nm,ne,nf->mef", weights.double(), u.double(), u.double())
     torch.testing.assert_close(weighted_sums.weighted_gram(weights, u), plain, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("width", "n_rows"), [(1, 8192), (1000, 1048), (10**6, 128)])
-def test_wide_rows_make_small_blocks(width: int, n_rows: int) -> None:
-    assert weighted_sums.block_rows(width, torch.device("cpu")) == n_rows
+def relative_error(z: Tensor) -> float:
+    """Of the sums of columns, against those of z in float64."""
+    exact = z.double().sum(0)
+    return float(((column_sums(z) - exact).abs() / exact).max())
+
+
+def z_of(kind: str) -> Tensor:
+    """Rows that make rounding errors add up, in one way or another [N, 3], float32."""
+    z = torch.rand(MANY, 3)
+    return {
+        "random": z,
+        "all alike": torch.full((MANY, 3), 0.1),
+        "mostly tiny": torch.where(z < 1e-4, z, 1e-9 * z),
+        "one large": torch.where(torch.arange(MANY).unsqueeze(1) == 7, 1e7, z),
+        "columns first": z.mT.contiguous().mT,
+        "weights of one column": torch.eye(3)[torch.zeros(MANY, dtype=torch.long)] + 1e-12,
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["random", "all alike", "mostly tiny", "one large", "columns first", "weights of one column"]
+)
+def test_sums_of_float32_columns_are_those_of_float64(kind: str) -> None:
+    error = relative_error(z_of(kind))
+    assert error < 1e-12, f"relative error {error:.2e}"
+
+
+def test_sums_of_ten_million_float32_rows() -> None:
+    error = relative_error(torch.rand(10_000_000, 2))
+    assert error < 1e-12, f"relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_sums_of_other_dtypes_are_taken_in_float64(dtype: torch.dtype) -> None:
+    z = torch.rand(10_000, 3).to(dtype)
+    torch.testing.assert_close(column_sums(z), z.double().sum(0), rtol=1e-13, atol=0)
+
+
+@pytest.mark.parametrize("n_rows", [1, 127, 2047, 2048, 2049, 5000])
+def test_sums_of_any_number_of_rows(n_rows: int) -> None:
+    z = torch.rand(n_rows, 4)
+    torch.testing.assert_close(column_sums(z), z.double().sum(0), rtol=1e-13, atol=0)
+    torch.testing.assert_close(column_sums(z.double()), z.double().sum(0), rtol=1e-13, atol=0)
+
+
+def test_nan_and_infinity_show_in_the_sum() -> None:
+    for bad in (float("nan"), float("inf")):
+        z = torch.rand(5000, 3)
+        z[4321, 1] = bad
+        assert column_sums(z).isfinite().tolist() == [True, False, True]
