@@ -72,4 +72,4 @@ class PosteriorContract:
         assert abs(self.prior().kl(self.prior())) < 1e-12
 
     def test_parameters_are_counted(self) -> None:
-        assert self.prior().n_parameters == self.n_parameters
+        assert self.updated(self.prior(), self.statistics(0)).n_parameters == self.n_parameters
