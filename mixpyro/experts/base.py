@@ -54,6 +54,14 @@ class Experts(Part):
             return arguments.inputs(x)[:, :0]
         return arguments.inputs(x, n_features=self.n_features)
 
+    def select_inputs(self, x: Inputs) -> Tensor:
+        """Return the columns of x that these experts read, without a check.
+
+        Args:
+            x: inputs of a mixture [N, D].
+        """
+        return x[:, :0] if self.n_features == 0 else x
+
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
         """Return x [N, D] and y [N, P] if they fit these experts and are finite.
 
@@ -96,12 +104,12 @@ class Experts(Part):
         """
         raise NotImplementedError
 
-    def sums(self, columns: Any, responsibilities: Float[Tensor, "R K N"]) -> Any:  # noqa: ANN401
+    def sums(self, columns: Any, responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
         """Return the statistics of R runs, sums over the rows; an empty tuple for experts without.
 
         Args:
             columns: of N rows, as :meth:`columns` returns them.
-            responsibilities: [R, K, N].
+            responsibilities: [R, K, N], or [K, N] for statistics without an axis of runs.
         """
         return ()
 
@@ -114,7 +122,7 @@ class Experts(Part):
         """
         return self.log_likelihoods(self.columns(*self.check_data(x, y))).mT
 
-    def partial_bound(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Scalar:
+    def partial_bound(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
         """Return the experts' share of the bound in nats, Σ r E_q[log p(y | k)] − KL(q‖p).
 
         Where an object has no part in a component its y may be impossible there: 0 · (−∞) counts as 0.
@@ -124,8 +132,7 @@ class Experts(Part):
             y: outputs [N, P] or [N].
             responsibilities: [N, K].
         """
-        weighted = responsibilities * self.expected_log_likelihood(x, y)
-        return torch.where(responsibilities != 0, weighted, 0.0).sum() - self.kl_divergence()
+        return weighted_sum(responsibilities, self.expected_log_likelihood(x, y)) - self.kl_divergence()
 
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return what makes the maximum of the likelihood worthless, in words; nothing where posteriors forbid it.
@@ -225,7 +232,7 @@ class ConjugateExperts(ConjugatePart, Experts):
         """Return E_q[log p(yᵢ | xᵢ, k)] in nats for all runs at once; arguments as :meth:`Experts.log_likelihoods`."""
         return self.log_likelihood(columns, self.posterior if state is None else state.posterior)
 
-    def sums(self, columns: Any, responsibilities: Float[Tensor, "R K N"]) -> Any:  # noqa: ANN401
+    def sums(self, columns: Any, responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
         """Return the statistics of R runs; arguments as :meth:`statistics_of`."""
         return self.statistics_of(columns, responsibilities)
 
@@ -295,6 +302,18 @@ class EstimatedExperts(EstimatedPart, Experts):
         log_prob: Tensor = self.predictive(x).log_prob(y.unsqueeze(1))
         return log_prob
 
+    def partial_bound(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
+        """Return the experts' share of the bound in nats, for rows that have been checked.
+
+        A gradient M-step evaluates it many times on the same rows.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P].
+            responsibilities: [N, K].
+        """
+        return weighted_sum(responsibilities, self.log_likelihood(x, y)) - self.kl_divergence()
+
     def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
         """Return log p(yᵢ | xᵢ, k) in nats, run by run; arguments as :meth:`Experts.log_likelihoods`."""
         x, y = (part.mT for part in columns)
@@ -310,3 +329,13 @@ class EstimatedExperts(EstimatedPart, Experts):
             x: inputs [N, D].
         """
         return self.model(x)
+
+
+def weighted_sum(responsibilities: Responsibilities, log_likelihood: Responsibilities) -> Scalar:
+    """Return Σ r log p, where 0 · (−∞) counts as 0.
+
+    Args:
+        responsibilities: r [N, K].
+        log_likelihood: log p [N, K] in nats.
+    """
+    return torch.where(responsibilities != 0, responsibilities * log_likelihood, 0.0).sum()

@@ -38,7 +38,7 @@ class FamilyExperts(EstimatedExperts):
         super().__init__(n_components, n_features, n_outputs, name=name)
         if not isinstance(family, Family):
             raise TypeError(f"`family` must be one of mixpyro.experts.families; got {type(family).__name__}.")
-        self.family = family
+        self.family, self.is_discrete = family, family.is_discrete
         self.exposure = exposure
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 
@@ -72,6 +72,14 @@ class FamilyExperts(EstimatedExperts):
         self.family.check(y_checked, self._exposures(checked))
         return checked, y_checked
 
+    def select_inputs(self, x: Inputs) -> Tensor:
+        """Return the columns of x that these experts read, without a check.
+
+        Args:
+            x: inputs of a mixture [N, D], or [N, D + 1] with an exposure.
+        """
+        return x if self.exposure else super().select_inputs(x)
+
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """p(y | x, k) at the estimates, batch shape [N, K] and event shape [P]."""
         return self.family.distribution(self.predictors(x), self._exposures(x), self._noise.to(x.dtype))
@@ -79,11 +87,6 @@ class FamilyExperts(EstimatedExperts):
     def predict(self, x: Inputs) -> Tensor:
         """Every expert's mean of y [N, K, P], in x's dtype; the probabilities of all categories for a categorical."""
         return self.family.mean(self.predictors(x), self._exposures(x))
-
-    @property
-    def is_discrete(self) -> bool:
-        """Where the family is."""
-        return self.family.is_discrete
 
     @torch.no_grad()
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
