@@ -5,10 +5,10 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.experts.base import EstimatedExperts
+from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
 from mixpyro.experts.noise import smallest_scale
-from mixpyro.shapes import Design, Inputs, Responsibilities, Targets
+from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Targets
 
 
 class FamilyExperts(EstimatedExperts):
@@ -102,7 +102,13 @@ class FamilyExperts(EstimatedExperts):
             for k in collapsed.nonzero().flatten().tolist()
         ]
 
-    def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
+    def log_likelihood(self, x: Inputs, y: Outputs) -> Responsibilities:
+        """Return log p(yᵢ | xᵢ, k) at the estimates [N, K] in nats, for rows that have been checked.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, P].
+        """
         return self.family.log_prob(y, self.predictors(x), self._exposures(x), self._noise.to(x.dtype))
 
     def _regressors(self, x: Inputs) -> Design:

@@ -68,11 +68,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         return list(accumulate([0, *(member.n_components for member in self.members[:-1])]))
 
     def number_components_from(self, first: int) -> None:
-        """Number the components in messages, the members' one after another.
-
-        Args:
-            first: number of this bank's first component in a larger bank.
-        """
+        """Number the members' components one after another; arguments as :meth:`Experts.number_components_from`."""
         super().number_components_from(first)
         for member, offset in zip(self.members, self.first_components, strict=True):
             member.number_components_from(first + offset)
@@ -83,11 +79,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         return {f"{number}.{name}" for number, member in enumerate(self.members) for name in member.effects}
 
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
-        """Return a name for every entry of every member's parameters.
-
-        Args:
-            feature_names: names of the columns of x.
-        """
+        """Return a name for every entry of the members' parameters; arguments as :meth:`Part.parameter_names`."""
         return {
             f"{number}.{parameter}": names
             for number, member in enumerate(self.members)
@@ -95,30 +87,13 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         }
 
     def check_inputs(self, x: object) -> Tensor:
-        """Return x if it fits every member and is finite.
-
-        Args:
-            x: inputs [N, D].
-
-        Raises:
-            TypeError: if x is no floating tensor.
-            ValueError: if its shape does not fit, or a value is not finite.
-        """
+        """Return x if it fits every member and is finite; arguments as :meth:`Experts.check_inputs`."""
         for member in self.members:
             member.check_inputs(x)
         return arguments.inputs(x)
 
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
-        """Return x and y [N, P] if they fit every member and its family.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P], or [N] for one output.
-
-        Raises:
-            TypeError: if x or y is no floating tensor.
-            ValueError: if a shape or dtype does not fit, a value is not finite, or outside the support of a family.
-        """
+        """Return x and y [N, P] if they fit every member; arguments as :meth:`Experts.check_data`."""
         checked, y_checked = super().check_data(x, y)
         for member in self.members:
             member.check_data(checked, y_checked)
@@ -129,22 +104,12 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         return x
 
     def centre(self, x: Inputs, y: Targets) -> None:
-        """Let every member choose its origin or scale from the data, and forget the data seen.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P] or [N].
-        """
+        """Let every member choose its origin or scale; arguments as :meth:`Experts.centre`."""
         for member in self.members:
             member.centre(x, y)
 
     def columns(self, x: Inputs, y: Outputs) -> tuple[Any, ...]:
-        """Return what the members' formulas read of the rows.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P].
-        """
+        """Return what the members' formulas read of the rows; arguments as :meth:`Experts.columns`."""
         return tuple(member.columns(member.select_inputs(x), y) for member in self.members)
 
     def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
@@ -212,20 +177,12 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         return State(tuple(member.state() for member in self.members), ())
 
     def hold(self, state: State) -> None:
-        """Take over the members' states of one run.
-
-        Args:
-            state: what :meth:`state` returned, without an axis of runs.
-        """
+        """Take over the members' states of one run; arguments as :meth:`Part.hold`."""
         for member, own in zip(self.members, state.posterior, strict=True):
             member.hold(own)
 
     def divergences(self, state: State) -> Float[Tensor, " R"]:
-        """Return the sum of the members' divergences of every run in nats, float64.
-
-        Args:
-            state: of R runs.
-        """
+        """Return the sum of the members' divergences of every run; arguments as :meth:`Part.divergences`."""
         parts = [member.divergences(own) for member, own in zip(self.members, state.posterior, strict=True)]
         return functools.reduce(torch.add, parts)
 
@@ -247,13 +204,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         return State(tuple(after), ())
 
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
-        """Return the members' degeneracies, components numbered as in this bank.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P].
-            responsibilities: [N, K].
-        """
+        """Return the members' degeneracies; arguments as :meth:`Experts.degeneracies`."""
         shares = self._shares(responsibilities.mT)
         return [message for member, share in shares for message in member.degeneracies(x, y, share.mT)]
 
@@ -271,37 +222,21 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         return sum(member.n_parameters for member in self.members)
 
     def predictive(self, x: Inputs) -> Concatenated:
-        """Return the members' predictive distributions as one, batch shape [N, K] and event shape [P].
-
-        Args:
-            x: inputs [N, D].
-        """
+        """Return the members' predictive distributions as one; arguments as :meth:`Experts.predictive`."""
         return Concatenated([member.predictive(member.select_inputs(x)) for member in self.members])
 
     def predict(self, x: Inputs) -> Tensor:
-        """Return every expert's predictive mean of y [N, K, P], in x's dtype.
-
-        Args:
-            x: inputs [N, D].
-        """
+        """Return every expert's predictive mean of y; arguments as :meth:`Experts.predict`."""
         return torch.cat([member.predict(member.select_inputs(x)) for member in self.members], dim=1)
 
     @pyro_method
     def model(self, x: Inputs) -> tuple[Any, ...]:
-        """Sample every member's parameters from their prior, and return them.
-
-        Args:
-            x: inputs [N, D].
-        """
+        """Sample every member's parameters from their prior; arguments as :meth:`Experts.model`."""
         return tuple(member.model(member.select_inputs(x)) for member in self.members)
 
     @pyro_method
     def guide(self, x: Inputs) -> tuple[Any, ...]:
-        """Sample every member's parameters from their posterior, and return them.
-
-        Args:
-            x: inputs [N, D].
-        """
+        """Sample every member's parameters from their posterior; arguments as :meth:`Experts.guide`."""
         return tuple(member.guide(member.select_inputs(x)) for member in self.members)
 
     def likelihood(self, x: Inputs, parameters: tuple[Any, ...], assignment: Tensor) -> TorchDistributionMixin:
@@ -317,13 +252,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
 
     @pyro_method
     def objective(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:  # type: ignore[override]
-        """Score the partial bounds of the members with parameters as a factor ``<name>.objective``.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P].
-            responsibilities: [N, K].
-        """
+        """Score the members with parameters as a factor ``<name>.objective``; arguments as :meth:`Part.objective`."""
         refuse_shared_parameters(self)
         shares = [share for share in self._shares(responsibilities.mT) if has_parameters(share[0])]
         bounds = [member.partial_bound(member.select_inputs(x), y, share.mT) for member, share in shares]

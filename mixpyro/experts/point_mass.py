@@ -7,7 +7,7 @@ from pyro.distributions import Delta
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.experts.base import EstimatedExperts
+from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.shapes import Inputs, Scalar
 
 
