@@ -168,7 +168,7 @@ class ExpertsContract:
             ((x, torch.cat([y, y], 1)), rf"`y` must have shape \[N, {self.n_outputs}\].*got \[30,"),
             ((x, y[:5]), "`y` must have as many rows as `x`, 30; got 5"),
             ((x, y.float()), r"`y` must have the dtype of `x`, torch.float64; got torch.float32"),
-            ((x[:0], y[:0]), rf"`x` must have shape \[N, {columns}\], no axis empty; got \[0, {x.shape[1]}\]"),
+            ((x[:0], y[:0]), rf"`x` must have shape \[N, [D{columns}]\], no axis empty; got \[0, {x.shape[1]}\]"),
         ]
 
     @pytest.mark.usefixtures("bad_arguments")

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from mixpyro.experts import (
 from mixpyro.experts.families import Gaussian, Poisson
 from mixpyro.numerics import nested
 from mixpyro.pyro_internals.parameter_store import own_parameter_store
-from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K, by_gradient
+from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, ExpertsContract, K, by_gradient
 from tests.problems import inputs, lines, responsibilities
 
 # Movements of a fetal lamb in 240 intervals of five seconds: how many intervals had 0, 1, … of them.
@@ -38,6 +39,29 @@ class TestHeterogeneousExperts(ConjugateExpertsContract):
     def make(self, n_components: int = K) -> HeterogeneousExperts:
         constants = LinearExperts(n_components if n_components != K else K - 1, 0, 2, noise_rate=2.0)
         return HeterogeneousExperts([LinearExperts(1, N_FEATURES, 2), constants])
+
+
+class TestLinesWithAndWithoutAPosterior(ExpertsContract):
+    """The contract, for conjugate experts beside estimated ones."""
+
+    def make(self, n_components: int = K) -> HeterogeneousExperts:
+        estimated = GLMExperts(n_components if n_components != K else K - 1, N_FEATURES, Gaussian())
+        return HeterogeneousExperts([LinearExperts(1, N_FEATURES), estimated])
+
+    def learn(self, experts: Any, x: Tensor, y: Tensor, r: Tensor) -> None:
+        experts.update(experts.statistics(x, y, r))
+        experts.maximise(x, y, r, by_gradient=refused)
+
+
+class TestZeroInflatedCounts(ExpertsContract):
+    """The contract, for estimated experts beside one that has nothing to learn."""
+
+    def make(self, n_components: int = K) -> HeterogeneousExperts:
+        counts = GLMExperts(n_components if n_components != K else K - 1, N_FEATURES, Poisson(), prior_scale=2.0)
+        return HeterogeneousExperts([PointMassExperts(1), counts])
+
+    def data(self, n_objects: int = 30) -> tuple[Tensor, Tensor, Tensor]:
+        return *counts(n_objects), responsibilities(n_objects, K)
 
 
 def refused(*_: object) -> None:
