@@ -163,7 +163,7 @@ def tensors(value: Tensor | tuple[Any, ...] | None) -> list[Tensor]:
 
 
 def with_tensors(value: Nested, replacements: Sequence[Tensor]) -> Nested:
-    """Put other tensors in the places of a value's own: the inverse of :func:`tensors`.
+    """Return a value of the same structure with other tensors; inverse of :func:`tensors`.
 
     Args:
         value: a nested value, whose structure the result has.
