@@ -13,8 +13,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 from mixpyro import to_arviz
-from mixpyro.diagnostics import loo
-from mixpyro.diagnostics.arviz_versions import Elpd, group
+from mixpyro.diagnostics import Elpd, loo
+from mixpyro.diagnostics.arviz_versions import group
 from mixpyro.diagnostics.plots import (
     plot_bound_traces,
     plot_component_densities,

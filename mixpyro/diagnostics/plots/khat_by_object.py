@@ -3,8 +3,8 @@
 import numpy as np
 from matplotlib.axes import Axes
 
-from mixpyro.diagnostics.arviz_versions import Elpd
 from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, plain
+from mixpyro.diagnostics.psis_loo import Elpd
 
 
 def plot_khat(elpd: Elpd, *, n_named: int = 3, ax: Axes | None = None) -> Axes:
