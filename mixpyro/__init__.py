@@ -11,6 +11,7 @@ from mixpyro.experts import (
     RelevanceLinearExperts,
 )
 from mixpyro.fitting.fit import fit
+from mixpyro.fitting.minibatches import fit_minibatches
 from mixpyro.fitting.result import FitResult, Run
 from mixpyro.fitting.streaming import StreamingFit, fit_batches
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
@@ -52,6 +53,7 @@ __all__ = [
     "expected_weights",
     "fit",
     "fit_batches",
+    "fit_minibatches",
     "load",
     "observed_information",
     "save",

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from pyro.distributions import is_validation_enabled
@@ -200,6 +201,42 @@ def finite_posterior(parts: Sequence[Tensor]) -> None:
             "`statistics` must lead to a positive definite matrix; got one that is singular but for rounding. Scale "
             "the columns to unit order, leave out those that others make up, or strengthen the prior."
         )
+
+
+def posterior(after: Any, *, like: Any) -> None:  # noqa: ANN401 (each family has its own)
+    """Raise if statistics have led to a posterior of another shape, or to one that is not finite.
+
+    Args:
+        after: the posterior, a nest of NamedTuples of tensors.
+        like: a posterior of the right shapes.
+
+    Raises:
+        ValueError: if a shape differs or, while values are checked, if a value is not finite.
+    """
+    for name, value, wanted in zip(after._fields, after, like, strict=True):
+        if not isinstance(value, Tensor):
+            posterior(value, like=wanted)
+        elif value.shape != wanted.shape:
+            got = list(value.shape)
+            raise ValueError(f"`statistics` must lead to a {name} of shape {list(wanted.shape)}; got {got}.")
+        else:
+            finite_posterior((value,))
+
+
+def same_shapes(name: str, value: Any, like: Any) -> None:  # noqa: ANN401
+    """Raise if a field of a NamedTuple of tensors has another shape than in another one.
+
+    Args:
+        name: of the argument, for the message.
+        value: the NamedTuple.
+        like: one of the right shapes.
+
+    Raises:
+        ValueError: if a shape differs.
+    """
+    for field, part, wanted in zip(like._fields, value, like, strict=True):
+        if part.shape != wanted.shape:
+            raise ValueError(f"`{name}.{field}` must have shape {list(wanted.shape)}; got {list(part.shape)}.")
 
 
 def device(value: object) -> torch.device:

@@ -1,7 +1,7 @@
 """A mixture of experts: one gate, one bank of experts, and the bound that ties them together."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -14,31 +14,43 @@ from mixpyro import arguments
 from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
+from mixpyro.part import State
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 
 
 class Assignment(NamedTuple):
-    """What the current posteriors say of N objects."""
+    """Assignments of N objects under the current posteriors."""
 
     responsibilities: Tensor  # q(z) [N, K], rows sum to one
     log_evidence: Tensor  # logsumexp over k of E log π + E log p(y | k) [N], nats
 
 
-def normalised(columns: Tensor) -> tuple[Tensor, Tensor]:
-    """exp of log joints [..., K, N] over their sums over K, and the logarithms of these sums [..., N].
+class MixtureState(NamedTuple):
+    """What a fit changes in a mixture. Every tensor has a leading axis of runs where there are several."""
 
-    Objects along whole cache lines, one exponential for both results; an object of −∞ is one of log 0, and of no r.
+    gate: State
+    experts: State
+
+
+def normalised(log_joint: Float[Tensor, "*R K N"]) -> tuple[Tensor, Tensor]:
+    """Return responsibilities [..., K, N] and log evidences [..., N] of log joint densities, in nats.
+
+    Objects lie along the last axis, where memory is contiguous; one exponential serves both results. An object of −∞ in
+    every component has a log evidence of −∞ and responsibilities of zero.
+
+    Args:
+        log_joint: E log π + E log p(y | k) [..., K, N].
     """
-    largest = columns.amax(-2, keepdim=True)
+    largest = log_joint.amax(-2, keepdim=True)
     largest = largest.masked_fill_(largest.isinf(), 0.0)
-    # Numbers that underflow take ten times as long as others: what is that small is raised out of there, and then zero.
-    least = math.log(torch.finfo(columns.dtype).tiny) + 1.0
-    shares = (columns - largest).clamp_min_(least).exp_()
+    # Denormal numbers take ten times as long as others: clamp what is that small, then set it to zero.
+    least = math.log(torch.finfo(log_joint.dtype).tiny) + 1.0
+    shares = (log_joint - largest).clamp_min_(least).exp_()
     shares = torch.threshold_(shares, 2.0 * math.exp(least), 0.0)
     total = shares.sum(-2, keepdim=True)
-    # clamped, so that it divides the zeros of an impossible object too
-    return shares.div_(total.clamp_min(torch.finfo(columns.dtype).tiny)), total.log().add_(largest).squeeze(-2)
+    # Clamped, so that it divides the zeros of an impossible object too.
+    return shares.div_(total.clamp_min(torch.finfo(log_joint.dtype).tiny)), total.log().add_(largest).squeeze(-2)
 
 
 class MixtureOfExperts(PyroModule):
@@ -50,9 +62,10 @@ class MixtureOfExperts(PyroModule):
     Args:
         gate: a gate of K components.
         experts: a bank of K experts.
-        name: prefix of every Pyro site, needed only where two mixtures stand in one program.
+        name: prefix of every Pyro site, needed only where two mixtures are in one program.
 
     Raises:
+        TypeError: if the gate is no gate, or the experts are no experts.
         ValueError: if the gate and the experts differ in K.
 
     References:
@@ -86,94 +99,164 @@ class MixtureOfExperts(PyroModule):
     def check_data(self, x: object, y: object, gate_x: object = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return x [N, D], y [N, P] and the gate's inputs, x without any of their own, if they fit and are finite.
 
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: what the gate reads [N, G], where that is not x.
+
         Raises:
             TypeError: if one is not a floating tensor.
             ValueError: if a shape does not fit, a value is not finite, or the device is another one.
         """
         checked_x, checked_y = self.experts.check_data(x, y)
         checked_gate_x = self._gate_inputs(arguments.inputs(x), gate_x)
-        for state in (*self.parameters(), *self.buffers()):
+        for tensor in (*self.parameters(), *self.buffers()):
             for name, value in (("x", checked_x), ("y", checked_y), ("gate_x", checked_gate_x)):
-                arguments.same_device(name, value, state.device)
+                arguments.same_device(name, value, tensor.device)
         return checked_x, checked_y, checked_gate_x
+
+    def state(self) -> MixtureState:
+        """Return a copy of what a fit changes in the gate and the experts."""
+        return MixtureState(self.gate.state(), self.experts.state())
+
+    def hold(self, state: MixtureState) -> None:
+        """Take over the state of one run.
+
+        Args:
+            state: what :meth:`state` returned, without an axis of runs.
+        """
+        self.gate.hold(state.gate)
+        self.experts.hold(state.experts)
+
+    def log_joint(
+        self,
+        gate_x: GateInputs,
+        columns: Any,  # noqa: ANN401
+        state: MixtureState | None = None,
+        *,
+        objects: ObjectIndices | None = None,
+    ) -> Float[Tensor, "*R K N"]:
+        """Return E_q[log π] + E_q[log p(y | k)] in nats, [R, K, N], or [K, N] under the mixture's own posteriors.
+
+        Everything that a mixture says of its assignments goes through here: a subclass that changes the model
+        overrides this method.
+
+        Args:
+            gate_x: what the gate reads [N, G].
+            columns: what the experts read, as :meth:`Experts.columns` returns it.
+            state: of R runs; the mixture's own by default, with its gradient.
+            objects: as for :meth:`assign`.
+        """
+        gate, experts = (None, None) if state is None else state
+        return self.gate.log_weights(gate_x, gate, objects=objects) + self.experts.log_likelihoods(columns, experts)
+
+    def divergences(self, state: MixtureState) -> Float[Tensor, " R"]:
+        """Return KL(q‖p) of gate and experts together of every run in nats, float64.
+
+        Args:
+            state: of R runs.
+        """
+        return self.gate.divergences(state.gate) + self.experts.divergences(state.experts)
 
     def expected_log_joint(
         self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, objects: ObjectIndices | None = None
     ) -> Responsibilities:
-        """E_q[log π] + E_q[log p(y | k)] [N, K] in nats; arguments as :meth:`assign`."""
-        log_weights = self.gate.expected_log_weights(x if gate_x is None else gate_x, objects=objects)
-        return log_weights + self.experts.expected_log_likelihood(x, y)
+        """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: as for :meth:`assign`.
+            objects: as for :meth:`assign`.
+        """
+        x, y, gate_x = self.check_data(x, y, gate_x)
+        return self.log_joint(gate_x, self.experts.columns(x, y), objects=objects).mT
 
     @torch.no_grad()
     def assign(
         self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, objects: ObjectIndices | None = None
     ) -> Assignment:
-        """The variational E-step for z: responsibilities and log evidence under the current posteriors, for any rows.
+        """Return responsibilities and log evidences under the current posteriors: the variational E-step for z.
 
         Args:
-            x: [N, D].
-            y: [N, P] or [N].
-            gate_x: what the gate sees [N, G], where that is not x.
-            objects: which objects of the last update the rows are, for a gate that keeps a posterior an object.
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: what the gate reads [N, G], where that is not x.
+            objects: which objects of the last update the rows are, for a gate that keeps a posterior of each: indices
+                [N], or ``slice(None)`` for all in order. Rows are new objects by default.
+
+        Raises:
+            TypeError: if an argument is no floating tensor.
+            ValueError: if a shape does not fit, or a value is not finite.
         """
         x, y, gate_x = self.check_data(x, y, gate_x)
-        return self.assign_checked(x, y, gate_x=gate_x, objects=objects)
-
-    @torch.no_grad()
-    def assign_checked(
-        self, x: Inputs, y: Outputs, *, gate_x: GateInputs, objects: ObjectIndices | None = None
-    ) -> Assignment:
-        """What :meth:`assign` says of rows that :meth:`check_data` has returned, without looking at them again."""
-        log_joint = self.expected_log_joint(x, y, gate_x=gate_x, objects=objects)
-        shares, log_evidence = normalised(log_joint.mT.contiguous())
+        log_joint = self.log_joint(gate_x, self.experts.columns(x, y), objects=objects)
+        shares, log_evidence = normalised(log_joint.contiguous())
         return Assignment(shares.mT, log_evidence)
 
     @torch.no_grad()
     def kl_divergence(self) -> Scalar:
-        """KL(q‖p) of gate and experts together in nats, float64."""
+        """Return KL(q‖p) of gate and experts together in nats, float64."""
         return self.gate.kl_divergence() + self.experts.kl_divergence()
 
-    def bound(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Scalar:
-        """Lower bound on log p(y | x) in nats, with every constant, at the best q(z); a float64 scalar.
+    def bound(
+        self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, objects: ObjectIndices | None = None
+    ) -> Scalar:
+        """Return the lower bound on log p(y | x) in nats, with every constant, at the best q(z); a float64 scalar.
 
         Σᵢ logsumexpₖ(E log πᵢₖ + E log p(yᵢ | k)) − KL(gate) − KL(experts); Bishop (2006), eq. 10.70 at the best q(z).
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: as for :meth:`assign`.
+            objects: as for :meth:`assign`.
         """
-        return self.assign(x, y, gate_x=gate_x).log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
+        log_evidence = self.assign(x, y, gate_x=gate_x, objects=objects).log_evidence
+        return log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
 
     @torch.no_grad()
     def predict(self, x: Inputs, *, gate_x: GateInputs | None = None) -> Outputs:
-        """Predictive mean of new objects' y [N, P]: the experts' means, weighted by the gate.
+        """Return the predictive mean of new objects' y [N, P]: the experts' means, weighted by the gate.
+
+        Args:
+            x: inputs [N, D].
+            gate_x: what the gate reads [N, G], where that is not x.
 
         Raises:
             TypeError: if x is no floating tensor.
             ValueError: if its shape does not fit, or a value is not finite.
         """
         experts_x = self.experts.check_inputs(x)
-        weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
+        weights = self.gate.weights(self._gate_inputs(x, gate_x))
         return torch.einsum("nk,nkp->np", weights, self.experts.predict(experts_x))
 
     @torch.no_grad()
     def predictive(self, x: Inputs, *, gate_x: GateInputs | None = None) -> MixtureSameFamily:
-        """Predictive distribution of new objects' y, batch shape [N] and event shape [P], to sample and to score.
+        """Return the predictive distribution of new objects' y, batch shape [N] and event shape [P].
 
-        The experts' predictive distributions, mixed by the gate's weights of new objects.
+        It mixes the experts' predictive distributions by the gate's weights of new objects.
+
+        Args:
+            x: inputs [N, D].
+            gate_x: what the gate reads [N, G], where that is not x.
         """
         experts_x = self.experts.check_inputs(x)
-        weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
+        weights = self.gate.weights(self._gate_inputs(x, gate_x))
         return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x))
 
     @torch.no_grad()
     def quantile(
         self, x: Inputs, probabilities: Float[Tensor, " Q"], *, gate_x: GateInputs | None = None
     ) -> Float[Tensor, "Q N P"]:
-        """Quantiles of new objects' y [Q, N, P], each output by itself, under :meth:`predictive`, in x's dtype.
+        """Return quantiles of new objects' y [Q, N, P], each output by itself, in x's dtype.
 
-        The least y with Σₖ πₖ P(Y ≤ y | k) at least the probability, to the last digit.
+        A quantile is the least y with Σₖ πₖ P(Y ≤ y | k) at least the probability, to the last digit.
 
         Args:
-            x: [N, D].
+            x: inputs [N, D].
             probabilities: [Q], above 0 and below 1.
-            gate_x: what the gate sees [N, G], where that is not x.
+            gate_x: what the gate reads [N, G], where that is not x.
 
         Raises:
             TypeError: if the experts' outputs have no order, as categories have none.
@@ -182,17 +265,37 @@ class MixtureOfExperts(PyroModule):
         wanted = arguments.tensor("probabilities", probabilities, ("Q",)).to(x)
         if not bool(((wanted > 0) & (wanted < 1)).all()):
             raise ValueError(f"`probabilities` must be above 0 and below 1; got {wanted.tolist()}.")
-        weights = self.gate.unseen_weights(self._gate_inputs(x, gate_x))
+        weights = self.gate.weights(self._gate_inputs(x, gate_x))
         return mixture_quantiles(weights, self.experts.predictive(self.experts.check_inputs(x)), wanted).to(x.dtype)
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
-        """log p(yᵢ | xᵢ) of new objects [N] in nats, assignments summed out, under :meth:`predictive`."""
+        """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: what the gate reads [N, G], where that is not x.
+        """
         x, y, gate_x = self.check_data(x, y, gate_x)
         return self.predictive(x, gate_x=gate_x).log_prob(y)
 
     @pyro_method
-    def model(self, x: Inputs, y: Targets | None = None, *, gate_x: GateInputs | None = None) -> Tensor:
-        """Joint Pyro model of parameters, assignments and y [N, P]; y is sampled where it is None."""
+    def model(
+        self,
+        x: Inputs,
+        y: Targets | None = None,
+        *,
+        gate_x: GateInputs | None = None,
+        objects: ObjectIndices | None = None,
+    ) -> Tensor:
+        """Sample parameters, assignments and, where it is not given, y [N, P]: the joint Pyro model. Return y.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: what the gate reads [N, G], where that is not x.
+            objects: not read; the guide takes it.
+        """
         experts_x, y = (self.experts.check_inputs(x), None) if y is None else self.experts.check_data(x, y)
         plate = objects_plate(x)
         parameters = self.experts.model(experts_x)
@@ -202,17 +305,33 @@ class MixtureOfExperts(PyroModule):
             return pyro.sample(self.experts.site("y"), likelihood, obs=y)
 
     @pyro_method
-    def guide(self, x: Inputs, y: Targets | None = None, *, gate_x: GateInputs | None = None) -> None:
-        """Joint Pyro guide: the posteriors and, where y is given, q(z) to be enumerated by TraceEnum_ELBO.
+    def guide(
+        self,
+        x: Inputs,
+        y: Targets | None = None,
+        *,
+        gate_x: GateInputs | None = None,
+        objects: ObjectIndices | None = None,
+    ) -> None:
+        """Sample parameters from their posteriors and, given y, assignments from q(z): the joint Pyro guide.
 
-        Its ELBO is :meth:`bound`, without noise right after an update with the responsibilities of :meth:`assign`.
+        The assignments are to be enumerated by TraceEnum_ELBO. The ELBO is then :meth:`bound`, without noise right
+        after an update with the responsibilities of :meth:`assign`.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: what the gate reads [N, G], where that is not x.
+            objects: as for :meth:`assign`.
         """
-        responsibilities = None if y is None else self.assign(x, y, gate_x=gate_x).responsibilities
+        responsibilities = None
+        if y is not None:
+            responsibilities = self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
         self.experts.guide(self.experts.check_inputs(x))
-        self.gate.guide(self._gate_inputs(x, gate_x), responsibilities=responsibilities)
+        self.gate.guide(self._gate_inputs(x, gate_x), responsibilities=responsibilities, objects=objects)
 
     def _gate_inputs(self, x: Tensor, gate_x: object) -> Tensor:
-        """The gate's own inputs if they fit x, else x."""
+        """Return the gate's own inputs if they fit x, else x."""
         n_features = getattr(self.gate, "n_features", "D")
         if gate_x is None and n_features not in ("D", x.shape[1]):
             raise ValueError(f"`gate_x` must have {n_features} columns; got none, and `x` has {x.shape[1]}.")

@@ -1,166 +1,233 @@
-"""The conjugate prior of a Gaussian density with unknown mean and precision, and the algebra that structures share."""
+"""The conjugate prior of a Gaussian density with unknown mean and precision, as a value: what its forms share."""
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import torch
+from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
-
-from mixpyro.shapes import Responsibilities, Scalar
-
-# Rows worked on together: what a block holds, K P numbers a row, stays in a cache.
-BLOCK_ROWS = 2048
 
 # Not typing.Self, which run-time type checkers refuse in methods.
 Structure = TypeVar("Structure", bound="NormalWishart")
 
 
 class GaussianStatistics(NamedTuple):
-    """Sums over objects weighted by responsibilities, float64; yy has the form of the structure's scale."""
+    """Sums over objects weighted by responsibilities, float64; yy has the form of the precision's scale."""
 
-    r: Tensor  # Σ r [K]
-    y: Tensor  # Σ r y [K, P]
-    yy: Tensor  # Σ r y y' [K, P, P] if full, Σ r y² [K, P] if diagonal, its mean over columns [K] if spherical
+    r: Tensor  # Σ r [..., K]
+    y: Tensor  # Σ r y [..., K, P]
+    yy: Tensor  # Σ r y y' [..., K, P, P] if full, Σ r y² [..., K, P] if diagonal, its mean over columns if spherical
 
 
-@dataclass(frozen=True)
-class NormalWishart:
+class NormalWishart(NamedTuple):
     """μ | Λ ~ Normal(mean, (mean_precision Λ)⁻¹) with E[Λ] = degrees · scale⁻¹, for every component, float64.
 
-    What Λ looks like is the subclass's: any positive definite matrix, a diagonal, a multiple of the identity. All three
-    count ``degrees`` in objects and ``scale`` in squared units of y, so the update is the same: an object adds one to
-    the degrees, and the square of its distance, in the structure's form, to the scale.
+    A subclass gives the form of Λ: any positive definite matrix, a diagonal, or a multiple of the identity. In all
+    three ``degrees`` counts objects and ``scale`` is in squared units of y, so the update is the same: an object adds
+    one to the degrees, and the square of its distance, in the form of the scale, to the scale. Fields have any leading
+    axes.
     """
 
-    mean: Tensor  # m [K, P]
-    mean_precision: Tensor  # β [K]
-    degrees: Tensor  # ν [K]
-    scale: Tensor  # Ψ [K, P, P], [K, P] or [K]
+    mean: Tensor  # m [..., K, P]
+    mean_precision: Tensor  # β [..., K]
+    degrees: Tensor  # ν [..., K]
+    scale: Tensor  # Ψ [..., K, P, P], [..., K, P] or [..., K]
 
     @property
     def n_outputs(self) -> int:
-        """P."""
+        """P, the number of columns of y."""
         return self.mean.shape[-1]
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of free parameters of all components."""
+        return self.mean.numel() + self.scale.numel()
 
     @staticmethod
     def checked_scale(name: str, value: object, n_outputs: int) -> Tensor:
-        """Return what a user gives as a component's scale, float64, in the structure's form."""
+        """Return a component's scale, float64, if it has the form and is positive.
+
+        Args:
+            name: of the argument, for messages.
+            value: what a user gives.
+            n_outputs: P.
+
+        Raises:
+            TypeError: if it is not made of numbers.
+            ValueError: if the form does not fit, or it is not positive.
+        """
         raise NotImplementedError
 
     @staticmethod
     def least_degrees(n_outputs: int) -> float:
-        """What the degrees of freedom must be above for the prior to be a density."""
+        """Return the number that ν must exceed for the prior to be a density.
+
+        Args:
+            n_outputs: P.
+        """
         return 0.0
 
-    @staticmethod
-    def n_parameters(n_outputs: int) -> int:
-        """How many free parameters a component's precision has."""
+    @property
+    def degrees_without_covariance(self) -> float:
+        """What ν must exceed for E[Λ⁻¹] = scale / (ν − this) to exist."""
         raise NotImplementedError
 
     @staticmethod
     def product(a: Tensor, b: Tensor) -> Tensor:
-        """½ (a b' + b a') of rows [K, P], in the structure's form."""
+        """Return ½ (a b' + b a') of vectors, in the form of the scale.
+
+        Args:
+            a: [..., P].
+            b: [..., P].
+        """
         raise NotImplementedError
 
     @staticmethod
     def mended(squares: Tensor) -> Tensor:
-        """A sum of squares that was computed as a difference, without what rounding must not have left in it."""
+        """Return a sum of squares that was computed as a difference, without negative squares from rounding.
+
+        Args:
+            squares: in the form of the scale.
+        """
         return squares.clamp_min(0.0)
 
     @staticmethod
     def representable(scale: Tensor, dtype: torch.dtype) -> Tensor:
-        """The scale in a dtype, positive definite also where rounding would not leave it so."""
+        """Return the scale in a dtype, positive definite also where rounding would not leave it so.
+
+        Args:
+            scale: float64.
+            dtype: a floating one.
+        """
         return scale.to(dtype)
-
-    def per_component(self, values: Tensor) -> Tensor:
-        """Values [K], to multiply a scale with."""
-        return values.reshape(-1, *(1 for _ in self.scale.shape[1:]))
-
-    def squared_distances(self, columns: Tensor) -> Responsibilities:
-        """(y − mean)' E[Λ] (y − mean) [N, K] of columns of y [P, N], in their dtype."""
-        raise NotImplementedError
-
-    @classmethod
-    def statistics(cls, r: Responsibilities, columns: Tensor) -> GaussianStatistics:
-        """Σ r, Σ r y and Σ r y y' of columns of y [P, N], float64; Bishop (2006), eq. 10.51 to 10.53."""
-        raise NotImplementedError
-
-    def squared_norm(self, vectors: Tensor) -> Tensor:
-        """v' scale⁻¹ v [K] of a vector a component [K, P]."""
-        raise NotImplementedError
-
-    @cached_property
-    def expected_log_determinant(self) -> Tensor:
-        """E log |Λ| [K]."""
-        raise NotImplementedError
-
-    def precision_kl_divergence(self: Structure, prior: Structure) -> Tensor:
-        """KL of each component's Λ from that of ``prior`` [K]."""
-        raise NotImplementedError
-
-    @property
-    def lost_degrees(self) -> float:
-        """What E[Λ⁻¹] = scale / (degrees − lost_degrees) has less than the degrees."""
-        raise NotImplementedError
-
-    def predictive(self, dtype: torch.dtype) -> TorchDistributionMixin:
-        """Predictive distribution of y, batch shape [K] and event shape [P]."""
-        raise NotImplementedError
-
-    def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
-        """Sample Λ at Pyro sites that begin with ``prefix``, and return a root of Λ⁻¹, of the form of the scale."""
-        raise NotImplementedError
 
     @staticmethod
     def matrices(values: Tensor, n_outputs: int) -> Tensor:
-        """Matrices [..., P, P] of scales, covariances or their roots in the structure's form."""
+        """Return matrices [..., P, P] of scales, covariances or their roots.
+
+        Args:
+            values: in the form of the scale.
+            n_outputs: P.
+        """
         raise NotImplementedError
 
     @staticmethod
     def normal(mean: Tensor, spread: Tensor) -> TorchDistributionMixin:
-        """Normal(mean, Λ⁻¹) of rows [..., P], for a root of Λ⁻¹ with the same leading axes."""
+        """Return Normal(mean, Λ⁻¹), event shape [P].
+
+        Args:
+            mean: [..., P].
+            spread: a root of Λ⁻¹ in the form of the scale, with the same leading axes.
+        """
         raise NotImplementedError
 
+    @classmethod
+    def statistics(cls, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]) -> GaussianStatistics:
+        """Return Σ r, Σ r y and Σ r y y', float64; Bishop (2006), eq. 10.51 to 10.53.
+
+        Args:
+            columns: ones, then those of y, as rows [1 + P, N].
+            responsibilities: [..., K, N].
+        """
+        raise NotImplementedError
+
+    def squared_distances(self, columns: Float[Tensor, "F N"]) -> Float[Tensor, "*R K N"]:
+        """Return (y − mean)' E[Λ] (y − mean) [..., K, N], in the columns' dtype.
+
+        Args:
+            columns: ones, then those of y, as rows [1 + P, N].
+        """
+        raise NotImplementedError
+
+    def squared_norm(self, vectors: Tensor) -> Tensor:
+        """Return v' scale⁻¹ v [..., K].
+
+        Args:
+            vectors: a vector v for each component [..., K, P].
+        """
+        raise NotImplementedError
+
+    @property
+    def expected_log_determinant(self) -> Tensor:
+        """E log |Λ| [..., K]."""
+        raise NotImplementedError
+
+    def precision_kl(self: Structure, prior: Structure) -> Tensor:
+        """Return KL of each component's Λ from its prior in nats [..., K].
+
+        Args:
+            prior: of the same form.
+        """
+        raise NotImplementedError
+
+    def predictive(self, dtype: torch.dtype) -> TorchDistributionMixin:
+        """Return the predictive distribution of y, batch shape [K] and event shape [P].
+
+        Args:
+            dtype: of its parameters.
+        """
+        raise NotImplementedError
+
+    def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
+        """Sample Λ at Pyro sites, and return a root of Λ⁻¹ in the form of the scale.
+
+        Args:
+            prefix: of the sites' names.
+            dtype: of the draws.
+        """
+        raise NotImplementedError
+
+    def per_component(self, values: Tensor) -> Tensor:
+        """Return a number for each component, shaped to multiply the scale.
+
+        Args:
+            values: [..., K].
+        """
+        return values.reshape(*values.shape, *(1 for _ in range(self.scale.ndim - self.degrees.ndim)))
+
+    @property
     def covariance(self) -> Tensor:
-        """E[Λ⁻¹] [K, P, P], infinite where there are too few degrees of freedom for it to exist."""
-        excess = self.per_component(self.degrees - self.lost_degrees)
+        """E[Λ⁻¹] [..., K, P, P], infinite where there are too few degrees of freedom for it to exist."""
+        excess = self.per_component(self.degrees - self.degrees_without_covariance)
         return self.matrices(torch.where(excess > 0.0, self.scale / excess, torch.inf), self.n_outputs)
 
-    def expected_squared_distances(self, columns: Tensor) -> Responsibilities:
-        """E (y − μ)' Λ (y − μ) [N, K] of columns of y [P, N], in their dtype; Bishop (2006), eq. 10.64."""
-        return self.squared_distances(columns) + (self.n_outputs / self.mean_precision).to(columns.dtype)
+    def updated(self: Structure, seen: GaussianStatistics) -> Structure:
+        """Return the posterior of this prior; Bishop (2006), eq. 10.60 to 10.63.
 
-    def posterior(self: Structure, seen: GaussianStatistics) -> Structure:
-        """The posterior of this prior; Bishop (2006), eq. 10.60 to 10.63."""
+        Args:
+            seen: sums over the objects, with any leading axes.
+        """
         precision = self.mean_precision + seen.r
         mean = (self.mean_precision.unsqueeze(-1) * self.mean + seen.y) / precision.unsqueeze(-1)
         # Distances from the posterior mean and of that from the prior's: two sums of squares, neither hides the other.
         residual = seen.yy - 2.0 * self.product(mean, seen.y) + self.per_component(seen.r) * self.product(mean, mean)
-        scale = self.scale + self.mended(residual) + self._distance_from_prior(mean)
-        return type(self)(mean, precision, self.degrees + seen.r, scale)
+        scale = self.scale + self.mended(residual) + self._distance(mean)
+        return type(self)(mean, precision, self.degrees + seen.r, self.representable(scale, scale.dtype))
 
-    def statistics_behind(self: Structure, posterior: Structure) -> GaussianStatistics:
-        """The statistics that lead from this prior to ``posterior``: its natural parameters less the prior's."""
-        mean, r = posterior.mean, posterior.mean_precision - self.mean_precision
-        y = posterior.mean_precision.unsqueeze(-1) * mean - self.mean_precision.unsqueeze(-1) * self.mean
-        residual = posterior.scale - self.scale - self._distance_from_prior(mean)
+    def statistics_beyond(self: Structure, prior: Structure) -> GaussianStatistics:
+        """Return the statistics that lead from a prior to this posterior: its natural parameters less the prior's.
+
+        Args:
+            prior: with or without the leading axes.
+        """
+        mean, r = self.mean, self.mean_precision - prior.mean_precision
+        y = self.mean_precision.unsqueeze(-1) * mean - prior.mean_precision.unsqueeze(-1) * prior.mean
+        residual = self.scale - prior.scale - prior._distance(mean)
         yy = residual + 2.0 * self.product(mean, y) - self.per_component(r) * self.product(mean, mean)
         return GaussianStatistics(r, y, yy)
 
-    def kl_divergence(self: Structure, prior: Structure) -> Scalar:
-        """KL(self ‖ prior), summed over components."""
-        return self.divergences(prior).sum()
+    def kl(self: Structure, prior: Structure) -> Float[Tensor, "*R"]:
+        """Return KL(self ‖ prior) in nats, summed over components.
 
-    def divergences(self: Structure, prior: Structure) -> Tensor:
-        """KL(self ‖ prior) of each component [K]."""
+        Args:
+            prior: with or without the leading axes.
+        """
         ratio = prior.mean_precision / self.mean_precision
         distance = prior.mean_precision * self.degrees * self.squared_norm(self.mean - prior.mean)
         of_means = 0.5 * (distance + self.n_outputs * (ratio - 1.0 - ratio.log()))
-        return of_means + self.precision_kl_divergence(prior)
+        return (of_means + self.precision_kl(prior)).sum(-1)
 
-    def _distance_from_prior(self, mean: Tensor) -> Tensor:
-        """β₀ (m − m₀)(m − m₀)' in the structure's form."""
+    def _distance(self, mean: Tensor) -> Tensor:
+        """Return β₀ (m − m₀)(m − m₀)' of this prior's m₀, in the form of the scale."""
         difference = mean - self.mean
         return self.per_component(self.mean_precision) * self.product(difference, difference)

@@ -5,13 +5,13 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.experts.base import Experts
+from mixpyro.experts.base import EstimatedExperts
 from mixpyro.experts.families import Family
 from mixpyro.experts.noise import smallest_scale
 from mixpyro.shapes import Design, Inputs, Responsibilities, Targets
 
 
-class FamilyExperts(Experts):
+class FamilyExperts(EstimatedExperts):
     """y | x, z = k from an exponential family, its parameters estimated; a subclass gives predictors and noise.
 
     Args:
@@ -72,11 +72,6 @@ class FamilyExperts(Experts):
         self.family.check(y_checked, self._exposures(checked))
         return checked, y_checked
 
-    def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
-        """log p(yᵢ | xᵢ, k) at the estimates [N, K]."""
-        x, y = self.check_data(x, y)
-        return self._log_likelihood(x, y)
-
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """p(y | x, k) at the estimates, batch shape [N, K] and event shape [P]."""
         return self.family.distribution(self.predictors(x), self._exposures(x), self._noise.to(x.dtype))
@@ -104,7 +99,7 @@ class FamilyExperts(Experts):
             for k in collapsed.nonzero().flatten().tolist()
         ]
 
-    def _log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
+    def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
         return self.family.log_prob(y, self.predictors(x), self._exposures(x), self._noise.to(x.dtype))
 
     def _regressors(self, x: Inputs) -> Design:

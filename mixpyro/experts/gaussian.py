@@ -1,27 +1,26 @@
 """Bayesian Gaussian densities, one a component, with conjugate updates."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.conjugate.full_covariance import Diagonal, Full, Spherical
+from mixpyro.conjugate.full_covariance import Full
+from mixpyro.conjugate.independent_columns import Diagonal, Spherical
 from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
-from mixpyro.experts.base import Experts
+from mixpyro.experts.base import ConjugateExperts
 from mixpyro.numerics.origin import columns_from
 from mixpyro.numerics.weighted_sums import column_means
 from mixpyro.pyro_internals.plates import sample_parameter
-from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import Inputs, Outputs, Targets
 
 STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
-POSTERIOR = ("centred_means", "posterior_mean_precision", "posterior_degrees", "posterior_scale")
 
 
 class GaussianParameters(NamedTuple):
@@ -31,21 +30,21 @@ class GaussianParameters(NamedTuple):
     spread: Tensor  # a root of the covariance: lower triangular [K, P, P], or standard deviations [K, P] or [K]
 
 
-class GaussianExperts(Experts):
+class GaussianExperts(ConjugateExperts):
     """y | z = k ~ Normal(μₖ, Λₖ⁻¹) with a conjugate prior on (μₖ, Λₖ); with a Dirichlet gate, a Gaussian mixture.
 
     μₖ | Λₖ ~ Normal(m₀, (β₀ Λₖ)⁻¹), and Λₖ ~ Wishart(Ψ₀⁻¹, ν₀). A diagonal Λₖ has the entries Gamma(ν₀/2, ψ₀/2), a
     spherical one, τₖ I, has τₖ ~ Gamma(Pν₀/2, Pψ₀/2). So E[Λ] = ν₀ Ψ₀⁻¹ in all three: the prior is worth ν₀ objects,
-    and Ψ₀ / ν₀ is roughly the covariance expected within a component. They look at no column of x.
+    and Ψ₀ / ν₀ is roughly the covariance expected within a component. They read no column of x.
 
-    The prior speaks of y on the scale and about the zero it comes with. For data far from zero give ``mean`` (their
-    mean, say): a component at a distance d from m₀ counts β₀ d² to its Ψ. For data that vary by much less than one
-    give ``scale``. With one column, or diagonal, these are LinearExperts without inputs, defaults included: there a₀ is
-    ν₀/2 and b₀ is ψ₀/2.
+    The prior is in the units of y and about y's zero. For data far from zero give ``mean`` (their mean, say): a
+    component at a distance d from m₀ counts β₀ d² to its Ψ. For data that vary by much less than one give ``scale``.
+    With one column, or diagonal, these are LinearExperts without inputs, defaults included: there a₀ is ν₀/2 and b₀ is
+    ψ₀/2.
 
-    Sums of squares about zero would drown a small covariance under a large mean. So the experts count y from an origin,
-    which :meth:`centre` puts into the data and :func:`mixpyro.fit` calls first; the model, its prior included, is the
-    same.
+    Sums of squares about zero lose the digits of a covariance that is small against the mean. So the experts count y
+    from an origin, which :meth:`centre` takes from the data and :func:`mixpyro.fit` calls first. The model, its prior
+    included, does not change.
 
     Against ``BayesianGaussianMixture`` of scikit-learn: its ``mean_prior`` is ``mean``, ``mean_precision_prior`` is
     ``mean_precision``, ``degrees_of_freedom_prior`` is ``degrees_of_freedom``, ``covariance_prior`` is ``scale``, and
@@ -66,7 +65,7 @@ class GaussianExperts(Experts):
         name: prefix of the Pyro sites ``<name>.mean``, ``<name>.y`` and ``<name>.precision``; in place of the last a
             full covariance has ``<name>.conditional_precision`` and ``<name>.regression``, parameters in which NUTS can
             move: each column's given those before it. :meth:`covariances_of` gives the covariances that they make.
-        device: where the experts live.
+        device: of the experts' state.
         dtype: of their state; results have the dtype of x.
 
     Attributes:
@@ -88,7 +87,7 @@ class GaussianExperts(Experts):
         [2.0, 4.0]
     """
 
-    component_buffers = POSTERIOR
+    posterior_buffers: ClassVar[Mapping[str, str]] = {"mean": "centred_means"}
 
     prior_mean: Tensor
     prior_mean_precision: Tensor
@@ -130,73 +129,85 @@ class GaussianExperts(Experts):
         arguments.representable("mean_precision", self.prior_mean_precision)
         arguments.representable("scale", self.prior_scale.diagonal() if covariance == "full" else self.prior_scale)
         self.register_buffer("y_origin", place.new_zeros(self.n_outputs))
-        for buffer in POSTERIOR:
-            self.register_buffer(buffer, place)
-        self._set_posterior(self.prior)
-
-    def centre(self, x: Inputs, y: Targets) -> None:
-        """Count y from its mean, and forget the data seen so far."""
-        _, y = self.check_data(x, y)
-        self.y_origin = column_means(y).to(self.y_origin)
-        self._set_posterior(self.prior)
-
-    def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
-        """½ (E log |Λ| − P log 2π − E (y − μ)'Λ(y − μ)) [N, K]; Bishop (2006), eq. 10.46, 10.64 and 10.65."""
-        _, y = self.check_data(x, y)
-        q = self.posterior
-        constant = q.expected_log_determinant - self.n_outputs * math.log(2 * math.pi)
-        return 0.5 * (constant.to(y.dtype) - q.expected_squared_distances(columns_from(y, self.y_origin)))
-
-    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> GaussianStatistics:
-        """Σ r, Σ r y and Σ r y y', of y counted from the origin.
-
-        Args:
-            x: [N, D], any; not looked at.
-            y: [N, P].
-            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
-
-        Raises:
-            ValueError: if a shape does not fit, or a value is negative or not finite.
-        """
-        x, y = self.check_data(x, y)
-        r = arguments.responsibilities(responsibilities, self.n_components, len(x))
-        # In float64, whatever the data: the covariance is what a difference of these sums leaves over.
-        return self.structure.statistics(r, columns_from(y, self.y_origin))
-
-    @torch.no_grad()
-    def update(self, statistics: GaussianStatistics, step_size: float = 1.0) -> None:
-        """Posterior of the prior and the statistics; Bishop (2006), eq. 10.60 to 10.63, in natural parameters."""
-        size = arguments.step_size(step_size)
-        arguments.tensor("statistics.yy", statistics.yy, self.posterior_scale.shape)
-        if size < 1.0:
-            seen = self.prior.statistics_behind(self.posterior)
-            statistics = GaussianStatistics(*(torch.lerp(a, b, size) for a, b in zip(seen, statistics, strict=True)))
-        self._set_posterior(self.prior.posterior(statistics))
-
-    def kl_divergence(self) -> Scalar:
-        """KL of the posteriors from their prior, summed over components, float64."""
-        return self.posterior.kl_divergence(self.prior)
-
-    def divergences(self) -> Float[Tensor, " K"]:
-        """KL of each component's posterior from its prior, float64."""
-        return self.posterior.divergences(self.prior)
+        self.register_posterior(self.prior, like=place)
 
     @property
-    def n_parameters(self) -> int:
-        """K (P + P (P + 1) / 2) if full, K 2 P if diagonal, K (P + 1) if spherical."""
-        return self.n_components * (self.n_outputs + self.structure.n_parameters(self.n_outputs))
+    def prior(self) -> NormalWishart:
+        """The prior of every component, float64, its mean counted from the origin as the posterior's is."""
+        mean = self.prior_mean.double() - self.y_origin.double()
+        parts = (mean, self.prior_mean_precision, self.prior_degrees, self.prior_scale)
+        return self.structure(*(part.double().expand(self.n_components, *part.shape) for part in parts))
+
+    def hold_posterior(self, posterior: NormalWishart) -> None:
+        """Put a posterior into the buffers, its scale positive definite in their dtype.
+
+        Args:
+            posterior: as :attr:`posterior` gives it. Its tensors may become the buffers.
+        """
+        scale = posterior.representable(posterior.scale, self.posterior_scale.dtype)
+        super().hold_posterior(posterior._replace(scale=scale))
+
+    def centre(self, x: Inputs, y: Targets) -> None:
+        """Count y from its mean, and forget the data seen so far.
+
+        Args:
+            x: inputs [N, D], not read.
+            y: outputs [N, P] or [N].
+        """
+        _, y = self.check_data(x, y)
+        self.y_origin = column_means(y).to(self.y_origin)
+        self.forget()
+
+    def columns(self, x: Inputs, y: Outputs) -> Float[Tensor, "F N"]:
+        """Return ones, then the columns of y counted from the origin, as rows [1 + P, N].
+
+        Args:
+            x: inputs [N, D], not read.
+            y: outputs [N, P].
+        """
+        return torch.cat([y.new_ones(1, len(y)), columns_from(y, self.y_origin)])
+
+    def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: NormalWishart) -> Float[Tensor, "*R K N"]:
+        """Return ½ (E log |Λ| − P log 2π − E (y − μ)'Λ(y − μ)) in nats; Bishop (2006), eq. 10.46, 10.64 and 10.65.
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            posterior: q, with any leading axes of runs.
+        """
+        of_mean = math.log(2 * math.pi) + 1.0 / posterior.mean_precision
+        constant = 0.5 * (posterior.expected_log_determinant - self.n_outputs * of_mean)
+        distances = posterior.squared_distances(columns)
+        return torch.sub(constant.to(columns.dtype).unsqueeze(-1), distances, alpha=0.5)
+
+    def statistics_of(
+        self, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]
+    ) -> GaussianStatistics:
+        """Return Σ r, Σ r y and Σ r y y', of y counted from the origin.
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            responsibilities: [..., K, N].
+        """
+        # In float64, whatever the data: the covariance is what a difference of these sums leaves over.
+        return self.structure.statistics(columns, responsibilities)
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
-        """Student-t, batch shape [N, K] and event shape [P], of independent columns if diagonal.
+        """Return Student-t distributions, batch shape [N, K] and event shape [P], of independent columns if diagonal.
 
-        Bishop (2006), eq. 10.81 and 10.82.
+        See Bishop (2006), eq. 10.81 and 10.82.
+
+        Args:
+            x: inputs [N, D], of which only the number of rows is read.
         """
-        q = self.posterior
-        distribution = self.structure(self.means.double(), q.mean_precision, q.degrees, q.scale).predictive(x.dtype)
+        distribution = self.posterior._replace(mean=self.means).predictive(x.dtype)
         return distribution.expand((len(x), self.n_components))
 
     def predict(self, x: Inputs) -> Tensor:
-        """Posterior means of the μₖ [N, K, P], the same for every object, in x's dtype."""
+        """Return posterior means of the μₖ [N, K, P], the same for every object, in x's dtype.
+
+        Args:
+            x: inputs [N, D], of which only the number of rows is read.
+        """
         return self.means.to(x.dtype).expand(len(x), -1, -1)
 
     @property
@@ -213,61 +224,44 @@ class GaussianExperts(Experts):
     @property
     def covariances(self) -> Tensor:
         """Posterior mean of the Λₖ⁻¹ [K, P, P], float64, infinite where there are too few data to tell."""
-        return self.posterior.covariance()
+        return self.posterior.covariance
 
-    @pyro_method
-    def model(self, x: Inputs) -> GaussianParameters:
-        """Sample precisions and ``<name>.mean`` from their prior; see the argument ``name``."""
-        return self._parameter_sites(self.prior, x.dtype)
+    def covariances_of(self, parameters: GaussianParameters) -> Tensor:
+        """Return Λ⁻¹ [..., K, P, P] of a draw.
 
-    @pyro_method
-    def guide(self, x: Inputs) -> GaussianParameters:
-        """Sample precisions and ``<name>.mean`` from their posterior."""
-        return self._parameter_sites(self.posterior, x.dtype)
+        Args:
+            parameters: what :meth:`model` or :meth:`guide` returned.
+        """
+        root = self.structure.matrices(parameters.spread, self.n_outputs)
+        return root @ root.mT
+
+    def sample(self, posterior: NormalWishart, dtype: torch.dtype) -> GaussianParameters:
+        """Sample precisions and ``<name>.mean``, μ for y as it is; the class's argument ``name`` lists the sites.
+
+        Args:
+            posterior: its mean counted from the origin.
+            dtype: of the draws.
+        """
+        spread = posterior.sample_spread(self.site(""), dtype)
+        mean = (posterior.mean + self.y_origin.double()).to(dtype)
+        narrowed = spread / posterior.per_component(posterior.mean_precision).sqrt().to(dtype)
+        normal = posterior.normal(mean, narrowed).to_event(1)
+        return GaussianParameters(sample_parameter(self.site("mean"), normal), spread)
 
     def likelihood(self, x: Inputs, parameters: GaussianParameters, assignment: Tensor) -> TorchDistributionMixin:
-        """Normal(μ_z, Λ_z⁻¹); see :meth:`Experts.likelihood`."""
+        """Return Normal(μ_z, Λ_z⁻¹); arguments as :meth:`Experts.likelihood`."""
         trailing = (slice(None),) * self.prior_scale.ndim
         spread = Vindex(parameters.spread)[(..., assignment, *trailing)]
         return self.structure.normal(Vindex(parameters.mean)[..., assignment, :], spread)
 
-    def covariances_of(self, parameters: GaussianParameters) -> Tensor:
-        """Λ⁻¹ [..., K, P, P] of a draw of :meth:`model` or :meth:`guide`."""
-        root = self.structure.matrices(parameters.spread, self.n_outputs)
-        return root @ root.mT
-
-    def _parameter_sites(self, q: NormalWishart, dtype: torch.dtype) -> GaussianParameters:
-        """Sample Λ and μ; the site holds μ for y as it is."""
-        spread = q.sample_spread(self.site(""), dtype)
-        mean = (q.mean + self.y_origin.double()).to(dtype)
-        narrowed = spread / q.per_component(q.mean_precision).sqrt().to(dtype)
-        return GaussianParameters(sample_parameter(self.site("mean"), q.normal(mean, narrowed).to_event(1)), spread)
-
-    @property
-    def prior(self) -> NormalWishart:
-        """The prior of every component, float64, its mean counted from the origin as the posterior's is."""
-        mean = self.prior_mean.double() - self.y_origin.double()
-        parts = (mean, self.prior_mean_precision, self.prior_degrees, self.prior_scale)
-        return self.structure(*(part.double().expand(self.n_components, *part.shape) for part in parts))
-
-    @property
-    def posterior(self) -> NormalWishart:
-        """The posterior of every component, float64, its mean counted from the origin."""
-        return self.structure(*(getattr(self, buffer).double() for buffer in POSTERIOR))
-
-    def _set_posterior(self, q: NormalWishart) -> None:
-        arguments.finite_posterior((q.mean, q.scale))
-        scale = q.representable(q.scale, self.prior_scale.dtype)
-        for buffer, value in zip(POSTERIOR, (q.mean, q.mean_precision, q.degrees, scale), strict=True):
-            setattr(self, buffer, value.to(self.prior_scale.dtype).clone())
-
 
 def _scalar(value: float) -> Tensor:
+    """Return a number as a float64 tensor."""
     return torch.tensor(value, dtype=torch.float64)
 
 
 def _degrees(value: float | None, structure: type[NormalWishart], n_outputs: int) -> float:
-    """ν₀, by default two more than the least."""
+    """Return ν₀, by default two more than what it must exceed."""
     least = structure.least_degrees(n_outputs)
     if value is None:
         return least + 2.0

@@ -24,10 +24,6 @@ from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
 MOST_HALVINGS = 30
 
 
-class GLMStatistics(NamedTuple):
-    """Nothing: the coefficients are fitted from the rows themselves."""
-
-
 class GLMParameters(NamedTuple):
     """Every component's parameters."""
 
@@ -105,15 +101,6 @@ class GLMExperts(FamilyExperts):
         """c_k'u [N, K, C], in x's dtype."""
         return torch.einsum("ne,kce->nkc", with_intercept(self._regressors(x)), self.coefficients.to(x.dtype))
 
-    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> GLMStatistics:
-        """Nothing, after the checks of :meth:`Experts.statistics`."""
-        self.check_data(x, y)
-        arguments.responsibilities(responsibilities, self.n_components, len(x))
-        return GLMStatistics()
-
-    def update(self, statistics: GLMStatistics, step_size: float = 1.0) -> None:
-        """Nothing: see :meth:`maximise`."""
-
     def kl_divergence(self) -> Scalar:
         """−log p of the coefficients under their prior, zero without one; a float64 scalar."""
         return minus_log_normal_prior([self.coefficients], self.prior_scale)
@@ -143,9 +130,8 @@ class GLMExperts(FamilyExperts):
         return self.family.distribution(eta, self._exposures(x).squeeze(-1), scale)
 
     @torch.no_grad()
-    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities, *, n_steps: int = 25) -> bool:
+    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities, *, by_gradient=None, n_steps: int = 25) -> None:
         """Newton steps for all components at once, until nothing is gained; McCullagh, Nelder (1989), section 2.5."""
-        x, y = self.check_data(x, y)
         is_free = self.coefficients_estimate.requires_grad
         if is_free and n_steps > 1:
             self._start_over_if_better(x, y, responsibilities)
@@ -158,7 +144,6 @@ class GLMExperts(FamilyExperts):
             gained = float((self._objectives(x, y, responsibilities) - before).sum())
             if gained <= 1e-12 * (1.0 + float(before.abs().sum())):
                 break
-        return True
 
     @property
     def n_parameters(self) -> int:
@@ -237,7 +222,7 @@ class GLMExperts(FamilyExperts):
 
     def _objectives(self, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
         """Each component's part of what is maximised [K], float64."""
-        weighted = torch.where(r != 0, r * self._log_likelihood(x, y), 0.0)
+        weighted = torch.where(r != 0, r * self.log_likelihood(x, y), 0.0)
         total = weighted.sum(0, dtype=torch.float64)
         if self.prior_scale is not None:
             total = total - 0.5 * (self.coefficients.double() / self.prior_scale).square().sum((-2, -1))

@@ -15,18 +15,15 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
-from mixpyro.experts.base import Experts
+from mixpyro.experts.base import ConjugateExperts
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.origin import Origin, columns_from
 from mixpyro.numerics.weighted_sums import column_means, weighted_gram
 from mixpyro.pyro_internals.plates import sample_parameter
-from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import Design, Inputs, Outputs, Targets
 
-# Objects that should be able to say more of a noise than its prior.
+# Number of objects beyond which the data should outweigh the prior of a noise.
 MANY = 10.0
-
-# The buffers that hold a NormalGamma posterior, field by field.
-POSTERIOR = ("centred_coefficients", "centred_precision", "posterior_shape", "posterior_rate")
 
 
 class LinearParameters(NamedTuple):
@@ -36,16 +33,16 @@ class LinearParameters(NamedTuple):
     coefficients: Tensor  # w [K, P, E]
 
 
-class LinearExperts(Experts):
+class LinearExperts(ConjugateExperts):
     """y | x, z = k ~ Normal(wₖ'u, 1/τₖ) with u = [1, x] and a conjugate Normal-Gamma prior on (wₖ, τₖ).
 
     wₖ | τₖ ~ Normal(m₀, (τₖ Λ₀)⁻¹), τₖ ~ Gamma(a₀, b₀); several outputs are independent given z and the parameters,
     each with its own w. Every component and output has a noise of its own, or shares one τ with the others. The prior
-    speaks of y on the scale it comes in: b₀ / a₀ is roughly the noise variance expected.
+    is in the units of y: b₀ / a₀ is roughly the noise variance expected.
 
-    Sums of squares about zero would drown a small noise under a large mean. So the experts count x and y from an
-    origin, which :meth:`centre` puts into the data and :func:`mixpyro.fit` calls first; the model, its prior included,
-    is the same.
+    Sums of squares about zero lose the digits of a noise that is small against the mean. So the experts count x and y
+    from an origin, which :meth:`centre` takes from the data and :func:`mixpyro.fit` calls first. The model, its prior
+    included, does not change.
 
     Args:
         n_components: K.
@@ -59,7 +56,7 @@ class LinearExperts(Experts):
         noise_shape: a₀, above zero.
         noise_rate: b₀, above zero, in squared units of y.
         name: prefix of the Pyro sites ``<name>.precision``, ``<name>.coefficients`` and ``<name>.y``.
-        device: where the experts live.
+        device: of the experts' state.
         dtype: of their state; results have the dtype of x.
 
     Attributes:
@@ -87,7 +84,10 @@ class LinearExperts(Experts):
         "coefficients": ("component", "output", "regressor"),
     }
 
-    component_buffers = ("prior_mean", *POSTERIOR)
+    posterior_buffers: ClassVar[Mapping[str, str]] = {
+        "mean": "centred_coefficients",
+        "precision": "centred_precision",
+    }
 
     prior_mean: Tensor
     prior_precision: Tensor
@@ -136,148 +136,7 @@ class LinearExperts(Experts):
         self.register_buffer("prior_rate", rate)
         self.register_buffer("x_origin", place.new_zeros(self.n_features))
         self.register_buffer("y_origin", place.new_zeros(self.n_outputs))
-        for name in POSTERIOR:
-            self.register_buffer(name, place)
-        self._set_posterior(self.prior)
-
-    def centre(self, x: Inputs, y: Targets) -> None:
-        """Count x and y from their means, or without an intercept from zero, and forget the data seen so far."""
-        x, y = self.check_data(x, y)
-        if self.intercept:
-            self.x_origin = column_means(x).to(self.x_origin)
-            self.y_origin = column_means(y).to(self.y_origin)
-        self._set_posterior(self.prior)
-
-    def design(self, x: Inputs) -> Design:
-        """u = [1, x − origin] [N, E], or x itself without an intercept."""
-        centred = columns_from(x, self.x_origin).mT
-        return with_intercept(centred) if self.intercept else centred
-
-    def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
-        """½ Σₚ (E log τ − log 2π − E τ (y − m'u)²) − ½ P u'Λ⁻¹u [N, K]; Bishop (2006), eq. 10.64 for a regression."""
-        x, y = self.check_data(x, y)
-        q = self.posterior
-        squares = q.expected_squared_residuals(self._columns(x, y), self._of_each(q.expected_noise_precision))
-        expected_log_precision = torch.digamma(q.shape).unsqueeze(-1) - q.rate.log() - math.log(2 * math.pi)
-        constant = self._of_each(expected_log_precision).sum(-1).to(x.dtype)
-        return squares.mul_(-0.5).add_(0.5 * constant)
-
-    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> LinearStatistics:
-        """Σ r, Σ r u u', Σ r u y' and Σ r y².
-
-        Args:
-            x: [N, D].
-            y: [N, P].
-            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
-
-        Raises:
-            ValueError: if a shape does not fit, or a value is negative or not finite.
-        """
-        x, y = self.check_data(x, y)
-        r = arguments.responsibilities(responsibilities, self.n_components, len(x))
-        # In float64, whatever the data: the noise is what a difference of these sums leaves over.
-        sums = weighted_gram(r, self._columns(x, y).mT)
-        of_u, of_y = sums.split([self.n_columns, self.n_outputs], dim=1)
-        uu, uy = of_u.split([self.n_columns, self.n_outputs], dim=2)
-        yy = of_y[:, :, self.n_columns :].diagonal(dim1=-2, dim2=-1)
-        return LinearStatistics(r=r.sum(0, dtype=torch.float64), uu=uu, uy=uy, yy=yy)
-
-    @torch.no_grad()
-    def update(self, statistics: LinearStatistics, step_size: float = 1.0) -> None:
-        """Normal-Gamma posterior; Murphy (2012), eq. 7.70 to 7.73, reached in natural parameters."""
-        size = arguments.step_size(step_size)
-        arguments.tensor("statistics.uu", statistics.uu, self.centred_precision.shape)
-        if size < 1.0:
-            seen = self.prior.statistics_behind(self.posterior)
-            statistics = LinearStatistics(*(torch.lerp(a, b, size) for a, b in zip(seen, statistics, strict=True)))
-        self._learn(statistics)
-
-    def _learn(self, statistics: LinearStatistics) -> None:
-        """Set the posterior to its optimum."""
-        self._set_posterior(self.prior.posterior(statistics))
-
-    def kl_divergence(self) -> Scalar:
-        """KL of the Normal-Gamma posteriors from their prior, summed over components and outputs, float64."""
-        return self.posterior.kl_divergence(self.prior)
-
-    def divergences(self) -> Float[Tensor, " K"]:
-        """KL of each component's Normal-Gamma posteriors from their prior, float64."""
-        return self.posterior.divergences(self.prior)
-
-    @property
-    def has_separate_components(self) -> bool:
-        """Whether every component has its own noise."""
-        return self.noise_per_component
-
-    @property
-    def n_parameters(self) -> int:
-        """K P E coefficients and the noises, K P of them unless they are shared."""
-        return self.centred_coefficients.numel() + self.posterior_rate.numel()
-
-    def predictive(self, x: Inputs) -> TorchDistributionMixin:
-        """Student-t of 2a degrees of freedom, location m'u, scale² (1 + u'Λ⁻¹u) b / a; Murphy (2012), eq. 7.76.
-
-        Outputs that share a noise are uncorrelated but not independent: their distribution is the multivariate one.
-        """
-        u, q = self.design(x), self.posterior
-        variance = self._of_each(q.rate / q.shape.unsqueeze(-1)).to(x.dtype) * (1.0 + q.leverage(u)).unsqueeze(-1)
-        freedom = 2.0 * q.shape.to(x.dtype)
-        if self.noise_per_output:
-            return PreciseStudentT(freedom.unsqueeze(-1), self.predict(x), variance.sqrt()).to_event(1)
-        root = variance.sqrt().diag_embed()
-        return SharedStudentT(freedom.expand(self.n_components), self.predict(x), root)  # type: ignore[no-untyped-call]
-
-    def predict(self, x: Inputs) -> Tensor:
-        """m'u [N, K, P], in x's dtype."""
-        return (self._centred_means(self.design(x)).double() + self.y_origin.double()).to(x.dtype)
-
-    @property
-    def coefficients(self) -> Tensor:
-        """Posterior mean of the wₖ [K, P, E] for y as it is on [1, x] as it is, the intercept first."""
-        return self.posterior_from_zero.mean
-
-    @property
-    def coefficient_standard_deviations(self) -> Tensor:
-        """Posterior standard deviations of the coefficients [K, P, E]; infinite where a ≤ 1."""
-        shift = self._origin.shift
-        covariance = shift @ torch.linalg.inv(self.posterior.precision) @ shift.mT
-        variance = covariance.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
-        return (self._of_each(self.posterior.expected_noise_variance).unsqueeze(-1) * variance).sqrt()
-
-    @property
-    def noise_standard_deviations(self) -> Tensor:
-        """Square root of the posterior mean of the noise variance 1/τ [K, P]; infinite where a ≤ 1."""
-        return self._of_each(self.posterior.expected_noise_variance).sqrt()
-
-    def _of_each(self, noise: Tensor) -> Tensor:
-        """A shared noise repeated for every component and output, [K, P]."""
-        return noise.expand(*noise.shape[:-2], self.n_components, self.n_outputs)
-
-    @pyro_method
-    def model(self, x: Inputs) -> LinearParameters:
-        """Sample ``<name>.precision`` and ``<name>.coefficients`` from their prior."""
-        return self._parameter_sites(self.prior_from_zero, x.dtype)
-
-    @pyro_method
-    def guide(self, x: Inputs) -> LinearParameters:
-        """Sample ``<name>.precision`` and ``<name>.coefficients`` from their posterior."""
-        return self._parameter_sites(self.posterior_from_zero, x.dtype)
-
-    def likelihood(self, x: Inputs, parameters: LinearParameters, assignment: Tensor) -> Independent:
-        """Normal(w_z'u, 1/τ_z) of all outputs; see :meth:`Experts.likelihood`."""
-        coefficients = Vindex(parameters.coefficients)[..., assignment, :, :]
-        precision = Vindex(parameters.precision)[..., assignment, :]
-        u = with_intercept(x) if self.intercept else x
-        mean = (coefficients * u.unsqueeze(-2)).sum(-1)
-        return Normal(mean, precision.rsqrt()).to_event(1)
-
-    def _parameter_sites(self, q: NormalGamma, dtype: torch.dtype) -> LinearParameters:
-        """Sample τ and w, for x and y as they are; a shared τ is one number of its site."""
-        noise = Gamma(q.shape.unsqueeze(-1).expand_as(q.rate).to(dtype), q.rate.to(dtype)).to_event(2)
-        precision = self._of_each(sample_parameter(self.site("precision"), noise))
-        matrices = precision[..., None, None] * q.precision.to(dtype).unsqueeze(-3)
-        normal = MultivariateNormal(q.mean.to(dtype), precision_matrix=matrices).to_event(2)
-        return LinearParameters(precision, sample_parameter(self.site("coefficients"), normal))
+        self.register_posterior(self.prior_from_zero, like=place)
 
     @property
     def prior(self) -> NormalGamma:
@@ -297,17 +156,122 @@ class LinearExperts(Experts):
         )
 
     @property
-    def posterior(self) -> NormalGamma:
-        """The posterior of every component and output, float64, counted from the origin."""
-        return NormalGamma(*(getattr(self, name).double() for name in POSTERIOR))
+    def regression(self) -> NormalGamma:
+        """The posterior of coefficients and noises, float64, counted from the origin."""
+        posterior: NormalGamma = self.posterior
+        return posterior
 
     @property
     def posterior_from_zero(self) -> NormalGamma:
-        """The posterior for x and y as they are, float64."""
-        return self.posterior.from_zero(self._origin)
+        """The posterior of coefficients and noises for x and y as they are, float64."""
+        return self.regression.from_zero(self._origin)
+
+    def centre(self, x: Inputs, y: Targets) -> None:
+        """Count x and y from their means, or without an intercept from zero, and forget the data seen so far.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+        """
+        x, y = self.check_data(x, y)
+        if self.intercept:
+            self.x_origin = column_means(x).to(self.x_origin)
+            self.y_origin = column_means(y).to(self.y_origin)
+        self.forget()
+
+    def columns(self, x: Inputs, y: Outputs) -> Float[Tensor, "F N"]:
+        """Return the columns of u and y, both counted from the origin, as rows [E + P, N].
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P].
+        """
+        return torch.cat([*self._design_columns(x), columns_from(y, self.y_origin)])
+
+    def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: NormalGamma) -> Float[Tensor, "*R K N"]:
+        """Return ½ Σₚ (E log τ − log 2π − E τ (y − m'u)²) − ½ P u'Λ⁻¹u; Bishop (2006), eq. 10.64 for a regression.
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            posterior: q, with any leading axes of runs.
+        """
+        squares = posterior.expected_squared_residuals(columns)
+        log_precision = posterior.noise.expected_log.expand(posterior.mean.shape[:-1]).sum(-1)
+        constant = 0.5 * (log_precision - self.n_outputs * math.log(2 * math.pi))
+        return torch.sub(constant.to(columns.dtype).unsqueeze(-1), squares, alpha=0.5)
+
+    def statistics_of(
+        self, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]
+    ) -> LinearStatistics:
+        """Return Σ r, Σ r u u', Σ r u y' and Σ r y².
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            responsibilities: [..., K, N].
+        """
+        # In float64, whatever the data: the noise is what a difference of these sums leaves over.
+        sums = weighted_gram(responsibilities.flatten(0, -2).mT, columns.mT).unflatten(0, responsibilities.shape[:-1])
+        of_u, of_y = sums.split([self.n_columns, self.n_outputs], dim=-2)
+        uu, uy = of_u.split([self.n_columns, self.n_outputs], dim=-1)
+        yy = of_y[..., self.n_columns :].diagonal(dim1=-2, dim2=-1)
+        r = uu[..., 0, 0] if self.intercept else responsibilities.sum(-1, dtype=torch.float64)
+        return LinearStatistics(r, uu, uy, yy)
+
+    def predictive(self, x: Inputs) -> TorchDistributionMixin:
+        """Return Student-t distributions of every expert's y, batch shape [N, K] and event shape [P].
+
+        They have 2a degrees of freedom, location m'u and scale² (1 + u'Λ⁻¹u) b / a; Murphy (2012), eq. 7.76. Outputs
+        that share a noise are uncorrelated but not independent: their distribution is the multivariate one.
+
+        Args:
+            x: inputs [N, D].
+        """
+        q, means = self.regression, self.predict(x)
+        leverage = q.leverage(torch.cat(self._design_columns(x))).mT
+        variance = self._of_each(q.noise.mean.reciprocal()).to(x.dtype) * (1.0 + leverage).unsqueeze(-1)
+        freedom = 2.0 * q.shape.to(x.dtype)
+        if self.noise_per_output:
+            return PreciseStudentT(freedom.unsqueeze(-1), means, variance.sqrt()).to_event(1)
+        root = variance.sqrt().diag_embed()
+        return SharedStudentT(freedom.expand(self.n_components), means, root)  # type: ignore[no-untyped-call]
+
+    def predict(self, x: Inputs) -> Tensor:
+        """Return m'u [N, K, P], in x's dtype.
+
+        Args:
+            x: inputs [N, D].
+        """
+        centred = torch.einsum("ne,kpe->nkp", self.design(x), self.centred_coefficients.to(x.dtype))
+        return (centred.double() + self.y_origin.double()).to(x.dtype)
+
+    def design(self, x: Inputs) -> Design:
+        """Return u = [1, x − origin] [N, E], or x itself without an intercept.
+
+        Args:
+            x: inputs [N, D].
+        """
+        return torch.cat(self._design_columns(x)).mT
+
+    @property
+    def coefficients(self) -> Tensor:
+        """Posterior mean of the wₖ [K, P, E] for y as it is on [1, x] as it is, the intercept first."""
+        return self.posterior_from_zero.mean
+
+    @property
+    def coefficient_standard_deviations(self) -> Tensor:
+        """Posterior standard deviations of the coefficients [K, P, E]; infinite where a ≤ 1."""
+        shift = self._origin.shift
+        covariance = shift @ torch.linalg.inv(self.regression.precision) @ shift.mT
+        variance = covariance.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
+        return (self._of_each(self.regression.expected_noise_variance).unsqueeze(-1) * variance).sqrt()
+
+    @property
+    def noise_standard_deviations(self) -> Tensor:
+        """Square root of the posterior mean of the noise variance 1/τ [K, P]; infinite where a ≤ 1."""
+        return self._of_each(self.regression.expected_noise_variance).sqrt()
 
     def cautions(self) -> list[str]:
-        """Noises of which the prior says more than the data, though there are data."""
+        """Return a sentence if the prior outweighs many objects in a noise, else nothing."""
         learnt = self.posterior_rate - self.prior_rate
         seen = 2.0 * (self.posterior_shape - self.prior_shape).unsqueeze(-1)
         if not bool(((learnt < 2.0 * self.prior_rate) & (seen > MANY)).any()):
@@ -317,20 +281,51 @@ class LinearExperts(Experts):
             "for y in these units. Set it to about the variance of the noise, or scale y."
         ]
 
-    def _set_posterior(self, q: NormalGamma) -> None:
-        arguments.finite_posterior(q[:2])
-        for name, value in zip(POSTERIOR, q, strict=True):
-            setattr(self, name, value.to(self.prior_precision.dtype).clone())
+    @pyro_method
+    def model(self, x: Inputs) -> LinearParameters:
+        """Sample ``<name>.precision`` and ``<name>.coefficients`` from their prior, and return them.
+
+        Args:
+            x: inputs [N, D].
+        """
+        # Not from the prior counted from the origin: the way there and back costs a weak prior its digits.
+        return self._parameter_sites(self.prior_from_zero, x.dtype)
+
+    def sample(self, posterior: NormalGamma, dtype: torch.dtype) -> LinearParameters:
+        """Sample τ and the coefficients for x and y as they are; a shared τ is one number of its site.
+
+        Args:
+            posterior: counted from the origin.
+            dtype: of the draws.
+        """
+        return self._parameter_sites(posterior.from_zero(self._origin), dtype)
+
+    def likelihood(self, x: Inputs, parameters: LinearParameters, assignment: Tensor) -> Independent:
+        """Return Normal(w_z'u, 1/τ_z) of all outputs; arguments as :meth:`Experts.likelihood`."""
+        coefficients = Vindex(parameters.coefficients)[..., assignment, :, :]
+        precision = Vindex(parameters.precision)[..., assignment, :]
+        u = with_intercept(x) if self.intercept else x
+        mean = (coefficients * u.unsqueeze(-2)).sum(-1)
+        return Normal(mean, precision.rsqrt()).to_event(1)
+
+    def _parameter_sites(self, q: NormalGamma, dtype: torch.dtype) -> LinearParameters:
+        """Sample τ and w from a distribution for x and y as they are."""
+        noise = Gamma(q.shape.unsqueeze(-1).expand_as(q.rate).to(dtype), q.rate.to(dtype)).to_event(2)
+        precision = self._of_each(sample_parameter(self.site("precision"), noise))
+        matrices = precision[..., None, None] * q.precision.to(dtype).unsqueeze(-3)
+        normal = MultivariateNormal(q.mean.to(dtype), precision_matrix=matrices).to_event(2)
+        return LinearParameters(precision, sample_parameter(self.site("coefficients"), normal))
+
+    def _of_each(self, noise: Tensor) -> Tensor:
+        """Repeat a shared noise for every component and output, [..., K, P]."""
+        return noise.expand(*noise.shape[:-2], self.n_components, self.n_outputs)
 
     @property
     def _origin(self) -> Origin:
+        """Where x and y are counted from."""
         return Origin(self.x_origin, self.y_origin, self.intercept)
 
-    def _columns(self, x: Inputs, y: Outputs) -> Tensor:
-        """The columns of u and y, both counted from the origin, as rows [E + P, N]."""
+    def _design_columns(self, x: Inputs) -> list[Tensor]:
+        """Return the columns of u, counted from the origin, as rows: ones [1, N] with an intercept, then x [D, N]."""
         ones = [x.new_ones(1, len(x))] if self.intercept else []
-        return torch.cat([*ones, columns_from(x, self.x_origin), columns_from(y, self.y_origin)])
-
-    def _centred_means(self, u: Design) -> Tensor:
-        """m'u [N, K, P], counted from y's origin."""
-        return torch.einsum("ne,kpe->nkp", u, self.centred_coefficients.to(u.dtype))
+        return [*ones, columns_from(x, self.x_origin)]

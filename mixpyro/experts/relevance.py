@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 
 import torch
-from pyro.distributions import Gamma
+from jaxtyping import Float
+from pyro.distributions import Gamma as PyroGamma
 from pyro.nn import pyro_method
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from mixpyro import arguments
-from mixpyro.conjugate.normal_gamma import LinearStatistics
+from mixpyro.conjugate.gamma import Gamma
+from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
+from mixpyro.conjugate.relevance import Relevance, RelevancePrior
 from mixpyro.experts.linear import LinearExperts, LinearParameters
-from mixpyro.numerics.cholesky import cholesky, inverted
+from mixpyro.numerics import nested
 from mixpyro.pyro_internals.plates import sample_parameter
-from mixpyro.shapes import Inputs, Scalar, Targets
-
-# An update goes to and fro between the coefficients and the columns' precisions at most this often: a column without
-# effect takes long to be given up, and the next iteration of a fit goes on from there.
-MOST_SWEEPS = 3
+from mixpyro.shapes import Inputs
 
 
 class RelevanceLinearExperts(LinearExperts):
@@ -25,11 +23,11 @@ class RelevanceLinearExperts(LinearExperts):
 
     wₖₑ | τₖ, λₖₑ ~ Normal(m₀, (τₖ λₖₑ)⁻¹) with λₖₑ ~ Gamma(c₀, d₀) for every component k and column e, the intercept
     excepted; several outputs share it. The posterior factorises, q(w, τ) q(λ), and both factors have a closed form:
-    the bound is exact and no update lowers it. There may be several optima, a column given up in one of them only.
+    the bound is exact and no update lowers it. There may be several optima, with a coefficient near zero in some only.
 
-    With λ integrated out, a coefficient is Student-t of 2c₀ degrees of freedom and scale √(d₀ / c₀) in noise deviations
-    a unit of its column: by default a Cauchy distribution that expects next to nothing, 0.014, and shrinks little of
-    what is much larger. So x should be of unit order.
+    With λ integrated out, a coefficient is Student-t of 2c₀ degrees of freedom. Its scale is √(d₀ / c₀), in standard
+    deviations of the noise for each unit of its column: by default a Cauchy distribution of scale 0.014, which shrinks
+    large coefficients little. So x should be of unit order.
 
     Args:
         n_components: K.
@@ -37,7 +35,7 @@ class RelevanceLinearExperts(LinearExperts):
         n_outputs: P, the number of columns of y.
         intercept: as of :class:`LinearExperts`, like all arguments that are not named here.
         coefficient_mean: m₀, a number, or numbers [E], [P, E] or [K, P, E], the intercept first.
-        coefficient_precision: of the intercept, and where the columns' λ start, a number.
+        coefficient_precision: of the intercept, and the λ that an update starts from, a number.
         column_precision_shape: c₀, above zero.
         column_precision_rate: d₀, above zero, in squared units of x.
         noise_per_component: whether every component has its own noise; one for all otherwise.
@@ -46,7 +44,7 @@ class RelevanceLinearExperts(LinearExperts):
         noise_rate: b₀, above zero, in squared units of y.
         name: prefix of the Pyro sites ``<name>.column_precision``, ``<name>.precision``, ``<name>.coefficients`` and
             ``<name>.y``.
-        device: where the experts live.
+        device: of the experts' state.
         dtype: of their state; results have the dtype of x.
 
     Attributes:
@@ -108,87 +106,100 @@ class RelevanceLinearExperts(LinearExperts):
         self.prior_precision = self.prior_precision.repeat(self.n_components, 1, 1)
 
     @property
+    def prior(self) -> RelevancePrior:  # type: ignore[override]
+        """The prior of coefficients, noises and precisions of the columns, float64, counted from the origin."""
+        without = torch.zeros_like(self.prior_precision, dtype=torch.float64)
+        without[:, : self._first, : self._first] = self.prior_precision[:, : self._first, : self._first]
+        regression = self.prior_from_zero._replace(precision=without).from_origin(self._origin)
+        return RelevancePrior(regression, Gamma(self.column_prior_shape.double(), self.column_prior_rate.double()))
+
+    @property
+    def posterior(self) -> Relevance:
+        """The posterior of coefficients, noises and precisions of the columns, float64, counted from the origin."""
+        return Relevance(self.regression, self.column_precisions)
+
+    @property
+    def regression(self) -> NormalGamma:
+        """The posterior of coefficients and noises, float64, counted from the origin."""
+        regression: NormalGamma = super().posterior
+        return regression
+
+    @property
     def column_precisions(self) -> Tensor:
         """Posterior mean of the λₖₑ [K, D], large for a column without effect."""
-        return self.prior_precision.diagonal(dim1=-2, dim2=-1)[:, self._slopes].double()
+        return self.prior_precision.diagonal(dim1=-2, dim2=-1)[:, self._first :].double()
 
     @property
-    def column_posterior(self) -> Gamma:
+    def column_posterior(self) -> PyroGamma:
         """q(λ), batch shape [K, D], float64."""
-        shape = self.column_prior_shape.double() + 0.5 * self.n_outputs
-        return Gamma(shape.expand_as(self.column_precisions), shape / self.column_precisions, validate_args=False)
+        return self._pyro_gamma(self.prior.columns_with_mean(self.column_precisions), torch.float64)
 
     @property
-    def column_prior(self) -> Gamma:
+    def column_prior(self) -> PyroGamma:
         """p(λ), batch shape [K, D], float64."""
-        shape, rate = self.column_prior_shape.double(), self.column_prior_rate.double()
-        return Gamma(shape, rate, validate_args=False).expand(self.column_precisions.shape)
+        return self._pyro_gamma(self.prior.columns, torch.float64)
 
-    def centre(self, x: Inputs, y: Targets) -> None:
-        """Count x and y from their means, and forget the data seen so far."""
-        x, y = self.check_data(x, y)
-        self._set_column_precisions(torch.full_like(self.column_precisions, self.coefficient_precision))
-        super().centre(x, y)
+    def hold_posterior(self, posterior: Relevance) -> None:
+        """Put a posterior into the buffers, converted to their dtype.
 
-    def _learn(self, statistics: LinearStatistics) -> None:
-        """Both factors by turns, q(w, τ) last, until λ stands still."""
-        super()._learn(statistics)
-        tolerance = max(1e-10, 64.0 * torch.finfo(self.prior_precision.dtype).eps)
-        for _ in range(MOST_SWEEPS):
-            before = self.column_precisions
-            self._set_column_precisions(self._optimal_column_precisions())
-            super()._learn(statistics)
-            # On a GPU a sweep too many is cheaper than to wait for the answer.
-            moved = (self.column_precisions - before).abs() > tolerance * before
-            if moved.device.type == "cpu" and not bool(moved.any()):
-                return
-
-    def _optimal_column_precisions(self) -> Tensor:
-        """E λ = (c₀ + ½ P) / (d₀ + ½ Σₚ E τ (w − m₀)²); Bishop (2006), eq. 10.93 to 10.95."""
-        q = self.posterior
-        distance = (q.mean - self.prior_mean.double())[..., self._slopes].square()
-        variance = inverted(cholesky(q.precision)).square().sum(-2)[:, self._slopes]
-        scaled = torch.einsum("kp,kpd->kd", self._of_each(q.expected_noise_precision), distance)
-        shape = self.column_prior_shape.double() + 0.5 * self.n_outputs
-        return shape / (self.column_prior_rate.double() + 0.5 * (scaled + self.n_outputs * variance))
-
-    def _set_column_precisions(self, means: Tensor) -> None:
+        Args:
+            posterior: as :attr:`posterior` gives it. Its tensors may become the buffers.
+        """
+        super().hold_posterior(posterior.regression)
         precision = self.prior_precision.clone()
-        precision.diagonal(dim1=-2, dim2=-1)[:, self._slopes] = means.to(precision)
+        precision.diagonal(dim1=-2, dim2=-1)[:, self._first :] = posterior.column_precision.to(precision)
         self.prior_precision = precision
 
-    @property
-    def _slopes(self) -> slice:
-        """The columns of the design that are columns of x; their coefficients do not depend on the origin."""
-        return slice(int(self.intercept), None)
+    def forget(self) -> None:
+        """Set q(w, τ) to its prior at the λ that updates start from."""
+        start = torch.full_like(self.column_precisions, self.coefficient_precision)
+        self.hold_posterior(nested.apply(torch.clone, Relevance(self.prior.given(start), start)))
 
-    @property
-    def has_separate_components(self) -> bool:
-        """No: the sweeps of an update end for all components together."""
-        return False
+    def updated(self, statistics: LinearStatistics, before: Relevance) -> Relevance:
+        """Return the posterior after sweeps over q(λ) and q(w, τ).
 
-    def kl_divergence(self) -> Scalar:
-        """KL(q(w, τ) q(λ) ‖ p(w, τ, λ)) of all components, float64; above zero even without data."""
-        q = self.column_posterior
-        # What E log λ is short of log E λ: the Normal-Gamma's divergence has been taken at E λ.
-        shortfall = self.column_precisions.log() + q.rate.log() - torch.digamma(q.concentration)
-        columns = 0.5 * self.n_outputs * shortfall + kl_divergence(q, self.column_prior)
-        return super().kl_divergence() + columns.sum()
+        Args:
+            statistics: sums over the rows, with any leading axes of runs.
+            before: the posterior to start from, with the same leading axes.
+        """
+        return self.prior.updated(statistics, before)
+
+    def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: Relevance) -> Float[Tensor, "*R K N"]:  # type: ignore[override]
+        """Return E_q[log p(yᵢ | xᵢ, k)] in nats; arguments as :meth:`LinearExperts.log_likelihood`."""
+        return super().log_likelihood(columns, posterior.regression)
 
     @pyro_method
     def model(self, x: Inputs) -> LinearParameters:
-        """Sample ``<name>.column_precision``, ``<name>.precision`` and ``<name>.coefficients`` from their prior."""
-        columns = self._column_site(self.column_prior, x.dtype).double()
-        intercept = self.prior_precision.double()[:, : self._slopes.start, 0].expand(*columns.shape[:-1], -1)
+        """Sample ``<name>.column_precision``, ``<name>.precision`` and ``<name>.coefficients`` from their prior.
+
+        Args:
+            x: inputs [N, D].
+        """
+        columns = self._column_site(self.prior.columns, x.dtype).double()
+        intercept = self.prior_precision.double()[:, : self._first, 0].expand(*columns.shape[:-1], -1)
         diagonal = torch.cat([intercept, columns], dim=-1)
         return self._parameter_sites(self.prior_from_zero._replace(precision=diagonal.diag_embed()), x.dtype)
 
-    @pyro_method
-    def guide(self, x: Inputs) -> LinearParameters:
-        """Sample the same sites from their posterior."""
-        self._column_site(self.column_posterior, x.dtype)
-        return self._parameter_sites(self.posterior_from_zero, x.dtype)
+    def sample(self, posterior: Relevance, dtype: torch.dtype) -> LinearParameters:  # type: ignore[override]
+        """Sample precisions of the columns, then τ and the coefficients for x and y as they are.
 
-    def _column_site(self, q: Gamma, dtype: torch.dtype) -> Tensor:
-        gamma = Gamma(q.concentration.to(dtype), q.rate.to(dtype)).to_event(2)
-        return sample_parameter(self.site("column_precision"), gamma)
+        Args:
+            posterior: counted from the origin.
+            dtype: of the draws.
+        """
+        self._column_site(self.prior.columns_with_mean(posterior.column_precision), dtype)
+        return super().sample(posterior.regression, dtype)
+
+    def _column_site(self, columns: Gamma, dtype: torch.dtype) -> Tensor:
+        """Sample λ [K, D]."""
+        return sample_parameter(self.site("column_precision"), self._pyro_gamma(columns, dtype).to_event(2))
+
+    def _pyro_gamma(self, columns: Gamma, dtype: torch.dtype) -> PyroGamma:
+        """Return distributions of λ, batch shape [K, D], for Pyro."""
+        shape, rate = (part.to(dtype).expand(self.n_components, self.n_features) for part in columns)
+        return PyroGamma(shape, rate, validate_args=False)
+
+    @property
+    def _first(self) -> int:
+        """The first column of the design that is a column of x; its coefficients do not depend on the origin."""
+        return int(self.intercept)

@@ -1,4 +1,4 @@
-"""A fit that may be killed at any moment, and goes on."""
+"""Checkpoints: a fit that was killed at any moment goes on from its file."""
 
 import copy
 import hashlib
@@ -14,16 +14,16 @@ import torch
 from mixpyro.fitting.restarts import Search
 from mixpyro.saving import atomic_file
 
-KIND, VERSION = "checkpoint", 2
+KIND, VERSION = "checkpoint", 3
 
 
 class Checkpoint:
-    """The state of a search in a file, written at most every so many seconds.
+    """Store the state of a search in a file, at most once in so many seconds.
 
     Args:
         path: of the file.
-        search: whose state it is. If the file exists, the search is put where it stood.
-        seconds: between two writes, at least; 0 for every iteration.
+        search: whose state it is. If the file exists, the search goes on where it was.
+        seconds: least time between two writes; 0 for every iteration.
 
     Raises:
         ValueError: if the file is none of mixpyro's, or belongs to other data, another mixture or other options.
@@ -47,43 +47,48 @@ class Checkpoint:
                 "another mixture or other options. Remove the file to start anew."
             )
         # The mixture may hold what the fit left in it when it ended the last time: its runs began otherwise.
-        self.search.template = copy.deepcopy(self.search.mixture)
-        self.search.template.load_state_dict(content["initial"])
+        template = copy.deepcopy(self.search.mixture)
+        template.load_state_dict(content["initial"])
+        self.search.begin_from(template)
         self.fingerprint = content["fingerprint"]
         self.search.restore(content["search"])
 
     def write_if_due(self) -> None:
-        """Write if the last write is long enough ago."""
+        """Write if the last write is more than ``seconds`` ago."""
         if time.monotonic() - self.written >= self.seconds:
             self.write_or_warn()
 
     def write_or_warn(self) -> None:
-        """Write now; where that fails the fit goes on, with a warning."""
+        """Write now; where that fails the fit goes on, with a warning the first time."""
         try:
             self.write()
         except OSError as error:
             if not self.warned:
-                said = f"the checkpoint could not be written, and the fit goes on without: {error}."
-                warnings.warn(said, RuntimeWarning, stacklevel=2)
+                caution = f"the checkpoint could not be written, and the fit goes on without: {error}."
+                warnings.warn(caution, RuntimeWarning, stacklevel=2)
             self.warned = True
 
     def write(self) -> None:
-        """Write now."""
-        # A search that was told to stop has counted the run at hand as ended: it stands where it stood before.
+        """Write the state of the search to the file, as a whole or not at all."""
+        # A search that was told to stop has counted its current runs as ended: keep the state before that.
         self.state = self.state if self.left and self.search.stopped else self.search.state()
         initial = self.search.template.state_dict()
         content = {"fingerprint": self.fingerprint, "left": self.left, "initial": initial, "search": self.state}
         atomic_file.write(self.path, content, kind=KIND, version=VERSION)
         self.written = time.monotonic()
 
-    def leave(self) -> None:
-        """Write what the mixture is after the fit, so that it may go on from here when it is called again with it."""
+    def write_final(self) -> None:
+        """Write now, with what the mixture is after the fit: a call with that mixture is the same fit."""
         self.left = fingerprint(self.search)
         self.write_or_warn()
 
 
 def fingerprint(search: Search) -> str:
-    """What a fit is: its data, the mixture it begins with, its options."""
+    """Return a digest of what a fit is: its data, the mixture it begins with, its options.
+
+    Args:
+        search: of the fit.
+    """
     digest = hashlib.sha256()
     for part in _parts(search):
         digest.update(part)
@@ -97,7 +102,7 @@ def _parts(search: Search) -> Iterator[bytes]:
     for module in search.mixture.modules():
         plain = {name: v for name, v in vars(module).items() if isinstance(v, bool | int | float | str)}
         yield repr((type(module).__qualname__, plain)).encode()
-    given = {"x": search.data.x, "y": search.data.y, "gate_x": search.data.gate_x, "weights": search.data.weights}
+    given = {"x": search.table.x, "y": search.table.y, "gate_x": search.table.gate_x, "weights": search.table.weights}
     given |= {f"start {i}": getattr(start, "responsibilities", None) for i, start in enumerate(search.starts)}
     for name, value in (*given.items(), *search.mixture.state_dict().items()):
         yield f"{name}:{None if value is None else (value.dtype, *value.shape)}".encode()

@@ -1,29 +1,20 @@
-"""One run of variational EM from one start."""
+"""Variational EM: one E-step and one update for R runs with a leading axis."""
 
-import functools
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mixpyro import arguments
-from mixpyro.experts.base import Experts, add_statistics
-from mixpyro.fitting.gradient.m_step import MStep
+from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.fitting.result import Run
-from mixpyro.fitting.table import Data
-from mixpyro.gates.base import Gate
-from mixpyro.mixture import MixtureOfExperts
-from mixpyro.pyro_internals.parameter_store import has_parameters
+from mixpyro.fitting.stopping import has_ended, least_tolerance
+from mixpyro.fitting.table import Table
+from mixpyro.mixture import MixtureOfExperts, MixtureState, normalised
+from mixpyro.numerics import nested
 from mixpyro.shapes import Responsibilities
-
-# Of a rounding unit, what a sum over rows is off by, as measured: the same constants are in all of them.
-ROUNDING = 0.125
-# Iterations that may go by without a better bound.
-STALLED = 6
 
 
 @dataclass(frozen=True)
@@ -36,241 +27,303 @@ class Options:
     n_annealing: int = 0
 
 
-class Pending(NamedTuple):
-    """Statistics under the responsibilities at hand, which the next update needs."""
+class Statistics(NamedTuple):
+    """Sums over the rows under the responsibilities, which the next update needs."""
 
-    gate: tuple[Tensor, ...] | None  # None for a gate that must see all responsibilities at once
-    experts: tuple[Tensor, ...]
-
-    def __add__(self, other: "Pending") -> "Pending":  # type: ignore[override]
-        """Those of the rows of both."""
-        gate = None if self.gate is None or other.gate is None else add_statistics(self.gate, other.gate)
-        return Pending(gate, add_statistics(self.experts, other.experts))
+    gate: Any
+    experts: Any
 
 
-class Attempt:
-    """One run of variational EM, on a mixture of its own.
+class EStep(NamedTuple):
+    """What an E-step of R runs finds."""
 
-    Args:
-        mixture: is changed.
-        data: what to fit.
-        options: how to go on and when to stop.
+    statistics: Statistics
+    evidence: Tensor  # bounds, and sums of the rows' absolute log evidences [2, R], float64: read together, once
+    responsibilities: Tensor | None  # [R, K, N], where a part of the mixture reads rows or the caller asked for them
+
+
+class Snapshot(NamedTuple):
+    """One run between two iterations: its state, and what its next update reads."""
+
+    state: MixtureState
+    statistics: Statistics | None = None  # None where the next E-step must find them
+    responsibilities: Tensor | None = None  # [K, N]
+
+
+@dataclass
+class Trace:
+    """The bound of one run at every E-step so far.
 
     Attributes:
-        trace: the bound at every E-step so far.
-        converged: whether the stopping rule has been met.
-        pending: what the next update needs to know of the responsibilities; None where no E-step has been made yet.
-        rounding: what the dtype of the data leaves uncertain of the bound, in nats.
+        bounds: in nats; −∞ for one that is not finite.
+        has_ended: whether the stopping rule has been met.
     """
 
-    def __init__(self, mixture: MixtureOfExperts, data: Data, options: Options) -> None:
-        self.mixture, self.data, self.options = mixture, data, options
-        self.trace: list[float] = []
-        self.converged = False
-        self.pending: Pending | None = None
-        self.n_objects = data.n_objects
-        self.rounding = 0.0
-        self.m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
-        self._responsibilities: Responsibilities | None = None
+    bounds: list[float] = field(default_factory=list)
+    has_ended: bool = False
 
-    @property
-    def responsibilities(self) -> Responsibilities:
-        """Of the last E-step [N, K]."""
-        if self._responsibilities is None:
-            with torch.no_grad(), arguments.checked_already():
-                self.e_step()
-        assert self._responsibilities is not None
-        return self._responsibilities
+    def record(self, bound: float, tolerance: float) -> None:
+        """Append the bound of an iteration.
 
-    def drop_responsibilities(self) -> None:
-        """Forget them until they are asked for: of many runs at a time they would be more than the data."""
-        self._responsibilities = None
-
-    def _allocated(self) -> Tensor:
-        """Room for them, a column a component, as the E-step makes them: rows of K would take longer to write."""
-        if self._responsibilities is None:
-            self._responsibilities = self.data.x.new_empty(self.mixture.n_components, len(self.data.x)).mT
-        return self._responsibilities
-
-    def begin(self, draw: Callable[[], Responsibilities]) -> None:
-        """Take the first responsibilities from ``draw``, then go through the annealed iterations if there are any.
-
-        These raise the responsibilities to a power that grows to one; Ueda, Nakano (1998), Deterministic annealing EM
-        algorithm.
+        Args:
+            bound: in nats.
+            tolerance: nats that may be left to gain when the run ends.
         """
-        with self._overflow_ends_it():
-            self._allocated().copy_(draw())
-            self.pending = self._statistics()
-            for iteration in range(1, self.options.n_annealing + 1):
-                self.update()
-                self.e_step()
-                tempered = self.responsibilities.pow_(iteration / (self.options.n_annealing + 1))
-                tempered /= tempered.sum(-1, keepdim=True)
-                self.pending = self._statistics()
-
-    def go_on(self) -> None:
-        """Take the first responsibilities from the posteriors that the mixture has."""
-        with self._overflow_ends_it():
-            self.pending, _ = self.e_step()
-
-    def iterate(self, max_iterations: int, goes_on: Callable[["Attempt"], bool]) -> None:
-        """Updates and E-steps until the stopping rule is met, the bound is lost, or there are ``max_iterations``.
-
-        After every E-step responsibilities and bound are those of the posteriors; then ``goes_on`` is asked.
-        """
-        with self._overflow_ends_it():
-            while self.is_open and len(self.trace) < max_iterations:
-                if self.pending is None:
-                    self.go_on()
-                self.update()
-                self.pending, bound = self.e_step()
-                self.record(bound)
-                if not goes_on(self):
-                    return
-
-    def note_rounding(self, magnitude: float) -> None:
-        """Take in the sum of the rows' absolute log evidences, whose roundings, of either sign, all but cancel."""
-        self.rounding = ROUNDING * torch.finfo(self.data.x.dtype).eps * magnitude
-
-    def record(self, bound: float) -> None:
-        """Note what the E-step of an iteration has found."""
-        self.trace.append(bound if math.isfinite(bound) else -math.inf)
-        self.converged = has_converged(self.trace, self.tolerance) or has_stalled(self.trace)
+        self.bounds.append(bound if math.isfinite(bound) else -math.inf)
+        self.has_ended = has_ended(self.bounds, tolerance)
 
     @property
     def is_open(self) -> bool:
-        """Whether there is more to be had."""
-        return not self.converged and (not self.trace or math.isfinite(self.trace[-1]))
-
-    @contextmanager
-    def _overflow_ends_it(self) -> Iterator[None]:
-        """A run whose numbers overflow ends with a bound of −∞."""
-        try:
-            yield
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            self.trace.append(-math.inf)
-
-    def state(self) -> dict[str, Any]:
-        """What :meth:`restore` needs to go on where the last E-step ended."""
-        return {"mixture": self.mixture.state_dict(), "trace": list(self.trace), "converged": self.converged}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Stand where the last E-step ended of the run whose :meth:`state` this is."""
-        self.mixture.load_state_dict(state["mixture"])
-        self.trace, self.converged = list(state["trace"]), state["converged"]
-
-    def e_step(self) -> tuple[Pending, float]:
-        """The statistics under the new responsibilities, and the bound, in one pass; −∞ for one not finite."""
-        pending, sums = self.summed()
-        bound, magnitude = sums.tolist()
-        self.note_rounding(magnitude)
-        return pending, bound if math.isfinite(bound) else -math.inf
-
-    def summed(self) -> tuple[Pending, Tensor]:
-        """An E-step's statistics, and its bound and the sum of the absolute log evidences [2], which no one has read.
-
-        On a GPU reading is waiting: both are read together, once an iteration.
-        """
-        evidence = torch.zeros(2, dtype=torch.float64, device=self.data.x.device)
-        statistics, responsibilities = [], self._allocated()
-        for rows in self.data.blocks():
-            block = self.data.block(rows)
-            r, log_evidence = self.mixture.assign_checked(block.x, block.y, gate_x=block.gate_x, objects=rows)
-            responsibilities[rows] = r
-            evidence += sums_of(block.weighted(log_evidence))
-            statistics.append(self._statistics_of(block, r))
-        evidence[0] -= self.mixture.kl_divergence()
-        return functools.reduce(Pending.__add__, statistics), evidence
-
-    def _statistics(self) -> Pending:
-        """What the responsibilities at hand say."""
-        parts = [self._statistics_of(self.data.block(rows), self.responsibilities[rows]) for rows in self.data.blocks()]
-        return functools.reduce(Pending.__add__, parts)
-
-    def _statistics_of(self, block: Data, responsibilities: Responsibilities) -> Pending:
-        """What those of a block of rows say."""
-        gate, r = self.mixture.gate, block.weighted(responsibilities)
-        of_gate = gate.statistics(block.gate_x, r) if gate.statistics_are_sums else None
-        return Pending(of_gate, self.mixture.experts.statistics(block.x, block.y, r))
-
-    def update(self) -> None:
-        """Every part to its optimum given the responsibilities, or nearer to it by gradient."""
-        gate, data, pending = self.mixture.gate, self.data, self.pending
-        assert pending is not None
-        if pending.gate is None:
-            gate.update(gate.statistics(data.gate_x, data.weighted(self.responsibilities)))
-        else:
-            gate.update(pending.gate)
-        self.mixture.experts.update(pending.experts)
-        if self.m_steps:
-            r = data.weighted(self.responsibilities)
-            self._maximise(gate, data.gate_x, r)
-            self._maximise(self.mixture.experts, data.x, data.y, r)
-
-    def outcome(self) -> Run:
-        """What the run has reached, its degeneracies in words."""
-        bounds = tuple(self.trace) or (-math.inf,)
-        may_have = math.isfinite(bounds[-1]) and self._can_be_degenerate
-        return Run(bounds, self.converged, self._degeneracies() if may_have else ())
-
-    @property
-    def _can_be_degenerate(self) -> bool:
-        """Whether a part has a word to say of it, for which it would need the responsibilities."""
-        gate, experts = type(self.mixture.gate), type(self.mixture.experts)
-        return gate.degeneracies is not Gate.degeneracies or experts.degeneracies is not Experts.degeneracies
-
-    def _degeneracies(self) -> tuple[str, ...]:
-        data, r = self.data, self.data.weighted(self.responsibilities)
-        experts, gate = self.mixture.experts, self.mixture.gate
-        return tuple(experts.degeneracies(data.x, data.y, r) + gate.degeneracies(data.gate_x, r))
-
-    def _maximise(self, part: Gate | Experts, *data: Tensor) -> None:
-        """The M-step of the part's parameters, by its own method or else by SVI."""
-        if part in self.m_steps and not part.maximise(*data):
-            self.m_steps[part].improve(*data, n_steps=self.options.n_gradient_steps)
-
-    @property
-    def tolerance(self) -> float:
-        """What may be left to gain, in nats: what the user asked for, or what rounding leaves uncertain."""
-        return max(self.options.tolerance * self.n_objects, self.rounding)
+        """Whether another iteration can gain anything."""
+        return not self.has_ended and (not self.bounds or math.isfinite(self.bounds[-1]))
 
 
-def sums_of(log_evidence: Tensor) -> Tensor:
-    """Σ v and Σ |v| over the first axis, [2, …], float64."""
-    return torch.stack([part.sum(0, dtype=torch.float64) for part in (log_evidence, log_evidence.abs())])
+def reads_rows(mixture: MixtureOfExperts) -> bool:
+    """Return whether an update needs every row and its responsibilities.
 
-
-def assign_all(mixture: MixtureOfExperts, data: Data) -> Responsibilities:
-    """Responsibilities [N, K] under the mixture's posteriors, those of known objects brought up to date."""
-    whole = Attempt(mixture, data, Options())
-    whole.e_step()
-    if not mixture.gate.statistics_are_sums:
-        mixture.gate.update(mixture.gate.statistics(data.gate_x, data.weighted(whole.responsibilities)))
-    return whole.responsibilities
-
-
-def has_converged(trace: list[float], tolerance: float) -> bool:
-    """Whether less than ``tolerance`` is left to gain, by Aitken's extrapolation at the last two iterations.
-
-    At two, for a run that comes to a plateau looks for one iteration as if it had converged.
+    Args:
+        mixture: any.
     """
-    return len(trace) >= 4 and all(
-        left_to_gain(trace[end - 3 : end]) <= tolerance for end in (len(trace) - 1, len(trace))
+    return bool(mixture.gate.reads_rows or mixture.experts.reads_rows)
+
+
+def e_step(
+    mixture: MixtureOfExperts, state: MixtureState, table: Table, *, keep: bool = False, power: float = 1.0
+) -> EStep:
+    """Compute responsibilities of R runs, their bounds, and the statistics under them, in one pass over the rows.
+
+    Args:
+        mixture: whose formulas are used; parts without formulas for many runs hold the last run's state afterwards.
+        state: of R runs.
+        table: with columns.
+        keep: whether to return the responsibilities, also where no part reads rows.
+        power: to which the responsibilities are raised, in (0, 1]; 1 for none.
+    """
+    n_runs, k = n_runs_of(state), mixture.n_components
+    evidence = torch.zeros(2, n_runs, dtype=torch.float64, device=table.x.device)
+    kept = table.x.new_empty(n_runs, k, len(table.x)) if keep or reads_rows(mixture) else None
+    statistics: Statistics | None = None
+    for rows in table.blocks(n_runs * k):
+        block = table.block(rows)
+        r, log_evidence = normalised(mixture.log_joint(block.gate_x, block.columns, state, objects=rows))
+        if power != 1.0:
+            r = r.pow_(power).div_(r.sum(-2, keepdim=True))
+        if kept is not None:
+            kept[..., rows] = r
+        weighted = block.weighted(log_evidence)
+        evidence += torch.stack([part.sum(-1, dtype=torch.float64) for part in (weighted, weighted.abs())])
+        found = statistics_of(mixture, block, block.weighted(r))
+        statistics = found if statistics is None else nested.add(statistics, found)
+    evidence[0] -= mixture.divergences(state)
+    assert statistics is not None
+    return EStep(statistics, evidence, kept)
+
+
+def update(
+    mixture: MixtureOfExperts, state: MixtureState, step: EStep | Snapshot, table: Table, by_gradient: Callable[..., None]
+) -> MixtureState:
+    """Return the state of R runs with every part at its optimum given the responsibilities, or nearer by gradient.
+
+    Args:
+        mixture: whose formulas are used.
+        state: of R runs.
+        step: statistics and responsibilities of R runs.
+        table: with columns.
+        by_gradient: raises the share of the bound of a part without a method of its own, given the part and its rows.
+    """
+    r = None if step.responsibilities is None else table.weighted(step.responsibilities)
+    gate, experts = mixture.gate, mixture.experts
+    return MixtureState(
+        gate.advanced(state.gate, step.statistics.gate, (table.gate_x,), r, by_gradient),
+        experts.advanced(state.experts, step.statistics.experts, (table.x, table.y), r, by_gradient),
     )
 
 
-def has_stalled(trace: list[float]) -> bool:
-    """Whether the best of the last ``STALLED`` bounds is no better than the best of as many before: rounding is left.
+def statistics_of(mixture: MixtureOfExperts, table: Table, responsibilities: Tensor) -> Statistics:
+    """Return the sums over rows that the updates of R runs need.
 
-    Without rounding errors a bound rises at every iteration, so that this is never so.
+    Args:
+        mixture: whose formulas are used.
+        table: with columns.
+        responsibilities: [R, K, N], times the rows' weights.
     """
-    return len(trace) > 2 * STALLED and max(trace[-STALLED:]) <= max(trace[-2 * STALLED : -STALLED])
+    return Statistics(
+        mixture.gate.sums(table.gate_x, responsibilities), mixture.experts.sums(table.columns, responsibilities)
+    )
 
 
-def left_to_gain(bounds: list[float]) -> float:
-    """What a geometric series through three bounds would add to the last; McLachlan, Peel (2000), section 2.11."""
-    before, last = bounds[1] - bounds[0], bounds[2] - bounds[1]
-    if last <= 0.0 or before <= 0.0:
-        # Rounding: the bound cannot fall otherwise.
-        return abs(last)
-    return last * last / (before - last) if last < before else math.inf
+def start(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> Snapshot:
+    """Return the start of a run from the mixture's state and given responsibilities.
+
+    Args:
+        mixture: whose state the run begins with.
+        table: with columns.
+        responsibilities: [N, K].
+    """
+    r = responsibilities.mT.contiguous().unsqueeze(0)
+    blocks = list(table.blocks(mixture.n_components))
+    parts = [table.block(rows) for rows in blocks]
+    statistics = [
+        statistics_of(mixture, part, part.weighted(r[..., rows])) for part, rows in zip(parts, blocks, strict=True)
+    ]
+    total = statistics[0]
+    for part in statistics[1:]:
+        total = nested.add(total, part)
+    return Snapshot(mixture.state(), nested.select(total, 0), r[0] if reads_rows(mixture) else None)
+
+
+def n_runs_of(state: MixtureState) -> int:
+    """Return R, the length of the leading axis; 1 for a mixture without state.
+
+    Args:
+        state: of R runs.
+    """
+    tensors = nested.tensors(state)
+    return len(tensors[0]) if tensors else 1
+
+
+class Runs:
+    """R runs of variational EM on the same rows, each of which ends by itself.
+
+    All go in one pass over the rows. On a few thousand rows an iteration is mostly function calls, which the runs
+    share; on many rows the products of the columns, which the statistics are sums of, are computed once.
+
+    Args:
+        mixture: whose formulas are used; its state is overwritten.
+        table: with columns.
+        options: when a run stops.
+        traces: of the runs, one each; empty for new runs.
+        snapshots: where the runs are.
+        open: numbers of the runs to iterate; those whose trace is open by default.
+
+    Attributes:
+        traces: of all runs.
+        open: numbers of the runs that the leading axis of ``state`` holds.
+        state: of the open runs.
+        ended: where each of the other runs has ended.
+    """
+
+    def __init__(
+        self,
+        mixture: MixtureOfExperts,
+        table: Table,
+        options: Options,
+        traces: Sequence[Trace],
+        snapshots: Sequence[Snapshot],
+        *,
+        open: Sequence[int] | None = None,
+    ) -> None:
+        self.mixture, self.table, self.options = mixture, table, options
+        self.traces = list(traces)
+        self.open = [n for n, trace in enumerate(self.traces) if trace.is_open] if open is None else list(open)
+        self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
+        self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
+        self._tolerance = options.tolerance * table.n_objects
+        self._step: EStep | Snapshot | None = None
+        if self.open:
+            stacked = nested.stack([snapshots[number] for number in self.open])
+            self.state: MixtureState = stacked.state
+            self._step = None if stacked.statistics is None else stacked
+
+    def anneal(self) -> None:
+        """Make the annealed iterations that come before the first, if the options have any.
+
+        They raise the responsibilities to a power that grows to one; Ueda, Nakano (1998), Deterministic annealing EM
+        algorithm.
+        """
+        n_annealing = self.options.n_annealing if self.open else 0
+        for iteration in range(1, n_annealing + 1):
+            self._update()
+            self._step = e_step(self.mixture, self.state, self.table, power=iteration / (n_annealing + 1))
+
+    def iterate(
+        self, max_iterations: int, goes_on: Callable[[Trace], bool], is_hopeless: Callable[[Trace], bool]
+    ) -> None:
+        """Update and make E-steps until every run has ended, or has made enough iterations.
+
+        Args:
+            max_iterations: of each run, those before counted.
+            goes_on: asked after every E-step, of the open run with the highest bound; False stops all.
+            is_hopeless: whether a run should be given up.
+        """
+
+        def stays(trace: Trace) -> bool:
+            return trace.is_open and len(trace.bounds) < max_iterations and not is_hopeless(trace)
+
+        asked = True
+        while asked and self._narrow([number for number in self.open if stays(self.traces[number])]):
+            self._update()
+            self._step = step = e_step(self.mixture, self.state, self.table)
+            for number, bound, magnitude in zip(self.open, *step.evidence.tolist(), strict=True):
+                rounding = least_tolerance(magnitude, self.table.x.dtype)
+                self.traces[number].record(bound, max(self._tolerance, rounding))
+            asked = goes_on(max((self.traces[number] for number in self.open), key=lambda trace: trace.bounds[-1]))
+
+    def close(self) -> None:
+        """End all runs that are still open, where they are."""
+        self._narrow([])
+
+    def outcome(self, number: int) -> Run:
+        """Return what a run has reached, its degeneracies in words.
+
+        Args:
+            number: of a run that has ended.
+        """
+        bounds = tuple(self.traces[number].bounds) or (-math.inf,)
+        degeneracies = self._degeneracies(number) if math.isfinite(bounds[-1]) else ()
+        return Run(bounds, self.traces[number].has_ended, degeneracies)
+
+    def responsibilities(self, number: int) -> Tensor:
+        """Return q(z) [K, N] of a run under its posteriors, which are computed once.
+
+        Args:
+            number: of a run that has ended.
+        """
+        one = self.ended[number]
+        if one.responsibilities is None:
+            one = one._replace(responsibilities=responsibilities_of(self.mixture, one.state, self.table).mT)
+            self.ended[number] = one
+        assert one.responsibilities is not None
+        return one.responsibilities
+
+    def _update(self) -> None:
+        """Replace the state by the one after an update."""
+        if self._step is None:
+            self._step = e_step(self.mixture, self.state, self.table)
+        self.state = update(self.mixture, self.state, self._step, self.table, self._by_gradient)
+
+    def _narrow(self, staying: Sequence[int]) -> bool:
+        """End the other open runs; return whether any are left."""
+        kept = [place for place, number in enumerate(self.open) if number in staying]
+        if len(kept) < len(self.open):
+            step = self._step or Snapshot(self.state)
+            whole = Snapshot(self.state, step.statistics, step.responsibilities)
+            for place, number in enumerate(self.open):
+                if number not in staying:
+                    self.ended[number] = nested.select(whole, place)
+            if kept:
+                whole = nested.select(whole, kept)
+                self.state, self._step = whole.state, None if whole.statistics is None else whole
+            self.open = list(staying)
+        return bool(self.open)
+
+    def _degeneracies(self, number: int) -> tuple[str, ...]:
+        """Return the degeneracies of both parts in words."""
+        kept = self.responsibilities(number)
+        self.mixture.hold(self.ended[number].state)
+        table, r = self.table, self.table.weighted(kept).mT
+        experts, gate = self.mixture.experts, self.mixture.gate
+        return tuple(experts.degeneracies(table.x, table.y, r) + gate.degeneracies(table.gate_x, r))
+
+
+def responsibilities_of(mixture: MixtureOfExperts, state: MixtureState, table: Table) -> Responsibilities:
+    """Return q(z) [N, K] of one run under its posteriors.
+
+    Args:
+        mixture: whose formulas are used.
+        state: of the run, without an axis of runs.
+        table: with columns.
+    """
+    kept = e_step(mixture, nested.stack([state]), table, keep=True).responsibilities
+    assert kept is not None
+    return kept[0].mT

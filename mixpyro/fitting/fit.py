@@ -11,14 +11,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mixpyro import arguments
+from mixpyro.fitting import em
 from mixpyro.fitting.checkpoint import Checkpoint
-from mixpyro.fitting.em import Attempt, Options, assign_all
+from mixpyro.fitting.em import Options, Trace
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
-from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
-from mixpyro.fitting.streaming import fit_in_batches, refuse_kept_posteriors
-from mixpyro.fitting.table import Data, checked_data
+from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start, checked_starts
+from mixpyro.fitting.table import Table, checked_table
+from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
@@ -38,8 +39,6 @@ def fit(
     tolerance: float = 1e-7,
     n_gradient_steps: int = 20,
     n_annealing: int = 0,
-    batch_size: int | None = None,
-    n_epochs: int = 5,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 30.0,
@@ -50,34 +49,32 @@ def fit(
     An iteration computes the responsibilities and the bound, then the conjugate updates of gate and experts, then
     Pyro's SVI on the parameters that have no closed form (a network, a learnt prior). The bound never falls, rounding
     apart, if a network is a function of its parameters: no dropout in training mode. A run stops when what is left to
-    gain, extrapolated from the last three bounds (Aitken), is below ``tolerance`` nats an object.
+    gain, extrapolated from the last three bounds (Aitken), is below ``tolerance`` nats an object. For more rows than
+    iterations over all of them allow, see :func:`fit_minibatches`.
 
     Ctrl-C ends the fit with what it has; a second one, at once, with nothing. A fit with a ``checkpoint`` that was
-    ended by whatever means goes on from there when it is called again with the same arguments, and ends as if nothing
-    had been.
+    ended by whatever means goes on from there when it is called again with the same arguments, and ends as if it had
+    not been interrupted.
 
     Args:
         mixture: what to fit, in place; it is left as it was if the fit raises.
         x: inputs [N, D], finite, on the mixture's device.
         y: outputs [N, P] or [N], finite, of x's dtype and device.
-        gate_x: what the gate sees [N, G], where that is not x: other columns, or none.
+        gate_x: what the gate reads [N, G], where that is not x: other columns, or none.
         weights: how much each row counts [N], at least 0; a row of weight three is three rows. Not for the mean-field
             per-object gate, where three objects are not one.
-        n_restarts: how many starts to run from. A network's weights are where they are in each of them.
+        n_restarts: how many starts to run from, at least 1. A network's weights are the same in each of them.
         n_candidates: starts that each restart tries for five iterations, to go on from the best of them; Biernacki,
             Celeux, Govaert (2003), Choosing starting values for the EM algorithm.
-        starts: ways to draw the first responsibilities, gone through in turn; see :mod:`mixpyro.fitting.starts`.
+        starts: ways to draw the first responsibilities, used in round-robin order; see :mod:`mixpyro.fitting.starts`.
         initial_responsibilities: a start of your own [N, K], non-negative; it is the only one then.
-        max_iterations: most iterations of a run.
-        tolerance: in nats an object, at least 0. In float32 no less than rounding allows is asked for.
+        max_iterations: most iterations of a run, at least 1.
+        tolerance: in nats an object, at least 0. In float32 the tolerance is never below rounding.
         n_gradient_steps: most steps of SVI an iteration, by L-BFGS, for what has no closed form.
         n_annealing: iterations before the first, in which responsibilities are tempered: flat at first, then less so.
-        batch_size: rows of a minibatch, for N too large for iterations over all of them. The restarts then run on a
-            sample of the rows, and ``n_epochs`` passes of :class:`~mixpyro.StreamingFit` over all of them follow.
-        n_epochs: passes over the rows, with a ``batch_size``.
         seed: of the starts, at least 0. Same seed, same result; the global random state is neither used nor changed.
-        checkpoint: a file to write the state of the fit to, and to go on from if it is there.
-        checkpoint_seconds: between two writes of it, at least.
+        checkpoint: a file to write the state of the fit to, and to go on from if it exists.
+        checkpoint_seconds: least time between two writes of it, at least 0.
         progress: show a progress bar once a fit has taken two seconds.
 
     Returns:
@@ -99,10 +96,8 @@ def fit(
     """
     if not isinstance(mixture, MixtureOfExperts):
         raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
-    if batch_size is not None:
-        _refuse_with_batches(initial_responsibilities=initial_responsibilities, checkpoint=checkpoint)
-    data = checked_data(mixture, x, y, gate_x, weights)
-    counted = data.counted_rows()
+    table = checked_table(mixture, x, y, gate_x, weights)
+    counted = table.counted_rows()
     options = Options(
         max_iterations=arguments.integer("max_iterations", max_iterations),
         tolerance=arguments.positive_number("tolerance", tolerance, zero=True),
@@ -111,45 +106,29 @@ def fit(
     )
     n_restarts = arguments.integer("n_restarts", n_restarts)
     if initial_responsibilities is not None:
-        start = _checked_start(initial_responsibilities, mixture.n_components, len(data.x))[counted]
+        start = _checked_start(initial_responsibilities, mixture.n_components, len(table.x))[counted]
         starts, n_restarts, n_candidates = [GivenResponsibilities(start)], 1, 1
-    search = Search(
-        mixture,
-        data.block(counted),
-        options,
-        _checked_starts(starts),
-        n_restarts=n_restarts,
-        n_candidates=arguments.integer("n_candidates", n_candidates),
-        seed=arguments.integer("seed", seed, least=0),
-    )
-    if batch_size is not None:
-        return _fit_in_batches(search, data, batch_size, n_epochs, progress)
     seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
-    with arguments.checked_already(), torch.no_grad():
+    with torch.no_grad():
+        search = Search(
+            mixture,
+            table.block(counted),
+            options,
+            checked_starts(starts),
+            n_restarts=n_restarts,
+            n_candidates=arguments.integer("n_candidates", n_candidates),
+            seed=arguments.integer("seed", seed, least=0),
+        )
         kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
         interrupted = _run(search, kept, progress)
-    return _result(search, data, kept, interrupted)
-
-
-def _fit_in_batches(search: Search, data: Data, batch_size: int, n_epochs: int, progress: bool) -> FitResult:
-    n_epochs = arguments.integer("n_epochs", n_epochs)
-    batch_size = arguments.integer("batch_size", batch_size)
-    refuse_kept_posteriors(search.mixture)
-    with arguments.checked_already():
-        result = fit_in_batches(search, data, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
-    if result.interrupted:
-        said = f"the fit was interrupted in epoch {result.n_iterations} of {n_epochs}."
-        warnings.warn(said, RuntimeWarning, stacklevel=3)
-    elif not result.converged:
-        said = f"the bound still changed in the last of {n_epochs} epochs; raise `n_epochs`."
-        warnings.warn(said, RuntimeWarning, stacklevel=3)
-    if result.degeneracies:
-        warnings.warn(f"the fit is degenerate: {'; '.join(result.degeneracies)}.", RuntimeWarning, stacklevel=3)
+        result = _result(search, table, kept, interrupted)
+    for caution in _warnings(result, n_restarts):
+        warnings.warn(caution, RuntimeWarning, stacklevel=2)
     return result
 
 
 def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
-    """Let the search go; gives whether Ctrl-C ended it."""
+    """Make the runs; return whether Ctrl-C ended them."""
     with (
         stop_on_request() as stop_requested,
         tqdm(total=search.n_restarts, unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
@@ -160,28 +139,23 @@ def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
 
 def _watched(
     search: Search, checkpoint: Checkpoint | None, stop_requested: Callable[[], bool], bar: tqdm
-) -> Callable[[Attempt], bool]:
-    """What happens after every E-step; the answer is whether to go on."""
+) -> Callable[[Trace], bool]:
+    """Return what is called after every E-step, and says whether to go on."""
 
-    def goes_on(attempt: Attempt) -> bool:
+    def goes_on(trace: Trace) -> bool:
         stop = stop_requested()
         if checkpoint is not None:
             checkpoint.write_or_warn() if stop else checkpoint.write_if_due()
         bar.n = search.n_ended
-        bar.set_postfix({"iteration": len(attempt.trace), "bound": f"{attempt.trace[-1]:.6g}"}, refresh=False)
+        bar.set_postfix({"iteration": len(trace.bounds), "bound": f"{trace.bounds[-1]:.6g}"}, refresh=False)
         bar.update(0)
         return not stop
 
     return goes_on
 
 
-def _refuse_with_batches(**arguments: object) -> None:
-    for name, value in arguments.items():
-        if value is not None:
-            raise ValueError(f"`{name}` must be None with a `batch_size`; got {type(value).__name__}.")
-
-
 def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
+    """Return the caller's responsibilities if a run can begin with them."""
     name = "initial_responsibilities"
     arguments.responsibilities(start, n_components, n_objects, name=name)
     if bool((start.sum(-1) <= 0).any()):
@@ -191,32 +165,28 @@ def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
     return start.detach()
 
 
-def _checked_starts(starts: Sequence[Start]) -> Sequence[Start]:
-    if not isinstance(starts, Sequence) or not starts or not all(callable(start) for start in starts):
-        raise TypeError(f"`starts` must be functions, at least one, as in mixpyro.fitting.starts; got {starts!r}.")
-    return tuple(starts)
-
-
-def _result(search: Search, data: Data, checkpoint: Checkpoint | None, interrupted: bool) -> FitResult:
-    """Move the best run's state into the user's mixture."""
-    if interrupted and not any(math.isfinite(run.bound) for run in search.runs):
+def _result(search: Search, table: Table, checkpoint: Checkpoint | None, interrupted: bool) -> FitResult:
+    """Put the best run's state into the user's mixture, and return the result."""
+    if interrupted and not any(math.isfinite(run.bound) for run in search.ended):
         raise KeyboardInterrupt
-    best, attempt = search.adopt()
+    best, responsibilities = search.adopt()
     if checkpoint is not None:
-        checkpoint.leave()
-    responsibilities = attempt.responsibilities
-    if len(data.x) > len(responsibilities):
-        # Rows of weight zero had no part in the fit; they are assigned like any others.
-        with torch.no_grad(), arguments.checked_already():
-            responsibilities = assign_all(search.mixture, data)
-    result = FitResult(search.mixture, responsibilities, best, tuple(search.runs), data.weights, interrupted)
-    for said in _warnings(result, search.n_restarts):
-        warnings.warn(said, RuntimeWarning, stacklevel=3)
-    return result
+        checkpoint.write_final()
+    if len(table.x) > len(responsibilities):
+        responsibilities = _assign_all(search.mixture, table)
+    return FitResult(search.mixture, responsibilities, best, tuple(search.ended), table.weights, interrupted)
+
+
+def _assign_all(mixture: MixtureOfExperts, table: Table) -> Responsibilities:
+    """Return responsibilities [N, K] of all rows, those of weight zero too, which had no part in the fit."""
+    responsibilities = em.responsibilities_of(mixture, mixture.state(), table.with_columns(mixture.experts))
+    if isinstance(mixture.gate, ObjectGate):
+        mixture.gate.update(mixture.gate.statistics(table.gate_x, table.weighted(responsibilities.mT).mT))
+    return responsibilities
 
 
 def _warnings(result: FitResult, n_restarts: int) -> list[str]:
-    """What a user must know before trusting the result."""
+    """Return what a user must know before trusting the result."""
     found = []
     if result.interrupted:
         n_converged = sum(run.converged for run in result.runs)

@@ -1,14 +1,16 @@
-"""Where a run of variational EM starts from: ways to draw the first responsibilities."""
+"""Starts of variational EM: ways to draw the first responsibilities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-from mixpyro.fitting.gradient.m_step import MStep
-from mixpyro.fitting.table import BLOCK_ROWS
+from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
+from mixpyro.numerics.blocks import rows_per_e_step, slices
+from mixpyro.part import ConjugatePart
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
@@ -22,48 +24,97 @@ SAMPLE_ROWS = 100_000
 
 @dataclass(frozen=True, eq=False)
 class GivenResponsibilities:
-    """A start of the user's own [N, K]."""
+    """A start of the user's own.
+
+    Args:
+        responsibilities: [N, K].
+    """
 
     responsibilities: Responsibilities
 
     def __call__(self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
-        """The responsibilities, whatever the rest."""
+        """Return the responsibilities.
+
+        Args:
+            mixture: not read.
+            x: not read.
+            y: not read.
+            generator: not read.
+        """
         return self.responsibilities
 
 
+def checked_starts(starts: Sequence[Start]) -> Sequence[Start]:
+    """Return the starts if they are functions, at least one.
+
+    Args:
+        starts: as for :func:`mixpyro.fit`.
+
+    Raises:
+        TypeError: if they are not.
+    """
+    if not isinstance(starts, Sequence) or not starts or not all(callable(start) for start in starts):
+        raise TypeError(f"`starts` must be functions, at least one, as in mixpyro.fitting.starts; got {starts!r}.")
+    return tuple(starts)
+
+
 def random_assignments(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
-    """Each object in one component, drawn uniformly, [N, K]."""
+    """Assign each object to one component, drawn uniformly, [N, K].
+
+    Args:
+        mixture: only K is read.
+        x: inputs [N, D].
+        y: outputs [N, P].
+        generator: of random numbers.
+    """
     chosen = torch.randint(mixture.n_components, (len(x),), generator=generator).to(x.device)
     return one_hot(chosen, mixture.n_components, like=y)
 
 
 def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
-    """Each expert sees a few rows of its own; the responsibilities [N, K] are what these experts then say of all rows.
+    """Fit each expert to a few rows of its own; return the responsibilities [N, K] of these experts for all rows.
 
     A subset has a row more than a regression on x with outputs y has unknowns: enough for a line or a density, and
-    little enough to lie in one component. The mixture's experts are left holding what the subsets said.
+    little enough to lie in one component. The mixture's experts are left at what the subsets gave.
+
+    Args:
+        mixture: its experts are changed.
+        x: inputs [N, D].
+        y: outputs [N, P].
+        generator: of random numbers.
     """
     k, size = mixture.n_components, x.shape[1] + y.shape[1] + 1
     order = torch.randperm(len(x), generator=generator).to(x.device)
-    # Where there are too few rows for disjoint subsets, they go round.
+    # Where there are too few rows for disjoint subsets, rows are used again.
     rows = order[torch.arange(k * size, device=x.device) % len(x)]
     membership = one_hot(torch.arange(k, device=x.device).repeat_interleave(size), k, like=y)
-    mixture.experts.update(mixture.experts.statistics(x[rows], y[rows], membership))
-    if has_parameters(mixture.experts) and not mixture.experts.maximise(x[rows], y[rows], membership):
-        MStep(mixture.experts).improve(x[rows], y[rows], membership, n_steps=N_GRADIENT_STEPS)
-    said = [
-        mixture.experts.expected_log_likelihood(x_block, y_block).mT.contiguous().softmax(0)
-        for x_block, y_block in zip(x.split(BLOCK_ROWS), y.split(BLOCK_ROWS), strict=True)
+    experts = mixture.experts
+    if isinstance(experts, ConjugatePart):
+        experts.update(nested.select(experts.sums(experts.columns(x[rows], y[rows]), membership.mT.unsqueeze(0)), 0))
+    if has_parameters(experts):
+        by_gradient = GradientMSteps(n_steps=N_GRADIENT_STEPS)
+        experts.maximise(x[rows], y[rows], membership, by_gradient=by_gradient)
+    columns = experts.columns(x, y)
+    shares = [
+        experts.log_likelihoods(nested.apply(lambda part, block=block: part[..., block], columns)).softmax(-2)
+        for block in slices(len(x), rows_per_e_step(k, x.device))
     ]
-    return torch.cat(said, dim=1).mT
+    return torch.cat(shares, dim=-1).mT
 
 
 def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
-    """Each object with the nearest of K centres of (x, y) in standardised columns, [N, K].
+    """Assign each object to the nearest of K centres of (x, y) in standardised columns, [N, K].
 
     The centres are rows drawn by k-means++, then improved by a few of Lloyd's iterations, on a sample of the rows where
     there are more than ``SAMPLE_ROWS``; Arthur, Vassilvitskii (2007), k-means++: the advantages of careful seeding.
+
+    Args:
+        mixture: only K is read.
+        x: inputs [N, D].
+        y: outputs [N, P].
+        generator: of random numbers.
     """
+    k = mixture.n_components
     sample: slice | Tensor = slice(None)
     if len(x) > SAMPLE_ROWS:
         sample = torch.randint(len(x), (SAMPLE_ROWS,), generator=generator).to(x.device)
@@ -71,20 +122,26 @@ def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generat
     mean, spread = points.mean(0), points.std(0, correction=0)
     spread = torch.where(spread > 0, spread, 1.0)
     points = (points - mean) / spread
-    centres = spread_rows(points, mixture.n_components, generator)
+    centres = spread_rows(points, k, generator)
     for _ in range(N_LLOYD_ITERATIONS - 1):
-        nearest = one_hot(nearest_row(points, centres), mixture.n_components, like=y)
+        nearest = one_hot(nearest_row(points, centres), k, like=y)
         counts = nearest.sum(0).unsqueeze(-1)
         centres = torch.where(counts > 0, nearest.mT @ points / counts.clamp_min(1.0), centres)
     labels = [
-        nearest_row((torch.cat(block, dim=1) - mean) / spread, centres)
-        for block in zip(x.split(BLOCK_ROWS), y.split(BLOCK_ROWS), strict=True)
+        nearest_row((torch.cat([x[block], y[block]], dim=1) - mean) / spread, centres)
+        for block in slices(len(x), rows_per_e_step(k, x.device))
     ]
-    return one_hot(torch.cat(labels), mixture.n_components, like=y)
+    return one_hot(torch.cat(labels), k, like=y)
 
 
 def spread_rows(points: Tensor, n_rows: int, generator: Generator) -> Tensor:
-    """Rows of ``points``, each drawn with the squared distance from those before it as its weight."""
+    """Draw rows, each with its squared distance from the rows before it as weight.
+
+    Args:
+        points: [N, D].
+        n_rows: how many, at least 1.
+        generator: of random numbers.
+    """
     chosen = [int(torch.randint(len(points), (), generator=generator))]
     squared = points.new_full((len(points),), torch.inf)
     while len(chosen) < n_rows:
@@ -96,17 +153,27 @@ def spread_rows(points: Tensor, n_rows: int, generator: Generator) -> Tensor:
 
 
 def nearest_row(points: Tensor, centres: Tensor) -> Tensor:
-    """Number of the nearest of ``centres`` [K, D] for each of ``points`` [N, D], both of unit order; [N].
+    """Return the number of the nearest centre of every point [N].
 
     ½|c|² − c'p is the distance up to what all centres share: one matrix product.
+
+    Args:
+        points: [N, D], of unit order.
+        centres: [K, D].
     """
     return torch.addmm(0.5 * centres.square().sum(-1), points, centres.mT, alpha=-1.0).argmin(-1)
 
 
 def one_hot(labels: Tensor, n_components: int, *, like: Tensor) -> Responsibilities:
-    """Rows of the identity, in the dtype of ``like``."""
+    """Return rows of the identity [N, K].
+
+    Args:
+        labels: numbers of the columns that are one [N].
+        n_components: K.
+        like: a tensor of the result's dtype.
+    """
     return like.new_zeros(n_components, len(labels)).scatter_(0, labels.unsqueeze(0), 1.0).mT
 
 
-# Where one kind misleads, another does not.
+# Three kinds: a table that misleads one of them need not mislead another.
 DEFAULT_STARTS: tuple[Start, ...] = (random_subsets, k_means, random_assignments)

@@ -1,37 +1,28 @@
-"""Variational EM on batches: natural-gradient steps for what is conjugate, Newton's or Adam for the rest."""
+"""Variational EM on a stream of batches: natural-gradient steps for posteriors, Newton's or Adam's for estimates."""
 
-import copy
-import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
-from tqdm import tqdm
+from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.experts.base import Experts, blend_statistics
-from mixpyro.fitting.em import Attempt, Options
+from mixpyro.fitting.em import Options
 from mixpyro.fitting.gradient.m_step import MStep
-from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.restarts import Search
-from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.starts import DEFAULT_STARTS
-from mixpyro.fitting.table import Data, checked_data
-from mixpyro.gates.base import Gate
-from mixpyro.mixture import MixtureOfExperts
+from mixpyro.fitting.table import Table, checked_table
+from mixpyro.gates.conjugate import ObjectGate
+from mixpyro.mixture import MixtureOfExperts, normalised
+from mixpyro.numerics import nested
 from mixpyro.numerics.step_sizes import RobbinsMonro
+from mixpyro.part import ConjugatePart, Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
 Batch = Sequence[Tensor]
-
-# Rows on which a fit in batches looks for its start.
-SAMPLE_ROWS = 5000
-# Nats an object.
-CHANGE = 1e-3
 
 
 class StreamingFit:
@@ -39,12 +30,12 @@ class StreamingFit:
 
     The first batch is fitted in full, from several starts: make it large enough to show every component. Each later
     one gives responsibilities under the posteriors so far; its statistics per row enter a running average, and the
-    conjugate posteriors follow from N times that average, a natural-gradient step. Parameters go as far along a step of
-    Newton's method on the batch, where their part has one, and else take a step of Adam on the bound, its data term
-    counted N / B times, with a rate that falls as the step sizes do.
+    conjugate posteriors follow from N times that average, a natural-gradient step. Parameters go part of the way along
+    a step of Newton's method on the batch, where their part has one. Else they take a step of Adam on the bound, its
+    data term counted N / B times, with a rate that falls as the step sizes do.
 
     Args:
-        mixture: what to fit, in place. Its gate must not keep a posterior an object.
+        mixture: what to fit, in place. Its gate must not keep a posterior of each object.
         n_objects: N, how many rows, or what sum of weights, the posteriors shall speak of; by default those seen.
         step_size: of the running average, a number in (0, 1] or a function of the step's number, from one on.
         lr: step size of Adam at the first step.
@@ -60,7 +51,7 @@ class StreamingFit:
 
     Raises:
         TypeError: if the mixture is none.
-        ValueError: if the gate keeps a posterior an object, or an argument is out of range.
+        ValueError: if the gate keeps a posterior of each object, or an argument is out of range.
 
     References:
         Hoffman, Blei, Wang, Paisley (2013), Stochastic variational inference, fig. 4;
@@ -97,8 +88,8 @@ class StreamingFit:
         self.n_restarts = arguments.integer("n_restarts", n_restarts, least=0)
         self.seed = arguments.integer("seed", seed, least=0)
         self.n_steps, self.n_seen = 0, 0.0
-        self._averages: dict[Gate | Experts, Any] = {}
-        self._m_steps = {part: MStep(part) for part in (mixture.gate, mixture.experts) if has_parameters(part)}
+        self._averages: dict[Part, Any] = {}
+        self._m_steps: dict[Part, MStep] = {}
 
     def partial_fit(
         self,
@@ -108,82 +99,117 @@ class StreamingFit:
         gate_x: GateInputs | None = None,
         weights: Float[Tensor, " N"] | None = None,
     ) -> "StreamingFit":
-        """Learn from one batch; arguments and errors as those of :func:`mixpyro.fit`. Gives itself."""
-        data = checked_data(self.mixture, x, y, gate_x, weights)
-        self.learn(data)
+        """Learn from one batch, and return this object.
+
+        Args:
+            x: inputs [B, D].
+            y: outputs [B, P] or [B].
+            gate_x: what the gate reads [B, G], where that is not x.
+            weights: how much each row counts [B], at least 0.
+
+        Raises:
+            TypeError: if one is no floating tensor.
+            ValueError: if a shape, dtype, device or value does not fit.
+        """
+        self.learn(checked_table(self.mixture, x, y, gate_x, weights))
         return self
 
-    def learn(self, data: Data) -> None:
-        """Learn from a batch that has been checked."""
-        with arguments.checked_already(), torch.no_grad():
-            if not self.n_seen and self.n_restarts:
-                self._begin(data)
-            self._step(data)
+    @torch.no_grad()
+    def learn(self, table: Table) -> None:
+        """Learn from a batch that has been checked.
 
-    def _begin(self, data: Data) -> None:
-        search = Search(self.mixture, data, Options(), DEFAULT_STARTS, n_restarts=self.n_restarts, seed=self.seed)
-        search.go(lambda attempt: True)
-        _, attempt = search.adopt()
-        for said in emptiness(data.weighted(attempt.responsibilities)):
-            warnings.warn(f"{said} in the first batch; make it larger.", RuntimeWarning, stacklevel=4)
+        Args:
+            table: the batch.
+        """
+        if not self.n_seen and self.n_restarts:
+            self._begin(table)
+        if table.n_objects:
+            self._step(table)
 
-    def _step(self, data: Data) -> None:
-        if not data.n_objects:
-            return
+    def _begin(self, table: Table) -> None:
+        """Fit the first batch in full."""
+        search = Search(self.mixture, table, Options(), DEFAULT_STARTS, n_restarts=self.n_restarts, seed=self.seed)
+        search.go(lambda trace: True)
+        _, responsibilities = search.adopt()
+        for empty in empty_components(table.weighted(responsibilities.mT).mT):
+            warnings.warn(f"{empty} in the first batch; make it larger.", RuntimeWarning, stacklevel=4)
+
+    def _step(self, table: Table) -> None:
+        """Take one step with the responsibilities under the posteriors so far."""
         gate, experts = self.mixture.gate, self.mixture.experts
-        r = data.weighted(self.mixture.assign(data.x, data.y, gate_x=data.gate_x).responsibilities)
-        size = self._size(data.n_objects) if self.n_seen else 1.0
+        columns = experts.columns(table.x, table.y)
+        log_joint = self.mixture.log_joint(table.gate_x, columns)
+        r = table.weighted(normalised(log_joint.contiguous())[0])
+        size = self._size(table.n_objects) if self.n_seen else 1.0
         self.n_steps += bool(self.n_seen)
-        self.n_seen += data.n_objects
+        self.n_seen += table.n_objects
         total = self.n_seen if self.n_objects is None else self.n_objects
-        self._update(gate, gate.statistics(data.gate_x, r), data, total=total, size=size)
-        self._update(experts, experts.statistics(data.x, data.y, r), data, total=total, size=size)
-        self._improve(gate, data.gate_x, total / data.n_objects * r, total=total, size=size)
-        self._improve(experts, data.x, data.y, total / data.n_objects * r, total=total, size=size)
+        if isinstance(gate, ObjectGate):
+            gate.update(gate.statistics(table.gate_x, r.mT), step_size=size)
+        else:
+            self._update(gate, gate.sums(table.gate_x, r.unsqueeze(0)), table.n_objects, total=total, size=size)
+        self._update(experts, experts.sums(columns, r.unsqueeze(0)), table.n_objects, total=total, size=size)
+        scaled = total / table.n_objects * r.mT
+        self._improve(gate, table.gate_x, scaled, total=total, size=size)
+        self._improve(experts, table.x, table.y, scaled, total=total, size=size)
 
-    def _update(
-        self, part: Gate | Experts, statistics: tuple[Tensor, ...], data: Data, *, total: float, size: float
-    ) -> None:
-        """The posterior that N rows like those in the running average would give."""
-        if isinstance(part, Gate) and not part.statistics_are_sums:
-            part.update(statistics, step_size=size)
+    def _update(self, part: Part, statistics: Any, n_objects: float, *, total: float, size: float) -> None:  # noqa: ANN401
+        """Set the posterior that N rows like those in the running average would give."""
+        if not isinstance(part, ConjugatePart):
             return
-        mean = blend_statistics((1.0 / data.n_objects, statistics))
+        mean = nested.scale(1.0 / n_objects, nested.select(statistics, 0))
         if part in self._averages:
-            mean = blend_statistics((1.0 - size, self._averages[part]), (size, mean))
-        with arguments.checked_already(False):
-            part.update(blend_statistics((total, mean)))
+            mean = nested.blend((1.0 - size, self._averages[part]), (size, mean))
+        part.update(nested.scale(total, mean))
         self._averages[part] = mean
 
-    def _improve(self, part: Gate | Experts, *data: Tensor, total: float, size: float) -> None:
-        """Parameters, after the first batch: that one has been fitted to its optimum.
+    def _improve(self, part: Part, *rows: Tensor, total: float, size: float) -> None:
+        """Improve the parameters, after the first batch: that one has been fitted to its optimum.
 
         A part with a method of its own goes ``size`` of the way that one step of it would go on the batch. Newton's
         step has the units of the parameters, which Adam's has not.
         """
-        if part not in self._m_steps or not self.n_steps:
+        if not has_parameters(part) or not self.n_steps:
             return
+        by_gradient: list[tuple[Part, tuple[Tensor, ...]]] = []
         before = [parameter.clone() for parameter in part.parameters()]
-        by_itself = part.maximise(*data, n_steps=1)
+        part.maximise(*rows, by_gradient=lambda one, *own: by_gradient.append((one, own)), n_steps=1)
         for parameter, old in zip(part.parameters(), before, strict=True):
             parameter.copy_(torch.lerp(old, parameter, size))
-        if not by_itself:
-            self._m_steps[part].step(*data, scale=1.0 / total, lr=self.lr * size)
+        for one, own in by_gradient:
+            self._m_steps.setdefault(one, MStep(one)).step(*own, scale=1.0 / total, lr=self.lr * size)
 
     def _size(self, n_objects: float) -> float:
-        """Of this step: a batch that is smaller than those before counts for less."""
+        """Return the size of this step: a batch that is smaller than those before counts for less."""
         step = self.n_steps + 1
         size = arguments.step_size(self.step_size(step)) if callable(self.step_size) else self.step_size
         return 1.0 - (1.0 - size) ** min(1.0, n_objects * step / self.n_seen)
 
 
 def refuse_kept_posteriors(mixture: MixtureOfExperts) -> None:
-    """Raise ValueError if the gate keeps a posterior of each object, which a stream has no place for."""
+    """Raise if the gate keeps a posterior of each object, which a stream cannot store.
+
+    Args:
+        mixture: what shall be fitted to a stream.
+
+    Raises:
+        ValueError: if it does.
+    """
     if not mixture.gate.takes_row_weights:
         raise ValueError(
             f"`mixture` must have a gate that forgets its objects; got {type(mixture.gate).__name__}, which keeps "
             "a posterior of each. MarginalObjectDirichletGate integrates it out."
         )
+
+
+def empty_components(responsibilities: Responsibilities) -> list[str]:
+    """Return the components that hold less than one object, in words.
+
+    Args:
+        responsibilities: [N, K].
+    """
+    counts = responsibilities.sum(0).tolist()
+    return [f"component {k} has {count:.2g} objects" for k, count in enumerate(counts) if count < 1.0]
 
 
 def fit_batches(
@@ -197,16 +223,16 @@ def fit_batches(
     n_restarts: int = 20,
     seed: int = 0,
 ) -> MixtureOfExperts:
-    """Fit a mixture to batches from a DataLoader, a file or anything that can be gone through.
+    """Fit a mixture to batches from a DataLoader, a file or another iterable.
 
     Args:
         mixture: what to fit, in place.
-        batches: tuples (x, y) or (x, y, gate_x); they are taken to the mixture's device. One that can be gone through
+        batches: tuples (x, y) or (x, y, gate_x); they are moved to the mixture's device. An iterable that can be read
             only once, such as a generator, allows one epoch.
         n_objects: N; by default the rows of the first epoch, counted as they come.
-        n_epochs: how often to go through the batches.
-        step_size: see :class:`StreamingFit`, as for ``lr``, ``n_restarts`` and ``seed``.
-        lr: of Adam.
+        n_epochs: how often to read the batches, at least 1.
+        step_size: see :class:`StreamingFit`.
+        lr: step size of Adam at the first step.
         n_restarts: for the first batch.
         seed: of the restarts.
 
@@ -237,68 +263,10 @@ def fit_batches(
     return mixture
 
 
-@torch.no_grad()
-def fit_in_batches(search: Search, data: Data, *, batch_size: int, n_epochs: int, progress: bool) -> FitResult:
-    """What :func:`mixpyro.fit` does with a ``batch_size``: restarts on a sample of the rows, then epochs over all.
-
-    The trace has the bound of all rows after each epoch. It has converged if the last one changed it by less than
-    ``CHANGE`` nats an object. Ctrl-C ends it after the batch at hand.
-
-    Raises:
-        KeyboardInterrupt: if Ctrl-C comes before the sample has been fitted.
-    """
-    mixture = copy.deepcopy(search.mixture)
-    generator = Generator().manual_seed(search.seed)
-    sample = torch.randperm(len(search.data.x), generator=generator)[: max(batch_size, SAMPLE_ROWS)]
-    search.data = search.data.block(sample.to(data.x.device))
-    whole = Attempt(mixture, data, search.options)
-    with (
-        stop_on_request() as stop_requested,
-        tqdm(total=n_epochs, unit="epoch", delay=2.0, disable=not progress, leave=False) as bar,
-    ):
-        search.go(lambda attempt: not stop_requested())
-        if stop_requested():
-            raise KeyboardInterrupt
-        mixture.load_state_dict(search.best_attempt.mixture.state_dict())
-        stream = StreamingFit(mixture, n_restarts=0)
-        stream.n_objects = data.n_objects
-        stream.learn(search.data)
-        while len(whole.trace) < n_epochs and not stop_requested():
-            for rows in _batches(data, batch_size, generator):
-                if not stop_requested():
-                    stream.learn(data.block(rows))
-            whole.trace.append(_bound_of_all(whole))
-            bar.update()
-        interrupted = stop_requested()
-    gained = [abs(last - before) for before, last in itertools.pairwise(whole.trace)]
-    whole.converged = bool(gained) and gained[-1] < CHANGE * data.n_objects
-    search.mixture.load_state_dict(mixture.state_dict())
-    return FitResult(search.mixture, whole.responsibilities, 0, (whole.outcome(),), data.weights, interrupted)
-
-
-def _batches(data: Data, batch_size: int, generator: Generator) -> Sequence[Tensor]:
-    """Shuffled rows in batches of one size, or nearly: a short one at the end would have too much of a say."""
-    order = torch.randperm(len(data.x), generator=generator).to(data.x.device)
-    return order.tensor_split(-(-len(order) // batch_size))
-
-
-def _bound_of_all(whole: Attempt) -> float:
-    gate, data = whole.mixture.gate, whole.data
-    if not gate.statistics_are_sums:
-        whole.e_step()
-        gate.update(gate.statistics(data.gate_x, data.weighted(whole.responsibilities)))
-    return whole.e_step()[1]
-
-
-def emptiness(responsibilities: Responsibilities) -> list[str]:
-    """Components that hold less than an object, in words."""
-    counts = responsibilities.sum(0).tolist()
-    return [f"component {k} has {count:.2g} objects" for k, count in enumerate(counts) if count < 1.0]
-
-
 def _on_device(batches: Iterable[Batch], mixture: MixtureOfExperts) -> Iterator[list[Tensor]]:
-    place = next((state.device for state in (*mixture.parameters(), *mixture.buffers())), torch.device("cpu"))
+    """Yield the batches on the mixture's device."""
+    device = next((tensor.device for tensor in (*mixture.parameters(), *mixture.buffers())), torch.device("cpu"))
     for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             raise TypeError(f"`batches` must give tuples (x, y) or (x, y, gate_x); got {type(batch).__name__}.")
-        yield [part.to(place) for part in batch]
+        yield [part.to(device) for part in batch]

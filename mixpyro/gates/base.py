@@ -1,19 +1,20 @@
 """What every gate is: a prior over which component each object belongs to."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyro
 import torch
+from jaxtyping import Float
 from pyro.distributions import Categorical, Dirichlet
 from pyro.infer.reparam import ConjugateReparam
 from pyro.infer.reparam.reparam import Reparam
-from pyro.nn import PyroModule, pyro_method
+from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.part import Part, State
 from mixpyro.pyro_internals.expected_weights import BoundTerms, Evidence, evidence_of
-from mixpyro.pyro_internals.parameter_store import numbered_entries, refuse_shared_parameters
+from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import (
     checked_plate,
     refuse_given_value,
@@ -25,15 +26,11 @@ from mixpyro.pyro_internals.plates import (
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
-class Gate(PyroModule):
-    """Prior over the assignments z of N objects to K components, with an analytic posterior over its own latents.
+class Gate(Part):
+    """Prior over the assignments z of N objects to K components, as a Pyro model and guide.
 
-    A subclass gives the methods that raise ``NotImplementedError`` here; the Pyro model and guide, and the
-    objective of the gradient M-step, follow from them. Posteriors and fixed priors are buffers, what SVI learns is a
-    parameter.
-
-    A class says whether a row of weight three is three rows to it, and whether its statistics are sums over objects, so
-    that those of batches may be added.
+    A new gate is a :class:`~mixpyro.gates.logits.LogitGate` if a function of x gives its logits, and a
+    :class:`~mixpyro.gates.conjugate.ConjugateGate` if its weights have an analytic posterior.
 
     Args:
         n_components: K, at least one.
@@ -41,91 +38,94 @@ class Gate(PyroModule):
             name of that attribute instead.
     """
 
+    # Whether a row of weight three is three rows to the gate.
     takes_row_weights: ClassVar[bool] = True
-    statistics_are_sums: ClassVar[bool] = True
-    # What the axes of a draw of each latent site are, for output with names.
-    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
+    # Name of the site of the latent weights, without the prefix; None where there is no such site.
     weights_site: str | None = None
-    # State of a gate all of whose formulas take an axis of runs in front of it, so that many fits go on in one pass. A
-    # subclass says so again, or its fits go on by themselves.
-    stacked_buffers: ClassVar[tuple[str, ...]] = ()
-
-    def __init__(self, n_components: int, *, name: str) -> None:
-        super().__init__(name)
-        self.n_components = arguments.integer("n_components", n_components)
 
     def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
-        """E_q[log π], [N, K] or [1, K] where all objects share it, in x's dtype.
+        """Return E_q[log π] in x's dtype, [N, K], or [1, K] where all objects share it.
 
         Args:
-            x: gate inputs [N, D]; a gate without inputs reads N, dtype and device off them.
-            objects: which objects of the last update the rows are, for a gate that keeps a posterior an object.
+            x: gate inputs [N, D]. A gate without inputs reads N, dtype and device off them.
+            objects: which objects of the last update the rows are, for a gate that keeps a posterior of each:
+                indices [N], or ``slice(None)`` for all in order. Rows are new objects by default.
         """
         raise NotImplementedError
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
-        """E_q[π] [N, K], the predictive weights of any rows, seen or not; arguments as ``expected_log_weights``."""
-        raise NotImplementedError
-
-    def unseen_weights(self, x: Inputs) -> Responsibilities:
-        """Predictive weights of new objects [N, K], however many; :meth:`weights` but for a gate that knows objects."""
-        return self.weights(x)
-
-    @property
-    def can_be_stacked(self) -> bool:
-        """Whether :func:`~mixpyro.merging.merged` takes such gates, with an axis of them in front."""
-        return bool(self.stacked_buffers)
-
-    @property
-    def n_parameters(self) -> int:
-        """How many free parameters the gate's weights of new objects have."""
-        raise NotImplementedError
-
-    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> tuple[Tensor, ...]:
-        """What the conjugate update needs to know of the data; sums over objects where the gate allows it.
+        """Return E_q[π] [N, K] in x's dtype, the predictive weights.
 
         Args:
             x: gate inputs [N, D].
-            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
-
-        Raises:
-            ValueError: if a shape does not fit, or a value is negative or not finite.
+            objects: as for :meth:`expected_log_weights`.
         """
         raise NotImplementedError
 
-    def update(self, statistics: Any, step_size: float = 1.0) -> None:  # noqa: ANN401 (each gate has its own)
-        """Set the posterior to its optimum given ``statistics``; ``step_size`` below 1 goes part of the way."""
-        raise NotImplementedError
+    def log_weights(self, x: Inputs, state: State | None = None, *, objects: ObjectIndices | None = None) -> Tensor:
+        """Return E_q[log π] of R runs, [R, K, N] or [R, K, 1]; without a state [K, N] or [K, 1] of this gate's own.
 
-    def maximise(self, x: Inputs, responsibilities: Responsibilities, *, n_steps: int = 25) -> bool:
-        """Set the gate's parameters to the maximum of :meth:`partial_bound`, where there is a better way than SVI.
-
-        Frozen parameters stay. At most ``n_steps`` steps are taken where steps lead there.
-
-        Returns:
-            Whether there is. If not, nothing has happened, and ``mixpyro.fitting.gradient.m_step`` does it by gradient.
+        Args:
+            x: gate inputs [N, D].
+            state: of R runs; by default the gate's own, with its gradient.
+            objects: as for :meth:`expected_log_weights`.
         """
-        return False
+        if state is None:
+            return self.expected_log_weights(x, objects=objects).mT
+        return torch.stack(
+            self.in_each_run(state, lambda _: self.expected_log_weights(x, objects=objects).mT),
+        )
+
+    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> tuple[Tensor, ...]:
+        """Return the statistics of R runs, sums over the rows; an empty tuple for a gate without.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [R, K, N].
+        """
+        return ()
 
     def degeneracies(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
-        """What makes the gate's maximum of the likelihood worthless, in words; nothing where posteriors forbid it."""
+        """Return what makes the maximum of the likelihood worthless, in words; nothing where posteriors forbid it.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K].
+        """
         return []
 
-    def kl_divergence(self) -> Scalar:
-        """KL(q‖p) of the gate's own latents in nats, float64; minus the log density of a prior on parameters."""
-        raise NotImplementedError
+    def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
+        """Return the gate's share of the bound in nats, Σ r E_q[log π] − KL(q‖p), for the objects of the last update.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K].
+        """
+        expected = self.expected_log_weights(x, objects=slice(None))
+        return (responsibilities * expected).sum() - self.kl_divergence()
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
-        """Sample the weights from their prior, outside or inside ``plate``, and return p(z | weights)."""
+        """Sample the weights from their prior, outside or inside the plate, and return p(z | weights).
+
+        Args:
+            x: gate inputs [N, D].
+            plate: over the objects, not entered.
+        """
         raise NotImplementedError
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
-        """Sample the weights from q. Nothing to do for a gate without latent weights."""
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+        """Sample the weights from their posterior. Nothing for a gate without latent weights.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: over the objects, not entered.
+            objects: which objects of the last update the rows are; None for new ones.
+        """
 
     def update_objects(
         self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
     ) -> None:
-        """Go ``step_size`` of the way to the optimum that some of N objects speak for, and they alone.
+        """Go part of the way to the optimum given some of N objects. Nothing for a gate without a posterior.
 
         Args:
             x: gate inputs [B, D].
@@ -134,15 +134,20 @@ class Gate(PyroModule):
             n_objects: N.
             step_size: in (0, 1].
         """
-        self.update(self.statistics(x, responsibilities), step_size)
 
     def bound_terms(self, x: Inputs, *, objects: Tensor, n_objects: int) -> BoundTerms:
-        """E_q[log π] of some of N objects, and KL(q‖p): of all, or [B] of these where each has its own posterior."""
+        """Return E_q[log π] of some of N objects, and KL(q‖p): of all, or [B] where each object has its own.
+
+        Args:
+            x: gate inputs [B, D].
+            objects: which of the N objects the rows are [B].
+            n_objects: N.
+        """
         return BoundTerms(self.expected_log_weights(x), self.kl_divergence())
 
     @pyro_method
     def model(self, x: Inputs, *, plate: pyro.plate | None = None) -> Tensor:
-        """Pyro model of the assignments: samples ``<name>.assignment`` and the gate's latent weights.
+        """Sample the weights and the assignments ``<name>.assignment`` from their prior, and return the assignments.
 
         Args:
             x: gate inputs [N, D], or [B, D] of the plate's subsample.
@@ -168,7 +173,7 @@ class Gate(PyroModule):
             return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
 
     def _expected_model(self, x: Inputs, plate: pyro.plate, evidence: Evidence) -> Tensor:
-        """The model with the weights integrated out; see :func:`~mixpyro.expected_weights`."""
+        """Run the model with the weights integrated out; see :func:`~mixpyro.expected_weights`."""
         refuse_outer_plates(self.site("assignment"))
         if self.weights_site is not None:
             refuse_given_value(self.site(self.weights_site))
@@ -177,10 +182,10 @@ class Gate(PyroModule):
         log_weights = log_weights + visit.log_weights
         own = divergence if divergence.ndim else 0.0
         of_all = visit.divergence - (0.0 if divergence.ndim else divergence)
-        # In x's dtype: particles that are vectorised meet in one product, which takes but one.
+        # In x's dtype: vectorised particles meet in one product, which takes one dtype only.
         pyro.factor(self.site("minus_kl_divergence"), of_all.to(x.dtype))
         with plate:
-            # Categorical divides by the sum of exp(E log π), which is below one: put it back.
+            # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
             pyro.factor(self.site("log_normaliser"), (log_weights.logsumexp(-1) - own).to(x.dtype))
             return pyro.sample(
                 self.site("assignment"), Categorical(logits=log_weights), infer={"enumerate": "parallel"}
@@ -188,34 +193,57 @@ class Gate(PyroModule):
 
     @pyro_method
     def guide(
-        self, x: Inputs, *, plate: pyro.plate | None = None, responsibilities: Responsibilities | None = None
+        self,
+        x: Inputs,
+        *,
+        plate: pyro.plate | None = None,
+        responsibilities: Responsibilities | None = None,
+        objects: ObjectIndices | None = None,
     ) -> None:
-        """Pyro guide: the analytic posterior of the weights and, given responsibilities, q(z) to be enumerated.
+        """Sample the weights from their posterior and, given responsibilities, the assignments from q(z).
 
         Its arguments are the gate's, not those of the program it is in: for an ``AutoGuideList`` over a model of other
-        arguments take :class:`~mixpyro.AutoGate`. Inside :func:`~mixpyro.expected_weights` it samples no weights.
+        arguments use :class:`~mixpyro.AutoGate`. Inside :func:`~mixpyro.expected_weights` it samples no weights.
 
         Args:
             x: gate inputs [N, D], or [B, D] of the plate's subsample.
             plate: the caller's plate over objects, of dim −1, not entered here; by default a plate ``objects`` of N.
             responsibilities: q(z) [N, K], rows that sum to one. Without them z is left to the model, where
                 TraceEnum_ELBO sums it out.
+            objects: which objects of the last update the rows are, as for :meth:`expected_log_weights`; by default
+                those that the caller's plate draws, and new ones without a plate.
 
         Raises:
             ValueError: as :meth:`model`, or if an outer plate would draw the weights more than once.
         """
         refuse_shared_parameters(self)
+        if objects is None and plate is not None:
+            objects = self.objects_in(plate)
         plate = checked_plate(plate, x)
         if evidence_of(self) is None:
-            self.weights_guide(x, plate=plate)
+            self.weights_guide(x, plate=plate, objects=objects)
         if responsibilities is not None:
             self.assignment_guide(x, responsibilities, plate=plate)
+
+    def objects_in(self, plate: pyro.plate) -> ObjectIndices | None:
+        """Return which objects of the last update a plate draws; None for a gate that keeps none.
+
+        Args:
+            plate: over the objects of a program.
+        """
+        return None
 
     @pyro_method
     def assignment_guide(
         self, x: Inputs, responsibilities: Responsibilities, *, plate: pyro.plate | None = None
     ) -> None:
-        """Pyro guide of the assignments alone, q(z) to be enumerated; arguments as :meth:`guide`."""
+        """Sample the assignments from q(z), to be enumerated.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: q(z) [N, K], rows that sum to one.
+            plate: as for :meth:`guide`.
+        """
         refuse_inner_call()
         with checked_plate(plate, x):
             # No tiny weight for a zero here: the object's y may be impossible there, and tiny · (−∞) is −∞.
@@ -225,10 +253,10 @@ class Gate(PyroModule):
     def reparam(
         self, x: Inputs, responsibilities: Responsibilities, *, n_objects: int | None = None
     ) -> dict[str, Reparam]:
-        """What ``poutine.reparam`` needs to put the weights at their exact posterior given q(z), in an SVI of your own.
+        """Return what ``poutine.reparam`` needs to sample the weights from their exact posterior given q(z).
 
-        The program's model, so reparameterised, samples the weights from their prior times this evidence, and its guide
-        is :meth:`assignment_guide` with the same responsibilities in place of :meth:`guide`. One evaluation of
+        The reparameterised model samples the weights from their prior times the evidence of the responsibilities. Its
+        guide is :meth:`assignment_guide` with the same responsibilities, in place of :meth:`guide`. One evaluation of
         TraceEnum_ELBO is then the bound at the best q(π), whatever weights it samples, with exact gradients for the
         parameters of the gate's prior.
 
@@ -255,7 +283,7 @@ class Gate(PyroModule):
         return {} if evidence is None else {self.site(str(self.weights_site)): ConjugateReparam(evidence)}
 
     def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet | None:
-        """What responsibilities say of the weights, in the form of a likelihood; None where there are none to update.
+        """Return the likelihood of the weights given responsibilities, as a density; None without latent weights.
 
         Args:
             x: gate inputs [B, D].
@@ -264,48 +292,17 @@ class Gate(PyroModule):
         """
         return None
 
-    def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
-        """The gate's part of the bound in nats, Σ r E_q[log π] − KL(q‖p), for the objects of the last update."""
-        expected = self.expected_log_weights(x, objects=slice(None))
-        return (responsibilities * expected).sum() - self.kl_divergence()
-
-    @pyro_method
-    def objective(self, x: Inputs, responsibilities: Responsibilities) -> None:
-        """Pyro model of the M-step: a factor ``<name>.objective``, the gate's part of the bound."""
-        refuse_shared_parameters(self)
-        pyro.factor(self.site("objective"), self.partial_bound(x, responsibilities))
-
-    @property
-    def effects(self) -> set[str]:
-        """Parameters whose entries are effects, each of which may be tested against none."""
-        return set()
-
-    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
-        """A name for every entry of every parameter, in the parameter's order; numbers by default.
-
-        Args:
-            feature_names: of the columns of x.
-        """
-        return numbered_entries(self)
-
     @property
     def latent_sites(self) -> list[str]:
         """Full names of the sites that :meth:`model` samples, to hide from an automatic guide for all the rest."""
         names = ("assignment",) if self.weights_site is None else (self.weights_site, "assignment")
         return [self.site(name) for name in names]
 
-    def site(self, name: str) -> str:
-        """Full name of the gate's site ``name``, such as ``gate.weights``."""
-        return f"{self._pyro_name}.{name}" if self._pyro_name else name
-
-
-def natural_step(old: Tensor, optimum: Tensor, step_size: float) -> Tensor:
-    """Point on the way from one natural parameter to another; Hoffman et al. (2013), section 2.4."""
-    # The common case first: to check a number takes as long as to add a few.
-    size = 1.0 if step_size.__class__ is float and step_size == 1.0 else arguments.step_size(step_size)
-    return optimum if size == 1.0 else torch.lerp(old, optimum, size)
-
 
 def categorical(weights: Tensor) -> Categorical:
-    """Categorical over weights, by logarithms: Categorical(probs) raises the tiny weights of a sparse Dirichlet."""
+    """Return a Categorical over weights by their logarithms, for Categorical(probs) raises tiny weights.
+
+    Args:
+        weights: [..., K], non-negative.
+    """
     return Categorical(logits=weights.clamp_min(torch.finfo(weights.dtype).tiny).log())

@@ -2,31 +2,25 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import Categorical, Dirichlet
+from pyro.distributions import Categorical
+from pyro.distributions import Dirichlet as DirichletDistribution
 from pyro.nn import PyroParam
 from torch import Tensor
-from torch.distributions import Distribution, constraints, kl_divergence
+from torch.distributions import Distribution, constraints
 
 from mixpyro import arguments
-from mixpyro.gates.base import Gate, categorical, natural_step
+from mixpyro.conjugate.dirichlet import Counts, Dirichlet
+from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.numerics.blocks import repeated
 from mixpyro.numerics.weighted_sums import column_sums
-from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 
-class DirichletStatistics(NamedTuple):
-    """Expected number of objects in each component [K], float64."""
-
-    counts: Tensor
-
-
-class DirichletGate(Gate):
+class DirichletGate(ConjugateGate):
     """π ~ Dirichlet(α), zᵢ ~ Categorical(π), with q(π) = Dirichlet(α + Σᵢ rᵢ).
 
     Args:
@@ -34,7 +28,7 @@ class DirichletGate(Gate):
         concentration: α, a number for all components or K of them, above zero. Below one it favours few components.
         concentration_prior: a Pyro distribution over a positive number, such as ``Gamma(2., 1.)``; α is then learnt (a
             MAP estimate, by SVI on E_q[log p(π | α)] + log p(α)), starting from ``concentration``. There is no learning
-            without it: one π says too little, and α would run off to infinity. Its density must be bounded at zero (a
+            without it: one π says too little, and α would go to infinity. Its density must be bounded at zero (a
             Gamma of shape at least 1, a LogNormal), or the α of a component without objects goes there.
         name: prefix of the Pyro sites ``<name>.weights`` and ``<name>.assignment``.
         device: where the gate lives.
@@ -57,9 +51,6 @@ class DirichletGate(Gate):
         [0.699999988079071, 0.30000001192092896]
     """
 
-    weights_site = "weights"
-    stacked_buffers = ("prior_concentration", "posterior_concentration")
-
     prior_concentration: Tensor
     posterior_concentration: Tensor
 
@@ -76,74 +67,97 @@ class DirichletGate(Gate):
         super().__init__(n_components, name=name)
         prior = arguments.positive_vector("concentration", concentration, self.n_components)
         prior = arguments.representable("concentration", prior.to(arguments.device(device), dtype))
-        self.concentration_prior = _checked_prior(concentration_prior, prior)
+        self.concentration_prior = _checked_prior(concentration_prior)
         if concentration_prior is None:
             self.register_buffer("prior_concentration", prior)
         else:
             self.prior_concentration = PyroParam(prior, constraints.positive)  # type: ignore[assignment]
-        self.register_buffer("posterior_concentration", prior.clone())
+        self.register_posterior(Dirichlet(prior), like=prior)
 
     @property
-    def can_be_stacked(self) -> bool:
-        """Whether α is given, not learnt."""
-        return self.concentration_prior is None
+    def prior(self) -> Dirichlet:
+        """Dirichlet(α), float64."""
+        return Dirichlet(self.prior_concentration.double())
 
-    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Float[Tensor, "*R 1 K"]:
-        """ψ(mₖ) − ψ(Σm) for q = Dirichlet(m), [1, K]; Bishop (2006), eq. 10.66."""
-        m = self.posterior_concentration.double()
-        return (torch.digamma(m) - torch.digamma(m.sum(-1, keepdim=True))).to(x.dtype).unsqueeze(-2)
+    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R K N"]) -> Counts:
+        """Return Σᵢ rᵢ [..., K], the expected number of objects in each component, float64.
+
+        Args:
+            x: gate inputs [N, D], not read.
+            responsibilities: [..., K, N].
+        """
+        if responsibilities.ndim == 2:
+            return Counts(column_sums(responsibilities.mT))
+        return Counts(responsibilities.sum(-1, dtype=torch.float64))
+
+    def expected_log_weights(
+        self, x: Inputs, *, objects: ObjectIndices | None = None, posterior: Dirichlet | None = None
+    ) -> Float[Tensor, "*R 1 K"]:
+        """Return ψ(mₖ) − ψ(Σm) for q = Dirichlet(m), [..., 1, K]; Bishop (2006), eq. 10.66.
+
+        Args:
+            x: gate inputs [N, D]; only its dtype is read.
+            objects: not read: all objects share the weights.
+            posterior: q, with any leading axes of runs; the gate's own by default.
+        """
+        q = self.posterior if posterior is None else posterior
+        expected: Tensor = q.expected_log
+        return expected.to(x.dtype).unsqueeze(-2)
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
-        """m / Σm, the same row for every object, [N, K]."""
-        m = self.posterior_concentration.double()
-        return repeated((m / m.sum()).to(x.dtype).unsqueeze(0), len(x))
+        """Return m / Σm, the same row for every object, [N, K].
 
-    @property
-    def n_parameters(self) -> int:
-        """K − 1."""
-        return int(self.n_components) - 1
+        Args:
+            x: gate inputs [N, D]; N and the dtype are read.
+            objects: not read: all objects share the weights.
+        """
+        return repeated(self.posterior.mean.to(x.dtype).unsqueeze(0), len(x))
 
-    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> DirichletStatistics:
-        """Σᵢ rᵢ [K]; see :meth:`Gate.statistics`."""
-        checked = arguments.responsibilities(responsibilities, self.n_components, x.shape[0])
-        return DirichletStatistics(column_sums(checked))
+    def weights_distribution(self, posterior: Dirichlet, dtype: torch.dtype) -> DirichletDistribution:
+        """Return Dirichlet(m) as a Pyro distribution.
 
-    def update(self, statistics: DirichletStatistics, step_size: float = 1.0) -> None:
-        """q(π) = Dirichlet(α + Σᵢ rᵢ); Bishop (2006), eq. 10.58."""
-        counts = arguments.tensor("statistics.counts", statistics.counts, (self.n_components,)).detach()
-        old = self.posterior_concentration
-        optimum = self.prior_concentration.detach() + counts.to(old).view_as(old)
-        # Not as an attribute: finding out that it is a buffer takes a module longer than the sums of a hundred rows.
-        self._buffers["posterior_concentration"] = natural_step(old, optimum, step_size)
+        Args:
+            posterior: with the concentration m [K].
+            dtype: of its draws.
+        """
+        return DirichletDistribution(posterior.concentration.to(dtype))
 
-    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet:
-        """Dirichlet(1 + Σᵢ rᵢ), up to a constant the density exp(Σᵢₖ rᵢₖ log πₖ)."""
-        return Dirichlet(1.0 + (scale * column_sums(responsibilities)).to(x.dtype))
+    def kl(self, posterior: Dirichlet) -> Tensor:
+        """Return KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α) in nats, the second term where α is learnt; float64.
 
-    def kl_divergence(self) -> Float[Tensor, "*R"]:
-        """KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α), the second term where α is learnt; float64."""
-        prior = self.prior_concentration.double()
-        # Unchecked: on a GPU the checks would wait.
-        q, p = (Dirichlet(m, validate_args=False) for m in (self.posterior_concentration.double(), prior))
-        divergence = kl_divergence(q, p)
+        Args:
+            posterior: q, with any leading axes of runs.
+        """
+        divergence = super().kl(posterior)
         if self.concentration_prior is None:
             return divergence
-        return divergence - self.concentration_prior.log_prob(prior).sum()
+        return divergence - self.concentration_prior.log_prob(self.prior_concentration.double()).sum()
+
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> DirichletDistribution:
+        """Return Dirichlet(1 + Σᵢ rᵢ), up to a constant the density exp(Σᵢₖ rᵢₖ log πₖ).
+
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K].
+            scale: how many objects each row stands for.
+        """
+        return DirichletDistribution(1.0 + (scale * column_sums(responsibilities)).to(x.dtype))
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
-        """Sample ``<name>.weights`` outside the plate; a prior on α is scored as ``<name>.concentration_log_prior``."""
-        prior = self.prior_concentration.to(x.dtype)
+        """Sample ``<name>.weights`` outside the plate; a prior on α is scored as ``<name>.concentration_log_prior``.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: over the objects, not entered.
+        """
         if self.concentration_prior is not None:
-            pyro.factor(self.site("concentration_log_prior"), self.concentration_prior.log_prob(prior).sum())
-        return categorical(sample_parameter(self.site("weights"), Dirichlet(prior)))
-
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
-        """Sample ``<name>.weights`` from Dirichlet(m)."""
-        refuse_outer_plates(self.site("weights"))
-        pyro.sample(self.site("weights"), Dirichlet(self.posterior_concentration.to(x.dtype)))
+            log_prior = self.concentration_prior.log_prob(self.prior_concentration.to(x.dtype)).sum()
+            pyro.factor(self.site("concentration_log_prior"), log_prior)
+        return super().assignment_prior(x, plate=plate)
 
 
-def _checked_prior(prior: Distribution | None, start: Tensor) -> Distribution | None:
+def _checked_prior(prior: Distribution | None) -> Distribution | None:
+    """Return the prior of α if it is a distribution over all positive numbers."""
     if prior is None:
         return None
     if not isinstance(prior, Distribution):

@@ -1,15 +1,27 @@
 """The per-object gate with its weights integrated out."""
 
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
 import pyro
 import torch
+from jaxtyping import Float
 from pyro.distributions import Categorical
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.gates.object_dirichlet import ObjectDirichletGate, ObjectDirichletStatistics
+from mixpyro.conjugate.dirichlet import Counts
+from mixpyro.gates.object_dirichlet import ObjectDirichletGate
 from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.expected_weights import BoundTerms
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
+
+
+class MarginalWeights(NamedTuple):
+    """What is known of the weights: the population's, and of each object given its assignment."""
+
+    mean: Tensor  # μ [..., K]
+    concentration: Tensor  # γμ + rᵢ [..., N, K]
 
 
 class MarginalObjectDirichletGate(ObjectDirichletGate):
@@ -31,58 +43,123 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
 
     takes_row_weights = True
     weights_site = None
+    posterior_buffers: ClassVar[Mapping[str, str]] = {"mean": "mean"}
 
-    def _register_mean(self, mean: Tensor) -> None:
-        self.register_buffer("mean", mean)
+    def _register(self, mean: Tensor, no_objects: Tensor) -> None:
+        self.register_posterior(MarginalWeights(mean, no_objects), like=mean)
 
-    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
-        """log p(zᵢ = k) = log μₖ [1, K], the same for seen and unseen rows."""
+    def expected_log_weights(
+        self,
+        x: Inputs,
+        *,
+        objects: ObjectIndices | None = None,
+        posterior: MarginalWeights | None = None,
+    ) -> Float[Tensor, "*R #N K"]:
+        """Return log p(zᵢ = k) = log μₖ [..., 1, K], the same for fitted and new objects.
+
+        Args:
+            x: gate inputs [N, D]; only its dtype is read.
+            objects: not read.
+            posterior: with any leading axes of runs; the gate's own by default.
+        """
+        mean = (self.posterior if posterior is None else posterior).mean.to(x.dtype)
         # A component that has lost all objects has μₖ = 0: keep its logarithm finite, so that 0 log 0 is 0.
-        mean = self.mean.to(x.dtype)
-        return mean.clamp_min(torch.finfo(x.dtype).tiny).log().unsqueeze(0)
+        return mean.clamp_min(torch.finfo(x.dtype).tiny).log().unsqueeze(-2)
+
+    def updated(self, statistics: Counts, before: MarginalWeights) -> MarginalWeights:
+        """Return μ = Σᵢ rᵢ / N if it is learnt, and γμ + rᵢ of every object.
+
+        Args:
+            statistics: the responsibilities [..., N, K].
+            before: whose μ stays if it is not learnt.
+        """
+        r, mean = statistics.counts, before.mean
+        if self.learn_mean:
+            counts = r.sum(-2, dtype=torch.float64)
+            mean = (counts / counts.sum(-1, keepdim=True)).to(mean)
+        return MarginalWeights(mean, (self.concentration * mean).to(r.dtype).unsqueeze(-2) + r)
 
     @torch.no_grad()
-    def update(self, statistics: ObjectDirichletStatistics, step_size: float = 1.0) -> None:
-        """Keep the objects' posteriors; with ``learn_mean``, μ goes ``step_size`` of the way to Σᵢ rᵢ / N first.
+    def update(self, statistics: Counts, step_size: float = 1.0) -> None:
+        """Set the objects' posteriors; with ``learn_mean``, μ goes part of the way to Σᵢ rᵢ / N first.
+
+        Args:
+            statistics: the responsibilities [N, K], as :meth:`statistics` returns them.
+            step_size: in (0, 1].
 
         Raises:
-            ValueError: if all responsibilities are zero, where μ is to be learnt.
+            ValueError: if a shape does not fit, or all responsibilities are zero where μ is to be learnt.
         """
-        if self.learn_mean:
-            r = arguments.tensor("statistics.responsibilities", statistics.responsibilities, ("N", self.n_components))
-            self._learn_mean(r, step_size)
+        r = arguments.tensor("statistics.counts", statistics.counts, ("N", self.n_components))
+        self._learn_mean(r, arguments.step_size(step_size))
         super().update(statistics, step_size)
 
     @torch.no_grad()
     def update_objects(
         self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
     ) -> None:
-        """As :meth:`update`: μ goes ``step_size`` of the way to where these objects have it, their posteriors all."""
-        if self.learn_mean:
-            self._learn_mean(self.statistics(x, responsibilities).responsibilities, step_size)
+        """Go part of the way with μ to where some of N objects have it, and all of it with their posteriors.
+
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K].
+            objects: which of the N objects the rows are [B].
+            n_objects: N.
+            step_size: in (0, 1].
+        """
+        self._learn_mean(self.statistics(x, responsibilities).counts, step_size)
         super().update_objects(x, responsibilities, objects=objects, n_objects=n_objects, step_size=step_size)
 
     def _learn_mean(self, responsibilities: Responsibilities, step_size: float) -> None:
+        """Move μ part of the way to the mean of the responsibilities, if it is learnt."""
+        if not self.learn_mean:
+            return
         counts = column_sums(responsibilities)
         if arguments.checks_values() and not float(counts.sum()) > 0.0:
-            raise ValueError("`statistics.responsibilities` must have a positive sum; got only zeros.")
-        size = arguments.step_size(step_size)
-        self.mean = torch.lerp(self.mean, (counts / counts.sum()).to(self.mean), size)
+            raise ValueError("`statistics.counts` must have a positive sum; got only zeros.")
+        self.mean = torch.lerp(self.mean, (counts / counts.sum()).to(self.mean), step_size)
+
+    def kl(self, posterior: MarginalWeights) -> Tensor:
+        """Return zero, float64: no latent variable is left in the bound.
+
+        Args:
+            posterior: with any leading axes of runs.
+        """
+        return torch.zeros(posterior.mean.shape[:-1], dtype=torch.float64, device=posterior.mean.device)
 
     def bound_terms(self, x: Inputs, *, objects: Tensor, n_objects: int) -> BoundTerms:
-        """Log μ [1, K], and no KL."""
+        """Return log μ [1, K], and no KL.
+
+        Args:
+            x: gate inputs [B, D].
+            objects: not read.
+            n_objects: not read.
+        """
         return BoundTerms(self.expected_log_weights(x), self.kl_divergence())
 
     def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> None:
-        """None: the weights are integrated out."""
+        """Return None: the weights are integrated out.
 
-    def kl_divergence(self) -> Scalar:
-        """Zero: no latent variable is left in the bound."""
-        return torch.zeros((), dtype=torch.float64, device=self.mean.device)
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K].
+            scale: not read.
+        """
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
-        """Categorical(μ): the Pyro model has no site for the weights, their posterior is known once z is."""
+        """Return Categorical(μ): there is no site for the weights, their posterior is known once z is.
+
+        Args:
+            x: gate inputs [N, D]; only its dtype is read.
+            plate: not entered.
+        """
         return Categorical(probs=self.mean.to(x.dtype))
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
-        """Nothing: the weights are integrated out."""
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+        """Sample nothing: the weights are integrated out.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: not entered.
+            objects: not read.
+        """

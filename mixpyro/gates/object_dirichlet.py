@@ -1,31 +1,30 @@
 """A gate with weights of their own for every object: a Dirichlet each, around the population's weights."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import pyro
 import torch
-from pyro.distributions import Categorical, Dirichlet
+from jaxtyping import Float
+from pyro.distributions import Categorical
+from pyro.distributions import Dirichlet as DirichletDistribution
 from pyro.nn import PyroParam
 from torch import Tensor
-from torch.distributions import constraints, kl_divergence
+from torch.distributions import constraints
 
 from mixpyro import arguments
-from mixpyro.gates.base import Gate, categorical, natural_step
+from mixpyro.conjugate.dirichlet import Counts, Dirichlet
+from mixpyro.gates.base import categorical
+from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.numerics.blocks import in_blocks, repeated
 from mixpyro.numerics.digamma import digamma
+from mixpyro.part import State
 from mixpyro.pyro_internals.expected_weights import BoundTerms
 from mixpyro.pyro_internals.plates import refuse_outer_plates, rows_of
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 
-class ObjectDirichletStatistics(NamedTuple):
-    """Responsibilities [N, K] of the objects: every object's posterior needs its own row."""
-
-    responsibilities: Tensor
-
-
-class ObjectDirichletGate(Gate):
+class ObjectDirichletGate(ObjectGate):
     """πᵢ ~ Dirichlet(γμ), zᵢ ~ Categorical(πᵢ), with the mean field q(πᵢ) = Dirichlet(γμ + rᵢ).
 
     **Caveat.** Each object brings one pseudo-count to its own prior, so the mean-field E-step reinforces itself: the
@@ -34,7 +33,8 @@ class ObjectDirichletGate(Gate):
     p(zᵢ = k) = μₖ for every γ, hence .415/.307/.278: that is :class:`MarginalObjectDirichletGate`, and it is also what
     SVI or MCMC find where they enumerate z. The two agree as γ → ∞.
 
-    An object that was not in the last update has the population's weights μ.
+    Objects are known by their number in the last update. Rows are new objects, which have the population's weights μ,
+    unless ``objects`` says which fitted ones they are.
 
     Args:
         n_components: K.
@@ -55,16 +55,14 @@ class ObjectDirichletGate(Gate):
         >>> gate = ObjectDirichletGate(2, concentration=1.0)
         >>> x, responsibilities = torch.zeros(2, 0), torch.tensor([[1.0, 0.0], [0.5, 0.5]])
         >>> gate.update(gate.statistics(x, responsibilities))
-        >>> gate.weights(x).tolist()
+        >>> gate.weights(x, objects=slice(None)).tolist()
         [[0.75, 0.25], [0.5, 0.5]]
-        >>> gate.weights(torch.zeros(3, 0))[0].tolist()
-        [0.5, 0.5]
+        >>> gate.weights(x).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
     """
 
     takes_row_weights = False
-    statistics_are_sums = False
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("object", "component")}
-    weights_site: str | None = "weights"
 
     concentration: Tensor
     mean: Tensor
@@ -82,88 +80,176 @@ class ObjectDirichletGate(Gate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
-        gamma = arguments.positive_vector(
-            "concentration", arguments.positive_number("concentration", concentration), 1
-        )[0]
+        number = arguments.positive_number("concentration", concentration)
+        gamma = arguments.positive_vector("concentration", number, 1)[0]
         mu = arguments.positive_vector("mean", 1.0 if mean is None else mean, self.n_components)
-        place = torch.empty(0, device=arguments.device(device), dtype=dtype)
-        self.register_buffer("concentration", gamma.to(place))
+        like = torch.empty(0, self.n_components, device=arguments.device(device), dtype=dtype)
+        self.register_buffer("concentration", gamma.to(like))
         self.learn_mean = learn_mean
-        self._register_mean((mu / mu.sum()).to(place))
-        self.register_buffer("posterior_concentration", place.new_empty(0, self.n_components))
+        self._register((mu / mu.sum()).to(like), like)
 
-    def _register_mean(self, mean: Tensor) -> None:
+    def _register(self, mean: Tensor, no_objects: Tensor) -> None:
+        """Register μ, as a parameter if it is learnt, and the posterior of no object."""
         if self.learn_mean:
             self.mean = PyroParam(mean, constraints.simplex)  # type: ignore[assignment]
         else:
             self.register_buffer("mean", mean)
-
-    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
-        """ψ(mᵢₖ) − ψ(Σₖ mᵢₖ) of the objects' posteriors, or of the population's prior for unseen rows.
-
-        Without ``objects``, as many rows as the last update had are taken to be its objects, any other number unseen.
-        """
-        return in_blocks(_expected_logarithms, self._concentration_of(x, objects), x.dtype)
-
-    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
-        """mᵢ / Σₖ mᵢₖ [N, K] of the objects' posteriors, μ for unseen rows; ``objects`` as above."""
-        return repeated(in_blocks(_means, self._concentration_of(x, objects), x.dtype), len(x))
-
-    def unseen_weights(self, x: Inputs) -> Responsibilities:
-        """μ, the population's weights [N, K]."""
-        return repeated(self.mean.detach().to(x.dtype, copy=True).unsqueeze(0), len(x))
-
-    @property
-    def n_parameters(self) -> int:
-        """K − 1 where μ is learnt, else none."""
-        return int(self.n_components) - 1 if self.learn_mean else 0
-
-    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> ObjectDirichletStatistics:
-        """The responsibilities; see :meth:`Gate.statistics`."""
-        checked = arguments.responsibilities(responsibilities, self.n_components, len(x))
-        return ObjectDirichletStatistics(checked)
-
-    @torch.no_grad()
-    def update(self, statistics: ObjectDirichletStatistics, step_size: float = 1.0) -> None:
-        """q(πᵢ) = Dirichlet(γμ + rᵢ) for the objects of ``statistics``, who replace those of the last update.
-
-        A ``step_size`` below one starts from the posterior before, or from the prior where the number of objects
-        changed.
-        """
-        r = arguments.tensor("statistics.responsibilities", statistics.responsibilities, ("N", self.n_components))
-        prior = self.prior_concentration.detach().to(r.dtype)
-        old = self.posterior_concentration
-        old = old.to(r.dtype) if old.shape == r.shape else prior
-        # Not as an attribute: finding out that it is a buffer takes a module longer than the sum of a hundred rows.
-        self._buffers["posterior_concentration"] = natural_step(old, prior + r, step_size)
-
-    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet | None:
-        """Dirichlet(1 + rᵢ) of each object, inside the plate, which scales it."""
-        return Dirichlet(1.0 + responsibilities.to(x.dtype))
+        self.register_posterior(Dirichlet(no_objects), like=no_objects)
 
     @property
     def prior_concentration(self) -> Tensor:
         """γμ [K], the concentration of every object's prior."""
         return self.concentration * self.mean
 
-    def kl_divergence(self) -> Scalar:
-        """Σᵢ KL(Dirichlet(mᵢ) ‖ Dirichlet(γμ)) over the objects of the last update, a float64 scalar."""
-        if len(self.posterior_concentration) == 0:
-            return torch.zeros((), dtype=torch.float64, device=self.mean.device)
-        return _divergences(self.posterior_concentration, self.prior_concentration).sum()
+    @property
+    def prior(self) -> Dirichlet:
+        """Dirichlet(γμ), the prior of every object's weights."""
+        return Dirichlet(self.prior_concentration)
+
+    @property
+    def posterior(self) -> Any:  # noqa: ANN401
+        """Dirichlet(γμ + rᵢ) of every object of the last update, in the dtype of its responsibilities."""
+        return self.posterior_kind._make([self._buffers[name] for name in self.posterior_names])
+
+    def hold_posterior(self, posterior: Any) -> None:  # noqa: ANN401
+        """Put the objects' posteriors into the buffer, in their own dtype and as many as they are.
+
+        Args:
+            posterior: Dirichlet of concentration [N, K].
+        """
+        for name, value in zip(self.posterior_names, posterior, strict=True):
+            self._buffers[name] = value
+
+    @property
+    def n_parameters(self) -> int:
+        """K − 1 where μ is learnt, else none."""
+        return int(self.n_components) - 1 if self.learn_mean else 0
+
+    def statistics_of(self, x: Inputs, responsibilities: Tensor) -> Counts:
+        """Return the responsibilities [..., N, K]: every object's posterior needs its own row.
+
+        Args:
+            x: gate inputs [N, D], not read.
+            responsibilities: [..., K, N].
+        """
+        return Counts(responsibilities.mT)
+
+    def updated(self, statistics: Counts, before: Any) -> Any:  # noqa: ANN401
+        """Return Dirichlet(γμ + rᵢ) of every object, in the dtype of the responsibilities.
+
+        Args:
+            statistics: the responsibilities [..., N, K].
+            before: not read.
+        """
+        r = statistics.counts
+        return Dirichlet(self.prior_concentration.detach().to(r.dtype) + r)
+
+    @torch.no_grad()
+    def update(self, statistics: Counts, step_size: float = 1.0) -> None:
+        """Set q(πᵢ) = Dirichlet(γμ + rᵢ) for the objects of the statistics, who replace those of the last update.
+
+        Args:
+            statistics: the responsibilities [N, K], as :meth:`statistics` returns them.
+            step_size: in (0, 1]. Below one the step starts from the posterior before, or from the prior where the
+                number of objects changed.
+
+        Raises:
+            ValueError: if a shape does not fit, or the step size is not in (0, 1].
+        """
+        r = arguments.tensor("statistics.counts", statistics.counts, ("N", self.n_components))
+        size = arguments.step_size(step_size)
+        prior = self.prior_concentration.detach().to(r.dtype)
+        old, optimum = self.posterior_concentration, prior + r
+        old = old.to(r.dtype) if old.shape == r.shape else prior.expand_as(r)
+        self._buffers["posterior_concentration"] = optimum if size == 1.0 else torch.lerp(old, optimum, size)
+
+    def advanced(
+        self,
+        state: State,
+        statistics: Any,  # noqa: ANN401
+        rows: tuple[Tensor, ...],
+        responsibilities: Tensor | None,
+        by_gradient: Any,  # noqa: ANN401
+    ) -> State:
+        """Return the state of every run after its update; arguments as :meth:`Part.advanced`."""
+        assert responsibilities is not None
+        statistics = Counts(responsibilities.mT)
+        return super().advanced(state, statistics, rows, responsibilities, by_gradient)
+
+    def expected_log_weights(
+        self,
+        x: Inputs,
+        *,
+        objects: ObjectIndices | None = None,
+        posterior: Any = None,  # noqa: ANN401
+    ) -> Float[Tensor, "*R #N K"]:
+        """Return ψ(mᵢₖ) − ψ(Σₖ mᵢₖ) of the objects' posteriors [..., N, K], or of the population's prior [1, K].
+
+        Args:
+            x: gate inputs [N, D]; N and the dtype are read.
+            objects: which objects of the last update the rows are; new ones by default.
+            posterior: q, with any leading axes of runs; the gate's own by default.
+        """
+        concentration = self._concentration_of(x, objects, posterior)
+        if concentration.ndim > 2:
+            return _expected_logarithms(concentration).to(x.dtype)
+        return in_blocks(_expected_logarithms, concentration, x.dtype)
+
+    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """Return mᵢ / Σₖ mᵢₖ [N, K] of the objects' posteriors, μ for new objects.
+
+        Args:
+            x: gate inputs [N, D]; N and the dtype are read.
+            objects: which objects of the last update the rows are; new ones by default.
+        """
+        return repeated(in_blocks(_means, self._concentration_of(x, objects), x.dtype).detach(), len(x))
+
+    def weights_distribution(self, posterior: Dirichlet, dtype: torch.dtype) -> DirichletDistribution:
+        """Return Dirichlet(m) as a Pyro distribution.
+
+        Args:
+            posterior: with the concentration m [K], or [N, K].
+            dtype: of its draws.
+        """
+        return DirichletDistribution(posterior.concentration.to(dtype))
+
+    def kl(self, posterior: Dirichlet) -> Tensor:
+        """Return Σᵢ KL(Dirichlet(mᵢ) ‖ Dirichlet(γμ)) over the objects of the last update in nats, float64.
+
+        Args:
+            posterior: q, with any leading axes of runs.
+        """
+        return Dirichlet(posterior.concentration.double()).kl(Dirichlet(self.prior_concentration.double())).sum(-1)
+
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> DirichletDistribution | None:
+        """Return Dirichlet(1 + rᵢ) of each object, inside the plate, which scales it.
+
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K].
+            scale: not read.
+        """
+        return DirichletDistribution(1.0 + responsibilities.to(x.dtype))
 
     @torch.no_grad()
     def update_objects(
         self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
     ) -> None:
-        """Set the posteriors of these objects to their optimum; those of all others stay.
+        """Set the posteriors of some of N objects to their optimum; those of all others stay.
 
-        An object's posterior depends on its own row alone, so it takes the full step, whatever ``step_size``; what an
-        object stands for makes no difference, and a row of zeros none at all. Where N changes, all start over.
+        An object's posterior depends on its own row alone, so it takes the full step, whatever ``step_size``. What an
+        object stands for makes no difference, and a row of zeros changes nothing. Where N changes, all start over.
+
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K], rows with any positive sum.
+            objects: which of the N objects the rows are [B].
+            n_objects: N.
+            step_size: not read.
         """
-        r = self.statistics(x, responsibilities).responsibilities
-        known, place = objects.to(r.device).unique(return_inverse=True)
-        r = r.new_zeros(len(known), self.n_components).index_add_(0, place, r)
+        r = self.statistics(x, responsibilities).counts
+        known, inverse = objects.to(r.device).unique(return_inverse=True)
+        r = r.new_zeros(len(known), self.n_components).index_add_(0, inverse, r)
         counts = r.sum(-1, keepdim=True)
         known, r = known[counts[:, 0] > 0], (r / counts)[counts[:, 0] > 0]
         prior = self.prior_concentration.detach().to(r.dtype)
@@ -172,49 +258,71 @@ class ObjectDirichletGate(Gate):
         self.posterior_concentration[known] = (prior + r).to(self.posterior_concentration)
 
     def bound_terms(self, x: Inputs, *, objects: Tensor, n_objects: int) -> BoundTerms:
-        """E_q[log πᵢ] [B, K] and KL(q(πᵢ)‖p) [B] of the objects; see :meth:`Gate.bound_terms`."""
+        """Return E_q[log πᵢ] [B, K] and KL(q(πᵢ)‖p) [B] of some of N objects.
+
+        Args:
+            x: gate inputs [B, D].
+            objects: which of the N objects the rows are [B].
+            n_objects: N.
+        """
         prior = self.prior_concentration.to(x.dtype)
         known = len(self.posterior_concentration) == n_objects
         m = self.posterior_concentration[objects].to(x.dtype) if known else prior.detach().expand(len(x), -1)
-        return BoundTerms(_expected_logarithms(m), _divergences(m, prior).to(x.dtype))
+        divergence = Dirichlet(m.double()).kl(Dirichlet(prior.double()))
+        return BoundTerms(_expected_logarithms(m), divergence.to(x.dtype))
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
-        """Sample ``<name>.weights`` [N, K] inside the plate."""
-        with plate:
-            return categorical(pyro.sample(self.site("weights"), Dirichlet(self.prior_concentration.to(x.dtype))))
+        """Sample ``<name>.weights`` [N, K] from their prior inside the plate.
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
-        """Sample ``<name>.weights`` from the posteriors of the plate's objects, or from the prior before an update."""
+        Args:
+            x: gate inputs [N, D].
+            plate: over the objects, not entered.
+        """
+        with plate:
+            return categorical(pyro.sample(self.site("weights"), self.weights_distribution(self.prior, x.dtype)))
+
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+        """Sample ``<name>.weights`` [N, K] from the objects' posteriors, from the prior for new objects.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: over the objects, not entered.
+            objects: which objects of the last update the rows are; None for new ones.
+        """
         refuse_outer_plates(self.site("weights"))
-        m = self._concentration_in(plate)
+        known = self.prior_concentration.detach() if objects is None else self._concentration_of(x, objects)
         with plate:
-            pyro.sample(self.site("weights"), Dirichlet(m.to(x.dtype)))
+            pyro.sample(self.site("weights"), self.weights_distribution(Dirichlet(known), x.dtype))
 
-    def _concentration_in(self, plate: pyro.plate) -> Tensor:
-        """Posterior [B, K] of the plate's objects; the prior [K] where the plate holds others than the last update."""
+    def objects_in(self, plate: pyro.plate) -> Tensor | None:
+        """Return which objects a plate draws, if it holds as many as the last update; None for other objects.
+
+        Args:
+            plate: over the objects of a program.
+
+        Raises:
+            ValueError: if the plate draws a subsample of another number of objects.
+        """
         n_known = len(self.posterior_concentration)
         if n_known == plate.size:
-            return self.posterior_concentration[rows_of(plate)]
+            return rows_of(plate)
         if n_known and plate.subsample_size < plate.size:
             raise ValueError(
                 f"`plate` must have the objects of the last update, {n_known}, to draw a subsample of them; "
                 f"got a plate of {plate.size}."
             )
-        return self.prior_concentration.detach()
+        return None
 
-    def _concentration_of(self, x: Inputs, objects: ObjectIndices | None) -> Tensor:
-        """Posterior [N, K] of the rows that are known objects, else the prior [1, K]."""
-        if objects is not None:
-            known = self.posterior_concentration[objects]
-            if len(known) != len(x):
-                raise ValueError(
-                    f"`objects` must name one object of the last update a row, {len(x)}; got {len(known)}."
-                )
-            return known
-        posterior = self.posterior_concentration
-        if len(x) == len(posterior):
-            return posterior
-        return self.prior_concentration.unsqueeze(0)
+    def _concentration_of(self, x: Inputs, objects: ObjectIndices | None, posterior: Any = None) -> Tensor:  # noqa: ANN401
+        """Return the posterior [..., N, K] of rows that are known objects, else the prior [1, K]."""
+        if objects is None:
+            return self.prior_concentration.unsqueeze(0)
+        known: Tensor = (self.posterior if posterior is None else posterior).concentration[..., objects, :]
+        if known.shape[-2] != len(x):
+            raise ValueError(
+                f"`objects` must name one object of the last update a row, {len(x)}; got {known.shape[-2]}."
+            )
+        return known
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
         saved = state_dict.get(f"{prefix}posterior_concentration")
@@ -225,16 +333,10 @@ class ObjectDirichletGate(Gate):
 
 
 def _expected_logarithms(concentration: Tensor) -> Tensor:
-    """E[log π] [N, K] of Dirichlet(m) for each row m."""
+    """Return E[log π] of Dirichlet(m) for each row m."""
     return digamma(concentration).sub_(digamma(concentration.sum(-1, keepdim=True)))
 
 
 def _means(concentration: Tensor) -> Tensor:
-    """E[π] [N, K] of Dirichlet(m) for each row m."""
+    """Return E[π] of Dirichlet(m) for each row m."""
     return concentration / concentration.sum(-1, keepdim=True)
-
-
-def _divergences(concentration: Tensor, prior: Tensor) -> Tensor:
-    """KL(Dirichlet(m) ‖ Dirichlet(prior)) [N] of each row m, float64; unchecked, for on a GPU the checks would wait."""
-    q, p = (Dirichlet(m.double(), validate_args=False) for m in (concentration, prior))
-    return kl_divergence(q, p)

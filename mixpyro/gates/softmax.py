@@ -1,7 +1,6 @@
 """A gate that is a linear softmax of the inputs: multinomial logistic regression, fitted by Newton's method."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import pyro
 import torch
@@ -9,7 +8,7 @@ from pyro.distributions import Categorical, Delta, Normal
 from torch import Tensor, nn
 
 from mixpyro import arguments
-from mixpyro.gates.base import Gate
+from mixpyro.gates.logits import LogitGate
 from mixpyro.numerics.design_matrix import standardised, with_intercept
 from mixpyro.numerics.information_matrix import standard_errors
 from mixpyro.numerics.weighted_sums import weighted_gram
@@ -24,11 +23,7 @@ MOST_HALVINGS = 30
 SMALLEST_INFORMATION = 1e-9
 
 
-class SoftmaxStatistics(NamedTuple):
-    """Nothing: the coefficients are fitted from the rows themselves."""
-
-
-class SoftmaxGate(Gate):
+class SoftmaxGate(LogitGate):
     """zᵢ ~ Categorical(softmax(0, c₂'uᵢ, …, c_K'uᵢ)) with uᵢ = [1, xᵢ]; the first component is the reference.
 
     The M-step is Newton's method on Σᵢₖ rᵢₖ log πₖ(xᵢ), a concave function: exact, and the same optimum as the SVI
@@ -89,22 +84,6 @@ class SoftmaxGate(Gate):
         others = with_intercept(x) @ (coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)).mT
         return torch.cat([others.new_zeros(*others.shape[:-1], 1), others], dim=-1)
 
-    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
-        """log softmax of the logits [N, K], with its gradient."""
-        return self.logits(x).log_softmax(-1)
-
-    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
-        """Softmax of the logits [N, K], with its gradient."""
-        return self.logits(x).softmax(-1)
-
-    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> SoftmaxStatistics:
-        """Nothing, after the checks of :meth:`Gate.statistics`."""
-        arguments.responsibilities(responsibilities, self.n_components, len(x))
-        return SoftmaxStatistics()
-
-    def update(self, statistics: SoftmaxStatistics, step_size: float = 1.0) -> None:
-        """Nothing: the gate has no latent variable; see :meth:`maximise`."""
-
     def kl_divergence(self) -> Scalar:
         """−log p of the coefficients under their prior, zero without one; a float64 scalar."""
         return minus_log_normal_prior([self.coefficients], self.prior_scale)
@@ -116,17 +95,17 @@ class SoftmaxGate(Gate):
         prior = Normal(x.new_zeros(self.coefficients.shape), self.prior_scale).to_event(2)
         return Categorical(logits=self._logits(x, sample_parameter(self.site("coefficients"), prior)))
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate) -> None:
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
         """With a prior, ``<name>.coefficients`` at their estimate: SVI of model and guide is the MAP estimate."""
         if self.prior_scale is not None:
             refuse_outer_plates(self.site("coefficients"))
             pyro.sample(self.site("coefficients"), Delta(self.coefficients.to(x.dtype), event_dim=2))
 
     @torch.no_grad()
-    def maximise(self, x: Inputs, responsibilities: Responsibilities, *, n_steps: int = 25) -> bool:
+    def maximise(self, x: Inputs, responsibilities: Responsibilities, *, by_gradient: Callable[..., None] | None = None, n_steps: int = 25) -> None:  # type: ignore[override]
         """Newton steps, halved where they overshoot, until the objective stands still. Böhning (1992), eq. 2.3."""
         if self.n_components == 1 or not self.coefficients_estimate.requires_grad:
-            return True
+            return
         if n_steps > 1:
             self._start_over_if_better(x, responsibilities)
         for _ in range(n_steps):
@@ -134,7 +113,6 @@ class SoftmaxGate(Gate):
             gained = self._newton_step(x, responsibilities, before)
             if gained <= 1e-12 * (1.0 + abs(float(before))):
                 break
-        return True
 
     def _start_over_if_better(self, x: Inputs, responsibilities: Responsibilities) -> None:
         """Go back to even weights where these are better, for far out the objective is too flat to find a way."""

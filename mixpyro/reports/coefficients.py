@@ -13,8 +13,9 @@ from torch.nn import Parameter
 
 from mixpyro import arguments
 from mixpyro.fitting.result import FitResult
-from mixpyro.fitting.table import Data, checked_data
+from mixpyro.fitting.table import Table, checked_table
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
 from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -83,7 +84,7 @@ def coefficients(
         weights = fitted.weights
     features = checked_names("feature_names", feature_names, x)
     gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
-    gradient, information = _derivatives(mixture, checked_data(mixture, x, y, gate_x, weights))
+    gradient, information = _derivatives(mixture, checked_table(mixture, x, y, gate_x, weights))
     names = parameter_names(mixture, features, gate_features)
     errors = standard_errors(information).tolist()
     for said in (*_held(mixture), *_warnings(gradient, information, names, errors)):
@@ -118,20 +119,20 @@ def observed_information(
     Returns:
         [Q, Q], in the order of ``mixture.parameters()``, each flattened.
     """
-    return _derivatives(mixture, checked_data(mixture, x, y, gate_x, weights))[1]
+    return _derivatives(mixture, checked_table(mixture, x, y, gate_x, weights))[1]
 
 
-def _derivatives(mixture: MixtureOfExperts, data: Data) -> tuple[Tensor, Tensor]:
+def _derivatives(mixture: MixtureOfExperts, table: Table) -> tuple[Tensor, Tensor]:
     """Gradient [Q] and minus the Hessian [Q, Q] of the log likelihood, a block of rows at a time."""
     twin = copy.deepcopy(mixture).double()
-    data = Data(*(None if part is None else part.double() for part in data))  # type: ignore[arg-type]
+    table = nested.apply(Tensor.double, table).with_columns(twin.experts)
     parameters = estimated(twin)
-    with torch.enable_grad(), arguments.checked_already():
+    with torch.enable_grad():
         gradient, hessian = _two_derivatives(-twin.gate.kl_divergence() - twin.experts.kl_divergence(), parameters)
-        for rows in data.blocks():
-            block = data.block(rows)
-            log_joint = twin.expected_log_joint(block.x, block.y, gate_x=block.gate_x, objects=rows)
-            first, second = _two_derivatives(block.weighted(log_joint.logsumexp(-1)).sum(), parameters)
+        for rows in table.blocks(twin.n_components):
+            block = table.block(rows)
+            log_joint = twin.log_joint(block.gate_x, block.columns, objects=rows)
+            first, second = _two_derivatives(block.weighted(log_joint.logsumexp(-2)).sum(), parameters)
             gradient, hessian = gradient + first, hessian + second
     return gradient, -0.5 * (hessian + hessian.mT)
 

@@ -2,6 +2,7 @@
 
 import copy
 import io
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro
@@ -10,13 +11,26 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from mixpyro.experts import Experts
-from mixpyro.experts.base import add_statistics
+from mixpyro.experts.base import Experts
 from mixpyro.fitting.gradient.m_step import MStep
+from mixpyro.numerics import nested
+from mixpyro.part import State
 from tests.problems import lines, responsibilities
 
 K = 3
 N_FEATURES = 2
+N_RUNS = 3
+
+
+def by_gradient(part: Any, *rows: Tensor) -> None:
+    """Pyro's SVI, which a fit offers to parts with parameters."""
+    MStep(part).improve(*rows, n_steps=50)
+
+
+def assert_equal_states(first: Any, second: Any, *, tolerance: float = 1e-10) -> None:
+    """Compare two nests of tensors."""
+    for ours, theirs in zip(nested.tensors(first), nested.tensors(second), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
 class ExpertsContract:
@@ -33,12 +47,24 @@ class ExpertsContract:
         x, y, _ = lines(n_objects, K, n_features=N_FEATURES, n_outputs=self.n_outputs)
         return x, y, responsibilities(n_objects, K)
 
-    def updated(self) -> tuple[Experts, Tensor, Tensor, Tensor]:
+    def learn(self, experts: Experts, x: Tensor, y: Tensor, r: Tensor) -> None:
+        """Bring the experts to their optimum given responsibilities."""
+        raise NotImplementedError
+
+    def updated(self) -> tuple[Any, Tensor, Tensor, Tensor]:
         """Experts after they have learnt from data, with the data."""
         experts, (x, y, r) = self.make(), self.data()
-        experts.update(experts.statistics(x, y, r))
-        experts.maximise(x, y, r)
+        self.learn(experts, x, y, r)
         return experts, x, y, r
+
+    def runs(self) -> tuple[Any, list[Any], State]:
+        """Experts, and the states of three runs of them, one by one and with a leading axis."""
+        experts, (x, y, _) = self.make(), self.data()
+        states = []
+        for seed in range(N_RUNS):
+            self.learn(experts, x, y, responsibilities(len(x), K, seed=seed))
+            states.append(experts.state())
+        return experts, states, nested.stack(states)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_results_have_the_dtype_and_rows_of_x(self, dtype: torch.dtype) -> None:
@@ -49,17 +75,50 @@ class ExpertsContract:
         assert prediction.shape[:2] == (4, K)
         assert likelihood.dtype == prediction.dtype == dtype
 
-    def test_statistics_of_two_halves_add_up(self) -> None:
-        experts, (x, y, r) = self.make(), self.data()
-        halves = add_statistics(experts.statistics(x[:9], y[:9], r[:9]), experts.statistics(x[9:], y[9:], r[9:]))
-        for half, whole in zip(halves, experts.statistics(x, y, r), strict=True):
-            torch.testing.assert_close(half, whole)
+    def test_a_state_is_taken_over(self) -> None:
+        experts, states, _ = self.runs()
+        for state in states:
+            experts.hold(state)
+            assert_equal_states(experts.state(), state, tolerance=0.0)
+        fresh = self.make()
+        fresh.hold(states[0])
+        experts.hold(states[0])
+        x, y, _ = self.data()
+        assert torch.equal(fresh.expected_log_likelihood(x, y), experts.expected_log_likelihood(x, y))
 
-    def test_a_row_of_weight_three_is_three_rows(self) -> None:
-        experts, (x, y, r) = self.make(), self.data()
-        thrice = experts.statistics(x.repeat(3, 1), y.repeat(3, 1), r.repeat(3, 1))
-        for first, second in zip(experts.statistics(x, y, 3 * r), thrice, strict=True):
-            torch.testing.assert_close(first, second)
+    def test_a_state_is_a_copy(self) -> None:
+        experts, x, y, r = self.updated()
+        state = experts.state()
+        before = nested.apply(torch.clone, state)
+        self.learn(experts, x, y, r.flip(1))
+        assert_equal_states(state, before, tolerance=0.0)
+
+    def test_likelihoods_and_divergences_of_several_runs_are_those_of_each(self) -> None:
+        experts, states, together = self.runs()
+        x, y, _ = self.data()
+        columns = experts.columns(*experts.check_data(x, y))
+        likelihoods = experts.log_likelihoods(columns, together).expand(N_RUNS, K, len(x))
+        divergences = experts.divergences(together).expand(N_RUNS)
+        for run, state in enumerate(states):
+            experts.hold(state)
+            torch.testing.assert_close(likelihoods[run].mT, experts.expected_log_likelihood(x, y))
+            torch.testing.assert_close(divergences[run], experts.kl_divergence())
+            assert_equal_states(experts.log_likelihoods(columns), likelihoods[run])
+
+    def test_several_runs_go_on_as_each_alone(self) -> None:
+        experts, states, together = self.runs()
+        x, y, _ = self.data()
+        columns = experts.columns(*experts.check_data(x, y))
+        r = torch.stack([responsibilities(len(x), K, seed=10 + run).mT for run in range(N_RUNS)])
+        sums = experts.sums(columns, r)
+        after = experts.advanced(together, sums, (x, y), r, by_gradient)
+        for run, state in enumerate(states):
+            alone = nested.apply(lambda part: part.unsqueeze(0), state)
+            share = r[run : run + 1]
+            alone_sums = experts.sums(columns, share)
+            assert_equal_states(nested.select(sums, slice(run, run + 1)), alone_sums)
+            alone_after = experts.advanced(alone, alone_sums, (x, y), share, by_gradient)
+            assert_equal_states(nested.select(after, slice(run, run + 1)), alone_after)
 
     def test_state_dict_round_trip_with_weights_only(self) -> None:
         experts, x, y, _ = self.updated()
@@ -91,34 +150,41 @@ class ExpertsContract:
         expected, divergence = experts.expected_log_likelihood(x, y), experts.kl_divergence()
         experts = experts.cuda()
         x, y, r = x.cuda(), y.cuda(), r.cuda()
-        experts.update(experts.statistics(x, y, r))
+        self.learn(experts, x, y, r)
         torch.testing.assert_close(experts.expected_log_likelihood(x, y).cpu(), expected)
         torch.testing.assert_close(experts.kl_divergence().cpu(), divergence)
 
-    @pytest.mark.usefixtures("bad_arguments")
-    def test_bad_data_are_refused(self) -> None:
-        experts, x, y, r = self.updated()
-        state = copy.deepcopy(experts.state_dict())
+    def bad_data(self, experts: Experts, x: Tensor, y: Tensor) -> list[tuple[tuple[Tensor, Tensor], str]]:
+        """Data that must be refused, each with the message."""
         spoilt = x.clone()
         spoilt[3, 1] = float("nan")
         # Experts without inputs take any x.
         columns = x.shape[1] if experts.n_features else "D"
-        one_column = ((x[:, :1], y, r), rf"`x` must have shape \[N, {columns}\].*got \[30, 1\]")
-        for arguments, message in (
+        one_column = ((x[:, :1], y), rf"`x` must have shape \[N, {columns}\].*got \[30, 1\]")
+        return [
             *([one_column] if experts.n_features else []),
-            ((spoilt, y, r), f"`x` must be finite; got 1 NaN or infinite values of {x.numel()}"),
-            ((x, torch.full_like(y, torch.inf), r), "`y` must be finite"),
-            ((x, torch.cat([y, y], 1), r), rf"`y` must have shape \[N, {self.n_outputs}\].*got \[30,"),
-            ((x, y[:5], r), "`y` must have as many rows as `x`, 30; got 5"),
-            ((x, y.float(), r), r"`y` must have the dtype of `x`, torch.float64; got torch.float32"),
-            ((x, y, r[:, :2]), r"`responsibilities` must have shape \[30, 3\].*got \[30, 2\]"),
-            ((x, y, -r), "`responsibilities` must be finite and non-negative"),
-            ((x[:0], y[:0], r[:0]), rf"`x` must have shape \[N, {columns}\], no axis empty; got \[0, {x.shape[1]}\]"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                experts.statistics(*arguments)
+            ((spoilt, y), f"`x` must be finite; got 1 NaN or infinite values of {x.numel()}"),
+            ((x, torch.full_like(y, torch.inf)), "`y` must be finite"),
+            ((x, torch.cat([y, y], 1)), rf"`y` must have shape \[N, {self.n_outputs}\].*got \[30,"),
+            ((x, y[:5]), "`y` must have as many rows as `x`, 30; got 5"),
+            ((x, y.float()), r"`y` must have the dtype of `x`, torch.float64; got torch.float32"),
+            ((x[:0], y[:0]), rf"`x` must have shape \[N, {columns}\], no axis empty; got \[0, {x.shape[1]}\]"),
+        ]
+
+    @pytest.mark.usefixtures("bad_arguments")
+    def test_bad_data_are_refused(self) -> None:
+        experts, x, y, _ = self.updated()
+        state = copy.deepcopy(experts.state_dict())
+        for arguments, message in self.bad_data(experts, x, y):
+            for refusing in self.refusing(experts):
+                with pytest.raises(ValueError, match=message):
+                    refusing(*arguments)
         for name, value in experts.state_dict().items():
             assert torch.equal(value, state[name])
+
+    def refusing(self, experts: Experts) -> list[Callable[[Tensor, Tensor], Any]]:
+        """What must refuse bad data."""
+        return [experts.check_data, experts.expected_log_likelihood]
 
     @pytest.mark.usefixtures("bad_arguments")
     @pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (2.5, TypeError)])
@@ -129,6 +195,34 @@ class ExpertsContract:
 
 class ConjugateExpertsContract(ExpertsContract):
     """What experts must do besides if their parameters are latent, with a posterior that is updated."""
+
+    def learn(self, experts: Any, x: Tensor, y: Tensor, r: Tensor) -> None:
+        """By the conjugate update."""
+        experts.update(experts.statistics(x, y, r))
+
+    def test_statistics_of_two_halves_add_up(self) -> None:
+        experts, (x, y, r) = self.make(), self.data()
+        halves = nested.add(*(experts.statistics(x[rows], y[rows], r[rows]) for rows in (slice(9), slice(9, None))))
+        assert_equal_states(halves, experts.statistics(x, y, r))
+
+    def test_a_row_of_weight_three_is_three_rows(self) -> None:
+        experts, (x, y, r) = self.make(), self.data()
+        thrice = experts.statistics(x.repeat(3, 1), y.repeat(3, 1), r.repeat(3, 1))
+        assert_equal_states(experts.statistics(x, y, 3 * r), thrice)
+
+    def refusing(self, experts: Any) -> list[Callable[[Tensor, Tensor], Any]]:
+        """Statistics too."""
+        return [*super().refusing(experts), lambda x, y: experts.statistics(x, y, responsibilities(30, K))]
+
+    @pytest.mark.usefixtures("bad_arguments")
+    def test_bad_responsibilities_are_refused(self) -> None:
+        experts, x, y, r = self.updated()
+        for bad, message in (
+            (r[:, :2], r"`responsibilities` must have shape \[30, 3\].*got \[30, 2\]"),
+            (-r, "`responsibilities` must be finite and non-negative"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                experts.statistics(x, y, bad)
 
     def test_kl_divergence_is_float64_positive_after_data_and_zero_before(self) -> None:
         experts, _, _, _ = self.updated()
@@ -174,6 +268,10 @@ class ConjugateExpertsContract(ExpertsContract):
 class EstimatedExpertsContract(ExpertsContract):
     """What experts must do besides if their parameters are estimated, by a method of their own."""
 
+    def learn(self, experts: Any, x: Tensor, y: Tensor, r: Tensor) -> None:
+        """By the experts' own method."""
+        experts.maximise(x, y, r, by_gradient=by_gradient)
+
     def test_svi_finds_nothing_better(self) -> None:
         """The generic default, from where the family's own method ended and from the start, agrees with it."""
         experts, x, y, r = self.updated()
@@ -196,11 +294,11 @@ class EstimatedExpertsContract(ExpertsContract):
     def test_three_rows_are_a_row_of_weight_three(self) -> None:
         experts, x, y, r = self.updated()
         thrice = self.make()
-        thrice.maximise(x.repeat(3, 1), y.repeat(3, 1), r.repeat(3, 1) / 3)
+        self.learn(thrice, x.repeat(3, 1), y.repeat(3, 1), r.repeat(3, 1) / 3)
         torch.testing.assert_close(thrice.expected_log_likelihood(x, y), experts.expected_log_likelihood(x, y))
 
     def test_a_component_without_objects_stays_finite(self) -> None:
         experts, (x, y, r) = self.make(), self.data()
         r[:, 0] = 0.0
-        experts.maximise(x, y, r)
+        self.learn(experts, x, y, r)
         assert all(torch.isfinite(parameter).all() for parameter in experts.parameters())

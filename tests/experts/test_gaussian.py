@@ -11,7 +11,6 @@ from pyro.infer import MCMC, NUTS, Predictive, TraceEnum_ELBO
 from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, GaussianExperts, LinearExperts, MixtureOfExperts, fit
-from mixpyro.conjugate.full_covariance import Full
 from tests.experts.contract import ConjugateExpertsContract, K
 from tests.problems import inputs, responsibilities
 
@@ -290,15 +289,6 @@ def test_no_run_is_lost_where_the_prior_drowns_in_the_rounding_of_the_data(scale
     assert all(math.isfinite(run.bound) for run in runs)
 
 
-def test_raising_the_least_correlations_keeps_a_small_column() -> None:
-    """Where there is no Cholesky factor, and nothing is changed where there is."""
-    singular = torch.tensor([[1e16, 1e16, 0.0], [1e16, 1e16, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    mended = Full.representable(torch.stack([singular, MATRIX]), torch.float64)
-    assert (torch.linalg.cholesky_ex(mended).info == 0).all()
-    torch.testing.assert_close(mended[0], singular, rtol=1e-13, atol=1e-6)
-    assert torch.equal(mended[1], MATRIX)
-
-
 def test_a_component_without_objects_keeps_its_prior() -> None:
     x, y = clusters(30)
     r = torch.tensor([1.0, 0.0]).double().repeat(30, 1)
@@ -374,10 +364,18 @@ def test_bad_priors_are_refused(arguments: dict[str, Any], message: str) -> None
 def test_a_vector_of_scales_is_no_spherical_covariance() -> None:
     with pytest.raises(TypeError, match="`scale` must be a number; got "):
         GaussianExperts(2, 3, covariance="spherical", scale=[1.0, 1.0, 1.0])
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_statistics_of_another_shape_are_refused() -> None:
+    x, y = clusters(10)
+    diagonal, full = GaussianExperts(2, 3, covariance="diagonal"), GaussianExperts(2, 3)
     with pytest.raises(ValueError, match=r"`statistics.yy` must have shape \[2, 3\].*got \[2, 3, 3\]"):
-        x, y = clusters(10)
-        diagonal, full = GaussianExperts(2, 3, covariance="diagonal"), GaussianExperts(2, 3)
         diagonal.update(full.statistics(x, y, responsibilities(10, 2)))
+    one, other = GaussianExperts(1, 3, covariance="diagonal"), GaussianExperts(1, 3)
+    message = r"`statistics` must lead to a scale of shape \[1, 3\]; got \[1, 3, 3\]"
+    with pytest.raises(ValueError, match=message):
+        one.update(other.statistics(x, y, responsibilities(10, 1)))
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal", "spherical"])
@@ -396,5 +394,5 @@ def test_tight_clusters_far_apart_keep_their_squared_distances(
     difference = y.double().unsqueeze(1) - q.mean
     plain = torch.einsum("nkp,kpq,nkq->nk", difference, precision, difference)
     own = torch.arange(300), z
-    ours = q.squared_distances(y.mT)
+    ours = q.squared_distances(experts.columns(y, y)).mT
     torch.testing.assert_close(ours[own].double(), plain[own], rtol=tolerance, atol=tolerance)

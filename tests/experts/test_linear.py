@@ -193,7 +193,7 @@ def test_one_matrix_product_gives_the_plain_formula(shared: str, intercept: bool
     q = experts.posterior
     residuals = centred_y.unsqueeze(1) - torch.einsum("ne,kpe->nkp", u, q.mean)
     leverage = torch.einsum("ne,kef,nf->nk", u, torch.linalg.inv(q.precision), u)
-    squares = torch.einsum("nkp,kp->nk", residuals.square(), q.expected_noise_precision.expand(K, 2)) + 2 * leverage
+    squares = torch.einsum("nkp,kp->nk", residuals.square(), q.noise.mean.expand(K, 2)) + 2 * leverage
     log_precision = (torch.digamma(q.shape).unsqueeze(-1) - q.rate.log()).expand(K, 2).sum(-1)
     expected = 0.5 * (log_precision - 2 * math.log(2 * math.pi) - squares)
     torch.testing.assert_close(experts.expected_log_likelihood(x, y), expected)

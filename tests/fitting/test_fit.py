@@ -18,8 +18,8 @@ from mixpyro import (
     ObjectDirichletGate,
     fit,
 )
-from mixpyro.fitting.em import has_converged, has_stalled
 from mixpyro.fitting.starts import random_assignments
+from mixpyro.fitting.stopping import has_converged, has_stalled
 from mixpyro.gates import Gate
 from tests.problems import lines
 
@@ -62,8 +62,25 @@ def test_the_result_describes_the_fitted_mixture(make_gate: Any) -> None:
     assert result.mixture is mixture
     assert result.converged
     assert result.bound == result.trace[-1] == max(run.bound for run in result.runs)
-    assert abs(mixture.bound(x, y).item() - result.bound) < 1e-9
-    torch.testing.assert_close(mixture.assign(x, y).responsibilities, result.responsibilities)
+    everyone = slice(None)
+    assert abs(mixture.bound(x, y, objects=everyone).item() - result.bound) < 1e-9
+    assigned = mixture.assign(x, y, objects=everyone).responsibilities
+    torch.testing.assert_close(assigned, result.responsibilities)
+
+
+@pytest.mark.parametrize("make_gate", GATES)
+def test_what_a_row_is_assigned_does_not_depend_on_its_number(make_gate: Any) -> None:
+    """Without `objects` all rows are new: their order, and how many they are, makes no difference."""
+    x, y, _ = lines(60, 2, n_features=2)
+    mixture = make(make_gate(2), n_features=2)
+    fit(mixture, x, y, n_restarts=3)
+    order = torch.randperm(60)
+    assigned = mixture.assign(x, y).responsibilities
+    torch.testing.assert_close(mixture.assign(x[order], y[order]).responsibilities, assigned[order])
+    torch.testing.assert_close(mixture.assign(x[:7], y[:7]).responsibilities, assigned[:7])
+    torch.testing.assert_close(mixture.bound(x[order], y[order]), mixture.bound(x, y))
+    named = mixture.assign(x[order], y[order], objects=order).responsibilities
+    torch.testing.assert_close(named, mixture.assign(x, y, objects=slice(None)).responsibilities[order])
 
 
 def test_the_components_are_found() -> None:

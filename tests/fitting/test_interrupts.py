@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Generator
 
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirichletGate, StreamingFit, fit
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirichletGate, StreamingFit, fit, fit_minibatches
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.starts import random_subsets
-from mixpyro.fitting.table import Data
+from mixpyro.fitting.table import Table
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 from tests.problems import lines
 
@@ -43,7 +43,7 @@ def test_a_fit_ends_with_what_it_has(when: int) -> None:
         result = fit(mixture, x, y, starts=[PressesControlC(when)], n_restarts=10, n_candidates=1)
     assert any("interrupted when 0 of 10 restarts had converged" in str(warning.message) for warning in caught)
     assert result.interrupted
-    # They go in lockstep: each has had its first iteration.
+    # They are iterated together: each has had its first iteration.
     assert [len(run.trace) for run in result.runs] == [1] * 10
     assert float(mixture.bound(x, y)) == pytest.approx(result.bound, abs=1e-9)
     torch.testing.assert_close(mixture.assign(x, y).responsibilities, result.responsibilities)
@@ -125,17 +125,17 @@ def test_the_same_call_goes_on_in_the_same_mixture(tmp_path: Path) -> None:
 def test_a_fit_in_batches_ends_with_what_it_has() -> None:
     x, y, _ = lines(2000, 2)
     mixture = make()
-    step, calls = StreamingFit._step, []
+    learn, calls = StreamingFit.learn, []
 
-    def pressing(stream: StreamingFit, data: Data) -> None:
+    def pressing(stream: StreamingFit, table: Table) -> None:
         calls.append(1)
         if len(calls) == 3:
             signal.raise_signal(signal.SIGINT)
-        step(stream, data)
+        learn(stream, table)
 
     with pytest.MonkeyPatch.context() as patch, pytest.warns(RuntimeWarning, match="interrupted in epoch 1 of 5"):
-        patch.setattr("mixpyro.fitting.streaming.StreamingFit._step", pressing)
-        result = fit(mixture, x, y, batch_size=200, n_restarts=1)
+        patch.setattr("mixpyro.fitting.streaming.StreamingFit.learn", pressing)
+        result = fit_minibatches(mixture, x, y, batch_size=200, n_restarts=1)
     assert result.interrupted
     assert float(mixture.bound(x, y)) == pytest.approx(result.bound, abs=1e-6)
     assert len(calls) == 3

@@ -19,6 +19,7 @@ from mixpyro import (
     StreamingFit,
     fit,
     fit_batches,
+    fit_minibatches,
 )
 from mixpyro.experts.families import Gaussian, Poisson
 from tests.problems import lines
@@ -43,7 +44,7 @@ def data() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("name", MIXTURES)
 def test_in_batches_the_bound_is_that_of_all_data(name: str, data: tuple[Tensor, Tensor]) -> None:
     full = fit(MIXTURES[name](), *data, n_restarts=2)
-    batches = fit(MIXTURES[name](), *data, n_restarts=2, batch_size=200)
+    batches = fit_minibatches(MIXTURES[name](), *data, n_restarts=2, batch_size=200)
     assert batches.bound <= full.bound + 1e-6
     assert batches.bound == pytest.approx(full.bound, rel=1e-3)
     assert batches.converged
@@ -60,13 +61,13 @@ def test_experts_without_a_closed_form_learn_from_batches() -> None:
         return MixtureOfExperts(DirichletGate(K), GLMExperts(K, 1, Poisson()))
 
     full = fit(make(), x, y, n_restarts=2)
-    batches = fit(make(), x, y, n_restarts=2, batch_size=200)
+    batches = fit_minibatches(make(), x, y, n_restarts=2, batch_size=200)
     assert batches.bound == pytest.approx(full.bound, rel=1e-3)
 
 
 def test_weights_of_rows_count(data: tuple[Tensor, Tensor]) -> None:
     x, y = data
-    twice = fit(MIXTURES["dirichlet"](), x, y, weights=torch.full((N,), 2.0).double(), batch_size=500, n_restarts=1)
+    twice = fit_minibatches(MIXTURES["dirichlet"](), x, y, weights=torch.full((N,), 2.0).double(), batch_size=500, n_restarts=1)
     copies = fit(MIXTURES["dirichlet"](), x.repeat(2, 1), y.repeat(2, 1), n_restarts=1)
     assert twice.bound == pytest.approx(copies.bound, rel=1e-3)
 
@@ -110,15 +111,10 @@ def test_what_does_not_fit_is_refused(data: tuple[Tensor, Tensor]) -> None:
     keeps = MixtureOfExperts(ObjectDirichletGate(K), LinearExperts(K, 1))
     for make, error, message in (
         (lambda: StreamingFit(keeps), ValueError, "`mixture` must have a gate that forgets.*got ObjectDirichletGate"),
-        (lambda: fit(keeps, x, y, batch_size=10), ValueError, "`mixture` must have a gate that forgets its objects"),
+        (lambda: fit_minibatches(keeps, x, y, batch_size=10), ValueError, "`mixture` must have a gate that forgets its objects"),
         (lambda: StreamingFit("mixture"), TypeError, "`mixture` must be a MixtureOfExperts; got str"),  # type: ignore[arg-type]
         (lambda: StreamingFit(mixture, step_size=1.5), ValueError, r"`step_size` must be in \(0, 1\]; got 1.5"),
-        (lambda: fit(mixture, x, y, batch_size=0), ValueError, "`batch_size` must be at least 1; got 0"),
-        (
-            lambda: fit(mixture, x, y, batch_size=9, initial_responsibilities=torch.ones(N, K).double()),
-            ValueError,
-            "`initial_responsibilities` must be None with a `batch_size`; got Tensor",
-        ),
+        (lambda: fit_minibatches(mixture, x, y, batch_size=0), ValueError, "`batch_size` must be at least 1; got 0"),
         (
             lambda: fit_batches(mixture, []),
             ValueError,
@@ -147,7 +143,7 @@ def test_batches_are_fitted_in_any_units(unit: float) -> None:
         return MixtureOfExperts(SoftmaxGate(K, 1), GLMExperts(K, 0, Gaussian()))
 
     full = fit(make(), unit * x, y, n_restarts=2)
-    batches = fit(make(), unit * x, y, n_restarts=2, batch_size=250)
+    batches = fit_minibatches(make(), unit * x, y, n_restarts=2, batch_size=250)
     assert batches.bound == pytest.approx(full.bound, rel=1e-3)
 
 
@@ -155,7 +151,7 @@ def test_batches_are_fitted_in_any_units(unit: float) -> None:
 def test_a_short_batch_has_no_more_of_a_say(n_objects: int, data: tuple[Tensor, Tensor]) -> None:
     x, y = (part[:n_objects] for part in data)
     full = fit(MIXTURES["dirichlet"](), x, y, n_restarts=2)
-    batches = fit(MIXTURES["dirichlet"](), x, y, n_restarts=2, batch_size=250)
+    batches = fit_minibatches(MIXTURES["dirichlet"](), x, y, n_restarts=2, batch_size=250)
     assert batches.bound == pytest.approx(full.bound, rel=2e-3)
     loader = DataLoader(TensorDataset(x, y), batch_size=250)
     by_loader = fit_batches(MIXTURES["dirichlet"](), loader, n_restarts=2)
@@ -171,7 +167,7 @@ def test_rows_count_by_their_weights(data: tuple[Tensor, Tensor]) -> None:
     mixture = MIXTURES["dirichlet"]()
     StreamingFit(mixture, n_restarts=2).partial_fit(x, y, weights=weights)
     assert float(mixture.gate.posterior_concentration.sum()) == pytest.approx(600 + K)
-    result = fit(MIXTURES["dirichlet"](), x, y, weights=weights, batch_size=20, n_restarts=2, n_epochs=2)
+    result = fit_minibatches(MIXTURES["dirichlet"](), x, y, weights=weights, batch_size=20, n_restarts=2, n_epochs=2)
     assert float(result.mixture.gate.posterior_concentration.sum()) == pytest.approx(600 + K)
     assert len(result.responsibilities) == N
 

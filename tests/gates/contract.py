@@ -12,7 +12,11 @@ from pyro.infer import TraceEnum_ELBO
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import Gate
+from mixpyro.gates.conjugate import ConjugateGate
+from mixpyro.numerics import nested
+from mixpyro.part import Part
 from tests.problems import inputs, responsibilities
 
 K = 3
@@ -32,7 +36,7 @@ class GateContract:
     def updated(self, n_objects: int = 11) -> tuple[Gate, Tensor, Tensor]:
         """A gate after one update, with the x [N, 2] and the responsibilities [N, K] of that update."""
         gate, x, r = self.make(), inputs(n_objects), responsibilities(n_objects, K)
-        gate.update(gate.statistics(x, r))
+        learn(gate, x, r)
         return gate, x, r
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -75,21 +79,12 @@ class GateContract:
         bound = closed_form(gate, x, r)
         fresh = self.make()
         fresh.load_state_dict(gate.state_dict())
-        fresh.update(fresh.statistics(x, responsibilities(len(x), K, seed=3)))
+        if isinstance(fresh, ConjugateGate):
+            fresh.update(fresh.statistics(x, responsibilities(len(x), K, seed=3)))
         model = poutine.reparam(fresh.model, fresh.reparam(x, r))
         loss = TraceEnum_ELBO(max_plate_nesting=1)
         losses = [loss.loss(model, lambda x: fresh.assignment_guide(x, r), x) for _ in range(5)]
         assert max(abs(loss + bound) for loss in losses) < 1e-10
-
-    def test_half_a_step_goes_half_way(self) -> None:
-        gate, x, r = self.updated()
-        start = copy.deepcopy(gate.state_dict())
-        other = responsibilities(len(x), K, seed=1)
-        gate.update(gate.statistics(x, other), step_size=0.5)
-        halfway = copy.deepcopy(gate.state_dict())
-        gate.update(gate.statistics(x, other))
-        for name, end in gate.state_dict().items():
-            torch.testing.assert_close(halfway[name], (start[name] + end) / 2)
 
     def test_state_dict_round_trip_with_weights_only(self) -> None:
         gate, x, _ = self.updated()
@@ -105,7 +100,7 @@ class GateContract:
         gate, x, r = self.updated()
         state = copy.deepcopy(gate.state_dict())
         twin = copy.deepcopy(gate)
-        twin.update(twin.statistics(x, responsibilities(len(x), K, seed=2)))
+        learn(twin, x, responsibilities(len(x), K, seed=2))
         assert_same_state(gate.state_dict(), state)
 
     def test_moving_to_float32_keeps_the_weights(self) -> None:
@@ -118,44 +113,11 @@ class GateContract:
         gate, x, r = self.updated()
         expected, divergence = gate.weights(x), gate.kl_divergence()
         gate = gate.cuda()
-        gate.update(gate.statistics(x.cuda(), r.cuda()))
+        learn(gate, x.cuda(), r.cuda())
         assert gate.weights(x.cuda()).is_cuda
         torch.testing.assert_close(gate.weights(x.cuda()).cpu(), expected)
         torch.testing.assert_close(gate.kl_divergence().cpu(), divergence)
         assert abs(elbo(gate, x.cuda(), r.cuda()) - closed_form(gate, x.cuda(), r.cuda())) < 1e-10
-
-    @pytest.mark.usefixtures("bad_arguments")
-    @pytest.mark.parametrize(
-        ("bad", "error", "message"),
-        [
-            (torch.full((11, K), float("nan")), ValueError, "finite and non-negative; got values from nan"),
-            (torch.full((11, K), float("inf")), ValueError, "finite and non-negative; got values from inf"),
-            (torch.full((11, K), -0.5), ValueError, "got values from -0.5 to -0.5"),
-            (torch.ones(11, K + 1), ValueError, r"shape \[11, 3\].*got \[11, 4\]"),
-            (torch.ones(10, K), ValueError, r"shape \[11, 3\].*got \[10, 3\]"),
-            (torch.ones(K), ValueError, r"got \[3\]"),
-            (torch.ones(11, K, dtype=torch.int64), TypeError, "floating dtype; got torch.int64"),
-            ([[1.0] * K] * 11, TypeError, "torch.Tensor; got list"),
-        ],
-    )
-    def test_bad_responsibilities_are_refused(self, bad: object, error: type[Exception], message: str) -> None:
-        gate, x, _ = self.updated()
-        state = copy.deepcopy(gate.state_dict())
-        with pytest.raises(error, match=f"`responsibilities` must.*{message}"):
-            gate.statistics(x, bad)  # type: ignore[arg-type]
-        assert_same_state(gate.state_dict(), state)
-
-    @pytest.mark.usefixtures("bad_arguments")
-    def test_no_rows_are_refused(self) -> None:
-        with pytest.raises(ValueError, match=r"at least one row; got \[0, 3\]"):
-            self.make().statistics(torch.zeros(0, 2), torch.zeros(0, K))
-
-    def test_values_are_used_as_they_are_with_validation_off(self) -> None:
-        gate, x, r = self.updated()
-        with pyro.validation_enabled(False):
-            statistics = gate.statistics(x, -r)
-        for negative, positive in zip(statistics, gate.statistics(x, r), strict=True):
-            assert torch.equal(negative, -positive)
 
     @pytest.mark.usefixtures("bad_arguments")
     @pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (-2, ValueError), (2.0, TypeError), (True, TypeError)])
@@ -192,11 +154,32 @@ class GateContract:
             with pytest.raises(ValueError, match="`plate` must have dim -1, the objects innermost; got dim -2"):
                 call(x, plate=pyro.plate("objects", len(x), dim=-2))
 
-    def test_an_update_keeps_no_graph_of_the_responsibilities(self) -> None:
-        gate, x, r = self.updated()
-        gate.update(gate.statistics(x, 1.0 * r.requires_grad_()))
-        assert not any(buffer.requires_grad for buffer in gate.buffers())
-        copy.deepcopy(gate)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_runs_with_a_leading_axis_go_as_they_go_alone(self, dtype: torch.dtype) -> None:
+        """Log weights, divergences and updates of three runs together, against each by itself."""
+        gate, x = self.make(), inputs(11, dtype=dtype)
+        r = torch.stack([responsibilities(11, K, seed=seed).to(dtype).mT for seed in range(3)])
+        state = nested.stack([gate.state()] * 3)
+        together = gate.advanced(state, gate.sums(x, r), (x,), r, by_svi)
+        log_weights, divergences = gate.log_weights(x, together, objects=slice(None)), gate.divergences(together)
+        for run in range(3):
+            alone = nested.stack([gate.state()])
+            alone = nested.select(state, [run])
+            one = r[[run]]
+            alone = gate.advanced(alone, gate.sums(x, one), (x,), one, by_svi)
+            precision = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-6, "atol": 1e-6}
+            found = gate.log_weights(x, alone, objects=slice(None))[0].expand(K, 11)
+            torch.testing.assert_close(log_weights[run].expand(K, 11), found, **precision)
+            torch.testing.assert_close(divergences.expand(3)[run], gate.divergences(alone).expand(1)[0], **precision)
+            gate.hold(nested.select(alone, 0))
+            own = gate.expected_log_weights(x, objects=slice(None)).mT.expand(K, 11)
+            torch.testing.assert_close(own, found, **precision)
+
+    def test_a_state_is_held_as_it_was_taken(self) -> None:
+        gate, x, _ = self.updated()
+        weights, fresh = gate.weights(x, objects=slice(None)), self.make()
+        fresh.hold(gate.state())
+        torch.testing.assert_close(fresh.weights(x, objects=slice(None)), weights, rtol=0, atol=0)
 
     def test_the_users_pyro_is_left_as_it_was(self) -> None:
         pyro.param("theirs", torch.ones(2))
@@ -209,7 +192,60 @@ class GateContract:
         assert list(pyro.get_param_store()) == ["theirs"]
 
 
-class LatentWeightsContract(GateContract):
+class UpdatedContract(GateContract):
+    """What a gate must do besides if it has statistics and an update."""
+
+    def test_half_a_step_goes_half_way(self) -> None:
+        gate, x, r = self.updated()
+        start = copy.deepcopy(gate.state_dict())
+        other = responsibilities(len(x), K, seed=1)
+        gate.update(gate.statistics(x, other), step_size=0.5)
+        halfway = copy.deepcopy(gate.state_dict())
+        gate.update(gate.statistics(x, other))
+        for name, end in gate.state_dict().items():
+            torch.testing.assert_close(halfway[name], (start[name] + end) / 2)
+
+    @pytest.mark.usefixtures("bad_arguments")
+    @pytest.mark.parametrize(
+        ("bad", "error", "message"),
+        [
+            (torch.full((11, K), float("nan")), ValueError, "finite and non-negative; got values from nan"),
+            (torch.full((11, K), float("inf")), ValueError, "finite and non-negative; got values from inf"),
+            (torch.full((11, K), -0.5), ValueError, "got values from -0.5 to -0.5"),
+            (torch.ones(11, K + 1), ValueError, r"shape \[11, 3\].*got \[11, 4\]"),
+            (torch.ones(10, K), ValueError, r"shape \[11, 3\].*got \[10, 3\]"),
+            (torch.ones(K), ValueError, r"got \[3\]"),
+            (torch.ones(11, K, dtype=torch.int64), TypeError, "floating dtype; got torch.int64"),
+            ([[1.0] * K] * 11, TypeError, "torch.Tensor; got list"),
+        ],
+    )
+    def test_bad_responsibilities_are_refused(self, bad: object, error: type[Exception], message: str) -> None:
+        gate, x, _ = self.updated()
+        state = copy.deepcopy(gate.state_dict())
+        with pytest.raises(error, match=f"`responsibilities` must.*{message}"):
+            gate.statistics(x, bad)  # type: ignore[arg-type]
+        assert_same_state(gate.state_dict(), state)
+
+    @pytest.mark.usefixtures("bad_arguments")
+    def test_no_rows_are_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"at least one row; got \[0, 3\]"):
+            self.make().statistics(torch.zeros(0, 2), torch.zeros(0, K))
+
+    def test_values_are_used_as_they_are_with_validation_off(self) -> None:
+        gate, x, r = self.updated()
+        with pyro.validation_enabled(False):
+            statistics = gate.statistics(x, -r)
+        for negative, positive in zip(statistics, gate.statistics(x, r), strict=True):
+            assert torch.equal(negative, -positive)
+
+    def test_an_update_keeps_no_graph_of_the_responsibilities(self) -> None:
+        gate, x, r = self.updated()
+        gate.update(gate.statistics(x, 1.0 * r.requires_grad_()))
+        assert not any(buffer.requires_grad for buffer in gate.buffers())
+        copy.deepcopy(gate)
+
+
+class LatentWeightsContract(UpdatedContract):
     """What a gate must do besides if its weights are latent, with a posterior that is updated."""
 
     def test_statistics_one_percent_off_fail_the_elbo_equality(self) -> None:
@@ -237,9 +273,24 @@ class LatentWeightsContract(GateContract):
         assert_same_state(gate.state_dict(), state)
 
 
+def learn(gate: Gate, x: Tensor, r: Tensor) -> None:
+    """The gate's update given responsibilities, if it has one. Estimates stay where they are."""
+    if isinstance(gate, ConjugateGate):
+        gate.update(gate.statistics(x, r))
+
+
+def by_svi(part: Part, *rows: Tensor) -> None:
+    """The gradient M-step."""
+    MStep(part).improve(*rows, n_steps=20)  # type: ignore[arg-type]
+
+
 def elbo(gate: Gate, x: Tensor, r: Tensor) -> float:
     """One evaluation of Pyro's ELBO on the gate's model and guide, z enumerated in the guide with q(z) = r."""
-    return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(gate.model, lambda x: gate.guide(x, responsibilities=r), x))
+
+    def guide(x: Tensor) -> None:
+        gate.guide(x, responsibilities=r, objects=slice(None))
+
+    return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(gate.model, guide, x))
 
 
 def closed_form(gate: Gate, x: Tensor, r: Tensor) -> float:
@@ -272,7 +323,7 @@ def elbo_gradient(gate: Gate, x: Tensor, r: Tensor) -> Tensor:
 
     def guide(x: Tensor) -> None:
         with Stick():
-            gate.guide(x, responsibilities=r)
+            gate.guide(x, responsibilities=r, objects=slice(None))
 
     loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(gate.model, guide, x)
     (gradient,) = torch.autograd.grad(loss, concentration)

@@ -8,14 +8,14 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import nn
 
+from mixpyro.conjugate.dirichlet import Counts
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import Gate, MarginalObjectDirichletGate, NeuralGate
-from mixpyro.gates.object_dirichlet import ObjectDirichletStatistics
-from tests.gates.contract import GateContract, K
+from tests.gates.contract import K, UpdatedContract
 from tests.problems import inputs, responsibilities
 
 
-class TestMarginalObjectDirichletGate(GateContract):
+class TestMarginalObjectDirichletGate(UpdatedContract):
     """The contract."""
 
     def make(self, n_components: int = K) -> MarginalObjectDirichletGate:
@@ -75,8 +75,8 @@ def test_a_component_without_objects_keeps_the_bound_finite() -> None:
 
 def test_responsibilities_of_zero_cannot_teach_a_mean() -> None:
     gate, x = MarginalObjectDirichletGate(3, learn_mean=True), inputs(4)
-    for statistics in (gate.statistics(x, torch.zeros(4, 3).double()), ObjectDirichletStatistics(torch.ones(4, 1))):
-        with pytest.raises(ValueError, match=r"`statistics.responsibilities` must have"):
+    for statistics in (gate.statistics(x, torch.zeros(4, 3).double()), Counts(torch.ones(4, 1))):
+        with pytest.raises(ValueError, match=r"`statistics.counts` must have"):
             gate.update(statistics)
         torch.testing.assert_close(gate.mean, torch.full((3,), 1 / 3).double())
 

@@ -36,9 +36,22 @@ def test_objects_can_be_named() -> None:
     gate, x = ObjectDirichletGate(2), inputs(6)
     gate.update(gate.statistics(x, responsibilities(6, 2)))
     chosen = torch.tensor([4, 0])
-    torch.testing.assert_close(gate.weights(x[chosen], objects=chosen), gate.weights(x)[chosen])
+    everyone = slice(None)
+    torch.testing.assert_close(gate.weights(x[chosen], objects=chosen), gate.weights(x, objects=everyone)[chosen])
     torch.testing.assert_close(
-        gate.expected_log_weights(x[1:3], objects=slice(1, 3)), gate.expected_log_weights(x)[1:3]
+        gate.expected_log_weights(x[1:3], objects=slice(1, 3)), gate.expected_log_weights(x, objects=everyone)[1:3]
+    )
+
+
+@pytest.mark.parametrize("n_objects", [4, 5, 6])
+def test_rows_are_new_objects_however_many_they_are(n_objects: int) -> None:
+    gate = ObjectDirichletGate(2, mean=[3.0, 1.0])
+    gate.update(gate.statistics(inputs(5), responsibilities(5, 2)))
+    new = torch.tensor([[0.75, 0.25]]).double()
+    torch.testing.assert_close(gate.weights(inputs(n_objects)), new.expand(n_objects, 2))
+    torch.testing.assert_close(
+        gate.expected_log_weights(inputs(n_objects)),
+        ObjectDirichletGate(2, mean=[3.0, 1.0]).expected_log_weights(inputs(1)),
     )
 
 
@@ -69,7 +82,7 @@ def fixed_point(gate: ObjectDirichletGate) -> Tensor:
     r = log_likelihood.softmax(-1)
     for _ in range(1500):
         gate.update(gate.statistics(x, r))
-        r = (gate.expected_log_weights(x) + log_likelihood).softmax(-1)
+        r = (gate.expected_log_weights(x, objects=slice(None)) + log_likelihood).softmax(-1)
     return r[0]
 
 

@@ -20,6 +20,7 @@ from mixpyro.fitting.gradient.objective_elbo import ObjectiveELBO
 from mixpyro.fitting.gradient.optimisers import LineSearches
 from mixpyro.fitting.gradient.samples import growing_samples
 from mixpyro.gates.base import Gate
+from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.pyro_internals.parameter_store import own_parameter_store, registered_as_one
 
 Data = tuple[Tensor, ...]
@@ -143,7 +144,7 @@ def detached(data: Data) -> Data:
 
 def sums_over_rows(module: Gate | Experts) -> bool:
     """Whether the objective is a sum over objects, so that a sample of them speaks for all."""
-    return not isinstance(module, Gate) or module.statistics_are_sums
+    return not isinstance(module, ObjectGate)
 
 
 def _no_guide(*_: object) -> None:

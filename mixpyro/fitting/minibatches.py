@@ -1,0 +1,195 @@
+"""Fits in minibatches of rows that are all in memory."""
+
+import copy
+import itertools
+import warnings
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+from tqdm import tqdm
+
+from mixpyro import arguments
+from mixpyro.fitting import em
+from mixpyro.fitting.em import Options
+from mixpyro.fitting.interrupts import stop_on_request
+from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.result import FitResult, Run
+from mixpyro.fitting.starts import DEFAULT_STARTS, Start, checked_starts
+from mixpyro.fitting.streaming import StreamingFit, refuse_kept_posteriors
+from mixpyro.fitting.table import Table, checked_table
+from mixpyro.gates.conjugate import ObjectGate
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
+from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+
+# Rows of the sample on which the restarts run, where a batch has fewer.
+SAMPLE_ROWS = 5000
+# Nats an object by which the bound may change in the last epoch of a fit that has converged.
+CHANGE = 1e-3
+
+
+def fit_minibatches(
+    mixture: MixtureOfExperts,
+    x: Inputs,
+    y: Targets,
+    *,
+    batch_size: int,
+    gate_x: GateInputs | None = None,
+    weights: Float[Tensor, " N"] | None = None,
+    n_epochs: int = 5,
+    n_restarts: int = 20,
+    n_candidates: int = 3,
+    starts: Sequence[Start] = DEFAULT_STARTS,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-7,
+    n_gradient_steps: int = 20,
+    seed: int = 0,
+    progress: bool = True,
+) -> FitResult:
+    """Fit a mixture of experts in minibatches, for more rows than iterations over all of them allow.
+
+    The restarts run on a sample of the rows. Passes of :class:`~mixpyro.StreamingFit` over all rows follow, in shuffled
+    batches. Ctrl-C ends the fit after the batch in progress.
+
+    Args:
+        mixture: what to fit, in place; it is left as it was if the fit raises.
+        x: inputs [N, D], finite, on the mixture's device.
+        y: outputs [N, P] or [N], finite, of x's dtype and device.
+        batch_size: rows of a minibatch, at least 1.
+        gate_x: what the gate reads [N, G], where that is not x.
+        weights: how much each row counts [N], at least 0.
+        n_epochs: passes over the rows, at least 1.
+        n_restarts: how many starts to run from, on the sample.
+        n_candidates: starts that each restart tries for five iterations, to go on from the best of them.
+        starts: ways to draw the first responsibilities, used in round-robin order.
+        max_iterations: most iterations of a run on the sample.
+        tolerance: of a run on the sample, in nats an object.
+        n_gradient_steps: most steps of SVI an iteration on the sample, for what has no closed form.
+        seed: of the starts and the batches, at least 0. The global random state is neither used nor changed.
+        progress: show a progress bar once a fit has taken two seconds.
+
+    Returns:
+        The fitted mixture; its trace has the bound of all rows after each epoch. It has converged if the last epoch
+        changed the bound by less than ``CHANGE`` nats an object.
+
+    Raises:
+        TypeError: if x or y is no floating tensor.
+        ValueError: if a shape, dtype, device or value does not fit, or the gate keeps a posterior of each object.
+        RuntimeError: if no run on the sample reached a finite bound.
+        KeyboardInterrupt: if Ctrl-C comes before the sample has been fitted.
+
+    Warns:
+        RuntimeWarning: if the bound still changed in the last epoch, the fit is degenerate, or it was interrupted.
+    """
+    if not isinstance(mixture, MixtureOfExperts):
+        raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
+    batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
+    table = checked_table(mixture, x, y, gate_x, weights)
+    refuse_kept_posteriors(mixture)
+    options = Options(
+        max_iterations=arguments.integer("max_iterations", max_iterations),
+        tolerance=arguments.positive_number("tolerance", tolerance, zero=True),
+        n_gradient_steps=arguments.integer("n_gradient_steps", n_gradient_steps),
+    )
+    counted = table.block(table.counted_rows())
+    seed = arguments.integer("seed", seed, least=0)
+    generator = Generator().manual_seed(seed)
+    sample = torch.randperm(len(counted.x), generator=generator)[: max(batch_size, SAMPLE_ROWS)]
+    search = Search(
+        mixture,
+        counted.block(sample.to(table.x.device)),
+        options,
+        checked_starts(starts),
+        n_restarts=arguments.integer("n_restarts", n_restarts),
+        n_candidates=arguments.integer("n_candidates", n_candidates),
+        seed=seed,
+    )
+    with torch.no_grad():
+        result = _fit(search, table, generator, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
+    for caution in _warnings(result, n_epochs):
+        warnings.warn(caution, RuntimeWarning, stacklevel=2)
+    return result
+
+
+def _fit(
+    search: Search, table: Table, generator: Generator, *, batch_size: int, n_epochs: int, progress: bool
+) -> FitResult:
+    """Fit the sample, then go through all rows; put the state into the search's mixture at the end."""
+    mixture, trace = copy.deepcopy(search.mixture), list[float]()
+    with (
+        stop_on_request() as stop_requested,
+        tqdm(total=n_epochs, unit="epoch", delay=2.0, disable=not progress, leave=False) as bar,
+    ):
+        stream = _begun(search, mixture, table.n_objects, stop_requested)
+        table = table.with_columns(mixture.experts)
+        while len(trace) < n_epochs and not stop_requested():
+            for rows in _batches(table, batch_size, generator):
+                if not stop_requested():
+                    stream.learn(table.block(rows))
+            bound, responsibilities = _bound_of_all(mixture, table)
+            trace.append(bound)
+            bar.update()
+        if not trace:
+            _, responsibilities = _bound_of_all(mixture, table)
+        interrupted = stop_requested()
+    search.mixture.load_state_dict(mixture.state_dict())
+    run = Run(tuple(trace) or (-float("inf"),), _has_settled(trace, table), _degeneracies(mixture, table, responsibilities))
+    return FitResult(search.mixture, responsibilities, 0, (run,), table.weights, interrupted)
+
+
+def _begun(
+    search: Search, mixture: MixtureOfExperts, n_objects: float, stop_requested: Callable[[], bool]
+) -> StreamingFit:
+    """Fit the sample from several starts, and return a stream that has seen it."""
+    search.go(lambda trace: not stop_requested())
+    if stop_requested():
+        raise KeyboardInterrupt
+    search.scratch.hold(search.best_state)
+    mixture.load_state_dict(search.scratch.state_dict())
+    stream = StreamingFit(mixture, n_restarts=0, n_objects=n_objects)
+    stream.learn(search.table)
+    return stream
+
+
+def _batches(table: Table, batch_size: int, generator: Generator) -> Sequence[Tensor]:
+    """Return shuffled rows in batches of nearly one size: a short one at the end would count too much."""
+    order = torch.randperm(len(table.x), generator=generator).to(table.x.device)
+    return order.tensor_split(-(-len(order) // batch_size))
+
+
+def _bound_of_all(mixture: MixtureOfExperts, table: Table) -> tuple[float, Responsibilities]:
+    """Return the bound of all rows and their responsibilities [N, K], objects' posteriors brought up to date."""
+    state = nested.stack([mixture.state()])
+    if isinstance(mixture.gate, ObjectGate):
+        r = em.responsibilities_of(mixture, mixture.state(), table)
+        mixture.gate.update(mixture.gate.statistics(table.gate_x, table.weighted(r.mT).mT))
+        state = nested.stack([mixture.state()])
+    step = em.e_step(mixture, state, table, keep=True)
+    assert step.responsibilities is not None
+    return float(step.evidence[0]), step.responsibilities[0].mT
+
+
+def _has_settled(trace: Sequence[float], table: Table) -> bool:
+    """Return whether the last epoch has changed the bound by little."""
+    changes = [abs(last - before) for before, last in itertools.pairwise(trace)]
+    return bool(changes) and changes[-1] < CHANGE * table.n_objects
+
+
+def _degeneracies(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> tuple[str, ...]:
+    """Return what makes the maximum worthless, in words."""
+    r = table.weighted(responsibilities.mT).mT
+    return tuple(mixture.experts.degeneracies(table.x, table.y, r) + mixture.gate.degeneracies(table.gate_x, r))
+
+
+def _warnings(result: FitResult, n_epochs: int) -> list[str]:
+    """Return what a user must know before trusting the result."""
+    found = []
+    if result.interrupted:
+        found.append(f"the fit was interrupted in epoch {result.n_iterations} of {n_epochs}.")
+    elif not result.converged:
+        found.append(f"the bound still changed in the last of {n_epochs} epochs; raise `n_epochs`.")
+    if result.degeneracies:
+        found.append(f"the fit is degenerate: {'; '.join(result.degeneracies)}.")
+    return found

@@ -1,0 +1,85 @@
+"""When a run of variational EM ends: rules as functions of the trace of its bound."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+# Measured rounding error of a sum over rows, in units of eps.
+ROUNDING = 0.125
+# Iterations without a better bound after which a run has stalled.
+STALLED = 6
+# A run is given up when, for this many iterations, its extrapolated gain times GENEROSITY has not reached the best run.
+PATIENCE, GENEROSITY = 10, 100.0
+
+
+def has_ended(trace: Sequence[float], tolerance: float) -> bool:
+    """Return whether a run has converged or stalled.
+
+    Args:
+        trace: the bound at every iteration, in nats.
+        tolerance: nats that may be left to gain.
+    """
+    return has_converged(trace, tolerance) or has_stalled(trace)
+
+
+def has_converged(trace: Sequence[float], tolerance: float) -> bool:
+    """Return whether less than the tolerance is left to gain, by Aitken's extrapolation at the last two iterations.
+
+    At two, because a run that reaches a plateau looks for one iteration as if it had converged.
+
+    Args:
+        trace: the bound at every iteration, in nats.
+        tolerance: nats that may be left to gain.
+    """
+    ends = (len(trace) - 1, len(trace))
+    return len(trace) >= 4 and all(left_to_gain(trace[end - 3 : end]) <= tolerance for end in ends)
+
+
+def has_stalled(trace: Sequence[float]) -> bool:
+    """Return whether the best of the last ``STALLED`` bounds is no better than the best of as many before.
+
+    Without rounding errors a bound rises at every iteration, so that this is never so.
+
+    Args:
+        trace: the bound at every iteration, in nats.
+    """
+    return len(trace) > 2 * STALLED and max(trace[-STALLED:]) <= max(trace[-2 * STALLED : -STALLED])
+
+
+def left_to_gain(bounds: Sequence[float]) -> float:
+    """Return what a geometric series through three bounds would add to the last, in nats.
+
+    McLachlan, Peel (2000), Finite Mixture Models, section 2.11.
+
+    Args:
+        bounds: three in a row, in nats.
+    """
+    before, last = bounds[1] - bounds[0], bounds[2] - bounds[1]
+    if last <= 0.0 or before <= 0.0:
+        # Rounding: the bound cannot fall otherwise.
+        return abs(last)
+    return last * last / (before - last) if last < before else math.inf
+
+
+def is_hopeless(trace: Sequence[float], best: float) -> bool:
+    """Return whether what a run may still gain, extrapolated generously, would leave it behind the best run.
+
+    Args:
+        trace: the bound at every iteration, in nats.
+        best: bound that another run has reached, in nats.
+    """
+    if len(trace) < PATIENCE + 2:
+        return False
+    ends = range(len(trace) - PATIENCE, len(trace))
+    return all(trace[end] + GENEROSITY * left_to_gain(trace[end - 2 : end + 1]) < best for end in ends)
+
+
+def least_tolerance(magnitude: float, dtype: torch.dtype) -> float:
+    """Return the rounding error of the bound in nats, below which no gain can be seen.
+
+    Args:
+        magnitude: sum of the rows' absolute log evidences, in nats, whose roundings of either sign all but cancel.
+        dtype: of the data.
+    """
+    return ROUNDING * torch.finfo(dtype).eps * magnitude

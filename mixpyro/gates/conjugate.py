@@ -1,0 +1,122 @@
+"""Gates whose weights have an analytic posterior."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro.distributions import Categorical
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.gates.base import Gate, categorical
+from mixpyro.part import ConjugatePart, State
+from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
+
+
+class ConjugateGate(ConjugatePart, Gate):
+    """A gate with latent weights that all objects share, updated from sums over the rows.
+
+    To write, five members: ``prior``, :meth:`statistics_of`, :meth:`expected_log_weights`, :meth:`weights` and
+    :meth:`weights_distribution`.
+    """
+
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
+    weights_site: str | None = "weights"
+
+    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
+        """Return the sums over rows that the update needs, a NamedTuple of float64 tensors.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [..., K, N], with any leading axes of runs.
+        """
+        raise NotImplementedError
+
+    def expected_log_weights(
+        self,
+        x: Inputs,
+        *,
+        objects: ObjectIndices | None = None,
+        posterior: Any = None,  # noqa: ANN401
+    ) -> Float[Tensor, "*R #N K"]:
+        """Return E_q[log π] in x's dtype, [..., 1, K] where all objects share it, else [..., N, K].
+
+        Args:
+            x: gate inputs [N, D].
+            objects: as for :meth:`Gate.expected_log_weights`.
+            posterior: q, with any leading axes of runs; the gate's own by default.
+        """
+        raise NotImplementedError
+
+    def weights_distribution(self, posterior: Any, dtype: torch.dtype) -> TorchDistributionMixin:  # noqa: ANN401
+        """Return the distribution over weights that a prior or posterior is, event shape [K].
+
+        Args:
+            posterior: a value such as ``prior`` and ``posterior``, without leading axes of runs.
+            dtype: of its draws.
+        """
+        raise NotImplementedError
+
+    @property
+    def n_parameters(self) -> int:
+        """K − 1 free weights."""
+        return int(self.n_components) - 1
+
+    def log_weights(self, x: Inputs, state: State | None = None, *, objects: ObjectIndices | None = None) -> Tensor:
+        """Return E_q[log π] for all runs at once; arguments as :meth:`Gate.log_weights`."""
+        posterior = None if state is None else state.posterior
+        return self.expected_log_weights(x, objects=objects, posterior=posterior).mT
+
+    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> Any:  # noqa: ANN401
+        """Return the statistics of R runs; arguments as :meth:`statistics_of`."""
+        return self.statistics_of(x, responsibilities)
+
+    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> Any:  # noqa: ANN401
+        """Return what :meth:`update` needs to know of the rows, float64 sums that may be added.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
+
+        Raises:
+            ValueError: if a shape does not fit, or a value is negative or not finite.
+        """
+        checked = arguments.responsibilities(responsibilities, self.n_components, x.shape[0])
+        return self.statistics_of(x, checked.mT)
+
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+        """Sample ``<name>.weights`` from the prior outside the plate; arguments as :meth:`Gate.assignment_prior`."""
+        prior = self.weights_distribution(self.prior, x.dtype)
+        return categorical(sample_parameter(self.site("weights"), prior))
+
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+        """Sample ``<name>.weights`` from the posterior; arguments as :meth:`Gate.weights_guide`."""
+        refuse_outer_plates(self.site("weights"))
+        pyro.sample(self.site("weights"), self.weights_distribution(self.posterior, x.dtype))
+
+    def update_objects(
+        self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
+    ) -> None:
+        """Go part of the way to the optimum given some objects; arguments as :meth:`Gate.update_objects`."""
+        self.update(self.statistics(x, responsibilities), step_size)
+
+
+class ObjectGate(ConjugateGate):
+    """A gate that keeps a posterior of each object of the last update.
+
+    Its statistics are the responsibilities themselves, a row an object, so those of several sets of rows cannot be
+    added.
+    """
+
+    @property
+    def reads_rows(self) -> bool:
+        """True: every object's posterior needs its own row."""
+        return True
+
+    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> tuple[Tensor, ...]:
+        """Return an empty tuple: there are no sums that would do; arguments as :meth:`Gate.sums`."""
+        return ()

@@ -1,0 +1,80 @@
+"""Gates by logits: the weights are the softmax of a function of x with estimated parameters."""
+
+from typing import ClassVar
+
+import pyro
+from pyro.distributions import Categorical
+
+from mixpyro.gates.base import Gate
+from mixpyro.part import EstimatedPart
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar
+
+
+class LogitGate(EstimatedPart, Gate):
+    """zᵢ ~ Categorical(softmax(f(xᵢ))): a subclass writes one method, :meth:`logits`.
+
+    Its ``nn.Parameter``s are estimated by Pyro's SVI on Σᵢₖ rᵢₖ log πₖ(xᵢ), or by a ``maximise`` of its own.
+
+    Example:
+        >>> import torch
+        >>> class TemperatureGate(LogitGate):
+        ...     def __init__(self, n_components, n_features, *, temperature, name="gate"):
+        ...         super().__init__(n_components, name=name)
+        ...         self.temperature = temperature
+        ...         self.slopes = torch.nn.Parameter(torch.zeros(n_features, n_components).double())
+        ...     def logits(self, x):
+        ...         return x @ self.slopes.to(x.dtype) / self.temperature
+        >>> TemperatureGate(2, 1, temperature=3.0).weights(torch.zeros(1, 1)).tolist()
+        [[0.5, 0.5]]
+    """
+
+    # Name of the factor that scores a prior on the parameters, without the prefix.
+    log_prior_site: ClassVar[str] = "log_prior"
+
+    def logits(self, x: Inputs) -> Responsibilities:
+        """Return the logits of the weights [N, K], with their gradient.
+
+        Args:
+            x: gate inputs [N, D].
+        """
+        raise NotImplementedError
+
+    def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """Return log softmax of the logits [N, K] in x's dtype, with its gradient.
+
+        Args:
+            x: gate inputs [N, D].
+            objects: not read: a row's weights depend on x alone.
+        """
+        return self.logits(x).log_softmax(-1).to(x.dtype)
+
+    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """Return softmax of the logits [N, K] in x's dtype, with its gradient.
+
+        Args:
+            x: gate inputs [N, D].
+            objects: not read: a row's weights depend on x alone.
+        """
+        return self.logits(x).softmax(-1).to(x.dtype)
+
+    def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
+        """Return Σ r log π, plus the log density of a prior on the parameters, in nats.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K].
+        """
+        fit = (responsibilities * self.expected_log_weights(x)).sum()
+        # To subtract a zero in float64 costs, with its gradient, as much as a layer of a small network.
+        return fit if self.prior_scale is None else fit - self.kl_divergence()
+
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+        """Return Categorical(softmax f(x)); a prior on the parameters is scored as ``<name>.log_prior``.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: over the objects, not entered.
+        """
+        if self.prior_scale is not None:
+            pyro.factor(self.site(self.log_prior_site), -self.kl_divergence().to(x.dtype))
+        return Categorical(logits=self.logits(x).to(x.dtype))

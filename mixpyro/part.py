@@ -1,0 +1,355 @@
+"""What gates and experts have in common: what a fit changes in them, and the sites of a Pyro program."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro.nn import PyroModule, pyro_method
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.numerics import nested
+from mixpyro.pyro_internals.names import site_name
+from mixpyro.pyro_internals.parameter_store import (
+    has_parameters,
+    minus_log_normal_prior,
+    numbered_entries,
+    refuse_shared_parameters,
+)
+from mixpyro.shapes import Scalar
+
+Result = TypeVar("Result")
+
+
+class State(NamedTuple):
+    """What a fit changes in a part. Every tensor has a leading axis of runs where there are several."""
+
+    posterior: Any  # a nest of tensors, () for a part without a posterior
+    estimates: tuple[Tensor, ...]  # trainable parameters, then the buffers of networks
+
+
+class Part(PyroModule):
+    """A gate or a bank of experts: K components that a fit updates, and a name for their Pyro sites.
+
+    Args:
+        n_components: K, at least one.
+        name: prefix of the Pyro sites. A part that is an attribute of a PyroModule takes the attribute's name instead.
+    """
+
+    # Axes of a draw of each latent site, by its name without the prefix: component, output, feature, regressor, object.
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def __init__(self, n_components: int, *, name: str) -> None:
+        super().__init__(name)
+        self.n_components = arguments.integer("n_components", n_components)
+
+    def site(self, name: str) -> str:
+        """Return the full name of a site of this part.
+
+        Args:
+            name: without the prefix, such as ``weights`` for ``gate.weights``.
+        """
+        return site_name(self, name)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of free parameters, as information criteria count them."""
+        raise NotImplementedError
+
+    def kl_divergence(self) -> Scalar:
+        """Return KL(q‖p) of the part's own latent variables in nats, float64.
+
+        Estimated parameters enter with minus the log density of their prior, if they have one.
+        """
+        raise NotImplementedError
+
+    def partial_bound(self, *rows: Tensor) -> Scalar:
+        """Return the part's share of the bound in nats, which the gradient M-step maximises.
+
+        Args:
+            *rows: what the part reads of N objects, then the responsibilities [N, K].
+        """
+        raise NotImplementedError
+
+    @pyro_method
+    def objective(self, *rows: Tensor) -> None:
+        """Score the part's share of the bound as a factor ``<name>.objective``: the Pyro model of the M-step.
+
+        Args:
+            *rows: as for :meth:`partial_bound`.
+        """
+        refuse_shared_parameters(self)
+        pyro.factor(self.site("objective"), self.partial_bound(*rows))
+
+    def maximise(self, *rows: Tensor, by_gradient: Callable[..., None], n_steps: int = 25) -> None:
+        """Raise :meth:`partial_bound` in the trainable parameters; frozen parameters stay.
+
+        Args:
+            *rows: as for :meth:`partial_bound`.
+            by_gradient: called with a part and its rows where the part has no method of its own: Pyro's SVI.
+            n_steps: most steps of a method of the part's own.
+        """
+        by_gradient(self, *rows)
+
+    @property
+    def effects(self) -> set[str]:
+        """Names of the parameters whose entries are effects, which may be tested against zero."""
+        return set()
+
+    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
+        """Return a name for every entry of every parameter, in the parameter's order; numbers by default.
+
+        Args:
+            feature_names: names of the columns of x.
+        """
+        return numbered_entries(self)
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether an update reads every row, because sums over the rows are not enough."""
+        return has_parameters(self)
+
+    def state(self) -> State:
+        """Return a copy of what a fit changes in this part."""
+        return State((), tuple(tensor.detach().clone() for tensor in self.estimated_tensors()))
+
+    def hold(self, state: State) -> None:
+        """Take over the state of one run, converted to this part's dtype.
+
+        Args:
+            state: what :meth:`state` returned, without an axis of runs.
+        """
+        with torch.no_grad():
+            for tensor, value in zip(self.estimated_tensors(), state.estimates, strict=True):
+                tensor.copy_(value)
+
+    def estimated_tensors(self) -> list[Tensor]:
+        """Return trainable parameters, then buffers of networks inside, such as running means."""
+        parts = [module for module in self.modules() if isinstance(module, Part)]
+        own = {id(buffer) for part in parts for buffer in part.buffers(recurse=False)}
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [*trainable, *(buffer for buffer in self.buffers() if id(buffer) not in own)]
+
+    def in_each_run(self, state: State, function: Callable[[int], Result]) -> list[Result]:
+        """Call a function once a run while this part holds that run's state; return the results.
+
+        The part holds the last run's state afterwards. A part without any state is called once, for all runs.
+
+        Args:
+            state: of R runs.
+            function: takes the number of the run.
+        """
+        tensors = nested.tensors(state)
+        results = []
+        for run in range(len(tensors[0]) if tensors else 1):
+            self.hold(nested.select(state, run))
+            results.append(function(run))
+        return results
+
+    def divergences(self, state: State) -> Float[Tensor, " R"]:
+        """Return :meth:`kl_divergence` of every run in nats, float64.
+
+        Args:
+            state: of R runs.
+        """
+        return torch.stack(self.in_each_run(state, lambda _: self.kl_divergence()))
+
+    def advanced(
+        self,
+        state: State,
+        statistics: Any,  # noqa: ANN401 (each family has its own)
+        rows: tuple[Tensor, ...],
+        responsibilities: Tensor | None,
+        by_gradient: Callable[..., None],
+    ) -> State:
+        """Return the state of every run after its update, at the optimum given the responsibilities or nearer to it.
+
+        Args:
+            state: of R runs.
+            statistics: sums over the rows of R runs.
+            rows: what the part reads of N objects.
+            responsibilities: [R, K, N], times the rows' weights; None if no part of the mixture :attr:`reads_rows`.
+            by_gradient: as for :meth:`maximise`.
+        """
+        if not has_parameters(self):
+            return state
+
+        def advance(run: int) -> State:
+            assert responsibilities is not None
+            try:
+                self.maximise(*rows, responsibilities[run].mT, by_gradient=by_gradient)
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                return _not_a_number(self.state())
+            return self.state()
+
+        return nested.stack(self.in_each_run(state, advance))
+
+
+def _not_a_number(state: State) -> State:
+    """Return a state of NaN, of a run whose numbers have overflowed: its bound is no number, and the run ends."""
+    return nested.apply(lambda tensor: tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor, state)
+
+
+class ConjugatePart(Part):
+    """A part whose parameters have an analytic posterior, held as buffers.
+
+    A subclass gives :attr:`prior`, and the statistics and formulas of its kind. It registers its first posterior at
+    the end of its constructor with :meth:`register_posterior`.
+    """
+
+    # Names of the buffers of the posterior's fields, where they are not ``posterior_<field>``.
+    posterior_buffers: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def prior(self) -> Any:  # noqa: ANN401 (each family has its own)
+        """The prior as a value, a NamedTuple of float64 tensors."""
+        raise NotImplementedError
+
+    @property
+    def posterior(self) -> Any:  # noqa: ANN401
+        """The posterior as a value, a NamedTuple of float64 tensors."""
+        buffers: dict[str, Any] = self._buffers
+        return self.posterior_kind._make([buffers[name].double() for name in self.posterior_names])
+
+    def register_posterior(self, posterior: Any, like: Tensor) -> None:  # noqa: ANN401
+        """Register the posterior's buffers.
+
+        Args:
+            posterior: a NamedTuple of tensors.
+            like: a tensor of the dtype and on the device that the buffers shall have.
+        """
+        fields = posterior._fields
+        self.posterior_kind = type(posterior)
+        self.posterior_names = tuple(self.posterior_buffers.get(field, f"posterior_{field}") for field in fields)
+        for name, value in zip(self.posterior_names, posterior, strict=True):
+            self.register_buffer(name, value.detach().to(like).clone())
+
+    def hold_posterior(self, posterior: Any) -> None:  # noqa: ANN401
+        """Put a posterior into the buffers, converted to their dtype.
+
+        Args:
+            posterior: as :attr:`posterior` gives it. Its tensors may become the buffers.
+        """
+        # Not as attributes: to find out that a name is a buffer takes a module longer than a small update.
+        buffers = self._buffers
+        for name, value in zip(self.posterior_names, posterior, strict=True):
+            buffers[name] = value.to(buffers[name])
+
+    def forget(self) -> None:
+        """Set the posterior to the prior."""
+        self.hold_posterior(nested.apply(torch.clone, self.prior))
+
+    def updated(self, statistics: Any, before: Any) -> Any:  # noqa: ANN401
+        """Return the posterior that is optimal given statistics.
+
+        Args:
+            statistics: sums over the rows, with any leading axes of runs.
+            before: the posterior to start from, where the optimum is found by iteration.
+        """
+        return self.prior.updated(statistics)
+
+    def kl(self, posterior: Any) -> Tensor:  # noqa: ANN401
+        """Return KL(q‖p) in nats, float64, without the leading axes' sum.
+
+        Args:
+            posterior: q, with any leading axes of runs.
+        """
+        divergence: Tensor = posterior.kl(self.prior)
+        return divergence
+
+    def kl_divergence(self) -> Scalar:
+        """Return KL(q‖p) of the part's own latent variables in nats, float64."""
+        return self.kl(self.posterior)
+
+    def update(self, statistics: Any, step_size: float = 1.0) -> None:  # noqa: ANN401
+        """Set the posterior to its optimum given statistics, or go part of the way.
+
+        Args:
+            statistics: sums over the rows, as ``statistics`` returns them.
+            step_size: in (0, 1], of a step in natural parameters; Hoffman et al. (2013), section 2.4. 1 replaces the
+                posterior.
+
+        Raises:
+            ValueError: if the statistics lead to no finite posterior, or have another shape than the posterior's; the
+                part is unchanged then.
+        """
+        with torch.no_grad():
+            before = self.posterior
+            # The common case first: to check a number takes as long as to add a few.
+            size = 1.0 if step_size.__class__ is float and step_size == 1.0 else arguments.step_size(step_size)
+            if size < 1.0:
+                known = before.statistics_beyond(self.prior)
+                statistics = nested.blend((1.0 - size, known), (size, statistics))
+            try:
+                after = self.updated(statistics, before)
+            except RuntimeError:
+                arguments.same_shapes("statistics", statistics, before.statistics_beyond(self.prior))
+                raise
+            arguments.posterior(after, like=before)
+            self.hold_posterior(after)
+
+    def state(self) -> State:
+        """Return a copy of the posterior, float64, and of the trainable parameters."""
+        return State(nested.apply(torch.clone, self.posterior), super().state().estimates)
+
+    def hold(self, state: State) -> None:
+        """Take over the state of one run, converted to this part's dtype.
+
+        Args:
+            state: what :meth:`state` returned, without an axis of runs.
+        """
+        super().hold(state)
+        self.hold_posterior(nested.apply(torch.clone, state.posterior))
+
+    def divergences(self, state: State) -> Float[Tensor, " R"]:
+        """Return KL(q‖p) of every run in nats, float64.
+
+        Args:
+            state: of R runs.
+        """
+        return super().divergences(state) if state.estimates else self.kl(state.posterior)
+
+    def advanced(
+        self,
+        state: State,
+        statistics: Any,  # noqa: ANN401
+        rows: tuple[Tensor, ...],
+        responsibilities: Tensor | None,
+        by_gradient: Callable[..., None],
+    ) -> State:
+        """Return the state of every run after its update; arguments as :meth:`Part.advanced`.
+
+        All runs at once where the part has a posterior alone, one by one where it has parameters to estimate too.
+        """
+        if not state.estimates:
+            return State(self.updated(statistics, state.posterior), ())
+
+        def advance(run: int) -> State:
+            self.hold_posterior(self.updated(nested.select(statistics, run), self.posterior))
+            return self.state()
+
+        return super().advanced(
+            nested.stack(self.in_each_run(state, advance)), statistics, rows, responsibilities, by_gradient
+        )
+
+
+class EstimatedPart(Part):
+    """A part whose parameters are estimated, by maximum likelihood or with the density of a Normal prior."""
+
+    # Scale of a Normal(0, s²) prior on the parameters; None for maximum likelihood.
+    prior_scale: float | None = None
+
+    def parameters_under_prior(self) -> Iterable[Tensor]:
+        """Return the parameters that ``prior_scale`` speaks of: all trainable ones by default."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
+
+    def kl_divergence(self) -> Scalar:
+        """Return minus the log density of the parameters under their prior in nats, zero without one; float64."""
+        return minus_log_normal_prior(self.parameters_under_prior(), self.prior_scale)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
