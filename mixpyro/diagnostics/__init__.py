@@ -1,13 +1,15 @@
-"""Is the posterior any good, and what does it say? Draws for ArviZ, labels, checks, pictures."""
+"""Draws for ArviZ, the quality of a posterior, labels of components, predictive checks and plots."""
 
-from mixpyro.diagnostics.arviz_versions import Elpd, as_arviz, from_netcdf
+from mixpyro.diagnostics.arviz_versions import from_netcdf
 from mixpyro.diagnostics.assignments import Assignments, ResponsibilityDraws
+from mixpyro.diagnostics.comparison import Comparison, compare_loo, loo_table
 from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.diagnostics.exact_loo import exact_loo
+from mixpyro.diagnostics.importance_sampling import khat, resample
 from mixpyro.diagnostics.labels import Alignment, align, relabel
 from mixpyro.diagnostics.predictive_checks import Check, predictive_checks
 from mixpyro.diagnostics.program import program_to_arviz
-from mixpyro.diagnostics.quality import Comparison, compare_loo, khat, loo, loo_table, resample
+from mixpyro.diagnostics.psis_loo import Elpd, as_arviz, loo
 
 __all__ = [
     "Alignment",

@@ -1,4 +1,4 @@
-"""Which component is each object's, and how sure is that?"""
+"""Responsibilities of the objects over the draws of a posterior."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,33 +9,39 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
-from mixpyro.diagnostics.draws import Data, evaluate
+from mixpyro.diagnostics.draws import Observations, evaluate
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.blocks import rows_per_program, slices
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
 class Assignments(NamedTuple):
     """Responsibilities of N objects over the draws of a posterior, [N, K] each."""
 
-    mean: np.ndarray  # p(zᵢ = k | y), the parameters' uncertainty counted
-    standard_deviation: np.ndarray  # how much p(zᵢ = k | yᵢ, θ) varies with θ
-    low: np.ndarray  # a quantile of p(zᵢ = k | yᵢ, θ)
-    high: np.ndarray
+    mean: np.ndarray  # p(zᵢ = k | y), averaged over the draws
+    standard_deviation: np.ndarray  # of p(zᵢ = k | yᵢ, θ) between the draws
+    low: np.ndarray  # lower end of the interval of p(zᵢ = k | yᵢ, θ)
+    high: np.ndarray  # upper end
 
     @property
     def most_likely(self) -> np.ndarray:
-        """The component of largest mean [N]."""
+        """The component of largest mean [N], from 0."""
         return np.asarray(self.mean.argmax(1))
 
     @property
     def error(self) -> np.ndarray:
-        """Probability that the most likely component is not the object's [N]."""
+        """Probability that the object does not belong to its most likely component [N]."""
         return 1.0 - self.mean.max(1)
 
 
 def posterior_sites(data: ArvizData, device: torch.device) -> tuple[dict[str, Tensor], int]:
-    """The posterior's draws [S, …], chains one after the other, and how many there are."""
+    """Return the posterior's draws [S, …], chains one after the other, and their number.
+
+    Args:
+        data: result of :func:`mixpyro.to_arviz`.
+        device: to put the draws on.
+    """
     posterior = group(data, "posterior")
     n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
     sites = {
@@ -46,17 +52,17 @@ def posterior_sites(data: ArvizData, device: torch.device) -> tuple[dict[str, Te
 
 
 class ResponsibilityDraws:
-    """Responsibilities of every draw, in blocks of draws [·, N, K]; to be gone through as often as needed.
+    """Responsibilities of every draw, as an iterable of blocks of draws [·, N, K] that may be iterated repeatedly.
 
-    An object has its weights integrated out where the gate gives it weights of its own, so these are exact for each
-    draw; q(z) of a fit is at the mean of the parameters, and surer.
+    Weights that a gate keeps for each object are integrated out, so these responsibilities are exact for each draw.
+    The q(z) of a fit is computed at the posterior's expectations and is more certain.
 
     Args:
-        data: of :func:`mixpyro.to_arviz`, whose draws are taken as they are there, chains one after the other.
-        fitted: what it was made of.
+        data: result of :func:`mixpyro.to_arviz`; its draws are used in order, chains one after the other.
+        fitted: the fit or mixture that ``data`` was made from.
         x: inputs [N, D].
         y: outputs [N, P] or [N].
-        gate_x: what the gate sees, where that is not x.
+        gate_x: what the gate reads [N, G], where that is not x.
     """
 
     def __init__(
@@ -69,31 +75,45 @@ class ResponsibilityDraws:
         gate_x: GateInputs | None = None,
     ) -> None:
         mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
-        self.data = Data.checked(mixture, x, y, gate_x)
+        self.data = Observations.checked(mixture, x, y, gate_x)
         self.sites, self.n_draws = posterior_sites(data, self.data.x.device)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Blocks of draws, of all objects."""
-        n_components = self.data.mixture.n_components
-        step = max(1, 2**21 // (len(self.data.x) * n_components * (self.data.x.shape[1] + 1)))
-        for first in range(0, self.n_draws, step):
-            yield self.of(slice(first, min(first + step, self.n_draws)), slice(0, len(self.data.x))).cpu().numpy()
+        """Yield the responsibilities of all objects, a block of draws at a time."""
+        n_objects = len(self.data.x)
+        for draws in slices(self.n_draws, rows_per_program(n_objects * self._width, self.data.x.device)):
+            yield self.of(draws, slice(0, n_objects)).cpu().numpy()
 
     def of(self, draws: slice, rows: slice) -> Tensor:
-        """Some draws and some objects [S, N, K]."""
+        """Return the responsibilities of some objects under some draws [S, N, K].
+
+        Args:
+            draws: which draws, with both ends given.
+            rows: which objects.
+        """
         sites = {name: values[draws] for name, values in self.sites.items()}
         return evaluate(self.data.rows(rows), sites, draws.stop - draws.start).responsibilities
 
     def summary(self, *, probability: float = 0.9) -> Assignments:
-        """Mean, spread and the middle ``probability`` of every responsibility, in blocks of objects."""
+        """Summarise the responsibilities of every object over the draws.
+
+        Args:
+            probability: of the central interval, above 0 and below 1.
+
+        Raises:
+            ValueError: if the probability is not in (0, 1).
+        """
         level = arguments.positive_number("probability", probability)
         if level >= 1.0:
             raise ValueError(f"`probability` must be below 1; got {level}.")
-        n_objects, parts = len(self.data.x), []
-        step = max(1, 2**21 // (self.n_draws * self.data.mixture.n_components * (self.data.x.shape[1] + 1)))
-        for first in range(0, n_objects, step):
-            rows = slice(first, min(first + step, n_objects))
+        summaries = []
+        for rows in slices(len(self.data.x), rows_per_program(self.n_draws * self._width, self.data.x.device)):
             values = self.of(slice(0, self.n_draws), rows).double().cpu().numpy()
             low, high = np.quantile(values, [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0)
-            parts.append((values.mean(0), values.std(0), low, high))
-        return Assignments(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+            summaries.append((values.mean(0), values.std(0), low, high))
+        return Assignments(*(np.concatenate(parts) for parts in zip(*summaries, strict=True)))
+
+    @property
+    def _width(self) -> int:
+        """Numbers that a draw and an object take."""
+        return self.data.mixture.n_components * (self.data.x.shape[1] + 1)

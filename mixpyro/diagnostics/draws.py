@@ -1,8 +1,8 @@
-"""Draws of a mixture's parameters, and what each of them says of the data.
+"""Draws of a mixture's parameters, and the log joint of the data under each of them.
 
-A draw is a value for every latent parameter that objects share. Assignments are summed out, and so are the weights that
-a gate gives each object for itself: given these no object would say anything on another, and leaving one out could not
-be told from leaving none out. What remains of such a gate is its population's weights.
+A draw is a value of every latent parameter that the objects share. Assignments are summed out, and so are weights that
+a gate keeps for each object: given these the objects would be independent, and leaving one out would change nothing for
+the others. Such a gate contributes its population's weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -18,12 +18,10 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.blocks import row_slices, rows_per_program, slices
 from mixpyro.pyro_internals.parameter_store import unregistered
 from mixpyro.pyro_internals.plates import DRAWS_PLATE, objects_plate
-
-# Numbers in the largest temporary of a block: 16 MB of float64.
-BLOCK_NUMBERS = 2**21
-BLOCK_ROWS = 2**14
+from mixpyro.shapes import ObjectIndices
 
 # A node of a trace, a TypedDict of Pyro most of whose values may be None.
 Site: TypeAlias = Any
@@ -31,38 +29,57 @@ Site: TypeAlias = Any
 OBJECTS = objects_plate(torch.empty(1, 0)).name
 
 
-class Data(NamedTuple):
-    """A mixture and its data."""
+class Observations(NamedTuple):
+    """A mixture and the rows that it is evaluated on."""
 
     mixture: MixtureOfExperts
-    x: Tensor  # what the experts see [N, D]
+    x: Tensor  # what the experts read [N, D]
     y: Tensor  # [N, P]
-    gate_x: Tensor  # [N, G]
+    gate_x: Tensor  # what the gate reads [N, G]
 
     @classmethod
-    def checked(cls, mixture: MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None) -> "Data":
-        """Raise if the data do not fit the mixture."""
+    def checked(cls, mixture: MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None) -> "Observations":
+        """Return the rows without gradients, if they fit the mixture.
+
+        Args:
+            mixture: the model.
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: what the gate reads [N, G]; None for x.
+
+        Raises:
+            TypeError: if one is no floating tensor.
+            ValueError: if a shape, device or value does not fit.
+        """
         return cls(mixture, *(part.detach() for part in mixture.check_data(x, y, gate_x)))
 
-    def rows(self, rows: slice) -> "Data":
-        """Some of the objects."""
-        return Data(self.mixture, self.x[rows], self.y[rows], self.gate_x[rows])
+    def rows(self, rows: slice) -> "Observations":
+        """Return some of the rows.
+
+        Args:
+            rows: which.
+        """
+        return Observations(self.mixture, self.x[rows], self.y[rows], self.gate_x[rows])
 
     def blocks(self, n_draws: int) -> Iterator[tuple[slice, slice]]:
-        """Slices of the draws and of the objects, small enough for memory to stay flat."""
-        for first_row in range(0, len(self.x), BLOCK_ROWS):
-            rows = slice(first_row, min(first_row + BLOCK_ROWS, len(self.x)))
-            a_draw = (rows.stop - rows.start) * self.mixture.n_components * self.y.shape[1] * (self.x.shape[1] + 1)
-            step = max(1, BLOCK_NUMBERS // a_draw)
-            for first in range(0, n_draws, step):
-                yield slice(first, min(first + step, n_draws)), rows
+        """Yield slices of the draws and of the rows, small enough for memory to stay constant.
+
+        Args:
+            n_draws: number of draws, S.
+        """
+        # What :func:`evaluate` computes at once for one draw and one row.
+        width = self.mixture.n_components * self.y.shape[1] * (self.x.shape[1] + 1)
+        for rows in row_slices(len(self.x), width=width, device=self.x.device):
+            size = rows_per_program((rows.stop - rows.start) * width, self.x.device)
+            for draws in slices(n_draws, size):
+                yield draws, rows
 
 
 class Draws(NamedTuple):
-    """S draws of the latent parameters, by the names of their sites."""
+    """S draws of the latent parameters."""
 
-    sites: dict[str, Tensor]  # each [S, …]
-    log_density: Tensor  # under what they were drawn from, parameters of single objects left out [S], nats
+    sites: dict[str, Tensor]  # [S, …] each, by the name of its site
+    log_density: Tensor  # of the parameters that objects share, under the distribution drawn from [S], nats
 
     @property
     def n_draws(self) -> int:
@@ -70,8 +87,8 @@ class Draws(NamedTuple):
         return len(self.log_density)
 
 
-class Evaluated(NamedTuple):
-    """What S draws say of N objects."""
+class Evaluation(NamedTuple):
+    """The log joint of N objects, and replicated data, under S draws."""
 
     log_joint: Tensor  # log πᵢₖ + log p(yᵢ | xᵢ, k) [S, N, K], nats
     log_prior: Tensor  # log p(θ) [S], nats
@@ -79,21 +96,26 @@ class Evaluated(NamedTuple):
 
     @property
     def log_likelihood(self) -> Float[Tensor, "S N"]:
-        """log p(yᵢ | xᵢ, θ), the assignment summed out."""
+        """log p(yᵢ | xᵢ, θ) [S, N] in nats, the assignment summed out."""
         return self.log_joint.logsumexp(-1)
 
     @property
     def responsibilities(self) -> Float[Tensor, "S N K"]:
-        """p(zᵢ = k | yᵢ, θ)."""
+        """p(zᵢ = k | yᵢ, θ) [S, N, K]."""
         return self.log_joint.softmax(-1)
 
 
 @contextmanager
 def own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers from ``seed``; the global state is as before afterwards."""
+    """Use random numbers from a seed inside, and restore the global random state afterwards.
+
+    Args:
+        device: on which numbers are drawn, besides the CPU.
+        seed: at least 0.
+    """
     seed = arguments.integer("seed", seed, least=0)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        # Not torch.manual_seed: it reseeds every device, also those that are not put back.
+        # torch.manual_seed would reseed every device, also those that fork_rng does not restore.
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             with torch.cuda.device(device):
@@ -103,7 +125,13 @@ def own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
 
 @torch.no_grad()
 def draw(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -> Draws:
-    """Run a program that samples latent sites once, vectorised over the draws."""
+    """Run a program that samples latent sites once, vectorised over the draws.
+
+    Args:
+        program: a Pyro program without arguments.
+        module: whose parameters the program uses; the user's parameter store does not see them.
+        n_draws: S.
+    """
     trace = _traced(program, module, n_draws)
     sites: dict[str, Site] = {name: site for name, site in trace.nodes.items() if is_latent(site)}
     shared = [name for name, site in sites.items() if not is_of_an_object(site)]
@@ -111,20 +139,32 @@ def draw(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -> D
     return Draws(values, _log_density(trace, shared, n_draws))
 
 
-def draw_from_posterior(data: Data, n_draws: int, *, of_objects: bool) -> Draws:
-    """Draws from the analytic posterior; ``of_objects`` says whether of weights that single objects have, too."""
+def draw_from_posterior(data: Observations, n_draws: int, *, objects: ObjectIndices | None, of_objects: bool) -> Draws:
+    """Draw from the analytic posterior.
+
+    Args:
+        data: the mixture and its rows.
+        n_draws: S.
+        objects: which objects of the last update the rows are; None for new ones.
+        of_objects: whether to draw weights that a gate keeps for each object too.
+    """
     with_gate = of_objects or not has_weights_of_objects(data.mixture.gate)
 
     def guide() -> None:
         data.mixture.experts.guide(data.x)
         if with_gate:
-            data.mixture.gate.guide(data.gate_x)
+            data.mixture.gate.guide(data.gate_x, objects=objects)
 
     return draw(guide, data.mixture, n_draws)
 
 
-def draw_from_prior(data: Data, n_draws: int) -> Draws:
-    """Draws from the prior of what objects share."""
+def draw_from_prior(data: Observations, n_draws: int) -> Draws:
+    """Draw from the prior of the parameters that objects share.
+
+    Args:
+        data: the mixture and its rows.
+        n_draws: S.
+    """
     with_gate = not has_weights_of_objects(data.mixture.gate)
 
     def model() -> None:
@@ -135,74 +175,106 @@ def draw_from_prior(data: Data, n_draws: int) -> Draws:
     return draw(model, data.mixture, n_draws)
 
 
-class AtDraws(NamedTuple):
-    """Gate and experts with their parameters at S draws."""
+class Conditioned(NamedTuple):
+    """A mixture's model with its latent parameters at S draws."""
 
-    parameters: Any  # as the experts' model returns them, with two axes of S and 1 in front
-    log_weights: Tensor  # log πᵢₖ, [S, N, K] or what broadcasts to it
+    parameters: Any  # as the experts' model returns them, with leading axes of S and 1
+    log_weights: Tensor  # log πᵢₖ in nats, broadcastable to [S, N, K]
     log_prior: Tensor  # log p(θ) [S], nats
 
 
 @torch.no_grad()
-def at_draws(
+def conditioned_on(
     mixture: MixtureOfExperts, x: Tensor, gate_x: Tensor, sites: Mapping[str, Tensor], n_draws: int
-) -> AtDraws:
-    """The model's parameters and weights where its latent sites have the values of the draws, [S, …] each."""
+) -> Conditioned:
+    """Return the model's parameters and weights at given draws of its latent sites.
+
+    Args:
+        mixture: the model.
+        x: what the experts read [N, D].
+        gate_x: what the gate reads [N, G].
+        sites: [S, …] each, by name. Weights of single objects are not read.
+        n_draws: S.
+    """
     of_objects = has_weights_of_objects(mixture.gate)
     own = mixture.gate.site("") if of_objects else None
     shared = {name: values.unsqueeze(1) for name, values in sites.items() if own is None or not name.startswith(own)}
 
-    def conditioned() -> tuple[Any, Tensor]:
+    def model() -> tuple[Any, Tensor]:
         parameters = mixture.experts.model(x)
         if of_objects:
-            return parameters, categorical(mixture.gate.unseen_weights(gate_x)).logits
+            return parameters, categorical(mixture.gate.weights(gate_x)).logits
         return parameters, mixture.gate.assignment_prior(gate_x, plate=objects_plate(gate_x)).logits
 
-    trace = _traced(poutine.condition(conditioned, data=shared), mixture, n_draws)
+    trace = _traced(poutine.condition(model, data=shared), mixture, n_draws)
     returned: Any = trace.nodes["_RETURN"]["value"]
     parameters, log_weights = returned
-    return AtDraws(parameters, log_weights, _log_density(trace, list(shared), n_draws))
+    return Conditioned(parameters, log_weights, _log_density(trace, list(shared), n_draws))
 
 
 @torch.no_grad()
-def evaluate(data: Data, sites: Mapping[str, Tensor], n_draws: int, *, replicate: bool = False) -> Evaluated:
-    """What S draws, [S, …] each, say of the data. All at once: pass blocks of both."""
+def evaluate(data: Observations, sites: Mapping[str, Tensor], n_draws: int, *, replicate: bool = False) -> Evaluation:
+    """Evaluate the log joint of all rows under all draws at once; pass blocks of both.
+
+    Args:
+        data: the mixture and its rows.
+        sites: draws of the latent sites, [S, …] each, by name.
+        n_draws: S.
+        replicate: whether to draw y of new objects with the same x too.
+    """
     experts = data.mixture.experts
-    at = at_draws(data.mixture, data.x, data.gate_x, sites, n_draws)
-    log_likelihood = experts.likelihood(data.x, at.parameters, components_of(data.mixture, data.x)).log_prob(data.y)
+    model = conditioned_on(data.mixture, data.x, data.gate_x, sites, n_draws)
+    log_likelihood = experts.likelihood(data.x, model.parameters, components_of(data.mixture, data.x)).log_prob(data.y)
     shape = n_draws, len(data.x), data.mixture.n_components
-    log_joint = (at.log_weights + log_likelihood.movedim(0, -1)).expand(shape)
+    log_joint = (model.log_weights + log_likelihood.movedim(0, -1)).expand(shape)
     replicated = None
     if replicate:
-        assignment = torch.distributions.Categorical(logits=at.log_weights.expand(shape)).sample()
-        replicated = experts.likelihood(data.x, at.parameters, assignment).sample()
-    return Evaluated(log_joint, at.log_prior, replicated)
+        assignment = torch.distributions.Categorical(logits=model.log_weights.expand(shape)).sample()
+        replicated = experts.likelihood(data.x, model.parameters, assignment).sample()
+    return Evaluation(log_joint, model.log_prior, replicated)
 
 
 def components_of(mixture: MixtureOfExperts, x: Tensor) -> Tensor:
-    """Every component's number [K, 1, 1], left of the draws and the objects."""
+    """Return the number of every component [K, 1, 1], left of the draws and the objects.
+
+    Args:
+        mixture: of K components.
+        x: a tensor on the device wanted.
+    """
     return torch.arange(mixture.n_components, device=x.device).reshape(-1, 1, 1)
 
 
 def has_weights_of_objects(gate: Gate) -> bool:
-    """Whether the gate samples weights inside the plate of the objects."""
+    """Whether a gate samples weights for each object, inside the plate of the objects.
+
+    Args:
+        gate: any gate.
+    """
     x = torch.zeros(1, getattr(gate, "n_features", 0))
     trace = _traced(lambda: gate.guide(x), gate, 1)
     return any(is_of_an_object(site) for site in trace.nodes.values())
 
 
 def is_latent(site: Site) -> bool:
-    """Whether this is a site of a latent variable."""
+    """Whether a node of a trace is a latent variable.
+
+    Args:
+        site: the node.
+    """
     return site["type"] == "sample" and not site["is_observed"] and not poutine.util.site_is_subsample(site)
 
 
 def is_of_an_object(site: Site) -> bool:
-    """Whether this is a latent variable inside the plate of the objects."""
+    """Whether a node of a trace is a latent variable inside the plate of the objects.
+
+    Args:
+        site: the node.
+    """
     return site["type"] == "sample" and is_latent(site) and any(f.name == OBJECTS for f in site["cond_indep_stack"])
 
 
 def _traced(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -> poutine.Trace:
-    """Run a program in a plate of draws, left of the objects'; the user's store and handlers see nothing of it."""
+    """Run a program in a plate of draws, left of the objects'; the user's store and handlers do not see it."""
 
     def vectorised() -> Any:  # noqa: ANN401
         with pyro.plate(DRAWS_PLATE, n_draws, dim=-2):
@@ -213,7 +285,7 @@ def _traced(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -
 
 
 def _log_density(trace: poutine.Trace, names: list[str], n_draws: int) -> Tensor:
-    """Σ of the sites' log densities [S], float64."""
+    """Return the sum of the sites' log densities [S] in nats, float64."""
     trace.compute_log_prob(lambda name, site: name in names)
     total = torch.zeros(n_draws, dtype=torch.float64)
     for name in names:

@@ -1,4 +1,4 @@
-"""Leave-one-out cross-validation by fitting anew without each object."""
+"""Leave-one-out cross-validation by fitting again without each object."""
 
 import copy
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mixpyro.diagnostics.arviz_versions import Elpd
+from mixpyro.diagnostics.psis_loo import Elpd
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.shapes import GateInputs, Inputs, Targets
@@ -17,17 +17,21 @@ from mixpyro.shapes import GateInputs, Inputs, Targets
 def exact_loo(
     result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, progress: bool = True
 ) -> Elpd:
-    """log p(yᵢ | all others) under N fits, each from where the fit of all ended: one optimum followed, no restarts.
+    """Compute log p(yᵢ | all other objects) from N fits, each without one object.
 
-    What importance sampling cannot charge for, parameters that are estimated, is charged for here. The densities are
-    the variational posteriors' own, not corrected.
+    Every fit starts from the responsibilities of the full fit, so all follow the same optimum without restarts.
+    Estimated parameters are fitted again too, unlike in :func:`~mixpyro.diagnostics.loo`. The densities are those of
+    the variational posteriors, without correction.
 
     Args:
-        result: of a fit to x and y, without weights of rows.
-        x: inputs [N, D].
-        y: outputs [N, P] or [N].
-        gate_x: what the gate saw, where that was not x.
-        progress: show a progress bar once it has taken two seconds.
+        result: of a fit to x and y, whose rows have no weights.
+        x: inputs [N, D] that were fitted.
+        y: outputs [N, P] or [N] that were fitted.
+        gate_x: the gate's inputs [N, G], if they were not x.
+        progress: whether to show a progress bar after two seconds.
+
+    Returns:
+        The estimate, with k-hat −∞ for every object, since there are no importance weights.
 
     Raises:
         ValueError: if the data are not those of the fit, or rows have weights.
@@ -38,16 +42,21 @@ def exact_loo(
     if result.weights is not None:
         raise ValueError("`result` must be of rows that count once; got weights. Repeat the rows instead.")
     with torch.no_grad():
-        fitted = result.mixture.log_prob(x, y, gate_x=gate_x).double().cpu().numpy()
+        in_sample = result.mixture.log_prob(x, y, gate_x=gate_x).double().cpu().numpy()
     rows = tqdm(range(len(x)), unit="fit", delay=2.0, disable=not progress, leave=False)
-    pointwise = np.array(list(_without_each(result, x, y, gate_x, rows)))
-    error = float(np.sqrt(len(x) * pointwise.var()))
-    exact = np.full(len(x), -np.inf)
-    return Elpd(float(pointwise.sum()), error, float((fitted - pointwise).sum()), pointwise, exact, 0)
+    pointwise = np.array(list(_left_out_densities(result, x, y, gate_x, rows)))
+    return Elpd(
+        elpd=float(pointwise.sum()),
+        standard_error=float(np.sqrt(len(x) * pointwise.var())),
+        n_effective=float((in_sample - pointwise).sum()),
+        pointwise=pointwise,
+        pareto_k=np.full(len(x), -np.inf),
+        n_draws=0,
+    )
 
 
-def _without_each(result: FitResult, x: Tensor, y: Tensor, gate_x: Tensor, rows: tqdm) -> Iterator[float]:
-    """log p(yᵢ | all others), row by row."""
+def _left_out_densities(result: FitResult, x: Tensor, y: Tensor, gate_x: Tensor, rows: tqdm) -> Iterator[float]:
+    """Yield log p(yᵢ | all other objects), row by row."""
     for row in rows:
         others = torch.arange(len(x), device=x.device) != row
         mixture = copy.deepcopy(result.mixture)

@@ -1,4 +1,4 @@
-"""Which component is which? One labelling for draws by MCMC, or for the solutions of several fits."""
+"""Labels of components: one labelling for draws by MCMC, or for the solutions of several fits."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,26 +7,26 @@ import numpy as np
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, from_datasets
 
-# Below this an alignment might as well be another one.
+# Mean confidence, from 0 to 1, below which another labelling of a component is nearly as good.
 LEAST_CONFIDENCE = 0.5
 
 
 class Alignment(NamedTuple):
     """One labelling of the components of S draws or solutions.
 
-    The confidence compares, for every component, the distance from the reference under the best labelling with that
-    under the best one that gives the component another label, over the components that the two label differently: 1
-    where nothing else comes near, 0 where another labelling is as good.
+    The confidence in a label compares two distances from the reference: under the best labelling, and under the best
+    one that gives the component another label, over the components that the two label differently. It is 1 where no
+    other labelling comes near, and 0 where another one is as good.
     """
 
     order: np.ndarray  # [S, K]: component k of the reference is component order[s, k] of draw s
     confidence: np.ndarray  # [S, K], from 0 to 1
-    reference: np.ndarray  # responsibilities [N, K] to which all are aligned
-    n_passes: int
+    reference: np.ndarray  # responsibilities [N, K] to which all draws are aligned
+    n_passes: int  # passes over the draws
 
     @property
     def of_components(self) -> np.ndarray:
-        """Mean confidence in each component's label [K]."""
+        """Mean confidence in each component's label [K], from 0 to 1."""
         return self.confidence.mean(0)
 
     @property
@@ -35,12 +35,14 @@ class Alignment(NamedTuple):
         return bool((self.of_components >= LEAST_CONFIDENCE).all())
 
     def __str__(self) -> str:
-        """One sentence for a person."""
-        moved = int((self.order != np.arange(self.order.shape[1])).any(1).sum())
+        """Summarise the alignment in one sentence."""
+        n_moved = int((self.order != np.arange(self.order.shape[1])).any(1).sum())
         doubtful = np.flatnonzero(self.of_components < LEAST_CONFIDENCE).tolist()
-        word = f"NOT to be trusted for components {doubtful}" if doubtful else "to be trusted"
+        verdict = f"NOT to be trusted for components {doubtful}" if doubtful else "to be trusted"
         least = self.of_components.min()
-        return f"{moved} of {len(self.order)} relabelled in {self.n_passes} passes; {word} (confidence {least:.2f})"
+        return (
+            f"{n_moved} of {len(self.order)} relabelled in {self.n_passes} passes; {verdict} (confidence {least:.2f})"
+        )
 
 
 def align(
@@ -48,27 +50,28 @@ def align(
 ) -> Alignment:
     """Relabel the components of every draw so that its responsibilities are nearest to a common reference.
 
-    Labels and reference are found in turn: each draw's best labelling is an assignment problem, the reference is the
-    mean of the relabelled draws, and the sum of squared Hellinger distances falls until no label changes. Stephens'
-    algorithm has the Kullback-Leibler divergence, which one object that changes sides between two confident solutions
-    makes infinite.
+    Labels and reference are found in turn: each draw's best labelling is an assignment problem, and the reference is
+    the mean of the relabelled draws. The sum of squared Hellinger distances falls until no label changes. Stephens'
+    algorithm uses the Kullback-Leibler divergence, which is infinite as soon as one object changes between two
+    solutions that are both certain.
 
     Args:
-        responsibilities: p(zᵢ = k | yᵢ, θₛ), an array [S, N, K] or blocks of it, [·, N, K] each. They are gone through
-            several times, so that a list or an array will do and a generator will not. Solutions of several fits are
+        responsibilities: p(zᵢ = k | yᵢ, θₛ), an array [S, N, K] or an iterable of blocks [·, N, K]. It is iterated
+            several times, so pass a list or an array, not a generator. For the solutions of several fits pass
             ``[result.responsibilities.numpy() for result in results]``.
-        reference: [N, K] to align to, such as a fit's; by default the first draw starts one that the draws move.
-        max_passes: most times to go through the draws.
+        reference: responsibilities [N, K] to align to, such as a fit's. By default the first draw is the first
+            reference, and the mean of the relabelled draws replaces it.
+        max_passes: largest number of passes over the draws, at least 1.
 
     Raises:
-        ValueError: if the arrays do not fit each other.
+        ValueError: if the shapes do not fit each other.
 
     References:
         Stephens (2000), Dealing with label switching in mixture models, section 4, algorithm 2;
         Papastamoulis (2016), label.switching: an R package, section 2.2.
     """
     fixed = reference is not None
-    root = np.sqrt(_first(responsibilities) if reference is None else reference)
+    root = np.sqrt(_first_draw(responsibilities) if reference is None else reference)
     order = np.empty((0, root.shape[1]), dtype=np.int64)
     for n_passes in range(1, max_passes + 1):  # noqa: B007 (used after the loop)
         before = order
@@ -80,11 +83,14 @@ def align(
 
 
 def relabel(data: ArvizData, alignment: Alignment) -> ArvizData:
-    """The draws with their components in the order of the alignment's reference.
+    """Put the components of every draw in the order of the alignment's reference.
 
     Args:
-        data: of :func:`mixpyro.to_arviz`, whose draws, chains one after the other, were aligned.
-        alignment: of :func:`align`.
+        data: result of :func:`mixpyro.to_arviz`, whose S draws, chains one after the other, were aligned.
+        alignment: result of :func:`align`.
+
+    Raises:
+        ValueError: if the alignment has another number of draws.
     """
     import xarray
 
@@ -95,15 +101,16 @@ def relabel(data: ArvizData, alignment: Alignment) -> ArvizData:
         raise ValueError(f"`alignment` must be of {n_chains * n_draws} draws; got {len(alignment.order)}.")
     axes = ("chain", "draw", "component")
     order = xarray.DataArray(alignment.order.reshape(n_chains, n_draws, -1), dims=axes)
-    moved = {
+    reordered = {
         name: values.isel(component=order).transpose(*values.dims).assign_coords(component=values["component"])
         for name, values in posterior.data_vars.items()
         if "component" in values.dims
     }
-    return from_datasets(datasets | {"posterior": posterior.assign(moved)})
+    return from_datasets(datasets | {"posterior": posterior.assign(reordered)})
 
 
-def _first(responsibilities: Iterable[np.ndarray]) -> np.ndarray:
+def _first_draw(responsibilities: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the first draw [N, K] of an array or of the first block."""
     block = np.asarray(next(iter(responsibilities), np.empty(0)))
     draw = block if block.ndim == 2 else block[0] if block.ndim == 3 else block
     if draw.ndim != 2:
@@ -112,7 +119,7 @@ def _first(responsibilities: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _one_pass(responsibilities: Iterable[np.ndarray], root: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The best labelling of every draw, its confidence, and the mean of the relabelled roots."""
+    """Return the best labelling of every draw, its confidence, and the mean of the relabelled square roots."""
     order, confidence, total = [], [], np.zeros_like(root)
     for block in responsibilities:
         roots = np.sqrt(block if np.ndim(block) == 3 else np.asarray(block)[None])
@@ -127,23 +134,24 @@ def _one_pass(responsibilities: Iterable[np.ndarray], root: np.ndarray) -> tuple
 
 
 def _distances(root: np.ndarray, roots: np.ndarray) -> np.ndarray:
-    """½ Σᵢ (√qᵢₖ − √pₛᵢₗ)² [S, K, K]: what it costs to call component l of a draw k."""
+    """Return ½ Σᵢ (√qᵢₖ − √pₛᵢₗ)² [S, K, K]: the cost of giving component l of draw s the label k."""
     sizes = (root**2).sum(0)[:, None] + (roots**2).sum(1)[:, None, :]
     return np.clip(0.5 * sizes - np.einsum("nk,snl->skl", root, roots, optimize=True), 0.0, None)
 
 
 def _assignment(distances: np.ndarray) -> np.ndarray:
+    """Return the labelling of least total distance [K]."""
     from scipy.optimize import linear_sum_assignment
 
     return np.asarray(linear_sum_assignment(distances)[1])
 
 
 def _confidence(distances: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """1 − distance under the best labelling / under the best that labels k otherwise, where they differ [K]."""
+    """Return the confidence in each component's label [K]; see :class:`Alignment`."""
     n_components = len(best)
-    rows, found = np.arange(n_components), np.ones(n_components)
+    rows, confidence = np.arange(n_components), np.ones(n_components)
     if n_components == 1:
-        return found
+        return confidence
     forbidden = distances.sum() + 1.0
     for k in rows:
         barred = distances.copy()
@@ -151,5 +159,6 @@ def _confidence(distances: np.ndarray, best: np.ndarray) -> np.ndarray:
         other = _assignment(barred)
         differ = other != best
         ours, theirs = distances[rows, best][differ].sum(), distances[rows, other][differ].sum()
-        found[k] = 1.0 - ours / theirs if theirs > 1e-12 else 0.0
-    return np.clip(found, 0.0, 1.0)
+        # Below the rounding error of the distances both labellings are equally good.
+        confidence[k] = 1.0 - ours / theirs if theirs > 1e-12 else 0.0
+    return np.clip(confidence, 0.0, 1.0)

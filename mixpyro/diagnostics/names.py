@@ -1,4 +1,4 @@
-"""What the axes of arrays are called: objects, features, outputs, components."""
+"""Names of the axes of arrays: objects, features, outputs, components."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -10,18 +10,22 @@ from torch import Tensor
 
 @runtime_checkable
 class Table(Protocol):
-    """A pandas DataFrame, or what has the same attributes."""
+    """A pandas DataFrame, or an object with the same attributes."""
 
     columns: Any
     index: Any
 
-    def to_numpy(self, dtype: Any = ...) -> np.ndarray:  # noqa: ANN401 (as pandas has it)
-        """The values."""
+    def to_numpy(self, dtype: Any = ...) -> np.ndarray:  # noqa: ANN401 (as in pandas)
+        """Return the values as an array.
+
+        Args:
+            dtype: of the array.
+        """
         ...
 
 
 class Named(NamedTuple):
-    """Rows as a tensor, with what the columns and rows are called."""
+    """Rows as a tensor, with the names of its columns and rows."""
 
     values: Tensor  # [N, …]
     columns: list[str]
@@ -29,10 +33,16 @@ class Named(NamedTuple):
 
 
 def named(values: Tensor | Table, columns: Sequence[str] | None, *, argument: str, prefix: str) -> Named:
-    """A table's own names; those given, or numbered ones, for a tensor. A table becomes float64.
+    """Return rows with names: those given, a table's own, or numbered ones.
+
+    Args:
+        values: a tensor [N, D] or [N], or a table, which becomes a float64 tensor.
+        columns: D names; by default the table's own, or ``prefix`` and a number.
+        argument: the caller's name for ``columns``, for the error.
+        prefix: of numbered names.
 
     Raises:
-        ValueError: if the number of names is not that of columns.
+        ValueError: if there is not one name a column.
     """
     if isinstance(values, Tensor):
         tensor, own, rows = values, None, np.arange(len(values))
@@ -40,11 +50,11 @@ def named(values: Tensor | Table, columns: Sequence[str] | None, *, argument: st
         tensor = torch.tensor(values.to_numpy(dtype=np.float64))
         own, rows = [str(column) for column in values.columns], np.asarray(values.index)
     n_columns = tensor.shape[1] if tensor.ndim > 1 else 1
-    found = own if columns is None else list(columns)
-    found = [f"{prefix}{number}" for number in range(n_columns)] if found is None else found
-    if len(found) != n_columns:
-        raise ValueError(f"`{argument}` must be {n_columns} names, one a column; got {len(found)}.")
-    return Named(tensor, found, rows)
+    names = own if columns is None else list(columns)
+    names = [f"{prefix}{number}" for number in range(n_columns)] if names is None else names
+    if len(names) != n_columns:
+        raise ValueError(f"`{argument}` must be {n_columns} names, one a column; got {len(names)}.")
+    return Named(tensor, names, rows)
 
 
 def coordinates(
@@ -56,7 +66,17 @@ def coordinates(
     gate_features: Iterable[str] = (),
     outputs: Iterable[str] = (),
 ) -> dict[str, np.ndarray]:
-    """What stands along each axis; ``regressor`` is an intercept and the first features, all of them by default."""
+    """Return the labels along each axis, by the name of the axis.
+
+    Args:
+        n_components: K.
+        objects: labels of the objects [N].
+        features: names of the columns of x.
+        n_regressors: number of features that the experts regress on, the first ones; all by default. The axis
+            ``regressor`` is an intercept and these.
+        gate_features: names of the columns that the gate reads.
+        outputs: names of the columns of y.
+    """
     return {
         "component": np.arange(n_components),
         "object": objects,
@@ -68,22 +88,22 @@ def coordinates(
 
 
 def site_axes(
-    site: str, shape: Sequence[int], axes: Mapping[str, tuple[str, ...]], lengths: Mapping[str, np.ndarray]
+    site: str, shape: Sequence[int], axes: Mapping[str, tuple[str, ...]], labels: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
-    """Names of the axes of a site's value, as its module says or, where that does not fit, numbered.
+    """Return the names of the axes of a site's value; an axis whose name does not fit its length is numbered.
 
     Args:
         site: full name, as in ``experts.coefficients``.
         shape: of one draw.
-        axes: by the last part of the name.
-        lengths: the coordinates. An axis ``regressor`` as long as there are features has no intercept.
+        axes: the names of the axes, by the last part of the site's name.
+        labels: result of :func:`coordinates`. An axis ``regressor`` that is as long as ``feature`` has no intercept.
     """
-    known = axes.get(site.rsplit(".", 1)[-1], ("component",))
-    found = []
+    expected = axes.get(site.rsplit(".", 1)[-1], ("component",))
+    names: list[str] = []
     for number, length in enumerate(shape):
-        name = known[number] if number < len(known) else ""
-        if name == "regressor" and length == len(lengths["feature"]):
+        name = expected[number] if number < len(expected) else ""
+        if name == "regressor" and length == len(labels["feature"]):
             name = "feature"
-        fits = name in lengths and len(lengths[name]) == length
-        found.append(name if fits and name not in found else f"{site}_dim_{number}")
-    return tuple(found)
+        fits = name in labels and len(labels[name]) == length
+        names.append(name if fits and name not in names else f"{site}_dim_{number}")
+    return tuple(names)

@@ -1,4 +1,4 @@
-"""Does the fitted model make data like those observed?"""
+"""Posterior predictive checks: statistics of the observed data beside those of replicated data."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -8,10 +8,12 @@ import numpy as np
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 
+# Values [..., N] to [...].
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 def _skewness(values: np.ndarray) -> np.ndarray:
+    """Return the skewness over the last axis."""
     centred = values - values.mean(-1, keepdims=True)
     return np.asarray((centred**3).mean(-1) / values.std(-1) ** 3)
 
@@ -29,14 +31,14 @@ STATISTICS: Mapping[str, Statistic] = MappingProxyType(
 
 
 class Check(NamedTuple):
-    """A statistic of the data beside those of data that the model makes."""
+    """A statistic of the observed data beside the same of S replicated data sets."""
 
     observed: float
     replicated: np.ndarray  # [S]
-    probability: float  # that replicated data have at least the observed value, half of ties counted; far from ½ is bad
+    probability: float  # share of replicates at or above the observed value, ties counted half; misfit near 0 or 1
 
     def __str__(self) -> str:
-        """One phrase for a person."""
+        """Summarise the check in one phrase."""
         low, high = np.quantile(self.replicated, [0.05, 0.95])
         return f"observed {self.observed:.4g}, replicated {low:.4g} to {high:.4g}, p = {self.probability:.3f}"
 
@@ -44,27 +46,35 @@ class Check(NamedTuple):
 def predictive_checks(
     data: ArvizData, statistics: Mapping[str, Statistic] = STATISTICS, *, output: int = 0
 ) -> dict[str, Check]:
-    """Statistics of y beside those of replicated data, drawn from the posterior predictive distribution.
+    """Compare statistics of y with those of data drawn from the posterior predictive distribution.
 
     Args:
-        data: of :func:`mixpyro.to_arviz`.
-        statistics: by name; each takes values [..., N] to [...].
-        output: which column of y.
+        data: result of :func:`mixpyro.to_arviz`.
+        statistics: functions by name; each takes values [..., N] and returns [...].
+        output: number of the column of y, from 0.
+
+    Returns:
+        One check a statistic, by its name.
 
     References:
         Gelman, Meng, Stern (1996), Posterior predictive assessment of model fitness via realized discrepancies.
     """
     observed, replicated = observed_and_replicated(data, output)
-    found = {}
+    checks = {}
     for name, statistic in statistics.items():
         value, values = float(statistic(observed)), np.asarray(statistic(replicated))
         probability = float((values > value).mean() + 0.5 * (values == value).mean())
-        found[name] = Check(value, values, probability)
-    return found
+        checks[name] = Check(value, values, probability)
+    return checks
 
 
 def observed_and_replicated(data: ArvizData, output: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """One column of y [N], and the same of every replicate [S, N]."""
+    """Return one column of y [N], and the same of every replicate [S, N].
+
+    Args:
+        data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`.
+        output: number of the column of y, from 0; not read where y has one axis.
+    """
     observed = next(iter(group(data, "observed_data").values())).values
     replicated = next(iter(group(data, "posterior_predictive").values())).values
     rows = replicated.reshape(-1, len(observed), *observed.shape[1:])

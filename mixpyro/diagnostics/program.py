@@ -1,4 +1,4 @@
-"""A Pyro program of one's own, which holds a gate, as ArviZ has it."""
+"""Conversion of a user's own Pyro program, with a gate in it, to ArviZ."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -13,7 +13,8 @@ from torch import Tensor
 from mixpyro.arguments import integer
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.conversion import as_numpy
-from mixpyro.diagnostics.draws import BLOCK_NUMBERS, Site, own_random_numbers
+from mixpyro.diagnostics.draws import Site, own_random_numbers
+from mixpyro.numerics.blocks import rows_per_program, slices
 from mixpyro.pyro_internals.plates import DRAWS_PLATE
 
 
@@ -28,28 +29,35 @@ def program_to_arviz(
     seed: int = 0,
     **keywords: Any,  # noqa: ANN401
 ) -> ArvizData:
-    """Draws from the posterior of a Pyro model that holds a gate, and what they say of its data, for ArviZ.
+    """Draw from the posterior of a Pyro model with a gate in it, and convert the draws for ArviZ.
 
-    Groups as :func:`mixpyro.to_arviz`, but for ``constant_data``. Discrete sites such as ``gate.assignment`` are summed
-    out of ``log_likelihood``. The model must be one that Pyro can vectorise over a plate, as its ``Predictive`` with
-    ``parallel=True`` asks for, with all its data, not a minibatch. Latent variables of single objects, as
-    :class:`mixpyro.ObjectDirichletGate` has them, are not summed out: leave-one-out asks of such draws more than they
-    can give, as its k-hat then says.
+    The groups are those of :func:`mixpyro.to_arviz` except ``constant_data``. Discrete sites such as
+    ``gate.assignment`` are summed out of ``log_likelihood``.
+
+    Pyro must be able to vectorise the model over a plate, as for its ``Predictive`` with ``parallel=True``, and the
+    arguments must be all data, not a minibatch. Latent variables of single objects, as
+    :class:`mixpyro.ObjectDirichletGate` has them, are not summed out. Leave-one-out is unreliable with such draws, and
+    its k-hat shows it.
 
     Args:
-        model: with one observed site, of one value for each object of its plate.
-        *arguments: of model and guide.
-        guide: draws come from its continuous sites; auxiliary ones, as automatic guides have, count in ``log_q`` alone.
+        model: a Pyro model with one observed site, of one value for each object of its plate.
+        *arguments: arguments of model and guide.
+        guide: a Pyro guide; its continuous sites are drawn. Auxiliary sites, as automatic guides have, count in
+            ``log_q`` only.
         samples: draws by MCMC instead of a guide, ``mcmc.get_samples(group_by_chain=True)``, [chains, draws, …] each.
-        max_plate_nesting: how many plates of the model stand in each other.
-        axes: names of the axes of a site's value, those of plates left out; a gate's weights have ``component``.
-        n_draws: how many draws from the guide and the prior.
-        seed: of the draws, at least 0; the global random state is neither used nor changed.
-        **keywords: of model and guide.
+        max_plate_nesting: depth of the model's nested plates, at least 1.
+        axes: names of the axes of a site's value, by the site's name, without those of plates. A gate's weights have
+            ``component``.
+        n_draws: number of draws from the guide and the prior, at least 1.
+        seed: of the draws, at least 0. The global random state is neither used nor changed.
+        **keywords: keyword arguments of model and guide.
+
+    Returns:
+        An InferenceData in ArviZ 0.23, a DataTree in 1.x.
 
     Raises:
-        ValueError: if there is not one observed site in a plate, a discrete site is not in the same plate, or the guide
-            does not sample a continuous site of the model.
+        ValueError: if there is not exactly one observed site in a plate, a discrete site is not in the same plate, or
+            the guide does not sample a continuous site of the model.
     """
     if (guide is None) == (samples is None):
         raise ValueError(f"`guide` or `samples` must be given; got {'neither' if guide is None else 'both'}.")
@@ -59,16 +67,16 @@ def program_to_arviz(
     with torch.no_grad(), own_random_numbers(_device([*arguments, *keywords.values()]), seed):
         prior = latent_sites(program.trace(model, n_draws))
         if guide is not None:
-            with poutine.block():  # An automatic guide's first call is where it learns of the model's plates, not ours.
+            with poutine.block():  # An automatic guide records plates at its first call: the model's, without ours.
                 guide(*arguments, **keywords)
             sites, n_chains = latent_sites(program.trace(guide, n_draws)), 1
-            drawn = _of_model(sites, prior)
+            drawn = _sites_of_model(sites, prior)
             log_q = as_numpy(log_density(sites.values()))
         else:
             assert samples is not None
-            drawn, n_chains = _given(samples, prior)
+            drawn, n_chains = _draws_of_samples(samples, prior)
             log_q = None
-        groups = _said_of_data(program, drawn, n_chains)
+        groups = _evaluated_groups(program, drawn, n_chains)
     if log_q is not None:
         groups["sample_stats"]["log_q"] = _variable(log_q, ("chain", "draw"), n_chains)
     groups["posterior"] = {name: _latent(prior[name], values, n_chains, names) for name, values in drawn.items()}
@@ -77,13 +85,13 @@ def program_to_arviz(
 
 
 class Program:
-    """A model with its data, run in a plate of draws to the left of its own.
+    """A model with its data, run in a plate of draws to the left of its own plates.
 
     Args:
         model: the Pyro model.
-        arguments: its arguments.
-        keywords: its keyword arguments.
-        max_plate_nesting: how many plates of the model stand in each other.
+        arguments: of the model.
+        keywords: keyword arguments of the model.
+        max_plate_nesting: depth of the model's nested plates, at least 1.
     """
 
     def __init__(
@@ -93,7 +101,12 @@ class Program:
         self.max_plate_nesting = max_plate_nesting
 
     def trace(self, program: Callable[..., Any], n_draws: int) -> poutine.Trace:
-        """Run the model, a guide, or the model with effects around it."""
+        """Run a program in the plate of draws, and return its trace with log densities.
+
+        Args:
+            program: the model, a guide, or the model with handlers around it.
+            n_draws: S.
+        """
 
         def vectorised() -> None:
             with pyro.plate(DRAWS_PLATE, n_draws, dim=-1 - self.max_plate_nesting):
@@ -104,17 +117,31 @@ class Program:
         return trace
 
     def enumerated(self, drawn: Mapping[str, Tensor], n_draws: int) -> poutine.Trace:
-        """The model at the draws, every discrete site at all its values."""
+        """Run the model at given draws, with every discrete site at all its values.
+
+        Args:
+            drawn: values of the continuous latent sites [S, …] each, by name.
+            n_draws: S.
+        """
         conditioned = config_enumerate(poutine.condition(self.model, data=dict(drawn)), default="parallel")
         return self.trace(poutine.enum(conditioned, first_available_dim=-2 - self.max_plate_nesting), n_draws)
 
     def replicated(self, drawn: Mapping[str, Tensor], n_draws: int) -> poutine.Trace:
-        """The model at the draws, with discrete sites and data drawn anew."""
+        """Run the model at given draws, and draw discrete sites and data again.
+
+        Args:
+            drawn: values of the continuous latent sites [S, …] each, by name.
+            n_draws: S.
+        """
         return self.trace(poutine.condition(poutine.uncondition(self.model), data=dict(drawn)), n_draws)
 
 
 def is_latent(site: Site) -> bool:
-    """Whether this is a continuous latent variable."""
+    """Whether a node of a trace is a continuous latent variable.
+
+    Args:
+        site: the node.
+    """
     return (
         site["type"] == "sample"
         and not site["is_observed"]
@@ -124,27 +151,36 @@ def is_latent(site: Site) -> bool:
 
 
 def latent_sites(trace: poutine.Trace) -> dict[str, Site]:
-    """The continuous latent variables of a program, by name."""
+    """Return the continuous latent variables of a program, by name.
+
+    Args:
+        trace: of the program.
+    """
     return {name: site for name, site in trace.nodes.items() if is_latent(site)}
 
 
 def log_density(sites: Iterable[Site]) -> Tensor:
-    """Σ of the sites' log densities, a value for each draw [S], float64."""
+    """Return the sum of the sites' log densities for each draw [S] in nats, float64.
+
+    Args:
+        sites: nodes of a trace whose log densities are computed.
+    """
     parts = [site["log_prob"].double().flatten(1).sum(1) for site in sites]
     return torch.stack(parts).sum(0)
 
 
-def _said_of_data(program: Program, drawn: Mapping[str, Tensor], n_chains: int) -> dict[str, dict[str, Variable]]:
+def _evaluated_groups(program: Program, drawn: Mapping[str, Tensor], n_chains: int) -> dict[str, dict[str, Variable]]:
+    """Return the groups that follow from the data under every draw, and the data themselves."""
     n_draws = len(next(iter(drawn.values())))
-    found: list[tuple[Any, ...]] = []
+    blocks: list[tuple[Tensor, ...]] = []
     for draws in _blocks(program, drawn, n_draws):
         block = {name: values[draws] for name, values in drawn.items()}
         trace = program.enumerated(block, draws.stop - draws.start)
         name, summed_out = _log_likelihood(trace, drawn, program.max_plate_nesting)
         prior = log_density(trace.nodes[latent] for latent in drawn)
-        value = program.replicated(block, draws.stop - draws.start).nodes[name]["value"]
-        found.append((summed_out, prior, value))
-    log_likelihood, log_prior, replicated = (as_numpy(torch.cat(parts)) for parts in zip(*found, strict=True))
+        value: Any = program.replicated(block, draws.stop - draws.start).nodes[name]["value"]
+        blocks.append((summed_out, prior, value))
+    log_likelihood, log_prior, replicated = (as_numpy(torch.cat(parts)) for parts in zip(*blocks, strict=True))
     observed = as_numpy(trace.nodes[name]["value"])
     event = tuple(f"{name}_dim_{axis}" for axis in range(observed.ndim - 1))
     return {
@@ -156,15 +192,15 @@ def _said_of_data(program: Program, drawn: Mapping[str, Tensor], n_chains: int) 
 
 
 def _blocks(program: Program, drawn: Mapping[str, Tensor], n_draws: int) -> Iterator[slice]:
-    """Slices of the draws, so that memory stays flat: one draw says how much it takes."""
-    one = program.enumerated({name: values[:1] for name, values in drawn.items()}, 1)
-    largest = max(site["log_prob"].numel() for site in one.nodes.values() if "log_prob" in site)
-    step = max(1, BLOCK_NUMBERS // largest)
-    return (slice(first, min(first + step, n_draws)) for first in range(0, n_draws, step))
+    """Return slices of the draws, small enough for memory to stay constant; one draw is run to measure its size."""
+    first = {name: values[:1] for name, values in drawn.items()}
+    sites = program.enumerated(first, 1).nodes.values()
+    largest = max(site["log_prob"].numel() for site in sites if "log_prob" in site)
+    return slices(n_draws, rows_per_program(largest, next(iter(first.values())).device))
 
 
 def _log_likelihood(trace: poutine.Trace, drawn: Mapping[str, Tensor], max_plate_nesting: int) -> tuple[str, Tensor]:
-    """Name of the observed site, and log p(yᵢ | θ) [S, N] with the discrete sites summed out."""
+    """Return the observed site's name, and log p(yᵢ | θ) [S, N] with the discrete sites summed out."""
     sites: dict[str, Site] = {
         name: site for name, site in trace.nodes.items() if site["type"] == "sample" and name not in drawn
     }
@@ -183,13 +219,13 @@ def _log_likelihood(trace: poutine.Trace, drawn: Mapping[str, Tensor], max_plate
 
 
 def _device(arguments: Iterable[object]) -> torch.device:
-    """Where any of the data are that are not on the CPU."""
+    """Return the first device of the arguments that is not the CPU, else the CPU."""
     devices = [argument.device for argument in arguments if isinstance(argument, Tensor)]
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
-def _of_model(sites: Mapping[str, Site], prior: Mapping[str, Site]) -> dict[str, Tensor]:
-    """A guide's draws of the model's latent variables."""
+def _sites_of_model(sites: Mapping[str, Site], prior: Mapping[str, Site]) -> dict[str, Tensor]:
+    """Return a guide's draws of the model's latent variables."""
     missing = [name for name in prior if name not in sites]
     if missing:
         raise ValueError(
@@ -198,8 +234,8 @@ def _of_model(sites: Mapping[str, Site], prior: Mapping[str, Site]) -> dict[str,
     return {name: sites[name]["value"] for name in prior}
 
 
-def _given(samples: Mapping[str, Tensor], prior: Mapping[str, Site]) -> tuple[dict[str, Tensor], int]:
-    """Draws by MCMC, shaped as the model in a plate of draws has them, and how many chains there are."""
+def _draws_of_samples(samples: Mapping[str, Tensor], prior: Mapping[str, Site]) -> tuple[dict[str, Tensor], int]:
+    """Return draws by MCMC, in the shapes of the model in a plate of draws, and the number of chains."""
     if set(samples) != set(prior):
         raise ValueError(f"`samples` must hold {', '.join(prior)}; got {', '.join(samples)}.")
     n_chains, n_draws = next(iter(samples.values())).shape[:2]
@@ -210,7 +246,7 @@ def _given(samples: Mapping[str, Tensor], prior: Mapping[str, Site]) -> tuple[di
 
 
 def _latent(site: Site, values: Tensor, n_chains: int, axes: Mapping[str, tuple[str, ...]]) -> Variable:
-    """A latent variable with the names of its plates, then its own axes."""
+    """Return a latent variable with the names of its plates and then of its own axes."""
     n_batch = values.ndim - site["fn"].event_dim
     plates = {n_batch + frame.dim: frame.name for frame in site["cond_indep_stack"]}
     batch = [axis for axis in range(1, n_batch) if axis in plates]
@@ -224,4 +260,5 @@ def _latent(site: Site, values: Tensor, n_chains: int, axes: Mapping[str, tuple[
 
 
 def _variable(values: np.ndarray, names: tuple[str, ...], n_chains: int) -> Variable:
+    """Split the first axis of an array into chains and draws."""
     return names, values.reshape(n_chains, -1, *values.shape[1:])

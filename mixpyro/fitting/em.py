@@ -120,7 +120,11 @@ def e_step(
 
 
 def update(
-    mixture: MixtureOfExperts, state: MixtureState, step: EStep | Snapshot, table: Table, by_gradient: Callable[..., None]
+    mixture: MixtureOfExperts,
+    state: MixtureState,
+    step: EStep | Snapshot,
+    table: Table,
+    by_gradient: Callable[..., None],
 ) -> MixtureState:
     """Return the state of R runs with every part at its optimum given the responsibilities, or nearer by gradient.
 

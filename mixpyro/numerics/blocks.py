@@ -26,6 +26,8 @@ class Limits(NamedTuple):
     most_rows: int = 2**15
     # Times the rows of other blocks: an E-step makes about a hundred calls a block, whatever its rows.
     e_step_factor: int = 4
+    # Times the numbers of other blocks: a run of a Pyro program costs milliseconds, however few draws it has.
+    program_factor: int = 8
     # Times the rows of a CPU's blocks: a GPU has no such cache, and each call costs it the launch of a kernel.
     gpu_factor: int = 64
 
@@ -61,6 +63,20 @@ def rows_per_e_step(width: int, device: torch.device) -> int:
         Four times :func:`rows_per_block`.
     """
     return LIMITS.e_step_factor * rows_per_block(width, device)
+
+
+def rows_per_program(width: int, device: torch.device) -> int:
+    """Return how many draws or rows one run of a Pyro program evaluates at once.
+
+    Args:
+        width: numbers per draw or row in the largest temporary, at least 1. It is large, as all rows of a draw count.
+        device: where the numbers are; a GPU takes 64 times as many as a CPU.
+
+    Returns:
+        2²¹ / ``width``, but at least 1; 64 times as many on a GPU.
+    """
+    numbers = LIMITS.program_factor * LIMITS.numbers
+    return max(1, (numbers if device.type == "cpu" else LIMITS.gpu_factor * numbers) // width)
 
 
 def row_slices(n_rows: int, *, width: int, device: torch.device) -> Iterator[slice]:

@@ -1,1 +1,1 @@
-"""Files that are whole or not there, and models in them."""
+"""Files that are written completely or not at all, and models saved in them."""

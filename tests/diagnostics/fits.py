@@ -1,5 +1,6 @@
 """Small fitted mixtures for the tests of diagnostics."""
 
+import copy
 import functools
 from collections.abc import Callable
 
@@ -28,7 +29,7 @@ GATES: dict[str, Callable[[int], Gate]] = {
 
 
 def gate(name: str, n_components: int = 2) -> Gate:
-    """One of the gates."""
+    """Return one of the gates."""
     return GATES[name](n_components)
 
 
@@ -36,9 +37,26 @@ def gate(name: str, n_components: int = 2) -> Gate:
 def fitted(
     name: str = "dirichlet", n_components: int = 2, n_objects: int = 40, n_outputs: int = 1
 ) -> tuple[FitResult, Tensor, Tensor]:
-    """Lines under a gate, fitted; with x [N, 1] and y [N, P]."""
+    """Fit lines under a gate; return the fit with x [N, 1] and y [N, P]."""
     torch.manual_seed(0)
     x, y, z = lines(n_objects, n_components, n_outputs=n_outputs)
     mixture = MixtureOfExperts(gate(name, n_components), LinearExperts(n_components, 1, n_outputs))
     start = nn.functional.one_hot(z, n_components).double() + 0.1
     return fit(mixture, x, y, initial_responsibilities=start, progress=False), x, y
+
+
+def two_lines(x: Tensor, y: Tensor, n_components: int = 2, *, precision: float = 0.01, rate: float = 0.01) -> FitResult:
+    """Fit lines under Dirichlet(½) weights, as in tests/fitting/test_known_answers.py."""
+    experts = LinearExperts(n_components, 1, coefficient_precision=precision, noise_rate=rate)
+    return fit(
+        MixtureOfExperts(DirichletGate(n_components, concentration=0.5), experts), x, y, n_restarts=8, progress=False
+    )
+
+
+def narrowed(result: FitResult, x: Tensor, y: Tensor, factor: float) -> MixtureOfExperts:
+    """Return a mixture whose posterior counts every row ``factor`` times, so variances are that much smaller."""
+    mixture = copy.deepcopy(result.mixture)
+    counts = factor * result.responsibilities
+    mixture.gate.update(mixture.gate.statistics(x, counts))
+    mixture.experts.update(mixture.experts.statistics(x, y, counts))
+    return mixture

@@ -12,7 +12,7 @@ from tests.diagnostics.fits import GATES, fitted
 
 @pytest.mark.parametrize("name", GATES)
 def test_each_draw_is_bayes_theorem_at_its_parameters(name: str) -> None:
-    """Written out for the experts' Normal densities and the gate's weights of the draw."""
+    """Bayes' theorem written out for Normal densities and the gate's weights of the draw."""
     result, x, y = fitted(name)
     data = to_arviz(result, x, y, n_draws=6, weights_of_objects=False)
     found = np.concatenate(list(ResponsibilityDraws(data, result, x, y)))
@@ -23,12 +23,12 @@ def test_each_draw_is_bayes_theorem_at_its_parameters(name: str) -> None:
     if "gate.weights" in posterior:
         weights = posterior["gate.weights"].values[0][:, None]
     else:
-        weights = result.mixture.gate.unseen_weights(x).detach().numpy()
+        weights = result.mixture.gate.weights(x).detach().numpy()
     joint = weights * density
     np.testing.assert_allclose(found, joint / joint.sum(-1, keepdims=True), atol=1e-10)
 
 
-def test_the_summary_is_that_of_the_draws() -> None:
+def test_the_summary_is_computed_from_the_draws() -> None:
     result, x, y = fitted()
     draws = ResponsibilityDraws(to_arviz(result, x, y, n_draws=50), result, x, y)
     values, summary = np.concatenate(list(draws)), draws.summary(probability=0.8)
@@ -42,7 +42,7 @@ def test_the_summary_is_that_of_the_draws() -> None:
         draws.summary(probability=1.0)
 
 
-def test_the_mean_is_near_q_and_less_sure() -> None:
+def test_the_mean_is_near_q_and_less_certain() -> None:
     result, x, y = fitted(n_objects=60)
     summary = ResponsibilityDraws(to_arviz(result, x, y), result, x, y).summary()
     q = result.responsibilities.numpy()
@@ -51,7 +51,7 @@ def test_the_mean_is_near_q_and_less_sure() -> None:
     assert entropy[0] > entropy[1]
 
 
-def test_a_switch_of_labels_makes_a_spread() -> None:
+def test_switched_labels_give_a_large_standard_deviation() -> None:
     result, x, y = fitted()
     data = to_arviz(result, x, y, n_draws=40)
     samples = {name: torch.as_tensor(values.values) for name, values in group(data, "posterior").items()}

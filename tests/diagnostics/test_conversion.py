@@ -1,4 +1,4 @@
-"""Fitted mixtures, gates and MCMC samples as ArviZ has them."""
+"""Conversion of fitted mixtures, gates and MCMC samples to ArviZ."""
 
 from pathlib import Path
 
@@ -56,28 +56,28 @@ def test_a_data_frame_names_columns_and_rows() -> None:
 
 
 @pytest.mark.parametrize("name", GATES)
-def test_lp_is_the_log_joint_and_the_bound_its_mean_at_most(name: str) -> None:
-    """E_q[log p(y, θ) − log q(θ)] is above the bound, which pays for the assignments too, and below the evidence."""
+def test_the_bound_is_at_most_the_mean_of_lp_minus_log_q(name: str) -> None:
+    """The bound is below E_q[log p(y, θ) − log q(θ)] by the KL divergence of the assignments."""
     result, x, y = fitted(name)
     data = to_arviz(result, x, y, n_draws=400)
     stats, likelihood = group(data, "sample_stats"), data["log_likelihood"]["experts.y"].values
     ratio = (stats["lp"] - stats["log_q"]).values
     marginal = result.bound
-    if name == "object":  # the mean field pays for its weights of objects, which are integrated out here
+    if name == "object":  # its bound has the KL divergence of the objects' weights, which are integrated out here
         marginal -= float(ratio.std())
     assert ratio.mean() > marginal - 4 * ratio.std() / 20
     assert np.exp(ratio - ratio.max()).mean() > 0.01
     assert likelihood.shape == (1, 400, len(x))
 
 
-def test_without_noise_about_the_assignments_the_bound_is_the_mean() -> None:
-    """One component: the posterior is exact, so log p − log q is the log evidence at every draw, and the bound."""
+def test_with_one_component_lp_minus_log_q_is_the_bound_at_every_draw() -> None:
+    """The posterior is exact then, so log p − log q is the log evidence."""
     result, x, y = fitted("dirichlet", 1)
     stats = group(to_arviz(result, x, y, n_draws=50), "sample_stats")
     np.testing.assert_allclose((stats["lp"] - stats["log_q"]).values, result.bound, atol=1e-9)
 
 
-def test_row_weights_count_in_lp_alone() -> None:
+def test_row_weights_enter_lp_only() -> None:
     x, y, z = lines(12, 2)
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     weights = torch.arange(12).double()
@@ -93,7 +93,7 @@ def test_row_weights_count_in_lp_alone() -> None:
     np.testing.assert_array_equal(weighted["constant_data"]["weights"].values, weights.numpy())
 
 
-def test_estimates_are_constants_not_draws() -> None:
+def test_estimated_parameters_are_constants() -> None:
     result, x, y = fitted("neural")
     data = to_arviz(result, x, y, gate_x=2.0 * x, n_draws=5)
     assert set(group(data, "posterior")) == {"experts.precision", "experts.coefficients"}
@@ -101,6 +101,23 @@ def test_estimates_are_constants_not_draws() -> None:
     np.testing.assert_array_equal(data["constant_data"]["gate.network.weight"].values, weight)
     np.testing.assert_array_equal(data["constant_data"]["gate_x"].values, 2.0 * x.numpy())
     assert group(data, "posterior").attrs["n_estimated_parameters"] == 4
+
+
+def test_rows_of_a_fit_are_the_fitted_objects_and_those_of_a_mixture_are_new() -> None:
+    result, x, y = fitted("object")
+    gate, permuted = result.mixture.gate, torch.arange(len(x)).flip(0)
+    cases = (
+        (to_arviz(result, x, y, n_draws=3000), gate.weights(x, objects=slice(None))),
+        (to_arviz(result.mixture, x, y, n_draws=3000), gate.weights(x)),
+        (
+            to_arviz(result.mixture, x[permuted], y[permuted], objects=permuted, n_draws=3000),
+            gate.weights(x, objects=permuted),
+        ),
+    )
+    for data, mean in cases:
+        np.testing.assert_allclose(data["posterior"]["gate.weights"].values[0].mean(0), mean.numpy(), atol=0.02)
+    with pytest.raises(ValueError, match="`objects` must name one object of the last update a row, 7; got 40"):
+        to_arviz(result, x[:7], y[:7], n_draws=3)
 
 
 @pytest.mark.parametrize("name", ["object", "dirichlet"])
@@ -113,7 +130,7 @@ def test_netcdf_round_trip(name: str, tmp_path: Path) -> None:
         assert dataset.equals(group(after, group_name))
 
 
-def test_a_gate_alone() -> None:
+def test_a_gate_alone_is_converted() -> None:
     x, r = inputs(6), responsibilities(6, 3)
     cases: tuple[tuple[Gate, tuple[str, ...]], ...] = (
         (DirichletGate(3), ("chain", "draw", "component")),
@@ -121,16 +138,17 @@ def test_a_gate_alone() -> None:
     )
     for gate, axes in cases:
         gate.update(gate.statistics(x, r))
-        data = to_arviz(gate, x, n_draws=3000)
+        data = to_arviz(gate, x, objects=slice(None), n_draws=3000)
         weights = data["posterior"]["gate.weights"]
         assert weights.dims == axes
-        mean = gate.weights(x)[0] if len(axes) == 3 else gate.weights(x)
+        means = gate.weights(x, objects=slice(None))
+        mean = means[0] if len(axes) == 3 else means
         np.testing.assert_allclose(weights.values.mean((0, 1)), mean.numpy(), atol=0.02)
-        np.testing.assert_allclose(data["constant_data"]["gate.mean_weights"].values, gate.weights(x).numpy())
+        np.testing.assert_allclose(data["constant_data"]["gate.mean_weights"].values, means.numpy())
         assert data["prior"]["gate.weights"].sizes["draw"] == 3000
 
 
-def test_a_gate_without_latent_weights_has_its_means_alone() -> None:
+def test_a_gate_without_latent_weights_has_mean_weights_only() -> None:
     gate, x = NeuralGate(2, nn.Linear(2, 2).double()), inputs(4)
     data = to_arviz(gate, x)
     assert set(datasets_of(data)) == {"constant_data"}
@@ -138,7 +156,7 @@ def test_a_gate_without_latent_weights_has_its_means_alone() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_samples_of_nuts() -> None:
+def test_draws_by_nuts_are_kept() -> None:
     result, x, y = fitted()
     torch.manual_seed(0)
     mcmc = MCMC(NUTS(result.mixture.model), num_samples=4, warmup_steps=2, disable_progbar=True)
@@ -150,7 +168,7 @@ def test_samples_of_nuts() -> None:
     assert data["prior"]["gate.weights"].sizes["draw"] == 3
 
 
-def test_chains_stay_apart() -> None:
+def test_chains_are_kept_separate() -> None:
     result, x, y = fitted()
     one = to_arviz(result, x, y, n_draws=12)
     samples = {
@@ -165,7 +183,7 @@ def test_chains_stay_apart() -> None:
             np.testing.assert_allclose(values.values, expected, rtol=1e-12)
 
 
-def test_the_users_state_is_left_alone() -> None:
+def test_global_state_is_not_changed() -> None:
     result, x, y = fitted("neural")
     before = torch.get_rng_state()
     first, second = (to_arviz(result, x, y, n_draws=4) for _ in range(2))
@@ -175,14 +193,14 @@ def test_the_users_state_is_left_alone() -> None:
 
 
 @pytest.mark.usefixtures("bad_arguments")
-def test_what_does_not_fit_is_refused() -> None:
+def test_bad_arguments_are_refused() -> None:
     result, x, y = fitted()
     for arguments, options, error, message in (
         ((result, x), {}, ValueError, "`y` must be given for a mixture; got None"),
         ((object(), x, y), {}, TypeError, "`fitted` must be a FitResult, a mixture or a gate; got object"),
         ((result, x, y[:5]), {}, ValueError, "`y` must have as many rows as `x`, 40; got 5"),
         ((result, x, y), {"feature_names": ["a", "b"]}, ValueError, "`feature_names` must be 1 names.*got 2"),
-        ((result, x, y), {"samples": {}}, ValueError, "`samples` must hold every latent site.*gate.weights"),
+        ((result, x, y), {"samples": {}}, ValueError, "`samples` must hold every latent site.*gate.weights is missing"),
         ((result, x, y), {"n_draws": 0}, ValueError, "`n_draws` must be at least 1; got 0"),
     ):
         with pytest.raises(error, match=message):

@@ -1,4 +1,4 @@
-"""Draws of parameters and what they say of the data, against sums written out."""
+"""Draws of parameters and the log joint under them, against sums written out."""
 
 import pyro
 import pytest
@@ -7,30 +7,38 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Dirichlet, Gamma, MultivariateNormal, Normal
 
-from mixpyro.diagnostics import draws as module
-from mixpyro.diagnostics.draws import Data, Draws, draw_from_posterior, draw_from_prior, evaluate, own_random_numbers
+from mixpyro.diagnostics.draws import (
+    Draws,
+    Observations,
+    draw_from_posterior,
+    draw_from_prior,
+    evaluate,
+    own_random_numbers,
+)
+from mixpyro.numerics import blocks
 from tests.diagnostics.fits import GATES, fitted
 
 S = 7
 
 
-def drawn(name: str, n_components: int = 3) -> tuple[Data, Draws]:
-    """A fitted mixture with its data, and draws of its posterior."""
+ALL = slice(None)
+
+
+def drawn(name: str, n_components: int = 3) -> tuple[Observations, Draws]:
+    """Return a fitted mixture with its data, and draws of its posterior."""
     result, x, y = fitted(name, n_components, n_outputs=2)
-    data = Data.checked(result.mixture, x, y, None)
-    return data, draw_from_posterior(data, S, of_objects=True)
+    data = Observations.checked(result.mixture, x, y, None)
+    return data, draw_from_posterior(data, S, objects=ALL, of_objects=True)
 
 
-def summed_by_hand(data: Data, draws: Draws) -> Tensor:
-    """Log Σₖ πᵢₖ p(yᵢ | k) [S, N] in Python loops over draws and components."""
+def summed_by_hand(data: Observations, draws: Draws) -> Tensor:
+    """Return log Σₖ πᵢₖ p(yᵢ | k) [S, N] from Python loops over draws and components."""
     u = torch.cat([torch.ones(len(data.x), 1).double(), data.x], 1)
     rows = []
     for s in range(S):
         gate = data.mixture.gate
         shared = draws.sites.get("gate.weights")
-        weights = (
-            gate.unseen_weights(data.gate_x) if shared is None or shared.ndim == 3 else shared[s].expand(len(u), -1)
-        )
+        weights = gate.weights(data.gate_x) if shared is None or shared.ndim == 3 else shared[s].expand(len(u), -1)
         total = torch.zeros(len(u)).double()
         for k in range(data.mixture.n_components):
             mean = u @ draws.sites["experts.coefficients"][s, k].mT
@@ -60,7 +68,7 @@ def test_densities_are_those_of_prior_and_posterior() -> None:
     )
     q = Gamma(experts.posterior_shape.unsqueeze(-1), experts.posterior_rate).log_prob(tau).sum((1, 2))
     matrix = tau[..., None, None] * experts.posterior.precision.unsqueeze(1)
-    # The same Jacobian for both: w counted from the origin is w shifted.
+    # The change from w to w counted from the origin is a shift, whose Jacobian is one.
     intercept = w[..., 0] + experts.x_origin * w[..., 1] - experts.y_origin
     centred = torch.stack([intercept, w[..., 1]], dim=-1)
     q += MultivariateNormal(experts.centred_coefficients, precision_matrix=matrix).log_prob(centred).sum((1, 2))
@@ -69,9 +77,9 @@ def test_densities_are_those_of_prior_and_posterior() -> None:
 
 def test_draws_have_the_posterior_mean() -> None:
     result, x, y = fitted("dirichlet")
-    data = Data.checked(result.mixture, x, y, None)
+    data = Observations.checked(result.mixture, x, y, None)
     with own_random_numbers(x.device, 0):
-        draws = draw_from_posterior(data, 4000, of_objects=True)
+        draws = draw_from_posterior(data, 4000, objects=None, of_objects=True)
     for values, mean in (
         (draws.sites["gate.weights"], result.mixture.gate.weights(x)[0]),
         (draws.sites["experts.coefficients"], result.mixture.experts.coefficients),
@@ -82,39 +90,61 @@ def test_draws_have_the_posterior_mean() -> None:
 
 def test_replicates_have_the_predicted_mean() -> None:
     result, x, y = fitted("neural")
-    data = Data.checked(result.mixture, x, y, None)
-    draws = draw_from_posterior(data, 2000, of_objects=True)
+    data = Observations.checked(result.mixture, x, y, None)
+    draws = draw_from_posterior(data, 2000, objects=None, of_objects=True)
     replicated = evaluate(data, draws.sites, 2000, replicate=True).replicated
     assert replicated is not None
     error = replicated.std(0) / 2000**0.5
     assert ((replicated.mean(0) - result.mixture.predict(x)).abs() < 5 * error).all()
 
 
-def test_weights_of_objects_are_drawn_only_where_asked_for() -> None:
+def test_weights_of_objects_are_drawn_on_request() -> None:
     result, x, y = fitted("object")
-    data = Data.checked(result.mixture, x, y, None)
-    with_them, without = (draw_from_posterior(data, S, of_objects=wanted) for wanted in (True, False))
+    data = Observations.checked(result.mixture, x, y, None)
+    with_them, without = (draw_from_posterior(data, S, objects=ALL, of_objects=wanted) for wanted in (True, False))
     assert with_them.sites["gate.weights"].shape == (S, len(x), 2)
     assert set(without.sites) == {"experts.precision", "experts.coefficients"}
     assert set(draw_from_prior(data, S).sites) == set(without.sites)
 
 
-def test_blocks_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_of_objects_are_those_of_the_objects_named() -> None:
+    result, x, y = fitted("object")
+    gate, chosen = result.mixture.gate, torch.tensor([7, 3, 30])
+    data = Observations.checked(result.mixture, x[chosen], y[chosen], None)
+    for objects in (chosen, None):
+        with own_random_numbers(x.device, 0):
+            weights = draw_from_posterior(data, 4000, objects=objects, of_objects=True).sites["gate.weights"]
+        expected = gate.weights(x[chosen], objects=objects)
+        assert ((weights.mean(0) - expected).abs() < 5 * weights.std(0) / 4000**0.5).all()
+
+
+def test_the_number_of_rows_does_not_name_objects() -> None:
+    """As many rows as were fitted are new objects without ``objects``, and another number is refused with it."""
+    result, x, y = fitted("object")
+    data = Observations.checked(result.mixture, x, y, None)
+    draws = draw_from_posterior(data, 4000, objects=None, of_objects=True).sites["gate.weights"]
+    assert ((draws.mean(0) - 0.5).abs() < 5 * draws.std(0) / 4000**0.5).all()
+    some = Observations.checked(result.mixture, x[:7], y[:7], None)
+    with pytest.raises(ValueError, match="`objects` must name one object of the last update a row, 7; got 40"):
+        draw_from_posterior(some, S, objects=ALL, of_objects=True)
+
+
+def test_blocks_give_the_log_likelihood_of_all_rows_and_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     data, draws = drawn("dirichlet")
     whole = evaluate(data, draws.sites, S)
-    monkeypatch.setattr(module, "BLOCK_NUMBERS", 300)
-    monkeypatch.setattr(module, "BLOCK_ROWS", 17)
+    limits = blocks.Limits(numbers=300, least_rows=1, most_rows=17, program_factor=1)
+    monkeypatch.setattr(blocks, "LIMITS", limits)
     found = torch.full((S, len(data.x)), torch.nan).double()
-    blocks = list(data.blocks(S))
-    for some, rows in blocks:
+    slices = list(data.blocks(S))
+    for some, rows in slices:
         sites = {name: values[some] for name, values in draws.sites.items()}
         found[some, rows] = evaluate(data.rows(rows), sites, some.stop - some.start).log_likelihood
-    assert len(blocks) > 3
+    assert len(slices) > 3
     torch.testing.assert_close(found, whole.log_likelihood)
 
 
-def test_the_random_state_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also that of devices which the data are not on: nothing puts it back."""
+def test_the_random_state_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices that the data are not on are not reseeded: their state would not be restored."""
     monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("all devices were reseeded"))
     before = torch.get_rng_state()
     with own_random_numbers(torch.device("cpu"), 3):
@@ -125,7 +155,7 @@ def test_the_random_state_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.cuda
-def test_the_random_state_of_the_device_is_the_users() -> None:
+def test_the_random_state_of_the_device_is_restored() -> None:
     device = torch.device("cuda")
     before = torch.cuda.get_rng_state(device)
     draws = []
@@ -138,7 +168,7 @@ def test_the_random_state_of_the_device_is_the_users() -> None:
     assert torch.equal(torch.cuda.get_rng_state(device), before)
 
 
-def test_a_handler_around_sees_nothing() -> None:
+def test_handlers_around_see_no_sites() -> None:
     data, draws = drawn("neural")
     trace = poutine.trace(lambda: evaluate(data, draws.sites, S)).get_trace()
     assert set(trace.nodes) == {"_INPUT", "_RETURN"}

@@ -1,4 +1,4 @@
-"""Labels that were shuffled come back, and where they cannot that is said."""
+"""Alignment restores shuffled labels, and reports components that cannot be told apart."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.diagnostics.fits import fitted
 def separated(
     rng: np.random.Generator, n_components: int, n_draws: int, n_objects: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Responsibilities of sure assignments with noise, shuffled [S, N, K], and the shuffles [S, K]."""
+    """Return responsibilities of certain assignments with noise, shuffled [S, N, K], and the shuffles [S, K]."""
     z = np.concatenate([np.arange(n_components), rng.integers(n_components, size=n_objects - n_components)])
     raw = 8.0 * np.eye(n_components)[z] + rng.normal(size=(n_draws, n_objects, n_components))
     clean = np.exp(raw) / np.exp(raw).sum(-1, keepdims=True)
@@ -34,11 +34,13 @@ def test_every_shuffle_of_separated_components_is_undone() -> None:
 
 
 def test_components_that_cannot_be_told_apart_are_named() -> None:
-    """The first two share their objects at random, draw by draw; the third is sure."""
+    """The first two share their objects at random, draw by draw; the third is certain."""
     rng = np.random.default_rng(0)
-    sure = np.repeat([0, 1], [40, 20])
+    component = np.repeat([0, 1], [40, 20])
     share = rng.beta(0.5, 0.5, size=(50, 60))
-    draws = np.stack([share * (sure == 0), (1 - share) * (sure == 0), np.ones((50, 1)) * (sure == 1)], -1)
+    draws = np.stack(
+        [share * (component == 0), (1 - share) * (component == 0), np.ones((50, 1)) * (component == 1)], -1
+    )
     found = align(draws)
     assert not found.trusted
     assert (found.of_components[:2] < 0.5).all()
@@ -46,8 +48,8 @@ def test_components_that_cannot_be_told_apart_are_named() -> None:
     assert "NOT to be trusted for components [0, 1]" in str(found)
 
 
-def test_soft_but_steady_responsibilities_are_trusted() -> None:
-    """One component inside another: no object is sure, yet every draw says the same."""
+def test_uncertain_but_stable_responsibilities_are_trusted() -> None:
+    """One component lies inside another: no object is certain, but all draws agree."""
     rng = np.random.default_rng(0)
     inner = np.clip(np.linspace(0.3, 0.6, 50) + 0.01 * rng.normal(size=(20, 50)), 0, 1)
     draws = np.stack([inner, 1 - inner], -1)
@@ -84,8 +86,8 @@ def test_two_solutions_of_a_fit_are_aligned() -> None:
     assert found.trusted
 
 
-def test_draws_whose_labels_switch_come_back() -> None:
-    """A posterior's draws, half of them relabelled by hand as a chain would that switches."""
+def test_draws_whose_labels_switch_are_restored() -> None:
+    """Half of a posterior's draws are relabelled, as by a chain that switches labels."""
     result, x, y = fitted("dirichlet", 3)
     data = to_arviz(result, x, y, n_draws=40)
     samples = {name: torch.as_tensor(values.values) for name, values in group(data, "posterior").items()}
@@ -94,15 +96,15 @@ def test_draws_whose_labels_switch_come_back() -> None:
     switched = to_arviz(result.mixture, x, y, samples=samples)
     responsibilities = ResponsibilityDraws(switched, result, x, y)
     found = align(responsibilities, reference=result.responsibilities.numpy())
-    mended = relabel(switched, found)
+    restored = relabel(switched, found)
     assert found.trusted
     for name, values in group(data, "posterior").items():
-        np.testing.assert_array_equal(mended["posterior"][name].values, values.values)
-        assert mended["posterior"][name].dims == values.dims
-        np.testing.assert_array_equal(mended["posterior"][name].coords["component"].values, [0, 1, 2])
+        np.testing.assert_array_equal(restored["posterior"][name].values, values.values)
+        assert restored["posterior"][name].dims == values.dims
+        np.testing.assert_array_equal(restored["posterior"][name].coords["component"].values, [0, 1, 2])
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`responsibilities` must be \[draws, objects, components\]; got shape \[3\]"):
         align(np.zeros(3)[None])
     with pytest.raises(ValueError, match=r"`responsibilities` must be \[4, 2\] a draw; got \[5, 2\]"):

@@ -1,4 +1,4 @@
-"""Statistics of the data beside those of replicated data."""
+"""Statistics of observed data beside those of replicated data."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mixpyro.diagnostics.predictive_checks import observed_and_replicated
 from tests.diagnostics.fits import fitted
 
 
-def test_data_of_the_model_itself_are_nothing_special() -> None:
+def test_data_from_the_model_pass_all_checks() -> None:
     result, x, y = fitted(n_objects=60)
     checks = predictive_checks(to_arviz(result, x, y, n_draws=300))
     assert set(checks) == {"mean", "standard deviation", "skewness", "minimum", "median", "maximum"}
@@ -19,7 +19,7 @@ def test_data_of_the_model_itself_are_nothing_special() -> None:
     assert str(checks["mean"]).startswith(f"observed {float(y.mean()):.4g}, replicated ")
 
 
-def test_one_line_through_skew_noise_is_found_out() -> None:
+def test_skew_noise_fails_the_check_of_skewness() -> None:
     x = torch.randn(80, 1).double()
     y = 2.0 * x + torch.randn(80, 1).double().exp()
     mixture = MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1))
@@ -41,7 +41,7 @@ def test_ties_count_half() -> None:
     assert checks["constant"].probability == 0.5
 
 
-def test_one_output_of_several() -> None:
+def test_one_output_is_selected() -> None:
     result, x, y = fitted(n_outputs=2)
     observed, replicated = observed_and_replicated(to_arviz(result, x, y, n_draws=7), 1)
     np.testing.assert_array_equal(observed, y[:, 1].numpy())

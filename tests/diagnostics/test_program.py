@@ -1,4 +1,4 @@
-"""A user's own Pyro program with a gate in it."""
+"""Conversion of a user's own Pyro program with a gate in it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,22 +15,22 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro import AutoGate, DirichletGate
-from mixpyro.diagnostics import program as module
 from mixpyro.diagnostics import program_to_arviz
 from mixpyro.diagnostics.arviz_versions import group
+from mixpyro.numerics import blocks
 
 N, S = 20, 8
 GATE = DirichletGate(2)
 
 
 def data() -> tuple[Tensor, Tensor]:
-    """Two heaps of numbers."""
+    """Return x without columns and y in two clusters."""
     y = torch.cat([torch.randn(N // 2) - 3.0, torch.randn(N // 2) + 3.0]).double()
     return torch.zeros(N, 0).double(), y
 
 
 def model(x: Tensor, y: Tensor | None = None) -> None:
-    """Two normals under the gate."""
+    """Sample y from two Normals under the gate."""
     means = pyro.sample("means", dist.Normal(torch.tensor([-1.0, 1.0]).double(), 5.0).to_event(1))
     plate = pyro.plate("objects", len(x), dim=-1)
     assignment = GATE.model(x, plate=plate)
@@ -39,21 +39,21 @@ def model(x: Tensor, y: Tensor | None = None) -> None:
 
 
 def guide(x: Tensor, y: Tensor | None = None) -> None:
-    """Means near the heaps, and the gate's own guide."""
+    """Sample means near the clusters, and the weights from the gate's own guide."""
     pyro.sample("means", dist.Normal(torch.tensor([-3.0, 3.0]).double(), 0.2).to_event(1))
     GATE.guide(x)
 
 
 def expected(draws: dict[str, np.ndarray], y: Tensor) -> np.ndarray:
-    """Log Σₖ πₖ Normal(yᵢ; mₖ, 1) [S, N]."""
+    """Return log Σₖ πₖ Normal(yᵢ; mₖ, 1) [S, N]."""
     means, weights = torch.as_tensor(draws["means"]), torch.as_tensor(draws["gate.weights"])
     log_joint = weights.log().unsqueeze(1) + dist.Normal(means.unsqueeze(1), 1.0).log_prob(y[:, None])
     return log_joint.logsumexp(-1).numpy()
 
 
-@pytest.mark.parametrize("block_numbers", [2**21, 100])
-def test_the_assignment_is_summed_out(block_numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BLOCK_NUMBERS", block_numbers)
+@pytest.mark.parametrize("numbers", [2**18, 100])
+def test_the_assignment_is_summed_out(numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=numbers, program_factor=1))
     x, y = data()
     found = program_to_arviz(model, x, y, guide=guide, n_draws=S, axes={"means": ("component",)})
     posterior = group(found, "posterior")
@@ -70,12 +70,12 @@ def test_the_assignment_is_summed_out(block_numbers: int, monkeypatch: pytest.Mo
 
 
 def over_everything(kind: type[AutoGuide]) -> AutoGuide:
-    """A guide of the weights, too."""
+    """Return an automatic guide of all continuous sites, the weights included."""
     return kind(poutine.block(model, hide=["gate.assignment"]))
 
 
 def beside_the_gate(kind: type[AutoGuide]) -> AutoGuideList:
-    """The list of AutoGate's docstring."""
+    """Return an automatic guide of all other sites beside an AutoGate."""
     guides = AutoGuideList(model)
     guides.append(kind(poutine.block(model, hide=GATE.latent_sites)))
     guides.append(AutoGate(model, GATE))
@@ -95,7 +95,7 @@ AUTOMATIC: dict[str, Callable[[], AutoGuide]] = {
 @pytest.mark.parametrize("called_before", [True, False])
 @pytest.mark.parametrize("name", AUTOMATIC)
 def test_automatic_guides(name: str, called_before: bool) -> None:
-    """All start at Normals of deviation 0.1 around the median, in unconstrained space: so log q is known."""
+    """Automatic guides start as Normals of scale 0.1 around the median in unconstrained space, so log q is known."""
     (x, y), automatic = data(), AUTOMATIC[name]()
     if called_before:
         automatic(x, y)
@@ -116,7 +116,7 @@ def test_automatic_guides(name: str, called_before: bool) -> None:
     np.testing.assert_allclose(group(found, "log_likelihood")["y"].values[0], likelihood, atol=1e-10)
 
 
-def test_a_guide_that_leaves_a_latent_variable_out_is_refused() -> None:
+def test_a_guide_without_a_latent_variable_is_refused() -> None:
     x, y = data()
     automatic = AutoNormal(poutine.block(model, hide=GATE.latent_sites))
     with pytest.raises(
@@ -126,7 +126,7 @@ def test_a_guide_that_leaves_a_latent_variable_out_is_refused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_samples_of_nuts() -> None:
+def test_draws_by_nuts_are_kept() -> None:
     x, y = data()
     mcmc = MCMC(NUTS(model), num_samples=4, warmup_steps=4, disable_progbar=True)
     mcmc.run(x, y)
@@ -136,7 +136,7 @@ def test_samples_of_nuts() -> None:
     assert "log_q" not in group(found, "sample_stats")
 
 
-def test_what_cannot_be_summed_out_is_refused() -> None:
+def test_models_that_cannot_be_converted_are_refused() -> None:
     x, y = data()
 
     def with_a_global_switch(x: Tensor, y: Tensor) -> None:
@@ -161,18 +161,20 @@ def test_what_cannot_be_summed_out_is_refused() -> None:
 
 
 @pytest.mark.cuda
-def test_draws_on_cuda_are_those_of_the_seed() -> None:
+def test_draws_on_cuda_follow_from_the_seed() -> None:
     x = torch.zeros(N, device="cuda", dtype=torch.float64)
 
-    def heap(x: Tensor) -> None:
+    def cluster(x: Tensor) -> None:
         mean = pyro.sample("mean", dist.Normal(x.new_zeros(()), 1.0))
         with pyro.plate("objects", N, dim=-1):
             pyro.sample("y", dist.Normal(mean, 1.0), obs=x)
 
-    def of_heap(x: Tensor) -> None:
+    def guide_of_cluster(x: Tensor) -> None:
         pyro.sample("mean", dist.Normal(x.new_zeros(()), 0.5))
 
     before = torch.cuda.get_rng_state()
-    draws = [program_to_arviz(heap, x, guide=of_heap, n_draws=S)["posterior"]["mean"].values for _ in range(2)]
+    draws = [
+        program_to_arviz(cluster, x, guide=guide_of_cluster, n_draws=S)["posterior"]["mean"].values for _ in range(2)
+    ]
     np.testing.assert_array_equal(*draws)
     assert torch.equal(torch.cuda.get_rng_state(), before)

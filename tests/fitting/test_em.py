@@ -54,9 +54,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "relevance": lambda: MixtureOfExperts(DirichletGate(K), RelevanceLinearExperts(K, 1)),
     "gaussian": lambda: MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 1)),
     "spherical": lambda: MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 1, covariance="spherical")),
-    "learnt concentration": lambda: MixtureOfExperts(
-        DirichletGate(K, concentration_prior=GAMMA), LinearExperts(K, 1)
-    ),
+    "learnt concentration": lambda: MixtureOfExperts(DirichletGate(K, concentration_prior=GAMMA), LinearExperts(K, 1)),
     "an object each": lambda: MixtureOfExperts(ObjectDirichletGate(K, concentration=3.0), LinearExperts(K, 1)),
     "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
     "softmax and glm": lambda: MixtureOfExperts(

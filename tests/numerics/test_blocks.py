@@ -35,6 +35,12 @@ def test_wide_rows_make_small_blocks(width: int, n_rows: int) -> None:
     assert blocks.rows_per_e_step(width, torch.device("cpu")) == 4 * n_rows
 
 
+def test_a_program_evaluates_at_least_one_draw_and_about_two_million_numbers() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [blocks.rows_per_program(width, cpu) for width in (1, 2**20, 10**9)] == [2**21, 2, 1]
+    assert blocks.rows_per_program(2**20, gpu) == 128
+
+
 def test_blocks_are_far_larger_on_a_gpu() -> None:
     assert blocks.rows_per_block(10, torch.device("cuda")) > 10 * blocks.rows_per_block(10, torch.device("cpu"))
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are written completely or not at all."""
 
 import pickle
 import zipfile
@@ -11,7 +11,7 @@ import torch
 from mixpyro.saving import atomic_file
 
 
-def test_what_was_written_is_read(tmp_path: Path) -> None:
+def test_read_returns_what_was_written(tmp_path: Path) -> None:
     content = {"a": [1, 2.5, "three", None], "b": {"c": torch.arange(3.0)}}
     atomic_file.write(tmp_path / "file", content, kind="thing", version=1)
     back = atomic_file.read(tmp_path / "file", kind="thing", version=2)
@@ -20,52 +20,52 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     atomic_file.write(tmp_path / "file", {"a": 1}, kind="thing", version=1)
     with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
         atomic_file.write(tmp_path / "file", {"a": lambda: None}, kind="thing", version=1)
     assert atomic_file.read(tmp_path / "file", kind="thing", version=1)["a"] == 1
 
 
-def test_a_truncated_file_is_refused_at_every_length(tmp_path: Path) -> None:
-    atomic_file.write(tmp_path / "whole", {"a": torch.arange(100.0)}, kind="thing", version=1)
-    whole = (tmp_path / "whole").read_bytes()
-    for length in range(0, len(whole), 97):
-        (tmp_path / "half").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"`path` must be a file that mixpyro wrote; got '.*half', unreadable"):
-            atomic_file.read(tmp_path / "half", kind="thing", version=1)
+def test_a_file_truncated_at_any_length_is_refused(tmp_path: Path) -> None:
+    atomic_file.write(tmp_path / "complete", {"a": torch.arange(100.0)}, kind="thing", version=1)
+    complete = (tmp_path / "complete").read_bytes()
+    for length in range(0, len(complete), 97):
+        (tmp_path / "part").write_bytes(complete[:length])
+        with pytest.raises(ValueError, match=r"`path` must be a file that mixpyro wrote; got '.*part', unreadable"):
+            atomic_file.read(tmp_path / "part", kind="thing", version=1)
 
 
-class Malice:
-    """Runs code where a pickle is trusted."""
+class CodeInPickle:
+    """Runs code when a pickle with it is loaded without restrictions."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Path.touch, (Path("pwned"),)
+        return Path.touch, (Path("created"),)
 
 
-def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_runs_no_code_from_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"kind": "thing", "version": 1, "a": Malice()}, "file")
+    torch.save({"kind": "thing", "version": 1, "a": CodeInPickle()}, "file")
     with pytest.raises(ValueError, match="`path` must be a file that mixpyro wrote"):
         atomic_file.read("file", kind="thing", version=1)
-    assert not Path("pwned").exists()
+    assert not Path("created").exists()
 
 
-def test_other_kinds_and_later_versions_are_refused(tmp_path: Path) -> None:
+def test_other_kinds_and_later_formats_are_refused(tmp_path: Path) -> None:
     atomic_file.write(tmp_path / "file", {}, kind="thing", version=3)
     with pytest.raises(ValueError, match=r"`path` must be a mixture of mixpyro; got .* of kind 'thing'"):
         atomic_file.read(tmp_path / "file", kind="mixture", version=3)
     with pytest.raises(ValueError, match=r"`path` must be of format 2 or earlier; got .* of format 3. Update mixpyro"):
         atomic_file.read(tmp_path / "file", kind="thing", version=2)
     with zipfile.ZipFile(tmp_path / "other", "w") as archive:
-        archive.writestr("data", "none of ours")
+        archive.writestr("data", "not a file of mixpyro")
     with pytest.raises(ValueError, match="unreadable"):
         atomic_file.read(tmp_path / "other", kind="thing", version=2)
     with pytest.raises(FileNotFoundError):
         atomic_file.read(tmp_path / "none", kind="thing", version=2)
 
 
-def test_many_writers_leave_a_whole_file(tmp_path: Path) -> None:
+def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
     def write(number: int) -> None:
         for _ in range(20):
             atomic_file.write(tmp_path / "file", {"a": torch.full((2000,), float(number))}, kind="thing", version=1)

@@ -1,9 +1,11 @@
-"""Models in files."""
+"""Models saved in files, by this version and by earlier ones."""
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -34,13 +36,14 @@ from mixpyro.experts import Experts
 from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
 from mixpyro.gates import Gate
 from mixpyro.saving import atomic_file
+from tests.conftest import DATA
 from tests.problems import lines
 
 K = 2
 
 
 def network() -> nn.Module:
-    """Small."""
+    """Return a small network of one input and K outputs."""
     return nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, K)).double()
 
 
@@ -64,14 +67,14 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
 
 
 def fitted(name: str) -> MixtureOfExperts:
-    """A mixture that has seen data."""
+    """Return a mixture fitted to 30 rows."""
     x, y, _ = lines(30, K)
     return fit(MIXTURES[name](), x, y, n_restarts=1, max_iterations=3).mixture
 
 
 @pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:every run")
 @pytest.mark.parametrize("name", MIXTURES)
-def test_a_loaded_mixture_is_the_one_that_was_saved(name: str, tmp_path: Path) -> None:
+def test_a_loaded_mixture_equals_the_saved_one(name: str, tmp_path: Path) -> None:
     x, y, _ = lines(30, K)
     mixture = fitted(name)
     save(mixture, tmp_path / "file")
@@ -86,7 +89,7 @@ def test_a_loaded_mixture_is_the_one_that_was_saved(name: str, tmp_path: Path) -
 
 @pytest.mark.filterwarnings("ignore:the best run has not converged")
 @pytest.mark.parametrize("name", ["dirichlet", "object"])
-def test_it_may_come_back_in_another_dtype(name: str, tmp_path: Path) -> None:
+def test_load_converts_the_dtype(name: str, tmp_path: Path) -> None:
     x, y, _ = lines(30, K)
     mixture = fitted(name)
     save(mixture, tmp_path / "file")
@@ -97,8 +100,26 @@ def test_it_may_come_back_in_another_dtype(name: str, tmp_path: Path) -> None:
     assert {value.dtype for value in load(tmp_path / "file").state_dict().values()} == {torch.float32}
 
 
+SAVED_BEFORE: dict[str, dict[str, Any]] = json.loads((DATA / "saved_models" / "expected.json").read_text())
+
+
+@pytest.mark.parametrize("name", SAVED_BEFORE)
+def test_files_of_the_version_before_are_loaded(name: str) -> None:
+    """The files were written by the commit that ``tests/data/README.md`` names."""
+    networks = {"gate.network": nn.Linear(1, 2).double()} if name == "neural_glm" else None
+    mixture = load(DATA / "saved_models" / f"{name}.model", networks=networks)
+    before = {key: torch.tensor(value, dtype=torch.float64) for key, value in SAVED_BEFORE[name].items()}
+    x, y = before["x"], before["y"]
+    close = functools.partial(torch.testing.assert_close, rtol=1e-10, atol=1e-10)
+    with torch.no_grad():
+        close(mixture.predict(x), before["predict"])
+        close(mixture.log_prob(x, y), before["log_prob"])
+        close(mixture.assign(x, y, objects=slice(None)).responsibilities, before["responsibilities"])
+        close(mixture.kl_divergence(), before["kl_divergence"])
+
+
 @pytest.mark.cuda
-def test_it_may_come_back_on_another_device(tmp_path: Path) -> None:
+def test_load_moves_the_model_to_the_device(tmp_path: Path) -> None:
     x, y, _ = lines(30, K)
     mixture = fitted("dirichlet")
     save(mixture.cuda(), tmp_path / "file")
@@ -107,7 +128,6 @@ def test_it_may_come_back_on_another_device(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.predict(x.cuda()), mixture.predict(x.cuda()))
 
 
-FAMILIES = Gaussian(), Poisson(), Binomial(), Categorical(3)
 PARTS: dict[str, Callable[[], Gate | Experts]] = {
     **{
         type(f).__name__: functools.partial(GLMExperts, K, 1, f)
@@ -121,12 +141,12 @@ PARTS: dict[str, Callable[[], Gate | Experts]] = {
     "spherical": lambda: GaussianExperts(K, 2, covariance="spherical", mean=[1.0, 2.0]),
     "point mass": lambda: PointMassExperts(K, [3.0, 4.0]),
     "neural": lambda: NeuralExperts(K, 1, [nn.Linear(1, 2).double() for _ in range(K)], Gaussian(), n_outputs=2),
-    "unlike": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, 1, Poisson(), prior_scale=2.0)]),
+    "heterogeneous": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, 1, Poisson(), prior_scale=2.0)]),
 }
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_a_gate_or_experts_alone(name: str, tmp_path: Path) -> None:
+def test_a_gate_or_experts_alone_are_saved_and_loaded(name: str, tmp_path: Path) -> None:
     part = PARTS[name]()
     if isinstance(part, Experts):
         x = torch.rand(20, 2 if getattr(part, "exposure", False) else 1).double()
@@ -147,25 +167,25 @@ def test_a_gate_or_experts_alone(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", [experts, gates])
-def test_every_kind_is_among_them(package: ModuleType) -> None:
+def test_every_gate_and_every_family_of_experts_is_tested_here(package: ModuleType) -> None:
     tried = {type(make()) for make in PARTS.values()}
     tried |= {type(part) for make in MIXTURES.values() for part in (make().gate, make().experts)}
     assert {getattr(package, name) for name in package.__all__} <= tried | {Gate, Experts}
 
 
-class ShyGate(DirichletGate):
-    """A gate of the user's own."""
+class CustomGate(DirichletGate):
+    """A subclass that a user wrote."""
 
 
-def test_classes_of_the_users_own_are_asked_for(tmp_path: Path) -> None:
-    save(ShyGate(3), tmp_path / "file")
-    with pytest.raises(ValueError, match="`kinds` must have the class 'ShyGate' of the file"):
+def test_a_custom_class_must_be_named(tmp_path: Path) -> None:
+    save(CustomGate(3), tmp_path / "file")
+    with pytest.raises(ValueError, match="`kinds` must have the class 'CustomGate' of the file"):
         load(tmp_path / "file")
-    assert type(load(tmp_path / "file", kinds=[ShyGate])) is ShyGate
+    assert type(load(tmp_path / "file", kinds=[CustomGate])) is CustomGate
 
 
 @pytest.mark.usefixtures("bad_arguments")
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     save(NeuralGate(K, network()), path)
     with pytest.raises(ValueError, match=r"`networks` must have 'network', which the file does not hold; got \[\]"):
@@ -181,7 +201,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert isinstance(load(path, networks={"network": network()}), NeuralGate)
 
 
-def test_what_was_frozen_stays_frozen(tmp_path: Path) -> None:
+def test_frozen_parameters_stay_frozen(tmp_path: Path) -> None:
     part = GLMExperts(K, 1, Gaussian())
     part.log_scale.requires_grad_(False)
     save(part, tmp_path / "file")
@@ -198,7 +218,7 @@ def test_what_was_frozen_stays_frozen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("prior", [LogNormal(0.0, 1.0), HalfNormal(2.0), InverseGamma(3.0, 1.0), Exponential(0.5)])
-def test_priors_of_many_kinds_come_back(prior: torch.distributions.Distribution, tmp_path: Path) -> None:
+def test_priors_of_other_families_are_restored(prior: torch.distributions.Distribution, tmp_path: Path) -> None:
     save(DirichletGate(K, concentration_prior=prior), tmp_path / "file")
     loaded = load(tmp_path / "file").concentration_prior
     values = torch.tensor([0.3, 2.0]).double()
@@ -209,7 +229,7 @@ def test_priors_of_many_kinds_come_back(prior: torch.distributions.Distribution,
     "model",
     [3, None, {}, {"kind": "Gate", "arguments": {}}, {"kind": []}, {"distribution": "none", "arguments": {}}],
 )
-def test_other_contents_are_called_damaged(model: object, tmp_path: Path) -> None:
+def test_a_file_with_other_contents_is_refused(model: object, tmp_path: Path) -> None:
     atomic_file.write(tmp_path / "file", {"model": model, "state": {}, "frozen": []}, kind="model", version=1)
     with pytest.raises(ValueError, match=r"`(path|kinds)` must"):
         load(tmp_path / "file")

@@ -1,4 +1,4 @@
-"""Pictures, one a file. Each takes an ``ax`` and returns it, shows nothing, and leaves matplotlib's settings alone."""
+"""Plots, one a file. Each draws on a given ``ax`` and returns it; none shows a figure or changes global settings."""
 
 from mixpyro.diagnostics.plots.bound_traces import plot_bound_traces
 from mixpyro.diagnostics.plots.component_densities import plot_component_densities
@@ -6,7 +6,8 @@ from mixpyro.diagnostics.plots.expert_lines import plot_expert_lines
 from mixpyro.diagnostics.plots.gate_curve import plot_gate_curve
 from mixpyro.diagnostics.plots.gate_map import plot_gate_map
 from mixpyro.diagnostics.plots.khat_by_object import plot_khat
-from mixpyro.diagnostics.plots.responsibilities import plot_responsibilities, plot_ternary
+from mixpyro.diagnostics.plots.responsibilities import plot_responsibilities
+from mixpyro.diagnostics.plots.ternary import plot_ternary
 from mixpyro.diagnostics.plots.weights_forest import plot_weights_forest
 
 __all__ = [

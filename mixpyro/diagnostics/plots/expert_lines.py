@@ -1,4 +1,4 @@
-"""Every expert's mean of y along one input."""
+"""Plot of every expert's mean of y along one input."""
 
 from typing import Any
 
@@ -7,13 +7,13 @@ import torch
 from matplotlib.axes import Axes
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
-from mixpyro.diagnostics.assignments import posterior_sites
-from mixpyro.diagnostics.draws import at_draws, components_of
-from mixpyro.diagnostics.plots.style import Grid, axes_or_new, colour, dashes, grid, legend, plain
+from mixpyro.diagnostics.draws import components_of
+from mixpyro.diagnostics.plots.grid import Grid, grid, some_draws
+from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, plain
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 
-# A component with less has no line of its own: its posterior is the prior, which would fill the picture.
+# Objects. A component with fewer has no line: its posterior is the prior, whose band would fill the plot.
 LEAST_OBJECTS = 0.5
 
 
@@ -28,64 +28,64 @@ def plot_expert_lines(
     probability: float = 0.9,
     ax: Axes | None = None,
 ) -> Axes:
-    """Every expert's mean of y along one input with its credible band, over the data; other inputs at their medians.
+    """Plot every expert's mean of y along one input, with its credible band, over the data.
+
+    The other inputs are at their medians.
 
     Args:
-        data: of :func:`mixpyro.to_arviz`.
-        fitted: what it was made of; a FitResult colours the data by its responsibilities.
-        feature: which column of x.
-        output: which column of y.
-        responsibilities: [N, K] by which to colour the data instead.
-        n_points: of the lines.
-        probability: of the bands.
-        ax: where to draw; a figure of its own by default.
+        data: result of :func:`mixpyro.to_arviz`.
+        fitted: the fit or mixture that ``data`` was made from. With a fit, the data are coloured by its
+            responsibilities.
+        feature: number of the column of x, from 0.
+        output: number of the column of y, from 0.
+        responsibilities: [N, K], to colour the data by these instead.
+        n_points: number of points of each line, at least 2.
+        probability: of the bands, above 0 and below 1.
+        ax: axes to draw on; those of a new figure by default.
+
+    Raises:
+        ValueError: if x has no such column.
     """
     ax = axes_or_new(ax)
     mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
     if responsibilities is None and isinstance(fitted, FitResult):
         responsibilities = fitted.responsibilities.cpu().numpy()
-    along = grid(data, [feature], n_points, of_gate=False)
-    observed = next(iter(group(data, "observed_data").values())).values[:, output]
-    x = group(data, "constant_data")["x"].values[:, feature]
-    likeliest = None if responsibilities is None else responsibilities.argmax(1)
-    shades = "0.6" if likeliest is None else [colour(k) for k in likeliest.tolist()]
-    ax.scatter(x, observed, c=shades, s=14, alpha=0.55, linewidths=0, zorder=1)
-    means = _means(data, mixture, along)[..., output]
-    low, high = np.quantile(means, [0.5 - 0.5 * probability, 0.5 + 0.5 * probability], axis=0)
+    points = grid(data, [feature], n_points, of_gate=False)
+    observed = next(iter(group(data, "observed_data").values()))
+    _plot_data(ax, group(data, "constant_data")["x"].values[:, feature], observed.values[:, output], responsibilities)
+    means = _means(data, mixture, points)[..., output]
     for k in range(mixture.n_components):
-        if responsibilities is not None and responsibilities[:, k].sum() < LEAST_OBJECTS:
-            ax.plot([], [], color=colour(k), linestyle=dashes(k), linewidth=2, label=f"{k} (empty)")
-            continue
-        ax.fill_between(along.values[0], low[k], high[k], color=colour(k), alpha=0.25, linewidth=0, zorder=2)
-        line: dict[str, Any] = {
-            "color": colour(k),
-            "linestyle": dashes(k),
-            "linewidth": 2,
-            "zorder": 3,
-            "label": str(k),
-        }
-        ax.plot(along.values[0], means[:, k].mean(0), **line)
-    ax.set(xlabel=along.labels[0], ylabel=str(_output_name(data, output)))
-    span = observed.max() - observed.min()
-    ax.set_ylim(observed.min() - 0.08 * span, observed.max() + 0.08 * span)
+        is_empty = responsibilities is not None and float(responsibilities[:, k].sum()) < LEAST_OBJECTS
+        _plot_component(ax, k, points.values[0], None if is_empty else means[:, k], probability)
+    ax.set(xlabel=points.labels[0], ylabel=str(observed.coords["output"].values[output]))
     legend(ax, mixture.n_components)
     return plain(ax)
 
 
+def _plot_data(ax: Axes, x: np.ndarray, y: np.ndarray, responsibilities: np.ndarray | None) -> None:
+    """Plot the data, coloured by most likely component, and let them set the range of the vertical axis."""
+    colours = "0.6" if responsibilities is None else [colour(k) for k in responsibilities.argmax(1).tolist()]
+    ax.scatter(x, y, c=colours, s=14, alpha=0.55, linewidths=0, zorder=1)
+    margin = 0.08 * (y.max() - y.min())
+    ax.set_ylim(y.min() - margin, y.max() + margin)
+
+
+def _plot_component(ax: Axes, k: int, x: np.ndarray, means: np.ndarray | None, probability: float) -> None:
+    """Plot a component's line and band from draws of its mean [S, G]; with None, an entry in the legend alone."""
+    style: dict[str, Any] = {"color": colour(k), "linewidth": 2.0, "zorder": 3.0}
+    if means is None:
+        ax.plot([], [], linestyle=dashes(k), label=f"{k} (empty)", **style)
+        return
+    low, high = np.quantile(means, [0.5 - 0.5 * probability, 0.5 + 0.5 * probability], axis=0)
+    ax.fill_between(x, low, high, color=colour(k), alpha=0.25, linewidth=0, zorder=2)
+    ax.plot(x, means.mean(0), linestyle=dashes(k), label=str(k), **style)
+
+
 @torch.no_grad()
-def _means(data: ArvizData, mixture: MixtureOfExperts, along: Grid, *, most_draws: int = 500) -> np.ndarray:
-    """E[y | x, k, θ] at some of the posterior's draws [S, K, G, P]."""
-    sites, n_draws = posterior_sites(data, along.x.device)
-    step = max(1, n_draws // most_draws)
-    some = {name: values[::step] for name, values in sites.items()}
-    n_some = len(range(0, n_draws, step))
-    x = mixture.experts.check_inputs(along.x)
-    at = at_draws(mixture, x, along.gate_x, some, n_some)
-    likelihood = mixture.experts.likelihood(x, at.parameters, components_of(mixture, x))
-    shape = mixture.n_components, n_some, len(x), mixture.experts.n_outputs
+def _means(data: ArvizData, mixture: MixtureOfExperts, points: Grid) -> np.ndarray:
+    """Return E[y | x, k, θ] at some of the posterior's draws [S, K, G, P]."""
+    model, n_draws = some_draws(data, mixture, points, most_draws=500)
+    x = mixture.experts.check_inputs(points.x)
+    likelihood = mixture.experts.likelihood(x, model.parameters, components_of(mixture, x))
+    shape = mixture.n_components, n_draws, len(x), mixture.experts.n_outputs
     return np.asarray(likelihood.mean.expand(shape).movedim(0, 1).double().cpu().numpy())
-
-
-def _output_name(data: ArvizData, output: int) -> str:
-    observed = next(iter(group(data, "observed_data").values()))
-    return str(observed.coords["output"].values[output])

@@ -1,12 +1,11 @@
-"""The gate's weights along one input."""
+"""Plot of the gate's weights along one input."""
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from mixpyro.diagnostics.arviz_versions import ArvizData
-from mixpyro.diagnostics.assignments import posterior_sites
-from mixpyro.diagnostics.draws import at_draws
-from mixpyro.diagnostics.plots.style import Grid, axes_or_new, colour, dashes, grid, has_draws, legend, plain
+from mixpyro.diagnostics.plots.grid import Grid, grid, has_draws, some_draws
+from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, plain
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 
@@ -20,40 +19,45 @@ def plot_gate_curve(
     probability: float = 0.9,
     ax: Axes | None = None,
 ) -> Axes:
-    """Weights of new objects along one of the gate's inputs, with credible bands; the other inputs at their medians.
+    """Plot the weights of new objects along one of the gate's inputs, with credible bands.
 
-    A gate whose parameters are estimated, as a neural one's, has no bands.
+    The other inputs are at their medians. A gate whose parameters are estimated, such as a neural gate, has no bands.
 
     Args:
-        data: of :func:`mixpyro.to_arviz`.
-        fitted: what it was made of.
-        feature: which column of the gate's inputs.
-        n_points: of the curves.
-        probability: of the bands.
-        ax: where to draw; a figure of its own by default.
+        data: result of :func:`mixpyro.to_arviz`.
+        fitted: the fit or mixture that ``data`` was made from.
+        feature: number of the column that the gate reads, from 0.
+        n_points: number of points of each curve, at least 2.
+        probability: of the bands, above 0 and below 1.
+        ax: axes to draw on; those of a new figure by default.
+
+    Raises:
+        ValueError: if the gate reads no such column.
     """
     ax = axes_or_new(ax)
     mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
-    along = grid(data, [feature], n_points, of_gate=True)
-    weights = gate_weights(data, mixture, along)
+    points = grid(data, [feature], n_points, of_gate=True)
+    weights, x = gate_weights(data, mixture, points), points.values[0]
     low, high = np.quantile(weights, [0.5 - 0.5 * probability, 0.5 + 0.5 * probability], axis=0)
+    with_bands = has_draws(data, mixture.gate.site(""))
     for k in range(mixture.n_components):
-        ax.plot(
-            along.values[0], weights[..., k].mean(0), color=colour(k), linestyle=dashes(k), linewidth=2, label=str(k)
-        )
-        if has_draws(data, mixture.gate.site("")):
-            ax.fill_between(along.values[0], low[:, k], high[:, k], color=colour(k), alpha=0.18, linewidth=0)
-    ax.set(xlabel=along.labels[0], ylabel="Gate weight", ylim=(0, 1), xlim=(along.values[0][0], along.values[0][-1]))
+        ax.plot(x, weights[..., k].mean(0), color=colour(k), linestyle=dashes(k), linewidth=2, label=str(k))
+        if with_bands:
+            ax.fill_between(x, low[:, k], high[:, k], color=colour(k), alpha=0.18, linewidth=0)
+    ax.set(xlabel=points.labels[0], ylabel="Gate weight", ylim=(0, 1), xlim=(x[0], x[-1]))
     legend(ax, mixture.n_components)
     return plain(ax)
 
 
-def gate_weights(data: ArvizData, mixture: MixtureOfExperts, along: Grid, *, most_draws: int = 500) -> np.ndarray:
-    """Weights of new objects at some of the posterior's draws [S, G, K]."""
-    sites, n_draws = posterior_sites(data, along.x.device)
-    step = max(1, n_draws // most_draws)
-    some = {name: values[::step] for name, values in sites.items()}
-    n_some = len(range(0, n_draws, step))
-    log_weights = at_draws(mixture, along.x, along.gate_x, some, n_some).log_weights
-    shape = n_some, len(along.gate_x), mixture.n_components
-    return np.asarray(log_weights.softmax(-1).expand(shape).double().cpu().numpy())
+def gate_weights(data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, most_draws: int = 500) -> np.ndarray:
+    """Return the weights of new objects on a grid at some of the posterior's draws [S, G, K].
+
+    Args:
+        data: result of :func:`mixpyro.to_arviz`.
+        mixture: that the draws are from.
+        points: grid of G rows.
+        most_draws: as for :func:`~mixpyro.diagnostics.plots.grid.some_draws`.
+    """
+    model, n_draws = some_draws(data, mixture, points, most_draws=most_draws)
+    shape = n_draws, len(points.gate_x), mixture.n_components
+    return np.asarray(model.log_weights.softmax(-1).expand(shape).double().cpu().numpy())

@@ -1,4 +1,4 @@
-"""The mixture's weights with their intervals."""
+"""Plot of the mixture's weights with their intervals."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,12 +8,12 @@ from mixpyro.diagnostics.plots.style import axes_or_new, colour, plain
 
 
 def plot_weights_forest(data: ArvizData, *, site: str = "gate.weights", ax: Axes | None = None) -> Axes:
-    """Every component's weight: mean, middle 50 % (thick) and 90 % (thin) of the draws, and prior means in grey.
+    """Plot every component's weight: its mean, its central 50 % (thick) and 90 % (thin) intervals, its prior mean.
 
     Args:
-        data: of :func:`mixpyro.to_arviz`, for a gate whose weights all objects share.
+        data: result of :func:`mixpyro.to_arviz`, for a gate whose weights all objects share.
         site: name of the weights.
-        ax: where to draw; a figure of its own by default.
+        ax: axes to draw on; those of a new figure by default.
 
     Raises:
         ValueError: if there are no such draws, or they are of single objects.

@@ -1,0 +1,108 @@
+"""Importance sampling from a guide to the true posterior, and the k-hat that says how far apart the two are.
+
+For draws of a variational posterior, r-hat and effective sample sizes mean nothing: the draws are independent whatever
+distribution they come from. k-hat compares that distribution with the true posterior.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, from_datasets, group, psislw
+
+# Nats. Ratios that vary less are equal up to rounding, and a tail fitted to them would be a tail of rounding errors.
+LEAST_VARIATION = 1e-8
+
+
+class SmoothedWeights(NamedTuple):
+    """Importance weights with their largest values smoothed, over the last axis."""
+
+    log_weights: np.ndarray  # [..., S], their exponentials sum to one
+    pareto_k: np.ndarray  # k-hat [...], −∞ where all weights are equal
+
+
+def pareto_smoothed(log_ratios: np.ndarray) -> SmoothedWeights:
+    """Smooth importance weights by Pareto smoothed importance sampling.
+
+    Args:
+        log_ratios: log p − log q [..., S] of S draws from q, in nats, up to a constant.
+
+    References:
+        Vehtari, Simpson, Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling, JMLR 25 (72), algorithm 1.
+    """
+    log_ratios = np.asarray(log_ratios, dtype=np.float64)
+    log_ratios = log_ratios - log_ratios.max(-1, keepdims=True)
+    varies = log_ratios.min(-1) < -LEAST_VARIATION
+    log_weights = np.full_like(log_ratios, -np.log(log_ratios.shape[-1]))
+    pareto_k = np.full(varies.shape, -np.inf)
+    if varies.any():
+        log_weights[varies], pareto_k[varies] = psislw(log_ratios[varies])
+    return SmoothedWeights(log_weights, pareto_k)
+
+
+def log_ratios(data: ArvizData) -> np.ndarray:
+    """Return log p(y, θ) − log q(θ) of every draw [S] in nats, chains one after the other; zeros for draws by MCMC.
+
+    Args:
+        data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`.
+    """
+    stats = group(data, "sample_stats")
+    if "log_q" not in stats:
+        return np.zeros(stats["lp"].size)
+    return (stats["lp"] - stats["log_q"]).values.reshape(-1)
+
+
+def khat(data: ArvizData) -> float:
+    """Return the PSIS k-hat of a guide against the true posterior.
+
+    It is the tail index of p(y, θ) / q(θ), with the assignments summed out. Below 0.5 the reweighted draws represent
+    the true posterior. Up to 0.7 they do so if there are many. Above 0.7 the guide misses a part of the posterior: its
+    intervals are too short, or the data have more than one explanation. −∞ means that the guide is the posterior.
+    Components whose labels can be exchanged do not raise it. Between seeds it varies by 0.1 with 4000 draws, by 0.2
+    with 1000.
+
+    Args:
+        data: result of :func:`mixpyro.to_arviz`, with draws from a guide.
+
+    Raises:
+        ValueError: if the data have no draws from a guide.
+
+    References:
+        Yao, Vehtari, Simpson, Gelman (2018), Yes, but did it work? Evaluating variational inference, section 2.
+    """
+    if "log_q" not in group(data, "sample_stats"):
+        raise ValueError("`data` must have draws from a guide, with `log_q` in `sample_stats`; got draws without.")
+    return float(pareto_smoothed(log_ratios(data)).pareto_k)
+
+
+def resample(data: ArvizData, *, seed: int = 0) -> ArvizData:
+    """Resample a guide's draws by their smoothed importance weights, towards the true posterior.
+
+    The guide takes assignments and parameters as independent, so its intervals are too short where components overlap.
+    The table has the coverage of 90 % intervals for two lines on 200 points, first of 200 intervals for a weight, then
+    of 800 for coefficients (``python -m tests.benchmarks.coverage``):
+
+    =========== ============ =============== =============
+    lines       median k-hat guide           resampled
+    =========== ============ =============== =============
+    apart       −∞           94 %, 90 %      94 %, 90 %
+    crossing    0.5          84 %, 86 %      91 %, 88 %
+    overlapping 0.8          52 %, 70 %      71 %, 79 %
+    =========== ============ =============== =============
+
+    It corrects what :func:`khat` finds correctable. Draws are repeated, so start from many.
+
+    Args:
+        data: result of :func:`mixpyro.to_arviz`, with draws from a guide.
+        seed: of the resampling, at least 0.
+
+    Returns:
+        The same groups with as many draws as before, without ``log_q``.
+    """
+    weights = np.exp(pareto_smoothed(log_ratios(data)).log_weights)
+    chosen = np.random.default_rng(seed).choice(len(weights), size=len(weights), p=weights / weights.sum())
+    datasets = datasets_of(data)
+    for name in ("posterior", "posterior_predictive", "log_likelihood", "sample_stats"):
+        drawn = datasets[name].isel(draw=chosen).assign_coords(draw=np.arange(len(chosen)))
+        datasets[name] = drawn.drop_vars("log_q", errors="ignore")
+    return from_datasets(datasets)

@@ -1,0 +1,106 @@
+"""Leave-one-out cross-validation by Pareto smoothed importance sampling (PSIS-LOO)."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, elpd_data, group
+from mixpyro.diagnostics.importance_sampling import log_ratios, pareto_smoothed
+
+
+class Elpd(NamedTuple):
+    """Expected log predictive density of new data, estimated by leave-one-out cross-validation."""
+
+    elpd: float  # nats, larger is better
+    standard_error: float  # nats
+    n_effective: float  # effective number of parameters, p_loo
+    pointwise: np.ndarray  # each object's part of elpd [N], nats
+    pareto_k: np.ndarray  # k-hat [N], −∞ where no weights were needed
+    n_draws: int  # 0 where nothing was drawn
+
+    @property
+    def good_k(self) -> float:
+        """Largest k-hat at which an object's value is reliable with this number of draws, at most 0.7."""
+        return min(1.0 - 1.0 / float(np.log10(self.n_draws)), 0.7) if self.n_draws else 0.7
+
+    @property
+    def n_untrusted(self) -> int:
+        """Number of objects whose k-hat is above :attr:`good_k`."""
+        return int((self.pareto_k > self.good_k).sum())
+
+    def __str__(self) -> str:
+        """Summarise the result in one sentence."""
+        estimate = f"elpd {self.elpd:.2f} ± {self.standard_error:.2f} nats, {self.n_effective:.1f} effective parameters"
+        return f"{estimate}; k-hat above {self.good_k:.2f} for {self.n_untrusted} of {len(self.pareto_k)} objects"
+
+
+def loo(data: ArvizData) -> Elpd:
+    """Estimate leave-one-out cross-validation from draws, corrected for the approximate posterior.
+
+    The draws of a guide are weighted by p(y, θ) / q(θ) as well as by 1 / p(yᵢ | θ). The estimate is that of the true
+    posterior, as far as the k-hat of each object allows.
+
+    Parameters that are estimated, such as a neural gate's, keep their values when an object is left out. A model that
+    has them looks better than it is, the more so the more there are. :func:`~mixpyro.diagnostics.exact_loo` fits the
+    model again without each object and does not favour such models.
+
+    Args:
+        data: result of :func:`mixpyro.to_arviz`.
+
+    Raises:
+        ValueError: if the data have no draws, or their rows have weights.
+
+    References:
+        Vehtari, Gelman, Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and
+        WAIC; Magnusson, Andersen, Jonasson, Vehtari (2019), Bayesian leave-one-out cross-validation for large data.
+    """
+    datasets = datasets_of(data)
+    if "posterior" not in datasets:
+        raise ValueError("`data` must have latent parameters to be drawn; got none. Use exact_loo, which fits again.")
+    if "weights" in datasets.get("constant_data", {}):
+        raise ValueError("`data` must have rows that count once; got weights. Repeat the rows instead.")
+    values = next(iter(group(data, "log_likelihood").values())).values
+    return leave_one_out(values.reshape(-1, values.shape[-1]).T, log_ratios(data))
+
+
+def leave_one_out(log_likelihood: np.ndarray, log_ratios: np.ndarray) -> Elpd:
+    """Compute PSIS-LOO from the pointwise log likelihood of draws from an approximate posterior.
+
+    It equals ``loo_approximate_posterior`` of ArviZ 1.x, and works with ArviZ 0.23 too.
+
+    Args:
+        log_likelihood: log p(yᵢ | θₛ) [N, S], in nats.
+        log_ratios: log p(y, θₛ) − log q(θₛ) [S] in nats, up to a constant; zeros for draws of the exact posterior.
+
+    References:
+        Magnusson, Andersen, Jonasson, Vehtari (2019), Bayesian leave-one-out cross-validation for large data, eq. 7.
+    """
+    smoothed = pareto_smoothed(log_ratios - log_likelihood)
+    pointwise = np.logaddexp.reduce(smoothed.log_weights + log_likelihood, axis=-1)
+    # Not reweighted, as in ArviZ.
+    in_sample = np.logaddexp.reduce(log_likelihood, axis=-1) - np.log(log_likelihood.shape[-1])
+    return Elpd(
+        elpd=float(pointwise.sum()),
+        standard_error=float(np.sqrt(len(pointwise) * pointwise.var())),
+        n_effective=float((in_sample - pointwise).sum()),
+        pointwise=pointwise,
+        pareto_k=smoothed.pareto_k,
+        n_draws=log_likelihood.shape[-1],
+    )
+
+
+def as_arviz(elpd: Elpd) -> Any:  # noqa: ANN401 (each version of ArviZ has its own class)
+    """Convert a result to ArviZ's own class, for its tables and plots.
+
+    Args:
+        elpd: result of :func:`loo` or :func:`~mixpyro.diagnostics.exact_loo`.
+    """
+    return elpd_data(
+        elpd=elpd.elpd,
+        standard_error=elpd.standard_error,
+        n_effective=elpd.n_effective,
+        n_draws=elpd.n_draws,
+        good_k=elpd.good_k,
+        pointwise=elpd.pointwise,
+        pareto_k=elpd.pareto_k,
+    )

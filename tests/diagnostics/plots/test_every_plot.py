@@ -1,0 +1,52 @@
+"""What all plots have in common: they draw on the axes given, and nothing else changes."""
+
+import inspect
+from collections.abc import Callable
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.axes import Axes
+
+from mixpyro.diagnostics import loo, plots
+from mixpyro.diagnostics.plots import (
+    plot_bound_traces,
+    plot_component_densities,
+    plot_expert_lines,
+    plot_gate_curve,
+    plot_gate_map,
+    plot_khat,
+    plot_responsibilities,
+    plot_ternary,
+    plot_weights_forest,
+)
+from tests.diagnostics.plots.example import DATA, RESULT, X, Y
+
+PLOTS: dict[str, Callable[..., Axes]] = {
+    "plot_bound_traces": lambda **options: plot_bound_traces(RESULT, **options),
+    "plot_component_densities": lambda **options: plot_component_densities(RESULT, X, Y, n_points=400, **options),
+    "plot_expert_lines": lambda **options: plot_expert_lines(DATA, RESULT, n_points=20, **options),
+    "plot_gate_curve": lambda **options: plot_gate_curve(DATA, RESULT, n_points=20, **options),
+    "plot_gate_map": lambda **options: plot_gate_map(DATA, RESULT, features=(0, 0), n_points=8, **options),
+    "plot_khat": lambda **options: plot_khat(loo(DATA), **options),
+    "plot_responsibilities": lambda **options: plot_responsibilities(RESULT.responsibilities.numpy(), **options),
+    "plot_ternary": lambda **options: plot_ternary(RESULT.responsibilities.numpy(), **options),
+    "plot_weights_forest": lambda **options: plot_weights_forest(DATA, **options),
+}
+
+
+def test_every_plot_is_tested_here() -> None:
+    assert list(PLOTS) == plots.__all__
+    assert all(inspect.isfunction(getattr(plots, name)) for name in PLOTS)
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_plot_draws_on_its_axes_and_returns_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plt, "show", lambda *arguments, **options: pytest.fail("a figure was shown"))
+    before = dict(matplotlib.rcParams)
+    figure, ax = plt.subplots()
+    assert PLOTS[name](ax=ax) is ax
+    own = PLOTS[name]()
+    assert own.figure is not figure
+    own.figure.canvas.draw()
+    assert dict(matplotlib.rcParams) == before

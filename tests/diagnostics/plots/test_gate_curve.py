@@ -1,0 +1,25 @@
+"""The plot of gate weights along an input."""
+
+import numpy as np
+
+from mixpyro import to_arviz
+from mixpyro.diagnostics.arviz_versions import group
+from mixpyro.diagnostics.plots import plot_gate_curve
+from tests.diagnostics.fits import fitted
+from tests.diagnostics.plots.example import DATA, RESULT, lines_by_label
+
+
+def test_the_curve_is_the_mean_weight_with_its_band() -> None:
+    ax = plot_gate_curve(DATA, RESULT, probability=0.8)
+    weights = group(DATA, "posterior")["gate.weights"].values[0]
+    for k in range(3):
+        np.testing.assert_allclose(lines_by_label(ax)[str(k)].get_ydata(), weights[:, k].mean(), rtol=1e-10)
+        band = np.asarray(ax.collections[k].get_paths()[0].vertices)[:, 1]
+        expected = np.quantile(weights[:, k], [0.1, 0.9])
+        np.testing.assert_allclose([band.min(), band.max()], expected, rtol=1e-10)
+    assert ax.get_xlabel() == "dose"
+
+
+def test_a_gate_without_draws_has_no_band() -> None:
+    result, x, y = fitted("neural")
+    assert not plot_gate_curve(to_arviz(result, x, y, n_draws=9), result).collections
