@@ -1,4 +1,4 @@
-"""Gating priors for mixtures of experts, as Pyro models with exact updates."""
+"""Bayesian gates for mixtures of experts, as Pyro models with exact updates."""
 
 from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.experts import (
@@ -23,6 +23,8 @@ from mixpyro.pyro_internals.expected_weights import expected_weights
 from mixpyro.reports.coefficients import Coefficient, coefficients, observed_information
 from mixpyro.reports.criteria import Criteria, as_table, compare, criteria
 from mixpyro.saving.model_file import load, save
+
+__version__ = "0.1.0"
 
 __all__ = [
     "AutoGate",

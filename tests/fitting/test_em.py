@@ -30,7 +30,7 @@ from mixpyro.experts.families import Gaussian
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Options, Runs, Trace
 from mixpyro.fitting.restarts import Search
-from mixpyro.fitting.starts import DEFAULT_STARTS, random_assignments
+from mixpyro.fitting.starts import random_assignments
 from mixpyro.fitting.table import Table
 from mixpyro.numerics import blocks
 from tests.problems import lines
