@@ -73,7 +73,7 @@ class NormalGamma(NormalGammaFields):
         precision = self.precision + seen.uu
         target = _times(self.precision, self.mean) + seen.uy
         mean = torch.cholesky_solve(target, cholesky(precision)).mT
-        # b₀ + ½ (squared residuals + distance from the prior): a sum of squares each, so that neither hides the other.
+        # b₀ + ½ (squared residuals + distance from the prior), each a sum of squares: a small one keeps its digits.
         residual = seen.yy - 2.0 * (mean * seen.uy.mT).sum(-1) + _square(mean, seen.uu)
         distance = _square(mean - self.mean, self.precision)
         rate = self.rate + 0.5 * (self._pooled(residual).clamp_min(0.0) + self._pooled(distance))

@@ -199,7 +199,8 @@ class NormalWishart(NamedTuple):
         """
         precision = self.mean_precision + seen.r
         mean = (self.mean_precision.unsqueeze(-1) * self.mean + seen.y) / precision.unsqueeze(-1)
-        # Distances from the posterior mean and of that from the prior's: two sums of squares, neither hides the other.
+        # Distances from the posterior mean, and of that from the prior's, each a sum of squares: a small one keeps its
+        # digits.
         residual = seen.yy - 2.0 * self.product(mean, seen.y) + self.per_component(seen.r) * self.product(mean, mean)
         scale = self.scale + self.mended(residual) + self._distance(mean)
         return type(self)(mean, precision, self.degrees + seen.r, self.representable(scale, scale.dtype))

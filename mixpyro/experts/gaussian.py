@@ -62,7 +62,7 @@ class GaussianExperts(ConjugateExperts):
             uniform, and for 2 if not full.
         scale: Ψ₀, in squared units of y, above zero: a number; also P of them for a full or diagonal covariance, and a
             positive definite matrix [P, P] for a full one.
-        name: prefix of the Pyro sites ``<name>.mean``, ``<name>.y`` and ``<name>.precision``; in place of the last a
+        name: prefix of the Pyro sites ``<name>.mean``, ``<name>.y`` and ``<name>.precision``; instead of the last a
             full covariance has ``<name>.conditional_precision`` and ``<name>.regression``, parameters in which NUTS can
             move: each column's given those before it. :meth:`covariances_of` gives the covariances that they make.
         device: of the experts' state.
@@ -117,7 +117,7 @@ class GaussianExperts(ConjugateExperts):
         if not isinstance(covariance, str) or covariance not in STRUCTURES:
             raise ValueError(f"`covariance` must be one of {', '.join(map(repr, STRUCTURES))}; got {covariance!r}.")
         self.covariance, self.structure = covariance, STRUCTURES[covariance]
-        place = torch.empty(0, device=arguments.device(device), dtype=dtype)
+        like = torch.empty(0, device=arguments.device(device), dtype=dtype)
         priors = {
             "prior_mean": arguments.vector("mean", mean, self.n_outputs),
             "prior_mean_precision": _scalar(arguments.positive_number("mean_precision", mean_precision)),
@@ -125,11 +125,11 @@ class GaussianExperts(ConjugateExperts):
             "prior_scale": self.structure.checked_scale("scale", scale, self.n_outputs),
         }
         for buffer, value in priors.items():
-            self.register_buffer(buffer, value.to(place))
+            self.register_buffer(buffer, value.to(like))
         arguments.representable("mean_precision", self.prior_mean_precision)
         arguments.representable("scale", self.prior_scale.diagonal() if covariance == "full" else self.prior_scale)
-        self.register_buffer("y_origin", place.new_zeros(self.n_outputs))
-        self.register_posterior(self.prior, like=place)
+        self.register_buffer("y_origin", like.new_zeros(self.n_outputs))
+        self.register_posterior(self.prior, like=like)
 
     @property
     def prior(self) -> NormalWishart:
@@ -188,7 +188,7 @@ class GaussianExperts(ConjugateExperts):
             columns: of N rows, as :meth:`columns` returns them.
             responsibilities: [..., K, N].
         """
-        # In float64, whatever the data: the covariance is what a difference of these sums leaves over.
+        # In float64 for data of any dtype: the covariance is a small difference of these large sums.
         return self.structure.statistics(columns, responsibilities)
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:

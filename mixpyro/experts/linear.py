@@ -120,20 +120,20 @@ class LinearExperts(ConjugateExperts):
         n_columns = self.n_columns = self.n_features + int(intercept)
         if n_columns == 0:
             raise ValueError("`n_features` must be at least 1 without an intercept; got 0.")
-        place = torch.empty(0, device=arguments.device(device), dtype=dtype)
+        like = torch.empty(0, device=arguments.device(device), dtype=dtype)
         mean = arguments.filled("coefficient_mean", coefficient_mean, (self.n_components, self.n_outputs, n_columns))
         precision = arguments.positive_definite("coefficient_precision", coefficient_precision, n_columns)
-        shape = place.new_tensor(arguments.positive_number("noise_shape", noise_shape))
-        rate = place.new_tensor(arguments.positive_number("noise_rate", noise_rate))
-        for argument, value in (("coefficient_precision", precision.diagonal().to(place)), ("noise_rate", rate)):
+        shape = like.new_tensor(arguments.positive_number("noise_shape", noise_shape))
+        rate = like.new_tensor(arguments.positive_number("noise_rate", noise_rate))
+        for argument, value in (("coefficient_precision", precision.diagonal().to(like)), ("noise_rate", rate)):
             arguments.representable(argument, value)
-        self.register_buffer("prior_mean", mean.to(place))
-        self.register_buffer("prior_precision", precision.to(place))
+        self.register_buffer("prior_mean", mean.to(like))
+        self.register_buffer("prior_precision", precision.to(like))
         self.register_buffer("prior_shape", shape)
         self.register_buffer("prior_rate", rate)
-        self.register_buffer("x_origin", place.new_zeros(self.n_features))
-        self.register_buffer("y_origin", place.new_zeros(self.n_outputs))
-        self.register_posterior(self.prior_from_zero, like=place)
+        self.register_buffer("x_origin", like.new_zeros(self.n_features))
+        self.register_buffer("y_origin", like.new_zeros(self.n_outputs))
+        self.register_posterior(self.prior_from_zero, like=like)
 
     @property
     def prior(self) -> NormalGamma:
@@ -189,7 +189,7 @@ class LinearExperts(ConjugateExperts):
         self, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]
     ) -> LinearStatistics:
         """Return Σ r, Σ r u u', Σ r u y' and Σ r y²; arguments as :meth:`ConjugateExperts.statistics_of`."""
-        # In float64, whatever the data: the noise is what a difference of these sums leaves over.
+        # In float64 for data of any dtype: the noise is a small difference of these large sums.
         sums = weighted_gram(responsibilities.flatten(0, -2).mT, columns.mT).unflatten(0, responsibilities.shape[:-1])
         of_u, of_y = sums.split([self.n_columns, self.n_outputs], dim=-2)
         uu, uy = of_u.split([self.n_columns, self.n_outputs], dim=-1)
@@ -260,7 +260,7 @@ class LinearExperts(ConjugateExperts):
     @pyro_method
     def model(self, x: Inputs) -> LinearParameters:
         """Sample ``<name>.precision`` and ``<name>.coefficients`` from their prior; see :meth:`Experts.model`."""
-        # Not from the prior counted from the origin: the way there and back costs a weak prior its digits.
+        # Not by way of the origin: the conversion there and back loses digits of a weak prior.
         return self._parameter_sites(self.prior_from_zero, x.dtype)
 
     def sample(self, posterior: NormalGamma, dtype: torch.dtype) -> LinearParameters:

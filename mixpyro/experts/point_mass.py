@@ -1,4 +1,4 @@
-"""Experts that give one value and no other, such as the zeros of a zero-inflated count."""
+"""Experts with a single possible value, such as the zeros of a zero-inflated count."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from mixpyro.shapes import Inputs, Scalar
 
 
 class PointMassExperts(EstimatedExperts):
-    """P(y = vₖ | z = k) = 1: every component gives its own value, whatever x; there is no parameter.
+    """P(y = vₖ | z = k) = 1: every component has one possible value, for any x; there is no parameter.
 
     For use beside other experts in :class:`~mixpyro.experts.HeterogeneousExperts`: a point mass at zero beside a
     Poisson regression is the zero-inflated Poisson model. The others must have probabilities too, as counts and
