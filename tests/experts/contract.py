@@ -34,7 +34,7 @@ def assert_equal_states(first: Any, second: Any, *, tolerance: float = 1e-10) ->
 
 
 class ExpertsContract:
-    """Inherited by ``Test<Family>``, which gives :meth:`make` and, where lines with noise will not do, :meth:`data`."""
+    """Inherited by ``Test<Family>``, which gives :meth:`make` and, where lines with noise do not fit, :meth:`data`."""
 
     n_outputs: ClassVar[int] = 1
 
@@ -129,8 +129,8 @@ class ExpertsContract:
         fresh.load_state_dict(torch.load(file, weights_only=True))
         assert torch.equal(fresh.expected_log_likelihood(x, y), experts.expected_log_likelihood(x, y))
 
-    def test_draws_in_a_plate_to_the_left_say_what_each_says_alone(self) -> None:
-        """Diagnostics draw from the guide once, and sum out the component at the left."""
+    def test_draws_in_a_plate_to_the_left_have_the_densities_of_single_draws(self) -> None:
+        """Diagnostics draw from the guide once, with the component enumerated to the left."""
         experts, x, y, _ = self.updated()
         components = torch.arange(K).reshape(K, 1, 1)
         with pyro.plate("draws", 4, dim=-2):

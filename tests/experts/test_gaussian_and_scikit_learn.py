@@ -24,7 +24,7 @@ def data(apart: float) -> tuple[Tensor, Tensor]:
 
 
 def theirs(y: Tensor, covariance: str) -> BayesianGaussianMixture:
-    """Their mixture, fitted as far as its bound can tell."""
+    """Their mixture, fitted until its bound no longer changes."""
     scale = SCALES[covariance]
     mixture = BayesianGaussianMixture(
         n_components=K,
@@ -92,7 +92,7 @@ def test_an_update_from_their_responsibilities_gives_their_posterior(covariance:
 
 @pytest.mark.parametrize("apart", DATA)
 def test_a_full_fit_of_ours_ends_where_theirs_ends(apart: str) -> None:
-    """Each by itself; ours begins a step away. From further away it leaves their hill for a higher one."""
+    """Ours begins near their optimum; from further away it finds a higher one."""
     _, y = data(DATA[apart][0])
     other = theirs(y, "full")
     mixture, start = ours("full"), 0.99 * torch.as_tensor(other.predict_proba(y.numpy())) + 0.01 / K

@@ -1,4 +1,4 @@
-"""Unlike experts side by side."""
+"""Experts of several families in one bank."""
 
 import copy
 import math
@@ -65,19 +65,19 @@ class TestZeroInflatedCounts(ExpertsContract):
 
 
 def refused(*_: object) -> None:
-    """A gradient M-step, of members that must not ask for it."""
+    """A gradient M-step that must not be called."""
     pytest.fail("every member has a method of its own")
 
 
 def zero_inflated(n_features: int, *, zero: int = 0) -> HeterogeneousExperts:
-    """A Poisson regression and zeros, which come first or second."""
+    """A Poisson regression and zeros, the first or second member."""
     members: list[Experts] = [GLMExperts(1, n_features, Poisson())]
     members.insert(zero, PointMassExperts(1))
     return HeterogeneousExperts(members)
 
 
 def counts(n_objects: int = 150) -> tuple[Tensor, Tensor]:
-    """Counts y [N, 1] of a Poisson regression on x [N, 2], three in ten of them zero whatever x."""
+    """Counts y [N, 1] of a Poisson regression on x [N, 2], three in ten of them zero for any x."""
     x = inputs(n_objects)
     rate = (0.8 + x @ torch.tensor([[0.5], [-0.3]]).double()).exp()
     return x, torch.poisson(rate) * (torch.rand(n_objects, 1) > 0.3)
@@ -213,7 +213,7 @@ def test_impossible_values_leave_bound_elbo_and_gradients_finite(zero: int) -> N
 
 
 def test_svi_trains_what_has_no_method_of_its_own() -> None:
-    """Even where the responsibilities ask for what is impossible, as those of a random start do."""
+    """Also with responsibilities above zero for impossible values, as those of a random start."""
     network = nn.Linear(2, 1).double()
     experts = HeterogeneousExperts([PointMassExperts(1), NeuralExperts(1, 2, network, Poisson())])
     x, y = counts(60)

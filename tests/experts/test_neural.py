@@ -107,8 +107,8 @@ def test_the_closed_form_is_the_best_noise_of_the_networks_as_they_are() -> None
     torch.testing.assert_close(experts.scale[1, 1].square(), residual)
 
 
-def test_two_curves_are_told_apart() -> None:
-    """From a start that any user has: which half of y an object lies in."""
+def test_a_fit_separates_two_curves() -> None:
+    """From a simple start: whether y is above or below zero."""
     x = torch.linspace(-2.0, 2.0, 100, dtype=torch.float64).unsqueeze(-1)
     lower = torch.arange(100) % 2
     curves = 0.4 * x.unsqueeze(1) + torch.stack([torch.sin(2.0 * x) + 1.0, torch.cos(2.0 * x) - 1.0], dim=1)

@@ -1,4 +1,4 @@
-"""Experts that give one value."""
+"""Experts with a single possible value."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ class TestPointMassExperts(ExpertsContract):
         return PointMassExperts(n_components, [[0.0, 1.0], [0.0, 0.0], [2.0, 0.0]], n_outputs=2)
 
     def data(self, n_objects: int = 30) -> tuple[Tensor, Tensor, Tensor]:
-        """x without columns, which these experts look at."""
+        """x without columns, and counts."""
         y = torch.randint(3, (n_objects, 2)).double()
         return inputs(n_objects, 0), y, responsibilities(n_objects, K)
 
@@ -40,7 +40,7 @@ class TestPointMassExperts(ExpertsContract):
         assert experts.kl_divergence() == 0
 
 
-def test_the_log_likelihood_says_which_values_are_its_own() -> None:
+def test_the_log_likelihood_is_zero_at_the_value_and_minus_infinity_elsewhere() -> None:
     experts = PointMassExperts(2, [0.0, 1.0])
     y = torch.tensor([[0.0], [1.0], [0.5]]).double()
     impossible = -torch.inf

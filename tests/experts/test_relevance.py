@@ -34,7 +34,7 @@ class TestRelevanceLinearExperts(ConjugateExpertsContract):
         return ConvergedExperts(n_components, N_FEATURES, 2, column_precision_shape=2.0, column_precision_rate=1.0)
 
     def test_kl_divergence_is_float64_positive_after_data_and_zero_before(self) -> None:
-        """Not zero before: the prior, in which w depends on λ, does not factorise. It is what sampling says."""
+        """Not zero before: the prior, in which w depends on λ, does not factorise. Draws give its value."""
         for experts in (self.make(), self.updated()[0]):
             assert experts.kl_divergence().dtype == torch.float64
             exact, (mean, error) = experts.kl_divergence(), sampled_divergence(experts)
@@ -94,7 +94,7 @@ def test_no_iteration_lowers_the_bound(shared: dict[str, bool]) -> None:
     assert steps.min() > -1e-9
 
 
-def test_the_optimum_is_one_in_the_precisions_of_the_columns() -> None:
+def test_an_update_is_an_optimum_in_the_precisions_of_the_columns() -> None:
     """Any other q(λ) beside the same q(w, τ) has a smaller bound, to second order in the difference."""
     x, y, _ = lines(60, 1, n_features=3)
     experts = ConvergedExperts(1, 3)
@@ -189,3 +189,22 @@ def test_float32_finds_the_same() -> None:
 def test_bad_priors_are_refused(arguments: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         RelevanceLinearExperts(2, **{"n_features": 2, **arguments})  # type: ignore[arg-type]
+
+
+def test_a_state_dict_keeps_its_layout() -> None:
+    """Files of earlier versions have these names and shapes."""
+    shapes = {name: list(value.shape) for name, value in RelevanceLinearExperts(3, 2, 2).state_dict().items()}
+    assert shapes == {
+        "prior_mean": [3, 2, 3],
+        "prior_precision": [3, 3, 3],
+        "prior_shape": [],
+        "prior_rate": [],
+        "x_origin": [2],
+        "y_origin": [2],
+        "centred_coefficients": [3, 2, 3],
+        "centred_precision": [3, 3, 3],
+        "posterior_shape": [3],
+        "posterior_rate": [3, 2],
+        "column_prior_shape": [],
+        "column_prior_rate": [],
+    }
