@@ -14,7 +14,7 @@ from mixpyro import arguments
 from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
-from mixpyro.part import State
+from mixpyro.part import Part, State
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
 
@@ -127,6 +127,12 @@ class MixtureOfExperts(PyroModule):
         """
         self.gate.hold(state.gate)
         self.experts.hold(state.experts)
+
+    def fix_priors(self) -> None:
+        """Compute priors once: nothing may change them from now on."""
+        for part in self.modules():
+            if isinstance(part, Part):
+                part.fix_prior()
 
     def log_joint(
         self,

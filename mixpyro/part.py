@@ -132,6 +132,9 @@ class Part(PyroModule):
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [*trainable, *(buffer for buffer in self.buffers() if id(buffer) not in own)]
 
+    def fix_prior(self) -> None:
+        """Compute the prior once, for a copy whose prior nothing changes. Nothing by default."""
+
     def in_each_run(self, state: State, function: Callable[[int], Result]) -> list[Result]:
         """Call a function once a run while this part holds that run's state; return the results.
 
@@ -207,6 +210,16 @@ class ConjugatePart(Part):
         """The prior as a value, a NamedTuple of float64 tensors."""
         raise NotImplementedError
 
+    def fix_prior(self) -> None:
+        """Compute the prior once, for a copy whose prior nothing changes; not if it depends on estimates."""
+        self._fixed_prior = None if has_parameters(self) else self.prior
+
+    @property
+    def fixed_prior(self) -> Any:  # noqa: ANN401
+        """The prior, computed once after :meth:`fix_prior`."""
+        fixed = self.__dict__.get("_fixed_prior")
+        return self.prior if fixed is None else fixed
+
     @property
     def posterior(self) -> Any:  # noqa: ANN401
         """The posterior as a value, a NamedTuple of float64 tensors."""
@@ -248,7 +261,7 @@ class ConjugatePart(Part):
             statistics: sums over the rows, with any leading axes of runs.
             before: the posterior to start from, where the optimum is found by iteration.
         """
-        return self.prior.updated(statistics)
+        return self.fixed_prior.updated(statistics)
 
     def kl(self, posterior: Any) -> Tensor:  # noqa: ANN401
         """Return KL(q‖p) in nats, float64, without the leading axes' sum.
@@ -256,7 +269,7 @@ class ConjugatePart(Part):
         Args:
             posterior: q, with any leading axes of runs.
         """
-        divergence: Tensor = posterior.kl(self.prior)
+        divergence: Tensor = posterior.kl(self.fixed_prior)
         return divergence
 
     def kl_divergence(self) -> Scalar:
