@@ -1,6 +1,7 @@
 """The conjugate prior of a linear regression with unknown noise, as a value."""
 
 import math
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -22,17 +23,31 @@ class LinearStatistics(NamedTuple):
     yy: Tensor  # Σ r y² [..., K, P]
 
 
-class NormalGamma(NamedTuple):
+class NormalGammaFields(NamedTuple):
+    """Parameters of a :class:`NormalGamma`, which can keep what it computes from them where a NamedTuple cannot."""
+
+    mean: Tensor  # m [..., K, P, E]
+    precision: Tensor  # Λ [..., K, E, E], the same for every output
+    shape: Tensor  # a [..., K or 1]
+    rate: Tensor  # b [..., K or 1, P or 1]
+
+
+class NormalGamma(NormalGammaFields):
     """w | τ ~ Normal(mean, (τ precision)⁻¹), τ ~ Gamma(shape, rate), for every component and output, float64.
 
     Fields have any leading axes. Where components or outputs share one τ, that axis of its shape and rate has length
     one.
     """
 
-    mean: Tensor  # m [..., K, P, E]
-    precision: Tensor  # Λ [..., K, E, E], the same for every output
-    shape: Tensor  # a [..., K or 1]
-    rate: Tensor  # b [..., K or 1, P or 1]
+    @cached_property
+    def factor(self) -> Tensor:
+        """Lower Cholesky factor of Λ [..., K, E, E]."""
+        return cholesky(self.precision)
+
+    @cached_property
+    def whitening(self) -> Tensor:
+        """The inverse of :attr:`factor` [..., K, E, E]."""
+        return inverted(self.factor)
 
     @property
     def noise(self) -> Gamma:
@@ -89,9 +104,8 @@ class NormalGamma(NamedTuple):
             prior: with or without the leading axes.
         """
         distance = _square(self.mean - prior.mean, prior.precision)
-        factor, factor_of_prior = cholesky(self.precision), cholesky(prior.precision)
-        trace = (inverted(factor) @ factor_of_prior).square().sum((-2, -1))
-        log_ratio = log_determinants(factor) - log_determinants(factor_of_prior)
+        trace = (self.whitening @ prior.factor).square().sum((-2, -1))
+        log_ratio = log_determinants(self.factor) - log_determinants(prior.factor)
         spread = (trace - self.mean.shape[-1] + log_ratio).unsqueeze(-1)
         normal = 0.5 * (self.noise.mean * distance + spread)
         return normal.sum((-2, -1)) + self.noise.kl(prior.noise).sum((-2, -1))
@@ -108,7 +122,7 @@ class NormalGamma(NamedTuple):
         n_outputs, n_columns = self.mean.shape[-2:]
         root = self.noise.mean.sqrt().expand(self.mean.shape[:-1])
         of_residual = torch.cat([-root.unsqueeze(-1) * self.mean, root.diag_embed()], dim=-1).flatten(0, -3)
-        whitening = math.sqrt(n_outputs) * self._whitening.flatten(0, -3)
+        whitening = math.sqrt(n_outputs) * self.whitening.flatten(0, -3)
         if len(whitening) > n_columns and columns.dtype == torch.float32:
             leverages = quadratic_forms(whitening.mT @ whitening, columns[:n_columns])
             squares = squared_norms(of_residual, columns) + leverages
@@ -123,7 +137,7 @@ class NormalGamma(NamedTuple):
         Args:
             u: columns of the design matrix as rows [E, N].
         """
-        return squared_norms(self._whitening.flatten(0, -3), u).mT.unflatten(0, self.mean.shape[:-2])
+        return squared_norms(self.whitening.flatten(0, -3), u).mT.unflatten(0, self.mean.shape[:-2])
 
     def from_origin(self, origin: Origin) -> "NormalGamma":
         """Return the same distribution for x and y counted from an origin.
@@ -147,11 +161,6 @@ class NormalGamma(NamedTuple):
     def _pooled(self, values: Tensor) -> Tensor:
         """Sum [..., K, P] over the components and outputs that share a τ."""
         return values.sum_to_size(*values.shape[:-2], *self.rate.shape[-2:])
-
-    @property
-    def _whitening(self) -> Tensor:
-        """The inverse of the lower Cholesky factor of Λ [..., K, E, E]."""
-        return inverted(cholesky(self.precision))
 
 
 def _times(precision: Tensor, mean: Tensor) -> Tensor:

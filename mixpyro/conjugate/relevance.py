@@ -10,7 +10,6 @@ from torch.nn.functional import pad
 from mixpyro.conjugate.gamma import Gamma
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.numerics import nested
-from mixpyro.numerics.cholesky import cholesky, inverted
 
 # Most sweeps of an update over the two factors. The precision of a column without effect takes many to converge, and
 # the next iteration of a fit continues from where this one ended.
@@ -108,7 +107,7 @@ class RelevancePrior(NamedTuple):
         """Return E λ = (c₀ + ½ P) / (d₀ + ½ Σₚ E τₚ (wₚ − m₀ₚ)²); Bishop (2006), eq. 10.93 to 10.95."""
         n_outputs = q.mean.shape[-2]
         squares = (q.noise.mean.unsqueeze(-1) * (q.mean - self.regression.mean).square()).sum(-2)
-        variances = inverted(cholesky(q.precision)).square().sum(-2)
+        variances = q.whitening.square().sum(-2)
         expected = (squares + n_outputs * variances)[..., -n_columns:]
         return (self.columns.shape + 0.5 * n_outputs) / (self.columns.rate + 0.5 * expected)
 
