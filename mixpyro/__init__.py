@@ -1,4 +1,4 @@
-"""Gating priors for mixtures of experts, as Pyro models with exact updates."""
+"""Bayesian gates for mixtures of experts, as Pyro models with exact updates."""
 
 from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.experts import (
@@ -25,6 +25,8 @@ from mixpyro.reports.criteria import Criteria, compare, criteria
 from mixpyro.reports.observed_information import observed_information
 from mixpyro.reports.tables import as_table
 from mixpyro.saving.model_file import load, save
+
+__version__ = "0.1.0"
 
 __all__ = [
     "AutoGate",

@@ -1,7 +1,11 @@
-"""Benchmarks run at tiny sizes, so that they cannot rot; nothing here looks at the time."""
+"""Every benchmark runs at a tiny size; no test depends on how long something takes."""
+
+import textwrap
+from pathlib import Path
 
 import pytest
 
+from tests.benchmarks import structure
 from tests.benchmarks.speed.__main__ import measured
 from tests.benchmarks.speed.harness import Row, as_table, fastest
 
@@ -17,21 +21,105 @@ def test_sizes_are_arguments() -> None:
     assert row.size == "N=123, d=10, K=2"
 
 
-def test_none_is_begun_when_the_time_is_over(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_benchmark_starts_after_the_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
     assert measured(["restarts", "gaussian"], tiny=True, seconds=-1.0) == []
     assert "restarts: left out, for the -1 seconds are over" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("wanted", "ratio", "reached"), [("<= 1.5", 2.0, False), (">= 0.5", 0.5, True)])
-def test_a_row_says_whether_it_is_reached(wanted: str, ratio: float, reached: bool) -> None:
+def test_a_row_tells_whether_its_target_is_reached(wanted: str, ratio: float, reached: bool) -> None:
     row = Row("ours", "N = 1", 2.0, "theirs", 1.0, wanted)
     assert row.ratio == ratio
     assert row.reached == reached
     assert ("NOT REACHED" in as_table([row])) != reached
 
 
-def test_functions_are_called_in_turn() -> None:
+def test_functions_are_timed_alternately() -> None:
     called: list[int] = []
     seconds = fastest(lambda: called.append(0), lambda: called.append(1), repeats=2)
     assert called == [0, 1, 0, 1, 0, 1]
     assert all(0 < second < 1 for second in seconds)
+
+
+# A package whose figures are counted by hand below.
+SAMPLE = {
+    "__init__.py": """
+        from types import SimpleNamespace
+
+        from mixpyro.arguments import check_number
+        from mixpyro.gates.base import DirichletGate
+
+        LinearExperts = MixtureOfExperts = lambda *parts: parts
+
+
+        def fit(mixture, x, y, *, max_iterations, **options):
+            '''Fit nothing.
+
+            Args:
+                mixture: not read.
+                x, y: not read.
+                max_iterations: calls of two functions and one check.
+                **options: not read.
+            '''
+            for iteration in range(max_iterations):
+                check_number(iteration)
+                mixture[0].update()
+            return SimpleNamespace(n_iterations=max_iterations)
+        """,
+    "arguments.py": """
+        def check_number(value):
+            '''Check nothing.'''
+            # Not a line of code.
+            return value
+        """,
+    "gates/base.py": """
+        class Part:
+            def update(self): raise NotImplementedError
+
+            def weights(self):
+                '''Give nothing.'''
+                raise NotImplementedError
+
+
+        class Gate(Part):
+            is_flag: bool = True
+
+            def weights(self):
+                def nested(argument): return argument
+                return nested(None)
+
+
+        class DirichletGate(Gate):
+            def __init__(self, n_components): self.n_components = n_components
+
+            def update(self):
+                self._private()
+
+            def _private(self): ...
+        """,
+    "gates/other.py": "",
+}
+FIGURES = {
+    "calls of one iteration": "3",
+    "  in files": "2",
+    "  of these, checks of arguments": "1",
+    "members to write for a subclass of Gate": "1 (and 1 public, 1 flags)",
+    "files in the fullest folder": "2 gates",
+    "lines of code": "25",
+    "longest function, lines of code": "5 fit",
+    "longest file, lines": "24 gates/base.py",
+    "public classes and functions": "9",
+    "  with a docstring": "33%",
+    "  median words of a docstring": "2",
+    "  median words of its first line": "2",
+    "  with arguments": "3",
+    "  of these, with all of them under Args": "33%",
+}
+
+
+def test_the_structure_of_a_package_is_measured(tmp_path: Path) -> None:
+    for name, text in SAMPLE.items():
+        path = tmp_path / "mixpyro" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    assert structure.measured(tmp_path) == FIGURES

@@ -9,7 +9,7 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.part import ConjugatePart, EstimatedPart, Part, State
+from mixpyro.part import Part, State
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets
 
 
@@ -54,6 +54,14 @@ class Experts(Part):
             return arguments.inputs(x)[:, :0]
         return arguments.inputs(x, n_features=self.n_features)
 
+    def select_inputs(self, x: Inputs) -> Tensor:
+        """Return the columns of x that these experts read, without a check.
+
+        Args:
+            x: inputs of a mixture [N, D].
+        """
+        return x[:, :0] if self.n_features == 0 else x
+
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
         """Return x [N, D] and y [N, P] if they fit these experts and are finite.
 
@@ -96,12 +104,12 @@ class Experts(Part):
         """
         raise NotImplementedError
 
-    def sums(self, columns: Any, responsibilities: Float[Tensor, "R K N"]) -> Any:  # noqa: ANN401
+    def sums(self, columns: Any, responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
         """Return the statistics of R runs, sums over the rows; an empty tuple for experts without.
 
         Args:
             columns: of N rows, as :meth:`columns` returns them.
-            responsibilities: [R, K, N].
+            responsibilities: [R, K, N], or [K, N] for statistics without an axis of runs.
         """
         return ()
 
@@ -114,7 +122,7 @@ class Experts(Part):
         """
         return self.log_likelihoods(self.columns(*self.check_data(x, y))).mT
 
-    def partial_bound(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Scalar:
+    def partial_bound(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
         """Return the experts' share of the bound in nats, Σ r E_q[log p(y | k)] − KL(q‖p).
 
         Where an object has no part in a component its y may be impossible there: 0 · (−∞) counts as 0.
@@ -124,8 +132,7 @@ class Experts(Part):
             y: outputs [N, P] or [N].
             responsibilities: [N, K].
         """
-        weighted = responsibilities * self.expected_log_likelihood(x, y)
-        return torch.where(responsibilities != 0, weighted, 0.0).sum() - self.kl_divergence()
+        return weighted_sum(responsibilities, self.expected_log_likelihood(x, y)) - self.kl_divergence()
 
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return what makes the maximum of the likelihood worthless, in words; nothing where posteriors forbid it.
@@ -187,126 +194,11 @@ class Experts(Part):
         raise NotImplementedError
 
 
-class ConjugateExperts(ConjugatePart, Experts):
-    """Experts with an analytic posterior over their parameters, updated from sums over the rows.
+def weighted_sum(responsibilities: Responsibilities, log_likelihood: Responsibilities) -> Scalar:
+    """Return Σ r log p, where 0 · (−∞) counts as 0.
 
-    To write, seven members: ``prior``, :meth:`columns`, :meth:`log_likelihood`, :meth:`statistics_of`,
-    :meth:`predictive`, :meth:`sample` and :meth:`likelihood`.
+    Args:
+        responsibilities: r [N, K].
+        log_likelihood: log p [N, K] in nats.
     """
-
-    def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: Any) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
-        """Return E_q[log p(yᵢ | xᵢ, k)] [..., K, N] in nats, in the columns' dtype.
-
-        Args:
-            columns: of N rows, as :meth:`columns` returns them.
-            posterior: q, with any leading axes of runs.
-        """
-        raise NotImplementedError
-
-    def statistics_of(self, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
-        """Return the sums over rows that the update needs, a NamedTuple of float64 tensors [..., K, …].
-
-        Args:
-            columns: of N rows, as :meth:`columns` returns them.
-            responsibilities: [..., K, N].
-        """
-        raise NotImplementedError
-
-    def sample(self, posterior: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401
-        """Sample the parameters at their Pyro sites from a prior or posterior, and return them.
-
-        Args:
-            posterior: a value such as ``prior`` and ``posterior``, without leading axes of runs.
-            dtype: of the draws.
-        """
-        raise NotImplementedError
-
-    def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
-        """Return E_q[log p(yᵢ | xᵢ, k)] in nats for all runs at once; arguments as :meth:`Experts.log_likelihoods`."""
-        return self.log_likelihood(columns, self.posterior if state is None else state.posterior)
-
-    def sums(self, columns: Any, responsibilities: Float[Tensor, "R K N"]) -> Any:  # noqa: ANN401
-        """Return the statistics of R runs; arguments as :meth:`statistics_of`."""
-        return self.statistics_of(columns, responsibilities)
-
-    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Any:  # noqa: ANN401
-        """Return the sums over rows that :meth:`update` needs, float64.
-
-        Those of blocks, minibatches or machines may be added, see :func:`mixpyro.numerics.nested.add`.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P] or [N].
-            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
-
-        Raises:
-            ValueError: if a shape does not fit, or a value is negative or not finite.
-        """
-        x, y = self.check_data(x, y)
-        r = arguments.responsibilities(responsibilities, self.n_components, len(x))
-        return self.statistics_of(self.columns(x, y), r.mT)
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of free parameters of all experts."""
-        return int(self.posterior.n_parameters)
-
-    @pyro_method
-    def model(self, x: Inputs) -> Any:  # noqa: ANN401
-        """Sample the parameters from their prior, and return them.
-
-        Args:
-            x: inputs [N, D].
-        """
-        return self.sample(self.prior, x.dtype)
-
-    @pyro_method
-    def guide(self, x: Inputs) -> Any:  # noqa: ANN401
-        """Sample the parameters from their posterior, and return them.
-
-        Args:
-            x: inputs [N, D].
-        """
-        return self.sample(self.posterior, x.dtype)
-
-
-class EstimatedExperts(EstimatedPart, Experts):
-    """Experts whose parameters are estimated, from the rows themselves.
-
-    To write, three members: :meth:`predictive`, :meth:`model` and :meth:`likelihood`.
-    """
-
-    def columns(self, x: Inputs, y: Outputs) -> tuple[Tensor, Tensor]:
-        """Return x [D, N] and y [P, N], rows along the last axis.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P].
-        """
-        return x.mT, y.mT
-
-    def log_likelihood(self, x: Inputs, y: Outputs) -> Responsibilities:
-        """Return log p(yᵢ | xᵢ, k) at the estimates [N, K] in nats, for rows that have been checked.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P].
-        """
-        log_prob: Tensor = self.predictive(x).log_prob(y.unsqueeze(1))
-        return log_prob
-
-    def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
-        """Return log p(yᵢ | xᵢ, k) in nats, run by run; arguments as :meth:`Experts.log_likelihoods`."""
-        x, y = (part.mT for part in columns)
-        if state is None:
-            return self.log_likelihood(x, y).mT
-        return torch.stack(self.in_each_run(state, lambda _: self.log_likelihood(x, y).mT))
-
-    @pyro_method
-    def guide(self, x: Inputs) -> Any:  # noqa: ANN401
-        """Return the parameters as :meth:`model` does: there is nothing to sample.
-
-        Args:
-            x: inputs [N, D].
-        """
-        return self.model(x)
+    return torch.where(responsibilities != 0, responsibilities * log_likelihood, 0.0).sum()

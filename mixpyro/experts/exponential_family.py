@@ -5,10 +5,10 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.experts.base import EstimatedExperts
+from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
 from mixpyro.experts.noise import smallest_scale
-from mixpyro.shapes import Design, Inputs, Responsibilities, Targets
+from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Targets
 
 
 class FamilyExperts(EstimatedExperts):
@@ -38,7 +38,7 @@ class FamilyExperts(EstimatedExperts):
         super().__init__(n_components, n_features, n_outputs, name=name)
         if not isinstance(family, Family):
             raise TypeError(f"`family` must be one of mixpyro.experts.families; got {type(family).__name__}.")
-        self.family = family
+        self.family, self.is_discrete = family, family.is_discrete
         self.exposure = exposure
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 
@@ -72,6 +72,14 @@ class FamilyExperts(EstimatedExperts):
         self.family.check(y_checked, self._exposures(checked))
         return checked, y_checked
 
+    def select_inputs(self, x: Inputs) -> Tensor:
+        """Return the columns of x that these experts read, without a check.
+
+        Args:
+            x: inputs of a mixture [N, D], or [N, D + 1] with an exposure.
+        """
+        return x if self.exposure else super().select_inputs(x)
+
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """p(y | x, k) at the estimates, batch shape [N, K] and event shape [P]."""
         return self.family.distribution(self.predictors(x), self._exposures(x), self._noise.to(x.dtype))
@@ -79,11 +87,6 @@ class FamilyExperts(EstimatedExperts):
     def predict(self, x: Inputs) -> Tensor:
         """Every expert's mean of y [N, K, P], in x's dtype; the probabilities of all categories for a categorical."""
         return self.family.mean(self.predictors(x), self._exposures(x))
-
-    @property
-    def is_discrete(self) -> bool:
-        """Where the family is."""
-        return self.family.is_discrete
 
     @torch.no_grad()
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
@@ -99,7 +102,13 @@ class FamilyExperts(EstimatedExperts):
             for k in collapsed.nonzero().flatten().tolist()
         ]
 
-    def log_likelihood(self, x: Tensor, y: Tensor) -> Tensor:
+    def log_likelihood(self, x: Inputs, y: Outputs) -> Responsibilities:
+        """Return log p(yᵢ | xᵢ, k) at the estimates [N, K] in nats, for rows that have been checked.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, P].
+        """
         return self.family.log_prob(y, self.predictors(x), self._exposures(x), self._noise.to(x.dtype))
 
     def _regressors(self, x: Inputs) -> Design:

@@ -130,7 +130,9 @@ class GLMExperts(FamilyExperts):
         return self.family.distribution(eta, self._exposures(x).squeeze(-1), scale)
 
     @torch.no_grad()
-    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities, *, by_gradient=None, n_steps: int = 25) -> None:
+    def maximise(
+        self, x: Inputs, y: Targets, responsibilities: Responsibilities, *, by_gradient=None, n_steps: int = 25
+    ) -> None:
         """Newton steps for all components at once, until nothing is gained; McCullagh, Nelder (1989), section 2.5."""
         is_free = self.coefficients_estimate.requires_grad
         if is_free and n_steps > 1:

@@ -1,12 +1,13 @@
-"""Unlike experts side by side in one mixture: a line beside a constant, a Poisson regression beside zeros."""
+"""Experts of several families in one mixture: a line beside a constant, a Poisson regression beside zeros."""
 
 import functools
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, islice
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import pyro
 import torch
+from jaxtyping import Float
 from pyro.distributions import MaskedMixture
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
@@ -15,34 +16,17 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.distributions.concatenated import Concatenated
 from mixpyro.experts.base import Experts
+from mixpyro.part import ConjugatePart, State
 from mixpyro.pyro_internals.parameter_store import has_parameters, refuse_shared_parameters
-from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets
 
 
-class HeterogeneousStatistics(tuple[Tensor, ...]):
-    """The members' statistics, one tensor after another, which know whose they are."""
-
-    members: tuple[Any, ...]
-
-    @classmethod
-    def of(cls, members: Sequence[tuple[Tensor, ...]]) -> "HeterogeneousStatistics":
-        """Those of the members, in their order."""
-        flat = cls(tensor for member in members for tensor in member)
-        flat.members = tuple(members)
-        return flat
-
-    def _make(self, tensors: Iterator[Tensor]) -> "HeterogeneousStatistics":
-        """Other tensors in the same places, as a NamedTuple's ``_make`` has it."""
-        tensors = iter(tensors)
-        return self.of([member._make(islice(tensors, len(member))) for member in self.members])
-
-
-class HeterogeneousExperts(Experts):
-    """Banks of experts of unlike families as one bank of K = Σ Kⱼ, their components one after another.
+class HeterogeneousExperts(ConjugatePart, Experts):
+    """Banks of experts of several families as one bank of K = Σ Kⱼ, their components one after another.
 
     Each member keeps its family, its prior and its update: closed form where it is conjugate, its own method or SVI
-    where its parameters are estimated. All see the same x, a member without inputs takes any, and explain the same y:
-    it must be a value of every family among them. Sites take the member's number, as in ``experts.0.coefficients``.
+    where its parameters are estimated. All read the same x, or no column of it, and have densities of the same y, which
+    must lie in the support of every family. Sites take the member's number, as in ``experts.0.coefficients``.
 
     Args:
         members: banks of experts of P outputs each, all different objects. They become parts of this one.
@@ -50,7 +34,7 @@ class HeterogeneousExperts(Experts):
 
     Raises:
         TypeError: if a member is no bank of experts.
-        ValueError: if there is no member, one stands there twice, or they differ in P.
+        ValueError: if there is no member, one is given twice, they differ in P, or only some have densities.
 
     References:
         Grün, Leisch (2008), FlexMix version 2: finite mixtures with concomitant variables and varying and constant
@@ -68,7 +52,7 @@ class HeterogeneousExperts(Experts):
         n_components = sum(member.n_components for member in members)
         n_features = max(member.n_features for member in members)
         super().__init__(n_components, n_features, members[0].n_outputs, name=name)
-        self.n_members = len(members)
+        self.n_members, self.is_discrete = len(members), members[0].is_discrete
         for number, member in enumerate(members):
             setattr(self, str(number), member)
         self.number_components_from(0)
@@ -83,24 +67,19 @@ class HeterogeneousExperts(Experts):
         """Number of each member's first component in this bank, counted from zero."""
         return list(accumulate([0, *(member.n_components for member in self.members[:-1])]))
 
-    @property
-    def is_discrete(self) -> bool:
-        """As all members are."""
-        return self.members[0].is_discrete
-
     def number_components_from(self, first: int) -> None:
-        """As :meth:`Experts.number_components_from`, the members one after another."""
+        """Number the members' components one after another; arguments as :meth:`Experts.number_components_from`."""
         super().number_components_from(first)
         for member, offset in zip(self.members, self.first_components, strict=True):
             member.number_components_from(first + offset)
 
     @property
     def effects(self) -> set[str]:
-        """Every member's own."""
+        """Names of the members' parameters whose entries are effects."""
         return {f"{number}.{name}" for number, member in enumerate(self.members) for name in member.effects}
 
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
-        """Every member's own."""
+        """Return a name for every entry of the members' parameters; arguments as :meth:`Part.parameter_names`."""
         return {
             f"{number}.{parameter}": names
             for number, member in enumerate(self.members)
@@ -108,92 +87,162 @@ class HeterogeneousExperts(Experts):
         }
 
     def check_inputs(self, x: object) -> Tensor:
-        """Return x if it fits every member and is finite."""
+        """Return x if it fits every member and is finite; arguments as :meth:`Experts.check_inputs`."""
         for member in self.members:
             member.check_inputs(x)
         return arguments.inputs(x)
 
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
-        """Return x and y [N, P] if they fit every member and its family."""
+        """Return x and y [N, P] if they fit every member; arguments as :meth:`Experts.check_data`."""
         checked, y_checked = super().check_data(x, y)
         for member in self.members:
             member.check_data(checked, y_checked)
         return checked, y_checked
 
-    def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
-        """The members' own, one after another [N, K]."""
-        return torch.cat([member.expected_log_likelihood(x, y) for member in self.members], dim=-1)
+    def select_inputs(self, x: Inputs) -> Tensor:
+        """Return x: each member selects its own columns."""
+        return x
 
     def centre(self, x: Inputs, y: Targets) -> None:
-        """Every member's own."""
+        """Let every member choose its origin or scale; arguments as :meth:`Experts.centre`."""
         for member in self.members:
             member.centre(x, y)
 
-    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> HeterogeneousStatistics:
-        """The members' own, each for its part of the responsibilities; arguments as :meth:`Experts.statistics`."""
+    def columns(self, x: Inputs, y: Outputs) -> tuple[Any, ...]:
+        """Return what the members' formulas read of the rows; arguments as :meth:`Experts.columns`."""
+        return tuple(member.columns(member.select_inputs(x), y) for member in self.members)
+
+    def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
+        """Return the members' expected log likelihoods; arguments as :meth:`Experts.log_likelihoods`."""
+        states = [None] * self.n_members if state is None else state.posterior
+        parts = [
+            member.log_likelihoods(own, state) for member, own, state in zip(self.members, columns, states, strict=True)
+        ]
+        # A member without a state has no axis of runs of its own.
+        runs = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))
+        return torch.cat([part.expand(*runs, *part.shape[-2:]) for part in parts], dim=-2)
+
+    def sums(self, columns: Any, responsibilities: Float[Tensor, "*R K N"]) -> tuple[Any, ...]:  # noqa: ANN401
+        """Return the members' statistics; arguments as :meth:`Experts.sums`."""
+        shares = self._shares(responsibilities)
+        return tuple(member.sums(own, share) for (member, share), own in zip(shares, columns, strict=True))
+
+    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> tuple[Any, ...]:
+        """Return the members' statistics, an empty tuple for a member without.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
+
+        Raises:
+            ValueError: if a shape does not fit, or a value is negative or not finite.
+        """
         x, y = self.check_data(x, y)
         r = arguments.responsibilities(responsibilities, self.n_components, len(x))
-        return HeterogeneousStatistics.of([member.statistics(x, y, part) for member, part in self._shares(r)])
+        return self.sums(self.columns(x, y), r.mT)
 
-    @torch.no_grad()
-    def update(self, statistics: HeterogeneousStatistics, step_size: float = 1.0) -> None:
-        """Every member's own."""
-        for member, part in zip(self.members, statistics.members, strict=True):
-            member.update(part, step_size)
+    def update(self, statistics: tuple[Any, ...], step_size: float = 1.0) -> None:
+        """Update the members that have a posterior.
 
-    def maximise(self, x: Inputs, y: Targets, responsibilities: Responsibilities, *, n_steps: int = 25) -> bool:
-        """Every member's own; what has none, and only that, is left for SVI.
-
-        Returns:
-            Whether every member with parameters has a method of its own. Else SVI finds the others at their maximum.
+        Args:
+            statistics: of every member, as :meth:`statistics` returns them.
+            step_size: in (0, 1], of a step in natural parameters.
         """
-        done = [
-            member.maximise(x, y, part, n_steps=n_steps)
-            for member, part in self._shares(responsibilities)
-            if has_parameters(member)
+        for member, own in zip(self.members, statistics, strict=True):
+            if isinstance(member, ConjugatePart):
+                member.update(own, step_size)
+
+    def maximise(  # type: ignore[override]
+        self,
+        x: Inputs,
+        y: Outputs,
+        responsibilities: Responsibilities,
+        *,
+        by_gradient: Callable[..., None],
+        n_steps: int = 25,
+    ) -> None:
+        """Raise every member's partial bound in its parameters; arguments as :meth:`Part.maximise`."""
+        for member, share in self._shares(responsibilities.mT):
+            if has_parameters(member):
+                member.maximise(member.select_inputs(x), y, share.mT, by_gradient=by_gradient, n_steps=n_steps)
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether an update of any member reads every row."""
+        return any(member.reads_rows for member in self.members)
+
+    def state(self) -> State:
+        """Return a copy of what a fit changes, the members' states in place of a posterior."""
+        return State(tuple(member.state() for member in self.members), ())
+
+    def hold(self, state: State) -> None:
+        """Take over the members' states of one run; arguments as :meth:`Part.hold`."""
+        for member, own in zip(self.members, state.posterior, strict=True):
+            member.hold(own)
+
+    def divergences(self, state: State) -> Float[Tensor, " R"]:
+        """Return the sum of the members' divergences of every run; arguments as :meth:`Part.divergences`."""
+        parts = [member.divergences(own) for member, own in zip(self.members, state.posterior, strict=True)]
+        return functools.reduce(torch.add, parts)
+
+    def advanced(
+        self,
+        state: State,
+        statistics: Any,  # noqa: ANN401
+        rows: tuple[Tensor, ...],
+        responsibilities: Tensor | None,
+        by_gradient: Callable[..., None],
+    ) -> State:
+        """Return the members' states of every run after their updates; arguments as :meth:`Part.advanced`."""
+        x, y = rows
+        shares = [None] * self.n_members if responsibilities is None else responsibilities.split(self._sizes, dim=-2)
+        after = [
+            member.advanced(own, sums, (member.select_inputs(x), y), share, by_gradient)
+            for member, own, sums, share in zip(self.members, state.posterior, statistics, shares, strict=True)
         ]
-        return all(done)
+        return State(tuple(after), ())
 
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
-        """Every member's own, components numbered as in this bank."""
-        found = [member.degeneracies(x, y, part) for member, part in self._shares(responsibilities)]
-        return [said for member in found for said in member]
+        """Return the members' degeneracies; arguments as :meth:`Experts.degeneracies`."""
+        shares = self._shares(responsibilities.mT)
+        return [message for member, share in shares for message in member.degeneracies(x, y, share.mT)]
 
     def cautions(self) -> list[str]:
-        """Every member's own."""
-        return [said for member in self.members for said in member.cautions()]
+        """Return the members' cautions."""
+        return [message for member in self.members for message in member.cautions()]
 
     def kl_divergence(self) -> Scalar:
-        """Sum of the members' own."""
+        """Return the sum of the members' divergences in nats, float64."""
         return functools.reduce(torch.add, (member.kl_divergence() for member in self.members))
 
     @property
     def n_parameters(self) -> int:
-        """Sum of the members' own."""
+        """Number of free parameters of all members."""
         return sum(member.n_parameters for member in self.members)
 
     def predictive(self, x: Inputs) -> Concatenated:
-        """The members' own side by side, batch shape [N, K] and event shape [P]."""
-        return Concatenated([member.predictive(member.check_inputs(x)) for member in self.members])
+        """Return the members' predictive distributions as one; arguments as :meth:`Experts.predictive`."""
+        return Concatenated([member.predictive(member.select_inputs(x)) for member in self.members])
 
     def predict(self, x: Inputs) -> Tensor:
-        """Every expert's predictive mean of y [N, K, P], in x's dtype."""
-        return torch.cat([member.predict(member.check_inputs(x)) for member in self.members], dim=1)
+        """Return every expert's predictive mean of y; arguments as :meth:`Experts.predict`."""
+        return torch.cat([member.predict(member.select_inputs(x)) for member in self.members], dim=1)
 
     @pyro_method
     def model(self, x: Inputs) -> tuple[Any, ...]:
-        """Every member's own parameters, from their priors."""
-        return tuple(member.model(member.check_inputs(x)) for member in self.members)
+        """Sample every member's parameters from their prior; arguments as :meth:`Experts.model`."""
+        return tuple(member.model(member.select_inputs(x)) for member in self.members)
 
     @pyro_method
     def guide(self, x: Inputs) -> tuple[Any, ...]:
-        """Every member's own parameters, from their posteriors."""
-        return tuple(member.guide(member.check_inputs(x)) for member in self.members)
+        """Sample every member's parameters from their posterior; arguments as :meth:`Experts.guide`."""
+        return tuple(member.guide(member.select_inputs(x)) for member in self.members)
 
     def likelihood(self, x: Inputs, parameters: tuple[Any, ...], assignment: Tensor) -> TorchDistributionMixin:
-        """That of the member which z belongs to; see :meth:`Experts.likelihood`."""
+        """Return the likelihood of the member that z belongs to; arguments as :meth:`Experts.likelihood`."""
         own = [
-            member.likelihood(member.check_inputs(x), drawn, (assignment - first).clamp(0, member.n_components - 1))
+            member.likelihood(member.select_inputs(x), drawn, (assignment - first).clamp(0, member.n_components - 1))
             for member, drawn, first in zip(self.members, parameters, self.first_components, strict=True)
         ]
         chosen = own[0]
@@ -202,21 +251,25 @@ class HeterogeneousExperts(Experts):
         return chosen
 
     @pyro_method
-    def objective(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> None:
-        """Pyro model of the M-step: a factor ``<name>.objective``, the bound's part of the members with parameters."""
+    def objective(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:  # type: ignore[override]
+        """Score the members with parameters as a factor ``<name>.objective``; arguments as :meth:`Part.objective`."""
         refuse_shared_parameters(self)
-        shares = [share for share in self._shares(responsibilities) if has_parameters(share[0])]
-        bounds = [member.partial_bound(x, y, part) for member, part in shares]
+        shares = [share for share in self._shares(responsibilities.mT) if has_parameters(share[0])]
+        bounds = [member.partial_bound(member.select_inputs(x), y, share.mT) for member, share in shares]
         pyro.factor(self.site("objective"), torch.stack(bounds).sum())
 
+    @property
+    def _sizes(self) -> list[int]:
+        """Number of components of each member."""
+        return [member.n_components for member in self.members]
+
     def _shares(self, responsibilities: Tensor) -> Iterator[tuple[Experts, Tensor]]:
-        """Each member with its columns of the responsibilities."""
-        sizes = [member.n_components for member in self.members]
-        return zip(self.members, responsibilities.split(sizes, dim=-1), strict=True)
+        """Pair each member with its share [..., Kⱼ, N] of the responsibilities."""
+        return zip(self.members, responsibilities.split(self._sizes, dim=-2), strict=True)
 
 
 def _checked_members(members: object) -> list[Experts]:
-    """At least one bank, none twice, all of one number of outputs."""
+    """Return the members if they are different banks of one number of outputs, all or none of them discrete."""
     if not isinstance(members, Sequence):
         raise TypeError(f"`members` must be a list of mixpyro Experts; got {type(members).__name__}.")
     if not all(isinstance(member, Experts) for member in members):

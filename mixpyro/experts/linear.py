@@ -15,7 +15,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
-from mixpyro.experts.base import ConjugateExperts
+from mixpyro.experts.conjugate import ConjugateExperts
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.origin import Origin, columns_from
 from mixpyro.numerics.weighted_sums import column_means, weighted_gram
@@ -84,10 +84,7 @@ class LinearExperts(ConjugateExperts):
         "coefficients": ("component", "output", "regressor"),
     }
 
-    posterior_buffers: ClassVar[Mapping[str, str]] = {
-        "mean": "centred_coefficients",
-        "precision": "centred_precision",
-    }
+    posterior_buffers: ClassVar[Mapping[str, str]] = {"mean": "centred_coefficients", "precision": "centred_precision"}
 
     prior_mean: Tensor
     prior_precision: Tensor
@@ -167,12 +164,7 @@ class LinearExperts(ConjugateExperts):
         return self.regression.from_zero(self._origin)
 
     def centre(self, x: Inputs, y: Targets) -> None:
-        """Count x and y from their means, or without an intercept from zero, and forget the data seen so far.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P] or [N].
-        """
+        """Count x and y from their means, or without an intercept from zero; arguments as :meth:`Experts.centre`."""
         x, y = self.check_data(x, y)
         if self.intercept:
             self.x_origin = column_means(x).to(self.x_origin)
@@ -180,20 +172,13 @@ class LinearExperts(ConjugateExperts):
         self.forget()
 
     def columns(self, x: Inputs, y: Outputs) -> Float[Tensor, "F N"]:
-        """Return the columns of u and y, both counted from the origin, as rows [E + P, N].
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P].
-        """
+        """Return the columns of u and y [E + P, N], from the origin; arguments as :meth:`Experts.columns`."""
         return torch.cat([*self._design_columns(x), columns_from(y, self.y_origin)])
 
     def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: NormalGamma) -> Float[Tensor, "*R K N"]:
         """Return ½ Σₚ (E log τ − log 2π − E τ (y − m'u)²) − ½ P u'Λ⁻¹u; Bishop (2006), eq. 10.64 for a regression.
 
-        Args:
-            columns: of N rows, as :meth:`columns` returns them.
-            posterior: q, with any leading axes of runs.
+        Arguments are those of :meth:`ConjugateExperts.log_likelihood`.
         """
         squares = posterior.expected_squared_residuals(columns)
         log_precision = posterior.noise.expected_log.expand(posterior.mean.shape[:-1]).sum(-1)
@@ -203,12 +188,7 @@ class LinearExperts(ConjugateExperts):
     def statistics_of(
         self, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]
     ) -> LinearStatistics:
-        """Return Σ r, Σ r u u', Σ r u y' and Σ r y².
-
-        Args:
-            columns: of N rows, as :meth:`columns` returns them.
-            responsibilities: [..., K, N].
-        """
+        """Return Σ r, Σ r u u', Σ r u y' and Σ r y²; arguments as :meth:`ConjugateExperts.statistics_of`."""
         # In float64, whatever the data: the noise is what a difference of these sums leaves over.
         sums = weighted_gram(responsibilities.flatten(0, -2).mT, columns.mT).unflatten(0, responsibilities.shape[:-1])
         of_u, of_y = sums.split([self.n_columns, self.n_outputs], dim=-2)
@@ -236,11 +216,7 @@ class LinearExperts(ConjugateExperts):
         return SharedStudentT(freedom.expand(self.n_components), means, root)  # type: ignore[no-untyped-call]
 
     def predict(self, x: Inputs) -> Tensor:
-        """Return m'u [N, K, P], in x's dtype.
-
-        Args:
-            x: inputs [N, D].
-        """
+        """Return m'u [N, K, P], in x's dtype; arguments as :meth:`Experts.predict`."""
         centred = torch.einsum("ne,kpe->nkp", self.design(x), self.centred_coefficients.to(x.dtype))
         return (centred.double() + self.y_origin.double()).to(x.dtype)
 
@@ -283,21 +259,12 @@ class LinearExperts(ConjugateExperts):
 
     @pyro_method
     def model(self, x: Inputs) -> LinearParameters:
-        """Sample ``<name>.precision`` and ``<name>.coefficients`` from their prior, and return them.
-
-        Args:
-            x: inputs [N, D].
-        """
+        """Sample ``<name>.precision`` and ``<name>.coefficients`` from their prior; see :meth:`Experts.model`."""
         # Not from the prior counted from the origin: the way there and back costs a weak prior its digits.
         return self._parameter_sites(self.prior_from_zero, x.dtype)
 
     def sample(self, posterior: NormalGamma, dtype: torch.dtype) -> LinearParameters:
-        """Sample τ and the coefficients for x and y as they are; a shared τ is one number of its site.
-
-        Args:
-            posterior: counted from the origin.
-            dtype: of the draws.
-        """
+        """Sample τ and the coefficients for x and y as they are; arguments as :meth:`ConjugateExperts.sample`."""
         return self._parameter_sites(posterior.from_zero(self._origin), dtype)
 
     def likelihood(self, x: Inputs, parameters: LinearParameters, assignment: Tensor) -> Independent:

@@ -1,6 +1,6 @@
 """Experts whose predictors a neural network computes, trained by SVI."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import pyro
@@ -10,24 +10,16 @@ from pyro.nn import PyroModule, pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
-from mixpyro import arguments
 from mixpyro.experts.exponential_family import FamilyExperts
 from mixpyro.experts.families import Family
 from mixpyro.experts.noise import smallest_scale
 from mixpyro.pyro_internals.networks import evaluate, network_of, refuse_random_weights, trainable_parameters
-from mixpyro.pyro_internals.parameter_store import minus_log_normal_prior, refuse_shared_parameters
-from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
-
-
-class NeuralStatistics(NamedTuple):
-    """What the noise is estimated from, float64; the networks are trained from the rows themselves."""
-
-    r: Tensor  # Σ r [K]
-    squared: Tensor  # Σ r (y − f(x))² [K, P]; [K, 0] for a family without a noise
+from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
+from mixpyro.shapes import Inputs, Outputs, Responsibilities, Targets
 
 
 class NeuralParameters(NamedTuple):
-    """What the networks say of the rows at hand."""
+    """Predictors of N rows, and noises."""
 
     predictors: Tensor  # η [N, K, C]
     scale: Tensor  # σ [K, P], ones for a family without
@@ -36,15 +28,15 @@ class NeuralParameters(NamedTuple):
 class NeuralExperts(FamilyExperts):
     """y | x, z = k from an exponential family with predictors fₖ(x), f any ``torch.nn.Module``, trained by SVI.
 
-    The M-step is SVI on Σᵢₖ rᵢₖ log p(yᵢ | fₖ(xᵢ)); the Gaussian's noise is set in closed form first and trained with
+    The M-step is SVI on Σᵢₖ rᵢₖ log p(yᵢ | fₖ(xᵢ)). The Gaussian's noise is set in closed form first and trained with
     the networks. The experts have no latent variable: the bound of a mixture is its log likelihood, or with
     ``prior_scale`` the MAP objective. A network that can interpolate a few rows will, and its noise goes to zero: such
     a run is reported as degenerate; ``prior_scale`` or fewer weights prevent it.
 
     x, and the y of a Gaussian, should be of unit order, as for any network. The modules are used as they are, neither
-    copied nor moved: their parameters are the experts', their training mode is the caller's business (with dropout in
-    training mode the bound is noise, and a fit may stop anywhere), frozen parameters stay frozen. Freeze ``log_scale``
-    for a noise that is known. Restarts of a fit begin at the weights that the networks have.
+    copied nor moved, and their training mode is not changed. With dropout in training mode the bound is random, and a
+    fit may stop at any iteration. Frozen parameters stay frozen: freeze ``log_scale`` for a known noise. Restarts of a
+    fit begin at the weights that the networks have.
 
     Args:
         n_components: K.
@@ -63,7 +55,7 @@ class NeuralExperts(FamilyExperts):
 
     Attributes:
         log_scale: log σ [K, P] of the Gaussian; empty for the others.
-        noise_floor: where its noise stops [P]: a millionth of the spread of y, which :meth:`centre` finds out.
+        noise_floor: lower limit of its noise [P], a millionth of the spread of y, set by :meth:`centre`.
 
     Raises:
         ValueError: if there are not K different modules, or ``n_outputs`` is not the family's.
@@ -107,7 +99,7 @@ class NeuralExperts(FamilyExperts):
 
     @property
     def n_predictors(self) -> int:
-        """C, how many predictors an expert has."""
+        """C, the number of predictors of an expert."""
         return self.n_outputs if self.family.has_scale else self.family.n_predictors
 
     @property
@@ -123,7 +115,11 @@ class NeuralExperts(FamilyExperts):
         return self.scale
 
     def predictors(self, x: Inputs) -> Tensor:
-        """f(x) [N, K, C], in x's dtype."""
+        """Return f(x) [N, K, C], in x's dtype.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
         shape = len(x), self.n_components, self.n_predictors
         regressors = self._regressors(x)
         if isinstance(network_of(self), nn.ModuleList):
@@ -133,51 +129,60 @@ class NeuralExperts(FamilyExperts):
         return _shaped(output, shape, (shape[0], shape[1] * shape[2])).reshape(shape).to(x.dtype)
 
     def centre(self, x: Inputs, y: Targets) -> None:
-        """Find where the noise must stop. The networks stay as they are."""
+        """Set the lower limit of the noise from the spread of y; the networks stay as they are.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, P] or [N].
+        """
         if self.family.has_scale:
             _, y = self.check_data(x, y)
             self.noise_floor = smallest_scale(y, y.new_ones(len(y))).to(self.noise_floor)
 
-    @torch.no_grad()
-    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> NeuralStatistics:
-        """Σ r and Σ r (y − f(x))², of the networks as they are; arguments as :meth:`Experts.statistics`."""
-        x, y = self.check_data(x, y)
-        r = arguments.responsibilities(responsibilities, self.n_components, len(x)).double()
-        if not self.family.has_scale:
-            return NeuralStatistics(r.sum(0), r.new_zeros(self.n_components, 0))
-        squared = (y.unsqueeze(1) - self.predictors(x)).double().square() * r.unsqueeze(-1)
-        return NeuralStatistics(r.sum(0), torch.where(r.unsqueeze(-1) != 0, squared, 0.0).sum(0))
+    def parameters_under_prior(self) -> Iterator[nn.Parameter]:
+        """Return the networks' trainable parameters."""
+        return trainable_parameters(network_of(self))
 
-    @torch.no_grad()
-    def update(self, statistics: NeuralStatistics, step_size: float = 1.0) -> None:
-        """σ² = Σ r (y − f(x))² / Σ r, the best noise for the networks as they are, unless it is frozen.
+    def maximise(  # type: ignore[override]
+        self,
+        x: Inputs,
+        y: Outputs,
+        responsibilities: Responsibilities,
+        *,
+        by_gradient: Callable[..., None],
+        n_steps: int = 25,
+    ) -> None:
+        """Set the noise in closed form, then train networks and noise by gradient.
 
-        A component without objects keeps its own. The networks' M-step is by gradient
-        (``mixpyro.fitting.gradient.m_step``).
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, P].
+            responsibilities: [N, K].
+            by_gradient: called with these experts and the rows: Pyro's SVI.
+            n_steps: not used.
         """
-        size = arguments.step_size(step_size)
-        arguments.tensor("statistics.squared", statistics.squared, self.log_scale.shape)
-        if not (self.family.has_scale and self.log_scale.requires_grad):
-            return
-        seen = (statistics.r > 0).unsqueeze(-1)
-        variance = torch.lerp(self.scale.double().square(), statistics.squared / statistics.r.unsqueeze(-1), size)
+        if self.family.has_scale and self.log_scale.requires_grad:
+            self._estimate_noise(x, y, responsibilities)
+        by_gradient(self, x, y, responsibilities)
+
+    @torch.no_grad()
+    def _estimate_noise(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:
+        """Set σ² to Σ r (y − f(x))² / Σ r; a component without objects keeps its own."""
+        r = responsibilities.double().unsqueeze(-1)
+        squares = r * (y.unsqueeze(1) - self.predictors(x)).double().square()
+        variance = torch.where(r != 0, squares, 0.0).sum(0) / r.sum(0)
         floor = self.noise_floor.double().square().clamp_min(torch.finfo(torch.float64).tiny)
-        self.log_scale.copy_(torch.where(seen, 0.5 * torch.maximum(variance, floor).log(), self.log_scale.double()))
-
-    def kl_divergence(self) -> Scalar:
-        """−log p of the networks' trainable parameters under their prior, zero without one; a float64 scalar."""
-        return minus_log_normal_prior(trainable_parameters(network_of(self)), self.prior_scale)
-
-    @property
-    def n_parameters(self) -> int:
-        """Trainable parameters of the networks, and the noises of the Gaussian unless they are frozen."""
-        return sum(parameter.numel() for parameter in trainable_parameters(self))
+        estimate = 0.5 * torch.maximum(variance, floor).log()
+        self.log_scale.copy_(torch.where(r.sum(0) > 0, estimate, self.log_scale.double()))
 
     @pyro_method
     def model(self, x: Inputs) -> NeuralParameters:
-        """What the networks say of x; a prior on their parameters is scored as ``<name>.network_log_prior``.
+        """Return the predictors; a prior on the networks' parameters is scored as ``<name>.network_log_prior``.
 
         Networks with PyroSample weights sample them here.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
         """
         refuse_shared_parameters(self)
         if self.prior_scale is not None:
@@ -186,12 +191,22 @@ class NeuralExperts(FamilyExperts):
 
     @pyro_method
     def guide(self, x: Inputs) -> NeuralParameters:
-        """What the networks say of x: there is nothing to sample, and random weights need a guide of your own."""
+        """Return the predictors: there is nothing to sample, and random weights need a guide of your own.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+
+        Raises:
+            RuntimeError: if a network has random weights.
+        """
         refuse_random_weights(network_of(self))
         return NeuralParameters(self.predictors(x), self.scale.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: NeuralParameters, assignment: Tensor) -> TorchDistributionMixin:
-        """The family's distribution at the predictors of z, for the x of the model; see :meth:`Experts.likelihood`."""
+        """Return the family's distribution at the predictors of z; arguments as :meth:`Experts.likelihood`.
+
+        x must be that of the model.
+        """
         rows = torch.arange(len(x), device=x.device)
         eta = Vindex(parameters.predictors)[..., rows, assignment, :]
         scale = Vindex(parameters.scale)[..., assignment, :]
@@ -199,7 +214,7 @@ class NeuralExperts(FamilyExperts):
 
 
 def _shaped(output: Tensor, *shapes: tuple[int, ...]) -> Tensor:
-    """A network's output if it has one of the shapes."""
+    """Return a network's output if it has one of the shapes."""
     if tuple(output.shape) not in shapes:
         wanted = " or ".join(str(list(shape)) for shape in shapes)
         raise ValueError(f"`network` must return predictors of shape {wanted}; got {list(output.shape)}.")
@@ -207,7 +222,7 @@ def _shaped(output: Tensor, *shapes: tuple[int, ...]) -> Tensor:
 
 
 def _checked_network(network: object, n_components: int) -> nn.Module:
-    """One module as it is, or K different ones in a list that knows of Pyro."""
+    """Return one module as it is, or K different ones in a list that is a PyroModule."""
     if isinstance(network, nn.Module) and not isinstance(network, nn.ModuleList):
         return network
     if not isinstance(network, Sequence | nn.ModuleList) or not all(isinstance(one, nn.Module) for one in network):

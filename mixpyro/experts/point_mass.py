@@ -1,34 +1,29 @@
 """Experts that give one value and no other, such as the zeros of a zero-inflated count."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from pyro.distributions import Delta
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.experts.base import Experts
-from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
+from mixpyro.experts.estimated import EstimatedExperts
+from mixpyro.shapes import Inputs, Scalar
 
 
-class PointMassStatistics(NamedTuple):
-    """Nothing: there is nothing to learn."""
-
-
-class PointMassExperts(Experts):
+class PointMassExperts(EstimatedExperts):
     """P(y = vₖ | z = k) = 1: every component gives its own value, whatever x; there is no parameter.
 
     For use beside other experts in :class:`~mixpyro.experts.HeterogeneousExperts`: a point mass at zero beside a
-    Poisson regression is the zero-inflated Poisson model. The others should be counts or categories, whose
-    probabilities these are weighed against; a density at the same value is no probability, and is refused.
+    Poisson regression is the zero-inflated Poisson model. The others must have probabilities too, as counts and
+    categories have; a density at the same value is no probability, and is refused.
 
     Args:
         n_components: K.
         values: vₖ, finite: one number, a number for each component [K], or all outputs of each [K, P].
         n_outputs: P, the number of columns of y.
         name: prefix of the Pyro site ``<name>.y``.
-        device: where the experts live.
+        device: of the values.
         dtype: of the values; results have the dtype of x. y is compared with them in y's dtype.
 
     Attributes:
@@ -42,6 +37,8 @@ class PointMassExperts(Experts):
         >>> experts.expected_log_likelihood(torch.zeros(2, 0), torch.tensor([[0.0], [3.0]])).tolist()
         [[0.0], [-inf]]
     """
+
+    is_discrete = True
 
     def __init__(
         self,
@@ -57,57 +54,41 @@ class PointMassExperts(Experts):
         matrix = _matrix(values, self.n_components, self.n_outputs)
         self.register_buffer("values", matrix.to(device=arguments.device(device), dtype=dtype))
 
-    @property
-    def is_discrete(self) -> bool:
-        """Always."""
-        return True
-
-    def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
-        """Zero where y is the component's value, else −∞ [N, K]."""
-        x, y = self.check_data(x, y)
-        return self.predictive(x).log_prob(y.unsqueeze(1))
-
-    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> PointMassStatistics:
-        """Nothing, after the checks of :meth:`Experts.statistics`."""
-        x, _ = self.check_data(x, y)
-        arguments.responsibilities(responsibilities, self.n_components, len(x))
-        return PointMassStatistics()
-
-    def update(self, statistics: PointMassStatistics, step_size: float = 1.0) -> None:
-        """Nothing."""
-
     def kl_divergence(self) -> Scalar:
-        """Zero; a float64 scalar."""
-        return torch.zeros((), dtype=torch.float64, device=self.values.device)
-
-    @property
-    def n_parameters(self) -> int:
-        """None, 0."""
-        return 0
+        """Return zero, float64."""
+        return self.values.new_zeros((), dtype=torch.float64)
 
     def predictive(self, x: Inputs) -> Delta:
-        """A point mass, batch shape [N, K] and event shape [P]."""
+        """Return point masses, batch shape [N, K] and event shape [P].
+
+        Args:
+            x: inputs [N, D], of which only the number of rows is read.
+        """
         return Delta(self.predict(x), event_dim=1)
 
     def predict(self, x: Inputs) -> Tensor:
-        """The values [N, K, P], in x's dtype."""
+        """Return the values [N, K, P], in x's dtype.
+
+        Args:
+            x: inputs [N, D], of which only the number of rows is read.
+        """
         return self.values.to(x.dtype).expand(len(x), -1, -1)
 
     def model(self, x: Inputs) -> tuple[()]:
-        """Nothing to sample."""
-        return ()
+        """Return an empty tuple: there is nothing to sample.
 
-    def guide(self, x: Inputs) -> tuple[()]:
-        """Nothing to sample."""
+        Args:
+            x: inputs [N, D], not read.
+        """
         return ()
 
     def likelihood(self, x: Inputs, parameters: tuple[()], assignment: Tensor) -> Delta:
-        """The point mass of z; see :meth:`Experts.likelihood`."""
+        """Return the point mass of z; arguments as :meth:`Experts.likelihood`."""
         return Delta(self.values.to(x.dtype)[assignment], event_dim=1)
 
 
 def _matrix(values: object, n_components: int, n_outputs: int) -> Tensor:
-    """The values [K, P], float64."""
+    """Return the values [K, P], float64."""
     try:
         given = torch.as_tensor(values, dtype=torch.float64).detach()
     except (TypeError, ValueError, RuntimeError) as error:

@@ -120,7 +120,11 @@ def e_step(
 
 
 def update(
-    mixture: MixtureOfExperts, state: MixtureState, step: EStep | Snapshot, table: Table, by_gradient: Callable[..., None]
+    mixture: MixtureOfExperts,
+    state: MixtureState,
+    step: EStep | Snapshot,
+    table: Table,
+    by_gradient: Callable[..., None],
 ) -> MixtureState:
     """Return the state of R runs with every part at its optimum given the responsibilities, or nearer by gradient.
 
@@ -219,11 +223,11 @@ class Runs:
         self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
         self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
         self._tolerance = options.tolerance * table.n_objects
-        self._step: EStep | Snapshot | None = None
+        self.step: EStep | Snapshot | None = None
         if self.open:
             stacked = nested.stack([snapshots[number] for number in self.open])
             self.state: MixtureState = stacked.state
-            self._step = None if stacked.statistics is None else stacked
+            self.step = None if stacked.statistics is None else stacked
 
     def anneal(self) -> None:
         """Make the annealed iterations that come before the first, if the options have any.
@@ -234,7 +238,7 @@ class Runs:
         n_annealing = self.options.n_annealing if self.open else 0
         for iteration in range(1, n_annealing + 1):
             self._update()
-            self._step = e_step(self.mixture, self.state, self.table, power=iteration / (n_annealing + 1))
+            self.step = e_step(self.mixture, self.state, self.table, power=iteration / (n_annealing + 1))
 
     def iterate(
         self, max_iterations: int, goes_on: Callable[[Trace], bool], is_hopeless: Callable[[Trace], bool]
@@ -253,7 +257,7 @@ class Runs:
         asked = True
         while asked and self._narrow([number for number in self.open if stays(self.traces[number])]):
             self._update()
-            self._step = step = e_step(self.mixture, self.state, self.table)
+            self.step = step = e_step(self.mixture, self.state, self.table)
             for number, bound, magnitude in zip(self.open, *step.evidence.tolist(), strict=True):
                 rounding = least_tolerance(magnitude, self.table.x.dtype)
                 self.traces[number].record(bound, max(self._tolerance, rounding))
@@ -288,22 +292,22 @@ class Runs:
 
     def _update(self) -> None:
         """Replace the state by the one after an update."""
-        if self._step is None:
-            self._step = e_step(self.mixture, self.state, self.table)
-        self.state = update(self.mixture, self.state, self._step, self.table, self._by_gradient)
+        if self.step is None:
+            self.step = e_step(self.mixture, self.state, self.table)
+        self.state = update(self.mixture, self.state, self.step, self.table, self._by_gradient)
 
     def _narrow(self, staying: Sequence[int]) -> bool:
         """End the other open runs; return whether any are left."""
         kept = [place for place, number in enumerate(self.open) if number in staying]
         if len(kept) < len(self.open):
-            step = self._step or Snapshot(self.state)
+            step = self.step or Snapshot(self.state)
             whole = Snapshot(self.state, step.statistics, step.responsibilities)
             for place, number in enumerate(self.open):
                 if number not in staying:
                     self.ended[number] = nested.select(whole, place)
             if kept:
                 whole = nested.select(whole, kept)
-                self.state, self._step = whole.state, None if whole.statistics is None else whole
+                self.state, self.step = whole.state, None if whole.statistics is None else whole
             self.open = list(staying)
         return bool(self.open)
 

@@ -135,7 +135,9 @@ def _fit(
             _, responsibilities = _bound_of_all(mixture, table)
         interrupted = stop_requested()
     search.mixture.load_state_dict(mixture.state_dict())
-    run = Run(tuple(trace) or (-float("inf"),), _has_settled(trace, table), _degeneracies(mixture, table, responsibilities))
+    run = Run(
+        tuple(trace) or (-float("inf"),), _has_settled(trace, table), _degeneracies(mixture, table, responsibilities)
+    )
     return FitResult(search.mixture, responsibilities, 0, (run,), table.weights, interrupted)
 
 

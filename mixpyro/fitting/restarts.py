@@ -118,7 +118,9 @@ class Search:
             del group.ended[number]
 
     def _iterate(self, group: Runs, max_iterations: int, goes_on: GoesOn) -> None:
-        group.iterate(max_iterations, goes_on, lambda trace: is_hopeless(trace, self._bound_to_beat(group, trace)))
+        group.iterate(
+            max_iterations, goes_on, lambda trace: is_hopeless(trace.bounds, self._bound_to_beat(group, trace))
+        )
 
     def _bound_to_beat(self, group: Runs, trace: Trace) -> float:
         """Return what other runs have reached: the best that has ended, or in the group if none can be degenerate."""

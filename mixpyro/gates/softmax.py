@@ -102,7 +102,14 @@ class SoftmaxGate(LogitGate):
             pyro.sample(self.site("coefficients"), Delta(self.coefficients.to(x.dtype), event_dim=2))
 
     @torch.no_grad()
-    def maximise(self, x: Inputs, responsibilities: Responsibilities, *, by_gradient: Callable[..., None] | None = None, n_steps: int = 25) -> None:  # type: ignore[override]
+    def maximise(
+        self,
+        x: Inputs,
+        responsibilities: Responsibilities,
+        *,
+        by_gradient: Callable[..., None] | None = None,
+        n_steps: int = 25,
+    ) -> None:  # type: ignore[override]
         """Newton steps, halved where they overshoot, until the objective stands still. Böhning (1992), eq. 2.3."""
         if self.n_components == 1 or not self.coefficients_estimate.requires_grad:
             return

@@ -19,6 +19,13 @@ def design() -> tuple[Tensor, Tensor]:
     return torch.cat([torch.ones(30, 1).double(), inputs(30, E - 1)], 1), inputs(30, P, seed=9)
 
 
+def sums(r: Tensor) -> LinearStatistics:
+    """Statistics of the design under responsibilities [N, K], by einsum."""
+    u, y = design()
+    uu, uy = torch.einsum("nk,ne,nf->kef", r, u, u), torch.einsum("nk,ne,np->kep", r, u, y)
+    return LinearStatistics(r.sum(0), uu, uy, r.mT @ y.square())
+
+
 class TestNormalGamma(PosteriorContract):
     """The contract, with a noise for every component and output."""
 
@@ -36,9 +43,7 @@ class TestNormalGamma(PosteriorContract):
         return NormalGamma(mean, precision.expand(K, -1, -1), shape, rate.expand(self.noises))
 
     def statistics(self, seed: int) -> LinearStatistics:
-        (u, y), r = design(), responsibilities(30, K, seed=seed)
-        sums = (torch.einsum(s, r, u, v) for s, v in (("nk,ne,nf->kef", u), ("nk,ne,np->kep", y)))
-        return LinearStatistics(r.sum(0), *sums, r.mT @ y.square())
+        return sums(responsibilities(30, K, seed=seed))
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
     def test_squared_residuals_of_several_runs_are_those_of_each(self, dtype: torch.dtype) -> None:

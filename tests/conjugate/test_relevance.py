@@ -7,7 +7,7 @@ from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.conjugate.relevance import Relevance, RelevancePrior
 from mixpyro.numerics import nested
 from tests.conjugate.contract import N_RUNS, PosteriorContract, assert_close
-from tests.conjugate.test_normal_gamma import E, K, P, design
+from tests.conjugate.test_normal_gamma import E, K, P, sums
 from tests.problems import inputs, responsibilities
 
 
@@ -24,9 +24,7 @@ class TestRelevance(PosteriorContract):
         return RelevancePrior(regression, Gamma(torch.tensor(0.5).double(), torch.tensor(0.1).double()))
 
     def statistics(self, seed: int) -> LinearStatistics:
-        (u, y), r = design(), (seed + 1) * responsibilities(30, K, seed=seed)
-        sums = (torch.einsum(s, r, u, v) for s, v in (("nk,ne,nf->kef", u), ("nk,ne,np->kep", y)))
-        return LinearStatistics(r.sum(0), *sums, r.mT @ y.square())
+        return sums((seed + 1) * responsibilities(30, K, seed=seed))
 
     def start(self, statistics: LinearStatistics) -> Relevance:
         """Precisions of one for all columns but the first, of every run."""

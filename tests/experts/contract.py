@@ -48,8 +48,8 @@ class ExpertsContract:
         return x, y, responsibilities(n_objects, K)
 
     def learn(self, experts: Experts, x: Tensor, y: Tensor, r: Tensor) -> None:
-        """Bring the experts to their optimum given responsibilities."""
-        raise NotImplementedError
+        """Bring the experts to their optimum given responsibilities, or nearer to it."""
+        experts.maximise(x, y, r, by_gradient=by_gradient)
 
     def updated(self) -> tuple[Any, Tensor, Tensor, Tensor]:
         """Experts after they have learnt from data, with the data."""
@@ -168,7 +168,7 @@ class ExpertsContract:
             ((x, torch.cat([y, y], 1)), rf"`y` must have shape \[N, {self.n_outputs}\].*got \[30,"),
             ((x, y[:5]), "`y` must have as many rows as `x`, 30; got 5"),
             ((x, y.float()), r"`y` must have the dtype of `x`, torch.float64; got torch.float32"),
-            ((x[:0], y[:0]), rf"`x` must have shape \[N, {columns}\], no axis empty; got \[0, {x.shape[1]}\]"),
+            ((x[:0], y[:0]), rf"`x` must have shape \[N, [D{columns}]\], no axis empty; got \[0, {x.shape[1]}\]"),
         ]
 
     @pytest.mark.usefixtures("bad_arguments")
@@ -267,10 +267,6 @@ class ConjugateExpertsContract(ExpertsContract):
 
 class EstimatedExpertsContract(ExpertsContract):
     """What experts must do besides if their parameters are estimated, by a method of their own."""
-
-    def learn(self, experts: Any, x: Tensor, y: Tensor, r: Tensor) -> None:
-        """By the experts' own method."""
-        experts.maximise(x, y, r, by_gradient=by_gradient)
 
     def test_svi_finds_nothing_better(self) -> None:
         """The generic default, from where the family's own method ended and from the start, agrees with it."""

@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -19,11 +20,10 @@ from mixpyro.experts import (
     NeuralExperts,
     PointMassExperts,
 )
-from mixpyro.experts.base import add_statistics
 from mixpyro.experts.families import Gaussian, Poisson
-from mixpyro.fitting.gradient.m_step import MStep
+from mixpyro.numerics import nested
 from mixpyro.pyro_internals.parameter_store import own_parameter_store
-from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K
+from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, ExpertsContract, K, by_gradient
 from tests.problems import inputs, lines, responsibilities
 
 # Movements of a fetal lamb in 240 intervals of five seconds: how many intervals had 0, 1, … of them.
@@ -39,6 +39,34 @@ class TestHeterogeneousExperts(ConjugateExpertsContract):
     def make(self, n_components: int = K) -> HeterogeneousExperts:
         constants = LinearExperts(n_components if n_components != K else K - 1, 0, 2, noise_rate=2.0)
         return HeterogeneousExperts([LinearExperts(1, N_FEATURES, 2), constants])
+
+
+class TestLinesWithAndWithoutAPosterior(ExpertsContract):
+    """The contract, for conjugate experts beside estimated ones."""
+
+    def make(self, n_components: int = K) -> HeterogeneousExperts:
+        estimated = GLMExperts(n_components if n_components != K else K - 1, N_FEATURES, Gaussian())
+        return HeterogeneousExperts([LinearExperts(1, N_FEATURES), estimated])
+
+    def learn(self, experts: Any, x: Tensor, y: Tensor, r: Tensor) -> None:
+        experts.update(experts.statistics(x, y, r))
+        experts.maximise(x, y, r, by_gradient=refused)
+
+
+class TestZeroInflatedCounts(ExpertsContract):
+    """The contract, for estimated experts beside one that has nothing to learn."""
+
+    def make(self, n_components: int = K) -> HeterogeneousExperts:
+        counts = GLMExperts(n_components if n_components != K else K - 1, N_FEATURES, Poisson(), prior_scale=2.0)
+        return HeterogeneousExperts([PointMassExperts(1), counts])
+
+    def data(self, n_objects: int = 30) -> tuple[Tensor, Tensor, Tensor]:
+        return *counts(n_objects), responsibilities(n_objects, K)
+
+
+def refused(*_: object) -> None:
+    """A gradient M-step, of members that must not ask for it."""
+    pytest.fail("every member has a method of its own")
 
 
 def zero_inflated(n_features: int, *, zero: int = 0) -> HeterogeneousExperts:
@@ -191,12 +219,10 @@ def test_svi_trains_what_has_no_method_of_its_own() -> None:
     x, y = counts(60)
     r = responsibilities(60, 2)
     assert experts.partial_bound(x, y, r) == -torch.inf
-    assert not experts.maximise(x, y, r)
-    m_step = MStep(experts)
     for _ in range(4):
-        m_step.improve(x, y, r, n_steps=50)
+        experts.maximise(x, y, r, by_gradient=by_gradient)
     glm = GLMExperts(1, 2, Poisson())
-    glm.maximise(x, y, r[:, 1:])
+    glm.maximise(x, y, r[:, 1:], by_gradient=refused)
     torch.testing.assert_close(network(x).exp(), glm.predict(x)[:, 0], rtol=1e-4, atol=1e-6)
     with own_parameter_store(experts):
         loss = Trace_ELBO().loss(experts.objective, lambda *_: None, x, y, r)
@@ -208,10 +234,10 @@ def test_a_member_with_its_own_method_is_at_its_maximum() -> None:
     r = responsibilities(40, 3)
     experts = HeterogeneousExperts([LinearExperts(1, 1), GLMExperts(2, 1, Gaussian())])
     experts.update(experts.statistics(x, y, r))
-    assert experts.maximise(x, y, r)
+    experts.maximise(x, y, r, by_gradient=refused)
     line, glm = LinearExperts(1, 1), GLMExperts(2, 1, Gaussian())
     line.update(line.statistics(x, y, r[:, :1]))
-    glm.maximise(x, y, r[:, 1:])
+    glm.maximise(x, y, r[:, 1:], by_gradient=refused)
     expected = torch.cat([line.expected_log_likelihood(x, y), glm.expected_log_likelihood(x, y)], 1)
     torch.testing.assert_close(experts.expected_log_likelihood(x, y), expected)
     assert experts.kl_divergence() == line.kl_divergence()
@@ -223,7 +249,7 @@ def test_degeneracies_are_numbered_as_in_the_mixture() -> None:
     r[:2, 2], r[2:, 3] = 1.0, 1.0
     inner = HeterogeneousExperts([LinearExperts(1, 1), GLMExperts(2, 1, Gaussian())])
     experts = HeterogeneousExperts([LinearExperts(1, 0), inner])
-    assert experts.maximise(x, y, r)
+    experts.maximise(x, y, r, by_gradient=refused)
     assert experts.degeneracies(x, y, r) == ["the noise of component 2 has collapsed on 2.0 objects"]
 
 
@@ -233,7 +259,7 @@ def test_banks_of_banks_add_their_statistics() -> None:
     flat = HeterogeneousExperts([LinearExperts(1, 0), LinearExperts(1, 1), LinearExperts(1, 1)])
     x, y, _ = lines(20, 2)
     r = responsibilities(20, 3)
-    halves = add_statistics(experts.statistics(x[:9], y[:9], r[:9]), experts.statistics(x[9:], y[9:], r[9:]))
+    halves = nested.add(experts.statistics(x[:9], y[:9], r[:9]), experts.statistics(x[9:], y[9:], r[9:]))
     experts.update(pickle.loads(pickle.dumps(halves)), step_size=0.5)
     flat.update(flat.statistics(x, y, r), step_size=0.5)
     torch.testing.assert_close(experts.expected_log_likelihood(x, y), flat.expected_log_likelihood(x, y))
@@ -243,7 +269,7 @@ def test_copies_and_state_round_trip() -> None:
     x, y, _ = lines(20, 2)
     experts = HeterogeneousExperts([LinearExperts(1, 1), GLMExperts(1, 1, Gaussian())])
     experts.centre(x, y)
-    experts.maximise(x, y, responsibilities(20, 2))
+    experts.maximise(x, y, responsibilities(20, 2), by_gradient=refused)
     twin = copy.deepcopy(experts)
     assert torch.equal(twin.expected_log_likelihood(x, y), experts.expected_log_likelihood(x, y))
     assert {"0.x_origin", "1.coefficients_estimate"} <= set(experts.state_dict())

@@ -17,7 +17,7 @@ from mixpyro import DirichletGate, MixtureOfExperts, SoftmaxGate, fit
 from mixpyro.experts import GLMExperts, NeuralExperts
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
 from mixpyro.fitting.gradient.m_step import MStep
-from tests.experts.contract import N_FEATURES, ExpertsContract, K
+from tests.experts.contract import N_FEATURES, ExpertsContract, K, by_gradient
 from tests.problems import inputs, lines, responsibilities
 
 FAMILIES = [Gaussian(), Poisson(), Binomial(), Categorical(3)]
@@ -49,6 +49,10 @@ def linear_experts(family: Family, **options: bool | float) -> NeuralExperts:
     return NeuralExperts(K, N_FEATURES, network, family, **options)  # type: ignore[arg-type]
 
 
+def unchanged(*_: object) -> None:
+    """A gradient M-step of no steps: what is left is the noise in closed form."""
+
+
 class TestNeuralExperts(ExpertsContract):
     """The contract, for networks with two outputs."""
 
@@ -58,23 +62,15 @@ class TestNeuralExperts(ExpertsContract):
         parts = networks(n_components if n_components == K else K, n_predictors=2)
         return NeuralExperts(n_components, N_FEATURES, parts, Gaussian(), n_outputs=2)
 
-    def test_statistics_of_two_halves_add_up(self) -> None:
-        """Those of the same networks: others have other residuals."""
-        experts = self.make()
-        self.make = lambda n_components=K: experts  # type: ignore[method-assign]
-        super().test_statistics_of_two_halves_add_up()
-
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: type(family).__name__)
 def test_linear_networks_by_svi_are_generalised_linear_models_by_newton(family: Family) -> None:
     x, r = inputs(60), responsibilities(60, K)
     y = targets(family, x)
     neural, glm = linear_experts(family, prior_scale=2.0), GLMExperts(K, N_FEATURES, family, prior_scale=2.0)
-    glm.maximise(x, y, r)
-    m_step = MStep(neural)
+    glm.maximise(x, y, r, by_gradient=by_gradient)
     for _ in range(6):
-        neural.update(neural.statistics(x, y, r))
-        m_step.improve(x, y, r, n_steps=40)
+        neural.maximise(x, y, r, by_gradient=by_gradient)
     difference = (neural.partial_bound(x, y, r) - glm.partial_bound(x, y, r)).item()
     assert abs(difference) < 1e-5
     torch.testing.assert_close(neural.predict(x), glm.predict(x), rtol=0, atol=1e-3)
@@ -99,11 +95,11 @@ def test_fits_of_linear_networks_and_of_generalised_linear_models_agree() -> Non
     assert abs(bounds[0] - bounds[1]) < 1e-5
 
 
-def test_the_update_is_the_best_noise_of_the_networks_as_they_are() -> None:
+def test_the_closed_form_is_the_best_noise_of_the_networks_as_they_are() -> None:
     experts = NeuralExperts(K, N_FEATURES, networks(n_predictors=2), Gaussian(), n_outputs=2)
     x, y, _ = lines(30, K, n_features=N_FEATURES, n_outputs=2)
     r = responsibilities(30, K)
-    experts.update(experts.statistics(x, y, r))
+    experts.maximise(x, y, r, by_gradient=unchanged)
     (gradient,) = torch.autograd.grad(experts.partial_bound(x, y, r), [experts.log_scale])
     assert gradient.shape == (K, 2)
     assert gradient.abs().max() < 1e-12
@@ -135,7 +131,7 @@ def test_the_elbo_of_the_joint_model_is_the_bound(family: Family, prior_scale: f
     y = targets(family, x)
     experts = NeuralExperts(K, N_FEATURES, networks(n_predictors=family.n_predictors), family, prior_scale=prior_scale)
     mixture = MixtureOfExperts(SoftmaxGate(K, N_FEATURES), experts)
-    experts.update(experts.statistics(x, y, r))
+    experts.maximise(x, y, r, by_gradient=unchanged)
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
     bound = mixture.bound(x, y).item()
     assert -elbo.loss(mixture.model, mixture.guide, x, y) == pytest.approx(bound, abs=1e-9)
@@ -172,10 +168,8 @@ def test_a_collapsed_noise_is_reported() -> None:
     r[:2, 0], r[2:, 1] = 1.0, 1.0
     experts = NeuralExperts(2, 1, nn.Linear(1, 2).double(), Gaussian())
     experts.centre(x, y)
-    m_step = MStep(experts)
     for _ in range(8):
-        experts.update(experts.statistics(x, y, r))
-        m_step.improve(x, y, r, n_steps=20)
+        experts.maximise(x, y, r, by_gradient=by_gradient)
     assert torch.isfinite(experts.partial_bound(x, y, r))
     assert experts.degeneracies(x, y, r) == ["the noise of component 0 has collapsed on 2.0 objects"]
 
@@ -190,10 +184,9 @@ def test_frozen_parameters_stay_frozen(kind: type[nn.Linear]) -> None:
     before = copy.deepcopy(experts.state_dict())
     x, y, _ = lines(20, K, n_features=N_FEATURES)
     r = responsibilities(20, K)
-    experts.update(experts.statistics(x, y, r))
     m_step = MStep(experts)
     m_step.step(x, y, r)
-    m_step.improve(x, y, r, n_steps=3)
+    experts.maximise(x, y, r, by_gradient=lambda part, *rows: m_step.improve(*rows, n_steps=3))
     m_step.epoch(x, y, r, batch_size=7)
     for name, value in experts.state_dict().items():
         assert torch.equal(value, before[name]) != ("weight" in name)
@@ -208,9 +201,9 @@ def test_a_component_without_objects_stays_finite() -> None:
     r = responsibilities(20, K)
     r[:, 0] = 0.0
     before = experts.scale[0].clone()
-    experts.update(experts.statistics(x, y, r))
+    experts.maximise(x, y, r, by_gradient=unchanged)
     assert torch.equal(experts.scale[0], before)
-    MStep(experts).improve(x, y, r, n_steps=5)
+    experts.maximise(x, y, r, by_gradient=by_gradient)
     assert all(torch.isfinite(parameter).all() for parameter in experts.parameters())
 
 
@@ -265,7 +258,7 @@ def test_random_weights_are_sampled_in_a_model_and_refused_elsewhere() -> None:
 def test_float32_networks_serve_float64_data() -> None:
     experts = NeuralExperts(K, N_FEATURES, networks().float(), Gaussian())
     x, y, _ = lines(20, K, n_features=N_FEATURES)
-    experts.update(experts.statistics(x, y, responsibilities(20, K)))
+    experts.maximise(x, y, responsibilities(20, K), by_gradient=unchanged)
     assert experts.log_scale.dtype == torch.float32
     assert experts.expected_log_likelihood(x, y).dtype == torch.float64
     assert experts.model(x).scale.dtype == torch.float64

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mixpyro import MixtureOfExperts, SoftmaxGate
-from mixpyro.experts import PointMassExperts
+from mixpyro.experts import Experts, PointMassExperts
 from tests.experts.contract import ExpertsContract, K
 from tests.problems import inputs, responsibilities
 
@@ -23,17 +23,21 @@ class TestPointMassExperts(ExpertsContract):
         y = torch.randint(3, (n_objects, 2)).double()
         return inputs(n_objects, 0), y, responsibilities(n_objects, K)
 
-    @pytest.mark.usefixtures("bad_arguments")
-    def test_bad_data_are_refused(self) -> None:
-        """But for x: there is nothing wrong with any."""
-        experts, (x, y, r) = self.make(), self.data()
-        for arguments, message in (
-            ((x, torch.full_like(y, torch.inf), r), "`y` must be finite"),
-            ((x, y[:, :1], r), r"`y` must have shape \[N, 2\].*got \[30, 1\]"),
-            ((x, y, -r), "`responsibilities` must be finite and non-negative"),
-        ):
-            with pytest.raises(ValueError, match=message):
-                experts.statistics(*arguments)
+    def learn(self, experts: Experts, x: Tensor, y: Tensor, r: Tensor) -> None:
+        """There is nothing to learn."""
+
+    def bad_data(self, experts: Experts, x: Tensor, y: Tensor) -> list[tuple[tuple[Tensor, Tensor], str]]:
+        """Any x is right."""
+        return [
+            ((x, torch.full_like(y, torch.inf)), "`y` must be finite"),
+            ((x, y[:, :1]), r"`y` must have shape \[N, 2\].*got \[30, 1\]"),
+        ]
+
+    def test_an_update_reads_no_rows(self) -> None:
+        experts = self.make()
+        assert not experts.reads_rows
+        assert experts.n_parameters == 0
+        assert experts.kl_divergence() == 0
 
 
 def test_the_log_likelihood_says_which_values_are_its_own() -> None:

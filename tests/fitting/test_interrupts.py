@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch import Generator
 
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirichletGate, StreamingFit, fit, fit_minibatches
+from mixpyro import (
+    DirichletGate,
+    LinearExperts,
+    MixtureOfExperts,
+    ObjectDirichletGate,
+    StreamingFit,
+    fit,
+    fit_minibatches,
+)
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.starts import random_subsets
 from mixpyro.fitting.table import Table

@@ -67,7 +67,9 @@ def test_experts_without_a_closed_form_learn_from_batches() -> None:
 
 def test_weights_of_rows_count(data: tuple[Tensor, Tensor]) -> None:
     x, y = data
-    twice = fit_minibatches(MIXTURES["dirichlet"](), x, y, weights=torch.full((N,), 2.0).double(), batch_size=500, n_restarts=1)
+    twice = fit_minibatches(
+        MIXTURES["dirichlet"](), x, y, weights=torch.full((N,), 2.0).double(), batch_size=500, n_restarts=1
+    )
     copies = fit(MIXTURES["dirichlet"](), x.repeat(2, 1), y.repeat(2, 1), n_restarts=1)
     assert twice.bound == pytest.approx(copies.bound, rel=1e-3)
 
@@ -111,7 +113,11 @@ def test_what_does_not_fit_is_refused(data: tuple[Tensor, Tensor]) -> None:
     keeps = MixtureOfExperts(ObjectDirichletGate(K), LinearExperts(K, 1))
     for make, error, message in (
         (lambda: StreamingFit(keeps), ValueError, "`mixture` must have a gate that forgets.*got ObjectDirichletGate"),
-        (lambda: fit_minibatches(keeps, x, y, batch_size=10), ValueError, "`mixture` must have a gate that forgets its objects"),
+        (
+            lambda: fit_minibatches(keeps, x, y, batch_size=10),
+            ValueError,
+            "`mixture` must have a gate that forgets its objects",
+        ),
         (lambda: StreamingFit("mixture"), TypeError, "`mixture` must be a MixtureOfExperts; got str"),  # type: ignore[arg-type]
         (lambda: StreamingFit(mixture, step_size=1.5), ValueError, r"`step_size` must be in \(0, 1\]; got 1.5"),
         (lambda: fit_minibatches(mixture, x, y, batch_size=0), ValueError, "`batch_size` must be at least 1; got 0"),

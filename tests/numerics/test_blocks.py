@@ -32,7 +32,7 @@ def test_blocks_give_what_all_rows_at_once_give(
 @pytest.mark.parametrize(("width", "n_rows"), [(1, 32_768), (8, 32_768), (1000, 262), (10**6, 128)])
 def test_wide_rows_make_small_blocks(width: int, n_rows: int) -> None:
     assert blocks.rows_per_block(width, torch.device("cpu")) == n_rows
-    assert blocks.rows_per_e_step(width, torch.device("cpu")) == 2 * n_rows
+    assert blocks.rows_per_e_step(width, torch.device("cpu")) == 4 * n_rows
 
 
 def test_a_program_evaluates_at_least_one_draw_and_about_two_million_numbers() -> None:

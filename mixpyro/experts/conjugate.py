@@ -1,0 +1,96 @@
+"""What experts with an analytic posterior have in common."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pyro.nn import pyro_method
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.experts.base import Experts
+from mixpyro.part import ConjugatePart, State
+from mixpyro.shapes import Inputs, Responsibilities, Targets
+
+
+class ConjugateExperts(ConjugatePart, Experts):
+    """Experts with an analytic posterior over their parameters, updated from sums over the rows.
+
+    To write, seven members: ``prior``, :meth:`columns`, :meth:`log_likelihood`, :meth:`statistics_of`,
+    :meth:`predictive`, :meth:`sample` and :meth:`likelihood`.
+    """
+
+    def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: Any) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
+        """Return E_q[log p(yᵢ | xᵢ, k)] [..., K, N] in nats, in the columns' dtype.
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            posterior: q, with any leading axes of runs.
+        """
+        raise NotImplementedError
+
+    def statistics_of(self, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
+        """Return the sums over rows that the update needs, a NamedTuple of float64 tensors [..., K, …].
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            responsibilities: [..., K, N].
+        """
+        raise NotImplementedError
+
+    def sample(self, posterior: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401
+        """Sample the parameters at their Pyro sites from a prior or posterior, and return them.
+
+        Args:
+            posterior: a value such as ``prior`` and ``posterior``, without leading axes of runs.
+            dtype: of the draws.
+        """
+        raise NotImplementedError
+
+    def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
+        """Return E_q[log p(yᵢ | xᵢ, k)] in nats for all runs at once; arguments as :meth:`Experts.log_likelihoods`."""
+        return self.log_likelihood(columns, self.posterior if state is None else state.posterior)
+
+    def sums(self, columns: Any, responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
+        """Return the statistics of R runs; arguments as :meth:`statistics_of`."""
+        return self.statistics_of(columns, responsibilities)
+
+    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Any:  # noqa: ANN401
+        """Return the sums over rows that :meth:`update` needs, float64.
+
+        Those of blocks, minibatches or machines may be added, see :func:`mixpyro.numerics.nested.add`.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
+
+        Raises:
+            ValueError: if a shape does not fit, or a value is negative or not finite.
+        """
+        x, y = self.check_data(x, y)
+        r = arguments.responsibilities(responsibilities, self.n_components, len(x))
+        return self.statistics_of(self.columns(x, y), r.mT)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of free parameters of all experts."""
+        return int(self.posterior.n_parameters)
+
+    @pyro_method
+    def model(self, x: Inputs) -> Any:  # noqa: ANN401
+        """Sample the parameters from their prior, and return them.
+
+        Args:
+            x: inputs [N, D].
+        """
+        return self.sample(self.prior, x.dtype)
+
+    @pyro_method
+    def guide(self, x: Inputs) -> Any:  # noqa: ANN401
+        """Sample the parameters from their posterior, and return them.
+
+        Args:
+            x: inputs [N, D].
+        """
+        return self.sample(self.posterior, x.dtype)
