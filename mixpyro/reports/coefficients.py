@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -69,6 +68,7 @@ def coefficients(
         Finite Mixture Models, chapter 2; Grün, Leisch (2008), FlexMix version 2.
 
     Example:
+        >>> import torch
         >>> from mixpyro import GLMExperts, SoftmaxGate, fit
         >>> from mixpyro.experts.families import Poisson
         >>> x, y = torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([1.0, 2.0, 5.0])

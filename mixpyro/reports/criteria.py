@@ -13,7 +13,7 @@ from mixpyro.shapes import GateInputs, Inputs, Targets
 class Criteria(NamedTuple):
     """Criteria of one fitted mixture."""
 
-    bound: float  # maximum that the fit found, nats; a lower bound on the log evidence if all parameters have posteriors
+    bound: float  # of the fit, nats; a lower bound on the log evidence where every parameter has a posterior
     log_likelihood: float  # Σᵢ log p(yᵢ | xᵢ) of the predictive distribution, nats
     n_parameters: int  # of gate and experts
     aic: float  # in units of two nats, as are bic and icl; smaller is better
