@@ -1,7 +1,7 @@
 """A mixture of experts: one gate, one bank of experts, and the bound that ties them together."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -16,7 +16,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
 from mixpyro.part import Part, State
 from mixpyro.pyro_internals.plates import objects_plate
-from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
 
 
 class Assignment(NamedTuple):
@@ -137,7 +137,7 @@ class MixtureOfExperts(PyroModule):
     def log_joint(
         self,
         gate_x: GateInputs,
-        columns: Any,  # noqa: ANN401
+        columns: Value,
         state: MixtureState | None = None,
         *,
         objects: ObjectIndices | None = None,

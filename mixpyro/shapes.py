@@ -20,7 +20,7 @@
 included. In prose ``...`` stands for such axes.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -36,3 +36,5 @@ Weights: TypeAlias = Float[Tensor, "#N K"]
 # Numbers of the objects that rows belong to: a slice, or an integer for each row.
 ObjectIndices: TypeAlias = slice | Int[Tensor, " N"]
 Scalar: TypeAlias = Float[Tensor, ""]
+# A posterior, statistics or columns: a nested tuple of tensors whose type is that of its family.
+Value: TypeAlias = Any

@@ -1,14 +1,13 @@
 """Checks of statistics, and of the posteriors computed from them."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from mixpyro.arguments.validation import checks_values
+from mixpyro.shapes import Value
 
 
-def posterior(after: Any, *, like: Any) -> None:  # noqa: ANN401 (each family has its own)
+def posterior(after: Value, *, like: Value) -> None:
     """Check a posterior computed from statistics that a user passed.
 
     Args:
@@ -31,7 +30,7 @@ def posterior(after: Any, *, like: Any) -> None:  # noqa: ANN401 (each family ha
             )
 
 
-def same_shapes(name: str, value: Any, like: Any) -> None:  # noqa: ANN401
+def same_shapes(name: str, value: Value, like: Value) -> None:
     """Check the shapes of a NamedTuple of tensors.
 
     Args:

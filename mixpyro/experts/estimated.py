@@ -1,7 +1,5 @@
 """What experts with estimated parameters have in common."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from pyro.nn import pyro_method
@@ -9,7 +7,7 @@ from torch import Tensor
 
 from mixpyro.experts.base import Experts, weighted_sum
 from mixpyro.part import EstimatedPart, State
-from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar
+from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Value
 
 
 class EstimatedExperts(EstimatedPart, Experts):
@@ -49,7 +47,7 @@ class EstimatedExperts(EstimatedPart, Experts):
         """
         return weighted_sum(responsibilities, self.log_likelihood(x, y)) - self.kl_divergence()
 
-    def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
+    def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
         """Return log p(yᵢ | xᵢ, k) in nats, run by run; arguments as :meth:`Experts.log_likelihoods`."""
         x, y = (part.mT for part in columns)
         if state is None:
@@ -57,7 +55,7 @@ class EstimatedExperts(EstimatedPart, Experts):
         return torch.stack(self.in_each_run(state, lambda _: self.log_likelihood(x, y).mT))
 
     @pyro_method
-    def guide(self, x: Inputs) -> Any:  # noqa: ANN401
+    def guide(self, x: Inputs) -> Value:
         """Return the parameters as :meth:`model` does: there is nothing to sample.
 
         Args:

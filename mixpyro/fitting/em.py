@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from mixpyro.fitting.stopping import has_ended, least_tolerance
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState, normalised
 from mixpyro.numerics import nested
-from mixpyro.shapes import Responsibilities
+from mixpyro.shapes import Responsibilities, Value
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Options:
 class Statistics(NamedTuple):
     """Sums over the rows under the responsibilities, which the next update needs."""
 
-    gate: Any
-    experts: Any
+    gate: Value
+    experts: Value
 
 
 class EStep(NamedTuple):
@@ -46,7 +46,7 @@ class Snapshot(NamedTuple):
     """One run between two iterations: its state, and what its next update reads."""
 
     state: MixtureState
-    statistics: Statistics | None = None  # None where the next E-step must find them
+    statistics: Value = None  # of the rows; None where the next E-step must find them
     responsibilities: Tensor | None = None  # [K, N]
 
 

@@ -162,7 +162,7 @@ class Search:
             max(range(first, first + self.n_candidates), key=ranks.__getitem__)
             for first in range(0, len(ranks), self.n_candidates)
         ]
-        traces, snapshots = ([parts[number] for number in chosen] for parts in (group.traces, group.ended))
+        traces, snapshots = [group.traces[number] for number in chosen], [group.ended[number] for number in chosen]
         if table is self.table:
             return Runs(self.scratch, table, self.options, traces, snapshots)
         # A run on all rows begins with what the run on a sample found of the parameters.
