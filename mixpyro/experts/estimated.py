@@ -13,7 +13,29 @@ from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Value
 class EstimatedExperts(EstimatedPart, Experts):
     """Experts whose parameters are estimated, from the rows themselves.
 
-    To write, three members: :meth:`predictive`, :meth:`model` and :meth:`likelihood`.
+    To write, three members: :meth:`predictive`, :meth:`model` and :meth:`likelihood`. Pyro's SVI estimates the
+    ``nn.Parameter``s, or a ``maximise`` of the subclass's own.
+
+    Example:
+        >>> from pyro.distributions import Exponential
+        >>> from pyro.ops.indexing import Vindex
+        >>> from mixpyro.numerics.design_matrix import with_intercept
+        >>> from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
+        >>> class ExponentialExperts(EstimatedExperts):
+        ...     def __init__(self, n_components, n_features, *, name="experts"):
+        ...         super().__init__(n_components, n_features, 1, name=name)
+        ...         self.slopes = torch.nn.Parameter(torch.zeros(n_components, n_features + 1).double())
+        ...     def predictive(self, x):
+        ...         log_rates = with_intercept(x) @ self.slopes.to(x.dtype).mT
+        ...         return Exponential(log_rates.exp().unsqueeze(-1)).to_event(1)
+        ...     def model(self, x):
+        ...         refuse_shared_parameters(self)
+        ...         return self.slopes.to(x.dtype)
+        ...     def likelihood(self, x, parameters, assignment):
+        ...         log_rate = (with_intercept(x) * Vindex(parameters)[..., assignment, :]).sum(-1)
+        ...         return Exponential(log_rate.exp().unsqueeze(-1)).to_event(1)
+        >>> ExponentialExperts(2, 1).expected_log_likelihood(torch.zeros(1, 1), torch.ones(1)).tolist()
+        [[-1.0, -1.0]]
     """
 
     def columns(self, x: Inputs, y: Outputs) -> tuple[Tensor, Tensor]:
