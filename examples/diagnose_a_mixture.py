@@ -1,14 +1,15 @@
 """Which gate explains the engine runs best, and can its posterior be trusted?
 
-Question: the quickstart fits two lines under a gate that is the same for all runs and one that reads the nitric oxide
-(NO). Which predicts better, is a third line worth having, and are the intervals to be believed?
+Question: the quickstart fits two lines with a gate that is the same for all runs, and with one that reads the nitric
+oxide (NO). Which one predicts better? Does a third line help? Can the intervals be trusted?
 
 Data: 88 runs of a single-cylinder engine on ethanol, ``data/ethanol.csv``.
 
-Expected answer: two lines are better than one by 97 nats, a third is worth nothing. The gate that reads NO looks better
-by 2.2 nats; but its two coefficients are estimated, and refits, which charge for them, leave 0.3 ± 1.0: no difference.
-k-hat of the posterior under the global gate is 0.5 to 0.7: usable, with intervals a little short, which drawing again
-by importance weights mends. Data that the model makes look like the data.
+Expected answer: two lines are better than one by 97 nats, and a third line gains nothing. The gate that reads NO looks
+better by 2.2 nats. But its two coefficients are estimated, and importance sampling does not account for that. Refits
+do: they give 0.3 ± 1.0 nats, no difference. k-hat of the posterior with the global gate is 0.5 to 0.7: usable, with
+intervals that are a little short; resampling by importance weights corrects them. Data simulated from the model look
+like the data.
 
 Source: Brinkman (1981), Ethanol fuel: a single-cylinder engine study of efficiency and exhaust emissions, SAE
 Transactions 90; analysed by Hurn, Justel, Robert (2003), Estimating mixtures of regressions.
@@ -35,7 +36,7 @@ BEST = "global gate, 2 lines"
 
 
 def main(args: argparse.Namespace) -> None:
-    """Fit, compare, check, and draw."""
+    """Fit the models, compare them, check the best one, and draw it."""
     x, y = read_data(HERE / "data" / "ethanol.csv")
     fits = fit_all(x, y, args.restarts)
     names: dict[str, Any] = {"feature_names": ["Nitric oxide NO (µg/J)"], "output_names": ["Equivalence ratio"]}
@@ -50,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def read_data(path: Path) -> tuple[Tensor, Tensor]:
-    """NO [N, 1] and equivalence ratio [N, 1]."""
+    """Return nitric oxide [N, 1] and equivalence ratio [N, 1]."""
     with path.open() as file:
         rows = [(float(row["NO"]), float(row["Equivalence"])) for row in csv.DictReader(file)]
     x, y = torch.tensor(rows, dtype=torch.float64).split(1, dim=1)
@@ -58,7 +59,7 @@ def read_data(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def fit_all(x: Tensor, y: Tensor, n_restarts: int) -> dict[str, FitResult]:
-    """One to three lines under a global gate, two under a gate that reads NO."""
+    """Fit one to three lines with a global gate, and two with a gate that reads NO."""
     gates: dict[str, Gate] = {
         "global gate, 1 line": DirichletGate(1),
         BEST: DirichletGate(2),
@@ -72,23 +73,23 @@ def fit_all(x: Tensor, y: Tensor, n_restarts: int) -> dict[str, FitResult]:
 
 
 def print_comparison(draws: dict[str, Any]) -> None:
-    """Every model by importance sampling."""
-    print("Leave-one-out by importance sampling; estimated parameters are not charged for:")
+    """Compare all models by importance sampling."""
+    print("Leave-one-out by importance sampling; parameters that were estimated count as known:")
     print(loo_table(compare_loo(draws)))
 
 
 def print_refits(fits: dict[str, FitResult], x: Tensor, y: Tensor) -> None:
-    """With 88 refits each, the two models of which one has an estimated gate."""
+    """Compare the two models of two lines by 88 refits each."""
     refitted = {name: exact_loo(result, x, y) for name, result in fits.items() if name.endswith("2 lines")}
-    print("Leave-one-out by refits, which charges for them:")
+    print("Leave-one-out by refits, which estimates them without the object:")
     print(loo_table(compare_loo(refitted)))
 
 
 def print_trust(data: Any) -> None:  # noqa: ANN401 (an InferenceData or a DataTree, by ArviZ's version)
-    """k-hat, the weight of each component before and after correction, and what the model does not reproduce."""
+    """Print k-hat, the components' weights before and after resampling, and predictive checks."""
     print(f"{BEST}: k-hat {khat(data):.2f} of the posterior; {loo(data)}")
-    for name, one in (("posterior", data), ("drawn again", resample(data))):
-        weights = one["posterior"]["gate.weights"].values.reshape(-1, 2)
+    for name, draws in (("posterior", data), ("resampled", resample(data))):
+        weights = draws["posterior"]["gate.weights"].values.reshape(-1, 2)
         intervals = ", ".join("{:.3f} to {:.3f}".format(*np.quantile(part, [0.05, 0.95])) for part in weights.T)
         print(f"90 % intervals of the components' weights, {name}: {intervals}")
     for name, found in check(data).items():
@@ -96,7 +97,7 @@ def print_trust(data: Any) -> None:  # noqa: ANN401 (an InferenceData or a DataT
 
 
 def draw_fit(result: FitResult, data: Any, x: Tensor, y: Tensor) -> Figure:  # noqa: ANN401
-    """The lines, and which run belongs to which."""
+    """Draw the lines, and the responsibilities of each run."""
     figure = Figure(figsize=(9.5, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
     summary = ResponsibilityDraws(data, result, x, y).summary()
@@ -107,7 +108,7 @@ def draw_fit(result: FitResult, data: Any, x: Tensor, y: Tensor) -> Figure:  # n
 
 
 def draw_trust(data: Any) -> Figure:  # noqa: ANN401
-    """The weights with their intervals, and k-hat of every run's leave-one-out estimate."""
+    """Draw the weights with their intervals, and k-hat of every run's leave-one-out estimate."""
     figure = Figure(figsize=(9.5, 2.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     plot_weights_forest(data, ax=left)
@@ -121,6 +122,6 @@ if __name__ == "__main__":
     parser.add_argument("--draws", type=int, default=4000, help="draws of each posterior")
     parser.add_argument("--no-refits", action="store_true", help="leave out the 176 refits")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the two pictures")
-    # The tensors are so small that a second thread saves nothing, and on a busy machine the first would wait for it.
+    # The tensors are so small that a second thread would not save time.
     torch.set_num_threads(1)
     main(parser.parse_args())

@@ -1,15 +1,16 @@
 """How far is a variational posterior from the exact one, and does it matter which gate?
 
 Question: two lines explain the ethanol data (see ``quickstart.py``). Variational inference gives their coefficients and
-weights in a second; NUTS, with the assignments summed out, samples the exact posterior of the same Pyro model. Do the
-two agree under a global gate, and under one with weights for each run of the engine?
+weights in a second. NUTS, with the assignments summed out, samples the exact posterior of the same Pyro model. Do the
+two agree with a global gate, and with a gate that has weights for each run of the engine?
 
 Data: 88 runs of a single-cylinder engine on ethanol, ``data/ethanol.csv``.
 
-Expected answer: yes for the global gate and for the marginal per-object one, whose means are within 0.2 posterior
-standard deviations of the exact ones. Their standard deviations are too small, 0.7 to 0.9 of the exact, for mean field
-takes the assignments as independent of the lines. The mean field of the per-object gate reinforces itself (see its
-docstring): its slopes are off by half a standard deviation and more. A thousand steps of NUTS take a minute or two.
+Expected answer: yes for the global gate and for the marginal per-object gate, whose means are within 0.2 posterior
+standard deviations of the exact ones. Their standard deviations are too small, 0.7 to 0.9 of the exact ones, because
+mean field takes the assignments as independent of the lines. The mean field of the per-object gate reinforces itself
+(see its docstring): its slopes are off by half a standard deviation and more. A thousand steps of NUTS take a minute or
+two.
 
 Label switching: two lines can be swapped in every draw. Each draw is sorted by slope, the rising line first.
 
@@ -51,7 +52,7 @@ class Posterior(NamedTuple):
 
 
 def main(args: argparse.Namespace) -> None:
-    """Fit, sample and print, one table a gate."""
+    """Fit, sample and print one table per gate."""
     pyro.set_rng_seed(args.seed)
     x, y = read_data(HERE / "data" / "ethanol.csv")
     compare("global gate", DirichletGate(2), DirichletGate(2), x, y, args)
@@ -60,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def read_data(path: Path) -> tuple[Tensor, Tensor]:
-    """NO [N, 1] and equivalence ratio [N, 1]."""
+    """Return nitric oxide [N, 1] and equivalence ratio [N, 1]."""
     with path.open() as file:
         rows = [(float(row["NO"]), float(row["Equivalence"])) for row in csv.DictReader(file)]
     x, y = torch.tensor(rows, dtype=torch.float64).split(1, dim=1)
@@ -68,7 +69,7 @@ def read_data(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def compare(title: str, gate: Gate, exact: Gate, x: Tensor, y: Tensor, args: argparse.Namespace) -> None:
-    """Both posteriors side by side; ``exact`` is a gate of the same posterior of the lines, easier for NUTS."""
+    """Print both posteriors; NUTS samples with ``exact``, a gate that gives the lines the same posterior."""
     mixture = MixtureOfExperts(gate, LinearExperts(2, n_features=1))
     result = fit(mixture, x, y, n_restarts=args.restarts)
     variational = of_the_fit(mixture)
@@ -85,14 +86,14 @@ def compare(title: str, gate: Gate, exact: Gate, x: Tensor, y: Tensor, args: arg
 
 
 def print_row(name: str, mean: float, deviation: float, exact_mean: float, exact_deviation: float) -> None:
-    """One quantity; the difference of means is in posterior standard deviations."""
+    """Print one quantity; the difference of means is in units of the exact standard deviation."""
     difference, ratio = (mean - exact_mean) / exact_deviation, deviation / exact_deviation
     row = f"{mean:>10.4f}{exact_mean:>10.4f}{difference:>12.2f}{deviation:>10.4f}{exact_deviation:>10.4f}{ratio:>8.2f}"
     print(f"{name:<20}{row}")
 
 
 def of_the_fit(mixture: MixtureOfExperts) -> Posterior:
-    """The variational posterior in closed form."""
+    """Return means and deviations of the variational posterior, in closed form."""
     experts, weights = mixture.experts, torch.full((2,), 0.5)
     rising = int(experts.coefficients[:, 0, 1].argmax())
     order, deviation = [rising, 1 - rising], torch.zeros(1)
@@ -106,7 +107,7 @@ def of_the_fit(mixture: MixtureOfExperts) -> Posterior:
 def draws_of_nuts(
     mixture: MixtureOfExperts, start: MixtureOfExperts, x: Tensor, y: Tensor, args: argparse.Namespace
 ) -> tuple[Tensor, Tensor, int]:
-    """The same from the exact posterior, and how many transitions diverged; starts where the other fit ended."""
+    """Draw coefficients and weights by NUTS from the end of a fit; return them and the divergent transitions."""
     posterior = start.experts.posterior
     values = {
         "experts.precision": posterior.shape.unsqueeze(1) / posterior.rate,
@@ -120,7 +121,7 @@ def draws_of_nuts(
         init_strategy=init_to_value(values=values),
     )
     chain = MCMC(kernel, num_samples=args.samples, warmup_steps=args.warmup, disable_progbar=True)
-    # Pyro checks every distribution at every leapfrog step: a third of the time, for a program that has been fitted.
+    # Checks of every distribution at every leapfrog step would take a third of the time.
     with pyro.validation_enabled(False):
         chain.run(x, y)
     draws = chain.get_samples()
@@ -130,7 +131,7 @@ def draws_of_nuts(
 
 
 def summary(coefficients: Tensor, weights: Tensor) -> Posterior:
-    """Of draws [S, 2, 2] and [S, 2], the rising line first in each of them."""
+    """Summarise draws [S, 2, 2] of lines and [S, 2] of weights, the rising line first in each draw."""
     rising = coefficients[:, :, 1].argmax(1)
     draw = torch.arange(len(rising))
     lines = torch.cat([coefficients[draw, rising], coefficients[draw, 1 - rising]], 1)
@@ -142,8 +143,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--restarts", type=int, default=5, help="starts of each fit")
     parser.add_argument("--samples", type=int, default=1000, help="draws of NUTS")
-    parser.add_argument("--warmup", type=int, default=300, help="steps before them, in which it adapts")
+    parser.add_argument("--warmup", type=int, default=300, help="steps of adaptation before the draws")
     parser.add_argument("--tree-depth", type=int, default=7, help="at most 2 to this many leapfrog steps a draw")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
     torch.set_num_threads(1)
     main(parser.parse_args())

@@ -1,8 +1,8 @@
-"""Does the amount of nitric oxide say on which of two lines an engine run lies?
+"""Does the amount of nitric oxide tell on which of two lines an engine run lies?
 
-Question: an engine that runs lean and one that runs rich give off the same nitric oxide (NO), so the equivalence ratio
-lies on one of two lines over NO. Is each line as likely everywhere, or does that depend on NO? A Dirichlet gate has the
-same weights for all runs; a neural gate computes them from NO.
+Question: a lean and a rich mixture of fuel and air produce the same nitric oxide (NO), so the equivalence ratio lies on
+one of two lines over NO. Is each line as likely everywhere, or does that depend on NO? A Dirichlet gate has the same
+weights for all runs; a neural gate computes them from NO.
 
 Data: 88 runs of a single-cylinder engine on ethanol, ``data/ethanol.csv``.
 
@@ -57,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def read_data(path: Path) -> tuple[Tensor, Tensor]:
-    """NO [N, 1] and equivalence ratio [N, 1]."""
+    """Return nitric oxide [N, 1] and equivalence ratio [N, 1]."""
     with path.open() as file:
         rows = [(float(row["NO"]), float(row["Equivalence"])) for row in csv.DictReader(file)]
     x, y = torch.tensor(rows, dtype=torch.float64).split(1, dim=1)
@@ -72,7 +72,7 @@ def fit_gate(name: str, gate: Gate, x: Tensor, y: Tensor, n_restarts: int) -> Fi
 
 
 def print_table(fits: list[Fit], x: Tensor) -> None:
-    """One row a line and gate, then how each fit went."""
+    """Print one row per line and gate, then a summary of each fit."""
     print(f"{'gate':<8}{'component':<14}{'weight':>6}{'intercept ± sd':>20}{'slope ± sd':>20}{'noise sd':>11}")
     for gate, result, order in fits:
         experts = result.mixture.experts
@@ -84,11 +84,11 @@ def print_table(fits: list[Fit], x: Tensor) -> None:
             print(f"{gate:<8}{line:<14}{weights[k]:>6.3f}{columns}{noise:>11.4f}")
     for gate, result, _ in fits:
         print(f"{gate} gate: {result}")
-    print("The neural bound holds the log prior of the network's weights: do not compare it with the global one.")
+    print("The neural bound includes the log prior of the network's weights: do not compare it with the global one.")
 
 
 def draw(fits: list[Fit], x: Tensor, y: Tensor) -> Figure:
-    """A column a gate: data and lines above, the gate's weights below."""
+    """Draw one column per gate: data and lines above, the gate's weights below."""
     figure = Figure(figsize=(10, 6), layout="constrained")
     axes = figure.subplots(2, len(fits), sharex=True, sharey="row", height_ratios=(2, 1))
     grid = torch.linspace(0.2, 4.2, 200, dtype=torch.float64).unsqueeze(1)
@@ -107,7 +107,7 @@ def draw(fits: list[Fit], x: Tensor, y: Tensor) -> Figure:
 
 
 def draw_lines(axes: Axes, one: Fit, grid: Tensor) -> None:
-    """Each expert's predictive mean, with a band of two standard deviations on either side."""
+    """Draw each expert's predictive mean with a band of two standard deviations on either side."""
     predictive = one.result.mixture.experts.predictive(grid)
     for colour, k in zip(COLOURS, one.order.tolist(), strict=True):
         mean, deviation = predictive.mean[:, k, 0], predictive.stddev[:, k, 0]
@@ -117,13 +117,13 @@ def draw_lines(axes: Axes, one: Fit, grid: Tensor) -> None:
 
 
 def draw_points(axes: Axes, one: Fit, x: Tensor, y: Tensor) -> PathCollection:
-    """The runs, coloured by their responsibilities."""
+    """Draw the runs, coloured by their responsibilities."""
     rising = one.result.responsibilities[:, one.order[0]]
     return axes.scatter(x, y, c=rising, cmap=MEMBERSHIP, vmin=0, vmax=1, s=24, edgecolors="black", linewidths=0.5)
 
 
 def draw_weights(axes: Axes, one: Fit, grid: Tensor) -> None:
-    """The gate's weights as a function of NO."""
+    """Draw the gate's weights as a function of NO."""
     weights = one.result.mixture.gate.weights(grid).detach()
     for colour, k in zip(COLOURS, one.order.tolist(), strict=True):
         axes.plot(grid[:, 0], weights[:, k], color=colour, linewidth=2)
@@ -133,7 +133,7 @@ def draw_weights(axes: Axes, one: Fit, grid: Tensor) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--restarts", type=int, default=5, help="starts of each fit")
-    parser.add_argument("--output", type=Path, default=HERE / "quickstart.png", help="where the picture goes")
-    # The tensors are so small that a second thread saves nothing, and on a busy machine the first would wait for it.
+    parser.add_argument("--output", type=Path, default=HERE / "quickstart.png", help="file of the picture")
+    # The tensors are so small that a second thread would not save time.
     torch.set_num_threads(1)
     main(parser.parse_args())

@@ -20,8 +20,10 @@ from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.programs.auto_gate import AutoGate
 from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.expected_weights import expected_weights
-from mixpyro.reports.coefficients import Coefficient, coefficients, observed_information
-from mixpyro.reports.criteria import Criteria, as_table, compare, criteria
+from mixpyro.reports.coefficients import Coefficient, coefficients
+from mixpyro.reports.criteria import Criteria, compare, criteria
+from mixpyro.reports.observed_information import observed_information
+from mixpyro.reports.tables import as_table
 from mixpyro.saving.model_file import load, save
 
 __version__ = "0.1.0"

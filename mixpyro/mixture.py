@@ -1,7 +1,7 @@
 """A mixture of experts: one gate, one bank of experts, and the bound that ties them together."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -14,9 +14,9 @@ from mixpyro import arguments
 from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
-from mixpyro.part import State
+from mixpyro.part import Part, State
 from mixpyro.pyro_internals.plates import objects_plate
-from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
 
 
 class Assignment(NamedTuple):
@@ -128,10 +128,16 @@ class MixtureOfExperts(PyroModule):
         self.gate.hold(state.gate)
         self.experts.hold(state.experts)
 
+    def fix_priors(self) -> None:
+        """Compute priors once: nothing may change them from now on."""
+        for part in self.modules():
+            if isinstance(part, Part):
+                part.fix_prior()
+
     def log_joint(
         self,
         gate_x: GateInputs,
-        columns: Any,  # noqa: ANN401
+        columns: Value,
         state: MixtureState | None = None,
         *,
         objects: ObjectIndices | None = None,

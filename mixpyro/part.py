@@ -18,7 +18,7 @@ from mixpyro.pyro_internals.parameter_store import (
     numbered_entries,
     refuse_shared_parameters,
 )
-from mixpyro.shapes import Scalar
+from mixpyro.shapes import Scalar, Value
 
 Result = TypeVar("Result")
 
@@ -132,6 +132,9 @@ class Part(PyroModule):
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
         return [*trainable, *(buffer for buffer in self.buffers() if id(buffer) not in own)]
 
+    def fix_prior(self) -> None:
+        """Compute the prior once, for a copy whose prior nothing changes. Nothing by default."""
+
     def in_each_run(self, state: State, function: Callable[[int], Result]) -> list[Result]:
         """Call a function once a run while this part holds that run's state; return the results.
 
@@ -159,7 +162,7 @@ class Part(PyroModule):
     def advanced(
         self,
         state: State,
-        statistics: Any,  # noqa: ANN401 (each family has its own)
+        statistics: Value,
         rows: tuple[Tensor, ...],
         responsibilities: Tensor | None,
         by_gradient: Callable[..., None],
@@ -187,154 +190,6 @@ class Part(PyroModule):
         return nested.stack(self.in_each_run(state, advance))
 
 
-def _not_a_number(state: State) -> State:
-    """Return a state of NaN, of a run whose numbers have overflowed: its bound is no number, and the run ends."""
-    return nested.apply(lambda tensor: tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor, state)
-
-
-class ConjugatePart(Part):
-    """A part whose parameters have an analytic posterior, held as buffers.
-
-    A subclass gives :attr:`prior`, and the statistics and formulas of its kind. It registers its first posterior at
-    the end of its constructor with :meth:`register_posterior`.
-    """
-
-    # Names of the buffers of the posterior's fields, where they are not ``posterior_<field>``.
-    posterior_buffers: ClassVar[Mapping[str, str]] = {}
-
-    @property
-    def prior(self) -> Any:  # noqa: ANN401 (each family has its own)
-        """The prior as a value, a NamedTuple of float64 tensors."""
-        raise NotImplementedError
-
-    @property
-    def posterior(self) -> Any:  # noqa: ANN401
-        """The posterior as a value, a NamedTuple of float64 tensors."""
-        buffers: dict[str, Any] = self._buffers
-        return self.posterior_kind._make([buffers[name].double() for name in self.posterior_names])
-
-    def register_posterior(self, posterior: Any, like: Tensor) -> None:  # noqa: ANN401
-        """Register the posterior's buffers.
-
-        Args:
-            posterior: a NamedTuple of tensors.
-            like: a tensor of the dtype and on the device that the buffers shall have.
-        """
-        fields = posterior._fields
-        self.posterior_kind = type(posterior)
-        self.posterior_names = tuple(self.posterior_buffers.get(field, f"posterior_{field}") for field in fields)
-        for name, value in zip(self.posterior_names, posterior, strict=True):
-            self.register_buffer(name, value.detach().to(like).clone())
-
-    def hold_posterior(self, posterior: Any) -> None:  # noqa: ANN401
-        """Put a posterior into the buffers, converted to their dtype.
-
-        Args:
-            posterior: as :attr:`posterior` gives it. Its tensors may become the buffers.
-        """
-        # Not as attributes: to find out that a name is a buffer takes a module longer than a small update.
-        buffers = self._buffers
-        for name, value in zip(self.posterior_names, posterior, strict=True):
-            buffers[name] = value.to(buffers[name])
-
-    def forget(self) -> None:
-        """Set the posterior to the prior."""
-        self.hold_posterior(nested.apply(torch.clone, self.prior))
-
-    def updated(self, statistics: Any, before: Any) -> Any:  # noqa: ANN401
-        """Return the posterior that is optimal given statistics.
-
-        Args:
-            statistics: sums over the rows, with any leading axes of runs.
-            before: the posterior to start from, where the optimum is found by iteration.
-        """
-        return self.prior.updated(statistics)
-
-    def kl(self, posterior: Any) -> Tensor:  # noqa: ANN401
-        """Return KL(q‖p) in nats, float64, without the leading axes' sum.
-
-        Args:
-            posterior: q, with any leading axes of runs.
-        """
-        divergence: Tensor = posterior.kl(self.prior)
-        return divergence
-
-    def kl_divergence(self) -> Scalar:
-        """Return KL(q‖p) of the part's own latent variables in nats, float64."""
-        return self.kl(self.posterior)
-
-    def update(self, statistics: Any, step_size: float = 1.0) -> None:  # noqa: ANN401
-        """Set the posterior to its optimum given statistics, or go part of the way.
-
-        Args:
-            statistics: sums over the rows, as ``statistics`` returns them.
-            step_size: in (0, 1], of a step in natural parameters; Hoffman et al. (2013), section 2.4. 1 replaces the
-                posterior.
-
-        Raises:
-            ValueError: if the statistics lead to no finite posterior, or have another shape than the posterior's; the
-                part is unchanged then.
-        """
-        with torch.no_grad():
-            before = self.posterior
-            # The common case first: to check a number takes as long as to add a few.
-            size = 1.0 if step_size.__class__ is float and step_size == 1.0 else arguments.step_size(step_size)
-            if size < 1.0:
-                known = before.statistics_beyond(self.prior)
-                statistics = nested.blend((1.0 - size, known), (size, statistics))
-            try:
-                after = self.updated(statistics, before)
-            except RuntimeError:
-                arguments.same_shapes("statistics", statistics, before.statistics_beyond(self.prior))
-                raise
-            arguments.posterior(after, like=before)
-            self.hold_posterior(after)
-
-    def state(self) -> State:
-        """Return a copy of the posterior, float64, and of the trainable parameters."""
-        return State(nested.apply(torch.clone, self.posterior), super().state().estimates)
-
-    def hold(self, state: State) -> None:
-        """Take over the state of one run, converted to this part's dtype.
-
-        Args:
-            state: what :meth:`state` returned, without an axis of runs.
-        """
-        super().hold(state)
-        self.hold_posterior(nested.apply(torch.clone, state.posterior))
-
-    def divergences(self, state: State) -> Float[Tensor, " R"]:
-        """Return KL(q‖p) of every run in nats, float64.
-
-        Args:
-            state: of R runs.
-        """
-        return super().divergences(state) if state.estimates else self.kl(state.posterior)
-
-    def advanced(
-        self,
-        state: State,
-        statistics: Any,  # noqa: ANN401
-        rows: tuple[Tensor, ...],
-        responsibilities: Tensor | None,
-        by_gradient: Callable[..., None],
-    ) -> State:
-        """Return the state of every run after its update; arguments as :meth:`Part.advanced`.
-
-        All runs at once where the part has a posterior alone, one by one where it has parameters to estimate too.
-        """
-        if not state.estimates:
-            return State(self.updated(statistics, state.posterior), ())
-
-        def advance(run: int) -> State:
-            self.hold_posterior(self.updated(nested.select(statistics, run), self.posterior))
-            return self.state()
-
-        return super().advanced(
-            nested.stack(self.in_each_run(state, advance)), statistics, rows, responsibilities, by_gradient
-        )
-
-
 class EstimatedPart(Part):
     """A part whose parameters are estimated, by maximum likelihood or with the density of a Normal prior."""
 
@@ -353,3 +208,8 @@ class EstimatedPart(Part):
     def n_parameters(self) -> int:
         """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+def _not_a_number(state: State) -> State:
+    """Return a state of NaN, of a run whose numbers have overflowed: its bound is no number, and the run ends."""
+    return nested.apply(lambda tensor: tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor, state)

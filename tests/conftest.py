@@ -1,4 +1,4 @@
-"""What every test has: shapes and types checked at run time, a seed, and no change of Pyro's global state."""
+"""Fixtures of all tests: shapes and types checked at run time, a seed, an empty parameter store."""
 
 import csv
 from collections.abc import Iterator
@@ -7,22 +7,22 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-import tests.typechecker  # noqa: F401 (the hook finds it by its name, once it is loaded)
+import tests.typechecker  # noqa: F401 (the hook looks it up by name, so it must be loaded)
 
 jaxtyping.install_import_hook("mixpyro", "tests.typechecker.check")
 
-import pyro  # noqa: E402 (after the hook, like all that import mixpyro)
+import pyro  # noqa: E402 (after the hook, as every import of mixpyro)
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-# The tensors here are small: threads would only wait for each other.
+# The tensors are small: more threads would be slower.
 torch.set_num_threads(1)
 
 DATA = Path(__file__).parent / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked ``cuda`` where there is no such device."""
+    """Skip the tests marked ``cuda`` where there is no CUDA device."""
     if torch.cuda.is_available():
         return
     for item in items:
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
-    """The same random numbers in every test, and an empty parameter store."""
+    """Seed the random numbers of every test and empty the parameter store."""
     torch.manual_seed(0)
     pyro.clear_param_store()
     yield
@@ -41,14 +41,14 @@ def seeded() -> Iterator[None]:
 
 @pytest.fixture
 def bad_arguments() -> Iterator[None]:
-    """Let arguments of wrong shape or type through to the library's own checks."""
+    """Switch off the type checker, so that wrong arguments reach the library's own checks."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def read_table(name: str, x: str, y: str) -> tuple[Tensor, Tensor]:
-    """Two columns of a table in tests/data: x [N, 1] and y [N, 1], float64."""
+    """Read two columns of a table in tests/data: x [N, 1] and y [N, 1], float64."""
     with (DATA / name).open() as file:
         rows = list(csv.DictReader(file))
     x_values, y_values = ([[float(row[column])] for row in rows] for column in (x, y))
@@ -57,7 +57,7 @@ def read_table(name: str, x: str, y: str) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture
 def ethanol() -> tuple[Tensor, Tensor]:
-    """NO and equivalence ratio of 88 engine runs."""
+    """Nitric oxide and equivalence ratio of 88 engine runs."""
     return read_table("ethanol.csv", "NO", "Equivalence")
 
 

@@ -7,21 +7,21 @@ from torch import Generator, Tensor
 
 
 def responsibilities(n_objects: int, n_components: int, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
-    """Rows on the simplex [N, K], none of them near a corner."""
+    """Draw rows on the simplex [N, K], every entry well above zero."""
     generator = Generator().manual_seed(seed)
     raw = torch.rand(n_objects, n_components, generator=generator, dtype=dtype) + 0.05
     return raw / raw.sum(-1, keepdim=True)
 
 
 def inputs(n_objects: int, n_features: int = 2, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
-    """Standard normal inputs [N, D]."""
+    """Draw standard normal inputs [N, D]."""
     return torch.randn(n_objects, n_features, generator=Generator().manual_seed(seed), dtype=dtype)
 
 
 def lines(
     n_objects: int, n_components: int, *, n_features: int = 1, n_outputs: int = 1, noise: float = 0.3, seed: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Data on random planes: x [N, D], y [N, P] and the components [N] they come from, float64."""
+    """Draw data on random planes: x [N, D], y [N, P] and their components [N], float64."""
     generator = Generator().manual_seed(seed)
     draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
     x = draw(n_objects, n_features)

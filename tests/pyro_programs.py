@@ -1,7 +1,7 @@
-"""A user's own Pyro program: a Bayesian mixture of lines, written down without the library's experts.
+"""A user's own Pyro program: a Bayesian mixture of lines without the library's experts.
 
-The same mixture as a DirichletGate over LinearExperts. The lines' Normal-Gamma posterior q(w, τ) is parametrised by
-hand, for an optimiser, and integrated out in closed form, so that nothing but the gate is left to differ.
+It is the mixture of a DirichletGate and LinearExperts. The lines' Normal-Gamma posterior q(w, τ) has parameters for an
+optimiser and is integrated out in closed form, so that only the treatment of the gate can differ.
 """
 
 import math
@@ -20,10 +20,10 @@ class HandWrittenLines:
     """K lines y | z = k ~ Normal(wₖ'[1, x], 1/τₖ), with wₖ | τₖ ~ Normal(0, (τₖ λ)⁻¹) and τₖ ~ Gamma(a₀, b₀).
 
     Args:
-        gate: the one line of the library.
+        gate: the only part taken from the library.
         x: all inputs [N, 1].
         y: all outputs [N, 1].
-        start: responsibilities [N, K] from which the lines start.
+        start: responsibilities [N, K] that the initial lines are fitted to.
         precision: λ.
         shape: a₀.
         rate: b₀.
@@ -43,7 +43,7 @@ class HandWrittenLines:
         self.start_rate = rate + 0.5 * (start * squared).sum(0)
 
     def posterior(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean and Cholesky factor of the coefficients, shape and rate of the precisions; four parameters to learn."""
+        """Return mean and Cholesky factor of the coefficients, shape and rate of the precisions."""
         k = len(self.mean)
         shift = pyro.param("shift", lambda: self.mean.new_zeros(k, 2))
         factor = pyro.param(
@@ -52,12 +52,12 @@ class HandWrittenLines:
         shape = pyro.param("shape", lambda: self.start_shape, constraint=constraints.positive)
         tau = pyro.param("tau", lambda: self.start_shape / self.start_rate, constraint=constraints.positive)
         noise = (self.start_rate / self.start_shape).sqrt().unsqueeze(-1)
-        # In units of the noise of one object: an optimiser's step means the same for many objects as for few.
+        # In units of one object's noise, so that one learning rate suits few and many objects.
         mean = self.mean + noise * len(self.x) ** 0.5 * torch.einsum("kef,kf->ke", self.spread, shift)
         return mean, self.spread @ factor, shape, shape / tau
 
     def model(self, rows: Tensor | None = None) -> None:
-        """The program, on some of the rows or on all."""
+        """Score the data of some rows, or of all: the Pyro model."""
         mean, factor, shape, rate = self.posterior()
         log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         spread = self.precision * (factor.square().sum((-2, -1)) + shape / rate * mean.square().sum(-1))
@@ -75,4 +75,4 @@ class HandWrittenLines:
             pyro.factor("y", Vindex(0.5 * (log_tau - squared - variance))[torch.arange(len(rows)), z])
 
     def guide(self, rows: Tensor | None = None) -> None:
-        """Nothing to sample: the lines are integrated out, the gate has its own guide."""
+        """Sample nothing: the lines are integrated out, the gate has its own guide."""

@@ -23,7 +23,7 @@ def test_sizes_are_arguments() -> None:
 
 def test_no_benchmark_starts_after_the_time_limit(capsys: pytest.CaptureFixture[str]) -> None:
     assert measured(["restarts", "gaussian"], tiny=True, seconds=-1.0) == []
-    assert "restarts: left out, for the -1 seconds are over" in capsys.readouterr().out
+    assert "restarts: not run, because -1 seconds have passed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("wanted", "ratio", "reached"), [("<= 1.5", 2.0, False), (">= 0.5", 0.5, True)])

@@ -1,12 +1,14 @@
-"""Every example runs, at its smallest setting."""
+"""Every example runs at its smallest setting, and so does the code in README."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 ARGUMENTS = {
     "quickstart.py": ["--restarts", "2"],
     "existing_em_loop.py": ["--objects", "60", "--iterations", "3"],
@@ -15,7 +17,7 @@ ARGUMENTS = {
     "pyro_svi_script.py": ["--steps", "20"],
     "streaming_fit.py": ["--rows", "6000", "--restarts", "2"],
 }
-# What --output takes, and the pictures that must then be there.
+# The argument of --output, below a temporary folder, and the pictures that the example must write there.
 PICTURES = {
     "quickstart.py": ("picture.png", "picture.png"),
     "diagnose_a_mixture.py": ("", "diagnose_fit.png", "diagnose_trust.png"),
@@ -37,3 +39,13 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
     assert "component" in finished.stdout or "hyper model" in finished.stdout
     for picture in PICTURES.get(name, ("",))[1:]:
         assert (tmp_path / picture).stat().st_size > 10_000
+
+
+def test_the_code_in_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Blocks run in order and share their names, as they would for a reader who pastes them one by one."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
+    namespace: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert len(blocks) == 4
+    assert "20 of 20 restarts" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Markov chains on the models, assignments summed out: the same densities that variational inference bounds."""
+"""NUTS on the models with the assignments summed out samples the densities that variational inference bounds."""
 
 import itertools
 from collections.abc import Callable
@@ -41,14 +41,14 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
 
 
 def data(experts: str) -> tuple[Tensor, Tensor]:
-    """Few objects, counts for the Poisson."""
+    """Return few objects; counts for the Poisson."""
     x, y, _ = lines(N, 2)
     return x, y.abs().round() if experts == "poisson" else y
 
 
 @pytest.mark.parametrize(("gate", "experts"), list(itertools.product(GATES, EXPERTS)))
 def test_the_potential_is_the_density_summed_over_all_assignments(gate: str, experts: str) -> None:
-    """By brute force: the joint density of every one of the 2^N assignments, each by itself."""
+    """The sum is computed over all 2^N assignments, one joint density each."""
     mixture, (x, y) = MixtureOfExperts(GATES[gate](), EXPERTS[experts]()), data(experts)
     initial, potential, transforms, _ = initialize_model(mixture.model, (x, y), max_plate_nesting=1)
     values = {name: transforms[name].inv(value) for name, value in initial.items()}
@@ -62,7 +62,7 @@ def test_the_potential_is_the_density_summed_over_all_assignments(gate: str, exp
 
 
 def chain(mixture: MixtureOfExperts, values: dict[str, Tensor], *args: Tensor, n_draws: int) -> dict[str, Tensor]:
-    """Draws of NUTS from where the fit ended."""
+    """Return draws of NUTS that start at given values."""
     kernel = NUTS(
         mixture.model,
         max_plate_nesting=1,
@@ -78,7 +78,7 @@ def chain(mixture: MixtureOfExperts, values: dict[str, Tensor], *args: Tensor, n
 
 
 def test_nuts_agrees_with_the_variational_posterior_where_that_is_exact() -> None:
-    """Two lines so far apart that no assignment is in doubt: mean field loses nothing then."""
+    """Two lines are so far apart that every assignment is certain; mean field is exact then."""
     x, y, z = lines(60, 2, noise=0.05, seed=4)
     y = y + 5.0 * z.unsqueeze(1)
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
@@ -95,15 +95,15 @@ def test_nuts_agrees_with_the_variational_posterior_where_that_is_exact() -> Non
     assert ((weights.mean(0) - exact.mean) / exact.stddev).abs().max() < 0.5
 
 
-def test_an_automatic_guide_has_a_place_for_estimated_coefficients() -> None:
-    """With a prior on them they are latent sites, in place of the gate's and the experts' own estimates."""
+def test_an_automatic_guide_includes_coefficients_that_have_a_prior() -> None:
+    """With a prior the coefficients are latent sites instead of the estimates of gate and experts."""
     mixture, (x, y) = MixtureOfExperts(GATES["softmax"](), EXPERTS["poisson"]()), data("poisson")
     guide = AutoNormal(poutine.block(mixture.model, hide=["gate.assignment"]))
     assert set(guide(x, y)) == {"gate.coefficients", "experts.coefficients"}
 
 
 def test_the_guide_of_estimates_is_the_map_estimate() -> None:
-    """A Delta: its ELBO is the log joint density of coefficients and data, as the bound has it."""
+    """The guide is a Delta: its ELBO is the log joint density of coefficients and data, which is the bound."""
     mixture, (x, y) = MixtureOfExperts(GATES["softmax"](), EXPERTS["poisson"]()), data("poisson")
     with torch.no_grad():
         for parameter in mixture.parameters():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixpyro.conjugate.gamma import Gamma
 from mixpyro.numerics.cholesky import cholesky, inverted, log_determinants
-from mixpyro.numerics.origin import Origin
+from mixpyro.numerics.design_matrix import Origin
 from mixpyro.numerics.weighted_sums import quadratic_forms, squared_norms
 
 

@@ -1,1 +1,1 @@
-"""Pyro distributions that Pyro lacks."""
+"""Distributions that Pyro lacks, and quantiles of mixtures."""

@@ -1,4 +1,4 @@
-"""Unlike distributions side by side along the axis of components."""
+"""Distributions of different families, concatenated along the axis of components."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,15 @@ from mixpyro.distributions.quantiles import cumulative
 
 
 class Concatenated(TorchDistribution):
-    """Distributions of batch shapes [..., K₁], [..., K₂], … as one of batch shape [..., K₁ + K₂ + …].
+    """Concatenate distributions of batch shapes [..., K₁], [..., K₂], … to batch shape [..., K₁ + K₂ + …].
 
-    Made to stand in ``MixtureSameFamily``, for components that are not of the same family. A value's axis of components
-    may have length one, to be scored under each.
+    With it ``MixtureSameFamily`` can mix components of different families.
 
     Args:
-        parts: distributions of one event shape, their batch shapes alike but for the last axis.
+        parts: at least one distribution. All have the same event shape, and the same batch shape but for the last axis.
     """
 
-    arg_constraints = {}  # noqa: RUF012 (as torch has it; each part checks its own)
+    arg_constraints = {}  # noqa: RUF012 (as in torch; each part checks its own)
 
     def __init__(self, parts: Sequence[TorchDistributionMixin]) -> None:
         self.parts = tuple(parts)
@@ -31,37 +30,60 @@ class Concatenated(TorchDistribution):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Anything: each part checks what it is given."""
+        """All real numbers; each part checks the values that it is given."""
         return constraints.independent(constraints.real, self.event_dim)
 
     def expand(
         self, batch_shape: Size | list[int] | tuple[int, ...], _instance: TorchDistribution | None = None
     ) -> "Concatenated":
-        """The parts with more batch axes on the left; that of components must stay."""
+        """Expand the batch shape.
+
+        Args:
+            batch_shape: the new shape, whose last axis must be K, the number of components.
+            _instance: not used.
+
+        Returns:
+            A new distribution that shares the parameters of this one.
+        """
         pairs = zip(self.parts, self.sizes, strict=True)
         return Concatenated([part.expand(Size((*batch_shape[:-1], size))) for part, size in pairs])
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Each part's log probability of its share of the value [..., K]."""
+        """Compute the log probability of a value under each component.
+
+        Args:
+            value: [..., K, *event], or [..., 1, *event] for one value under all components.
+
+        Returns:
+            Log probabilities [..., K], in nats.
+        """
         axis = -1 - self.event_dim
         shares = [value] * len(self.parts) if value.shape[axis] == 1 else value.split(self.sizes, dim=axis)
         return torch.cat([part.log_prob(share) for part, share in zip(self.parts, shares, strict=True)], dim=-1)
 
-    def sample(self, sample_shape: Size | Sequence[int] = Size()) -> Tensor:  # noqa: B008 (as torch has it)
-        """A draw of each component [..., K, …]."""
-        return self._beside([part.sample(Size(sample_shape)) for part in self.parts])
+    def sample(self, sample_shape: Size | Sequence[int] = Size()) -> Tensor:  # noqa: B008 (as in torch)
+        """Draw a value of each component.
+
+        Args:
+            sample_shape: shape of independent draws.
+
+        Returns:
+            Draws [*sample_shape, ..., K, *event].
+        """
+        return self._concatenated([part.sample(Size(sample_shape)) for part in self.parts])
 
     @property
     def mean(self) -> Tensor:
-        """Every component's mean [..., K, …]."""
-        return self._beside([part.mean for part in self.parts])
+        """Mean of each component [..., K, *event]."""
+        return self._concatenated([part.mean for part in self.parts])
 
     @property
     def variance(self) -> Tensor:
-        """Every component's variance [..., K, …]."""
-        return self._beside([part.variance for part in self.parts])
+        """Variance of each component [..., K, *event]."""
+        return self._concatenated([part.variance for part in self.parts])
 
-    def _beside(self, values: list[Tensor]) -> Tensor:
+    def _concatenated(self, values: list[Tensor]) -> Tensor:
+        """Concatenate tensors of event shape along the axis of components."""
         return torch.cat(values, dim=-1 - self.event_dim)
 
 

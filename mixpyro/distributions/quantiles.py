@@ -1,4 +1,4 @@
-"""Cumulative distribution functions of experts, and quantiles of their mixture."""
+"""Cumulative distribution functions of the experts' distributions, and quantiles of their mixtures."""
 
 import functools
 from collections.abc import Callable
@@ -8,21 +8,29 @@ from pyro.distributions import Bernoulli, Binomial, Delta, Independent, Multivar
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-# Halvings of a bracket: enough to come from any width to the last digit of a float64.
+# Halvings of a bracket. With fewer, a wide bracket is not narrowed to the last digit of a float64.
 N_HALVINGS = 120
+# Units of y. A quantile nearer to zero than this may be a jump at zero, which halving approaches but never reaches.
 SMALLEST = 1e-30
+# Doublings of a bracket. After a few more its width overflows a float64.
+N_DOUBLINGS = 1000
 
 
 @functools.singledispatch
 def cumulative(distribution: TorchDistributionMixin, y: Tensor) -> Tensor:
-    """P(Y ≤ y) of each output, in the shape that ``distribution`` and y have together, float64.
+    """Compute P(Y ≤ y) of each output.
+
+    Other distributions can be added with ``cumulative.register``, as by :func:`functools.singledispatch`.
 
     Args:
-        distribution: batch shape [N, K] and event shape [P]; the outputs' own distributions are looked at.
-        y: [N, 1, P] or any shape that broadcasts.
+        distribution: batch shape [N, K] and event shape [P]. Of a multivariate distribution the marginals are used.
+        y: values [N, 1, P], or any shape that broadcasts with [N, K, P].
+
+    Returns:
+        Probabilities in the broadcast shape, float64.
 
     Raises:
-        TypeError: for a distribution whose values have no order, or whose function is not known here.
+        TypeError: if the values of the distribution have no order, or its function is not registered.
     """
     raise TypeError(
         f"`experts` must have outputs with a known cumulative distribution; got {type(distribution).__name__}. "
@@ -54,7 +62,7 @@ def _(distribution: MultivariateStudentT, y: Tensor) -> Tensor:
 @cumulative.register
 def _(distribution: Poisson, y: Tensor) -> Tensor:
     rate, count = torch.broadcast_tensors(distribution.rate.double(), y.floor())
-    # P(Y ≤ n) is the upper incomplete gamma function of n + 1; below zero there is nothing.
+    # P(Y ≤ n) is the regularised upper incomplete gamma function of n + 1 and the rate.
     return torch.where(count < 0, 0.0, torch.special.gammaincc(count.clamp_min(0.0) + 1.0, rate))
 
 
@@ -63,7 +71,7 @@ def _(distribution: Binomial, y: Tensor) -> Tensor:
     count, trials, probability = torch.broadcast_tensors(
         y.floor(), distribution.total_count.double(), distribution.probs.double()
     )
-    # P(Y ≤ n) is the incomplete beta function of (trials − n, n + 1) at the probability of a failure.
+    # P(Y ≤ n) is the regularised incomplete beta function of (trials − n, n + 1) at the probability of a failure.
     left = (trials - count).clamp_min(1.0)
     inside = by_scipy("betainc", left, count.clamp_min(0.0) + 1.0, 1.0 - probability)
     return torch.where(count < 0, 0.0, torch.where(count >= trials, 1.0, inside))
@@ -80,26 +88,50 @@ def _(distribution: Delta, y: Tensor) -> Tensor:
 
 
 def student_t(df: Tensor, loc: Tensor, scale: Tensor, y: Tensor) -> Tensor:
-    """P(Y ≤ y) of a Student-t."""
+    """Compute P(Y ≤ y) of Student-t distributions.
+
+    Args:
+        df: degrees of freedom, above 0.
+        loc: location, in units of y.
+        scale: scale, in units of y, above 0.
+        y: values. All four broadcast.
+
+    Returns:
+        Probabilities in the broadcast shape, float64.
+    """
     standardised = (y - loc.double()) / scale.double()
     return by_scipy("stdtr", *torch.broadcast_tensors(df.double(), standardised))
 
 
 def by_scipy(function: str, *arguments: Tensor) -> Tensor:
-    """A function of ``scipy.special`` on tensors, wherever they are."""
-    from scipy import special  # Here, as it takes long to import.
+    """Call a function of ``scipy.special`` on tensors.
+
+    Args:
+        function: its name.
+        *arguments: tensors of the same shape, on any device. No gradient goes through.
+
+    Returns:
+        The values, float64, on the device of the first argument.
+    """
+    from scipy import special  # Imported here because the import takes long.
 
     result = getattr(special, function)(*(argument.detach().cpu().numpy() for argument in arguments))
     return torch.as_tensor(result, dtype=torch.float64, device=arguments[0].device)
 
 
 def mixture_quantiles(weights: Tensor, distribution: TorchDistributionMixin, probabilities: Tensor) -> Tensor:
-    """The least y with Σₖ πₖ P(Y ≤ y | k) at least each of the probabilities [Q], [Q, N, P], by bisection.
+    """Compute quantiles of the outputs of a mixture by bisection.
 
     Args:
-        weights: π [N, K].
-        distribution: of every component, batch shape [N, K] and event shape [P].
-        probabilities: [Q], in (0, 1).
+        weights: π [N, K], whose rows sum to 1.
+        distribution: of the components, batch shape [N, K] and event shape [P], known to :func:`cumulative`.
+        probabilities: p [Q], above 0 and below 1.
+
+    Returns:
+        For each p the least y with Σₖ πₖ P(Y ≤ y | k) ≥ p [Q, N, P], float64, in units of y.
+
+    Raises:
+        TypeError: if the distribution is not known to :func:`cumulative`.
     """
     wanted = probabilities.double().reshape(-1, 1, 1)
 
@@ -112,14 +144,13 @@ def mixture_quantiles(weights: Tensor, distribution: TorchDistributionMixin, pro
         middle = low + 0.5 * (high - low)
         above = reached(middle)
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    # A jump at zero is never met by halving, only come near to.
     return torch.where((high.abs() < SMALLEST) & reached(torch.zeros_like(high)), 0.0, high)
 
 
 def _bracket(
     distribution: TorchDistributionMixin, reached: Callable[[Tensor], Tensor], n_probabilities: int
 ) -> tuple[Tensor, Tensor]:
-    """Values [Q, N, P] on either side of the quantiles, from the components' means outwards."""
+    """Find values [Q, N, P] below and above the quantiles, starting from the components' means."""
     mean = (
         distribution.mean.double()
         .nan_to_num(0.0, 0.0, 0.0)
@@ -127,7 +158,7 @@ def _bracket(
     )
     centre, width = mean.mean(-2), 1.0 + (mean.amax(-2) - mean.amin(-2))
     low, high = (centre.repeat(n_probabilities, 1, 1) for _ in range(2))
-    for _ in range(1000):
+    for _ in range(N_DOUBLINGS):
         too_high, too_low = reached(low), ~reached(high)
         if not bool((too_high | too_low).any()):
             break

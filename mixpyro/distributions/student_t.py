@@ -1,4 +1,4 @@
-"""Student-t distributions that keep their digits in float32, and one that many objects share."""
+"""Student-t distributions that are precise in float32 and cheap for many objects."""
 
 import math
 
@@ -8,19 +8,37 @@ from torch import Tensor
 
 
 def log_gamma_ratio(df: Tensor, size: int) -> Tensor:
-    """log Γ((df + size) / 2) − log Γ(df / 2), in df's dtype.
+    """Compute log Γ((df + size) / 2) − log Γ(df / 2).
 
-    Of a million degrees of freedom each term is 10⁷, where float32 counts in units: the difference is taken in float64.
+    At a million degrees of freedom each term is near 10⁷, where float32 has no decimals. The difference is therefore
+    taken in float64.
+
+    Args:
+        df: degrees of freedom, above 0, of any shape.
+        size: number of outputs, at least 1.
+
+    Returns:
+        The differences, in the shape and dtype of ``df``.
     """
     half = 0.5 * df.double()
     return (torch.lgamma(half + 0.5 * size) - torch.lgamma(half)).to(df.dtype)
 
 
 class PreciseStudentT(StudentT):
-    """Pyro's Student-t, as precise in float32 for any degrees of freedom."""
+    """Student-t as in Pyro, whose log density keeps its precision in float32 at many degrees of freedom."""
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density; Bishop (2006), eq. 2.159."""
+        """Compute the log density.
+
+        Args:
+            value: of any shape that broadcasts with the batch shape.
+
+        Returns:
+            Log densities in the broadcast shape, in nats.
+
+        References:
+            Bishop (2006), Pattern recognition and machine learning, eq. 2.159.
+        """
         if self._validate_args:
             self._validate_sample(value)
         squared = ((value - self.loc) / self.scale).square()
@@ -29,13 +47,24 @@ class PreciseStudentT(StudentT):
 
 
 class SharedStudentT(MultivariateStudentT):
-    """Pyro's multivariate Student-t, whitened by one matrix a component however many objects it is expanded to.
+    """Multivariate Student-t as in Pyro, for components whose scale all objects share.
 
-    Pyro solves a triangular system of its own for every object of an expanded batch, and stores N K P² numbers.
+    Once it is expanded to a batch [N, K], Pyro solves a triangular system for every object and component, and stores
+    N K P² numbers. This class inverts one matrix a component, and stores N K P numbers.
     """
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density of rows [..., P]; Bishop (2006), eq. B.68."""
+        """Compute the log density.
+
+        Args:
+            value: rows [..., P] that broadcast with the batch shape.
+
+        Returns:
+            Log densities [...], in nats.
+
+        References:
+            Bishop (2006), Pattern recognition and machine learning, eq. B.68.
+        """
         if self._validate_args:
             self._validate_sample(value)
         root, size = self._unbroadcasted_scale_tril, self.loc.shape[-1]

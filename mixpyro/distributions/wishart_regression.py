@@ -1,4 +1,4 @@
-"""Regressions of a Gaussian's columns on those before them, as a Wishart has them."""
+"""The regression coefficients of a Gaussian's columns on the columns before them, under a Wishart prior."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -10,13 +10,28 @@ from torch.distributions import constraints
 
 
 def packed(matrix: Tensor) -> Tensor:
-    """Entries below the diagonal, row by row [..., P (P − 1) / 2]."""
+    """List the entries of matrices below the diagonal.
+
+    Args:
+        matrix: [..., P, P].
+
+    Returns:
+        The entries, row by row [..., P (P − 1) / 2].
+    """
     rows, columns = torch.tril_indices(matrix.shape[-1], matrix.shape[-1], -1, device=matrix.device)
     return matrix[..., rows, columns]
 
 
 def unpacked(values: Tensor, size: int) -> Tensor:
-    """The matrix [..., P, P] with these entries below its diagonal and zeros elsewhere."""
+    """Make strictly lower triangular matrices of their entries; inverse of :func:`packed`.
+
+    Args:
+        values: entries below the diagonal, row by row [..., P (P − 1) / 2].
+        size: P.
+
+    Returns:
+        Matrices [..., P, P], zero on and above the diagonal.
+    """
     rows, columns = torch.tril_indices(size, size, -1, device=values.device)
     matrix = values.new_zeros(*values.shape[:-1], size, size)
     matrix[..., rows, columns] = values
@@ -24,15 +39,17 @@ def unpacked(values: Tensor, size: int) -> Tensor:
 
 
 class RegressionCoefficients(TorchDistribution):
-    """Coefficients Φ of each column on those before it, given each column's precision d, under a Wishart(Ψ⁻¹, ν).
+    """Coefficients Φ of each column on the columns before it, if the precision matrix is Wishart(Ψ⁻¹, ν).
 
-    Row p of Φ, below the diagonal, is Normal(B⁻¹ b, (dₚ B)⁻¹) with B the block of Ψ of the columns before p, and b what
-    Ψ has of them in column p. With Ψ = L L' all rows come from one product: Φ = I − diag(L) L⁻¹ + D^(−½) E L⁻¹, E
-    standard normal below the diagonal.
+    The precisions d of the columns, given those before them, are known. Row p of Φ below the diagonal is then
+    Normal(B⁻¹ b, (dₚ B)⁻¹), where B is the block of Ψ of the columns before p and b their part of column p of Ψ. With
+    Ψ = L L' all rows are one product, Φ = I − diag(L) L⁻¹ + D^(−½) E L⁻¹, with E standard normal below the diagonal.
+    Values are packed, see :func:`packed`.
 
     Args:
         factor: L, lower triangular [..., P, P].
-        precision: d [..., P], above zero.
+        precision: d [..., P], above 0, the inverse of squared units of y.
+        validate_args: whether to check the arguments and values; by default as Pyro's own validation is set.
 
     References:
         Bartlett (1933), On the theory of statistical regression; Muirhead (1982), Aspects of Multivariate Statistical
@@ -55,7 +72,7 @@ class RegressionCoefficients(TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """I − diag(L) L⁻¹, packed."""
+        """I − diag(L) L⁻¹, packed [..., P (P − 1) / 2]."""
         identity = torch.eye(self.factor.shape[-1], dtype=self.factor.dtype, device=self.factor.device)
         inverse = torch.linalg.solve_triangular(self.factor, identity, upper=False)
         return packed(-self.factor.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) * inverse)
@@ -63,20 +80,42 @@ class RegressionCoefficients(TorchDistribution):
     def expand(
         self, batch_shape: Sequence[int], _instance: TorchDistribution | None = None
     ) -> "RegressionCoefficients":
-        """The same distribution, more often."""
+        """Expand the batch shape.
+
+        Args:
+            batch_shape: the new shape.
+            _instance: not used.
+
+        Returns:
+            A new distribution that shares the parameters of this one.
+        """
         factor = self.factor.expand(*batch_shape, *self.factor.shape[-2:])
         precision = self.precision.expand(*batch_shape, *self.precision.shape[-1:])
         return RegressionCoefficients(factor, precision, validate_args=False)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """A draw that gradients go through."""
+        """Draw values that gradients go through.
+
+        Args:
+            sample_shape: shape of independent draws.
+
+        Returns:
+            Packed coefficients [*sample_shape, ..., P (P − 1) / 2].
+        """
         shape = self._extended_shape(Size(sample_shape))
         noise = unpacked(torch.randn(shape, dtype=self.factor.dtype, device=self.factor.device), self.factor.shape[-1])
         deviation = torch.linalg.solve_triangular(self.factor, noise, upper=False, left=False)
         return self.mean + packed(self.precision.rsqrt().unsqueeze(-1) * deviation)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density of packed coefficients [..., P (P − 1) / 2]."""
+        """Compute the log density.
+
+        Args:
+            value: packed coefficients [..., P (P − 1) / 2].
+
+        Returns:
+            Log densities [...], in nats.
+        """
         if self._validate_args:
             self._validate_sample(value)
         size = self.factor.shape[-1]

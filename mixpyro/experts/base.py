@@ -1,7 +1,5 @@
 """What every bank of experts is: K densities of y given x, of one family."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -10,7 +8,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.part import Part, State
-from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
 
 class Experts(Part):
@@ -84,7 +82,7 @@ class Experts(Part):
             y: outputs [N, P] or [N].
         """
 
-    def columns(self, x: Inputs, y: Outputs) -> Any:  # noqa: ANN401 (a nest of tensors)
+    def columns(self, x: Inputs, y: Outputs) -> Value:
         """Return what the formulas read of the rows: a nest of tensors, rows along the last axis.
 
         A fit computes it once. Arguments are as :meth:`check_data` returns them.
@@ -95,7 +93,7 @@ class Experts(Part):
         """
         raise NotImplementedError
 
-    def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
+    def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
         """Return E_q[log p(yᵢ | xᵢ, k)] in nats, [R, K, N], or [K, N] under these experts' own posterior.
 
         Args:
@@ -104,7 +102,7 @@ class Experts(Part):
         """
         raise NotImplementedError
 
-    def sums(self, columns: Any, responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
+    def sums(self, columns: Value, responsibilities: Float[Tensor, "*R K N"]) -> Value:
         """Return the statistics of R runs, sums over the rows; an empty tuple for experts without.
 
         Args:
@@ -166,7 +164,7 @@ class Experts(Part):
         return mean
 
     @pyro_method
-    def model(self, x: Inputs) -> Any:  # noqa: ANN401
+    def model(self, x: Inputs) -> Value:
         """Sample the parameters from their prior, outside any plate, and return them.
 
         Args:
@@ -175,7 +173,7 @@ class Experts(Part):
         raise NotImplementedError
 
     @pyro_method
-    def guide(self, x: Inputs) -> Any:  # noqa: ANN401
+    def guide(self, x: Inputs) -> Value:
         """Sample the parameters from their posterior, and return them as :meth:`model` does.
 
         Args:
@@ -183,7 +181,7 @@ class Experts(Part):
         """
         raise NotImplementedError
 
-    def likelihood(self, x: Inputs, parameters: Any, assignment: Tensor) -> TorchDistributionMixin:  # noqa: ANN401
+    def likelihood(self, x: Inputs, parameters: Value, assignment: Tensor) -> TorchDistributionMixin:
         """Return p(y | x, z, parameters), batch shape [N] and event shape [P].
 
         Args:

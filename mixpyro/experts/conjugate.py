@@ -1,16 +1,15 @@
 """What experts with an analytic posterior have in common."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.base import Experts
-from mixpyro.part import ConjugatePart, State
-from mixpyro.shapes import Inputs, Responsibilities, Targets
+from mixpyro.part import State
+from mixpyro.shapes import Inputs, Responsibilities, Targets, Value
 
 
 class ConjugateExperts(ConjugatePart, Experts):
@@ -20,7 +19,7 @@ class ConjugateExperts(ConjugatePart, Experts):
     :meth:`predictive`, :meth:`sample` and :meth:`likelihood`.
     """
 
-    def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: Any) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
+    def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: Value) -> Float[Tensor, "*R K N"]:
         """Return E_q[log p(yᵢ | xᵢ, k)] [..., K, N] in nats, in the columns' dtype.
 
         Args:
@@ -29,7 +28,7 @@ class ConjugateExperts(ConjugatePart, Experts):
         """
         raise NotImplementedError
 
-    def statistics_of(self, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
+    def statistics_of(self, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]) -> Value:
         """Return the sums over rows that the update needs, a NamedTuple of float64 tensors [..., K, …].
 
         Args:
@@ -38,7 +37,7 @@ class ConjugateExperts(ConjugatePart, Experts):
         """
         raise NotImplementedError
 
-    def sample(self, posterior: Any, dtype: torch.dtype) -> Any:  # noqa: ANN401
+    def sample(self, posterior: Value, dtype: torch.dtype) -> Value:
         """Sample the parameters at their Pyro sites from a prior or posterior, and return them.
 
         Args:
@@ -47,15 +46,15 @@ class ConjugateExperts(ConjugatePart, Experts):
         """
         raise NotImplementedError
 
-    def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
+    def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
         """Return E_q[log p(yᵢ | xᵢ, k)] in nats for all runs at once; arguments as :meth:`Experts.log_likelihoods`."""
         return self.log_likelihood(columns, self.posterior if state is None else state.posterior)
 
-    def sums(self, columns: Any, responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
+    def sums(self, columns: Value, responsibilities: Float[Tensor, "*R K N"]) -> Value:
         """Return the statistics of R runs; arguments as :meth:`statistics_of`."""
         return self.statistics_of(columns, responsibilities)
 
-    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Any:  # noqa: ANN401
+    def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Value:
         """Return the sums over rows that :meth:`update` needs, float64.
 
         Those of blocks, minibatches or machines may be added, see :func:`mixpyro.numerics.nested.add`.
@@ -78,7 +77,7 @@ class ConjugateExperts(ConjugatePart, Experts):
         return int(self.posterior.n_parameters)
 
     @pyro_method
-    def model(self, x: Inputs) -> Any:  # noqa: ANN401
+    def model(self, x: Inputs) -> Value:
         """Sample the parameters from their prior, and return them.
 
         Args:
@@ -87,7 +86,7 @@ class ConjugateExperts(ConjugatePart, Experts):
         return self.sample(self.prior, x.dtype)
 
     @pyro_method
-    def guide(self, x: Inputs) -> Any:  # noqa: ANN401
+    def guide(self, x: Inputs) -> Value:
         """Sample the parameters from their posterior, and return them.
 
         Args:

@@ -1,7 +1,5 @@
 """What experts with estimated parameters have in common."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from pyro.nn import pyro_method
@@ -9,13 +7,35 @@ from torch import Tensor
 
 from mixpyro.experts.base import Experts, weighted_sum
 from mixpyro.part import EstimatedPart, State
-from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar
+from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Value
 
 
 class EstimatedExperts(EstimatedPart, Experts):
     """Experts whose parameters are estimated, from the rows themselves.
 
-    To write, three members: :meth:`predictive`, :meth:`model` and :meth:`likelihood`.
+    To write, three members: :meth:`predictive`, :meth:`model` and :meth:`likelihood`. Pyro's SVI estimates the
+    ``nn.Parameter``s, or a ``maximise`` of the subclass's own.
+
+    Example:
+        >>> from pyro.distributions import Exponential
+        >>> from pyro.ops.indexing import Vindex
+        >>> from mixpyro.numerics.design_matrix import with_intercept
+        >>> from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
+        >>> class ExponentialExperts(EstimatedExperts):
+        ...     def __init__(self, n_components, n_features, *, name="experts"):
+        ...         super().__init__(n_components, n_features, 1, name=name)
+        ...         self.slopes = torch.nn.Parameter(torch.zeros(n_components, n_features + 1).double())
+        ...     def predictive(self, x):
+        ...         log_rates = with_intercept(x) @ self.slopes.to(x.dtype).mT
+        ...         return Exponential(log_rates.exp().unsqueeze(-1)).to_event(1)
+        ...     def model(self, x):
+        ...         refuse_shared_parameters(self)
+        ...         return self.slopes.to(x.dtype)
+        ...     def likelihood(self, x, parameters, assignment):
+        ...         log_rate = (with_intercept(x) * Vindex(parameters)[..., assignment, :]).sum(-1)
+        ...         return Exponential(log_rate.exp().unsqueeze(-1)).to_event(1)
+        >>> ExponentialExperts(2, 1).expected_log_likelihood(torch.zeros(1, 1), torch.ones(1)).tolist()
+        [[-1.0, -1.0]]
     """
 
     def columns(self, x: Inputs, y: Outputs) -> tuple[Tensor, Tensor]:
@@ -49,7 +69,7 @@ class EstimatedExperts(EstimatedPart, Experts):
         """
         return weighted_sum(responsibilities, self.log_likelihood(x, y)) - self.kl_divergence()
 
-    def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
+    def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
         """Return log p(yᵢ | xᵢ, k) in nats, run by run; arguments as :meth:`Experts.log_likelihoods`."""
         x, y = (part.mT for part in columns)
         if state is None:
@@ -57,7 +77,7 @@ class EstimatedExperts(EstimatedPart, Experts):
         return torch.stack(self.in_each_run(state, lambda _: self.log_likelihood(x, y).mT))
 
     @pyro_method
-    def guide(self, x: Inputs) -> Any:  # noqa: ANN401
+    def guide(self, x: Inputs) -> Value:
         """Return the parameters as :meth:`model` does: there is nothing to sample.
 
         Args:

@@ -15,7 +15,7 @@ from mixpyro.conjugate.full_covariance import Full
 from mixpyro.conjugate.independent_columns import Diagonal, Spherical
 from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.conjugate import ConjugateExperts
-from mixpyro.numerics.origin import columns_from
+from mixpyro.numerics.design_matrix import columns_from
 from mixpyro.numerics.weighted_sums import column_means
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Outputs, Targets

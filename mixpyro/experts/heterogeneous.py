@@ -14,11 +14,12 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.distributions.concatenated import Concatenated
 from mixpyro.experts.base import Experts
-from mixpyro.part import ConjugatePart, State
+from mixpyro.part import State
 from mixpyro.pyro_internals.parameter_store import has_parameters, refuse_shared_parameters
-from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets
+from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
 
 class HeterogeneousExperts(ConjugatePart, Experts):
@@ -112,7 +113,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         """Return what the members' formulas read of the rows; arguments as :meth:`Experts.columns`."""
         return tuple(member.columns(member.select_inputs(x), y) for member in self.members)
 
-    def log_likelihoods(self, columns: Any, state: State | None = None) -> Float[Tensor, "*R K N"]:  # noqa: ANN401
+    def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
         """Return the members' expected log likelihoods; arguments as :meth:`Experts.log_likelihoods`."""
         states = [None] * self.n_members if state is None else state.posterior
         parts = [
@@ -122,7 +123,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         runs = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))
         return torch.cat([part.expand(*runs, *part.shape[-2:]) for part in parts], dim=-2)
 
-    def sums(self, columns: Any, responsibilities: Float[Tensor, "*R K N"]) -> tuple[Any, ...]:  # noqa: ANN401
+    def sums(self, columns: Value, responsibilities: Float[Tensor, "*R K N"]) -> tuple[Value, ...]:
         """Return the members' statistics; arguments as :meth:`Experts.sums`."""
         shares = self._shares(responsibilities)
         return tuple(member.sums(own, share) for (member, share), own in zip(shares, columns, strict=True))
@@ -189,7 +190,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
     def advanced(
         self,
         state: State,
-        statistics: Any,  # noqa: ANN401
+        statistics: Value,
         rows: tuple[Tensor, ...],
         responsibilities: Tensor | None,
         by_gradient: Callable[..., None],

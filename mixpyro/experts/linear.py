@@ -16,8 +16,7 @@ from mixpyro import arguments
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 from mixpyro.experts.conjugate import ConjugateExperts
-from mixpyro.numerics.design_matrix import with_intercept
-from mixpyro.numerics.origin import Origin, columns_from
+from mixpyro.numerics.design_matrix import Origin, columns_from, with_intercept
 from mixpyro.numerics.weighted_sums import column_means, weighted_gram
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Design, Inputs, Outputs, Targets

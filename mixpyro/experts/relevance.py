@@ -162,7 +162,7 @@ class RelevanceLinearExperts(LinearExperts):
             statistics: sums over the rows, with any leading axes of runs.
             before: the posterior to start from, with the same leading axes.
         """
-        return self.prior.updated(statistics, before)
+        return self.fixed_prior.updated(statistics, before)
 
     def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: Relevance) -> Float[Tensor, "*R K N"]:  # type: ignore[override]
         """Return E_q[log p(yᵢ | xᵢ, k)] in nats; arguments as :meth:`LinearExperts.log_likelihood`."""

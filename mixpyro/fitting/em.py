@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from mixpyro.fitting.stopping import has_ended, least_tolerance
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState, normalised
 from mixpyro.numerics import nested
-from mixpyro.shapes import Responsibilities
+from mixpyro.shapes import Responsibilities, Value
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Options:
 class Statistics(NamedTuple):
     """Sums over the rows under the responsibilities, which the next update needs."""
 
-    gate: Any
-    experts: Any
+    gate: Value
+    experts: Value
 
 
 class EStep(NamedTuple):
@@ -46,7 +46,7 @@ class Snapshot(NamedTuple):
     """One run between two iterations: its state, and what its next update reads."""
 
     state: MixtureState
-    statistics: Statistics | None = None  # None where the next E-step must find them
+    statistics: Value = None  # of the rows; None where the next E-step must find them
     responsibilities: Tensor | None = None  # [K, N]
 
 
@@ -96,13 +96,12 @@ def e_step(
         mixture: whose formulas are used; parts without formulas for many runs hold the last run's state afterwards.
         state: of R runs.
         table: with columns.
-        keep: whether to return the responsibilities, also where no part reads rows.
+        keep: whether to return the responsibilities, as an update of a part that reads rows needs them.
         power: to which the responsibilities are raised, in (0, 1]; 1 for none.
     """
-    n_runs, k = n_runs_of(state), mixture.n_components
-    evidence = torch.zeros(2, n_runs, dtype=torch.float64, device=table.x.device)
-    kept = table.x.new_empty(n_runs, k, len(table.x)) if keep or reads_rows(mixture) else None
-    statistics: Statistics | None = None
+    n_runs, k = nested.length(state), mixture.n_components
+    kept = table.x.new_empty(n_runs, k, len(table.x)) if keep else None
+    found: tuple[Statistics, Tensor] | None = None
     for rows in table.blocks(n_runs * k):
         block = table.block(rows)
         r, log_evidence = normalised(mixture.log_joint(block.gate_x, block.columns, state, objects=rows))
@@ -111,11 +110,12 @@ def e_step(
         if kept is not None:
             kept[..., rows] = r
         weighted = block.weighted(log_evidence)
-        evidence += torch.stack([part.sum(-1, dtype=torch.float64) for part in (weighted, weighted.abs())])
-        found = statistics_of(mixture, block, block.weighted(r))
-        statistics = found if statistics is None else nested.add(statistics, found)
+        evidence = torch.stack([weighted, weighted.abs()]).sum(-1, dtype=torch.float64)
+        of_block = statistics_of(mixture, block, block.weighted(r)), evidence
+        found = of_block if found is None else nested.add(found, of_block)
+    assert found is not None
+    statistics, evidence = found
     evidence[0] -= mixture.divergences(state)
-    assert statistics is not None
     return EStep(statistics, evidence, kept)
 
 
@@ -176,16 +176,6 @@ def start(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibil
     return Snapshot(mixture.state(), nested.select(total, 0), r[0] if reads_rows(mixture) else None)
 
 
-def n_runs_of(state: MixtureState) -> int:
-    """Return R, the length of the leading axis; 1 for a mixture without state.
-
-    Args:
-        state: of R runs.
-    """
-    tensors = nested.tensors(state)
-    return len(tensors[0]) if tensors else 1
-
-
 class Runs:
     """R runs of variational EM on the same rows, each of which ends by itself.
 
@@ -221,6 +211,7 @@ class Runs:
         self.traces = list(traces)
         self.open = [n for n, trace in enumerate(self.traces) if trace.is_open] if open is None else list(open)
         self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
+        self._keeps_responsibilities = reads_rows(mixture)
         self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
         self._tolerance = options.tolerance * table.n_objects
         self.step: EStep | Snapshot | None = None
@@ -238,7 +229,7 @@ class Runs:
         n_annealing = self.options.n_annealing if self.open else 0
         for iteration in range(1, n_annealing + 1):
             self._update()
-            self.step = e_step(self.mixture, self.state, self.table, power=iteration / (n_annealing + 1))
+            self.step = self._e_step(power=iteration / (n_annealing + 1))
 
     def iterate(
         self, max_iterations: int, goes_on: Callable[[Trace], bool], is_hopeless: Callable[[Trace], bool]
@@ -257,7 +248,7 @@ class Runs:
         asked = True
         while asked and self._narrow([number for number in self.open if stays(self.traces[number])]):
             self._update()
-            self.step = step = e_step(self.mixture, self.state, self.table)
+            self.step = step = self._e_step()
             for number, bound, magnitude in zip(self.open, *step.evidence.tolist(), strict=True):
                 rounding = least_tolerance(magnitude, self.table.x.dtype)
                 self.traces[number].record(bound, max(self._tolerance, rounding))
@@ -290,10 +281,14 @@ class Runs:
         assert one.responsibilities is not None
         return one.responsibilities
 
+    def _e_step(self, *, power: float = 1.0) -> EStep:
+        """Make an E-step of the open runs."""
+        return e_step(self.mixture, self.state, self.table, keep=self._keeps_responsibilities, power=power)
+
     def _update(self) -> None:
         """Replace the state by the one after an update."""
         if self.step is None:
-            self.step = e_step(self.mixture, self.state, self.table)
+            self.step = self._e_step()
         self.state = update(self.mixture, self.state, self.step, self.table, self._by_gradient)
 
     def _narrow(self, staying: Sequence[int]) -> bool:

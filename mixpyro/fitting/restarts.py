@@ -80,6 +80,8 @@ class Search:
         self.template = template
         self.scratch = copy.deepcopy(template)
         self.scratch.experts.centre(self.table.x, self.table.y)
+        self.scratch.fix_priors()
+        self.runs_one_by_one = em.reads_rows(self.scratch)
         self.initial = self.scratch.state()
         self.table = self.table.with_columns(self.scratch.experts)
 
@@ -127,14 +129,14 @@ class Search:
         bounds = [-math.inf]
         if self.best is not None and not self.ended[self.best[0]].degeneracies:
             bounds.append(self.ended[self.best[0]].bound)
-        if not em.reads_rows(self.scratch):
+        if not self.runs_one_by_one:
             bounds += [other.bounds[-1] for other in group.traces if other is not trace and other.bounds]
         return max(bounds)
 
     @property
     def _group_size(self) -> int:
         """How many runs are iterated together: one where a part of the mixture must go run by run."""
-        if em.reads_rows(self.scratch):
+        if self.runs_one_by_one:
             return 1
         return max(1, self.MOST_COMPONENTS // (self.n_candidates * int(self.mixture.n_components)))
 
@@ -153,14 +155,14 @@ class Search:
         group.close()
         # Only estimated parts degenerate within so few iterations.
         ranks = [
-            rank(group.outcome(number)) if em.reads_rows(self.scratch) else (True, trace.bounds[-1])
+            rank(group.outcome(number)) if self.runs_one_by_one else (True, trace.bounds[-1])
             for number, trace in enumerate(group.traces)
         ]
         chosen = [
             max(range(first, first + self.n_candidates), key=ranks.__getitem__)
             for first in range(0, len(ranks), self.n_candidates)
         ]
-        traces, snapshots = ([parts[number] for number in chosen] for parts in (group.traces, group.ended))
+        traces, snapshots = [group.traces[number] for number in chosen], [group.ended[number] for number in chosen]
         if table is self.table:
             return Runs(self.scratch, table, self.options, traces, snapshots)
         # A run on all rows begins with what the run on a sample found of the parameters.

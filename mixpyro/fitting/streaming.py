@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.fitting.em import Options
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.fitting.restarts import Search
@@ -18,9 +19,9 @@ from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, normalised
 from mixpyro.numerics import nested
 from mixpyro.numerics.step_sizes import RobbinsMonro
-from mixpyro.part import ConjugatePart, Part
+from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
-from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets, Value
 
 Batch = Sequence[Tensor]
 
@@ -153,7 +154,7 @@ class StreamingFit:
         self._improve(gate, table.gate_x, scaled, total=total, size=size)
         self._improve(experts, table.x, table.y, scaled, total=total, size=size)
 
-    def _update(self, part: Part, statistics: Any, n_objects: float, *, total: float, size: float) -> None:  # noqa: ANN401
+    def _update(self, part: Part, statistics: Value, n_objects: float, *, total: float, size: float) -> None:
         """Set the posterior that N rows like those in the running average would give."""
         if not isinstance(part, ConjugatePart):
             return

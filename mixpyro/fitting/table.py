@@ -15,7 +15,7 @@ from mixpyro.shapes import GateInputs, Inputs, Outputs
 
 
 class Table(NamedTuple):
-    """Rows of N objects: what the experts read, what they explain, what the gate reads, and how much each row counts."""
+    """Rows of N objects: inputs, outputs, what the gate reads, and how much each row counts."""
 
     x: Inputs
     y: Outputs
@@ -42,6 +42,8 @@ class Table(NamedTuple):
         Args:
             rows: a slice, or indices [B].
         """
+        if isinstance(rows, slice) and (rows.start or 0, rows.stop) == (0, len(self.x)):
+            return self
         weights = None if self.weights is None else self.weights[rows]
         columns = nested.apply(lambda column: column[..., rows], self.columns)
         return Table(self.x[rows], self.y[rows], self.gate_x[rows], weights, columns)

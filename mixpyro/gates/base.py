@@ -94,7 +94,7 @@ class Gate(Part):
         """
         return []
 
-    def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
+    def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
         """Return the gate's share of the bound in nats, Σ r E_q[log π] − KL(q‖p), for the objects of the last update.
 
         Args:

@@ -1,7 +1,7 @@
 """Gates whose weights have an analytic posterior."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyro
 import torch
@@ -11,10 +11,11 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.gates.base import Gate, categorical
-from mixpyro.part import ConjugatePart, State
+from mixpyro.part import State
 from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Value
 
 
 class ConjugateGate(ConjugatePart, Gate):
@@ -27,7 +28,7 @@ class ConjugateGate(ConjugatePart, Gate):
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
     weights_site: str | None = "weights"
 
-    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R K N"]) -> Any:  # noqa: ANN401
+    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R K N"]) -> Value:
         """Return the sums over rows that the update needs, a NamedTuple of float64 tensors.
 
         Args:
@@ -41,7 +42,7 @@ class ConjugateGate(ConjugatePart, Gate):
         x: Inputs,
         *,
         objects: ObjectIndices | None = None,
-        posterior: Any = None,  # noqa: ANN401
+        posterior: Value = None,
     ) -> Float[Tensor, "*R #N K"]:
         """Return E_q[log π] in x's dtype, [..., 1, K] where all objects share it, else [..., N, K].
 
@@ -52,7 +53,7 @@ class ConjugateGate(ConjugatePart, Gate):
         """
         raise NotImplementedError
 
-    def weights_distribution(self, posterior: Any, dtype: torch.dtype) -> TorchDistributionMixin:  # noqa: ANN401
+    def weights_distribution(self, posterior: Value, dtype: torch.dtype) -> TorchDistributionMixin:
         """Return the distribution over weights that a prior or posterior is, event shape [K].
 
         Args:
@@ -71,11 +72,11 @@ class ConjugateGate(ConjugatePart, Gate):
         posterior = None if state is None else state.posterior
         return self.expected_log_weights(x, objects=objects, posterior=posterior).mT
 
-    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> Any:  # noqa: ANN401
+    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> Value:
         """Return the statistics of R runs; arguments as :meth:`statistics_of`."""
         return self.statistics_of(x, responsibilities)
 
-    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> Any:  # noqa: ANN401
+    def statistics(self, x: Inputs, responsibilities: Responsibilities) -> Value:
         """Return what :meth:`update` needs to know of the rows, float64 sums that may be added.
 
         Args:

@@ -57,7 +57,7 @@ class LogitGate(EstimatedPart, Gate):
         """
         return self.logits(x).softmax(-1).to(x.dtype)
 
-    def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:
+    def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
         """Return Σ r log π, plus the log density of a prior on the parameters, in nats.
 
         Args:

@@ -14,7 +14,7 @@ from mixpyro.conjugate.dirichlet import Counts
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
 from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.expected_weights import BoundTerms
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Value
 
 
 class MarginalWeights(NamedTuple):
@@ -119,7 +119,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
             raise ValueError("`statistics.counts` must have a positive sum; got only zeros.")
         self.mean = torch.lerp(self.mean, (counts / counts.sum()).to(self.mean), step_size)
 
-    def kl(self, posterior: MarginalWeights) -> Tensor:
+    def kl(self, posterior: Value) -> Tensor:
         """Return zero, float64: no latent variable is left in the bound.
 
         Args:

@@ -1,6 +1,6 @@
 """A gate with weights of their own for every object: a Dirichlet each, around the population's weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyro
@@ -21,7 +21,7 @@ from mixpyro.numerics.digamma import digamma
 from mixpyro.part import State
 from mixpyro.pyro_internals.expected_weights import BoundTerms
 from mixpyro.pyro_internals.plates import refuse_outer_plates, rows_of
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Value
 
 
 class ObjectDirichletGate(ObjectGate):
@@ -107,11 +107,11 @@ class ObjectDirichletGate(ObjectGate):
         return Dirichlet(self.prior_concentration)
 
     @property
-    def posterior(self) -> Any:  # noqa: ANN401
+    def posterior(self) -> Value:
         """Dirichlet(γμ + rᵢ) of every object of the last update, in the dtype of its responsibilities."""
         return self.posterior_kind._make([self._buffers[name] for name in self.posterior_names])
 
-    def hold_posterior(self, posterior: Any) -> None:  # noqa: ANN401
+    def hold_posterior(self, posterior: Value) -> None:
         """Put the objects' posteriors into the buffer, in their own dtype and as many as they are.
 
         Args:
@@ -134,7 +134,7 @@ class ObjectDirichletGate(ObjectGate):
         """
         return Counts(responsibilities.mT)
 
-    def updated(self, statistics: Counts, before: Any) -> Any:  # noqa: ANN401
+    def updated(self, statistics: Counts, before: Value) -> Value:
         """Return Dirichlet(γμ + rᵢ) of every object, in the dtype of the responsibilities.
 
         Args:
@@ -166,10 +166,10 @@ class ObjectDirichletGate(ObjectGate):
     def advanced(
         self,
         state: State,
-        statistics: Any,  # noqa: ANN401
+        statistics: Value,
         rows: tuple[Tensor, ...],
         responsibilities: Tensor | None,
-        by_gradient: Any,  # noqa: ANN401
+        by_gradient: Callable[..., None],
     ) -> State:
         """Return the state of every run after its update; arguments as :meth:`Part.advanced`."""
         assert responsibilities is not None
@@ -181,7 +181,7 @@ class ObjectDirichletGate(ObjectGate):
         x: Inputs,
         *,
         objects: ObjectIndices | None = None,
-        posterior: Any = None,  # noqa: ANN401
+        posterior: Value = None,
     ) -> Float[Tensor, "*R #N K"]:
         """Return ψ(mᵢₖ) − ψ(Σₖ mᵢₖ) of the objects' posteriors [..., N, K], or of the population's prior [1, K].
 
@@ -213,7 +213,7 @@ class ObjectDirichletGate(ObjectGate):
         """
         return DirichletDistribution(posterior.concentration.to(dtype))
 
-    def kl(self, posterior: Dirichlet) -> Tensor:
+    def kl(self, posterior: Value) -> Tensor:
         """Return Σᵢ KL(Dirichlet(mᵢ) ‖ Dirichlet(γμ)) over the objects of the last update in nats, float64.
 
         Args:
@@ -313,7 +313,7 @@ class ObjectDirichletGate(ObjectGate):
             )
         return None
 
-    def _concentration_of(self, x: Inputs, objects: ObjectIndices | None, posterior: Any = None) -> Tensor:  # noqa: ANN401
+    def _concentration_of(self, x: Inputs, objects: ObjectIndices | None, posterior: Value = None) -> Tensor:
         """Return the posterior [..., N, K] of rows that are known objects, else the prior [1, K]."""
         if objects is None:
             return self.prior_concentration.unsqueeze(0)

@@ -1,7 +1,5 @@
 """The two hyper models whose weights are Dirichlet; see :mod:`mixpyro.hyper_models`."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -19,6 +17,7 @@ from mixpyro.hyper_models.base import (
     rows_like,
 )
 from mixpyro.numerics.blocks import repeated
+from mixpyro.shapes import Value
 
 
 class _DirichletHyperModel(HyperModel):
@@ -45,7 +44,7 @@ class _DirichletHyperModel(HyperModel):
         self.gate.update(self._statistics(X.shape[0], weights))
         self._dtype = weights.dtype
 
-    def _statistics(self, n_rows: int, weights: Tensor) -> Any:  # noqa: ANN401 (each gate has its own)
+    def _statistics(self, n_rows: int, weights: Tensor) -> Value:
         """The gate's, which checks what it gets; what it refuses is refused again, by the name that the caller knows.
 
         A check before would cost as much as the sums.

@@ -1,1 +1,1 @@
-"""Tensors in, tensors out: nothing here knows of mixtures or of Pyro programs."""
+"""Functions from tensors to tensors, which know neither mixtures nor Pyro programs."""

@@ -1,7 +1,7 @@
-"""Sizes of blocks of rows: every size in the library is set here.
+"""Sizes of blocks of rows. Every block size of the library is set here.
 
-Work on many rows is done a block of rows at a time, so that memory does not grow with N and what a block computes stays
-in a CPU's cache.
+Rows are worked on in blocks, so that memory does not grow with N and that what is computed of a block stays in the
+cache of a CPU.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,29 +12,30 @@ from torch import Tensor
 
 
 class Limits(NamedTuple):
-    """Sizes of blocks on a CPU, and how many times larger they are where a call costs more.
+    """Limits on the rows of a block; ``LIMITS`` holds those in use.
 
-    ``LIMITS`` holds those in use. A test that needs small blocks replaces it:
-    ``monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=300, least_rows=1, most_rows=10))``.
+    A test that needs small blocks replaces it:
+    ``monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=300, least_rows=1))``.
     """
 
-    # Numbers in the largest temporary of a block: 2 MB of float64. More leave the cache: up to three times as slow.
+    # Numbers in the largest temporary of a block; 2 MB of float64. With more it leaves the cache: sums over wide rows
+    # then take up to four times as long.
     numbers: int = 2**18
-    # Rows. With fewer, a matrix product spends more on writing its result than on the sums over the rows.
+    # Rows. With fewer, a matrix product of wide rows takes longer to write its result than to compute it.
     least_rows: int = 128
-    # Rows. More do not repay less often the cost of a call, and leave the cache where rows are narrow.
+    # Rows. With more, narrow rows leave the cache, too, while the cost of calls is already below 5 %.
     most_rows: int = 2**15
-    # Times the rows of other blocks: an E-step makes about a hundred calls a block, whatever its rows.
+    # Multiple of the rows above. An E-step makes about a hundred calls a block: with less, these take up to 20 %.
     e_step_factor: int = 4
-    # Times the numbers of other blocks: a run of a Pyro program costs milliseconds, however few draws it has.
+    # Multiple of `numbers` for a Pyro program, whose every run takes milliseconds. With less, these dominate.
     program_factor: int = 8
-    # Times the rows of a CPU's blocks: a GPU has no such cache, and each call costs it the launch of a kernel.
+    # Multiple of the rows above on a GPU, which has no such cache. With less, it waits for kernels to be launched.
     gpu_factor: int = 64
 
 
 LIMITS = Limits()
 
-# Rows copied at once by `repeated`: fewer are slower, more are no faster.
+# Rows that `repeated` copies at once. With fewer it is slower; more gain nothing.
 COPIED_ROWS = 1024
 
 
@@ -42,25 +43,26 @@ def rows_per_block(width: int, device: torch.device) -> int:
     """Return how many rows to work on at once.
 
     Args:
-        width: numbers per row in the largest temporary, at least 1; K E for a product of K weights and E columns.
-        device: where the rows are; a GPU takes 64 times as many as a CPU.
+        width: numbers per row in the largest temporary; K E for the products of K weights with E columns.
+        device: of the rows.
 
     Returns:
-        2¹⁸ / ``width``, but at least 128 and at most 32,768; all of them 64 times as many on a GPU.
+        As many rows as have ``LIMITS.numbers`` numbers, within ``LIMITS.least_rows`` and ``LIMITS.most_rows``;
+        ``LIMITS.gpu_factor`` times as many on a GPU.
     """
-    rows = min(LIMITS.most_rows, max(LIMITS.least_rows, LIMITS.numbers // width))
+    rows = min(LIMITS.most_rows, max(LIMITS.least_rows, LIMITS.numbers // max(1, width)))
     return rows if device.type == "cpu" else LIMITS.gpu_factor * rows
 
 
 def rows_per_e_step(width: int, device: torch.device) -> int:
-    """Return how many rows an E-step takes at once.
+    """Return how many rows an E-step works on at once.
 
     Args:
-        width: responsibilities per row, R K for R runs of K components, at least 1.
-        device: where the rows are.
+        width: responsibilities per row; R K for R runs of K components.
+        device: of the rows.
 
     Returns:
-        Four times :func:`rows_per_block`.
+        ``LIMITS.e_step_factor`` times :func:`rows_per_block`.
     """
     return LIMITS.e_step_factor * rows_per_block(width, device)
 
@@ -69,33 +71,34 @@ def rows_per_program(width: int, device: torch.device) -> int:
     """Return how many draws or rows one run of a Pyro program evaluates at once.
 
     Args:
-        width: numbers per draw or row in the largest temporary, at least 1. It is large, as all rows of a draw count.
-        device: where the numbers are; a GPU takes 64 times as many as a CPU.
+        width: numbers per draw or row in the largest temporary. That of a draw counts all rows, so it may be large.
+        device: of the draws.
 
     Returns:
-        2²¹ / ``width``, but at least 1; 64 times as many on a GPU.
+        As many as have ``LIMITS.program_factor`` times ``LIMITS.numbers`` numbers, at least 1; ``LIMITS.gpu_factor``
+        times as many on a GPU.
     """
     numbers = LIMITS.program_factor * LIMITS.numbers
-    return max(1, (numbers if device.type == "cpu" else LIMITS.gpu_factor * numbers) // width)
+    return max(1, (numbers if device.type == "cpu" else LIMITS.gpu_factor * numbers) // max(1, width))
 
 
 def row_slices(n_rows: int, *, width: int, device: torch.device) -> Iterator[slice]:
-    """Yield slices that cover all rows, :func:`rows_per_block` of them at a time.
+    """Yield slices of :func:`rows_per_block` rows that cover all rows in order.
 
     Args:
-        n_rows: N, at least 0; of no rows there is no slice.
-        width: numbers per row in the largest temporary, at least 1.
-        device: where the rows are.
+        n_rows: N, at least 0; no rows have no slice.
+        width: numbers per row in the largest temporary.
+        device: of the rows.
     """
     return slices(n_rows, rows_per_block(width, device))
 
 
 def slices(n_rows: int, size: int) -> Iterator[slice]:
-    """Yield slices that cover all rows, ``size`` of them at a time.
+    """Yield slices of a given size that cover all rows in order.
 
     Args:
-        n_rows: N, at least 0; of no rows there is no slice.
-        size: rows per slice, at least 1; the last slice may have fewer.
+        n_rows: N, at least 0; no rows have no slice.
+        size: rows of a slice, at least 1; the last slice may have fewer.
     """
     return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))
 

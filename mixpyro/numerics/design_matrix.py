@@ -1,27 +1,107 @@
-"""Design matrices with an intercept, as they are and as Newton's method wants them."""
+"""Design matrices of regressions, and changes of the coordinates that their columns are measured in.
+
+Far from zero or in unlike units, columns are all but collinear with the intercept. Regressions are therefore computed
+in shifted or scaled columns, and their coefficients transformed back.
+"""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mixpyro.shapes import Design, Inputs
+from mixpyro.shapes import Design, Inputs, Outputs
 
 
 def with_intercept(x: Inputs) -> Design:
-    """u = [1, x] [N, 1 + D]."""
+    """Put a column of ones before the inputs.
+
+    Args:
+        x: inputs [N, D].
+
+    Returns:
+        u = [1, x] [N, 1 + D].
+    """
     return torch.cat([x.new_ones(len(x), 1), x], dim=1)
 
 
 def standardised(x: Inputs) -> tuple[Design, Tensor]:
-    """[1, (x − mean) / spread], and the T [1 + D, 1 + D] with which it is [1, x] T, both float64.
+    """Standardise inputs, and compute the transform of the coefficients.
 
-    A year, a time stamp or a column in millionths makes [1, x] all but singular; the same model in these columns is
-    well conditioned. Coefficients b of [1, x] are T times the coefficients of the standardised columns.
+    A year, a time stamp or a column in millionths makes [1, x] all but singular. The same model in standardised columns
+    is well conditioned.
+
+    Args:
+        x: inputs [N, D]. A constant column is shifted to 0 and not scaled.
+
+    Returns:
+        The design [1, (x − mean) / standard deviation] [N, 1 + D], and T [1 + D, 1 + D] with design = [1, x] T; both
+        float64. Coefficients of [1, x] are T times the coefficients of the standardised design.
     """
     x = x.double()
     mean = x.mean(0)
     spread = (x - mean).square().mean(0).sqrt()
+    # Below this, relative to the mean, a spread is rounding.
     spread = torch.where(spread > 1e-14 * mean.abs(), spread, torch.ones_like(spread))
     transform = torch.eye(x.shape[1] + 1, dtype=x.dtype, device=x.device)
     transform[0, 1:] = -mean / spread
     transform.diagonal()[1:] = 1.0 / spread
     return with_intercept((x - mean) / spread), transform
+
+
+class Origin(NamedTuple):
+    """Point from which the inputs and outputs of regressions are measured.
+
+    Coefficients w̃ for y − y₀ on [1, x − x₀] become w = A w̃ + offset for y on [1, x], with A the ``shift``.
+    """
+
+    x: Tensor  # x₀ [D]
+    y: Tensor  # y₀ [P]
+    intercept: bool  # without an intercept, which alone a shift changes, x₀ and y₀ are zero
+
+    @property
+    def shift(self) -> Tensor:
+        """A [E, E], float64: identity, but for the intercept at x = 0 instead of x₀."""
+        return self._shear(-self.x)
+
+    @property
+    def back(self) -> Tensor:
+        """A⁻¹ [E, E], float64."""
+        return self._shear(self.x)
+
+    @property
+    def offset(self) -> Tensor:
+        """y₀ for the intercept of each output and 0 for its slopes [P, E], float64."""
+        offset = torch.zeros(len(self.y), self._n_columns, dtype=torch.float64, device=self.y.device)
+        offset[:, 0] = self.y
+        return offset
+
+    @property
+    def _n_columns(self) -> int:
+        """E, the number of columns of the design."""
+        return len(self.x) + int(self.intercept)
+
+    def _shear(self, slopes: Tensor) -> Tensor:
+        """Make the matrix [E, E] that adds multiples of the slopes to the intercept, float64."""
+        matrix = torch.eye(self._n_columns, dtype=torch.float64, device=self.x.device)
+        if self.intercept:
+            matrix[0, 1:] = slopes
+        return matrix
+
+
+def columns_from(values: Outputs, origin: Tensor) -> Tensor:
+    """Subtract an origin from rows, and transpose them.
+
+    Args:
+        values: rows [N, P].
+        origin: [P], float64 or the dtype of ``values``. What that dtype cannot hold of the origin is subtracted in a
+            second step, so that the result has no error but its own rounding.
+
+    Returns:
+        Columns values − origin [P, N], contiguous, in the dtype of ``values``.
+    """
+    high = origin.to(values.dtype)
+    # Subtracting into a buffer takes a third of the time of a transposed copy, but has no gradient.
+    differentiable = values.requires_grad and torch.is_grad_enabled()
+    buffer = None if differentiable else values.new_empty(values.shape[1], len(values))
+    columns = torch.sub(values.mT, high.unsqueeze(-1), out=buffer).contiguous()
+    return columns if high.dtype == origin.dtype else columns.sub_((origin - high).to(values.dtype).unsqueeze(-1))

@@ -1,19 +1,29 @@
-"""The digamma function of many numbers: PyTorch takes them one by one, which costs more than all else of a gate."""
+"""The digamma function of many float32 numbers, computed by vector operations.
+
+``torch.digamma`` takes numbers one by one, which costs more than everything else that a Dirichlet gate does.
+"""
 
 import torch
 from torch import Tensor
 
-# Fewer numbers do not repay twenty short operations.
-WORTH_IT = 8192
-# float32 can hold the square of no much larger number.
+# Numbers. For fewer, twenty vector operations take longer than PyTorch's loop.
+LEAST_NUMBERS = 8192
+# The square of a larger number may overflow float32.
 LARGEST = 1e18
 
 
 def digamma(x: Tensor) -> Tensor:
-    """ψ(x) of every entry, as ``torch.digamma``: to float32 rounding where there are many float32 numbers on a CPU.
+    """Compute the digamma function of every entry.
 
-    ψ(x) = ψ(x + 4) − 1/x − 1/(x + 1) − 1/(x + 2) − 1/(x + 3), and from 4 on the asymptotic series to y⁻⁸, whose next
-    term is 1 / (132 y¹⁰) < 1e-8.
+    ψ(x) = ψ(x + 4) − 1/x − 1/(x + 1) − 1/(x + 2) − 1/(x + 3). From 4 on the asymptotic series to y⁻⁸ is used, whose
+    next term is 1 / (132 y¹⁰) < 1e-8. Many positive float32 numbers on a CPU are computed so, to float32 rounding;
+    anything else by ``torch.digamma``.
+
+    Args:
+        x: a tensor of any shape and floating dtype.
+
+    Returns:
+        ψ(x), of the same shape and dtype.
 
     References:
         Abramowitz, Stegun (1964), Handbook of Mathematical Functions, eq. 6.3.6, 6.3.18.
@@ -22,14 +32,15 @@ def digamma(x: Tensor) -> Tensor:
 
 
 def _suits(x: Tensor) -> bool:
-    """Whether x is many float32 numbers on a CPU, none of which needs the reflection formula, and no gradient."""
-    if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() < WORTH_IT or x.requires_grad:
+    """Check for many float32 numbers on a CPU, which need neither the reflection formula nor a gradient."""
+    if x.dtype != torch.float32 or x.device.type != "cpu" or x.numel() < LEAST_NUMBERS or x.requires_grad:
         return False
     low, high = torch.stack(torch.aminmax(x)).tolist()
     return low > 0.0 and high < LARGEST
 
 
 def _by_vectors(x: Tensor) -> Tensor:
+    """Compute ψ(x) of positive float32 numbers by recurrence and asymptotic series."""
     y = x + 4.0
     result = y.log().sub_(_reciprocals(x))
     inverse = y.reciprocal_()
@@ -40,7 +51,8 @@ def _by_vectors(x: Tensor) -> Tensor:
 
 
 def _reciprocals(x: Tensor) -> Tensor:
-    """1/x + 1/(x + 1) + 1/(x + 2) + 1/(x + 3): the outer two are (2x + 3) / t, the inner two (2x + 3) / (t + 2)."""
+    """Compute 1/x + 1/(x + 1) + 1/(x + 2) + 1/(x + 3) with two divisions."""
+    # With t = x (x + 3), the outer two are (2x + 3) / t and the inner two (2x + 3) / (t + 2).
     t = (x + 3.0).mul_(x)
     numerator = (x * 2.0).add_(3.0)
     outer = numerator / t

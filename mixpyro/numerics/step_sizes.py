@@ -1,4 +1,4 @@
-"""How far a stochastic update goes."""
+"""Step sizes of stochastic natural-gradient updates."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,17 @@ from mixpyro import arguments
 
 @dataclass(frozen=True)
 class RobbinsMonro:
-    """Step sizes ρₜ = (t + τ)^−κ, t = 1, 2, …: they sum to infinity and their squares do not.
+    """Decreasing step sizes ρₜ = (t + τ)^−κ of steps t = 1, 2, ….
+
+    They sum to infinity and their squares do not, so that a stochastic algorithm converges.
 
     Args:
-        delay: τ, at least 0; a larger one mistrusts the first batches more.
+        delay: τ, at least 0; a larger one gives the first batches less weight.
         decay: κ, above ½ and at most 1; a smaller one forgets old batches faster.
+
+    Raises:
+        TypeError: if ``delay`` or ``decay`` is not a number.
+        ValueError: if one is out of its range.
 
     References:
         Hoffman, Blei, Wang, Paisley (2013), Stochastic variational inference, eq. 26.
@@ -30,5 +36,12 @@ class RobbinsMonro:
             raise ValueError(f"`decay` must be above 0.5 and at most 1; got {self.decay}.")
 
     def __call__(self, step: int) -> float:
-        """ρₜ of step t, counted from one."""
+        """Compute the size of a step.
+
+        Args:
+            step: t, counted from 1.
+
+        Returns:
+            ρₜ, above 0 and at most 1.
+        """
         return float((step + self.delay) ** -self.decay)

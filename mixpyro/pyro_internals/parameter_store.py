@@ -1,4 +1,4 @@
-"""Parameters and Pyro's parameter store: whose parameter is it?"""
+"""Pyro's parameter store: which module each parameter belongs to, and a separate store for an M-step."""
 
 import itertools
 import math
@@ -15,10 +15,10 @@ from pyro.nn import PyroModule
 from pyro.poutine.messenger import Messenger
 from torch.nn import Parameter
 
-# Pyro's store, settings and stack of handlers are the process's: two threads must not change them at a time.
+# Pyro's store, settings and stack of handlers belong to the process: one thread at a time may change them.
 _ONE_THREAD = threading.RLock()
 
-# Identities of modules of plain PyTorch, whose parameters Pyro has got already from the one who trains them.
+# Identities of plain torch modules whose parameters the caller has registered with Pyro already.
 _REGISTERED: ContextVar[frozenset[int]] = ContextVar("mixpyro_registered", default=frozenset())
 
 _NOT_REGISTERED = ".* was not registered in the param store because requires_grad=False"
@@ -27,20 +27,23 @@ _NOT_REGISTERED = ".* was not registered in the param store because requires_gra
 def refuse_shared_parameters(module: PyroModule) -> None:
     """Raise if the parameter store holds another module's parameters under this module's name.
 
-    Pyro would go on without a word: the store's tensors are trained, and the module's own never change.
+    Pyro itself does not raise: it trains the tensors in the store, and those of the second module never change.
+
+    Args:
+        module: a gate or experts.
 
     Raises:
-        RuntimeError: if it does.
+        RuntimeError: if a stored parameter has the name of a parameter of ``module`` and is another tensor.
     """
     prefix = f"{module._pyro_name}." if module._pyro_name else ""
     stored = [(name.replace("$$$", "."), value) for name, value in pyro.get_param_store().named_parameters()]
     stored = [(name, value) for name, value in stored if name.startswith(prefix)]
-    # To list them takes as long as a small network, and in most programs there is nothing to compare them with.
+    # Listing a module's parameters takes as long as evaluating a small network, and most programs store none.
     own = dict(module.named_parameters()) if stored else {}
     for full_name, value in stored:
         path = full_name.removeprefix(prefix)
-        mine = own.get(path, own.get(f"{path}_unconstrained"))
-        if mine is not None and mine is not value:
+        parameter = own.get(path, own.get(f"{path}_unconstrained"))
+        if parameter is not None and parameter is not value:
             raise RuntimeError(
                 f"the name of a parameter must belong to one module; got {full_name!r}, which another module has put "
                 "into Pyro's parameter store. Give each its own `name`, or call pyro.clear_param_store() in between; "
@@ -76,10 +79,14 @@ def has_parameters(module: torch.nn.Module) -> bool:
 
 @contextmanager
 def unregistered(module: torch.nn.Module) -> Iterator[None]:
-    """Keep the parameters of ``module`` out of the user's parameter store, whatever registers them inside.
+    """Keep the parameters of a module out of the user's parameter store.
 
-    What Pyro does to parameters on the way is undone: it thaws frozen ones of a PyroModule, and hangs a weak reference
-    on each, with which none can be pickled.
+    Inside, the store is empty and may be filled. Afterwards the user's store is back. What Pyro does to parameters when
+    it registers them is undone: it makes frozen parameters of a PyroModule trainable, and gives each parameter a weak
+    reference that cannot be pickled.
+
+    Args:
+        module: any torch module.
     """
     with (
         _ONE_THREAD,
@@ -100,10 +107,13 @@ def unregistered(module: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def kept_frozen(module: torch.nn.Module) -> Iterator[None]:
-    """Keep the fixed parameters of ``module`` fixed and out of the parameter store, whatever registers them inside.
+    """Keep frozen parameters of a module frozen and out of the parameter store.
 
-    Registering thaws a frozen parameter of a PyroModule (pyro issue 3438); a frozen one of another module is left out,
-    with a warning that says no more than what the user has asked for.
+    Pyro makes a frozen parameter of a PyroModule trainable when it registers it (pyro issue 3438). It does not register
+    a frozen parameter of a plain torch module, and warns about it; the warning is suppressed.
+
+    Args:
+        module: any torch module.
     """
     frozen = {id(parameter) for parameter in module.parameters() if not parameter.requires_grad}
     if not frozen:
@@ -115,7 +125,7 @@ def kept_frozen(module: torch.nn.Module) -> Iterator[None]:
 
 
 class _PassFrozen(Messenger):
-    """Hand parameters back as they are, before any handler or the store sees them."""
+    """Return frozen parameters unchanged, before another handler or the store processes them."""
 
     def __init__(self, frozen: set[int]) -> None:
         super().__init__()
@@ -128,36 +138,53 @@ class _PassFrozen(Messenger):
 
 
 @contextmanager
-def own_parameter_store(module: torch.nn.Module) -> Iterator[list[Parameter]]:
-    """A fresh parameter store to train ``module`` in, with gradients on and from zero; gives the trainable parameters.
+def gradients_set_aside(parameters: Iterable[torch.Tensor]) -> Iterator[None]:
+    """Clear the gradients of parameters, and put back the cleared ones afterwards.
 
-    The user's store stands again afterwards, and so do the gradients that the parameters had.
+    Args:
+        parameters: leaf tensors, trainable or not.
     """
-    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    gradients = [parameter.grad for parameter in trainable]
-    for parameter in trainable:
+    before = [(parameter, parameter.grad) for parameter in parameters]
+    for parameter, _ in before:
         parameter.grad = None
-    with unregistered(module), torch.enable_grad():
-        try:
-            yield trainable
-        finally:
-            for parameter, gradient in zip(trainable, gradients, strict=True):
-                parameter.grad = gradient
+    try:
+        yield
+    finally:
+        for parameter, gradient in before:
+            parameter.grad = gradient
 
 
 @contextmanager
-def registered_as_one(module: PyroModule) -> Iterator[None]:
-    """Have Pyro take the parameters of ``module`` as registered: its plain networks are called as they are.
+def own_parameter_store(module: torch.nn.Module) -> Iterator[list[Parameter]]:
+    """Train a module in an empty parameter store, with gradients enabled and cleared.
 
-    For the one who registers them all in a tensor of his own. A PyroModule among the networks still registers its
-    parameters, one by one, for it does so by itself.
+    Afterwards the user's store and the gradients that the parameters had are back.
+
+    Args:
+        module: any torch module.
+
+    Yields:
+        The module's trainable parameters.
+    """
+    with gradients_set_aside(module.parameters()), unregistered(module), torch.enable_grad():
+        yield [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+@contextmanager
+def parameters_registered(module: PyroModule) -> Iterator[None]:
+    """Skip Pyro's registration of the plain torch networks of a module, which takes a fifth of a step.
+
+    For callers that register all parameters themselves. A PyroModule among the networks still registers its own.
+
+    Args:
+        module: a gate or experts.
     """
     plain = frozenset(
         id(part) for part in module.modules() if not any(isinstance(inner, PyroModule) for inner in part.modules())
     )
     token = _REGISTERED.set(plain)
     try:
-        # Entered here once, so that each call of a Pyro method inside finds it open: to open it asks Pyro's settings.
+        # Entered once here: each Pyro method that is called inside would otherwise look up Pyro's settings.
         with module._pyro_context:
             yield
     finally:
@@ -165,5 +192,12 @@ def registered_as_one(module: PyroModule) -> Iterator[None]:
 
 
 def is_registered(network: torch.nn.Module) -> bool:
-    """Whether Pyro has the parameters of a network of plain PyTorch already; see :func:`registered_as_one`."""
+    """Whether the caller has registered the parameters of a network with Pyro.
+
+    Args:
+        network: the network of a gate or of experts.
+
+    Returns:
+        Whether :func:`parameters_registered` is in force for it, and it is a plain torch module.
+    """
     return id(network) in _REGISTERED.get()

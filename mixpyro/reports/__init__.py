@@ -1,1 +1,1 @@
-"""What a fitted mixture says, as tables."""
+"""Reports on a fitted mixture: coefficients with standard errors, criteria for model choice, and text tables."""

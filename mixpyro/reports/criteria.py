@@ -1,4 +1,4 @@
-"""Which model? The usual criteria of fitted mixtures, side by side."""
+"""Criteria for model choice: bound, log likelihood, AIC, BIC and ICL of fitted mixtures."""
 
 import math
 from collections.abc import Mapping
@@ -7,34 +7,36 @@ from typing import NamedTuple
 import torch
 
 from mixpyro.fitting.result import FitResult
-from mixpyro.reports.coefficients import Coefficient
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
 class Criteria(NamedTuple):
-    """What speaks for a fitted mixture; all but the number of parameters in nats or, for aic, bic, icl, twice nats."""
+    """Criteria of one fitted mixture."""
 
-    bound: float  # what the fit maximised; a lower bound on the log evidence where every parameter has a posterior
-    log_likelihood: float  # Σᵢ log p(yᵢ | xᵢ) of the predictive distribution
-    n_parameters: int
-    aic: float
+    bound: float  # of the fit, nats; a lower bound on the log evidence where every parameter has a posterior
+    log_likelihood: float  # Σᵢ log p(yᵢ | xᵢ) of the predictive distribution, nats
+    n_parameters: int  # of gate and experts
+    aic: float  # in units of two nats, as are bic and icl; smaller is better
     bic: float
     icl: float
-    entropy: float  # Σᵢ of the entropy of object i's assignment; 0 where all are certain
+    entropy: float  # Σᵢ of the entropy of object i's assignment, nats; 0 where all are certain
 
 
 def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Criteria:
-    """Criteria of one fit on the data that it was fitted to.
+    """Compute criteria for model choice of one fit on the data that were fitted.
 
-    aic = −2 log L + 2 p, bic = −2 log L + p log N, icl = bic − 2 Σᵢ log maxₖ rᵢₖ; less is better. For experts by
-    maximum likelihood log L is the maximum; for those with a posterior it is the predictive density, which makes aic
-    and bic rough: the bound is then the better guide. Rows count by the weights of the fit, N being their sum.
+    aic = −2 log L + 2 p, bic = −2 log L + p log N, icl = bic − 2 Σᵢ log maxₖ rᵢₖ; smaller is better. For experts by
+    maximum likelihood log L is the maximum. For experts with a posterior it is the predictive density, and aic and bic
+    are approximate: prefer the bound then. Rows count by the weights of the fit, and N is the sum of these.
 
     Args:
         result: of a fit to x and y.
-        x: inputs [N, D].
-        y: outputs [N, P] or [N].
-        gate_x: what the gate saw, where that was not x.
+        x: inputs [N, D] that were fitted.
+        y: outputs [N, P] or [N] that were fitted.
+        gate_x: the gate's inputs [N, G], if they were not x.
+
+    Raises:
+        ValueError: if x has another number of rows than the fit.
 
     References:
         Schwarz (1978), Estimating the dimension of a model; Biernacki, Celeux, Govaert (2000), Assessing a mixture
@@ -64,22 +66,18 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
 def compare(
     results: Mapping[str, FitResult], x: Inputs, y: Targets, *, gate_x: GateInputs | None = None
 ) -> dict[str, Criteria]:
-    """Criteria of several fits to the same data, the least bic first; print them with :func:`as_table`."""
+    """Compute criteria of several fits to the same data, the smallest bic first.
+
+    Print the rows with :func:`~mixpyro.as_table`.
+
+    Args:
+        results: fits by name.
+        x: inputs [N, D] that were fitted.
+        y: outputs [N, P] or [N] that were fitted.
+        gate_x: the gate's inputs [N, G], if they were not x.
+
+    Raises:
+        ValueError: if x has another number of rows than a fit.
+    """
     rows = {name: criteria(result, x, y, gate_x=gate_x) for name, result in results.items()}
     return dict(sorted(rows.items(), key=lambda row: row[1].bic))
-
-
-def as_table(rows: Mapping[str, Criteria | Coefficient]) -> str:
-    """One line a model or a coefficient, for a person."""
-    width = max(map(len, rows), default=0)
-    fields = next(iter(rows.values()))._fields if rows else Criteria._fields
-    lines = [" ".join([" " * width, *(f"{name:>14}" for name in fields)])]
-    for name, row in rows.items():
-        lines.append(" ".join([f"{name:<{width}}", *map(_cell, row)]))
-    return "\n".join(lines)
-
-
-def _cell(value: float) -> str:
-    if isinstance(value, int):
-        return f"{value:>14d}"
-    return f"{value:>14.3f}" if abs(value) >= 1.0 else f"{value:>14.3g}"

@@ -1,1 +1,1 @@
-"""Programs that print figures; none of them is part of the timed suite."""
+"""Programs that print figures; see README.md in this folder."""

@@ -1,9 +1,9 @@
-"""Are the gates' posteriors calibrated? Simulation-based calibration, with a histogram of the ranks.
+"""Check whether the gates' posteriors are calibrated, by simulation; print and draw histograms of ranks.
 
-Run as ``python -m tests.benchmarks.calibration [picture.png]``; a minute on one core. Weights are from the gate's prior
-and data from known experts, a Normal each; the rank of the true weight among draws of q is uniform if q is the
-posterior. A histogram like a U says that q is too narrow, one like a hill that it is too wide. The softmax gate has no
-posterior: its estimates with their standard errors stand for one.
+Run as ``python -m tests.benchmarks.calibration [picture.png]``; one minute on one core. Weights are drawn from the
+gate's prior. Data are drawn from known experts, one Normal each. The rank of the true weight among draws from q is
+uniform if q is the posterior. A U-shaped histogram means that q is too narrow, a hill that it is too wide. The softmax
+gate has no posterior; a Normal with its estimates and standard errors is used instead.
 
 References:
     Talts, Betancourt, Simpson, Vehtari, Gelman (2018), Validating Bayesian inference algorithms with simulation-based
@@ -20,18 +20,20 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, MarginalObjectDirichletGate, ObjectDirichletGate, SoftmaxGate
-from mixpyro.gates import Gate
+from mixpyro.gates.conjugate import ConjugateGate
 
 N_COMPONENTS, N_OBJECTS, N_DRAWS, N_BINS = 3, 60, 199, 20
 MEANS = torch.tensor([-2.0, 0.0, 2.0]).double()
 
 
-def iterated(gate: Gate, x: Tensor, log_likelihood: Tensor) -> Tensor:
-    """Coordinate ascent of the gate alone, the experts being known; responsibilities [N, K]."""
+def iterated(gate: ConjugateGate | SoftmaxGate, x: Tensor, log_likelihood: Tensor) -> Tensor:
+    """Fit the gate by coordinate ascent with known experts; return the responsibilities [N, K]."""
     r = torch.full_like(log_likelihood, 1.0 / N_COMPONENTS)
     for _ in range(200):
-        gate.update(gate.statistics(x, r))
-        gate.maximise(x, r)
+        if isinstance(gate, SoftmaxGate):
+            gate.maximise(x, r)
+        else:
+            gate.update(gate.statistics(x, r))
         before, r = r, (gate.expected_log_weights(x, objects=slice(None)) + log_likelihood).softmax(-1).detach()
         if float((r - before).abs().max()) < 1e-8:
             break
@@ -39,19 +41,19 @@ def iterated(gate: Gate, x: Tensor, log_likelihood: Tensor) -> Tensor:
 
 
 def observe(weights: Tensor, generator: Generator) -> Tensor:
-    """log p(yᵢ | k) [N, K] of data from the weights [N, K]."""
+    """Draw data from weights [N, K]; return log p(yᵢ | k) [N, K]."""
     z = torch.multinomial(weights, 1, generator=generator)[:, 0]
     y = MEANS[z] + torch.randn(len(z), generator=generator, dtype=torch.float64)
     return -0.5 * (y.unsqueeze(1) - MEANS) ** 2
 
 
 def rank(draws: Tensor, truth: Tensor) -> np.ndarray:
-    """How many of the draws [S, …] lie below the truth […]."""
+    """Count the draws [S, ...] that lie below the truth [...]."""
     return np.atleast_1d((draws < truth).sum(0).numpy()).ravel()
 
 
 def global_gate(generator: Generator) -> np.ndarray:
-    """Rank of the first weight."""
+    """Return the rank of the first weight."""
     gate, x = DirichletGate(N_COMPONENTS), torch.zeros(N_OBJECTS, 0).double()
     truth = torch.distributions.Dirichlet(gate.prior_concentration).sample()
     iterated(gate, x, observe(truth.expand(N_OBJECTS, -1), generator))
@@ -59,7 +61,7 @@ def global_gate(generator: Generator) -> np.ndarray:
 
 
 def object_gate(kind: Callable[..., ObjectDirichletGate], concentration: float) -> Callable[[Generator], np.ndarray]:
-    """Rank of every object's first weight."""
+    """Return a simulation that gives the rank of every object's first weight."""
 
     def ranks(generator: Generator) -> np.ndarray:
         gate, x = kind(N_COMPONENTS, concentration=concentration), torch.zeros(N_OBJECTS, 0).double()
@@ -67,7 +69,7 @@ def object_gate(kind: Callable[..., ObjectDirichletGate], concentration: float) 
         r = iterated(gate, x, observe(truth, generator))
         draws = torch.distributions.Dirichlet(gate.posterior_concentration).sample((N_DRAWS,))
         if kind is MarginalObjectDirichletGate:
-            # Its posterior is a mixture over z of Dirichlets with one count more.
+            # Its posterior is a mixture of Dirichlets: for each z, one count is added to that component.
             z = torch.multinomial(r, N_DRAWS, replacement=True).mT
             counted = gate.prior_concentration + torch.nn.functional.one_hot(z, N_COMPONENTS)
             draws = torch.distributions.Dirichlet(counted).sample()
@@ -77,7 +79,7 @@ def object_gate(kind: Callable[..., ObjectDirichletGate], concentration: float) 
 
 
 def softmax_gate(generator: Generator) -> np.ndarray:
-    """Ranks of the coefficients, from a Normal(0, 1) prior; draws from their estimates and standard errors."""
+    """Return the ranks of the coefficients under a Normal(0, 1) prior."""
     gate = SoftmaxGate(N_COMPONENTS, 1, prior_scale=1.0)
     x = torch.randn(N_OBJECTS, 1, generator=generator, dtype=torch.float64)
     truth = torch.randn(gate.coefficients.shape, generator=generator, dtype=torch.float64)
@@ -98,13 +100,13 @@ GATES: dict[str, Callable[[Generator], np.ndarray]] = {
 
 
 def histogram(ranks: np.ndarray) -> np.ndarray:
-    """Share of the ranks in each bin, over that of a uniform rank."""
+    """Return the share of the ranks in each bin, relative to a uniform rank."""
     counts, _ = np.histogram(ranks, bins=N_BINS, range=(-0.5, N_DRAWS + 0.5))
     return counts / counts.mean()
 
 
 def main(picture: str | None, n_data_sets: int = 400) -> None:
-    """Print a histogram a gate, in tenths of what a uniform rank would have, and draw them."""
+    """Print one histogram per gate, in tenths of the height of a uniform rank, and draw them."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     warnings.simplefilter("ignore", RuntimeWarning)
@@ -119,7 +121,7 @@ def main(picture: str | None, n_data_sets: int = 400) -> None:
 
 
 def draw(found: dict[str, np.ndarray]) -> Figure:
-    """A panel a gate."""
+    """Draw one panel per gate."""
     figure = Figure(figsize=(13, 2.8), layout="constrained")
     for ax, (name, heights) in zip(figure.subplots(1, len(found), sharey=True), found.items(), strict=True):
         ax.bar((np.arange(N_BINS) + 0.5) / N_BINS, heights, width=1 / N_BINS, color="#0072B2", edgecolor="white")

@@ -1,9 +1,9 @@
-"""How many steps to the best bound: exact updates of the gate, or Adam on its concentration?
+"""Count the steps to the best bound with exact updates of the gate, and with Adam on its concentration.
 
-Run as ``python -m tests.benchmarks.conjugate_svi``; less than a minute on one core. The program is a user's own (see
-tests/programs.py), everything but the gate is the same on both sides. The plain guide samples the weights from a
-Dirichlet whose concentration is a parameter, with a learning rate that decays more slowly, for it has farther to go;
-its bound is computed exactly all the same.
+Run as ``python -m tests.benchmarks.conjugate_svi``; less than a minute on one core. The program is that of
+tests/pyro_programs.py. Everything but the gate is the same on both sides. The plain guide samples the weights from a
+Dirichlet whose concentration is a parameter. Its learning rate decays more slowly, because it needs more steps. Its
+bound is computed exactly too.
 """
 
 import time
@@ -25,12 +25,13 @@ from tests.pyro_programs import HandWrittenLines
 
 MOST_STEPS = 2000
 
-# Clipped gradients of a sampled Dirichlet have no drift: plain Adam would not move at all.
+# Norm beyond which gradients are clipped. At the default of 10 the noisy gradients of a sampled Dirichlet average to
+# zero, and plain Adam would not move.
 UNCLIPPED = {"clip_norm": 1e12}
 
 
 class Plain:
-    """What a user would write without ConjugateSVI: Adam on the concentration of the guide's Dirichlet."""
+    """Train the concentration of the guide's Dirichlet by Adam, as a user without ConjugateSVI would."""
 
     def __init__(self, program: HandWrittenLines, optim: PyroOptim) -> None:
         self.program, self.gate = program, program.gate
@@ -41,25 +42,25 @@ class Plain:
         )
 
     def concentration(self) -> Tensor:
-        """The parameter."""
+        """Return the concentration of the guide's Dirichlet."""
         return pyro.param("concentration", lambda: self.start, constraint=constraints.positive)
 
     def guide(self, rows: Tensor | None = None) -> None:
-        """The weights by gradient."""
+        """Sample the weights from the Dirichlet that Adam trains."""
         pyro.sample("gate.weights", dist.Dirichlet(self.concentration()))
 
     def step(self, rows: Tensor | None = None) -> None:
-        """One step of SVI."""
+        """Take one step of SVI."""
         self.svi.step(rows)
 
     def evaluate_loss(self) -> float:
-        """Minus the bound at the concentration reached, exactly."""
+        """Return minus the exact bound at the current concentration."""
         self.gate.posterior_concentration = self.concentration().detach().clone()
         return self.exact.evaluate_loss()
 
 
 def conjugate(program: HandWrittenLines, optim: PyroOptim) -> ConjugateSVI:
-    """The same with the gate's exact updates."""
+    """Return an SVI with exact updates of the gate."""
     return ConjugateSVI(program.model, program.guide, optim, TraceEnum_ELBO(max_plate_nesting=1), gates=program.gate)
 
 
@@ -67,7 +68,7 @@ METHODS: dict[str, Callable[[HandWrittenLines, PyroOptim], Any]] = {"conjugate":
 
 
 def full_batch(name: str, columns: tuple[str, str, str], prior: dict[str, float], rate: float) -> None:
-    """Steps until the bound is the best one's to 1e-3 nats a thousand objects, and the bound after 150 steps."""
+    """Print the steps until the bound is within 1e-6 nats an object of the best, and the gap after 150 steps."""
     x, y = read_table(*columns)
     experts = LinearExperts(2, 1, coefficient_precision=prior["precision"], noise_rate=prior["rate"])
     best = fit(MixtureOfExperts(DirichletGate(2, concentration=0.5), experts), x, y, tolerance=1e-12, progress=False)
@@ -89,14 +90,14 @@ def full_batch(name: str, columns: tuple[str, str, str], prior: dict[str, float]
                     break
         seconds = time.perf_counter() - started
         at_150 = short.get(150, short[max(short)])
-        said = f"{reached}" if reached else f"> {MOST_STEPS}"
+        steps = f"{reached}" if reached else f"> {MOST_STEPS}"
         print(
-            f"{name:<12}{method:<12}{best.bound:>12.5f}{at_150:>14.2e}{short[max(short)]:>14.2e}{said:>10}{seconds:>9.1f}"
+            f"{name:<12}{method:<12}{best.bound:>12.5f}{at_150:>14.2e}{short[max(short)]:>14.2e}{steps:>10}{seconds:>9.1f}"
         )
 
 
 def minibatches(n_objects: int = 100_000, batch_size: int = 1000, n_passes: int = 5) -> None:
-    """How far five passes come from the bound of the full data, for both."""
+    """Print the bounds that both methods reach in minibatches, next to the bound of the full data."""
     x, y, z = lines(n_objects, 2)
     start = nn.functional.one_hot(z, 2).double() * 0.6 + 0.2
     result = fit(
@@ -121,7 +122,7 @@ def minibatches(n_objects: int = 100_000, batch_size: int = 1000, n_passes: int 
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables of full-batch and minibatch training."""
     torch.set_num_threads(1)
     print(
         f"{'data':<12}{'gate':<12}{'best bound':>12}{'short at 150':>14}{'short at end':>14}{'steps':>10}{'seconds':>9}"

@@ -1,8 +1,8 @@
-"""How often do 90 % intervals cover the truth? Simulated lines, apart and overlapping.
+"""Measure how often 90 % intervals cover the truth, for simulated lines that lie apart, cross or overlap.
 
 Run as ``python -m tests.benchmarks.coverage``; three minutes on one core. The variational posterior takes assignments
-and parameters as independent, so its intervals are too short where components overlap. Resampled by their importance
-weights the same draws do better, while k-hat is small.
+and parameters as independent, so its intervals are too short where components overlap. The same draws, resampled by
+their importance weights, cover more often as long as k-hat is small.
 """
 
 import warnings
@@ -21,7 +21,7 @@ COEFFICIENTS = torch.tensor([[0.0, 1.0], [0.0, -1.0]]).double()
 
 
 class Setting(NamedTuple):
-    """Two lines that cross, and the noise about them."""
+    """Intercepts of two lines of slope 1 and −1, and the standard deviation of the noise."""
 
     name: str
     intercepts: tuple[float, float]
@@ -36,7 +36,7 @@ SETTINGS = (
 
 
 def simulate(setting: Setting, seed: int, n_objects: int = 200) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """x [N, 1], y [N, 1], the components [N] and the true coefficients [K, 2]."""
+    """Draw x [N, 1], y [N, 1] and components [N]; return them with the true coefficients [K, 2]."""
     generator = Generator().manual_seed(seed)
     truth = COEFFICIENTS.clone()
     truth[:, 0] = torch.tensor(setting.intercepts)
@@ -48,16 +48,16 @@ def simulate(setting: Setting, seed: int, n_objects: int = 200) -> tuple[Tensor,
 
 
 class Covered(NamedTuple):
-    """Whether the 90 % intervals hold the truth: of the first weight, and of the four coefficients."""
+    """Whether 90 % intervals contain the truth: of the first weight, and of the four coefficients."""
 
     weights: np.ndarray
     coefficients: np.ndarray
 
 
 def covered(setting: Setting, seed: int) -> tuple[Covered, Covered, float]:
-    """By the guide's draws, by the same draws resampled, and k-hat.
+    """Return the coverage by the guide's draws, by the same draws resampled, and k-hat.
 
-    The start is the truth, so that the labels are the truth's.
+    The fit starts at the true assignments, so that components keep the labels of the truth.
     """
     x, y, z, truth = simulate(setting, seed)
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
@@ -68,7 +68,7 @@ def covered(setting: Setting, seed: int) -> tuple[Covered, Covered, float]:
 
 
 def intervals(data: ArvizData, truth: Tensor) -> Covered:
-    """Intervals of one fit."""
+    """Return whether the intervals of one fit contain the truth."""
     posterior = group(data, "posterior")
     weights = posterior["gate.weights"].values[0, :, 0]
     coefficients = posterior["experts.coefficients"].values[0, :, :, 0]
@@ -76,13 +76,13 @@ def intervals(data: ArvizData, truth: Tensor) -> Covered:
 
 
 def inside(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Whether the middle 90 % of the draws hold the truth."""
+    """Return whether the middle 90 % of the draws contain the truth."""
     low, high = np.quantile(draws, [0.05, 0.95], axis=0)
     return (low <= truth) & (truth <= high)
 
 
 def main(n_data_sets: int = 200) -> None:
-    """Print a line a setting: how many of a hundred intervals cover."""
+    """Print one line per setting: the percentage of intervals that cover the truth."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", RuntimeWarning)
     print(f"of 100 intervals of 90 % cover the truth, over {n_data_sets} data sets:")

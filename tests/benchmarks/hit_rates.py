@@ -1,7 +1,7 @@
-"""How many of the default starts find the best known optimum, data set by data set.
+"""Count the restarts that find the best known optimum, for twelve problems on real data.
 
-Run as ``python -m tests.benchmarks.hit_rates``; about three minutes on one core. Known answers are those of tests/data;
-where the bound is known to be higher than the table has it (see tests/fitting/test_known_answers.py), ours stands.
+Run as ``python -m tests.benchmarks.hit_rates``; about three minutes on one core. The known optima are those of
+tests/data. Where a higher bound is known (see tests/fitting/test_known_answers.py), that one is used.
 """
 
 import time
@@ -18,7 +18,7 @@ from tests.conftest import read_table
 
 
 class Problem(NamedTuple):
-    """A mixture to fit, its data, and the best value known."""
+    """A mixture to fit, its data, and the best known value of the bound or log likelihood in nats."""
 
     name: str
     make: Callable[[], MixtureOfExperts]
@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
 
 def problems() -> list[Problem]:
-    """Bounds of Bayesian lines, then log likelihoods by maximum likelihood."""
+    """Return Bayesian regressions, known by their bound, then those by maximum likelihood."""
     co2, ethanol = read_table("co2_gnp.csv", "GNP", "CO2"), read_table("ethanol.csv", "NO", "Equivalence")
     patents = read_table("patent.csv", "lgRD", "Patents")
     sales, _ = read_table("patent.csv", "RDS", "Patents")
@@ -54,7 +54,7 @@ def problems() -> list[Problem]:
 
 
 def bayesian(name: str, k: int, x: Tensor, y: Tensor, known: float, *, precision: float, rate: float) -> Problem:
-    """Lines with a Normal-Gamma prior under Dirichlet(½) weights."""
+    """Return lines with a Normal-Gamma prior under Dirichlet(½) weights."""
 
     def make() -> MixtureOfExperts:
         experts = LinearExperts(k, 1, coefficient_precision=precision, noise_rate=rate)
@@ -64,7 +64,7 @@ def bayesian(name: str, k: int, x: Tensor, y: Tensor, known: float, *, precision
 
 
 def poisson(name: str, k: int, x: Tensor, y: Tensor, gate_x: Tensor, known: float) -> Problem:
-    """Poisson regressions by maximum likelihood."""
+    """Return Poisson regressions by maximum likelihood."""
     return Problem(
         name,
         lambda: MixtureOfExperts(SoftmaxGate(k, gate_x.shape[1]), GLMExperts(k, 1, Poisson())),
@@ -76,7 +76,7 @@ def poisson(name: str, k: int, x: Tensor, y: Tensor, gate_x: Tensor, known: floa
 
 
 def gaussian(name: str, x: Tensor, y: Tensor, gate_x: Tensor, known: float) -> Problem:
-    """Two lines by maximum likelihood."""
+    """Return two lines by maximum likelihood."""
     return Problem(
         name,
         lambda: MixtureOfExperts(SoftmaxGate(2, gate_x.shape[1]), GLMExperts(2, 1, Gaussian())),
@@ -88,7 +88,7 @@ def gaussian(name: str, x: Tensor, y: Tensor, gate_x: Tensor, known: float) -> P
 
 
 def main() -> None:
-    """Print a line a problem: found or not from the defaults, and how many of 100 starts find it."""
+    """Print one line per problem: the bound of a default fit, and how many of 100 restarts find the optimum."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", RuntimeWarning)
     print(f"{'problem':<32}{'known':>12}{'by default':>12}{'hits of 100':>13}{'degenerate':>12}{'seconds':>9}")

@@ -1,4 +1,4 @@
-"""Fits killed at random moments, resumed, and compared with a fit that nobody disturbed.
+"""Kill fits at random moments, resume them, and compare them with an undisturbed fit.
 
 Run as ``python -m tests.benchmarks.kill_and_resume``; about three minutes on one core.
 """
@@ -25,32 +25,32 @@ fitted(sys.argv[1], Path(sys.argv[2]))
 
 
 def main(n_kills: int) -> None:
-    """Print how many of the fits ended at the bound, and how far from it the others did."""
+    """Print how many of the resumed fits end at the bound of the undisturbed fit."""
     warnings.simplefilter("ignore", RuntimeWarning)
     for name in MIXTURES:
         started = time.perf_counter()
-        whole = fitted(name, None)
+        undisturbed = fitted(name, None)
         seconds = time.perf_counter() - started
         differences, n_unfinished = [], 0
         for _ in range(n_kills):
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "checkpoint"
                 n_unfinished += killed(name, path, random.uniform(0.0, 1.2 * seconds))
-                differences.append(abs(fitted(name, path).bound - whole.bound))
+                differences.append(abs(fitted(name, path).bound - undisturbed.bound))
         same = sum(difference < 1e-9 for difference in differences)
-        print(f"{name:<20}{same} of {n_kills} at the same bound, {n_unfinished} of them killed before their end")
+        print(f"{name:<20}{same} of {n_kills} at the same bound, {n_unfinished} of them killed before they ended")
 
 
 def killed(name: str, path: Path, seconds: float) -> bool:
-    """Start a fit in a process of its own and kill it; gives whether it was still at work."""
+    """Start a fit in another process and kill it; return whether it was still running."""
     command = [sys.executable, "-W", "ignore", "-c", CHILD, name, str(path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(seconds)
-        at_work = process.poll() is None
+        was_running = process.poll() is None
         process.kill()
-    return at_work
+    return was_running
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Do estimates spread over samples as far as their standard errors say?
+"""Compare standard errors with the spread of estimates over simulated data sets.
 
 Run as ``python -m tests.benchmarks.standard_errors``; half a minute on one core. Data sets are drawn from one gated
-mixture of two lines, which overlap; beside the observed information stand the standard errors of the gate's M-step,
-which take the assignments as known.
+mixture of two overlapping lines. Standard errors come from the observed information and, for comparison, from the
+gate's M-step, which takes the assignments as known.
 """
 
 import argparse
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from mixpyro import GLMExperts, MixtureOfExperts, SoftmaxGate, coefficients, fit
 from mixpyro.experts.families import Gaussian
 
-# Intercept and slope of each line, and of the log odds of the second.
+# Intercept and slope of each line; then of the log odds of the second line; then the standard deviation of the noise.
 LINES = torch.tensor([[0.0, 2.0], [1.0, -1.0]], dtype=torch.float64)
 ODDS = (0.5, 1.0)
 NOISE = 0.7
 
 
 def drawn(n_objects: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """x, y and the true components of one data set."""
+    """Draw x [N, 1], y [N, 1] and the components [N] of one data set."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n_objects, 1, generator=generator, dtype=torch.float64)
     uniform = torch.rand(n_objects, generator=generator, dtype=torch.float64)
@@ -30,7 +30,7 @@ def drawn(n_objects: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def main() -> None:
-    """Print a line a coefficient: spread of the estimates, mean standard errors, and the coverage of 95 % intervals."""
+    """Print one line per coefficient: spread, mean standard errors, and coverage of 95 % intervals."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=100)
     parser.add_argument("--objects", type=int, default=250)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
-from mixpyro.numerics.origin import Origin
+from mixpyro.numerics.design_matrix import Origin
 from tests.conjugate.contract import PosteriorContract, assert_close
 from tests.problems import inputs, responsibilities
 

@@ -1,4 +1,4 @@
-"""Unlike distributions side by side."""
+"""Distributions of different families, concatenated."""
 
 import torch
 from pyro.distributions import Categorical, Delta, MixtureSameFamily, Normal, StudentT
@@ -11,12 +11,12 @@ N = 6
 
 
 def parts() -> tuple[StudentT, Normal]:
-    """One component of one family and two of another, batch shapes [N, 1] and [N, 2], event shape [1]."""
+    """One component of one family and two of another: batch shapes [N, 1] and [N, 2], event shape [1]."""
     location = inputs(N, 3).unsqueeze(-1)
     return StudentT(5.0, location[:, :1], 0.5).to_event(1), Normal(location[:, 1:], 2.0).to_event(1)
 
 
-def test_it_is_the_parts_one_after_another() -> None:
+def test_moments_and_log_probabilities_are_those_of_the_parts() -> None:
     student, normal = parts()
     both, y = Concatenated([student, normal]), inputs(N, 3, seed=1).unsqueeze(-1)
     assert both.batch_shape == (N, 3)
@@ -28,7 +28,7 @@ def test_it_is_the_parts_one_after_another() -> None:
     assert torch.equal(both.expand(torch.Size((4, N, 3))).log_prob(y), apart.expand(4, N, 3))
 
 
-def test_a_mixture_of_it_sums_over_all_components() -> None:
+def test_a_mixture_sums_over_the_components_of_all_parts() -> None:
     student, normal = parts()
     weights, y = responsibilities(N, 3), inputs(N, 1, seed=1)
     mixture = MixtureSameFamily(Categorical(probs=weights), Concatenated([student, normal]))
@@ -45,7 +45,7 @@ def test_a_mixture_of_it_sums_over_all_components() -> None:
     torch.testing.assert_close(draws.var(0), mixture.variance, rtol=0.2, atol=0)
 
 
-def test_a_point_mass_may_be_a_part() -> None:
+def test_a_point_mass_can_be_a_part() -> None:
     zero = Delta(torch.zeros(N, 1, 1).double(), event_dim=1)
     both = Concatenated([zero, parts()[1]])
     log_prob = both.log_prob(inputs(N, 1, seed=1).unsqueeze(1))

@@ -1,4 +1,4 @@
-"""Quantiles of a mixture against scipy's distributions and against samples."""
+"""Quantiles of a mixture, compared with scipy's distributions and with samples."""
 
 from collections.abc import Callable
 
@@ -39,7 +39,7 @@ A, B = torch.tensor([0.7, 12.0]).double(), torch.tensor([0.3, 2.5]).double()
     ],
     ids=["normal", "student-t", "poisson", "binomial", "bernoulli", "delta"],
 )
-def test_cumulative_functions_are_scipys(distribution: Normal, by_scipy: Callable[[Tensor], Tensor]) -> None:
+def test_cumulative_functions_agree_with_scipy(distribution: Normal, by_scipy: Callable[[Tensor], Tensor]) -> None:
     for y in (-1.0, 0.0, 0.7, 3.0, 3.5, 12.0, 40.0):
         value = torch.full((2,), y).double()
         exact = torch.as_tensor(by_scipy(value.numpy())).double()  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def test_a_marginal_of_a_multivariate_t_is_a_t() -> None:
     ],
     ids=["normal", "poisson", "student-t"],
 )
-def test_with_all_the_weight_on_one_component_quantiles_are_its_own(
+def test_quantiles_of_a_component_with_all_the_weight_are_its_own(
     distribution: Normal, by_scipy: Callable[[float], Tensor]
 ) -> None:
     components = distribution.expand((5, 2)).to_event(0)
@@ -74,13 +74,13 @@ def test_with_all_the_weight_on_one_component_quantiles_are_its_own(
 
 
 def of_one_output(components: Normal) -> Normal:
-    """Batch shape [N, K] and event shape [1]."""
+    """The same components with batch shape [N, K] and event shape [1]."""
     names = components.arg_constraints.keys() & {"loc", "scale", "df", "rate"}
     return type(components)(**{name: getattr(components, name).unsqueeze(-1) for name in names}).to_event(1)
 
 
 @pytest.mark.filterwarnings("ignore:only one of")
-def test_quantiles_of_a_fitted_mixture_are_those_of_its_samples() -> None:
+def test_quantiles_of_a_fitted_mixture_agree_with_its_samples() -> None:
     x, y, _ = lines(80, 2)
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     fit(mixture, x, y, n_restarts=4)
@@ -106,7 +106,7 @@ def test_quantiles_of_counts_are_counts() -> None:
 
 
 @pytest.mark.usefixtures("bad_arguments")
-def test_bad_questions_are_refused() -> None:
+def test_bad_probabilities_and_families_without_an_order_are_refused() -> None:
     x = inputs(5, 1)
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     for bad in ([0.0], [1.0], [float("nan")]):

@@ -1,4 +1,4 @@
-"""Student-t distributions against Pyro's, in float64 and in float32."""
+"""Student-t distributions, compared with Pyro's in float64."""
 
 import pytest
 import torch
@@ -9,14 +9,14 @@ from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 DEGREES = torch.tensor([0.7, 5.0, 1e3, 1e6, 1e8], dtype=torch.float64)
 
 
-def test_in_float64_it_is_pyros() -> None:
+def test_the_float64_log_density_agrees_with_pyro() -> None:
     y = torch.linspace(-4, 4, 5).double()
     ours, pyros = (kind(DEGREES, y, 0.5 + y.square()).log_prob(y.flip(0)) for kind in (PreciseStudentT, StudentT))
     torch.testing.assert_close(ours, pyros, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("n_outputs", [1, 3])
-def test_in_float32_many_degrees_of_freedom_cost_no_digits(n_outputs: int) -> None:
+def test_the_float32_log_density_is_precise_at_many_degrees_of_freedom(n_outputs: int) -> None:
     root = torch.eye(n_outputs).double() + 0.3 * torch.ones(n_outputs, n_outputs).double().tril()
     y = torch.ones(5, n_outputs).double()
     exact = MultivariateStudentT(DEGREES, torch.zeros(n_outputs).double(), root).log_prob(y)

@@ -13,11 +13,10 @@ from mixpyro import (
     MixtureOfExperts,
     ObjectDirichletGate,
     RelevanceLinearExperts,
-    arguments,
 )
-from mixpyro.fitting.em import Attempt, Options
-from mixpyro.fitting.lockstep import Lockstep
-from mixpyro.fitting.table import Data
+from mixpyro.fitting import em
+from mixpyro.fitting.em import Options, Runs, Trace
+from mixpyro.fitting.table import Table
 
 K, N, P = 3, 50, 2
 MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
@@ -32,14 +31,28 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
 }
 
 
-def begun(mixture: MixtureOfExperts, dtype: torch.dtype) -> Attempt:
-    """A run on a device without numbers, on which reading one raises."""
-    mixture = mixture.to("meta")
-    x, y = (torch.empty(N, columns, dtype=dtype, device="meta") for columns in (2, P))
-    attempt = Attempt(mixture, Data(x, y, x, None), Options())
-    attempt.data = attempt.data._replace(weights=torch.empty(N, dtype=dtype, device="meta"))
-    attempt.begin(lambda: torch.empty(N, mixture.n_components, dtype=dtype, device="meta"))
-    return attempt
+def begun(mixture: MixtureOfExperts, device: str, dtype: torch.dtype, n_runs: int) -> Runs:
+    """Runs with given responsibilities on a device, for one of which reading a number raises."""
+    mixture = mixture.to(device)
+    x, y = (torch.ones(N, columns, dtype=dtype, device=device) for columns in (2, P))
+    table = Table(x, y, x, torch.ones(N, dtype=dtype, device=device)).with_columns(mixture.experts)
+    r = torch.rand(N, mixture.n_components, dtype=dtype, device=device)
+    return Runs(mixture, table, Options(), [Trace() for _ in range(n_runs)], [em.start(mixture, table, r)] * n_runs)
+
+
+def iterated(runs: Runs) -> torch.Tensor:
+    """Bounds of an update and an E-step, not read."""
+    keep = em.reads_rows(runs.mixture)
+    for _ in range(2):
+        runs.state = em.update(runs.mixture, runs.state, runs.step, runs.table, no_gradient)  # type: ignore[arg-type]
+        runs.step = em.e_step(runs.mixture, runs.state, runs.table, keep=keep)
+    evidence: torch.Tensor = runs.step.evidence  # type: ignore[union-attr]
+    return evidence
+
+
+def no_gradient(*_: object) -> None:
+    """There are no parameters to estimate."""
+    raise AssertionError
 
 
 def test_reading_a_number_there_raises() -> None:
@@ -49,38 +62,24 @@ def test_reading_a_number_there_raises() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", MIXTURES)
-def test_no_number_is_read_before_the_bound(name: str, dtype: torch.dtype) -> None:
-    with arguments.checked_already(), torch.no_grad():
-        attempt = begun(MIXTURES[name](), dtype)
-        attempt.update()
-        attempt.pending, sums = attempt.summed()
-        attempt.update()
-    assert sums.device.type == "meta"
-    assert sums.shape == (2,)
-
-
-def test_no_number_is_read_in_lockstep() -> None:
-    with arguments.checked_already(), torch.no_grad():
-        attempts = [begun(MIXTURES["linear"](), torch.float32) for _ in range(4)]
-        lockstep = Lockstep(attempts)
-        lockstep._update()
-        assert lockstep._summed().shape == (2, 4)
+@pytest.mark.parametrize("n_runs", [1, 4])
+def test_no_number_is_read_before_the_bound(name: str, dtype: torch.dtype, n_runs: int) -> None:
+    with torch.no_grad():
+        evidence = iterated(begun(MIXTURES[name](), "meta", dtype, n_runs))
+    assert evidence.device.type == "meta"
+    assert evidence.shape == (2, n_runs)
 
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("name", MIXTURES)
 def test_cuda_is_waited_for_nowhere_else(name: str) -> None:
     """What PyTorch itself says of it."""
-    mixture = MIXTURES[name]().cuda()
-    x, y = (torch.randn(N, columns, device="cuda") for columns in (2, P))
-    attempt = Attempt(mixture, Data(x, y, x, None), Options())
-    with arguments.checked_already(), torch.no_grad():
-        attempt.begin(lambda: torch.rand(N, mixture.n_components, device="cuda"))
-        attempt.update()
+    with torch.no_grad():
+        runs = begun(MIXTURES[name](), "cuda", torch.float32, 4)
+        iterated(runs)
         before = torch.cuda.get_sync_debug_mode()
         torch.cuda.set_sync_debug_mode("error")
         try:
-            attempt.pending, _ = attempt.summed()
-            attempt.update()
+            iterated(runs)
         finally:
             torch.cuda.set_sync_debug_mode(before)

@@ -167,13 +167,15 @@ class GateContract:
             alone = nested.select(state, [run])
             one = r[[run]]
             alone = gate.advanced(alone, gate.sums(x, one), (x,), one, by_svi)
-            precision = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-6, "atol": 1e-6}
+            precision = 1e-12 if dtype == torch.float64 else 1e-6
             found = gate.log_weights(x, alone, objects=slice(None))[0].expand(K, 11)
-            torch.testing.assert_close(log_weights[run].expand(K, 11), found, **precision)
-            torch.testing.assert_close(divergences.expand(3)[run], gate.divergences(alone).expand(1)[0], **precision)
+            torch.testing.assert_close(log_weights[run].expand(K, 11), found, rtol=precision, atol=precision)
+            torch.testing.assert_close(
+                divergences.expand(3)[run], gate.divergences(alone).expand(1)[0], rtol=precision, atol=precision
+            )
             gate.hold(nested.select(alone, 0))
             own = gate.expected_log_weights(x, objects=slice(None)).mT.expand(K, 11)
-            torch.testing.assert_close(own, found, **precision)
+            torch.testing.assert_close(own, found, rtol=precision, atol=precision)
 
     def test_a_state_is_held_as_it_was_taken(self) -> None:
         gate, x, _ = self.updated()

@@ -1,4 +1,4 @@
-"""The Dirichlet adapters beside the reference's plain formulas, with few rows and with more than a block of them."""
+"""The Dirichlet adapters compared with the plain formulas of the reference, on few rows and on several blocks."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mixpyro.hyper_models import HyperModelDirichlet, HyperModelGateSparsed
-from mixpyro.numerics import blocks, digamma
+from mixpyro.numerics import blocks
 from tests.benchmarks.speed.reference import ReferenceDirichlet, ReferenceGateSparsed
 from tests.problems import responsibilities
 
@@ -18,9 +18,8 @@ K = 3
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks that the largest of the sizes does not fit in, each of them worth what is done with many numbers."""
-    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=1 << 12, least_rows=1))
-    monkeypatch.setattr(digamma, "WORTH_IT", 1000)
+    """Make blocks smaller than the largest of the sizes, yet large enough for the vector operations of digamma."""
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=10_000, least_rows=1))
 
 
 def results(model: HyperModelDirichlet | HyperModelGateSparsed, z: Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Sizes of blocks, and work on blocks against work on all rows at once."""
+"""Sizes of blocks, and results of blocks compared with those of all rows at once."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from mixpyro.numerics.blocks import in_blocks, repeated
 
 
 @pytest.mark.parametrize("n_rows", [0, 1, 2, 1023, 1024, 1025, 3000])
-def test_a_row_repeated_is_the_row_everywhere_and_may_be_changed(n_rows: int) -> None:
+def test_repeated_rows_are_equal_and_can_be_changed_one_by_one(n_rows: int) -> None:
     row = torch.rand(1, 3)
     result = repeated(row, n_rows)
     assert torch.equal(result, row.expand(n_rows, -1))
@@ -20,7 +20,7 @@ def test_a_row_repeated_is_the_row_everywhere_and_may_be_changed(n_rows: int) ->
 
 @pytest.mark.parametrize("n_rows", [1, 99, 100, 101, 1000])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_blocks_give_what_all_rows_at_once_give(
+def test_blocks_have_the_result_of_all_rows_at_once(
     n_rows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=300, least_rows=1))
@@ -30,7 +30,7 @@ def test_blocks_give_what_all_rows_at_once_give(
 
 
 @pytest.mark.parametrize(("width", "n_rows"), [(1, 32_768), (8, 32_768), (1000, 262), (10**6, 128)])
-def test_wide_rows_make_small_blocks(width: int, n_rows: int) -> None:
+def test_blocks_of_wide_rows_have_fewer_rows(width: int, n_rows: int) -> None:
     assert blocks.rows_per_block(width, torch.device("cpu")) == n_rows
     assert blocks.rows_per_e_step(width, torch.device("cpu")) == 4 * n_rows
 

@@ -1,4 +1,4 @@
-"""Sums of weighted outer products."""
+"""Weighted sums over blocks of rows, compared with the plain formulas."""
 
 import pytest
 import torch
@@ -10,21 +10,21 @@ from mixpyro.numerics.weighted_sums import column_sums
 MANY = 2_000_003
 
 
-def test_squared_norms_are_those_of_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_squared_norms_agree_with_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(most_rows=10))
     maps, columns = torch.randn(3, 5, 4).double(), torch.randn(4, 23).double()
     plain = torch.einsum("mrc,cn->nmr", maps, columns).square().sum(-1)
     torch.testing.assert_close(weighted_sums.squared_norms(maps, columns), plain)
 
 
-def test_column_means_of_a_large_offset_are_exact_to_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_means_of_columns_far_from_zero_are_exact_to_float64(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(most_rows=3))
     rows = 1e6 + torch.randn(200, 2)
     torch.testing.assert_close(weighted_sums.column_means(rows), rows.double().mean(0), rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_quadratic_forms_are_those_of_the_plain_formula(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quadratic_forms_agree_with_the_plain_formula(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(most_rows=10))
     root, columns = torch.randn(3, 4, 4).double(), torch.randn(4, 23, dtype=dtype)
     matrices = root @ root.mT
@@ -35,10 +35,10 @@ def test_quadratic_forms_are_those_of_the_plain_formula(dtype: torch.dtype, monk
 @pytest.mark.parametrize("n_weights", [1, 4, 5, 20])
 @pytest.mark.parametrize("n_rows", [1, 9, 10, 25])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_blocks_add_up_to_the_plain_formula_in_float64(
+def test_weighted_outer_products_agree_with_the_plain_formula_in_float64(
     n_rows: int, n_weights: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of few weights and of many, which are summed in two ways."""
+    """Few weights and many weights are summed by different formulas."""
     monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(most_rows=10))
     weights, u = torch.rand(n_rows, n_weights, dtype=dtype), torch.randn(n_rows, 4, dtype=dtype)
     plain = torch.einsum("nm,ne,nf->mef", weights.double(), u.double(), u.double())
@@ -46,13 +46,13 @@ def test_blocks_add_up_to_the_plain_formula_in_float64(
 
 
 def relative_error(z: Tensor) -> float:
-    """Of the sums of columns, against those of z in float64."""
+    """Largest relative error of the sums of columns, compared with the sums in float64."""
     exact = z.double().sum(0)
     return float(((column_sums(z) - exact).abs() / exact).max())
 
 
-def z_of(kind: str) -> Tensor:
-    """Rows that make rounding errors add up, in one way or another [N, 3], float32."""
+def float32_rows(kind: str) -> Tensor:
+    """Rows [N, 3] whose rounding errors accumulate in a plain float32 sum."""
     z = torch.rand(MANY, 3)
     return {
         "random": z,
@@ -67,30 +67,30 @@ def z_of(kind: str) -> Tensor:
 @pytest.mark.parametrize(
     "kind", ["random", "all alike", "mostly tiny", "one large", "columns first", "weights of one column"]
 )
-def test_sums_of_float32_columns_are_those_of_float64(kind: str) -> None:
-    error = relative_error(z_of(kind))
+def test_sums_of_float32_columns_agree_with_float64(kind: str) -> None:
+    error = relative_error(float32_rows(kind))
     assert error < 1e-12, f"relative error {error:.2e}"
 
 
-def test_sums_of_ten_million_float32_rows() -> None:
+def test_sums_of_ten_million_float32_rows_agree_with_float64() -> None:
     error = relative_error(torch.rand(10_000_000, 2))
     assert error < 1e-12, f"relative error {error:.2e}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_sums_of_other_dtypes_are_taken_in_float64(dtype: torch.dtype) -> None:
+def test_sums_of_other_dtypes_agree_with_float64(dtype: torch.dtype) -> None:
     z = torch.rand(10_000, 3).to(dtype)
     torch.testing.assert_close(column_sums(z), z.double().sum(0), rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize("n_rows", [1, 127, 2047, 2048, 2049, 5000])
-def test_sums_of_any_number_of_rows(n_rows: int) -> None:
+def test_sums_of_any_number_of_rows_agree_with_float64(n_rows: int) -> None:
     z = torch.rand(n_rows, 4)
     torch.testing.assert_close(column_sums(z), z.double().sum(0), rtol=1e-13, atol=0)
     torch.testing.assert_close(column_sums(z.double()), z.double().sum(0), rtol=1e-13, atol=0)
 
 
-def test_nan_and_infinity_show_in_the_sum() -> None:
+def test_nan_and_infinity_appear_in_the_sum() -> None:
     for bad in (float("nan"), float("inf")):
         z = torch.rand(5000, 3)
         z[4321, 1] = bad

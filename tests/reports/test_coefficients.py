@@ -1,7 +1,6 @@
 """Standard errors of a fitted mixture's coefficients."""
 
 import copy
-import functools
 import math
 import warnings
 
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 
 from mixpyro import (
     DirichletGate,
-    FitResult,
     GLMExperts,
     LinearExperts,
     MixtureOfExperts,
@@ -20,69 +18,15 @@ from mixpyro import (
     as_table,
     coefficients,
     fit,
-    observed_information,
 )
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
-from tests.conftest import read_table
 from tests.problems import inputs, lines
-
-
-@functools.cache
-def patent_fit() -> FitResult:
-    """Two gated Poisson regressions of the patents, at some maximum."""
-    x, y, gate_x = patents()
-    mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Poisson()))
-    return fit(mixture, x, y, gate_x=gate_x, n_restarts=1)
-
-
-def patents() -> tuple[Tensor, Tensor, Tensor]:
-    """Log R&D, patents, and R&D over sales for the gate."""
-    x, y = read_table("patent.csv", "lgRD", "Patents")
-    return x, y, read_table("patent.csv", "RDS", "Patents")[0]
-
-
-def numerical_information(mixture: MixtureOfExperts, *data: Tensor, step: float = 1e-3) -> Tensor:
-    """Minus the second differences of the log likelihood that the predictive distribution gives."""
-    twin = copy.deepcopy(mixture)
-    flat = nn.utils.parameters_to_vector(twin.parameters()).detach()
-    # In units in which the likelihood bends about as much along each parameter.
-    units = observed_information(mixture, *data[:2], gate_x=data[2]).diagonal().rsqrt()
-
-    def log_likelihood(offset: Tensor) -> float:
-        with torch.no_grad():
-            nn.utils.vector_to_parameters(flat + offset * units, twin.parameters())
-            return float(twin.log_prob(data[0], data[1], gate_x=data[2]).sum())
-
-    size = len(flat)
-    directions = step * torch.eye(size).double()
-    found = torch.empty(size, size).double()
-    for i in range(size):
-        for j in range(i + 1):
-            a, b = directions[i], directions[j]
-            corners = log_likelihood(a + b) - log_likelihood(a - b) - log_likelihood(b - a) + log_likelihood(-a - b)
-            found[i, j] = found[j, i] = -corners / (4 * step**2)
-    return found / units / units.unsqueeze(-1)
-
-
-@pytest.mark.parametrize("case", ["patents", "lines"])
-def test_the_information_is_that_of_second_differences(case: str) -> None:
-    if case == "patents":
-        (x, y, gate_x), mixture = patents(), patent_fit().mixture
-    else:
-        x, y, z = lines(60, 2)
-        gate_x, mixture = x, MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
-        fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
-    exact = observed_information(mixture, x, y, gate_x=gate_x)
-    scale = exact.diagonal().rsqrt()
-    numerical = numerical_information(mixture, x, y, gate_x)
-    torch.testing.assert_close(
-        scale * numerical * scale.unsqueeze(-1), scale * exact * scale.unsqueeze(-1), rtol=0, atol=1e-5
-    )
+from tests.reports.fits import patent_fit, patents
 
 
 @pytest.mark.parametrize("family", [Gaussian(), Poisson(), Binomial()])
 def test_one_component_has_the_standard_errors_of_a_regression(family: Family) -> None:
-    """√ of the diagonal of (X'WX)⁻¹, with the weights of the textbook; σ̂ is off by 1 / √(2N) of itself."""
+    """√ of the diagonal of (X'WX)⁻¹, with the textbook's weights; the error of log σ̂ is 1 / √(2N)."""
     x = inputs(50, 2)
     eta = 0.3 + x @ torch.tensor([0.5, -0.4]).double()
     y = {
@@ -131,8 +75,8 @@ def test_the_coefficients_of_the_patents_are_named_and_printed() -> None:
     assert lines[4].startswith("experts: component 0, lgRD ")
 
 
-def test_not_knowing_the_assignments_makes_them_larger() -> None:
-    """Than those of the M-step, which take the responsibilities as known."""
+def test_unknown_assignments_make_standard_errors_larger() -> None:
+    """The standard errors of the M-step take the responsibilities as known."""
     x, y, gate_x = patents()
     result = patent_fit()
     gate = result.mixture.gate
@@ -142,7 +86,7 @@ def test_not_knowing_the_assignments_makes_them_larger() -> None:
     assert all(second > first for first, second in zip(known, unknown, strict=True))
 
 
-def test_a_row_of_weight_n_is_n_rows() -> None:
+def test_a_row_of_weight_n_counts_as_n_rows() -> None:
     x, y, z = lines(60, 2)
     counts = 1 + torch.arange(60) % 3
     rows = torch.arange(60).repeat_interleave(counts)
@@ -155,16 +99,8 @@ def test_a_row_of_weight_n_is_n_rows() -> None:
         assert tuple(row) == pytest.approx(tuple(repeated[name]), rel=1e-9, nan_ok=True)
 
 
-def test_more_rows_than_a_block_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, y, gate_x = patents()
-    mixture = patent_fit().mixture
-    whole = observed_information(mixture, x, y, gate_x=gate_x)
-    monkeypatch.setattr("mixpyro.fitting.table.BLOCK_ROWS", 9)
-    torch.testing.assert_close(observed_information(mixture, x, y, gate_x=gate_x), whole, rtol=1e-12, atol=1e-9)
-
-
-def test_beside_experts_with_posteriors_the_gate_is_judged_at_those() -> None:
-    """Minus the numerical Hessian of the bound in the gate's coefficients, q held; the prior of the gate counts."""
+def test_experts_with_posteriors_are_held_fixed() -> None:
+    """The information is minus the Hessian of the bound in the gate's coefficients, the gate's prior included."""
     x, y, z = lines(80, 2)
     mixture = MixtureOfExperts(SoftmaxGate(2, 1, prior_scale=1.5), LinearExperts(2, 1))
     result = fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
@@ -187,7 +123,7 @@ def test_beside_experts_with_posteriors_the_gate_is_judged_at_those() -> None:
 
 
 @pytest.mark.parametrize(("scale", "offset"), [(1000.0, 5000.0), (1e-6, 0.0), (1.0, 2000.0)])
-def test_the_unit_of_x_makes_no_difference(scale: float, offset: float) -> None:
+def test_standard_errors_do_not_depend_on_the_unit_of_x(scale: float, offset: float) -> None:
     x, y, z = lines(60, 2)
     start = nn.functional.one_hot(z, 2).double()
     found = []
@@ -199,7 +135,7 @@ def test_the_unit_of_x_makes_no_difference(scale: float, offset: float) -> None:
         assert scale * found[1][name].standard_error == pytest.approx(found[0][name].standard_error, rel=1e-3)
 
 
-def test_collinear_columns_have_infinite_standard_errors_and_the_others_keep_theirs() -> None:
+def test_only_collinear_columns_have_infinite_standard_errors() -> None:
     x, y, z = lines(60, 2)
     start = nn.functional.one_hot(z, 2).double()
     tables = []
@@ -222,7 +158,7 @@ def test_collinear_columns_have_infinite_standard_errors_and_the_others_keep_the
         assert tables[1][name].standard_error == pytest.approx(tables[0][name].standard_error, rel=1e-3)
 
 
-def test_a_point_that_is_no_maximum_is_told() -> None:
+def test_a_point_with_negative_information_gives_a_warning() -> None:
     x, y, _ = lines(60, 2)
     mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
     with torch.no_grad():
@@ -232,7 +168,7 @@ def test_a_point_that_is_no_maximum_is_told() -> None:
         coefficients(mixture, x, y)
 
 
-def test_a_network_has_numbered_names_and_the_mixture_is_left_alone() -> None:
+def test_a_network_has_numbered_names_and_is_not_changed() -> None:
     x, y, z = lines(60, 2)
     gate = NeuralGate(2, nn.Linear(1, 2), prior_scale=1.0)
     gate.network.bias.requires_grad_(False)
@@ -248,7 +184,7 @@ def test_a_network_has_numbered_names_and_the_mixture_is_left_alone() -> None:
     assert gate.network.weight.dtype == torch.float32
 
 
-def test_several_predictors_are_told_apart() -> None:
+def test_names_include_the_predictor_of_a_category() -> None:
     names = GLMExperts(1, 1, Categorical(3)).parameter_names(["dose", "trials"])
     assert names["coefficients_estimate"] == [
         f"component 0, predictor {c}, {name}" for c in (1, 2) for name in ("intercept", "dose")
@@ -272,7 +208,7 @@ def test_bad_arguments_are_refused() -> None:
         coefficients(posteriors, x, y)
 
 
-def test_estimates_that_are_no_maximum_for_the_data_are_told() -> None:
+def test_estimates_that_are_not_a_maximum_for_the_data_give_a_warning() -> None:
     x, y, z = lines(200, 2)
     weights = torch.where(y[:, 0] > 0, 10.0, 1.0).double()
     mixture = MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian()))
@@ -282,7 +218,7 @@ def test_estimates_that_are_no_maximum_for_the_data_are_told() -> None:
         coefficients(mixture, x, y)
 
 
-def test_a_noise_is_no_effect() -> None:
+def test_a_noise_has_no_p_value() -> None:
     x, y, _ = lines(50, 1)
     nothing = x[:, :0]
     result = fit(MixtureOfExperts(SoftmaxGate(1, 0), GLMExperts(1, 1, Gaussian())), x, y, gate_x=nothing)

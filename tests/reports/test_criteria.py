@@ -1,4 +1,4 @@
-"""Criteria of fitted mixtures."""
+"""Criteria for model choice of fitted mixtures."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ from tests.problems import lines
 
 
 def test_criteria_of_the_patents() -> None:
-    """BIC to the digits that are published; ICL to what the two programs' stopping rules leave open."""
+    """BIC to the published digits; ICL to the difference that the two programs' stopping rules allow."""
     x, y = read_table("patent.csv", "lgRD", "Patents")
     gate_x, _ = read_table("patent.csv", "RDS", "Patents")
     found = criteria(patent(3, gated=True), x, y, gate_x=gate_x)
@@ -40,13 +40,13 @@ def test_criteria_of_the_patents() -> None:
     assert found.entropy == pytest.approx(torch.distributions.Categorical(r).entropy().sum().item())
 
 
-def test_the_log_likelihood_by_maximum_likelihood_is_the_bound() -> None:
+def test_by_maximum_likelihood_the_log_likelihood_is_the_bound() -> None:
     x, y, _ = lines(60, 2)
     result = fit(MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian())), x, y, n_restarts=4)
     assert criteria(result, x, y).log_likelihood == pytest.approx(result.bound, abs=1e-8)
 
 
-@pytest.mark.filterwarnings("ignore:only one of 3 restarts")  # three components for two have many optima
+@pytest.mark.filterwarnings("ignore:only one of 3 restarts")  # three components on two lines have many optima
 def test_the_bic_finds_the_number_of_components() -> None:
     x, y, _ = lines(150, 2, noise=0.2, seed=2)
     results = {
@@ -94,8 +94,8 @@ def test_the_predictive_distribution_is_the_mixture_of_the_experts() -> None:
     x, y, _ = lines(80, 2)
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     fit(mixture, x, y, n_restarts=4)
-    by_hand = (mixture.gate.weights(x) * mixture.experts.predictive(x).log_prob(y.unsqueeze(1)).exp()).sum(-1)
-    torch.testing.assert_close(mixture.log_prob(x, y), by_hand.log(), rtol=0, atol=1e-10)
+    expected = (mixture.gate.weights(x) * mixture.experts.predictive(x).log_prob(y.unsqueeze(1)).exp()).sum(-1)
+    torch.testing.assert_close(mixture.log_prob(x, y), expected.log(), rtol=0, atol=1e-10)
     predictive = mixture.predictive(x[:3])
     torch.testing.assert_close(predictive.mean, mixture.predict(x[:3]))
     assert predictive.sample((5,)).shape == (5, 3, 1)
@@ -103,7 +103,7 @@ def test_the_predictive_distribution_is_the_mixture_of_the_experts() -> None:
 
 @pytest.mark.parametrize("kind", [ObjectDirichletGate, MarginalObjectDirichletGate])
 def test_predictions_are_for_new_objects_whatever_their_number(kind: Any) -> None:
-    """As many rows as the fit had are not taken for the objects it knows: their y would predict themselves."""
+    """As many rows as the fit had are not its objects: their own y would enter their predictions."""
     x, y, _ = lines(40, 2)
     mixture = MixtureOfExperts(kind(2), LinearExperts(2, 1))
     fit(mixture, x, y, n_restarts=4)

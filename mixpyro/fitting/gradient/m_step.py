@@ -11,141 +11,196 @@ from pyro import poutine
 from pyro.infer import SVI
 from pyro.optim import PyroOptim
 from torch import Tensor
+from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
-from mixpyro.experts.base import Experts
-from mixpyro.fitting.gradient.joint_adam import JointAdam
-from mixpyro.fitting.gradient.minibatches import shuffled_batches
+from mixpyro.fitting.gradient.minibatches import growing_subsamples, shuffled_batches
 from mixpyro.fitting.gradient.objective_elbo import ObjectiveELBO
-from mixpyro.fitting.gradient.optimisers import LineSearches
-from mixpyro.fitting.gradient.samples import growing_samples
-from mixpyro.gates.base import Gate
+from mixpyro.fitting.gradient.optimisers import FullDataLBFGS, FusedAdam, TorchOptimizer
 from mixpyro.gates.conjugate import ObjectGate
-from mixpyro.pyro_internals.parameter_store import own_parameter_store, registered_as_one
+from mixpyro.part import Part
+from mixpyro.pyro_internals.parameter_store import gradients_set_aside, own_parameter_store, parameters_registered
 
-Data = tuple[Tensor, ...]
-Climb = Callable[[Data], None]
+Tensors = tuple[Tensor, ...]
 
-# Nats an object that a step on a sample must gain to be followed by another: what is left is found on more rows.
-SAMPLE_TOLERANCE = 1e-6
+# Nats per object. Stop optimising on a subsample once a step gains less: the steps on more rows do the rest.
+SUBSAMPLE_TOLERANCE = 1e-6
+# Nats per object. A step on all rows that gains less than this gains nothing but rounding errors.
 NO_GAIN = 1e-14
 
 
 class MStep:
-    """Steps of SVI that maximise one objective in the parameters of one module.
+    """Maximise the objective of a gate or of experts in its parameters, by Pyro's SVI.
 
-    They run in a parameter store of their own. The user's store is neither read nor changed, so two modules of one
-    name, a deep copy, or ``pyro.clear_param_store()`` between two steps make no difference: the module's parameters are
-    trained, in place. Copying the module and its MStep together copies Adam's state too. Steps in
-    several threads wait for each other; a Pyro program of the user's own must not run beside them, as Pyro has it.
+    The parameters are changed in place. They are registered in a parameter store that exists only during a call: the
+    user's store is neither read nor changed, so two modules of one name, a deep copy, or ``pyro.clear_param_store()``
+    between two calls do no harm. A deep copy or pickle of an MStep holds copies of the module and of the optimiser's
+    state. Calls in several threads wait for each other; no other Pyro program may run beside them.
 
     Args:
-        module: a gate or experts, whose ``objective`` is a Pyro model of the log density to be maximised.
-        lr: step size of Adam, for minibatches.
+        module: gate or experts whose ``objective`` is a Pyro model of the log density to be maximised.
+        lr: step size of Adam in :meth:`step` and :meth:`epoch`.
     """
 
-    def __init__(self, module: Gate | Experts, *, lr: float = 1e-3) -> None:
+    def __init__(self, module: Part, *, lr: float = 1e-3) -> None:
         self.module = module
+        self._lr = lr
         self._elbo = ObjectiveELBO()
-        self._adam = JointAdam(lr)
-        self._samples_help = True
+        self._optimizer: TorchOptimizer | None = None
+        self._use_subsamples = True
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The torch optimiser of :meth:`step` and :meth:`epoch`, fused Adam by default.
+
+        An optimiser that is assigned changes its own parameters only, as in a loop of plain torch.
+        """
+        return self._torch_optimizer().optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, torch.optim.LBFGS):
+            raise TypeError(
+                "`optimizer` must be a torch.optim.Optimizer whose step needs no closure; got "
+                f"{type(optimizer).__name__}. Use one such as torch.optim.Adam or torch.optim.SGD."
+            )
+        self._optimizer = TorchOptimizer(optimizer)
+
+    def _torch_optimizer(self) -> TorchOptimizer:
+        """The optimiser in use; Adam is made at the first use, because importing what it needs takes a second."""
+        if self._optimizer is None:
+            self._optimizer = FusedAdam(self.module.parameters(), lr=self._lr)
+        return self._optimizer
 
     def step(self, *data: Tensor, scale: float = 1.0, lr: float | None = None) -> float:
-        """One step of Adam on ``scale`` times ``module.objective(*data)``; gives the loss before it.
+        """Take one step of the optimiser on all rows of the data.
 
-        ``lr`` is its step size from now on.
+        Args:
+            *data: arguments of the module's ``objective``, one row per object; the last holds responsibilities [N, K].
+            scale: factor of the objective, above zero.
+            lr: step size from this call on; unchanged if None.
+
+        Returns:
+            The loss before the step, minus ``scale`` times the objective in nats.
         """
-        self._adam.lr = self._adam.lr if lr is None else lr
         data = detached(data)
-        with self._svi_by_adam(data) as svi:
+        with self._svi(data) as svi:
+            for group in () if lr is None else self.optimizer.param_groups:
+                group["lr"] = lr
             return float(svi.step(scale, *data))
 
     def epoch(self, *data: Tensor, batch_size: int) -> None:
-        """One pass of Adam over shuffled minibatches of ``data``, each on the mean over its rows and components."""
+        """Take one step of the optimiser on each minibatch of one shuffled pass over the data.
+
+        The loss of a minibatch is the mean over its rows and components.
+
+        Args:
+            *data: arguments of the module's ``objective``, one row per object; the last holds responsibilities [N, K].
+            batch_size: rows per minibatch, at least one.
+        """
         data = detached(data)
-        with self._svi_by_adam(data) as svi:
+        with self._svi(data) as svi:
             for batch in shuffled_batches(data, batch_size):
                 svi.step(1.0 / (len(batch[0]) * self.module.n_components), *batch)
 
-    @contextmanager
-    def _svi_by_adam(self, data: Data) -> Iterator[SVI]:
-        """SVI by Adam, which may be stepped inside."""
-        if any(is_lazy(parameter) for parameter in self.module.parameters()):
-            self._objective_value(tuple(part[:1] for part in data))
-        with own_parameter_store(self.module) as trainable, self._adam.over(trainable) as leaves:
-            with registered_as_one(self.module):
-                yield self._svi(leaves, self._adam)
-
     def improve(self, *data: Tensor, n_steps: int, tolerance: float = NO_GAIN) -> None:
-        """At most ``n_steps`` of L-BFGS on all of ``data``, or none where they do not raise the objective.
+        """Take steps of L-BFGS on all rows, and undo them if they lower the objective.
 
-        Where there are many rows, as many steps on samples of them come first, each larger than the last, for as long
-        as that has raised the objective of all rows: far from the optimum a sample shows the way as well.
+        Where there are many rows, steps on growing subsamples come first: far from the optimum they are as good and
+        much cheaper. They are left out from then on once they have failed to raise the objective of all rows.
 
         Args:
-            data: what the objective takes, a row an object; the last tensor holds responsibilities. The objective must
-                be a function of the parameters alone: no dropout in training mode.
-            n_steps: most steps on all rows, and on each sample.
-            tolerance: nats an object; the steps end with one that gains no more.
+            *data: arguments of the module's ``objective``, one row per object; the last holds responsibilities [N, K].
+                The objective must be a function of the parameters alone: no dropout in training mode.
+            n_steps: maximum number of steps on all rows, and on each subsample.
+            tolerance: nats per object; the steps end once one gains less.
         """
         data = detached(data)
         value = self._objective_value(data)
-        samples = list(growing_samples(data)) if self._samples_help and sums_over_rows(self.module) else []
-        if samples:
-            coarse = partial(self._climb, n_steps=n_steps, tolerance=max(tolerance, SAMPLE_TOLERANCE))
-            reached = self._raised(coarse, samples, data, value)
-            self._samples_help, value = reached > value, reached
-        self._raised(partial(self._climb, n_steps=n_steps, tolerance=tolerance), [data], data, value)
+        subsamples = list(growing_subsamples(data)) if self._use_subsamples and sums_over_rows(self.module) else []
+        if subsamples:
+            coarse = partial(self._take_lbfgs_steps, n_steps=n_steps, tolerance=max(tolerance, SUBSAMPLE_TOLERANCE))
+            reached = self._unless_lowered(coarse, subsamples, data, value)
+            self._use_subsamples, value = reached > value, reached
+        fine = partial(self._take_lbfgs_steps, n_steps=n_steps, tolerance=tolerance)
+        self._unless_lowered(fine, [data], data, value)
 
-    def _raised(self, climb: Climb, parts: Sequence[Data], data: Data, before: float) -> float:
-        """Climb on each of ``parts``; gives the objective of ``data``, and undoes what has lowered it."""
-        snapshot = {name: value.clone() for name, value in self.module.state_dict().items()}
+    def _unless_lowered(
+        self, take_steps: Callable[[Tensors], None], parts: Sequence[Tensors], data: Tensors, before: float
+    ) -> float:
+        """Take steps on each part, undo them if they lower the objective of ``data``, and return the objective."""
+        state = {name: value.clone() for name, value in self.module.state_dict().items()}
         try:
             for part in parts:
-                climb(part)
+                take_steps(part)
             after = self._objective_value(data)
         except ValueError:
-            # A step so long that a distribution refused its own parameters.
+            # A step was so long that a distribution refused its parameters.
             after = -math.inf
         if after >= before:
             return after
-        self.module.load_state_dict(snapshot)
+        self.module.load_state_dict(state)
         return before
 
-    def _climb(self, data: Data, *, n_steps: int, tolerance: float) -> None:
+    def _take_lbfgs_steps(self, data: Tensors, *, n_steps: int, tolerance: float) -> None:
         scale = 1.0 / max(1.0, float(data[-1].sum()))
-        with own_parameter_store(self.module) as trainable, registered_as_one(self.module):
+        with own_parameter_store(self.module) as trainable, parameters_registered(self.module):
             closure = partial(self._loss_and_gradients, scale, data)
-            search = LineSearches(trainable, n_steps, closure, tolerance=tolerance)
-            self._svi(trainable, search).step(scale, *data)
+            optimizer = FullDataLBFGS(trainable, n_steps, closure, tolerance=tolerance)
+            self._svi_of(trainable, optimizer).step(scale, *data)
 
-    def _svi(self, leaves: Sequence[Tensor], optimizer: PyroOptim) -> SVI:
-        return SVI(partial(self._model, leaves), _no_guide, optimizer, self._elbo)
-
-    def _loss_and_gradients(self, scale: float, data: Data) -> float:
+    def _loss_and_gradients(self, scale: float, data: Tensors) -> float:
         return float(self._elbo.loss_and_grads(self._model, _no_guide, (), scale, *data))
 
-    def _objective_value(self, data: Data) -> float:
+    def _objective_value(self, data: Tensors) -> float:
         with torch.no_grad():
             return float(self.module.partial_bound(*data))
 
-    def _model(self, leaves: Sequence[Tensor], scale: float, *data: Tensor) -> None:
-        """What SVI sees: the leaves that hold the parameters, and the objective."""
-        for number, leaf in enumerate(leaves):
-            pyro.param(f"trained {number}", leaf)
+    @contextmanager
+    def _svi(self, data: Tensors) -> Iterator[SVI]:
+        """SVI that steps the optimiser, in a parameter store of its own."""
+        if any(is_lazy(parameter) for parameter in self.module.parameters()):
+            # One evaluation gives them their shapes.
+            self._objective_value(tuple(part[:1] for part in data))
+        optimizer = self._torch_optimizer()
+        optimizer.follow(self.module.parameters())
+        with gradients_set_aside(optimizer.parameters), own_parameter_store(self.module) as trainable:
+            try:
+                with parameters_registered(self.module):
+                    yield self._svi_of(trainable, optimizer)
+            finally:
+                # So that autograd refuses graphs made before: a fused kernel does not report what it changes.
+                for parameter in trainable:
+                    torch.autograd.graph.increment_version(parameter)
+
+    def _svi_of(self, trainable: Sequence[Parameter], optimizer: PyroOptim) -> SVI:
+        return SVI(partial(self._model, trainable), _no_guide, optimizer, self._elbo)
+
+    def _model(self, trainable: Sequence[Parameter], scale: float, *data: Tensor) -> None:
+        """Register the parameters, and score the objective."""
+        for number, parameter in enumerate(trainable):
+            pyro.param(f"parameter {number}", parameter)
         with poutine.scale(scale=scale):
             self.module.objective(*data)
 
 
-def detached(data: Data) -> Data:
-    """The data without whatever graph they come from: an M-step has no business in it."""
+def detached(data: Tensors) -> Tensors:
+    """Detach tensors from their graphs, which an M-step must neither use nor extend.
+
+    Args:
+        data: tensors of any shapes.
+    """
     return tuple(part.detach() for part in data)
 
 
-def sums_over_rows(module: Gate | Experts) -> bool:
-    """Whether the objective is a sum over objects, so that a sample of them speaks for all."""
+def sums_over_rows(module: Part) -> bool:
+    """Whether the objective is a sum over objects, which a subsample of them estimates.
+
+    Args:
+        module: a gate or experts.
+    """
     return not isinstance(module, ObjectGate)
 
 
 def _no_guide(*_: object) -> None:
-    """The objective has no latent variable."""
+    """The empty guide: an objective has no latent variable."""

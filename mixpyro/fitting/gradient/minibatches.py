@@ -1,29 +1,68 @@
-"""The minibatches of one pass over the data, as PyTorch's DataLoader draws them."""
+"""The rows that an M-step sees: shuffled minibatches for Adam, growing subsamples for L-BFGS."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Generator, Tensor
 
-# Batches whose rows are gathered in one go: a gather costs as much for one batch as for several.
-N_GATHERED = 64
+# Ratio of the sizes of successive subsamples, and of all rows to the largest subsample.
+GROWTH = 4
+# Number of subsamples at most: the first has 1 / GROWTH ** N_SUBSAMPLES of the rows.
+N_SUBSAMPLES = 3
+# Rows. Smaller subsamples are left out: they hardly locate the optimum, and one evaluation of so few rows costs as much
+# as one of SMALLEST_SUBSAMPLE.
+SMALLEST_SUBSAMPLE = 1500
 
 
 def shuffled_batches(data: tuple[Tensor, ...], batch_size: int) -> Iterator[list[Tensor]]:
-    """The minibatches that ``DataLoader(TensorDataset(*data), batch_size, shuffle=True)`` gives under the seed.
+    """Draw the minibatches of one pass over the data.
+
+    They are those of ``DataLoader(TensorDataset(*data), batch_size, shuffle=True)`` under the same seed, without its
+    cost per row.
 
     Args:
-        data: tensors of as many rows each, at least one.
-        batch_size: rows of a batch; the last may have fewer.
+        data: tensors with the same number of rows, at least one.
+        batch_size: rows per batch, at least one; the last batch may have fewer.
+
+    Yields:
+        The rows of one batch of every tensor, in the order of ``data``.
     """
-    for rows in shuffled_rows(len(data[0])).to(data[0].device).split(N_GATHERED * batch_size):
-        gathered = [part.index_select(0, rows) for part in data]
-        for batch in zip(*(part.split(batch_size) for part in gathered), strict=True):
-            yield list(batch)
+    for rows in shuffled_rows(len(data[0])).to(data[0].device).split(batch_size):
+        yield [part.index_select(0, rows) for part in data]
 
 
 def shuffled_rows(n_rows: int) -> Tensor:
-    """The order of a ``RandomSampler`` in a DataLoader: each draws a seed, and only the sampler's is used."""
+    """Draw the order of rows that a ``RandomSampler`` in a ``DataLoader`` would draw.
+
+    Args:
+        n_rows: N, at least one.
+
+    Returns:
+        A permutation [N] of the row numbers, on the CPU.
+    """
+    # The loader and its sampler each draw a seed from the global generator; only the sampler's is used.
     for _ in ("loader", "sampler"):
         seed = torch.empty((), dtype=torch.int64).random_()
     return torch.randperm(n_rows, generator=Generator().manual_seed(int(seed)))
+
+
+def growing_subsamples(data: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+    """Draw nested subsamples of the rows, smallest first.
+
+    The draw has a seed of its own: every call gives the same rows, and the global random state does not change.
+
+    Args:
+        data: tensors with N rows each; the last holds responsibilities [N, K].
+
+    Yields:
+        The rows of one subsample of every tensor, the responsibilities multiplied by N over the size of the subsample.
+        Nothing where N is below ``GROWTH * SMALLEST_SUBSAMPLE``.
+    """
+    n_rows = len(data[0])
+    sizes = [n_rows // GROWTH**power for power in range(N_SUBSAMPLES, 0, -1)]
+    sizes = [size for size in sizes if size >= SMALLEST_SUBSAMPLE]
+    order = torch.randperm(n_rows, generator=Generator().manual_seed(0)) if sizes else torch.empty(0)
+    for size in sizes:
+        rows = order[:size].to(data[0].device)
+        *inputs, responsibilities = (part[rows] for part in data)
+        yield *inputs, responsibilities * (n_rows / size)

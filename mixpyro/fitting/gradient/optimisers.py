@@ -1,22 +1,105 @@
-"""L-BFGS as an optimiser of Pyro's."""
+"""Optimisers of torch as optimisers of Pyro: one for all parameters, where ``pyro.optim`` makes one for each."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from pyro.optim import PyroOptim
+from torch import Tensor
 from torch.nn import Parameter
 
 
-class LineSearches(PyroOptim):
-    """All the steps that one full-data M-step takes, by L-BFGS with strong Wolfe line searches.
+class TorchOptimizer(PyroOptim):
+    """Step one torch optimiser over all its parameters.
 
-    The data stand still, so there is no noise that Adam would be needed for; nor is there a step size to choose.
+    Args:
+        optimizer: any torch optimiser whose ``step`` works without a closure; it keeps its state from call to call.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(type(optimizer), {})
+        self.optimizer = optimizer
+        self._formats = formats(self.parameters)
+        self._frozen: list[Tensor] = []
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All parameters that the optimiser changes."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def __call__(self, params: Iterable[Tensor], *args: object, **kwargs: object) -> None:
+        """Take one step with the gradients that the parameters hold, then clear the gradients.
+
+        Args:
+            params: parameters that Pyro has registered; the optimiser changes its own list of parameters instead.
+            *args: ignored.
+            **kwargs: ignored.
+        """
+        # Pyro makes frozen parameters of a PyroModule trainable while its program runs (pyro issue 3438).
+        for parameter in self._frozen:
+            parameter.grad = None
+        self.optimizer.step()
+        # Not by zero_grad, which reports to the profiler: 17 µs of the 1100 µs that a step of a small network takes.
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def follow(self, parameters: Iterable[Parameter]) -> None:
+        """Note which parameters are frozen, and convert the state of those with another dtype or device than before.
+
+        Args:
+            parameters: all parameters of the module, frozen ones too. A given optimiser does not add them to its own.
+        """
+        if formats(self.parameters) != self._formats:
+            # Loading casts the state to the present dtype and device of each parameter.
+            self.optimizer.load_state_dict(self.optimizer.state_dict())
+            self._formats = formats(self.parameters)
+        self._frozen = [parameter for parameter in self.parameters if not parameter.requires_grad]
+
+
+class FusedAdam(TorchOptimizer):
+    """Step Adam over all parameters of a module, by one fused kernel where torch has one for them.
+
+    Every parameter has its own step count, also one that is frozen for a while or added later.
+
+    Args:
+        parameters: all parameters of the module, frozen ones too.
+        lr: step size, at least zero.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], *, lr: float = 1e-3) -> None:
+        super().__init__(torch.optim.Adam([{"params": list(parameters)}], lr=lr))
+        self._choose_kernel()
+
+    def follow(self, parameters: Iterable[Parameter]) -> None:
+        """Add new parameters, and choose the kernel for the present dtypes and devices; see the base class.
+
+        Args:
+            parameters: all parameters of the module, frozen ones too.
+        """
+        held = set(map(id, self.parameters))
+        added = [parameter for parameter in parameters if id(parameter) not in held]
+        if added:
+            self.optimizer.add_param_group({"params": added})
+        if formats(self.parameters) != self._formats:
+            self._choose_kernel()
+        super().follow(parameters)
+
+    def _choose_kernel(self) -> None:
+        """Use the fused kernel if it takes every dtype and device of the parameters."""
+        fused = all(can_be_fused(dtype, device) for dtype, device in set(formats(self.parameters)))
+        for group in self.optimizer.param_groups:
+            group["fused"] = fused
+
+
+class FullDataLBFGS(PyroOptim):
+    """All steps of one M-step on full data, by L-BFGS with strong Wolfe line searches.
+
+    Without minibatches the objective has no noise, so no step size has to be chosen.
 
     Args:
         trainable: the parameters.
-        n_steps: most steps.
-        tolerance: the steps end with one that gains no more.
-        loss_and_gradients: evaluates SVI's loss and leaves its gradients in the parameters.
+        n_steps: maximum number of steps, at least one.
+        loss_and_gradients: evaluates SVI's loss and adds its gradients to those of the parameters.
+        tolerance: the steps end when one lowers the loss, or moves every parameter, by less than this.
     """
 
     def __init__(
@@ -34,8 +117,14 @@ class LineSearches(PyroOptim):
         self.loss_and_gradients = loss_and_gradients
 
     def __call__(self, params: Iterable[Parameter], *args: object, **kwargs: object) -> None:
-        """Take the steps."""
-        search = torch.optim.LBFGS(
+        """Take all the steps.
+
+        Args:
+            params: parameters that Pyro has registered; ``trainable`` is changed instead.
+            *args: ignored.
+            **kwargs: ignored.
+        """
+        lbfgs = torch.optim.LBFGS(
             self.trainable,
             max_iter=self.n_steps,
             tolerance_grad=1e-10,
@@ -44,7 +133,35 @@ class LineSearches(PyroOptim):
         )
 
         def closure() -> float:
-            search.zero_grad()
+            lbfgs.zero_grad()
             return self.loss_and_gradients()
 
-        search.step(closure)
+        lbfgs.step(closure)
+
+
+def formats(parameters: Sequence[Tensor]) -> list[tuple[torch.dtype, torch.device]]:
+    """List the dtype and device of each parameter.
+
+    Args:
+        parameters: tensors of any shapes.
+    """
+    return [(parameter.dtype, parameter.device) for parameter in parameters]
+
+
+def can_be_fused(dtype: torch.dtype, device: torch.device) -> bool:
+    """Try one step of a fused Adam on a parameter of this kind.
+
+    Args:
+        dtype: of the parameter.
+        device: of the parameter.
+
+    Returns:
+        Whether torch took the step. It refuses complex numbers and the meta device, for example.
+    """
+    parameter = torch.zeros((), dtype=dtype, device=device, requires_grad=True)
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        torch.optim.Adam([parameter], fused=True).step()
+    except RuntimeError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""All speed benchmarks: ``python -m tests.benchmarks.speed``, eight minutes on two cores; ``--tiny`` in seconds."""
+"""Run the speed benchmarks: ``python -m tests.benchmarks.speed``, up to eight minutes on two cores."""
 
 import argparse
 import importlib
@@ -14,7 +14,7 @@ from tests.benchmarks.speed.harness import Row, Sizes, as_table
 
 
 def benchmarks(names: list[str]) -> Iterator[ModuleType]:
-    """Every module of this folder that has a ``rows(sizes)`` and ``SIZES``, or those named."""
+    """Yield the modules of this folder that have ``rows(sizes)`` and ``SIZES``; all of them, or those named."""
     for _, name, _ in pkgutil.iter_modules(speed.__path__):
         module = None if name.startswith("__") else importlib.import_module(f"{speed.__name__}.{name}")
         if module is not None and hasattr(module, "SIZES") and (not names or name in names):
@@ -24,12 +24,12 @@ def benchmarks(names: list[str]) -> Iterator[ModuleType]:
 def measured(
     names: list[str], *, tiny: bool, given: Mapping[str, int] | None = None, seconds: float = float("inf")
 ) -> list[Row]:
-    """Their rows; none is begun after so many seconds."""
+    """Return the rows of the benchmarks; no benchmark starts after ``seconds`` seconds."""
     found: list[Row] = []
     started = time.monotonic()
     for module in benchmarks(names):
         if time.monotonic() - started > seconds:
-            print(f"{module.__name__.split('.')[-1]}: left out, for the {seconds:g} seconds are over", flush=True)
+            print(f"{module.__name__.split('.')[-1]}: not run, because {seconds:g} seconds have passed", flush=True)
             continue
         sizes: Sizes = (module.TINY if tiny else module.SIZES)._replace(tiny=tiny, **given or {})
         for row in module.rows(sizes):
@@ -39,14 +39,14 @@ def measured(
 
 
 def main() -> None:
-    """Print the table."""
+    """Parse the command line, run the benchmarks, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="modules of this folder; all of them by default")
-    parser.add_argument("--tiny", action="store_true", help="sizes that prove no more than that it runs")
-    parser.add_argument("--objects", dest="n_objects", type=int, help="N, in place of each benchmark's own")
-    parser.add_argument("--features", dest="n_features", type=int, help="d, in place of each benchmark's own")
-    parser.add_argument("--components", dest="n_components", type=int, help="K, in place of each benchmark's own")
-    parser.add_argument("--seconds", type=float, default=1200.0, help="no benchmark begins after so many")
+    parser.add_argument("--tiny", action="store_true", help="smallest sizes, to see that it runs")
+    parser.add_argument("--objects", dest="n_objects", type=int, help="N, instead of each benchmark's own")
+    parser.add_argument("--features", dest="n_features", type=int, help="d, instead of each benchmark's own")
+    parser.add_argument("--components", dest="n_components", type=int, help="K, instead of each benchmark's own")
+    parser.add_argument("--seconds", type=float, default=1200.0, help="no benchmark starts after this time")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -1,11 +1,11 @@
-"""Seconds an iteration of a Bayesian Gaussian mixture, ours and scikit-learn's, on the same data and prior, float64.
+"""Time an iteration of a Bayesian Gaussian mixture, ours and scikit-learn's, on the same data and prior, float64.
 
-Both run from random assignments for a few iterations and for some more; the difference, per iteration, is free of what
-either does once. Clusters overlap, so that neither has converged by then. Of the repeats the least counts.
+Both run from random assignments for a few iterations, then for more. The difference, per iteration, excludes what
+happens once. Clusters overlap, so that neither has converged by then. The least time of the repeats counts.
 
-Of the products that a full covariance takes for a row at P = 10, K = 8, 2 · K P (P + 1) = 1760 operations whiten and
-2 · K (P + 1)² = 1936 sum, at 20 · 10⁹ a second of a core here: 185 ns. Diagonal and spherical need a tenth: theirs is
-the time of the exponential, of the sums over components and of turning rows into columns.
+Limit of the machine at P = 10, K = 8 with a full covariance, for one row: 2 · K P (P + 1) = 1760 operations whiten,
+2 · K (P + 1)² = 1936 sum. At 20 · 10⁹ operations a second of one core this takes 185 ns. Diagonal and spherical
+covariances need a tenth of that; they spend their time in the exponential, in sums over components and in transposing.
 """
 
 import time
@@ -27,7 +27,7 @@ FEW = 3
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """Every structure of the covariance, of as many outputs as there are features elsewhere."""
+    """Yield one row per structure of the covariance; ``n_features`` is the number of outputs P."""
     n_iterations, n_repeats = (2, 1) if sizes.tiny else (10, 4)
     y, k = overlapping(*sizes[:3]), sizes.n_components
     for covariance in THEIR_NAMES:
@@ -36,7 +36,7 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def overlapping(n_objects: int, n_outputs: int, n_components: int) -> Tensor:
-    """Clusters of unit width about centres of unit spread [N, P], float64."""
+    """Draw clusters of unit width about centres of unit spread: y [N, P], float64."""
     generator = Generator().manual_seed(0)
     centres = torch.randn(n_components, n_outputs, generator=generator, dtype=torch.float64)
     noise = torch.randn(n_objects, n_outputs, generator=generator, dtype=torch.float64)
@@ -44,7 +44,7 @@ def overlapping(n_objects: int, n_outputs: int, n_components: int) -> Tensor:
 
 
 def ours(y: Tensor, n_components: int, covariance: str, n_iterations: int) -> int:
-    """Fit for so many iterations; returns how many there were."""
+    """Fit by mixpyro; return the number of iterations."""
     start = torch.rand(len(y), n_components, generator=Generator().manual_seed(1), dtype=y.dtype)
     experts = GaussianExperts(n_components, y.shape[1], covariance=covariance, scale=1.0)
     mixture = MixtureOfExperts(DirichletGate(n_components), experts)
@@ -56,7 +56,7 @@ def ours(y: Tensor, n_components: int, covariance: str, n_iterations: int) -> in
 
 
 def theirs(y: Tensor, n_components: int, covariance: str, n_iterations: int) -> int:
-    """The same by scikit-learn."""
+    """Fit by scikit-learn; return the number of iterations."""
     mixture = BayesianGaussianMixture(
         n_components=n_components,
         covariance_type=THEIR_NAMES[covariance],
@@ -74,7 +74,7 @@ def theirs(y: Tensor, n_components: int, covariance: str, n_iterations: int) -> 
 def seconds_an_iteration(
     runs: tuple[Callable[..., int], ...], arguments: tuple[Tensor, int, str], n_iterations: int, n_repeats: int
 ) -> list[float]:
-    """What ``n_iterations`` more cost, each: the least of some long runs less the least of some short ones, in turn."""
+    """Return the seconds of each further iteration: least time of long runs minus least time of short runs."""
     least = {(run, wanted): float("inf") for run in runs for wanted in (FEW, FEW + n_iterations)}
     for _ in range(n_repeats):
         for run, wanted in least:
@@ -82,6 +82,6 @@ def seconds_an_iteration(
             done = run(*arguments, wanted)
             least[run, wanted] = min(least[run, wanted], time.perf_counter() - started)
             if done != wanted:
-                raise RuntimeError(f"more rows are needed to measure: {run.__name__} converged after {done}.")
-    # At tiny sizes noise can make it negative.
+                raise RuntimeError(f"`sizes` must have more rows: {run.__name__} converged after {done} iterations.")
+    # Noise can make the difference negative at tiny sizes.
     return [max(1e-9, (least[run, FEW + n_iterations] - least[run, FEW]) / n_iterations) for run in runs]

@@ -1,4 +1,4 @@
-"""What every benchmark of this folder gives back, and how it takes the time."""
+"""Rows of the table of speed benchmarks, and the clock."""
 
 import time
 from collections.abc import Callable
@@ -6,43 +6,43 @@ from typing import NamedTuple
 
 
 class Sizes(NamedTuple):
-    """How large a benchmark is; each has sizes of its own by default."""
+    """Sizes of a benchmark; each has its own defaults."""
 
     n_objects: int
     n_features: int
     n_components: int
-    tiny: bool = False  # whether it only has to run: once, and in this process
+    tiny: bool = False  # run once and in this process, only to see that it runs
 
     def __str__(self) -> str:
-        """As in the table."""
+        """Return the sizes as the table prints them."""
         return f"N={self.n_objects}, d={self.n_features}, K={self.n_components}"
 
 
 class Row(NamedTuple):
-    """One line of the table: ours beside something else, measured in one run."""
+    """One line of the table: our time and that of an alternative, measured in the same run."""
 
     what: str
     size: str
     seconds: float
-    beside: str  # what ours is compared with
+    beside: str  # the alternative
     seconds_beside: float
     wanted: str  # such as "<= 1.5" of ours / beside, or ">= 5" of beside / ours
 
     @property
     def ratio(self) -> float:
-        """Ours over the other for a limit from above, the other over ours for a factor to be reached."""
+        """Ours / alternative where ``wanted`` is an upper limit, alternative / ours where it is a factor to reach."""
         faster = self.wanted.startswith(">=")
         return self.seconds_beside / self.seconds if faster else self.seconds / self.seconds_beside
 
     @property
     def reached(self) -> bool:
-        """Whether the ratio is what is wanted."""
+        """Whether the ratio meets the target."""
         limit = float(self.wanted.split()[1])
         return self.ratio >= limit if self.wanted.startswith(">=") else self.ratio <= limit
 
 
 def fastest(*functions: Callable[[], object], repeats: int = 5) -> list[float]:
-    """Least seconds of each function, called in turn so that a busy machine slows all of them."""
+    """Return the least seconds of each function; calls alternate, so that a busy machine slows all of them."""
     seconds = [float("inf")] * len(functions)
     for function in functions:
         function()
@@ -55,7 +55,7 @@ def fastest(*functions: Callable[[], object], repeats: int = 5) -> list[float]:
 
 
 def as_table(rows: list[Row]) -> str:
-    """For a person."""
+    """Return the table as text, one line per row."""
     lines = [f"{'what':<44}{'size':<26}{'seconds':>12}{'beside':>36}{'seconds':>12}{'ratio':>9}{'wanted':>10}"]
     for row in rows:
         figures = f"{row.seconds:>12.3g}{row.beside:>36}{row.seconds_beside:>12.3g}{row.ratio:>9.2f}{row.wanted:>10}"

@@ -1,4 +1,4 @@
-"""What memory a fit takes: ``python -m tests.benchmarks.speed.memory FILE N D K [--mapped]`` prints MiB.
+"""Measure the memory of a fit: ``python -m tests.benchmarks.speed.memory FILE N D K [--mapped]`` prints MiB.
 
 FILE holds float32 rows [x, y], as :func:`rows_in_a_file` writes them.
 """
@@ -21,12 +21,13 @@ from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
 from tests.benchmarks.speed.hand_written import problem
 from tests.benchmarks.speed.harness import Sizes
 
+# Rows that are drawn, and then written again and again.
 CHUNK = 1_000_000
 
 
 @contextmanager
 def rows_in_a_file(sizes: Sizes) -> Iterator[Path]:
-    """A file of so many rows, those of a million again and again."""
+    """Write a temporary file of N rows, the same million repeated."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "rows.bin"
         n_objects, n_features, n_components, _ = sizes
@@ -40,12 +41,13 @@ def rows_in_a_file(sizes: Sizes) -> Iterator[Path]:
 
 
 def peak_mib(path: Path, sizes: Sizes, *, mapped: bool) -> float:
-    """The most that one restart of a fit adds to what the process has with the data.
+    """Return the peak memory of a fit with one restart, in MiB.
 
     Args:
-        path: of the rows.
-        sizes: of them. Tiny ones are measured in this process, as no figure should be.
-        mapped: map the file and do not read it; then all that the process has is counted, the mapped pages too.
+        path: the file of rows.
+        sizes: its sizes. Tiny ones are measured in this process, where earlier peaks count too.
+        mapped: map the file instead of reading it. Then all memory of the process counts, mapped pages included;
+            otherwise only what the fit adds to the data.
     """
     if sizes.tiny:
         return measured(path, sizes, mapped=mapped)
@@ -55,7 +57,7 @@ def peak_mib(path: Path, sizes: Sizes, *, mapped: bool) -> float:
 
 
 def measured(path: Path, sizes: Sizes, *, mapped: bool) -> float:
-    """MiB, in this process."""
+    """Return what :func:`peak_mib` returns, measured in this process."""
     x, y = mapped_rows(path, sizes) if mapped else read_rows(path, sizes)
     before = 0.0 if mapped else _peak()
     k = sizes.n_components
@@ -67,20 +69,20 @@ def measured(path: Path, sizes: Sizes, *, mapped: bool) -> float:
 
 
 def mapped_rows(path: Path, sizes: Sizes) -> tuple[Tensor, Tensor]:
-    """Rows of a file that stay there, as x [N, D] and y [N, 1]."""
+    """Return x [N, D] and y [N, 1] of a file as views of the mapped file."""
     shape = sizes.n_objects, sizes.n_features + 1
     table = torch.from_file(str(path), size=shape[0] * shape[1], dtype=torch.float32).view(shape)
     return table[:, :-1], table[:, -1:]
 
 
 def read_rows(path: Path, sizes: Sizes) -> tuple[Tensor, Tensor]:
-    """The same, in memory, without a copy that would count."""
+    """Return x [N, D] and y [N, 1] of a file, read into memory once."""
     table = torch.from_numpy(np.fromfile(path, dtype=np.float32).reshape(-1, sizes.n_features + 1))
     return table[:, :-1], table[:, -1:]
 
 
 def _peak() -> float:
-    """MiB; by Linux's own account, for ru_maxrss begins with what the parent had."""
+    """Return this process's peak memory in MiB; from /proc where there is one, as ru_maxrss includes the parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

@@ -1,7 +1,7 @@
-"""Time a row from 10⁵ rows to 10⁷, all of them in files that are mapped, and the memory of a whole fit to the last.
+"""Time an iteration per row from 10⁵ to 10⁷ rows in mapped files, and measure the memory of a fit to the largest.
 
-All that grows with N is the data, the responsibilities (K numbers a row, of the runs that are at work), and what one
-start draws: everything else is done in blocks of rows.
+What grows with N is the data, the responsibilities (K numbers a row for each open run), and what one start draws.
+Everything else works in blocks of rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,10 +16,10 @@ TINY = Sizes(800, 10, 8)
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """Seconds a row beside those at the smallest N; MiB."""
+    """Yield the seconds per row, compared with those at the smallest N, and the peak MiB."""
     few, some, many = (sizes._replace(n_objects=sizes.n_objects // part) for part in (100, 10, 1))
     with rows_in_a_file(sizes) as path:
-        # As long as each other, so that the machine's moods are the same for all.
+        # Calls take equally long, so that a busy machine slows all of them alike.
         calls = [iterations(path, n, max(n.n_objects, some.n_objects)) for n in (few, some, many)]
         seconds = fastest(*calls, repeats=1 if sizes.tiny else 4)
         a_row = [taken / max(n.n_objects, some.n_objects) for taken, n in zip(seconds, (few, some, many), strict=True)]
@@ -31,7 +31,7 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def iterations(path: Path, sizes: Sizes, n_rows: int) -> Callable[[], None]:
-    """As many as see ``n_rows`` altogether, on the first rows of the file."""
+    """Return a call of as many iterations on the first rows of the file as read ``n_rows`` rows in total."""
     ours = Ours(*mapped_rows(path, sizes), sizes.n_components)
 
     def call() -> None:

@@ -1,13 +1,14 @@
-"""One iteration of variational EM, Dirichlet gate and linear experts, beside the hand-written loop; what float32 costs.
+"""Time an iteration of variational EM, Dirichlet gate and linear experts; measure its memory and float32's error.
 
-What an iteration must do at d = 10, K = 8, for one row of float32: read x and y and write r, 76 bytes, 8 ns at the
-10 GB/s of one core here. In products: whiten, 2 · K (E + 1)² = 2304 operations in float32 for E = 11, and as many in
-float64 for the sums of r (u, y)(u, y)'. Small as the matrices are, a core does 40 · 10⁹ of the first a second and
-20 · 10⁹ of the second: 60 + 115 ns, or 90 ns on two cores. Measured, an iteration takes 320 ns a row on one core and
-210 to 260 on two, 1.8 and 2.6 times that limit: weighting (u, y) takes 45 ns of a core, the difference from the origin
-25, copies that turn rows into columns and float32 into float64 30, squares and their sums 30, the exponential 10; the
-rest is calls. Two cores share a product of a few thousand rows badly, the more so the fewer. The sums are in float64,
-for the noise is what a difference of them leaves over.
+Limit of the machine at d = 10, K = 8, for one row of float32. Memory: read x and y and write r, 76 bytes, 8 ns at
+10 GB/s of one core. Products: whitening takes 2 · K (E + 1)² = 2304 operations in float32 for E = 11, and the sums of
+r (u, y)(u, y)' as many in float64. With matrices this small one core does 40 · 10⁹ of the former and 20 · 10⁹ of the
+latter a second: 60 + 115 ns, or 90 ns on two cores.
+
+Measured at version 0.1.0: 320 ns a row on one core and 210 to 260 ns on two, 1.8 and 2.6 times the limit. Of one core,
+weighting (u, y) takes 45 ns, the difference from the origin 25, transposing and converting to float64 30, squares and
+their sums 30, the exponential 10; calls take the rest. Two cores share products of a few thousand rows badly, the more
+so the fewer the rows. Sums are in float64, because the noise is a small difference of large sums.
 """
 
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ SHIFTS = {"unit columns": 0.0, "a column of mean 1e4": 1e4}
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """Time, memory and precision."""
+    """Yield the time, the memory and the error of float32."""
     for n in (sizes._replace(n_objects=sizes.n_objects // 10), sizes):
         data = problem(*n[:3])
         seconds = seconds_of_one(data.x, data.y, n.n_components, repeats=1 if n.tiny else 7)
@@ -39,9 +40,9 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def error_of_float32(sizes: Sizes, shift: float, *, n_iterations: int) -> float:
-    """The largest relative error of the bound, the coefficients and the noises, for what is float32 to begin with.
+    """Return the largest relative error of the bound, the coefficients and the noises by float32, for float32 data.
 
-    From a start in which the components are told apart: near a saddle any two roundings part, in float64 too.
+    The start separates the components. Near a saddle point, rounding decides the direction, in float64 too.
     """
     data = problem(*sizes[:3])
     data.x[:, 0] += shift
@@ -55,5 +56,5 @@ def _results(data: Problem, dtype: torch.dtype, n_components: int, n_iterations:
     ours = Ours(data.x.to(dtype), data.y.to(dtype), n_components, data.z)
     for _ in range(n_iterations):
         bound = ours.iterate()
-    experts = ours.attempt.mixture.experts
+    experts = ours.fitted().experts
     return [torch.tensor(bound), experts.centred_coefficients, experts.noise_standard_deviations]

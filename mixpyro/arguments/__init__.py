@@ -1,0 +1,42 @@
+"""Checks of what a user passes in.
+
+Each function returns the value it has checked, or raises with a message of one form: `` `argument` must <condition>;
+got <value>. <next step> ``. Types and shapes are always checked. The values in a tensor are checked while Pyro's own
+validation is on. All checks are made where a user calls the library, never inside a loop.
+"""
+
+from mixpyro.arguments.data import device, finite, inputs, outputs, responsibilities, same_device, tensor
+from mixpyro.arguments.numbers import (
+    filled,
+    integer,
+    positive_definite,
+    positive_number,
+    positive_vector,
+    representable,
+    step_size,
+    vector,
+)
+from mixpyro.arguments.posteriors import posterior, same_shapes
+from mixpyro.arguments.validation import checked_already, checks_values
+
+__all__ = [
+    "checked_already",
+    "checks_values",
+    "device",
+    "filled",
+    "finite",
+    "inputs",
+    "integer",
+    "outputs",
+    "positive_definite",
+    "positive_number",
+    "positive_vector",
+    "posterior",
+    "representable",
+    "responsibilities",
+    "same_device",
+    "same_shapes",
+    "step_size",
+    "tensor",
+    "vector",
+]

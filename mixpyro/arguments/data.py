@@ -1,0 +1,174 @@
+"""Checks of tensors that hold data, and of devices."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mixpyro.arguments.validation import checks_values
+
+
+def tensor(name: str, value: object, shape: Sequence[int | str]) -> Tensor:
+    """Return a floating tensor of a given shape.
+
+    Args:
+        name: of the argument, for messages.
+        value: what the user passed.
+        shape: the length of each axis; a word such as "N" stands for any length above 0.
+
+    Raises:
+        TypeError: if ``value`` is not a tensor of a floating dtype.
+        ValueError: if it has another shape.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{name}` must be a torch.Tensor; got {type(value).__name__}. Use torch.as_tensor({name}).")
+    if not value.is_floating_point():
+        raise TypeError(
+            f"`{name}` must have a floating dtype; got {value.dtype}. Use {name}.double() or {name}.float()."
+        )
+    if len(value.shape) != len(shape) or not all(map(_fits, value.shape, shape)):
+        wanted = f"[{', '.join(map(str, shape))}]"
+        raise ValueError(f"`{name}` must have shape {wanted}, no axis empty; got {list(value.shape)}.")
+    return value
+
+
+def _fits(size: int, wanted: int | str) -> bool:
+    """Compare the length of an axis with the wanted one."""
+    return size >= 1 if isinstance(wanted, str) else size == wanted
+
+
+def finite(name: str, value: Tensor) -> Tensor:
+    """Return a tensor of finite numbers.
+
+    Args:
+        name: of the argument, for messages.
+        value: a tensor of any shape.
+
+    Raises:
+        ValueError: if values are checked, and one is NaN or infinite.
+    """
+    if checks_values():
+        bad = int((~torch.isfinite(value)).sum())
+        if bad:
+            raise ValueError(f"`{name}` must be finite; got {bad} NaN or infinite values of {value.numel()}.")
+    return value
+
+
+def inputs(value: object, *, name: str = "x", n_features: int | str = "D") -> Tensor:
+    """Return finite inputs.
+
+    Args:
+        value: what the user passed, [N, D] with N at least 1; D may be 0.
+        name: of the argument, for messages.
+        n_features: D, where it is known.
+
+    Raises:
+        TypeError: if ``value`` is not a tensor of a floating dtype.
+        ValueError: if it has another shape or, while values are checked, is not finite.
+    """
+    if isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] == 0 and n_features in (0, "D"):
+        n_features = 0
+    return finite(name, tensor(name, value, ("N", n_features)))
+
+
+def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P") -> Tensor:
+    """Return finite outputs, one column for each.
+
+    Args:
+        value: what the user passed as ``y``, [N, P], or [N] for one output.
+        x: checked inputs [N, D], whose number of rows and dtype y must have.
+        n_outputs: P, where it is known.
+
+    Returns:
+        y [N, P].
+
+    Raises:
+        TypeError: if ``value`` is not a tensor of a floating dtype.
+        ValueError: if it has another shape or dtype or, while values are checked, is not finite.
+    """
+    if isinstance(value, Tensor) and value.ndim == 1:
+        value = value.unsqueeze(1)
+    checked = tensor("y", value, ("N", n_outputs))
+    if len(checked) != len(x):
+        raise ValueError(f"`y` must have as many rows as `x`, {len(x)}; got {len(checked)}.")
+    if checked.dtype != x.dtype:
+        raise ValueError(f"`y` must have the dtype of `x`, {x.dtype}; got {checked.dtype}. Use y.to(x.dtype).")
+    return finite("y", checked)
+
+
+def responsibilities(value: object, n_components: int, n_objects: int, *, name: str = "responsibilities") -> Tensor:
+    """Return finite, non-negative responsibilities.
+
+    Rows need not sum to 1, since a row may be multiplied by a weight.
+
+    Args:
+        value: what the user passed, [N, K].
+        n_components: K.
+        n_objects: N, at least 1.
+        name: of the argument, for messages.
+
+    Raises:
+        TypeError: if ``value`` is not a tensor of a floating dtype.
+        ValueError: if it has another shape or no row or, while values are checked, if one is negative or not finite.
+    """
+    checked = tensor(name, value, (n_objects, n_components))
+    if n_objects == 0:
+        raise ValueError(f"`{name}` must have at least one row; got {list(checked.shape)}.")
+    if checks_values():
+        # A NaN anywhere makes both the minimum and the maximum NaN, which fail the comparisons.
+        low, high = _values(*torch.aminmax(checked))
+        if not (low >= 0.0 and high < math.inf):
+            raise ValueError(f"`{name}` must be finite and non-negative; got values from {low:.6g} to {high:.6g}.")
+    return checked
+
+
+def _values(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """Read two scalars; from a GPU at once, to wait once, and from a CPU one by one, which is faster there."""
+    if first.device.type == "cpu":
+        return first.item(), second.item()
+    low, high = torch.stack([first, second]).tolist()
+    return low, high
+
+
+def device(value: object) -> torch.device:
+    """Return a device of this machine.
+
+    Args:
+        value: what the user passed as ``device``: ``'cpu'``, ``'cuda'``, ``'cuda:1'`` or a torch.device.
+
+    Raises:
+        TypeError: if ``value`` is neither a string nor a torch.device.
+        ValueError: if it names another kind of device.
+        RuntimeError: if this machine has no such device.
+    """
+    if not isinstance(value, str | torch.device):
+        raise TypeError(f"`device` must be a string or a torch.device; got {value!r} of type {type(value).__name__}.")
+    try:
+        resolved = torch.device(value)
+    except RuntimeError as error:
+        raise ValueError(f"`device` must be 'cpu', 'cuda' or 'cuda:<index>'; got {value!r}.") from error
+    if resolved.type not in ("cpu", "cuda"):
+        raise ValueError(f"`device` must be 'cpu', 'cuda' or 'cuda:<index>'; got {value!r}.")
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if resolved.type == "cuda" and (resolved.index or 0) >= n_devices:
+        raise RuntimeError(f"`device` must be present on this machine; got {value!r} and {n_devices} CUDA devices.")
+    return resolved
+
+
+def same_device(name: str, value: Tensor, wanted: torch.device) -> Tensor:
+    """Return a tensor that is on a given device.
+
+    Args:
+        name: of the argument, for messages.
+        value: a tensor of any shape.
+        wanted: the device of the model.
+
+    Raises:
+        ValueError: if the tensor is on another device.
+    """
+    if value.device != wanted:
+        raise ValueError(
+            f"`{name}` must be on {wanted}, as the model is; got {value.device}. Use {name}.to({str(wanted)!r})."
+        )
+    return value

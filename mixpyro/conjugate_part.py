@@ -1,0 +1,167 @@
+"""Parts whose parameters have an analytic posterior."""
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.numerics import nested
+from mixpyro.part import Part, State
+from mixpyro.pyro_internals.parameter_store import has_parameters
+from mixpyro.shapes import Scalar, Value
+
+
+class ConjugatePart(Part):
+    """A part whose parameters have an analytic posterior, held as buffers.
+
+    A subclass gives :attr:`prior`, and the statistics and formulas of its kind. It registers its first posterior at
+    the end of its constructor with :meth:`register_posterior`.
+    """
+
+    # Names of the buffers of the posterior's fields, where they are not ``posterior_<field>``.
+    posterior_buffers: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def prior(self) -> Value:
+        """The prior as a value, a NamedTuple of float64 tensors."""
+        raise NotImplementedError
+
+    def fix_prior(self) -> None:
+        """Compute the prior once, for a copy whose prior nothing changes; not if it depends on estimates."""
+        self._fixed_prior = None if has_parameters(self) else self.prior
+
+    @property
+    def fixed_prior(self) -> Value:
+        """The prior, computed once after :meth:`fix_prior`."""
+        fixed = self.__dict__.get("_fixed_prior")
+        return self.prior if fixed is None else fixed
+
+    @property
+    def posterior(self) -> Value:
+        """The posterior as a value, a NamedTuple of float64 tensors."""
+        buffers: Value = self._buffers
+        return self.posterior_kind._make([buffers[name].double() for name in self.posterior_names])
+
+    def register_posterior(self, posterior: Value, like: Tensor) -> None:
+        """Register the posterior's buffers.
+
+        Args:
+            posterior: a NamedTuple of tensors.
+            like: a tensor of the dtype and on the device that the buffers shall have.
+        """
+        fields = posterior._fields
+        self.posterior_kind = type(posterior)
+        self.posterior_names = tuple(self.posterior_buffers.get(field, f"posterior_{field}") for field in fields)
+        for name, value in zip(self.posterior_names, posterior, strict=True):
+            self.register_buffer(name, value.detach().to(like).clone())
+
+    def hold_posterior(self, posterior: Value) -> None:
+        """Put a posterior into the buffers, converted to their dtype.
+
+        Args:
+            posterior: as :attr:`posterior` gives it. Its tensors may become the buffers.
+        """
+        # Not as attributes: to find out that a name is a buffer takes a module longer than a small update.
+        buffers = self._buffers
+        for name, value in zip(self.posterior_names, posterior, strict=True):
+            buffers[name] = value.to(buffers[name])
+
+    def forget(self) -> None:
+        """Set the posterior to the prior."""
+        self.hold_posterior(nested.apply(torch.clone, self.prior))
+
+    def updated(self, statistics: Value, before: Value) -> Value:
+        """Return the posterior that is optimal given statistics.
+
+        Args:
+            statistics: sums over the rows, with any leading axes of runs.
+            before: the posterior to start from, where the optimum is found by iteration.
+        """
+        return self.fixed_prior.updated(statistics)
+
+    def kl(self, posterior: Value) -> Tensor:
+        """Return KL(q‖p) in nats, float64, without the leading axes' sum.
+
+        Args:
+            posterior: q, with any leading axes of runs.
+        """
+        divergence: Tensor = posterior.kl(self.fixed_prior)
+        return divergence
+
+    def kl_divergence(self) -> Scalar:
+        """Return KL(q‖p) of the part's own latent variables in nats, float64."""
+        return self.kl(self.posterior)
+
+    def update(self, statistics: Value, step_size: float = 1.0) -> None:
+        """Set the posterior to its optimum given statistics, or go part of the way.
+
+        Args:
+            statistics: sums over the rows, as ``statistics`` returns them.
+            step_size: in (0, 1], of a step in natural parameters; Hoffman et al. (2013), section 2.4. 1 replaces the
+                posterior.
+
+        Raises:
+            ValueError: if the statistics lead to no finite posterior, or have another shape than the posterior's; the
+                part is unchanged then.
+        """
+        with torch.no_grad():
+            before = self.posterior
+            # The common case first: to check a number takes as long as to add a few.
+            size = 1.0 if step_size.__class__ is float and step_size == 1.0 else arguments.step_size(step_size)
+            if size < 1.0:
+                known = before.statistics_beyond(self.prior)
+                statistics = nested.blend((1.0 - size, known), (size, statistics))
+            try:
+                after = self.updated(statistics, before)
+            except RuntimeError:
+                arguments.same_shapes("statistics", statistics, before.statistics_beyond(self.prior))
+                raise
+            arguments.posterior(after, like=before)
+            self.hold_posterior(after)
+
+    def state(self) -> State:
+        """Return a copy of the posterior, float64, and of the trainable parameters."""
+        return State(nested.apply(torch.clone, self.posterior), super().state().estimates)
+
+    def hold(self, state: State) -> None:
+        """Take over the state of one run, converted to this part's dtype.
+
+        Args:
+            state: what :meth:`state` returned, without an axis of runs.
+        """
+        super().hold(state)
+        self.hold_posterior(nested.apply(torch.clone, state.posterior))
+
+    def divergences(self, state: State) -> Float[Tensor, " R"]:
+        """Return KL(q‖p) of every run in nats, float64.
+
+        Args:
+            state: of R runs.
+        """
+        return super().divergences(state) if state.estimates else self.kl(state.posterior)
+
+    def advanced(
+        self,
+        state: State,
+        statistics: Value,
+        rows: tuple[Tensor, ...],
+        responsibilities: Tensor | None,
+        by_gradient: Callable[..., None],
+    ) -> State:
+        """Return the state of every run after its update; arguments as :meth:`Part.advanced`.
+
+        All runs at once where the part has a posterior alone, one by one where it has parameters to estimate too.
+        """
+        if not state.estimates:
+            return State(self.updated(statistics, state.posterior), ())
+
+        def advance(run: int) -> State:
+            self.hold_posterior(self.updated(nested.select(statistics, run), self.posterior))
+            return self.state()
+
+        return super().advanced(
+            nested.stack(self.in_each_run(state, advance)), statistics, rows, responsibilities, by_gradient
+        )

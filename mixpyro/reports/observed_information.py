@@ -1,0 +1,120 @@
+"""The observed information of a fitted mixture: minus the Hessian of its log likelihood."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Parameter
+
+from mixpyro.fitting.table import checked_table
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
+from mixpyro.shapes import GateInputs, Inputs, Targets
+
+
+def observed_information(
+    mixture: MixtureOfExperts,
+    x: Inputs,
+    y: Targets,
+    *,
+    gate_x: GateInputs | None = None,
+    weights: Float[Tensor, " N"] | None = None,
+) -> Float[Tensor, "Q Q"]:
+    """Return minus the Hessian of the log likelihood in all Q estimated parameters, float64.
+
+    The log likelihood is Σᵢ log Σₖ πₖ(xᵢ) p(yᵢ | xᵢ, k), the assignments summed out, plus the log density of a prior on
+    the parameters. Where a gate or experts have a posterior, it is held fixed and the bound replaces the likelihood.
+    The information is then conditional on that posterior, and too large: twofold or more where components overlap.
+    Frozen parameters count as known.
+
+    Args:
+        mixture: a fitted mixture; it is not changed.
+        x: inputs [N, D] that were fitted, all of them and in order if the gate keeps a posterior of each object.
+        y: outputs [N, P] or [N] that were fitted.
+        gate_x: the gate's inputs [N, G], if they were not x.
+        weights: of the rows [N], at least 0; every row counts once by default.
+
+    Returns:
+        [Q, Q], in the order of ``mixture.parameters()``, each flattened.
+
+    Raises:
+        ValueError: if the mixture has no estimated parameters, or an argument does not fit.
+    """
+    return derivatives(mixture, x, y, gate_x, weights)[1]
+
+
+def derivatives(
+    mixture: MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None, weights: Tensor | None
+) -> tuple[Float[Tensor, " Q"], Float[Tensor, "Q Q"]]:
+    """Return the gradient of the log likelihood and minus its Hessian, computed a block of rows at a time.
+
+    Args:
+        mixture: as for :func:`observed_information`.
+        x: inputs [N, D].
+        y: outputs [N, P] or [N].
+        gate_x: what the gate reads [N, G]; None for x.
+        weights: of the rows [N]; None where every row counts once.
+    """
+    table = checked_table(mixture, x, y, gate_x, weights)
+    double = copy.deepcopy(mixture).double()
+    table = nested.apply(Tensor.double, table).with_columns(double.experts)
+    _refuse_other_objects(double, table.gate_x)
+    parameters = estimated(double)
+    with torch.enable_grad():
+        gradient, hessian = _two_derivatives(-double.gate.kl_divergence() - double.experts.kl_divergence(), parameters)
+        for rows in table.blocks(double.n_components):
+            block = table.block(rows)
+            log_joint = double.log_joint(block.gate_x, block.columns, objects=rows)
+            first, second = _two_derivatives(block.weighted(log_joint.logsumexp(-2)).sum(), parameters)
+            gradient, hessian = gradient + first, hessian + second
+    return gradient, -0.5 * (hessian + hessian.mT)
+
+
+def estimated(mixture: MixtureOfExperts) -> list[Parameter]:
+    """Return the parameters that a fit estimates.
+
+    Args:
+        mixture: any mixture.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    parameters = [parameter for parameter in mixture.parameters() if parameter.requires_grad]
+    if sum(parameter.numel() for parameter in parameters) == 0:
+        raise ValueError(
+            "`mixture` must have estimated parameters; got posteriors alone, which have their own standard deviations."
+        )
+    return parameters
+
+
+def flat(parts: Sequence[Tensor]) -> Float[Tensor, " Q"]:
+    """Concatenate tensors, each flattened.
+
+    Args:
+        parts: at least one tensor.
+    """
+    return torch.cat([part.flatten() for part in parts])
+
+
+@torch.no_grad()
+def _refuse_other_objects(mixture: MixtureOfExperts, gate_x: Tensor) -> None:
+    """Raise if the gate keeps a posterior of each object and the rows are not as many: blocks would not show it."""
+    mixture.gate.weights(gate_x, objects=slice(None))
+
+
+def _two_derivatives(value: Tensor, parameters: list[Parameter]) -> tuple[Tensor, Tensor]:
+    """Return gradient [Q] and Hessian [Q, Q] of a scalar, row by row: for any network, in little memory."""
+    gradient = flat(_gradients(value, parameters, create_graph=True))
+    rows = [flat(_gradients(entry, parameters)) for entry in gradient]
+    return gradient.detach(), torch.stack(rows).detach()
+
+
+def _gradients(value: Tensor, parameters: list[Parameter], *, create_graph: bool = False) -> Sequence[Tensor]:
+    """Return gradients, zero for parameters that the value does not depend on, and keep its graph."""
+    if not value.requires_grad:
+        return [torch.zeros_like(parameter) for parameter in parameters]
+    return torch.autograd.grad(
+        value, parameters, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )

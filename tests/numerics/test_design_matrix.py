@@ -1,0 +1,61 @@
+"""Design matrices, and coefficients in shifted and scaled columns."""
+
+import pytest
+import torch
+
+from mixpyro.numerics.design_matrix import Origin, columns_from, standardised, with_intercept
+from tests.problems import inputs
+
+
+def test_the_intercept_comes_first() -> None:
+    x = inputs(5, 2)
+    assert torch.equal(with_intercept(x), torch.cat([torch.ones(5, 1).double(), x], 1))
+
+
+def test_standardised_columns_have_mean_zero_and_unit_variance() -> None:
+    x = inputs(50, 2) * torch.tensor([1e6, 1e-6]).double() + torch.tensor([1e9, 2000.0]).double()
+    u, transform = standardised(x)
+    torch.testing.assert_close(u[:, 1:].mean(0), torch.zeros(2).double(), rtol=0, atol=1e-6)
+    torch.testing.assert_close(u[:, 1:].std(0, correction=0), torch.ones(2).double())
+    torch.testing.assert_close(with_intercept(x) @ transform, u, rtol=0, atol=1e-5)
+
+
+def test_the_transform_takes_coefficients_back() -> None:
+    x = inputs(50, 2) + 3.0
+    u, transform = standardised(x)
+    coefficients = torch.tensor([1.0, -2.0, 0.5]).double()
+    torch.testing.assert_close(with_intercept(x) @ (transform @ coefficients), u @ coefficients)
+
+
+def test_a_constant_column_is_shifted_and_not_scaled() -> None:
+    x = torch.full((5, 1), 7.0).double()
+    u, _ = standardised(x)
+    assert torch.equal(u[:, 1], torch.zeros(5).double())
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_coefficients_from_an_origin_give_the_same_outputs(intercept: bool) -> None:
+    x, coefficients = inputs(20, 2), inputs(3, 2 + intercept, seed=1)
+    place = torch.tensor([5.0, -3.0]).double() if intercept else torch.zeros(2).double()
+    height = inputs(1, 3, seed=2)[0] if intercept else torch.zeros(3).double()
+    origin = Origin(place, height, intercept)
+    there, here = (with_intercept(z) if intercept else z for z in (x - place, x))
+    moved = coefficients @ origin.shift.mT + origin.offset
+    torch.testing.assert_close(here @ moved.mT, there @ coefficients.mT + height)
+    torch.testing.assert_close(origin.shift @ origin.back, torch.eye(2 + intercept).double())
+
+
+def test_columns_from_an_origin_that_float32_cannot_hold_have_one_rounding_error() -> None:
+    origin = torch.tensor([1.0 + 1e-9, 1e4 / 3]).double()
+    values = (origin + 1e-3 * inputs(100, 2)).float()
+    exact = (values.double() - origin).mT
+    columns = columns_from(values, origin)
+    assert columns.dtype == torch.float32
+    assert columns.is_contiguous()
+    torch.testing.assert_close(columns.double(), exact, rtol=2e-7, atol=1e-12)
+
+
+def test_columns_from_an_origin_have_a_gradient() -> None:
+    values = inputs(5, 2).requires_grad_()
+    columns_from(values, torch.zeros(2).double()).square().sum().backward()
+    torch.testing.assert_close(values.grad, 2.0 * values.detach())
