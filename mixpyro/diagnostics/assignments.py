@@ -52,7 +52,9 @@ def posterior_sites(data: ArvizData, device: torch.device) -> tuple[dict[str, Te
 
 
 class ResponsibilityDraws:
-    """Responsibilities of every draw, as an iterable of blocks of draws [·, N, K] that may be iterated repeatedly.
+    """Responsibilities under every draw, an iterable of blocks [·, N, K].
+
+    It may be iterated repeatedly.
 
     Weights that a gate keeps for each object are integrated out, so these responsibilities are exact for each draw.
     The q(z) of a fit is computed at the posterior's expectations and is more certain.

@@ -15,9 +15,9 @@ from mixpyro.diagnostics.draws import (
     draw_from_posterior,
     draw_from_prior,
     evaluate,
-    own_random_numbers,
 )
 from mixpyro.diagnostics.names import Named, Table, coordinates, named, site_axes
+from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.experts.base import Experts
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate

@@ -6,7 +6,6 @@ the others. Such a gate contributes its population's weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import pyro
@@ -15,7 +14,6 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
-from mixpyro import arguments
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import row_slices, rows_per_program, slices
@@ -103,24 +101,6 @@ class Evaluation(NamedTuple):
     def responsibilities(self) -> Float[Tensor, "S N K"]:
         """p(zᵢ = k | yᵢ, θ) [S, N, K]."""
         return self.log_joint.softmax(-1)
-
-
-@contextmanager
-def own_random_numbers(device: torch.device, seed: int) -> Iterator[None]:
-    """Use random numbers from a seed inside, and restore the global random state afterwards.
-
-    Args:
-        device: on which numbers are drawn, besides the CPU.
-        seed: at least 0.
-    """
-    seed = arguments.integer("seed", seed, least=0)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        # torch.manual_seed would reseed every device, also those that fork_rng does not restore.
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 @torch.no_grad()

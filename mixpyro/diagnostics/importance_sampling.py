@@ -1,4 +1,4 @@
-"""Importance sampling from a guide to the true posterior, and the k-hat that says how far apart the two are.
+"""Importance sampling from a guide to the true posterior, and the k-hat that compares the two.
 
 For draws of a variational posterior, r-hat and effective sample sizes mean nothing: the draws are independent whatever
 distribution they come from. k-hat compares that distribution with the true posterior.
@@ -41,7 +41,9 @@ def pareto_smoothed(log_ratios: np.ndarray) -> SmoothedWeights:
 
 
 def log_ratios(data: ArvizData) -> np.ndarray:
-    """Return log p(y, θ) − log q(θ) of every draw [S] in nats, chains one after the other; zeros for draws by MCMC.
+    """Return log p(y, θ) − log q(θ) of every draw [S], in nats.
+
+    Chains follow one another. The ratios of draws by MCMC are zero.
 
     Args:
         data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`.

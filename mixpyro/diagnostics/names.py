@@ -90,7 +90,9 @@ def coordinates(
 def site_axes(
     site: str, shape: Sequence[int], axes: Mapping[str, tuple[str, ...]], labels: Mapping[str, np.ndarray]
 ) -> tuple[str, ...]:
-    """Return the names of the axes of a site's value; an axis whose name does not fit its length is numbered.
+    """Return the names of the axes of a site's value.
+
+    An axis whose name does not fit its length is numbered.
 
     Args:
         site: full name, as in ``experts.coefficients``.

@@ -13,7 +13,8 @@ from torch import Tensor
 from mixpyro.arguments import integer
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.conversion import as_numpy
-from mixpyro.diagnostics.draws import Site, own_random_numbers
+from mixpyro.diagnostics.draws import Site
+from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.numerics.blocks import rows_per_program, slices
 from mixpyro.pyro_internals.plates import DRAWS_PLATE
 
@@ -29,7 +30,7 @@ def program_to_arviz(
     seed: int = 0,
     **keywords: Any,  # noqa: ANN401
 ) -> ArvizData:
-    """Draw from the posterior of a Pyro model with a gate in it, and convert the draws for ArviZ.
+    """Draw from the posterior of a Pyro model and convert the draws for ArviZ.
 
     The groups are those of :func:`mixpyro.to_arviz` except ``constant_data``. Discrete sites such as
     ``gate.assignment`` are summed out of ``log_likelihood``.

@@ -48,7 +48,9 @@ def observed_information(
 def derivatives(
     mixture: MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None, weights: Tensor | None
 ) -> tuple[Float[Tensor, " Q"], Float[Tensor, "Q Q"]]:
-    """Return the gradient of the log likelihood and minus its Hessian, computed a block of rows at a time.
+    """Return the gradient of the log likelihood and minus its Hessian.
+
+    Both are summed over blocks of rows.
 
     Args:
         mixture: as for :func:`observed_information`.

@@ -13,8 +13,8 @@ from mixpyro.diagnostics.draws import (
     draw_from_posterior,
     draw_from_prior,
     evaluate,
-    own_random_numbers,
 )
+from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.numerics import blocks
 from tests.diagnostics.fits import GATES, fitted
 
@@ -141,31 +141,6 @@ def test_blocks_give_the_log_likelihood_of_all_rows_and_draws(monkeypatch: pytes
         found[some, rows] = evaluate(data.rows(rows), sites, some.stop - some.start).log_likelihood
     assert len(slices) > 3
     torch.testing.assert_close(found, whole.log_likelihood)
-
-
-def test_the_random_state_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Devices that the data are not on are not reseeded: their state would not be restored."""
-    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("all devices were reseeded"))
-    before = torch.get_rng_state()
-    with own_random_numbers(torch.device("cpu"), 3):
-        first = torch.rand(1)
-    with own_random_numbers(torch.device("cpu"), 3):
-        assert torch.equal(torch.rand(1), first)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.cuda
-def test_the_random_state_of_the_device_is_restored() -> None:
-    device = torch.device("cuda")
-    before = torch.cuda.get_rng_state(device)
-    draws = []
-    for _ in range(2):
-        with own_random_numbers(device, 3):
-            draws.append(torch.rand(2, device=device))
-    assert torch.equal(*draws)
-    with own_random_numbers(torch.device("cpu"), 3):
-        assert torch.equal(torch.cuda.get_rng_state(device), before)
-    assert torch.equal(torch.cuda.get_rng_state(device), before)
 
 
 def test_handlers_around_see_no_sites() -> None:

@@ -13,8 +13,9 @@ OTHER: dict[str, Any] = {"color": "0.6", "linewidth": 1}
 
 
 def plot_bound_traces(result: FitResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the bound of every restart by iteration, the best run in colour and degenerate runs dotted.
+    """Plot the bound of every restart by iteration.
 
+    The best run is coloured, and degenerate runs are dotted.
     The vertical axis is cut where the first iterations would hide differences between the runs' ends. The horizontal
     axis is logarithmic where a run has more than 60 iterations.
 

@@ -21,7 +21,9 @@ def plot_component_densities(
     n_points: int = 300,
     ax: Axes | None = None,
 ) -> Axes:
-    """Plot the predictive density of y, averaged over the rows, with each component's share and a histogram of y.
+    """Plot the predictive density of y and each component's share of it.
+
+    Both are averages over the rows. A histogram of y is behind them.
 
     Args:
         fitted: a fit or mixture with one output.

@@ -50,7 +50,7 @@ def plot_gate_curve(
 
 
 def gate_weights(data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, most_draws: int = 500) -> np.ndarray:
-    """Return the weights of new objects on a grid at some of the posterior's draws [S, G, K].
+    """Return weights of new objects on a grid at some draws [S, G, K].
 
     Args:
         data: result of :func:`mixpyro.to_arviz`.

@@ -21,10 +21,10 @@ def plot_gate_map(
     n_points: int = 120,
     ax: Axes | None = None,
 ) -> Axes:
-    """Plot the most likely component of a new object over two of the gate's inputs, paler for smaller weights.
+    """Plot the most likely component of new objects over two inputs.
 
-    White means that the weight is 1 / K, full colour that it is 1. Lines separate the components. The other inputs are
-    at their medians.
+    The colour is that of the component, paler for a smaller weight: white at 1 / K, full at 1. Lines separate the
+    components. The other inputs are at their medians.
 
     Args:
         data: result of :func:`mixpyro.to_arviz`.

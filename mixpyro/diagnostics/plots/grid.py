@@ -48,7 +48,7 @@ def grid(data: ArvizData, features: Sequence[int], n_points: int, *, of_gate: bo
 
 
 def some_draws(data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, most_draws: int) -> tuple[Conditioned, int]:
-    """Return the mixture's model on a grid at evenly spaced draws of the posterior, and their number.
+    """Return the model on a grid at evenly spaced draws, and their number.
 
     Args:
         data: result of :func:`mixpyro.to_arviz`.

@@ -8,7 +8,9 @@ from mixpyro.diagnostics.psis_loo import Elpd
 
 
 def plot_khat(elpd: Elpd, *, n_named: int = 3, ax: Axes | None = None) -> Axes:
-    """Plot k-hat by object, with a line at the largest reliable value and numbers at the worst objects above it.
+    """Plot k-hat by object, and a line at the largest reliable value.
+
+    The worst objects above the line are labelled by their numbers.
 
     Args:
         elpd: result of :func:`mixpyro.diagnostics.loo`.

@@ -8,7 +8,10 @@ from mixpyro.diagnostics.plots.style import axes_or_new, colour, plain
 
 
 def plot_weights_forest(data: ArvizData, *, site: str = "gate.weights", ax: Axes | None = None) -> Axes:
-    """Plot every component's weight: its mean, its central 50 % (thick) and 90 % (thin) intervals, its prior mean.
+    """Plot every component's weight with its intervals.
+
+    A circle is the mean of the draws, a thick line their central 50 %, a thin line their central 90 %, and a grey mark
+    the prior mean.
 
     Args:
         data: result of :func:`mixpyro.to_arviz`, for a gate whose weights all objects share.
