@@ -16,7 +16,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         input_dim: D, the number of features.
         hidden_dim: width of the two hidden layers.
         output_dim: K, the number of local models.
-        epochs: passes over the data in an M-step.
+        epochs: passes over the data in an M-step, at least zero.
         device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, a torch.device, or ``'gpu'`` for ``'cuda'``.
 
     Attributes:
@@ -24,6 +24,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         output_dim: K.
         epochs: as given.
         device: as given, ``'cuda'`` for ``'gpu'``.
+        optimizer: the torch optimiser of :meth:`M_step`, which may be assigned.
 
     Raises:
         ValueError: if an argument has a value that it cannot have.
@@ -58,26 +59,58 @@ class HyperExpertNN(HyperModel, nn.Module):
         self.linear2 = nn.Linear(hidden_dim, hidden_dim)
         self.linear3 = nn.Linear(hidden_dim, output_dim)
         self.to(self.device)
-        # The gate's network is this module. Past nn.Module's own __setattr__, or the gate would be a part of its own
-        # part.
+        # The gate's network is this module. Set as attributes, the gate would become a submodule of its own network.
         gate = NeuralGate(output_dim, self)
         self.__dict__.update(gate=gate, _m_step=MStep(gate))
 
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The torch optimiser of :meth:`M_step`: Adam of default settings over the three layers, fused if possible.
+
+        An optimiser that is assigned changes the parameters that it was made for, and no others.
+
+        Raises:
+            TypeError: if what is assigned is no torch.optim.Optimizer, or its step needs a closure.
+        """
+        return self._m_step.optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        self._m_step.optimizer = optimizer
+
     def forward(self, input: Tensor) -> Tensor:
-        """Logits [N, K] of the weights for X [N, D]."""
+        """Return the logits of the weights [N, K].
+
+        Args:
+            input: features X [N, D], in the network's dtype.
+        """
         hidden = torch.relu(self.linear1(input))
         hidden = torch.relu(self.linear2(hidden))
         logits: Tensor = self.linear3(hidden)
         return logits
 
     def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
-        """Nothing: the network has no posterior."""
+        """Do nothing: the network has no posterior.
+
+        Args:
+            X: not read.
+            Y: not read.
+            Z: not read.
+            HyperParameters: not read.
+        """
 
     def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
-        """``epochs`` passes of Adam over shuffled minibatches of 128, by Pyro's SVI, on −mean of Z·log π(X).
+        """Minimise −mean of Z·log π(X) by ``epochs`` passes of :attr:`optimizer` over shuffled minibatches of 128.
 
-        The mean is over objects and components. Adam has its default settings, and keeps its state from one M-step to
-        the next. Under one seed the minibatches are those of ``DataLoader(dataset, batch_size=128, shuffle=True)``.
+        The mean is over objects and components; Pyro's SVI takes the steps. The optimiser keeps its state from one
+        M-step to the next. Under one seed the minibatches are those of ``DataLoader(dataset, batch_size=128,
+        shuffle=True)``.
+
+        Args:
+            X: features [N, D].
+            Y: not read.
+            Z: responsibilities [N, K], at least zero.
+            HyperParameters: not read.
 
         Raises:
             TypeError: if X or Z is no tensor.
@@ -85,16 +118,34 @@ class HyperExpertNN(HyperModel, nn.Module):
         """
         x = arguments.finite("X", self._inputs(X))
         weights = checked_responsibilities(x, Z, self.output_dim, self.linear1.weight).to(x.dtype)
-        with arguments.checked_already():
-            for _ in range(self.epochs):
-                self._m_step.epoch(x, weights, batch_size=self.batch_size)
+        for _ in range(self.epochs):
+            self._m_step.epoch(x, weights, batch_size=self.batch_size)
 
     def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
-        """Log softmax of the network [N, K], with its gradient."""
+        """Return log softmax of the network [N, K], with its gradient.
+
+        Args:
+            X: features [N, D].
+            Y: not read.
+            HyperParameters: not read.
+
+        Raises:
+            TypeError: if X is no tensor.
+            ValueError: if X is not [N, D].
+        """
         return self.gate.expected_log_weights(self._inputs(X)).to(X.dtype)
 
     def PredictPi(self, X: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
-        """Softmax of the network [N, K], with its gradient."""
+        """Return softmax of the network [N, K], with its gradient.
+
+        Args:
+            X: features [N, D].
+            HyperParameters: not read.
+
+        Raises:
+            TypeError: if X is no tensor.
+            ValueError: if X is not [N, D].
+        """
         return self.gate.weights(self._inputs(X)).to(X.dtype)
 
     def _inputs(self, X: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from mixpyro.numerics import blocks
 from tests.benchmarks.speed.reference import ReferenceDirichlet, ReferenceGateSparsed
 from tests.problems import responsibilities
 
-SIZES = [1, 100, 5000]
+MANY = 5000
+SIZES = [1, 100, MANY]
 K = 3
 
 
@@ -23,20 +24,20 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def results(model: HyperModelDirichlet | HyperModelGateSparsed, z: Tensor) -> list[Tensor]:
-    """LogPiExpectation and PredictPi after an E-step on z."""
+    """Return LogPiExpectation and PredictPi after an E-step on z."""
     model.E_step(z, z, z, {})
     return [model.LogPiExpectation(z, z, {}), model.PredictPi(z, {})]
 
 
 def of_reference(model: ReferenceDirichlet | ReferenceGateSparsed, z: Tensor) -> list[Tensor]:
-    """The same of the reference."""
+    """Return the same two results of the reference."""
     model.e_step(z)
     return [model.log_pi_expectation(z), model.predict_pi(z)]
 
 
 @pytest.mark.parametrize("n_objects", SIZES)
-def test_the_global_dirichlet_is_the_references_where_that_is_right(n_objects: int) -> None:
-    """Every mu is one and the rows of Z sum to one, as its normaliser takes for granted."""
+def test_one_dirichlet_gives_the_results_of_the_reference(n_objects: int) -> None:
+    """Every mu is one and the rows of Z sum to one, as the normaliser of the reference assumes."""
     z = responsibilities(n_objects, K)
     plain = ReferenceDirichlet(K)
     plain.mu = plain.mu.double()
@@ -46,8 +47,8 @@ def test_the_global_dirichlet_is_the_references_where_that_is_right(n_objects: i
 
 @pytest.mark.parametrize("gamma", [0.3, 4.0])
 @pytest.mark.parametrize("n_objects", SIZES)
-def test_the_dirichlet_an_object_is_the_references(n_objects: int, gamma: float) -> None:
-    """Whatever the rows of Z sum to."""
+def test_a_dirichlet_for_each_object_gives_the_results_of_the_reference(n_objects: int, gamma: float) -> None:
+    """The rows of Z need not sum to one."""
     z = responsibilities(n_objects, K) * torch.linspace(0.1, 40.0, n_objects).unsqueeze(1)
     model, reference = HyperModelGateSparsed(K, gamma=gamma), ReferenceGateSparsed(K, gamma)
     reference.mu = reference.mu.double() / reference.mu.double().sum()
@@ -57,7 +58,7 @@ def test_the_dirichlet_an_object_is_the_references(n_objects: int, gamma: float)
 
 @pytest.mark.parametrize("largest", [1.0, 1e3, 1e6])
 @pytest.mark.parametrize("kind", [HyperModelDirichlet, HyperModelGateSparsed])
-def test_float32_is_float64_to_rounding(kind: Any, largest: float) -> None:
+def test_results_in_float32_are_those_in_float64_but_for_rounding(kind: Any, largest: float) -> None:
     z = torch.rand(40_000, K) * torch.logspace(-6, 0, 40_000).unsqueeze(1) * largest
     for single, double in zip(results(kind(K), z), results(kind(K), z.double()), strict=True):
         assert single.dtype == torch.float32
@@ -67,8 +68,7 @@ def test_float32_is_float64_to_rounding(kind: Any, largest: float) -> None:
 
 @pytest.mark.parametrize("n_objects", SIZES)
 @pytest.mark.parametrize("kind", [HyperModelDirichlet, HyperModelGateSparsed])
-def test_the_caller_cannot_change_the_posterior(kind: Any, n_objects: int) -> None:
-    """Neither by the Z of the E-step nor by results."""
+def test_changing_z_or_a_result_in_place_does_not_change_the_model(kind: Any, n_objects: int) -> None:
     model, z = kind(K), responsibilities(n_objects, K, dtype=torch.float32)
     before = [result.clone() for result in results(model, z)]
     z.fill_(7.0)
@@ -79,7 +79,7 @@ def test_the_caller_cannot_change_the_posterior(kind: Any, n_objects: int) -> No
 
 
 @pytest.mark.parametrize("kind", [HyperModelDirichlet, HyperModelGateSparsed])
-def test_a_posterior_read_before_an_e_step_stays_what_it_was(kind: Any) -> None:
+def test_a_posterior_read_before_an_e_step_does_not_change_in_it(kind: Any) -> None:
     model, z = kind(K), responsibilities(100, K)
     results(model, z)
     held = model.gate.posterior_concentration
@@ -90,22 +90,22 @@ def test_a_posterior_read_before_an_e_step_stays_what_it_was(kind: Any) -> None:
     assert "posterior_concentration" in model.gate.state_dict()
 
 
-@pytest.mark.parametrize("place", [0, 2500, 4999])
+@pytest.mark.parametrize("row", [0, MANY // 2, MANY - 1])
 @pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("kind", [HyperModelDirichlet, HyperModelGateSparsed])
-def test_one_bad_value_among_many_is_refused_by_name(kind: Any, bad: float, place: int) -> None:
-    model, z = kind(K), responsibilities(5000, K, dtype=torch.float32)
+def test_one_bad_value_among_many_is_refused_and_changes_nothing(kind: Any, bad: float, row: int) -> None:
+    model, z = kind(K), responsibilities(MANY, K, dtype=torch.float32)
     kept = [result.clone() for result in results(model, z)]
-    z[place, 1] = bad
+    z[row, 1] = bad
     with pytest.raises(ValueError, match="`Z` must be finite and non-negative; got values from "):
         model.E_step(z, z, z, {})
     for ours, before in zip((model.LogPiExpectation(z, z, {}), model.PredictPi(z, {})), kept, strict=True):
         assert torch.equal(ours, before)
 
 
-def test_with_validation_off_many_negative_values_pass() -> None:
-    """Posteriors that are not positive are given to PyTorch's digamma."""
-    z = -3.3 * responsibilities(5000, K)
+def test_with_validation_off_many_negative_values_give_the_results_of_the_reference() -> None:
+    """Concentrations below zero are possible then."""
+    z = -3.3 * responsibilities(MANY, K)
     with pyro.validation_enabled(False):
         for single, double in zip(
             results(HyperModelGateSparsed(K), z.float()), of_reference(ReferenceGateSparsed(K), z.float()), strict=True

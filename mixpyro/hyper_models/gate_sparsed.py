@@ -1,0 +1,115 @@
+"""The hyper model with a Dirichlet for each object; see :mod:`mixpyro.hyper_models`."""
+
+import torch
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.gates import ObjectDirichletGate
+from mixpyro.hyper_models.base import checked_device
+from mixpyro.hyper_models.dirichlet_base import DirichletHyperModel
+
+
+class HyperModelGateSparsed(DirichletHyperModel):
+    """A Dirichlet over the weights of each object: :class:`mixpyro.ObjectDirichletGate`.
+
+    ``LogPiExpectation`` and ``PredictPi`` know no objects by name. If X has as many rows as in the last E-step, they
+    take these to be the same objects in the same order. If X has any other number of rows, they take all of them to be
+    new objects, which have the population's weights mu. This rule holds for this adapter only: the gate itself takes
+    rows to be new unless it is given ``objects=``.
+
+    Args:
+        output_dim: K, the number of local models.
+        gamma: how close an object's weights are to mu, above zero.
+        mu: the population's weights, K numbers above zero, divided by their sum; uniform by default.
+        device: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, a torch.device, or ``'gpu'`` for ``'cuda'``.
+        learn_mu: whether ``M_step`` learns mu.
+
+    Attributes:
+        output_dim: K.
+        device: as given, ``'cuda'`` for ``'gpu'``.
+        gamma: as given; may be assigned.
+        mu: the population's weights [K], which sum to one; a copy, which may be assigned.
+        mu_posterior: mean of each object's weights [N, K] after an E-step, mu before.
+        gamma_posterior: sum of each object's concentration [N, 1] after an E-step, gamma before.
+
+    Raises:
+        ValueError: if an argument has a value or a length that it cannot have.
+        RuntimeError: if the device is not present.
+
+    Example:
+        >>> X, Y, Z = torch.zeros(2, 2), torch.zeros(2, 1), torch.tensor([[1.0, 0.0], [0.5, 0.5]])
+        >>> hyper_model = HyperModelGateSparsed(output_dim=2)
+        >>> hyper_model.E_step(X, Y, Z, {})
+        >>> hyper_model.PredictPi(X, {})
+        tensor([[0.7500, 0.2500],
+                [0.5000, 0.5000]])
+    """
+
+    gate: ObjectDirichletGate
+
+    def __init__(
+        self,
+        output_dim: int = 2,
+        gamma: float = 1.0,
+        mu: Tensor | None = None,
+        device: str | torch.device = "cpu",
+        *,
+        learn_mu: bool = False,
+    ) -> None:
+        arguments.integer("output_dim", output_dim)
+        device = checked_device(device)
+        gamma = arguments.positive_number("gamma", gamma)
+        mean = None if mu is None else arguments.positive_vector("mu", mu, output_dim)
+        gate = ObjectDirichletGate(output_dim, concentration=gamma, mean=mean, learn_mean=learn_mu, device=device)
+        super().__init__(gate, device)
+
+    def _objects(self, rows: Tensor) -> slice | None:
+        """All objects of the last E-step where there are as many rows, else new ones."""
+        return slice(None) if len(rows) == len(self.gate.posterior_concentration) else None
+
+    @property
+    def gamma(self) -> float:
+        """How close an object's weights are to mu.
+
+        A number above zero may be assigned. It takes effect at the next E-step.
+
+        Raises:
+            TypeError: if what is assigned is no number.
+            ValueError: if it is not finite and above zero.
+        """
+        return float(self.gate.concentration)
+
+    @gamma.setter
+    def gamma(self, gamma: float) -> None:
+        number = arguments.positive_number("gamma", gamma)
+        self.gate.concentration = torch.full_like(self.gate.concentration, number)
+
+    @property
+    def mu(self) -> Tensor:
+        """The population's weights [K], a copy.
+
+        A number or K numbers above zero may be assigned, and are divided by their sum. New objects have them at once,
+        those of the last E-step from the next one on.
+
+        Raises:
+            TypeError: if what is assigned is neither a number nor numbers.
+            ValueError: if it has another length, or a value is not finite and above zero.
+        """
+        return self.gate.mean.detach().to(self._dtype, copy=True)
+
+    @mu.setter
+    def mu(self, mu: float | Tensor) -> None:
+        weights = arguments.positive_vector("mu", mu, self.output_dim)
+        self.gate.mean = (weights / weights.sum()).to(self.gate.mean.detach())
+
+    @property
+    def mu_posterior(self) -> Tensor:
+        """Mean of each object's weights [N, K] after an E-step, mu before."""
+        m = self.gate.posterior_concentration
+        return m / m.sum(-1, keepdim=True) if len(m) else self.mu
+
+    @property
+    def gamma_posterior(self) -> Tensor | float:
+        """Sum of each object's concentration [N, 1] after an E-step, gamma before."""
+        m = self.gate.posterior_concentration
+        return m.sum(-1, keepdim=True) if len(m) else self.gamma
