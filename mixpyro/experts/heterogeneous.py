@@ -173,6 +173,9 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         """Whether an update of any member reads every row."""
         return any(member.reads_rows for member in self.members)
 
+    def fix_prior(self) -> None:
+        """Nothing: every member fixes its own prior."""
+
     def state(self) -> State:
         """Return a copy of what a fit changes, the members' states in place of a posterior."""
         return State(tuple(member.state() for member in self.members), ())
