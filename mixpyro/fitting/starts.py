@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import rows_per_e_step, slices
-from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
 Start = Callable[[MixtureOfExperts, Inputs, Outputs, Generator], Responsibilities]
@@ -88,12 +86,11 @@ def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: 
     # Where there are too few rows for disjoint subsets, rows are used again.
     rows = order[torch.arange(k * size, device=x.device) % len(x)]
     membership = one_hot(torch.arange(k, device=x.device).repeat_interleave(size), k, like=y)
-    experts = mixture.experts
-    if isinstance(experts, ConjugatePart):
-        experts.update(nested.select(experts.sums(experts.columns(x[rows], y[rows]), membership.mT.unsqueeze(0)), 0))
-    if has_parameters(experts):
-        by_gradient = GradientMSteps(n_steps=N_GRADIENT_STEPS)
-        experts.maximise(x[rows], y[rows], membership, by_gradient=by_gradient)
+    experts, subsets, by_gradient = mixture.experts, (x[rows], y[rows]), GradientMSteps(n_steps=N_GRADIENT_STEPS)
+    r = membership.mT.unsqueeze(0)
+    statistics = experts.sums(experts.columns(*subsets), r)
+    after = experts.advanced(nested.stack([experts.state()]), statistics, subsets, r, by_gradient)
+    experts.hold(nested.select(after, 0))
     columns = experts.columns(x, y)
     shares = [
         experts.log_likelihoods(nested.apply(lambda part, block=block: part[..., block], columns)).softmax(-2)

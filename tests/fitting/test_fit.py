@@ -21,6 +21,7 @@ from mixpyro import (
 from mixpyro.fitting.starts import random_assignments
 from mixpyro.fitting.stopping import has_converged, has_stalled
 from mixpyro.gates import Gate
+from mixpyro.numerics import blocks
 from tests.problems import lines
 
 GATES = (
@@ -118,7 +119,7 @@ def test_more_rows_than_a_block_give_the_same_as_one_block(monkeypatch: pytest.M
     x, y, _ = lines(101, 2)
     gates = DirichletGate(2), ObjectDirichletGate(2, concentration=3.0)
     whole = [fit(make(copy.deepcopy(gate)), x, y, n_restarts=2).trace for gate in gates]
-    monkeypatch.setattr("mixpyro.fitting.table.BLOCK_ROWS", 10)
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=1, least_rows=10, most_rows=10, e_step_factor=1))
     blocks = [fit(make(gate), x, y, n_restarts=2).trace for gate in gates]
     for first, second in zip(whole, blocks, strict=True):
         assert first == pytest.approx(second, rel=1e-12)
