@@ -10,7 +10,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from mixpyro.gates.base import Gate
-from mixpyro.pyro_internals.expected_weights import evidence_of
+from mixpyro.pyro_internals.expected_weights import record_of
 
 
 class AutoGate(AutoGuide):
@@ -63,7 +63,7 @@ class AutoGate(AutoGuide):
 
     def _sites(self, *args: Any, **kwargs: Any) -> list[tuple[str, Any]]:  # noqa: ANN401
         (gate,) = self._gate
-        if evidence_of(gate) is not None:
+        if record_of(gate) is not None:
             return []
         if self.prototype_trace is None:
             self._setup_prototype(*args, **kwargs)
