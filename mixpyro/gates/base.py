@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.part import Part, State
-from mixpyro.pyro_internals.expected_weights import BoundTerms, Evidence, evidence_of
+from mixpyro.pyro_internals.expected_weights import BoundTerms, ModelCalls, record_of
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import (
     checked_plate,
@@ -165,23 +165,23 @@ class Gate(Part):
         refuse_taken_name(self.site("assignment"))
         refuse_inner_call()
         plate = checked_plate(plate, x)
-        evidence = evidence_of(self)
-        if evidence is not None:
-            return self._expected_model(x, plate, evidence)
+        calls = record_of(self)
+        if calls is not None:
+            return self._expected_model(x, plate, calls)
         prior = self.assignment_prior(x, plate=plate)
         with plate:
             return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
 
-    def _expected_model(self, x: Inputs, plate: pyro.plate, evidence: Evidence) -> Tensor:
+    def _expected_model(self, x: Inputs, plate: pyro.plate, calls: ModelCalls) -> Tensor:
         """Run the model with the weights integrated out; see :func:`~mixpyro.expected_weights`."""
         refuse_outer_plates(self.site("assignment"))
         if self.weights_site is not None:
             refuse_given_value(self.site(self.weights_site))
-        visit = evidence.visit(x, rows_of(plate), int(plate.size), self.n_components)
-        log_weights, divergence = self.bound_terms(x, objects=visit.objects, n_objects=visit.n_objects)
-        log_weights = log_weights + visit.log_weights
+        call = calls.record(x, rows_of(plate), int(plate.size), self.n_components)
+        log_weights, divergence = self.bound_terms(x, objects=call.objects, n_objects=call.n_objects)
+        log_weights = log_weights + call.log_weights
         own = divergence if divergence.ndim else 0.0
-        of_all = visit.divergence - (0.0 if divergence.ndim else divergence)
+        of_all = call.divergence - (0.0 if divergence.ndim else divergence)
         # In x's dtype: vectorised particles meet in one product, which takes one dtype only.
         pyro.factor(self.site("minus_kl_divergence"), of_all.to(x.dtype))
         with plate:
@@ -220,7 +220,7 @@ class Gate(Part):
         if objects is None and plate is not None:
             objects = self.objects_in(plate)
         plate = checked_plate(plate, x)
-        if evidence_of(self) is None:
+        if record_of(self) is None:
             self.weights_guide(x, plate=plate, objects=objects)
         if responsibilities is not None:
             self.assignment_guide(x, responsibilities, plate=plate)

@@ -1,1 +1,1 @@
-"""Gates in a Pyro program of your own."""
+"""Gates in a user's own Pyro program."""

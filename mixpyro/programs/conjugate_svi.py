@@ -1,4 +1,4 @@
-"""SVI of anyone's Pyro program, in which gates are updated in closed form."""
+"""SVI of any Pyro program, in which gates are updated in closed form."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,18 +9,18 @@ from pyro import poutine
 from pyro.infer import SVI, JitTraceEnum_ELBO, TraceEnum_ELBO
 from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
-from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.step_sizes import RobbinsMonro
-from mixpyro.pyro_internals.expected_weights import Evidence, Rows, expected_weights
+from mixpyro.pyro_internals.expected_weights import ModelCalls, ObjectResponsibilities, expected_weights
+from mixpyro.pyro_internals.plates import GuideWithoutSites
 from mixpyro.shapes import Responsibilities
 
 
 class ConjugateSVI(SVI):
-    """``pyro.infer.SVI`` with exact conjugate updates of gates; everything else goes by gradient, as ever.
+    """``pyro.infer.SVI`` with exact conjugate updates of gates; all other parameters are updated by gradient.
 
     In a step, the gates' weights are integrated out of the program under their posteriors (see
     :func:`~mixpyro.expected_weights`), so the loss is minus the mean-field bound, without noise from the weights. One
@@ -28,26 +28,30 @@ class ConjugateSVI(SVI):
     with respect to E_q[log π], the responsibilities. The gates go ``step_size`` of the way to their optimum, a
     natural-gradient step, and the parameters take a step of ``optim``.
 
-    The program calls ``gate.model`` and leaves the assignments to be enumerated: the guide must not sample them, nor
-    the gates' weights (``gate.guide`` knows, and samples nothing here). The gates are ready for use afterwards:
-    ``gate.weights``, and ``gate.guide`` under plain SVI, Predictive or importance sampling.
+    The program calls ``gate.model`` and leaves the assignments to be enumerated. The guide must sample neither the
+    assignments nor the gates' weights; it may call ``gate.guide``, which samples nothing here. Afterwards the gates
+    have their posteriors: use ``gate.weights``, or ``gate.guide`` under plain SVI, Predictive or importance sampling.
 
     On all data the gates take full steps. On a subsample of a plate, statistics count N / B times and the steps are
-    those of Robbins and Monro; a per-object gate sets the posteriors of the objects at hand to their optimum. Where the
-    guide samples other latents, responsibilities are noisy on all data too: give a ``step_size`` then.
+    those of Robbins and Monro. A gate with a posterior of each object sets those of the subsample's objects to their
+    optimum. Where the guide samples other latents, responsibilities are noisy on all data too: give a ``step_size``.
 
     Args:
         model: any Pyro model.
-        guide: of its latents other than the gates'.
-        optim: of Pyro, for all parameters of model and guide, those of a gate's network included.
-        loss: a TraceEnum_ELBO; by default one that finds out how deep the plates are nested.
-        gates: a gate, or several, whose ``model`` the program calls. One that is not named here is trained like the
-            rest of the program.
-        step_size: of the gates, a number in (0, 1] or a function of the step's number, from one on; by default 1 on all
-            data and :class:`~mixpyro.RobbinsMonro` on a subsample.
+        guide: guide of its latents other than the gates'.
+        optim: Pyro optimiser of all parameters of model and guide, those of a gate's network included.
+        loss: a TraceEnum_ELBO; by default one that finds the nesting of the plates itself.
+        gates: a gate, or several, whose ``model`` the program calls. Any other gate is trained like the rest of the
+            program.
+        step_size: of the gates, a number in (0, 1] or a function of the step's number, which starts at one; by default
+            1 on all data and :class:`~mixpyro.RobbinsMonro` on a subsample.
 
     Attributes:
-        n_steps: steps taken.
+        n_steps: number of steps taken.
+
+    Raises:
+        TypeError: if ``loss``, ``optim`` or ``gates`` has another type.
+        ValueError: if ``gates`` has one gate twice, or ``step_size`` is not in (0, 1].
 
     References:
         Hoffman, Blei, Wang, Paisley (2013), Stochastic variational inference, fig. 4;
@@ -96,78 +100,89 @@ class ConjugateSVI(SVI):
         self._step_size = step_size
 
     def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (they are the model's)
-        """Update the gates in closed form and all parameters by gradient; gives the loss before it.
+        """Update the gates in closed form and all parameters by gradient.
+
+        Args:
+            *args: arguments of the model and the guide.
+            **kwargs: likewise.
+
+        Returns:
+            The loss before the step in nats.
 
         Raises:
             RuntimeError: if the model does not call a gate, or does not enumerate its assignments.
             ValueError: if the guide samples a gate's weights or assignments, the model's are given values, or the loss
                 or the responsibilities are not finite; nothing has changed then.
         """
-        with expected_weights(*self.gates) as evidence, poutine.trace(param_only=True) as captured:
+        with expected_weights(*self.gates) as records, poutine.trace(param_only=True) as captured:
             loss = self.elbo.differentiable_loss(self.model, self._checked_guide(), *args, **kwargs)
             _refuse_infinite(float(loss.detach()))
             loss.backward()
         nodes: dict[str, Any] = dict(captured.trace.nodes)
         parameters = {_unconstrained(site["value"]) for site in nodes.values()}
         try:
-            self._update_gates([_rows(gate, one) for gate, one in zip(self.gates, evidence, strict=True)])
+            self._update_gates([_seen(gate, calls) for gate, calls in zip(self.gates, records, strict=True)])
             self.optim(parameters)
         finally:
             zero_grads(parameters)
         return float(loss.detach())
 
-    def _update_gates(self, rows: list[Rows]) -> None:
-        for gate, seen in zip(self.gates, rows, strict=True):
-            arguments.responsibilities(seen.responsibilities, gate.n_components, len(seen.x))
+    def _update_gates(self, seen: list[ObjectResponsibilities]) -> None:
+        """Check the responsibilities of all gates, then update each gate."""
+        for gate, one in zip(self.gates, seen, strict=True):
+            arguments.responsibilities(one.responsibilities, gate.n_components, len(one.x))
         self.n_steps += 1
-        for gate, seen in zip(self.gates, rows, strict=True):
-            size = self.step_size(seen)
+        for gate, one in zip(self.gates, seen, strict=True):
+            size = self.step_size(one)
             gate.update_objects(
-                seen.x, seen.responsibilities, objects=seen.objects, n_objects=seen.n_objects, step_size=size
+                one.x, one.responsibilities, objects=one.objects, n_objects=one.n_objects, step_size=size
             )
 
     def _checked_guide(self) -> Callable[..., Any]:
-        return _RefuseSites({site for gate in self.gates for site in gate.latent_sites})(self.guide)
+        """The guide, which raises where it samples a site of a gate."""
+        return GuideWithoutSites(site for gate in self.gates for site in gate.latent_sites)(self.guide)
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
-        """Minus the bound under the current posteriors and parameters, which stay as they are."""
+        """Return minus the bound in nats under the current posteriors and parameters, without changing them.
+
+        Args:
+            *args: arguments of the model and the guide.
+            **kwargs: likewise.
+        """
         with expected_weights(*self.gates), torch.no_grad():
             return float(self.elbo.loss(self.model, self.guide, *args, **kwargs))
 
     def responsibilities(self, *args: Any, **kwargs: Any) -> list[Responsibilities]:  # noqa: ANN401
-        """q(z) [B, K] of the objects that the program sees, for each gate in turn; nothing changes."""
-        with expected_weights(*self.gates) as evidence, torch.enable_grad():
+        """Return q(z) [B, K] of the objects that the program sees, for each gate, without changing anything.
+
+        Args:
+            *args: arguments of the model and the guide.
+            **kwargs: likewise.
+
+        Raises:
+            RuntimeError: if the model does not call a gate, or does not enumerate its assignments.
+        """
+        with expected_weights(*self.gates) as records, torch.enable_grad():
             loss = self.elbo.differentiable_loss(self.model, self.guide, *args, **kwargs)
-            zeros = [zero for one in evidence for zero in one.zeros()]
+            zeros = [zero for calls in records for zero in calls.zeros()]
             for zero, gradient in zip(zeros, torch.autograd.grad(loss, zeros, allow_unused=True), strict=True):
                 zero.grad = gradient
-        found = [_rows(gate, one).responsibilities for gate, one in zip(self.gates, evidence, strict=True)]
+        found = [_seen(gate, calls).responsibilities for gate, calls in zip(self.gates, records, strict=True)]
         return [r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny) for r in found]
 
-    def step_size(self, rows: Rows) -> float:
-        """Of the step that is being taken."""
+    def step_size(self, seen: ObjectResponsibilities) -> float:
+        """Return the step size of a gate in step number ``n_steps``, in (0, 1].
+
+        Args:
+            seen: responsibilities of the objects that the gate's model has seen.
+        """
         if self._step_size is None:
-            return RobbinsMonro()(self.n_steps) if rows.is_subsample else 1.0
+            return RobbinsMonro()(self.n_steps) if seen.is_subsample else 1.0
         return self._step_size(self.n_steps) if callable(self._step_size) else self._step_size
 
 
-class _RefuseSites(Messenger):
-    """Raise where a program samples one of some sites."""
-
-    def __init__(self, names: set[str]) -> None:
-        super().__init__()
-        self.names = names
-
-    def _pyro_sample(self, message: Any) -> None:  # noqa: ANN401
-        if message["name"] in self.names:
-            raise ValueError(
-                f"`guide` must leave the sites of `gates` to the gates; got {message['name']!r}. Hide a gate's "
-                "`latent_sites` from an automatic guide; of your own, call `gate.guide(x)`, without responsibilities."
-            )
-
-
 def _refuse_infinite(loss: float) -> None:
-    """Raise also where Pyro's validation is off: an update from such a step would never be mended."""
+    """Raise if the loss is not finite, also where Pyro's validation is off: such a step could not be undone."""
     if not math.isfinite(loss):
         raise ValueError(
             f"`model` must give a finite loss; got {loss}. Look for NaN in data and parameters, and for objects that "
@@ -176,6 +191,7 @@ def _refuse_infinite(loss: float) -> None:
 
 
 def _checked_gates(gates: object) -> tuple[Gate, ...]:
+    """Return the gates as a tuple if they are different gates."""
     chosen = (gates,) if isinstance(gates, Gate) else tuple(gates) if isinstance(gates, Sequence) else ()
     if not chosen or not all(isinstance(gate, Gate) for gate in chosen):
         raise TypeError(f"`gates` must be a mixpyro Gate or a sequence of them; got {gates!r}.")
@@ -184,16 +200,17 @@ def _checked_gates(gates: object) -> tuple[Gate, ...]:
     return chosen
 
 
-def _rows(gate: Gate, evidence: Evidence) -> Rows:
-    rows = evidence.rows()
-    if rows is None:
+def _seen(gate: Gate, calls: ModelCalls) -> ObjectResponsibilities:
+    """Return the responsibilities of the objects that a gate's model has seen."""
+    seen = calls.responsibilities()
+    if seen is None:
         raise RuntimeError(
             f"`model` must call the model of every gate in `gates`, and leave its assignments to be enumerated; got no "
             f"evidence on {gate.site('assignment')!r}."
         )
-    return rows
+    return seen
 
 
 def _unconstrained(value: Any) -> Tensor:  # noqa: ANN401
-    """The leaf that a parameter site stands for; with module-local parameters the site holds the leaf itself."""
+    """Return the leaf tensor of a parameter site; with module-local parameters the site holds the leaf itself."""
     return value.unconstrained() if hasattr(value, "unconstrained") else value

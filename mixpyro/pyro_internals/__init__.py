@@ -1,1 +1,1 @@
-"""Every use of a private name of Pyro, and the rules of its parameter store and plates."""
+"""All uses of private names of Pyro, and checks of its parameter store and plates."""

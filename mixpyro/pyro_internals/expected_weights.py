@@ -1,4 +1,4 @@
-"""Gates under their posterior instead of their prior: the weights of a program integrated out, exactly."""
+"""Programs in which gates are under their posterior instead of their prior: the weights integrated out exactly."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,86 +13,97 @@ from mixpyro.shapes import Responsibilities, Scalar
 
 
 class BoundTerms(NamedTuple):
-    """What a gate adds to the mean-field bound of a program."""
+    """What a gate contributes to the mean-field bound of a program."""
 
     log_weights: Tensor  # E_q[log π], [B, K] or [1, K]
-    divergence: Tensor  # KL(q‖p), a scalar; [B] where each object has a posterior of its own
+    divergence: Tensor  # KL(q‖p) in nats, a scalar; [B] where each object has a posterior of its own
 
 
-class Visit(NamedTuple):
-    """One run of a gate's model: what it saw, and zeros whose gradients tell what the program made of it."""
+class ModelCall(NamedTuple):
+    """One call of a gate's model, with two tensors of zeros by which the bound is differentiated."""
 
     x: Tensor
-    objects: Tensor  # [B], rows of the whole data
+    objects: Tensor  # [B], row numbers in the whole data
     n_objects: int
-    log_weights: Tensor  # [B, K], added to E_q[log π]
-    divergence: Scalar  # added to the bound beside KL(q‖p)
+    log_weights: Tensor  # zeros [B, K], added to E_q[log π]
+    divergence: Scalar  # zero, added to the bound beside −KL(q‖p)
 
 
-class Rows(NamedTuple):
-    """Responsibilities of the objects that the program has seen."""
+class ObjectResponsibilities(NamedTuple):
+    """Responsibilities of the objects that a program has seen."""
 
     x: Tensor
-    objects: Tensor  # [B]
-    responsibilities: Responsibilities  # [B, K], each row times what the object counts: N / B in a subsample
+    objects: Tensor  # [B], row numbers in the whole data
+    responsibilities: Responsibilities  # [B, K], each row times the weight of the object: N / B in a subsample
     n_objects: int
     is_subsample: bool
 
 
 @dataclass
-class Evidence:
-    """What a program says of one gate's assignments, read off the gradient of its bound.
+class ModelCalls:
+    """The calls of one gate's model in a program.
 
-    The derivative of the bound with respect to E_q[log πᵢₖ] is q(zᵢ = k), times what the object counts in the bound:
-    N / B in a subsample. So one enumeration gives the loss and the responsibilities, whatever else the program
-    enumerates, samples or scales; Khan, Lin (2017), eq. 3, is the natural gradient.
+    The derivative of the program's bound with respect to E_q[log πᵢₖ] is q(zᵢ = k), times the weight of the object in
+    the bound: N / B in a subsample. So one enumeration gives the loss and the responsibilities, whatever else the
+    program enumerates, samples or scales; Khan, Lin (2017), eq. 3, is the natural gradient.
 
     Attributes:
-        visits: of the gate's model, one a particle, and those that Pyro made to learn the program's structure.
+        calls: one per particle, and those that Pyro made to find the program's structure.
     """
 
-    visits: list[Visit] = field(default_factory=list)
+    calls: list[ModelCall] = field(default_factory=list)
 
-    def visit(self, x: Tensor, objects: Tensor, n_objects: int, n_components: int) -> Visit:
-        """Record a run of the gate's model."""
+    def record(self, x: Tensor, objects: Tensor, n_objects: int, n_components: int) -> ModelCall:
+        """Record a call of the gate's model, and return it with its zeros.
+
+        Args:
+            x: gate inputs [B, D].
+            objects: row numbers in the whole data [B].
+            n_objects: N.
+            n_components: K.
+        """
         log_weights = x.new_zeros(len(x), n_components, requires_grad=True)
         divergence = torch.zeros((), dtype=torch.float64, device=x.device, requires_grad=True)
-        self.visits.append(Visit(x.detach(), objects, n_objects, log_weights, divergence))
-        return self.visits[-1]
+        self.calls.append(ModelCall(x.detach(), objects, n_objects, log_weights, divergence))
+        return self.calls[-1]
 
     def zeros(self) -> list[Tensor]:
-        """What the bound is to be differentiated by."""
-        return [zero for visit in self.visits for zero in (visit.log_weights, visit.divergence)]
+        """Return the zeros of all calls, by which the bound is to be differentiated."""
+        return [zero for call in self.calls for zero in (call.log_weights, call.divergence)]
 
-    def rows(self) -> Rows | None:
-        """What the visits add up to once the loss has been differentiated, or None where it depends on none of them."""
-        seen = [visit for visit in self.visits if visit.log_weights.grad is not None]
-        if not seen:
+    def responsibilities(self) -> ObjectResponsibilities | None:
+        """Return the responsibilities of all calls once the loss has been differentiated.
+
+        Returns:
+            None where the loss depends on no call.
+        """
+        calls = [call for call in self.calls if call.log_weights.grad is not None]
+        if not calls:
             return None
-        # A program that is scaled as a whole has its KL scaled too, and its optimum is where it was.
-        scale = sum(visit.divergence.grad for visit in seen if visit.divergence.grad is not None)
-        weighted = torch.cat([visit.log_weights.grad for visit in seen if visit.log_weights.grad is not None]) / scale
-        objects, x = torch.cat([visit.objects for visit in seen]), torch.cat([visit.x for visit in seen])
-        is_subsample = any(len(visit.x) < visit.n_objects for visit in seen)
-        return Rows(x, objects, weighted.clamp_min(0.0), seen[0].n_objects, is_subsample)
+        # The KL divergence of a program that is scaled as a whole is scaled too, and the optimum stays where it was.
+        scale = sum(call.divergence.grad for call in calls if call.divergence.grad is not None)
+        weighted = torch.cat([call.log_weights.grad for call in calls if call.log_weights.grad is not None]) / scale
+        objects, x = torch.cat([call.objects for call in calls]), torch.cat([call.x for call in calls])
+        is_subsample = any(len(call.x) < call.n_objects for call in calls)
+        return ObjectResponsibilities(x, objects, weighted.clamp_min(0.0), calls[0].n_objects, is_subsample)
 
 
-_EXPECTED: ContextVar[dict[int, Evidence] | None] = ContextVar("mixpyro_expected", default=None)
+_EXPECTED: ContextVar[dict[int, ModelCalls] | None] = ContextVar("mixpyro_expected", default=None)
 
 
 @contextmanager
-def expected_weights(*gates: Any) -> Iterator[list[Evidence]]:  # noqa: ANN401 (a Gate imports this module)
-    """Integrate the weights out of the gates' models under their posteriors.
+def expected_weights(*gates: Any) -> Iterator[list[ModelCalls]]:  # noqa: ANN401 (a Gate imports this module)
+    """Integrate the weights of gates out of a program under their posteriors.
 
     Inside, ``gate.model`` samples no weights: its assignments have the prior exp(E_q[log π]), unnormalised, and
-    KL(q‖p) is taken off in closed form. An ELBO of the program is then the mean-field bound itself, without noise from
+    KL(q‖p) is subtracted in closed form. An ELBO of the program is then the mean-field bound itself, without noise from
     the weights, and ``TraceEnum_ELBO.compute_marginals`` gives exact responsibilities. ``gate.guide`` samples nothing.
 
     Args:
-        gates: whose weights; other gates are as always.
+        *gates: gates of the program; any other gate of the program samples its weights as usual.
 
     Yields:
-        What the program says of each gate's assignments.
+        A record for each gate, which gives responsibilities once the loss has been differentiated.
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, eq. 10.46 to 10.49;
@@ -106,15 +117,19 @@ def expected_weights(*gates: Any) -> Iterator[list[Evidence]]:  # noqa: ANN401 (
         ...     [round(TraceEnum_ELBO(max_plate_nesting=1).loss(gate.model, gate.guide, x), 4) for _ in range(2)]
         [0.9206, 0.9206]
     """
-    evidence = [Evidence() for _ in gates]
+    records = [ModelCalls() for _ in gates]
     outer = _EXPECTED.get() or {}
-    token = _EXPECTED.set({**outer, **{id(gate): one for gate, one in zip(gates, evidence, strict=True)}})
+    token = _EXPECTED.set({**outer, **{id(gate): record for gate, record in zip(gates, records, strict=True)}})
     try:
-        yield evidence
+        yield records
     finally:
         _EXPECTED.reset(token)
 
 
-def evidence_of(gate: object) -> Evidence | None:
-    """Where the gate's model is to leave what it sees, or None outside :func:`expected_weights`."""
+def record_of(gate: object) -> ModelCalls | None:
+    """Return the record of a gate's model calls, or None outside :func:`expected_weights`.
+
+    Args:
+        gate: any gate.
+    """
     return (_EXPECTED.get() or {}).get(id(gate))

@@ -1,4 +1,4 @@
-"""Calling a neural network that is part of a gate or of experts, inside a Pyro program and outside of one."""
+"""Evaluation of a neural network that is part of a gate or of experts, inside a Pyro program or outside of one."""
 
 from collections.abc import Iterator
 
@@ -9,13 +9,17 @@ from mixpyro.pyro_internals.parameter_store import is_registered, kept_frozen, r
 
 
 def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
-    """``network(x)`` of the owner's ``network``, or of each in a list of them, x in the dtype of its parameters.
+    """Evaluate the network of a gate or of experts, or each network of its list.
 
-    Outside a Pyro program the user's parameter store is left alone; inside, fixed parameters stay fixed.
+    Outside a Pyro program the user's parameter store stays unchanged. Inside, the parameters are registered, and frozen
+    ones stay frozen.
 
     Args:
-        owner: the gate or experts whose part the network is.
-        x: what it takes.
+        owner: the gate or experts with the attribute ``network``.
+        x: inputs [N, D], which are converted to the dtype of each network's parameters.
+
+    Returns:
+        The output of each network.
 
     Raises:
         RuntimeError: outside a Pyro program, if a network has random weights; inside one, if another module has
@@ -31,35 +35,50 @@ def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
 
 
 def network_of(owner: PyroModule) -> nn.Module:
-    """The owner's ``network``, to look at: in a Pyro program, reading the attribute registers its parameters."""
+    """Return the ``network`` of a gate or of experts without registering its parameters.
+
+    Reading the attribute inside a Pyro program would register them.
+
+    Args:
+        owner: the gate or experts.
+    """
     network = owner._modules["network"]
     assert network is not None
     return network
 
 
 def _each(network: nn.Module) -> list[nn.Module]:
-    """The networks of a list; by name, so that they are registered in a Pyro program."""
+    """List the networks of a ModuleList by attribute, so that a Pyro program registers their parameters."""
     if not isinstance(network, nn.ModuleList):
         return [network]
     return [getattr(network, str(k)) for k in range(len(network))]
 
 
 def _in_its_dtype(network: nn.Module, x: Tensor) -> Tensor:
+    """Convert inputs to the dtype of a network's parameters."""
     return x.to(next(network.parameters(), x).dtype)
 
 
 def _call_outside(network: nn.Module, x: Tensor) -> Tensor:
+    """Evaluate a network outside a Pyro program."""
     x = _in_its_dtype(network, x)
     if not any(isinstance(part, PyroModule) for part in network.modules()):
         return network(x)
     refuse_random_weights(network)
-    # Called, a PyroModule registers its parameters: this is no Pyro program, so not in the user's store.
+    # A PyroModule registers its parameters when it is called, even outside a Pyro program.
     with unregistered(network):
         return network(x)
 
 
 def refuse_random_weights(network: nn.Module) -> None:
-    """Raise RuntimeError if the network has PyroSample weights."""
+    """Raise if a network has PyroSample weights.
+
+    Args:
+        network: of a gate or of experts.
+
+    Raises:
+        RuntimeError: if it has.
+    """
     if any(getattr(part, "_pyro_samples", None) for part in network.modules()):
         raise RuntimeError(
             "`network` must have no random weights where a fit or a prediction needs its output; got PyroSample "
@@ -68,5 +87,9 @@ def refuse_random_weights(network: nn.Module) -> None:
 
 
 def trainable_parameters(network: nn.Module) -> Iterator[nn.Parameter]:
-    """Those parameters of the network that are not frozen."""
+    """Iterate over the parameters of a network that are not frozen.
+
+    Args:
+        network: any torch module.
+    """
     return (parameter for parameter in network.parameters() if parameter.requires_grad)

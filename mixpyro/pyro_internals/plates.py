@@ -1,4 +1,7 @@
-"""Pyro sites and plates: what surrounds a sample statement of a gate or of experts."""
+"""Pyro sites and plates: checks of the program around a sample statement of a gate or of experts."""
+
+from collections.abc import Iterable
+from typing import Any
 
 import pyro
 import torch
@@ -6,23 +9,32 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.block_messenger import BlockMessenger
 from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.do_messenger import DoMessenger
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK, get_plates
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor
 
-# Plates around a whole program, over repeated draws of it: two of Pyro and one of ours. All others are over data.
+# Plates over repeated draws of a whole program: two of Pyro and one of this library. All other plates are over data.
 PREDICTIVE_PLATE = "_num_predictive_samples"
 PARTICLES_PLATE = "num_particles_vectorized"
 DRAWS_PLATE = "mixpyro.draws"
 
 
 def objects_plate(x: Tensor) -> pyro.plate:
-    """The plate over the rows of x, ``objects``, innermost."""
+    """Make the plate ``objects`` over the rows of x, of dim −1.
+
+    Args:
+        x: inputs [N, D].
+    """
     return pyro.plate("objects", len(x), dim=-1)
 
 
 def checked_plate(plate: pyro.plate | None, x: Tensor) -> pyro.plate:
-    """Return ``plate``, or one over x's rows, if the objects are its last axis and as many as x has rows.
+    """Return a plate over objects if its dim is −1 and it has as many objects as x has rows.
+
+    Args:
+        plate: the caller's plate; None for a new one over the rows of x.
+        x: inputs [N, D], or [B, D] of the plate's subsample.
 
     Raises:
         ValueError: if not.
@@ -40,10 +52,10 @@ def checked_plate(plate: pyro.plate | None, x: Tensor) -> pyro.plate:
 
 
 def refuse_inner_call() -> None:
-    """Raise if the plate of the objects cannot be entered, because the call is inside it or another of dim −1.
+    """Raise if the call is inside a plate of dim −1, where the plate of the objects cannot be entered.
 
     Raises:
-        ValueError: if so.
+        ValueError: if it is.
     """
     taken = next((frame.name for frame in get_plates() if frame.dim == -1), None)
     if taken is not None:
@@ -55,6 +67,9 @@ def refuse_inner_call() -> None:
 
 def refuse_outer_plates(name: str) -> None:
     """Raise if a site with one posterior for all data would be drawn once for each part of an outer plate.
+
+    Args:
+        name: full name of the site.
 
     Raises:
         ValueError: if it would.
@@ -70,7 +85,10 @@ def refuse_outer_plates(name: str) -> None:
 
 
 def refuse_taken_name(name: str) -> None:
-    """Raise if the program has a site ``name`` already. Pyro would too, but not say what to do.
+    """Raise if the program already has a site of a name, with advice that Pyro's own error lacks.
+
+    Args:
+        name: full name of the site.
 
     Raises:
         RuntimeError: if it has.
@@ -88,7 +106,10 @@ def refuse_taken_name(name: str) -> None:
 
 
 def refuse_given_value(name: str) -> None:
-    """Raise if a handler around gives a value for a site that the program integrates out, and so does not have.
+    """Raise if a handler gives a value for a site that the program integrates out.
+
+    Args:
+        name: full name of the site.
 
     Raises:
         ValueError: if one does.
@@ -101,16 +122,49 @@ def refuse_given_value(name: str) -> None:
             )
 
 
+class GuideWithoutSites(Messenger):
+    """Raise where a guide samples a site that belongs to a gate.
+
+    Args:
+        names: full names of the sites.
+
+    Raises:
+        ValueError: if the guide, called inside or decorated, samples one of them.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        super().__init__()
+        self.names = set(names)
+
+    def _pyro_sample(self, message: Any) -> None:  # noqa: ANN401
+        if message["name"] in self.names:
+            raise ValueError(
+                f"`guide` must leave the sites of `gates` to the gates; got {message['name']!r}. Hide a gate's "
+                "`latent_sites` from an automatic guide; of your own, call `gate.guide(x)`, without responsibilities."
+            )
+
+
 def rows_of(plate: pyro.plate) -> Tensor:
-    """Which objects of the whole data are in the plate's subsample [B], all of them where it has none."""
+    """Return the row numbers [B] of a plate's subsample in the whole data, or all row numbers [N].
+
+    Args:
+        plate: over objects.
+    """
     return torch.as_tensor(plate.indices)
 
 
 def sample_parameter(name: str, fn: TorchDistributionMixin) -> Tensor:
-    """``pyro.sample`` of a parameter that has event axes and stands outside the objects' plate.
+    """Sample a parameter that has event axes and stands outside the plate of the objects.
 
     ``Predictive(parallel=True)`` counts event axes as plates when it puts a draw in: a draw [S, K] of weights, where
-    the plate of S draws has dim −2, should come as [S, 1, K]. Here the missing axes are put back.
+    the plate of S draws has dim −2, should come as [S, 1, K]. The missing axes are inserted here.
+
+    Args:
+        name: full name of the site.
+        fn: distribution of the parameter.
+
+    Returns:
+        The value, with the batch axes of the plates around the call and the event axes of ``fn``.
     """
     value = pyro.sample(name, fn)
     if not any(frame.name == PREDICTIVE_PLATE for frame in get_plates()):
@@ -120,6 +174,6 @@ def sample_parameter(name: str, fn: TorchDistributionMixin) -> Tensor:
 
 
 def batch_shape() -> list[int]:
-    """Shape that the plates around give to a site, ones where there is none."""
+    """Return the batch shape that the plates around the call give to a site, with ones where there is no plate."""
     sizes = {frame.dim: frame.size for frame in get_plates() if frame.dim is not None}
     return [sizes.get(dim, 1) for dim in range(min(sizes, default=0), 0)]

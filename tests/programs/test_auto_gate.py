@@ -1,4 +1,4 @@
-"""Gates beside automatic guides."""
+"""The guide of a gate beside automatic guides of Pyro."""
 
 import copy
 import pickle
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mixpyro import AutoGate, DirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate, expected_weights
 from mixpyro.gates import Gate
+from tests.gates.contract import learn
 from tests.problems import inputs, lines, responsibilities
 
 K = 3
@@ -29,7 +30,7 @@ GATES: dict[str, Callable[[], Gate]] = {
 
 
 def program(gate: Gate) -> Callable[[Tensor, Tensor], None]:
-    """Means of K components; the arguments are y and x, in an order that is not the gate's."""
+    """Make a model of K means, with arguments in another order than the gate's."""
 
     def model(y: Tensor, x: Tensor) -> None:
         means = pyro.sample("means", dist.Normal(torch.zeros(K).double(), 5.0).to_event(1))
@@ -45,7 +46,7 @@ def program(gate: Gate) -> Callable[[Tensor, Tensor], None]:
 @pytest.mark.parametrize("rest", [AutoNormal, AutoDelta])
 def test_a_list_of_guides_takes_the_gate_and_the_models_arguments(name: str, rest: type) -> None:
     gate, (x, y, _) = GATES[name](), lines(10, K, n_features=2)
-    gate.update(gate.statistics(x, responsibilities(10, K)))
+    learn(gate, x, responsibilities(10, K))
     model = program(gate)
     guide = AutoGuideList(model)
     guide.append(rest(poutine.block(model, hide=gate.latent_sites)))
@@ -58,19 +59,19 @@ def test_a_list_of_guides_takes_the_gate_and_the_models_arguments(name: str, res
     median = guide.median(y[:, 0], x)
     assert set(median) == set(sampled)
     if name == "object":
-        torch.testing.assert_close(median["gate.weights"], gate.weights(x))
-    assert gate._pyro_name == "gate"
+        torch.testing.assert_close(median["gate.weights"], gate.weights(x, objects=slice(None)))
+    assert gate.site("weights") == "gate.weights"
 
 
 def pickled(guide: AutoGuideList) -> AutoGuideList:
-    """What comes back from a file."""
+    """Save a guide to bytes and load it again."""
     return pickle.loads(pickle.dumps(guide))
 
 
 @pytest.mark.parametrize(("name", "copied"), [*((name, pickled) for name in GATES), ("dirichlet", copy.deepcopy)])
 def test_a_list_and_its_copy_sample_the_same(name: str, copied: Callable[[AutoGuideList], AutoGuideList]) -> None:
     gate, (x, y, _) = GATES[name](), lines(10, K, n_features=2)
-    gate.update(gate.statistics(x, responsibilities(10, K)))
+    learn(gate, x, responsibilities(10, K))
     model = program(gate)
     guide = AutoGuideList(model)
     guide.append(AutoNormal(poutine.block(model, hide=gate.latent_sites)))
@@ -80,13 +81,13 @@ def test_a_list_and_its_copy_sample_the_same(name: str, copied: Callable[[AutoGu
     for one in (guide, others):
         torch.manual_seed(1)
         draws.append(one(y[:, 0], x))
-        pyro.clear_param_store()  # The other has parameters of its own, of the same names.
+        pyro.clear_param_store()  # The copy has parameters of its own with the same names.
     torch.testing.assert_close(draws[0], draws[1])
     assert set(draws[0]) == {"means", *gate.latent_sites} - {"gate.assignment"}
 
 
 def test_inside_expected_weights_it_samples_nothing() -> None:
-    """And having been there first does not spoil the list for what comes after."""
+    """The list can be used outside afterwards."""
     gate, (x, y, _) = DirichletGate(K), lines(10, K, n_features=2)
     model = program(gate)
     guide = AutoGuideList(model)
@@ -100,7 +101,7 @@ def test_inside_expected_weights_it_samples_nothing() -> None:
 @pytest.mark.parametrize("with_plates", [True, False])
 def test_a_models_own_subsample_needs_create_plates(with_plates: bool) -> None:
     gate, x = ObjectDirichletGate(2, concentration=1.0), inputs(6)
-    gate.update(gate.statistics(x, torch.eye(2).double().repeat(3, 1) * 1e6))
+    learn(gate, x, torch.eye(2).double().repeat(3, 1) * 1e6)
 
     def plate(rows: Tensor) -> pyro.plate:
         return pyro.plate("objects", 6, subsample=rows, dim=-1)
@@ -120,7 +121,7 @@ def test_a_models_own_subsample_needs_create_plates(with_plates: bool) -> None:
 
 
 @pytest.mark.usefixtures("bad_arguments")
-def test_what_is_no_gate_or_not_in_the_model_is_refused() -> None:
+def test_a_gate_of_another_type_or_not_in_the_model_is_refused() -> None:
     with pytest.raises(TypeError, match="`gate` must be a mixpyro Gate; got Linear"):
         AutoGate(lambda: None, nn.Linear(1, 1))  # type: ignore[arg-type]
     guide = AutoGate(program(DirichletGate(K)), DirichletGate(K, name="other"))

@@ -1,4 +1,4 @@
-"""Gates in programs that are not the library's: plates, subsamples, names, and what Pyro does with a model."""
+"""Gates and experts in Pyro programs of a user: plates, subsamples, names and Pyro's own handlers."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +30,7 @@ from mixpyro import (
 from mixpyro.experts import Experts
 from mixpyro.experts.families import Gaussian
 from mixpyro.gates import Gate
+from tests.gates.contract import learn
 from tests.problems import inputs, lines, responsibilities
 
 K = 3
@@ -43,12 +44,16 @@ GATES: dict[str, Callable[[], Gate]] = {
 
 @pytest.fixture(params=GATES)
 def gate(request: pytest.FixtureRequest) -> Gate:
-    """Each gate in turn."""
+    """Make each gate in turn."""
     return GATES[request.param]()
 
 
 class TwoDataPlates:
-    """A program with y [F, N] of F features for N objects, and beside them a calibration sample of its own plate."""
+    """A program with y [F, N] of F features for N objects, and a calibration sample in a plate of its own.
+
+    Args:
+        gate: any gate of K components.
+    """
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
@@ -74,7 +79,7 @@ class TwoDataPlates:
 
 
 def test_several_data_plates_and_an_outer_one(gate: Gate) -> None:
-    """The loss is minus the log evidence by hand, at the weights that the guide has drawn."""
+    """The loss is minus the log evidence, computed by hand at the weights that the guide has drawn."""
     program = TwoDataPlates(gate)
     guide = poutine.trace(program.guide).get_trace()
     loss = TraceEnum_ELBO(max_plate_nesting=2).loss(program, lambda: poutine.replay(program.guide, trace=guide)())
@@ -104,10 +109,10 @@ def test_conjugate_svi_sums_over_an_outer_plate(gate: Gate) -> None:
 
 
 @pytest.mark.parametrize("make", [{"subsample": torch.tensor([5, 2, 0])}, {"subsample_size": 3}])
-def test_a_subsample_counts_as_the_whole_and_finds_its_objects(make: dict[str, Any]) -> None:
-    """A per-object gate draws from the posteriors of the objects at hand, and Pyro scales them by N / B."""
+def test_a_subsample_is_scaled_to_all_objects_and_finds_their_posteriors(make: dict[str, Any]) -> None:
+    """The gate draws from the posteriors of the objects in the subsample, and Pyro scales them by N / B."""
     gate, x = ObjectDirichletGate(2, concentration=1.0), inputs(6)
-    gate.update(gate.statistics(x, torch.eye(2).double().repeat(3, 1) * 1e6))
+    learn(gate, x, torch.eye(2).double().repeat(3, 1) * 1e6)
     drawn: list[Tensor] = []
 
     def model() -> None:
@@ -128,13 +133,13 @@ def test_a_subsample_counts_as_the_whole_and_finds_its_objects(make: dict[str, A
 
 def test_all_objects_in_another_order_find_their_posteriors() -> None:
     gate, x, order = ObjectDirichletGate(2, concentration=1.0), inputs(4), torch.tensor([3, 0, 1, 2])
-    gate.update(gate.statistics(x, torch.eye(2).double().repeat(2, 1) * 1e6))
+    learn(gate, x, torch.eye(2).double().repeat(2, 1) * 1e6)
     plate = pyro.plate("objects", 4, subsample=order, dim=-1)
     drawn = poutine.trace(gate.guide).get_trace(x[order], plate=plate).nodes["gate.weights"]["value"]
     torch.testing.assert_close(drawn, torch.eye(2).double()[order % 2], rtol=0, atol=1e-4)
 
 
-def test_rows_that_are_not_the_plates_are_refused(gate: Gate) -> None:
+def test_another_number_of_rows_than_the_plate_has_is_refused(gate: Gate) -> None:
     plate = pyro.plate("objects", 8, subsample_size=5, dim=-1)
     for call in (gate.model, gate.guide):
         with pytest.raises(ValueError, match="`x` must have a row for each of the plate's objects, 5; got 8"):
@@ -147,7 +152,7 @@ def test_a_call_inside_the_plate_is_refused(gate: Gate) -> None:
         gate.model(inputs(8), plate=plate)
 
 
-def test_weights_drawn_once_a_part_of_an_outer_plate_have_no_guide() -> None:
+def test_the_guide_refuses_an_outer_plate_over_data() -> None:
     for gate in (DirichletGate(K), ObjectDirichletGate(K)):
         with pyro.plate("replicates", 4, dim=-2):
             assert gate.model(inputs(8)).shape == (4, 8)
@@ -178,12 +183,16 @@ def test_two_gates_of_one_name_are_refused_and_of_two_are_not() -> None:
 
 
 class Lines:
-    """A hand-written mixture of lines: a user's own model and guide."""
+    """A hand-written mixture of lines: a user's own model and guide.
+
+    Args:
+        gate: any gate of K components; it is updated once where it has a posterior.
+    """
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self.x, self.y, _ = lines(12, K, n_features=2)
-        gate.update(gate.statistics(self.x, responsibilities(12, K)))
+        learn(gate, self.x, responsibilities(12, K))
 
     def model(self, x: Tensor, y: Tensor | None) -> None:
         slopes = pyro.sample("slopes", dist.Normal(torch.zeros(K).double(), torch.tensor(2.0).double()).to_event(1))
@@ -212,8 +221,8 @@ def test_a_users_svi_conditions_reparameterises_and_draws_the_assignments(gate: 
     assert z.max() < K
 
 
-def test_parallel_predictive_puts_each_draw_of_the_weights_in_its_place() -> None:
-    """Also where there are as many draws as objects, and the wrong axis would go unnoticed."""
+def test_parallel_predictive_uses_each_draw_of_the_weights_on_all_objects() -> None:
+    """With as many draws as objects, where the wrong axis would give no error."""
     mixture, x = MixtureOfExperts(DirichletGate(K), LinearExperts(K, 2, 2)), inputs(12)
     draws = Predictive(mixture.model, num_samples=12)(x)
     latent = {name: draws[name].squeeze(1) for name in ("gate.weights", "experts.coefficients", "experts.precision")}
@@ -230,7 +239,7 @@ def test_parallel_predictive_of_model_and_guide(gate: Gate) -> None:
     mixture = MixtureOfExperts(gate, LinearExperts(K, 2, 2))
     x, y, _ = lines(12, K, n_features=2, n_outputs=2)
     r = responsibilities(12, K)
-    mixture.gate.update(mixture.gate.statistics(x, r))
+    learn(mixture.gate, x, r)
     mixture.experts.update(mixture.experts.statistics(x, y, r))
     draws = Predictive(mixture.model, guide=mixture.guide, num_samples=400, parallel=True)(x)["experts.y"]
     assert draws.shape == (400, 12, 2)
@@ -256,7 +265,7 @@ def test_parallel_predictive_of_experts(name: str) -> None:
     experts = EXPERTS[name]()
     x, y, _ = lines(12, K, n_features=2, n_outputs=experts.n_outputs)
     mixture, r = MixtureOfExperts(DirichletGate(K), experts), responsibilities(12, K)
-    mixture.gate.update(mixture.gate.statistics(x, r))
+    learn(mixture.gate, x, r)
     experts.update(experts.statistics(x, y, r))
     draws = Predictive(mixture.model, guide=mixture.guide, num_samples=400, parallel=True)(x)["experts.y"]
     assert draws.shape == (400, 12, experts.n_outputs)
@@ -264,7 +273,7 @@ def test_parallel_predictive_of_experts(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*EXPERTS, *WITHOUT_POSTERIOR])
-def test_float32_particles_of_experts_may_be_vectorised(name: str) -> None:
+def test_float32_particles_of_experts_can_be_vectorised(name: str) -> None:
     experts = {**EXPERTS, **WITHOUT_POSTERIOR}[name]()
     x, y, _ = (part.float() for part in lines(12, K, n_features=2, n_outputs=experts.n_outputs))
     mixture = MixtureOfExperts(DirichletGate(K), experts)

@@ -300,7 +300,7 @@ def test_networks_of_pyro_modules_take_the_same_steps() -> None:
 def test_the_objective_of_a_subclass_is_the_one_maximised() -> None:
     class TowardsThree(NeuralGate):
         @pyro_method
-        def objective(self, x: Tensor, responsibilities: Tensor) -> None:
+        def objective(self, *rows: Tensor) -> None:
             pyro.factor(self.site("objective"), -(linear.weight - 3.0).square().sum())
 
     linear = nn.Linear(2, K).double()
