@@ -120,8 +120,8 @@ def test_more_rows_than_a_block_give_the_same_as_one_block(monkeypatch: pytest.M
     gates = DirichletGate(2), ObjectDirichletGate(2, concentration=3.0)
     whole = [fit(make(copy.deepcopy(gate)), x, y, n_restarts=2).trace for gate in gates]
     monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=1, least_rows=10, most_rows=10, e_step_factor=1))
-    blocks = [fit(make(gate), x, y, n_restarts=2).trace for gate in gates]
-    for first, second in zip(whole, blocks, strict=True):
+    pieces = [fit(make(gate), x, y, n_restarts=2).trace for gate in gates]
+    for first, second in zip(whole, pieces, strict=True):
         assert first == pytest.approx(second, rel=1e-12)
 
 

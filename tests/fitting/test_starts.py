@@ -6,6 +6,7 @@ from torch import Generator, Tensor, nn
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, ObjectDirichletGate, fit
 from mixpyro.fitting.starts import Start, k_means, random_assignments, random_subsets, spread_rows
+from mixpyro.numerics import blocks
 from mixpyro.shapes import Inputs, Outputs
 from tests.problems import lines
 
@@ -53,7 +54,7 @@ def test_k_means_finds_clusters_far_apart_whatever_their_units() -> None:
 
 def test_k_means_of_many_rows_is_that_of_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mixpyro.fitting.starts.SAMPLE_ROWS", 60)
-    monkeypatch.setattr("mixpyro.fitting.starts.BLOCK_ROWS", 70)
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=1, least_rows=70, most_rows=70, e_step_factor=1))
     labels = torch.arange(300) % 3
     points = 10.0 * torch.nn.functional.one_hot(labels, 3) + 0.1 * torch.randn(300, 3).double()
     found = 0
