@@ -17,10 +17,9 @@ from mixpyro.arguments.numbers import (
     vector,
 )
 from mixpyro.arguments.posteriors import posterior, same_shapes
-from mixpyro.arguments.validation import checked_already, checks_values
+from mixpyro.arguments.validation import checks_values
 
 __all__ = [
-    "checked_already",
     "checks_values",
     "device",
     "filled",
