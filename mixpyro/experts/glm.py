@@ -11,9 +11,8 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from mixpyro import arguments
-from mixpyro.experts.exponential_family import FamilyExperts
+from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family
-from mixpyro.experts.noise import smallest_scale
 from mixpyro.numerics.design_matrix import standardised, with_intercept
 from mixpyro.numerics.weighted_sums import weighted_gram
 from mixpyro.pyro_internals.parameter_store import minus_log_normal_prior, refuse_shared_parameters
