@@ -1,6 +1,6 @@
 """Parts whose parameters have an analytic posterior."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.numerics import nested
-from mixpyro.part import Part, State
+from mixpyro.part import Gradient, Part, State
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Scalar, Value
 
@@ -149,7 +149,7 @@ class ConjugatePart(Part):
         statistics: Value,
         rows: tuple[Tensor, ...],
         responsibilities: Tensor | None,
-        by_gradient: Callable[..., None],
+        by_gradient: Gradient,
     ) -> State:
         """Return the state of every run after its update; arguments as :meth:`Part.advanced`.
 

@@ -1,7 +1,7 @@
 """What gates and experts have in common: what a fit changes in them, and the sites of a Pyro program."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import pyro
 import torch
@@ -21,6 +21,8 @@ from mixpyro.pyro_internals.parameter_store import (
 from mixpyro.shapes import Scalar, Value
 
 Result = TypeVar("Result")
+# A gradient M-step: called with a part and its rows, it raises the part's partial bound.
+Gradient: TypeAlias = Callable[..., None]
 
 
 class State(NamedTuple):
@@ -83,7 +85,7 @@ class Part(PyroModule):
         refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(*rows))
 
-    def maximise(self, *rows: Tensor, by_gradient: Callable[..., None], n_steps: int = 25) -> None:
+    def maximise(self, *rows: Tensor, by_gradient: Gradient, n_steps: int = 25) -> None:
         """Raise :meth:`partial_bound` in the trainable parameters; frozen parameters stay.
 
         Args:
@@ -165,7 +167,7 @@ class Part(PyroModule):
         statistics: Value,
         rows: tuple[Tensor, ...],
         responsibilities: Tensor | None,
-        by_gradient: Callable[..., None],
+        by_gradient: Gradient,
     ) -> State:
         """Return the state of every run after its update, at the optimum given the responsibilities or nearer to it.
 

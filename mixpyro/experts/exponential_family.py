@@ -1,27 +1,36 @@
-"""Experts of an exponential family: all that does not depend on how their linear predictors come about."""
+"""Experts of an exponential family: what does not depend on how their linear predictors are computed."""
 
 import torch
+from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
-from mixpyro.experts.noise import smallest_scale
 from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Targets
+
+# Relative to the spread of y: an estimated noise stops there, where a component fits its rows exactly.
+SMALLEST_SCALE = 1e-6
 
 
 class FamilyExperts(EstimatedExperts):
-    """y | x, z = k from an exponential family, its parameters estimated; a subclass gives predictors and noise.
+    """y | x, z = k from an exponential family with estimated parameters.
+
+    A subclass gives the linear predictors, :meth:`predictors`, and the noise, :attr:`_noise`.
 
     Args:
-        n_components: K.
+        n_components: K, at least 1.
         n_features: D, the number of regressors in x.
-        n_outputs: P, one but for the Gaussian.
-        family: one of ``mixpyro.experts.families``.
-        exposure: whether x has one more column, its last, with the exposure or the trials of every row.
-        prior_scale: s of a Normal(0, s²) prior on what the predictors are computed with; None for maximum likelihood.
+        n_outputs: P, 1 but for the Gaussian.
+        family: an instance of a class in ``mixpyro.experts.families``.
+        exposure: whether x has one more column, its last, with the exposure or the trials of every row, above 0.
+        prior_scale: s of a Normal(0, s²) prior on the parameters of the predictors; None for maximum likelihood.
         name: prefix of the Pyro sites.
+
+    Raises:
+        TypeError: if ``family`` is no instance of a family.
+        ValueError: if a number is out of its range.
     """
 
     def __init__(
@@ -43,21 +52,33 @@ class FamilyExperts(EstimatedExperts):
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 
     def predictors(self, x: Inputs) -> Tensor:
-        """Linear predictors η of every expert [N, K, C], in x's dtype."""
+        """Return linear predictors η of every expert [N, K, C], in x's dtype.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
         raise NotImplementedError
 
     @property
     def _noise(self) -> Tensor:
-        """Noise σ [K, P], ones for a family without."""
+        """Noise σ [K, P], 1 for a family without."""
         raise NotImplementedError
 
     @property
     def n_columns(self) -> int:
-        """Columns that x must have: the regressors, and the exposure if there is one."""
+        """Number of columns of x: the regressors, and the exposure if there is one."""
         return self.n_features + int(self.exposure)
 
     def check_inputs(self, x: object) -> Tensor:
-        """Return x [N, D], or [N, D + 1] with an exposure, if it fits these experts and is finite."""
+        """Return x if it fits these experts, is finite, and has exposures above 0.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+
+        Raises:
+            TypeError: if x is no floating tensor.
+            ValueError: if its shape does not fit, or a value is out of range.
+        """
         if not self.exposure:
             return super().check_inputs(x)
         checked = arguments.inputs(x, n_features=self.n_columns)
@@ -67,7 +88,16 @@ class FamilyExperts(EstimatedExperts):
         return checked
 
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
-        """Return x [N, D] or [N, D + 1] and y [N, P] if they fit these experts and their family."""
+        """Return x and y [N, P] if they fit these experts and their family.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, P], or [N] for one output.
+
+        Raises:
+            TypeError: if x or y is no floating tensor.
+            ValueError: if a shape or dtype does not fit, or a value is outside the support of the family.
+        """
         checked, y_checked = super().check_data(x, y)
         self.family.check(y_checked, self._exposures(checked))
         return checked, y_checked
@@ -81,16 +111,33 @@ class FamilyExperts(EstimatedExperts):
         return x if self.exposure else super().select_inputs(x)
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
-        """p(y | x, k) at the estimates, batch shape [N, K] and event shape [P]."""
+        """Return p(y | x, k) at the estimates, batch shape [N, K] and event shape [P].
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
         return self.family.distribution(self.predictors(x), self._exposures(x), self._noise.to(x.dtype))
 
     def predict(self, x: Inputs) -> Tensor:
-        """Every expert's mean of y [N, K, P], in x's dtype; the probabilities of all categories for a categorical."""
+        """Return every expert's mean of y [N, K, P], in x's dtype; for a categorical, probabilities of all categories.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
         return self.family.mean(self.predictors(x), self._exposures(x))
 
     @torch.no_grad()
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
-        """Noise that has collapsed on a few points, where the likelihood is unbounded."""
+        """Return which components' noise has collapsed on a few points, where the likelihood is unbounded.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, P] or [N].
+            responsibilities: [N, K].
+
+        Returns:
+            A message for each such component.
+        """
         if not self.family.has_scale:
             return []
         _, y = self.check_data(x, y)
@@ -112,9 +159,30 @@ class FamilyExperts(EstimatedExperts):
         return self.family.log_prob(y, self.predictors(x), self._exposures(x), self._noise.to(x.dtype))
 
     def _regressors(self, x: Inputs) -> Design:
-        """The columns of x that predictors are computed from."""
+        """Columns of x that predictors are computed from."""
         return x[:, : self.n_features]
 
     def _exposures(self, x: Inputs) -> Tensor:
-        """The exposure of every row [N, 1, 1], ones where there is none."""
+        """Exposure of every row [N, 1, 1], 1 where there is none."""
         return (x[:, -1:] if self.exposure else x.new_ones(len(x), 1)).unsqueeze(-1)
+
+
+def smallest_scale(y: Outputs, weights: Float[Tensor, " N"]) -> Float[Tensor, " P"]:
+    """Return the noise at which estimates of it stop, float64, above 0.
+
+    It is a millionth of the spread of y, or the rounding error of y where that is larger.
+
+    Args:
+        y: outputs [N, P].
+        weights: of the rows [N], not all zero.
+
+    Returns:
+        [P], in the unit of y.
+    """
+    share = (weights.double() / weights.sum(dtype=torch.float64)).unsqueeze(-1)
+    rounding = 4.0 * torch.finfo(y.dtype).eps
+    y = y.double()
+    spread = (share * (y - (share * y).sum(0)).square()).sum(0).sqrt()
+    size = (share * y.square()).sum(0).sqrt()
+    # The square of the last term is still a float64 above 0.
+    return torch.maximum(SMALLEST_SCALE * spread, rounding * size) + 1e-150

@@ -1,8 +1,4 @@
-"""Exponential families with their canonical links, for generalised linear models.
-
-η are linear predictors [N, K, C], y is [N, P], the noise σ is [K, P], the exposure [N, 1, 1] (one where there is none)
-is what a count is proportional to, or the number of trials of a binomial. P is one but for the Gaussian.
-"""
+"""Exponential families with their canonical links, for generalised linear models."""
 
 import math
 from typing import ClassVar
@@ -13,14 +9,17 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.numerics.linear_predictors import Curvature, with_reference
 
 
 class Family:
-    """What a generalised linear model needs to know of its family.
+    """Density of y given linear predictors η, with its derivatives.
+
+    In the methods, y is [N, P] and η is [N, K, C]. P, the number of outputs, is 1 but for the Gaussian.
 
     Attributes:
-        n_predictors: C, how many linear predictors an expert has.
-        has_scale: whether there is a noise to estimate besides.
+        n_predictors: C, linear predictors of an expert; of the Gaussian, of each output.
+        has_scale: whether there is a noise σ to estimate.
         is_discrete: whether y has probabilities rather than a density.
     """
 
@@ -29,95 +28,135 @@ class Family:
     is_discrete: ClassVar[bool] = True
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Raise ValueError where y [N, P] is no value of the family."""
-        raise NotImplementedError
+        """Raise ValueError where y is outside the support of the family. Any y by default.
+
+        Args:
+            y: outputs [N, P].
+            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1]; 1 without either.
+        """
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """log p(y | η) [N, K], every constant included."""
+        """Return log p(y | η) in nats, with every constant.
+
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1], above 0; 1 without either.
+            scale: noise σ [K, P], above 0; 1 for a family without.
+
+        Returns:
+            [N, K].
+        """
         raise NotImplementedError
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """Derivative of the log likelihood with respect to η [N, K, C]."""
-        raise NotImplementedError
+        """Return the derivative of the log density in η: y − E[y | η] by default.
 
-    def information(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """Minus the second derivative [N, K, C, C]; with a canonical link y does not enter."""
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+
+        Returns:
+            [N, K, C].
+        """
+        return y.unsqueeze(-1) - self.mean(eta, exposure)
+
+    def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
+        """Return minus the second derivatives of the log density in η; with a canonical link they do not depend on y.
+
+        Args:
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+        """
         raise NotImplementedError
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """Mean of y [N, K, P]."""
+        """Return the mean of y; for a categorical, the probabilities of all categories.
+
+        Args:
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+
+        Returns:
+            [N, K, P].
+        """
         raise NotImplementedError
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
-        """p(y | η) as a Pyro distribution over y, batch shape that of η without its last axis, event shape [P]."""
+        """Return p(y | η) as a Pyro distribution.
+
+        Args:
+            eta: linear predictors η [..., C].
+            exposure: as for :meth:`log_prob`, broadcastable to η.
+            scale: as for :meth:`log_prob`, broadcastable to η.
+
+        Returns:
+            Batch shape that of η without its last axis, event shape [P].
+        """
         raise NotImplementedError
 
 
 class Gaussian(Family):
-    """y ~ Normal(η, σ²), several outputs independent given the component, each with a predictor and a noise."""
+    """y ~ Normal(η, σ²). Outputs are independent given the component; each has a predictor and a noise of its own."""
 
     has_scale = True
     is_discrete = False
 
-    def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Any finite y will do."""
-
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """−½ ((y − η) / σ)² − log σ − ½ log 2π, summed over outputs."""
+        """Return −½ ((y − η) / σ)² − log σ − ½ log 2π, summed over outputs; arguments as :meth:`Family.log_prob`."""
         residual = (y.unsqueeze(-2) - eta) / scale
         return (-0.5 * residual.square() - scale.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """(y − η) / σ²."""
+        """Return (y − η) / σ²; arguments as :meth:`Family.score`."""
         return (y.unsqueeze(-2) - eta) / scale.square()
 
-    def information(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """1 / σ²."""
-        return torch.diag_embed(scale.square().reciprocal().expand_as(eta))
+    def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
+        """Return 1 / σ²; arguments as :meth:`Family.curvature`."""
+        return Curvature(scale.square().reciprocal().expand_as(eta))
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """η."""
+        """Return η; arguments as :meth:`Family.mean`."""
         return eta
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
-        """Normal(η, σ²)."""
+        """Return Normal(η, σ²); arguments as :meth:`Family.distribution`."""
         return dist.Normal(eta, scale).to_event(1)
 
 
 class Poisson(Family):
-    """y ~ Poisson(exposure · exp(η)): the logarithm of the exposure is the offset."""
+    """y ~ Poisson(exposure · exp(η)). The logarithm of the exposure is an offset of the linear predictor."""
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Counts from zero on."""
+        """Raise ValueError unless y holds counts; arguments as :meth:`Family.check`."""
         _check_counts(y)
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """y log(rate) − rate − log y!."""
+        """Return y log(rate) − rate − log y!; arguments as :meth:`Family.log_prob`."""
         log_rate = eta.squeeze(-1) + exposure.squeeze(-1).log()
         return y * log_rate - log_rate.exp() - torch.lgamma(y + 1.0)
 
-    def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """y − rate."""
-        return y.unsqueeze(-1) - self.mean(eta, exposure)
-
-    def information(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """The rate."""
-        return self.mean(eta, exposure).unsqueeze(-1)
+    def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
+        """Return the rate; arguments as :meth:`Family.curvature`."""
+        return Curvature(self.mean(eta, exposure))
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """The rate, exposure · exp(η)."""
+        """Return the rate, exposure · exp(η); arguments as :meth:`Family.mean`."""
         return exposure * eta.exp()
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
-        """Poisson(rate)."""
+        """Return Poisson(rate); arguments as :meth:`Family.distribution`."""
         return dist.Poisson(self.mean(eta, exposure)).to_event(1)
 
 
 class Binomial(Family):
-    """y ~ Binomial(trials, sigmoid(η)), the exposure being the number of trials, one by default."""
+    """y ~ Binomial(n, p), p = sigmoid(η). The exposure is the number of trials n, 1 by default."""
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Counts from zero to the number of trials."""
+        """Raise ValueError unless y holds counts up to the number of trials; arguments as :meth:`Family.check`."""
         _check_counts(y)
         if arguments.checks_values() and bool((y > exposure.squeeze(-1)).any()):
             raise ValueError(
@@ -125,34 +164,30 @@ class Binomial(Family):
             )
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """y η − n log(1 + exp η) + log of the binomial coefficient."""
+        """Return y η − n log(1 + exp η) + log of the binomial coefficient; arguments as :meth:`Family.log_prob`."""
         n, logit = exposure.squeeze(-1), eta.squeeze(-1)
         coefficient = torch.lgamma(n + 1.0) - torch.lgamma(y + 1.0) - torch.lgamma(n - y + 1.0)
         return y * logit - n * torch.nn.functional.softplus(logit) + coefficient
 
-    def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """y − n p."""
-        return y.unsqueeze(-1) - self.mean(eta, exposure)
-
-    def information(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """n p (1 − p)."""
+    def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
+        """Return n p (1 − p); arguments as :meth:`Family.curvature`."""
         p = eta.sigmoid()
-        return (exposure * p * (1.0 - p)).unsqueeze(-1)
+        return Curvature(exposure * p * (1.0 - p))
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """n p."""
+        """Return n p; arguments as :meth:`Family.mean`."""
         return exposure * eta.sigmoid()
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
-        """Binomial(n, p)."""
+        """Return Binomial(n, p); arguments as :meth:`Family.distribution`."""
         return dist.Binomial(exposure.expand_as(eta), logits=eta).to_event(1)
 
 
 class Categorical(Family):
-    """y ~ Categorical(softmax(0, η₁, …)), y being the category's number from zero on.
+    """y ~ Categorical(softmax(0, η₁, …)), where y is the number of the category from zero on.
 
     Args:
-        n_categories: at least two.
+        n_categories: number of categories, at least 2. There is one predictor fewer: the first category has none.
     """
 
     def __init__(self, n_categories: int) -> None:
@@ -160,40 +195,37 @@ class Categorical(Family):
         self.n_predictors = self.n_categories - 1
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Whole numbers below the number of categories."""
+        """Raise ValueError unless y holds numbers of categories; arguments as :meth:`Family.check`."""
         _check_counts(y)
         if arguments.checks_values() and bool((y >= self.n_categories).any()):
             raise ValueError(f"`y` must be a category below {self.n_categories}; got {float(y.max()):g}.")
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """log softmax at y."""
+        """Return log softmax(0, η) at y; arguments as :meth:`Family.log_prob`."""
         index = y.long().unsqueeze(-1).expand(*eta.shape[:-1], 1)
-        return self._logits(eta).log_softmax(-1).gather(-1, index).squeeze(-1)
+        return with_reference(eta).log_softmax(-1).gather(-1, index).squeeze(-1)
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """One at y's predictor, minus the probabilities."""
+        """Return 1 at the predictor of y, minus the probabilities; arguments as :meth:`Family.score`."""
         observed = torch.nn.functional.one_hot(y.long(), self.n_categories)[..., 1:].to(eta.dtype)
         return observed - self.mean(eta, exposure)[..., 1:]
 
-    def information(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """diag(p) − p p'."""
+    def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
+        """Return diag(p) − p p'; arguments as :meth:`Family.curvature`."""
         p = self.mean(eta, exposure)[..., 1:]
-        return torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
+        return Curvature(p, factor=p)
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """Probabilities of all categories [N, K, C + 1]; the mean of a category's number would say nothing."""
-        return self._logits(eta).softmax(-1)
+        """Return the probabilities of all categories [N, K, C + 1]; arguments as :meth:`Family.mean`."""
+        return with_reference(eta).softmax(-1)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
-        """Categorical over one number."""
-        return dist.Categorical(logits=self._logits(eta).unsqueeze(-2)).to_event(1)
-
-    @staticmethod
-    def _logits(eta: Tensor) -> Tensor:
-        return torch.cat([torch.zeros_like(eta[..., :1]), eta], dim=-1)
+        """Return Categorical(softmax(0, η)); arguments as :meth:`Family.distribution`."""
+        return dist.Categorical(logits=with_reference(eta).unsqueeze(-2)).to_event(1)
 
 
 def _check_counts(y: Tensor) -> None:
+    """Raise ValueError unless y holds whole numbers from zero on."""
     if arguments.checks_values() and not bool(((y >= 0) & (y == y.floor())).all()):
         raise ValueError(
             f"`y` must hold whole numbers from 0 on; got values from {float(y.min()):g} to {float(y.max()):g}."

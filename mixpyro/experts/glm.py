@@ -1,6 +1,6 @@
-"""Generalised linear models, one a component, by maximum likelihood or with a Normal prior."""
+"""Experts that are generalised linear models, by maximum likelihood or with a Normal prior."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,48 +11,48 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from mixpyro import arguments
-from mixpyro.experts.exponential_family import FamilyExperts
+from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family
-from mixpyro.experts.noise import smallest_scale
-from mixpyro.numerics.design_matrix import standardised, with_intercept
-from mixpyro.numerics.weighted_sums import weighted_gram
-from mixpyro.pyro_internals.parameter_store import minus_log_normal_prior, refuse_shared_parameters
+from mixpyro.experts.weighted_likelihood import WeightedLikelihood
+from mixpyro.numerics.design_matrix import with_intercept
+from mixpyro.numerics.linear_predictors import LinearPredictors
+from mixpyro.numerics.newton import SMALLEST_GAIN, maximised
+from mixpyro.part import Gradient
+from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
-from mixpyro.shapes import Inputs, Responsibilities, Scalar, Targets
-
-# A step of Newton's method halves at most this often before it is given up: the objective is flat to rounding by then.
-MOST_HALVINGS = 30
+from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
 
 class GLMParameters(NamedTuple):
-    """Every component's parameters."""
+    """Parameters of every component."""
 
     coefficients: Tensor  # [K, C, E]
-    scale: Tensor  # σ [K], ones for a family without
+    scale: Tensor  # σ [K], 1 for a family without
 
 
 class GLMExperts(FamilyExperts):
     """y | x, z = k from an exponential family with linear predictors c_k'u, u = [1, x], fitted by Newton's method.
 
-    Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood and the fit is the
-    EM algorithm's. With ``prior_scale`` it is the MAP estimate, the log density of the prior included in the bound.
-    Where x separates the y of a binomial or categorical component, its coefficients grow without end: give it a prior.
-    In MCMC the coefficients are sampled if they have a prior; all that has none, as σ, stays where it is.
+    Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood, and the fit is
+    the EM algorithm. With ``prior_scale`` the estimates are MAP, and the bound includes the log density of the prior.
+    Where x separates the y of a binomial or categorical component, its coefficients grow without limit; a prior keeps
+    them finite. In MCMC, coefficients with a prior are sampled. All other parameters, such as σ, keep their estimates.
 
     Args:
-        n_components: K.
-        n_features: D, the number of regressors in x; zero for a constant.
+        n_components: K, at least 1.
+        n_features: D, the number of regressors in x; 0 for predictors that do not depend on x.
         family: ``Gaussian()``, ``Poisson()``, ``Binomial()`` or ``Categorical(n)`` of ``mixpyro.experts.families``.
-        exposure: whether x has one more column, its last: the exposure of a Poisson count (its logarithm is the offset)
-            or the number of trials of a binomial. Give the gate its own inputs then, or it sees that column too.
-        prior_scale: s of a Normal(0, s²) prior on every coefficient; None for maximum likelihood.
+        exposure: whether x has one more column, its last: the exposure of a Poisson count, whose logarithm is the
+            offset, or the number of trials of a binomial. Give the gate inputs of its own then: by default it reads
+            that column too.
+        prior_scale: s of a Normal(0, s²) prior on every coefficient, above 0; None for maximum likelihood.
         name: prefix of the Pyro sites ``<name>.y`` and, with a prior, ``<name>.coefficients``, and of the parameters
             ``<name>.coefficients_estimate`` and ``<name>.log_scale``.
-        device: where the experts live.
+        device: of the parameters.
         dtype: of the parameters; results have the dtype of x.
 
     Attributes:
-        coefficients: c [K, C, 1 + D], the intercept first; C is one but for the categorical.
+        coefficients: c [K, C, 1 + D], the intercept first. C is 1 but for the categorical.
         log_scale: log σ [K] of the Gaussian; empty for the others.
 
     References:
@@ -78,19 +78,19 @@ class GLMExperts(FamilyExperts):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, n_features, 1, family, exposure=exposure, prior_scale=prior_scale, name=name)
-        place = torch.empty(0, device=arguments.device(device), dtype=dtype)
+        like = torch.empty(0, device=arguments.device(device), dtype=dtype)
         shape = self.n_components, family.n_predictors, self.n_features + 1
-        self.coefficients_estimate = nn.Parameter(place.new_zeros(shape))
-        self.log_scale = nn.Parameter(place.new_zeros(self.n_components if family.has_scale else 0))
+        self.coefficients_estimate = nn.Parameter(like.new_zeros(shape))
+        self.log_scale = nn.Parameter(like.new_zeros(self.n_components if family.has_scale else 0))
 
     @property
     def coefficients(self) -> nn.Parameter:
-        """Estimates c [K, C, 1 + D], the intercept first; the Pyro site of this name may hold other values."""
+        """Estimates c [K, C, 1 + D], the intercept first; the Pyro site of this name may be a draw."""
         return self.coefficients_estimate
 
     @property
     def scale(self) -> Tensor:
-        """Noise σ [K], ones for a family without."""
+        """Noise σ [K], 1 for a family without."""
         return self.log_scale.exp() if self.family.has_scale else self.coefficients.new_ones(self.n_components)
 
     @property
@@ -98,67 +98,130 @@ class GLMExperts(FamilyExperts):
         return self.scale.unsqueeze(-1)
 
     def predictors(self, x: Inputs) -> Tensor:
-        """c_k'u [N, K, C], in x's dtype."""
+        """Return c_k'u [N, K, C], in x's dtype, with its gradient.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
         return torch.einsum("ne,kce->nkc", with_intercept(self._regressors(x)), self.coefficients.to(x.dtype))
 
-    def kl_divergence(self) -> Scalar:
-        """−log p of the coefficients under their prior, zero without one; a float64 scalar."""
-        return minus_log_normal_prior([self.coefficients], self.prior_scale)
+    def parameters_under_prior(self) -> Iterable[Tensor]:
+        """Return the coefficients."""
+        return [self.coefficients]
 
     @pyro_method
     def model(self, x: Inputs) -> GLMParameters:
-        """The parameters, as Pyro parameters; with a prior the coefficients are sampled as ``<name>.coefficients``."""
+        """Return the parameters; with a prior, sample the coefficients as ``<name>.coefficients``.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
         prior = Normal(x.new_zeros(self.coefficients.shape), 1.0 if self.prior_scale is None else self.prior_scale)
         return self._coefficients_site(x, prior.to_event(3))
 
     @pyro_method
     def guide(self, x: Inputs) -> GLMParameters:
-        """The estimates; with a prior as a Delta, so that SVI of model and guide is the MAP estimate."""
+        """Return the estimates; with a prior, sample them from a Delta, so that SVI finds the MAP estimate.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
         return self._coefficients_site(x, Delta(self.coefficients.to(x.dtype), event_dim=3))
 
     def _coefficients_site(self, x: Inputs, coefficients: TorchDistributionMixin) -> GLMParameters:
+        """Parameters, the coefficients from a distribution if they have a prior."""
         refuse_shared_parameters(self)
         if self.prior_scale is None:
             return GLMParameters(self.coefficients.to(x.dtype), self.scale.to(x.dtype))
         return GLMParameters(sample_parameter(self.site("coefficients"), coefficients), self.scale.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: GLMParameters, assignment: Tensor) -> TorchDistributionMixin:
-        """The family's distribution at the predictors of z; see :meth:`Experts.likelihood`."""
+        """Return the family's distribution at the predictors of z; see :meth:`Experts.likelihood`.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            parameters: what :meth:`model` or :meth:`guide` returned.
+            assignment: z [N]. Under enumeration it is [K, 1, …], and so is the batch shape.
+        """
         coefficients = Vindex(parameters.coefficients)[..., assignment, :, :]
         eta = (coefficients * with_intercept(self._regressors(x)).unsqueeze(-2)).sum(-1)
         scale = Vindex(parameters.scale)[..., assignment].unsqueeze(-1)
         return self.family.distribution(eta, self._exposures(x).squeeze(-1), scale)
 
     @torch.no_grad()
-    def maximise(
-        self, x: Inputs, y: Targets, responsibilities: Responsibilities, *, by_gradient=None, n_steps: int = 25
+    def maximise(  # type: ignore[override]
+        self,
+        x: Inputs,
+        y: Outputs,
+        responsibilities: Responsibilities,
+        *,
+        by_gradient: Gradient | None = None,
+        n_steps: int = 25,
     ) -> None:
-        """Newton steps for all components at once, until nothing is gained; McCullagh, Nelder (1989), section 2.5."""
-        is_free = self.coefficients_estimate.requires_grad
-        if is_free and n_steps > 1:
-            self._start_over_if_better(x, y, responsibilities)
+        """Set the parameters to the maximum of :meth:`partial_bound`; McCullagh, Nelder (1989), section 2.5.
+
+        Newton's method for all components at once. The Gaussian's coefficients and noise take turns.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, 1].
+            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
+            by_gradient: not called: Newton's method leaves nothing to a gradient M-step.
+            n_steps: most steps, at least 1.
+        """
+        likelihood = WeightedLikelihood(self.family, y, self._exposures(x), responsibilities, self._noise)
+        functions = LinearPredictors(
+            self._regressors(x),
+            likelihood,
+            n_predictors=self.family.n_predictors,
+            prior_scale=self.prior_scale,
+        )
+        coefficients = functions.standardised_coefficients(self.coefficients)
+        if self.family.has_scale and self.log_scale.requires_grad:
+            smallest = smallest_scale(y, responsibilities.sum(-1))
+            coefficients = self._maximised_with_scale(functions, likelihood, coefficients, smallest, n_steps)
+            self.log_scale.copy_(likelihood.scale.squeeze(-1).log())
+        elif self.coefficients_estimate.requires_grad:
+            coefficients = maximised(functions, coefficients, n_steps=n_steps)
+        if self.coefficients_estimate.requires_grad:
+            self.coefficients.copy_(functions.original_coefficients(coefficients))
+
+    def _maximised_with_scale(
+        self,
+        functions: LinearPredictors,
+        likelihood: WeightedLikelihood,
+        coefficients: Tensor,
+        smallest: Tensor,
+        n_steps: int,
+    ) -> Tensor:
+        """Coefficients at the joint maximum with the noise, which ``likelihood`` holds afterwards."""
         for _ in range(n_steps):
-            before = self._objectives(x, y, responsibilities)
-            if is_free:
-                self._newton_step(x, y, responsibilities, before)
-            if self.family.has_scale and self.log_scale.requires_grad:
-                self._estimate_scale(x, y, responsibilities)
-            gained = float((self._objectives(x, y, responsibilities) - before).sum())
-            if gained <= 1e-12 * (1.0 + float(before.abs().sum())):
+            before = functions.values(coefficients)
+            if self.coefficients_estimate.requires_grad:
+                # One step is exact: with a given noise the likelihood is quadratic.
+                coefficients = maximised(functions, coefficients, n_steps=1)
+            likelihood.estimate_scale(functions.predictors(coefficients), smallest)
+            gained = functions.values(coefficients) - before
+            if not bool((gained > SMALLEST_GAIN * (1.0 + before.abs())).any()):
                 break
+        return coefficients
 
     @property
     def n_parameters(self) -> int:
-        """K C (1 + D), and K noises of the Gaussian."""
+        """Number of coefficients, K C (1 + D), and K noises of the Gaussian."""
         return self.coefficients.numel() + self.log_scale.numel()
 
     @property
     def effects(self) -> set[str]:
-        """The coefficients; under a prior they are shrunk, and their distance from zero tests nothing."""
+        """Name of the coefficients; none under a prior, which shrinks them, so that no test against zero holds."""
         return {"coefficients_estimate"} if self.prior_scale is None else set()
 
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
-        """``component 0, intercept`` and so on; of several predictors, which."""
+        """Return names such as ``component 0, intercept`` or, of several predictors, ``component 0, predictor 1, x0``.
+
+        Args:
+            feature_names: names of the columns of x.
+        """
         several = self.family.n_predictors > 1
         predictors = [f", predictor {c + 1}" if several else "" for c in range(self.family.n_predictors)]
         columns = ["intercept", *feature_names[: self.n_features]]
@@ -169,63 +232,3 @@ class GLMExperts(FamilyExperts):
             ],
             "log_scale": [f"{k}, log scale" for k in components] if self.family.has_scale else [],
         }
-
-    def _start_over_if_better(self, x: Tensor, y: Tensor, r: Tensor) -> None:
-        """Put coefficients back to zero where that is better: far out the likelihood is too flat to find a way."""
-        start, before = self.coefficients.clone(), self._objectives(x, y, r)
-        self.coefficients.zero_()
-        better = self._objectives(x, y, r) > before
-        self.coefficients.copy_(torch.where(better[:, None, None], self.coefficients, start))
-
-    def _newton_step(self, x: Tensor, y: Tensor, r: Tensor, before: Tensor) -> None:
-        """One step of each component, halved where it would overshoot."""
-        start = self.coefficients.clone()
-        step = self._newton_direction(x, y, r).to(start.dtype)
-        size = torch.ones_like(before)
-        for _ in range(MOST_HALVINGS):
-            self.coefficients.copy_(start + size[:, None, None] * step)
-            worse = ~(self._objectives(x, y, r) >= before)
-            if not bool(worse.any()):
-                return
-            size = torch.where(worse, 0.5 * size, size)
-        self.coefficients.copy_(torch.where(worse[:, None, None], start, self.coefficients))
-
-    def _newton_direction(self, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
-        exposure, noise = self._exposures(x).double(), self._noise.double()
-        eta = self.predictors(x.double())
-        columns, transform = standardised(self._regressors(x))
-        # Where an object has no part in a component, its likelihood there may overflow and is not asked for.
-        part_of = (r != 0).unsqueeze(-1)
-        score = torch.where(part_of, self.family.score(y.double(), eta, exposure, noise) * r.unsqueeze(-1), 0.0)
-        weight = self.family.information(eta, exposure, noise) * r[..., None, None]
-        weight = torch.where(part_of.unsqueeze(-1), weight, 0.0)
-        gradient = (score.flatten(1).mT @ columns).unflatten(0, score.shape[1:])
-        blocks = weighted_gram(weight.flatten(1), columns).unflatten(0, weight.shape[1:])
-        information = blocks.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        if self.prior_scale is not None:
-            precision = self.prior_scale**-2
-            gradient = gradient - precision * self.coefficients.double() @ transform
-            n_predictors = torch.eye(self.family.n_predictors).to(transform)
-            information = information + precision * torch.kron(n_predictors, transform.mT @ transform)
-        # An empty component or collinear inputs leave directions without information: stay there.
-        diagonal = information.diagonal(dim1=-2, dim2=-1)
-        ridge = 1e-10 * diagonal.mean(-1, keepdim=True) + torch.finfo(torch.float64).tiny ** 0.5
-        diagonal.add_(ridge)
-        step = torch.linalg.solve(information, gradient.flatten(1)).reshape(gradient.shape)
-        return step @ transform.mT
-
-    def _estimate_scale(self, x: Tensor, y: Tensor, r: Tensor) -> None:
-        """σ² = Σ r (y − η)² / Σ r; a component without objects keeps its own."""
-        squared = (y - self.predictors(x).squeeze(-1)).square().double()
-        counts = r.sum(0, dtype=torch.float64)
-        variance = (r.double() * squared).sum(0) / counts
-        estimate = 0.5 * variance.clamp_min(smallest_scale(y, r.sum(-1)).square()).log()
-        self.log_scale.copy_(torch.where(counts > 0, estimate, self.log_scale.double()))
-
-    def _objectives(self, x: Tensor, y: Tensor, r: Tensor) -> Tensor:
-        """Each component's part of what is maximised [K], float64."""
-        weighted = torch.where(r != 0, r * self.log_likelihood(x, y), 0.0)
-        total = weighted.sum(0, dtype=torch.float64)
-        if self.prior_scale is not None:
-            total = total - 0.5 * (self.coefficients.double() / self.prior_scale).square().sum((-2, -1))
-        return total

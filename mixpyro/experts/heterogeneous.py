@@ -1,7 +1,7 @@
 """Experts of several families in one mixture: a line beside a constant, a Poisson regression beside zeros."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -17,7 +17,7 @@ from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.distributions.concatenated import Concatenated
 from mixpyro.experts.base import Experts
-from mixpyro.part import State
+from mixpyro.part import Gradient, State
 from mixpyro.pyro_internals.parameter_store import has_parameters, refuse_shared_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
@@ -160,7 +160,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         y: Outputs,
         responsibilities: Responsibilities,
         *,
-        by_gradient: Callable[..., None],
+        by_gradient: Gradient,
         n_steps: int = 25,
     ) -> None:
         """Raise every member's partial bound in its parameters; arguments as :meth:`Part.maximise`."""
@@ -196,7 +196,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         statistics: Value,
         rows: tuple[Tensor, ...],
         responsibilities: Tensor | None,
-        by_gradient: Callable[..., None],
+        by_gradient: Gradient,
     ) -> State:
         """Return the members' states of every run after their updates; arguments as :meth:`Part.advanced`."""
         x, y = rows

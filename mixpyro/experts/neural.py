@@ -1,6 +1,6 @@
 """Experts whose predictors a neural network computes, trained by SVI."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyro
@@ -10,9 +10,9 @@ from pyro.nn import PyroModule, pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
-from mixpyro.experts.exponential_family import FamilyExperts
+from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family
-from mixpyro.experts.noise import smallest_scale
+from mixpyro.part import Gradient
 from mixpyro.pyro_internals.networks import evaluate, network_of, refuse_random_weights, trainable_parameters
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Targets
@@ -149,7 +149,7 @@ class NeuralExperts(FamilyExperts):
         y: Outputs,
         responsibilities: Responsibilities,
         *,
-        by_gradient: Callable[..., None],
+        by_gradient: Gradient,
         n_steps: int = 25,
     ) -> None:
         """Set the noise in closed form, then train networks and noise by gradient.

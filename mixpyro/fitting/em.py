@@ -14,6 +14,7 @@ from mixpyro.fitting.stopping import has_ended, least_tolerance
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState, normalised
 from mixpyro.numerics import nested
+from mixpyro.part import Gradient
 from mixpyro.shapes import Responsibilities, Value
 
 
@@ -124,7 +125,7 @@ def update(
     state: MixtureState,
     step: EStep | Snapshot,
     table: Table,
-    by_gradient: Callable[..., None],
+    by_gradient: Gradient,
 ) -> MixtureState:
     """Return the state of R runs with every part at its optimum given the responsibilities, or nearer by gradient.
 

@@ -1,6 +1,6 @@
 """A gate with weights of their own for every object: a Dirichlet each, around the population's weights."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import pyro
@@ -18,7 +18,7 @@ from mixpyro.gates.base import categorical
 from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.numerics.blocks import in_blocks, repeated
 from mixpyro.numerics.digamma import digamma
-from mixpyro.part import State
+from mixpyro.part import Gradient, State
 from mixpyro.pyro_internals.expected_weights import BoundTerms
 from mixpyro.pyro_internals.plates import refuse_outer_plates, rows_of
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Value
@@ -169,7 +169,7 @@ class ObjectDirichletGate(ObjectGate):
         statistics: Value,
         rows: tuple[Tensor, ...],
         responsibilities: Tensor | None,
-        by_gradient: Callable[..., None],
+        by_gradient: Gradient,
     ) -> State:
         """Return the state of every run after its update; arguments as :meth:`Part.advanced`."""
         assert responsibilities is not None

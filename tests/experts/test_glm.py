@@ -8,6 +8,7 @@ from torch import Tensor
 from mixpyro import MixtureOfExperts, SoftmaxGate
 from mixpyro.experts import GLMExperts
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
+from mixpyro.numerics.newton import MOST_DENSE
 from tests.experts.contract import N_FEATURES, EstimatedExpertsContract, K
 from tests.problems import inputs, lines, responsibilities
 
@@ -112,17 +113,17 @@ def test_a_row_that_is_not_a_components_may_overflow_there() -> None:
     torch.testing.assert_close(with_it.coefficients[0], without.coefficients[0], rtol=1e-6, atol=1e-8)
 
 
-def test_a_component_that_saw_only_zeros_finds_its_way_back() -> None:
-    """Its rate has gone to nothing, where the likelihood is flat."""
+def test_a_component_fitted_to_zeros_alone_recovers() -> None:
+    """Its rate is zero to rounding, where the likelihood is flat."""
     x, y = inputs(40), torch.zeros(40, 1).double()
-    lost, fresh = GLMExperts(1, N_FEATURES, Poisson()), GLMExperts(1, N_FEATURES, Poisson())
+    emptied, fresh = GLMExperts(1, N_FEATURES, Poisson()), GLMExperts(1, N_FEATURES, Poisson())
     r = torch.ones(40, 1).double()
-    lost.maximise(x, y, r)
-    assert lost.predict(x).max() < 1e-8
+    emptied.maximise(x, y, r)
+    assert emptied.predict(x).max() < 1e-8
     y[::3] = 1.0
-    for experts in (lost, fresh):
+    for experts in (emptied, fresh):
         experts.maximise(x, y, r)
-    torch.testing.assert_close(lost.predict(x), fresh.predict(x), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(emptied.predict(x), fresh.predict(x), rtol=1e-6, atol=1e-8)
 
 
 def test_constants_take_any_x() -> None:
@@ -133,8 +134,39 @@ def test_constants_take_any_x() -> None:
     torch.testing.assert_close(constants.predict(x[:, :0]), torch.ones(4, 2, 1).double())
 
 
+@pytest.mark.parametrize("prior_scale", [None, 0.5])
+@pytest.mark.parametrize(
+    ("family", "n_features"), [(Categorical(6), 60), (Poisson(), MOST_DENSE), (Gaussian(), MOST_DENSE)]
+)
+def test_many_coefficients_reach_the_maximum(family: Family, n_features: int, prior_scale: float | None) -> None:
+    """Beyond a limit no matrix of second derivatives is formed."""
+    n_objects = 5 * n_features
+    x, r = inputs(n_objects, n_features), responsibilities(n_objects, 2)
+    y = (torch.arange(n_objects) % 6).double().unsqueeze(-1)
+    experts = GLMExperts(2, n_features, family, prior_scale=prior_scale)
+    experts.maximise(x, y, r)
+    parameters = [parameter for parameter in experts.parameters() if parameter.numel()]
+    for gradient in torch.autograd.grad(experts.partial_bound(x, y, r), parameters):
+        assert gradient.abs().max() < 1e-3
+
+
+def test_frozen_parameters_stay() -> None:
+    x, y, _ = lines(30, 1)
+    r = responsibilities(30, 2)
+    experts, free = GLMExperts(2, 1, Gaussian()), GLMExperts(2, 1, Gaussian())
+    free.maximise(x, y, r)
+    experts.log_scale.requires_grad_(False)
+    experts.maximise(x, y, r)
+    assert not experts.log_scale.any()
+    torch.testing.assert_close(experts.coefficients, free.coefficients)
+    experts.coefficients_estimate.requires_grad_(False)
+    experts.log_scale.requires_grad_(True)
+    experts.maximise(x, y, r)
+    torch.testing.assert_close(experts.log_scale, free.log_scale)
+
+
 def mixture_of(experts: GLMExperts) -> MixtureOfExperts:
-    """With a gate that sees nothing."""
+    """A mixture whose weights do not depend on x."""
     return MixtureOfExperts(SoftmaxGate(K, 0), experts)
 
 

@@ -225,7 +225,7 @@ class UpdatedContract(GateContract):
         gate, x, _ = self.updated()
         state = copy.deepcopy(gate.state_dict())
         with pytest.raises(error, match=f"`responsibilities` must.*{message}"):
-            gate.statistics(x, bad)  # type: ignore[arg-type]
+            gate.statistics(x, bad)
         assert_same_state(gate.state_dict(), state)
 
     @pytest.mark.usefixtures("bad_arguments")
@@ -283,7 +283,7 @@ def learn(gate: Gate, x: Tensor, r: Tensor) -> None:
 
 def by_svi(part: Part, *rows: Tensor) -> None:
     """The gradient M-step."""
-    MStep(part).improve(*rows, n_steps=20)  # type: ignore[arg-type]
+    MStep(part).improve(*rows, n_steps=20)
 
 
 def elbo(gate: Gate, x: Tensor, r: Tensor) -> float:

@@ -5,6 +5,7 @@ import torch
 
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate, SoftmaxGate
+from mixpyro.numerics.newton import MOST_DENSE
 from tests.gates.contract import GateContract, K
 from tests.problems import inputs, responsibilities
 
@@ -57,12 +58,12 @@ def test_standard_errors_are_those_of_the_curvature() -> None:
     torch.testing.assert_close(gate.standard_errors(x, r), expected)
 
 
-def test_a_gate_that_separates_says_so_and_a_prior_helps() -> None:
+def test_a_gate_that_separates_is_reported_and_a_prior_helps() -> None:
     x = torch.linspace(-1, 1, 20, dtype=torch.float64).unsqueeze(-1)
     r = torch.cat([(x > 0).double(), (x <= 0).double()], 1)
     gate, held = SoftmaxGate(2, 1), SoftmaxGate(2, 1, prior_scale=3.0)
-    for one in (gate, held):
-        one.maximise(x, r)
+    for each in (gate, held):
+        each.maximise(x, r)
     assert "separates its components" in gate.degeneracies(x, r)[0]
     assert held.degeneracies(x, r) == []
     mixed = responsibilities(20, 2)
@@ -79,6 +80,43 @@ def test_collinear_inputs_are_no_separation() -> None:
     assert gate.degeneracies(x, r) == []
     torch.testing.assert_close(gate.weights(x)[:3], r.unflatten(0, (10, 3)).mean(0), rtol=1e-5, atol=1e-7)
     assert gate.standard_errors(x, r).isinf().all()
+
+
+def test_many_coefficients_reach_the_maximum() -> None:
+    """Beyond a limit no matrix of second derivatives is formed."""
+    x, r = inputs(400, 60), responsibilities(400, 6)
+    gate, with_prior = SoftmaxGate(6, 60), SoftmaxGate(6, 60, prior_scale=0.2)
+    assert gate.n_parameters > MOST_DENSE
+    for each in (gate, with_prior):
+        each.maximise(x, r)
+        (gradient,) = torch.autograd.grad(each.partial_bound(x, r), each.coefficients)
+        assert gradient.abs().max() < 1e-4
+        assert each.degeneracies(x, r) == []
+    assert with_prior.coefficients.norm() < gate.coefficients.norm()
+
+
+def test_many_coefficients_that_separate_are_reported() -> None:
+    x = inputs(100, 60)
+    r = torch.nn.functional.one_hot(torch.arange(100) % 6, 6).double()
+    gate = SoftmaxGate(6, 60)
+    gate.maximise(x, r)
+    assert torch.isfinite(gate.coefficients).all()
+    assert "separates its components" in gate.degeneracies(x, r)[0]
+
+
+def test_frozen_coefficients_stay() -> None:
+    x, r = inputs(30), responsibilities(30, K)
+    gate = SoftmaxGate(K, 2)
+    gate.coefficients_estimate.requires_grad_(False)
+    assert gate.maximise(x, r)
+    assert not gate.coefficients.any()
+
+
+def test_one_component_has_weight_one() -> None:
+    x, gate = inputs(5), SoftmaxGate(1, 2)
+    assert gate.maximise(x, torch.ones(5, 1).double())
+    assert torch.equal(gate.weights(x), torch.ones(5, 1).double())
+    assert gate.degeneracies(x, torch.ones(5, 1).double()) == []
 
 
 def test_an_empty_component_is_named() -> None:

@@ -32,10 +32,10 @@ from mixpyro import (
     load,
     save,
 )
+from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts import Experts
 from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
 from mixpyro.gates import Gate
-from mixpyro.part import ConjugatePart
 from mixpyro.saving import atomic_file
 from tests.conftest import DATA
 from tests.problems import lines

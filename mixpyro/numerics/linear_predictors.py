@@ -1,0 +1,248 @@
+"""Log likelihoods of linear predictors, as functions of the coefficients."""
+
+import functools
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixpyro.numerics.blocks import rows_per_block
+from mixpyro.numerics.design_matrix import standardised
+from mixpyro.numerics.newton import RIDGE, Coefficients, Values
+from mixpyro.numerics.weighted_sums import weighted_gram
+from mixpyro.shapes import Inputs
+
+Predictors = Float[Tensor, "N B C"]
+
+
+class Curvature(NamedTuple):
+    """Minus the second derivatives in the predictors of every row: diag(diagonal) − factor factor' [N, B, C, C]."""
+
+    diagonal: Predictors
+    factor: Predictors | None = None  # none where they are diagonal
+
+    def product(self, direction: Predictors) -> Predictors:
+        """Multiply every row's matrix by a direction.
+
+        Args:
+            direction: [N, B, C].
+
+        Returns:
+            [N, B, C].
+        """
+        image = self.diagonal * direction
+        if self.factor is None:
+            return image
+        return image - self.factor * (self.factor * direction).sum(-1, keepdim=True)
+
+    def matrices(self) -> Float[Tensor, "N B C C"]:
+        """Return every row's matrix."""
+        matrices = torch.diag_embed(self.diagonal)
+        return matrices if self.factor is None else matrices - self.factor.unsqueeze(-1) * self.factor.unsqueeze(-2)
+
+    def diagonals(self) -> Predictors:
+        """Return the diagonal of every row's matrix."""
+        return self.diagonal if self.factor is None else self.diagonal - self.factor.square()
+
+    def rows(self, start: int, end: int) -> "Curvature":
+        """Return the curvature of some of the rows.
+
+        Args:
+            start: first row.
+            end: the row after the last.
+        """
+        return Curvature(self.diagonal[start:end], None if self.factor is None else self.factor[start:end])
+
+
+@runtime_checkable
+class RowTerms(Protocol):
+    """B functions, each a sum over rows of a concave function of the row's C predictors."""
+
+    def values(self, eta: Predictors) -> Values:
+        """Return the sums [B].
+
+        Args:
+            eta: predictors η [N, B, C], float64.
+        """
+        ...
+
+    def derivatives(self, eta: Predictors) -> tuple[Predictors, Curvature]:
+        """Return the first derivatives of every row, and minus its second derivatives.
+
+        Args:
+            eta: predictors η [N, B, C], float64.
+        """
+        ...
+
+
+class LinearPredictors:
+    """Penalised log likelihoods f(b) = Σᵢ ℓᵢ(b uᵢ) − ½ λ |b T'|² of coefficients b of standardised columns u.
+
+    Coefficients of [1, x] are b T'. Coefficients of B functions are [B, Q], C rows of E columns each, flattened.
+
+    Args:
+        x: regressors [N, D]; E is 1 + D.
+        terms: the ℓ.
+        n_predictors: C.
+        prior_scale: s of a Normal(0, s²) prior on every coefficient of [1, x], λ = 1 / s²; None for λ = 0.
+
+    Attributes:
+        columns: u [N, E], float64.
+        transform: T [E, E], float64.
+    """
+
+    def __init__(self, x: Inputs, terms: RowTerms, *, n_predictors: int, prior_scale: float | None = None) -> None:
+        self.columns, self.transform = standardised(x)
+        self.terms = terms
+        self.n_predictors = n_predictors
+        self.precision = 0.0 if prior_scale is None else prior_scale**-2
+
+    @functools.cached_property
+    def gram(self) -> Float[Tensor, "E E"]:
+        """Mean over the rows of u u'."""
+        return self.columns.mT @ self.columns / len(self.columns)
+
+    @functools.cached_property
+    def penalty(self) -> Float[Tensor, "E E"]:
+        """Information λ T'T of the prior on one predictor's coefficients."""
+        return self.precision * self.transform.mT @ self.transform
+
+    def standardised_coefficients(self, coefficients: Float[Tensor, "B C E"]) -> Coefficients:
+        """Return coefficients of the standardised columns [B, Q].
+
+        Args:
+            coefficients: of [1, x], [B, C, E].
+        """
+        columns = coefficients.double().flatten(0, 1).mT
+        return torch.linalg.solve_triangular(self.transform, columns, upper=True).mT.reshape(len(coefficients), -1)
+
+    def original_coefficients(self, coefficients: Coefficients) -> Float[Tensor, "B C E"]:
+        """Return coefficients of [1, x].
+
+        Args:
+            coefficients: of the standardised columns [B, Q].
+        """
+        return self.split(coefficients) @ self.transform.mT
+
+    def split(self, coefficients: Coefficients) -> Float[Tensor, "B C E"]:
+        """Return coefficients as a matrix for each function.
+
+        Args:
+            coefficients: [B, Q].
+        """
+        return coefficients.unflatten(1, (self.n_predictors, -1))
+
+    def predictors(self, coefficients: Coefficients) -> Predictors:
+        """Return b u of every row.
+
+        Args:
+            coefficients: b [B, Q].
+        """
+        matrices = self.split(coefficients)
+        return (self.columns @ matrices.flatten(0, 1).mT).unflatten(1, matrices.shape[:2])
+
+    def summed(self, rows: Predictors) -> Coefficients:
+        """Return Σᵢ vᵢ uᵢ', flattened.
+
+        Args:
+            rows: v [N, B, C].
+        """
+        return (rows.flatten(1).mT @ self.columns).reshape(rows.shape[1], -1)
+
+    def values(self, coefficients: Coefficients) -> Values:
+        """Return f [B].
+
+        Args:
+            coefficients: b [B, Q].
+        """
+        values = self.terms.values(self.predictors(coefficients))
+        if not self.precision:
+            return values
+        return values - 0.5 * self.precision * self.original_coefficients(coefficients).square().sum((-2, -1))
+
+    def expansion(self, coefficients: Coefficients) -> "LinearExpansion":
+        """Return first and second derivatives of f.
+
+        Args:
+            coefficients: b [B, Q].
+        """
+        return LinearExpansion(self, coefficients)
+
+
+class LinearExpansion:
+    """Second-order expansion of :class:`LinearPredictors` about a point.
+
+    Args:
+        functions: the f.
+        coefficients: the point b [B, Q].
+
+    Attributes:
+        gradient: first derivatives [B, Q].
+    """
+
+    def __init__(self, functions: LinearPredictors, coefficients: Coefficients) -> None:
+        self.functions = functions
+        eta = functions.predictors(coefficients)
+        score, self.curvature = functions.terms.derivatives(eta)
+        self.gradient = functions.summed(score) - self._penalised(coefficients)
+
+    def information(self) -> Float[Tensor, "B Q Q"]:
+        """Return minus the second derivatives, Σᵢ Wᵢ ⊗ uᵢuᵢ' + λ I ⊗ T'T, where Wᵢ is the curvature of row i."""
+        columns, (_, *shape) = self.functions.columns, self.curvature.diagonal.shape
+        n_rows = rows_per_block(shape[0] * shape[1] ** 2, columns.device)
+        total: Tensor | float = 0.0
+        for start in range(0, len(columns), n_rows):
+            matrices = self.curvature.rows(start, start + n_rows).matrices()
+            total = total + weighted_gram(matrices.flatten(1), columns[start : start + n_rows])
+        assert isinstance(total, Tensor)
+        information = total.unflatten(0, (*shape, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        identity = torch.eye(shape[1], dtype=columns.dtype, device=columns.device)
+        return information + torch.kron(identity, self.functions.penalty)
+
+    def information_product(self, direction: Coefficients) -> Coefficients:
+        """Return minus the second derivatives times a direction, in two matrix products.
+
+        Args:
+            direction: [B, Q].
+        """
+        image = self.curvature.product(self.functions.predictors(direction))
+        return self.functions.summed(image) + self._penalised(direction)
+
+    def precondition(self, residual: Coefficients) -> Coefficients:
+        """Return a residual times the inverse of a rough information: of each predictor a multiple of one matrix.
+
+        Args:
+            residual: [B, Q].
+        """
+        weights, factor = self._rough_information
+        scaled = self.functions.split(residual) / weights.unsqueeze(-1)
+        return torch.cholesky_solve(scaled.flatten(0, 1).mT, factor).mT.reshape(residual.shape)
+
+    @functools.cached_property
+    def _rough_information(self) -> tuple[Float[Tensor, "B C"], Float[Tensor, "E E"]]:
+        """Information of every predictor, summed over rows, and the Cholesky factor of what it is a multiple of."""
+        weights = self.curvature.diagonals().sum(0)
+        weights = weights + RIDGE * weights.mean(-1, keepdim=True) + torch.finfo(weights.dtype).tiny ** 0.5
+        matrix = self.functions.gram + self.functions.penalty / weights.mean()
+        diagonal = matrix.diagonal()
+        diagonal.add_(RIDGE * diagonal.mean())
+        return weights, torch.linalg.cholesky_ex(matrix)[0]
+
+    def _penalised(self, coefficients: Coefficients) -> Coefficients | float:
+        """λ b T'T, the prior's part of the derivatives."""
+        if not self.functions.precision:
+            return 0.0
+        return (self.functions.split(coefficients) @ self.functions.penalty).flatten(1)
+
+
+def with_reference(predictors: Tensor) -> Tensor:
+    """Return logits of a softmax whose first class is the reference: zero, then the predictors.
+
+    Args:
+        predictors: of the other classes [..., C].
+
+    Returns:
+        [..., 1 + C].
+    """
+    return torch.cat([predictors.new_zeros(*predictors.shape[:-1], 1), predictors], dim=-1)
