@@ -1,6 +1,5 @@
 """A mixture of experts: one gate, one bank of experts, and the bound that ties them together."""
 
-import math
 from typing import NamedTuple
 
 import pyro
@@ -14,6 +13,7 @@ from mixpyro import arguments
 from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
+from mixpyro.numerics.normalised import normalised
 from mixpyro.part import Part, State
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
@@ -31,26 +31,6 @@ class MixtureState(NamedTuple):
 
     gate: State
     experts: State
-
-
-def normalised(log_joint: Float[Tensor, "*R K N"]) -> tuple[Tensor, Tensor]:
-    """Return responsibilities [..., K, N] and log evidences [..., N] of log joint densities, in nats.
-
-    Objects lie along the last axis, where memory is contiguous; one exponential serves both results. An object of −∞ in
-    every component has a log evidence of −∞ and responsibilities of zero.
-
-    Args:
-        log_joint: E log π + E log p(y | k) [..., K, N].
-    """
-    largest = log_joint.amax(-2, keepdim=True)
-    largest = largest.masked_fill_(largest.isinf(), 0.0)
-    # Denormal numbers take ten times as long as others: clamp what is that small, then set it to zero.
-    least = math.log(torch.finfo(log_joint.dtype).tiny) + 1.0
-    shares = (log_joint - largest).clamp_min_(least).exp_()
-    shares = torch.threshold_(shares, 2.0 * math.exp(least), 0.0)
-    total = shares.sum(-2, keepdim=True)
-    # Clamped, so that it divides the zeros of an impossible object too.
-    return shares.div_(total.clamp_min(torch.finfo(log_joint.dtype).tiny)), total.log().add_(largest).squeeze(-2)
 
 
 class MixtureOfExperts(PyroModule):

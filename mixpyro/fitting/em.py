@@ -8,12 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.fitting.result import Run
 from mixpyro.fitting.stopping import has_ended, least_tolerance
 from mixpyro.fitting.table import Table
-from mixpyro.mixture import MixtureOfExperts, MixtureState, normalised
+from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
+from mixpyro.numerics.normalised import normalised
 from mixpyro.part import Gradient
 from mixpyro.shapes import Responsibilities, Value
 
@@ -26,6 +28,12 @@ class Options:
     tolerance: float = 1e-7
     n_gradient_steps: int = 20
     n_annealing: int = 0
+
+    def __post_init__(self) -> None:
+        arguments.integer("max_iterations", self.max_iterations)
+        arguments.positive_number("tolerance", self.tolerance, zero=True)
+        arguments.integer("n_gradient_steps", self.n_gradient_steps)
+        arguments.integer("n_annealing", self.n_annealing, least=0)
 
 
 class Statistics(NamedTuple):

@@ -17,7 +17,7 @@ from mixpyro.fitting.em import Options, Trace
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
-from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start, checked_starts
+from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
@@ -94,35 +94,20 @@ def fit(
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
         McLachlan, Peel (2000), Finite Mixture Models, section 2.11 (the stopping rule).
     """
-    if not isinstance(mixture, MixtureOfExperts):
-        raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
     table = checked_table(mixture, x, y, gate_x, weights)
     counted = table.counted_rows()
-    options = Options(
-        max_iterations=arguments.integer("max_iterations", max_iterations),
-        tolerance=arguments.positive_number("tolerance", tolerance, zero=True),
-        n_gradient_steps=arguments.integer("n_gradient_steps", n_gradient_steps),
-        n_annealing=arguments.integer("n_annealing", n_annealing, least=0),
-    )
-    n_restarts = arguments.integer("n_restarts", n_restarts)
-    if initial_responsibilities is not None:
-        start = _checked_start(initial_responsibilities, mixture.n_components, len(table.x))[counted]
-        starts, n_restarts, n_candidates = [GivenResponsibilities(start)], 1, 1
+    options = Options(max_iterations, tolerance, n_gradient_steps, n_annealing)
     seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
+    if initial_responsibilities is not None:
+        given = _checked_start(initial_responsibilities, mixture.n_components, len(table.x))[counted]
+        starts, n_restarts, n_candidates = [GivenResponsibilities(given)], 1, 1
+    restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
     with torch.no_grad():
-        search = Search(
-            mixture,
-            table.block(counted),
-            options,
-            checked_starts(starts),
-            n_restarts=n_restarts,
-            n_candidates=arguments.integer("n_candidates", n_candidates),
-            seed=arguments.integer("seed", seed, least=0),
-        )
+        search = Search(mixture, table.block(counted), options, starts, **restarts)
         kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
         interrupted = _run(search, kept, progress)
         result = _result(search, table, kept, interrupted)
-    for caution in _warnings(result, n_restarts):
+    for caution in _warnings(result, search.n_restarts):
         warnings.warn(caution, RuntimeWarning, stacklevel=2)
     return result
 

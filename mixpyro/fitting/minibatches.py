@@ -16,7 +16,7 @@ from mixpyro.fitting.em import Options
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult, Run
-from mixpyro.fitting.starts import DEFAULT_STARTS, Start, checked_starts
+from mixpyro.fitting.starts import DEFAULT_STARTS, Start
 from mixpyro.fitting.streaming import StreamingFit, refuse_kept_posteriors
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.gates.conjugate import ObjectGate
@@ -83,34 +83,25 @@ def fit_minibatches(
     Warns:
         RuntimeWarning: if the bound still changed in the last epoch, the fit is degenerate, or it was interrupted.
     """
-    if not isinstance(mixture, MixtureOfExperts):
-        raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
     table = checked_table(mixture, x, y, gate_x, weights)
     refuse_kept_posteriors(mixture)
-    options = Options(
-        max_iterations=arguments.integer("max_iterations", max_iterations),
-        tolerance=arguments.positive_number("tolerance", tolerance, zero=True),
-        n_gradient_steps=arguments.integer("n_gradient_steps", n_gradient_steps),
-    )
-    counted = table.block(table.counted_rows())
-    seed = arguments.integer("seed", seed, least=0)
-    generator = Generator().manual_seed(seed)
-    sample = torch.randperm(len(counted.x), generator=generator)[: max(batch_size, SAMPLE_ROWS)]
-    search = Search(
-        mixture,
-        counted.block(sample.to(table.x.device)),
-        options,
-        checked_starts(starts),
-        n_restarts=arguments.integer("n_restarts", n_restarts),
-        n_candidates=arguments.integer("n_candidates", n_candidates),
-        seed=seed,
-    )
+    options = Options(max_iterations, tolerance, n_gradient_steps)
+    generator = Generator().manual_seed(arguments.integer("seed", seed, least=0))
+    sample = _sample(table, max(batch_size, SAMPLE_ROWS), generator)
+    restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
+    search = Search(mixture, sample, options, starts, **restarts)
     with torch.no_grad():
         result = _fit(search, table, generator, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
     for caution in _warnings(result, n_epochs):
         warnings.warn(caution, RuntimeWarning, stacklevel=2)
     return result
+
+
+def _sample(table: Table, n_rows: int, generator: Generator) -> Table:
+    """Return some of the rows whose weight is not zero."""
+    counted = table.block(table.counted_rows())
+    return counted.block(torch.randperm(len(counted.x), generator=generator)[:n_rows].to(table.x.device))
 
 
 def _fit(

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Generator
 
+from mixpyro import arguments
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Options, Runs, Snapshot, Trace
 from mixpyro.fitting.result import Run
-from mixpyro.fitting.starts import Start
+from mixpyro.fitting.starts import Start, checked_starts
 from mixpyro.fitting.stopping import is_hopeless
 from mixpyro.fitting.table import Table
 from mixpyro.gates.conjugate import ObjectGate
@@ -33,7 +34,7 @@ class Search:
         table: what to fit.
         options: of the runs.
         starts: used in round-robin order.
-        n_restarts: how many runs.
+        n_restarts: how many runs, at least 1.
         n_candidates: starts that each run tries for ``SHORT_RUN`` iterations, to go on from the best; on a sample of
             the rows where they are many.
         seed: each run draws from a generator of its own, so that none depends on how many there are.
@@ -63,8 +64,10 @@ class Search:
         n_candidates: int = 3,
         seed: int = 0,
     ) -> None:
-        self.mixture, self.table, self.options, self.starts = mixture, table, options, starts
-        self.n_restarts, self.n_candidates, self.seed = n_restarts, n_candidates, seed
+        self.mixture, self.table, self.options, self.starts = mixture, table, options, checked_starts(starts)
+        self.n_restarts = arguments.integer("n_restarts", n_restarts)
+        self.n_candidates = arguments.integer("n_candidates", n_candidates)
+        self.seed = arguments.integer("seed", seed, least=0)
         self.ended: list[Run] = []
         self.best: tuple[int, Snapshot] | None = None
         self.current: Runs | None = None

@@ -14,10 +14,11 @@ from mixpyro.fitting.em import Options
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.starts import DEFAULT_STARTS
-from mixpyro.fitting.table import Table, checked_table
+from mixpyro.fitting.table import Table, checked_mixture, checked_table
 from mixpyro.gates.conjugate import ObjectGate
-from mixpyro.mixture import MixtureOfExperts, normalised
+from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
+from mixpyro.numerics.normalised import normalised
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
@@ -79,10 +80,8 @@ class StreamingFit:
         n_restarts: int = 20,
         seed: int = 0,
     ) -> None:
-        if not isinstance(mixture, MixtureOfExperts):
-            raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
+        self.mixture = checked_mixture(mixture)
         refuse_kept_posteriors(mixture)
-        self.mixture = mixture
         self.n_objects = None if n_objects is None else arguments.positive_number("n_objects", n_objects)
         self.step_size = step_size if callable(step_size) else arguments.step_size(step_size)
         self.lr = arguments.positive_number("lr", lr)

@@ -73,6 +73,20 @@ class Table(NamedTuple):
         return torch.where(self.weights > 0, values * self.weights, 0.0)
 
 
+def checked_mixture(mixture: object) -> MixtureOfExperts:
+    """Return the mixture if it is one.
+
+    Args:
+        mixture: what shall be fitted.
+
+    Raises:
+        TypeError: if it is no mixture.
+    """
+    if not isinstance(mixture, MixtureOfExperts):
+        raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
+    return mixture
+
+
 def checked_table(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Table:
     """Return the rows without gradients, if they fit the mixture and each other.
 
@@ -84,10 +98,10 @@ def checked_table(mixture: MixtureOfExperts, x: object, y: object, gate_x: objec
         weights: how much each row counts [N], at least 0; None where every row counts once.
 
     Raises:
-        TypeError: if one is no floating tensor.
+        TypeError: if the mixture is none, or an argument is no floating tensor.
         ValueError: if a shape, dtype, device or value does not fit.
     """
-    x, y, gate_x = (part.detach() for part in mixture.check_data(x, y, gate_x))
+    x, y, gate_x = (part.detach() for part in checked_mixture(mixture).check_data(x, y, gate_x))
     if weights is None:
         return Table(x, y, gate_x, None)
     if not mixture.gate.takes_row_weights:

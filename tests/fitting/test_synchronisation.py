@@ -35,9 +35,11 @@ def begun(mixture: MixtureOfExperts, device: str, dtype: torch.dtype, n_runs: in
     """Runs with given responsibilities on a device, for one of which reading a number raises."""
     mixture = mixture.to(device)
     x, y = (torch.ones(N, columns, dtype=dtype, device=device) for columns in (2, P))
-    table = Table(x, y, x, torch.ones(N, dtype=dtype, device=device)).with_columns(mixture.experts)
+    table = Table(x, y, x, None).with_columns(mixture.experts)
     r = torch.rand(N, mixture.n_components, dtype=dtype, device=device)
-    return Runs(mixture, table, Options(), [Trace() for _ in range(n_runs)], [em.start(mixture, table, r)] * n_runs)
+    runs = Runs(mixture, table, Options(), [Trace() for _ in range(n_runs)], [em.start(mixture, table, r)] * n_runs)
+    runs.table = table._replace(weights=torch.ones(N, dtype=dtype, device=device))
+    return runs
 
 
 def iterated(runs: Runs) -> torch.Tensor:

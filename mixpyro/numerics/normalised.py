@@ -1,0 +1,27 @@
+"""Responsibilities from log joint densities."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def normalised(log_joint: Float[Tensor, "*R K N"]) -> tuple[Tensor, Tensor]:
+    """Return responsibilities [..., K, N] and log evidences [..., N] of log joint densities, in nats.
+
+    Objects lie along the last axis, where memory is contiguous; one exponential serves both results. An object of −∞ in
+    every component has a log evidence of −∞ and responsibilities of zero.
+
+    Args:
+        log_joint: E log π + E log p(y | k) [..., K, N].
+    """
+    largest = log_joint.amax(-2, keepdim=True)
+    largest = largest.masked_fill_(largest.isinf(), 0.0)
+    # Denormal numbers take ten times as long as others: clamp what is that small, then set it to zero.
+    least = math.log(torch.finfo(log_joint.dtype).tiny) + 1.0
+    shares = (log_joint - largest).clamp_min_(least).exp_()
+    shares = torch.threshold_(shares, 2.0 * math.exp(least), 0.0)
+    total = shares.sum(-2, keepdim=True)
+    # Clamped, so that it divides the zeros of an impossible object too.
+    return shares.div_(total.clamp_min(torch.finfo(log_joint.dtype).tiny)), total.log().add_(largest).squeeze(-2)
