@@ -14,7 +14,7 @@ from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.normalised import normalised
-from mixpyro.part import Part, State
+from mixpyro.part import State
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
 
@@ -89,7 +89,7 @@ class MixtureOfExperts(PyroModule):
             ValueError: if a shape does not fit, a value is not finite, or the device is another one.
         """
         checked_x, checked_y = self.experts.check_data(x, y)
-        checked_gate_x = self._gate_inputs(arguments.inputs(x), gate_x)
+        checked_gate_x = self.gate.check_inputs(gate_x, arguments.inputs(x))
         for tensor in (*self.parameters(), *self.buffers()):
             for name, value in (("x", checked_x), ("y", checked_y), ("gate_x", checked_gate_x)):
                 arguments.same_device(name, value, tensor.device)
@@ -108,12 +108,6 @@ class MixtureOfExperts(PyroModule):
         self.gate.hold(state.gate)
         self.experts.hold(state.experts)
 
-    def fix_priors(self) -> None:
-        """Compute priors once: nothing may change them from now on."""
-        for part in self.modules():
-            if isinstance(part, Part):
-                part.fix_prior()
-
     def log_joint(
         self,
         gate_x: GateInputs,
@@ -124,8 +118,7 @@ class MixtureOfExperts(PyroModule):
     ) -> Float[Tensor, "*R K N"]:
         """Return E_q[log π] + E_q[log p(y | k)] in nats, [R, K, N], or [K, N] under the mixture's own posteriors.
 
-        Everything that a mixture says of its assignments goes through here: a subclass that changes the model
-        overrides this method.
+        All assignments follow from it: a subclass that changes the model overrides this method.
 
         Args:
             gate_x: what the gate reads [N, G].
@@ -135,14 +128,6 @@ class MixtureOfExperts(PyroModule):
         """
         gate, experts = (None, None) if state is None else state
         return self.gate.log_weights(gate_x, gate, objects=objects) + self.experts.log_likelihoods(columns, experts)
-
-    def divergences(self, state: MixtureState) -> Float[Tensor, " R"]:
-        """Return KL(q‖p) of gate and experts together of every run in nats, float64.
-
-        Args:
-            state: of R runs.
-        """
-        return self.gate.divergences(state.gate) + self.experts.divergences(state.experts)
 
     def expected_log_joint(
         self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, objects: ObjectIndices | None = None
@@ -214,7 +199,7 @@ class MixtureOfExperts(PyroModule):
             ValueError: if its shape does not fit, or a value is not finite.
         """
         experts_x = self.experts.check_inputs(x)
-        weights = self.gate.weights(self._gate_inputs(x, gate_x))
+        weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
         return torch.einsum("nk,nkp->np", weights, self.experts.predict(experts_x))
 
     @torch.no_grad()
@@ -228,7 +213,7 @@ class MixtureOfExperts(PyroModule):
             gate_x: what the gate reads [N, G], where that is not x.
         """
         experts_x = self.experts.check_inputs(x)
-        weights = self.gate.weights(self._gate_inputs(x, gate_x))
+        weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
         return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x))
 
     @torch.no_grad()
@@ -249,9 +234,7 @@ class MixtureOfExperts(PyroModule):
             ValueError: if a shape does not fit, or a probability is not in (0, 1).
         """
         wanted = arguments.tensor("probabilities", probabilities, ("Q",)).to(x)
-        if not bool(((wanted > 0) & (wanted < 1)).all()):
-            raise ValueError(f"`probabilities` must be above 0 and below 1; got {wanted.tolist()}.")
-        weights = self.gate.weights(self._gate_inputs(x, gate_x))
+        weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
         return mixture_quantiles(weights, self.experts.predictive(self.experts.check_inputs(x)), wanted).to(x.dtype)
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
@@ -285,7 +268,7 @@ class MixtureOfExperts(PyroModule):
         experts_x, y = (self.experts.check_inputs(x), None) if y is None else self.experts.check_data(x, y)
         plate = objects_plate(x)
         parameters = self.experts.model(experts_x)
-        assignment = self.gate.model(self._gate_inputs(x, gate_x), plate=plate)
+        assignment = self.gate.model(self.gate.check_inputs(gate_x, x), plate=plate)
         with plate:
             likelihood = self.experts.likelihood(experts_x, parameters, assignment)
             return pyro.sample(self.experts.site("y"), likelihood, obs=y)
@@ -314,17 +297,4 @@ class MixtureOfExperts(PyroModule):
         if y is not None:
             responsibilities = self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
         self.experts.guide(self.experts.check_inputs(x))
-        self.gate.guide(self._gate_inputs(x, gate_x), responsibilities=responsibilities, objects=objects)
-
-    def _gate_inputs(self, x: Tensor, gate_x: object) -> Tensor:
-        """Return the gate's own inputs if they fit x, else x."""
-        n_features = getattr(self.gate, "n_features", "D")
-        if gate_x is None and n_features not in ("D", x.shape[1]):
-            raise ValueError(f"`gate_x` must have {n_features} columns; got none, and `x` has {x.shape[1]}.")
-        if gate_x is None:
-            return x
-        checked = arguments.inputs(gate_x, name="gate_x", n_features=n_features)
-        if len(checked) != len(x) or checked.dtype != x.dtype:
-            wanted, got = f"{len(x)} rows of {x.dtype}", f"{len(checked)} rows of {checked.dtype}"
-            raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")
-        return checked
+        self.gate.guide(self.gate.check_inputs(gate_x, x), responsibilities=responsibilities, objects=objects)

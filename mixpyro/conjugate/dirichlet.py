@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, distributions
 
@@ -24,7 +23,7 @@ class Dirichlet(NamedTuple):
     def expected_log(self) -> Float[Tensor, "*R K"]:
         """E log π = ψ(m) − ψ(Σm); Bishop (2006), eq. 10.66."""
         m = self.concentration
-        return digamma(m) - torch.digamma(m.sum(-1, keepdim=True))
+        return digamma(m).sub_(digamma(m.sum(-1, keepdim=True)))
 
     @property
     def mean(self) -> Float[Tensor, "*R K"]:

@@ -2,14 +2,13 @@
 
 from mixpyro.diagnostics.arviz_versions import from_netcdf
 from mixpyro.diagnostics.assignments import Assignments, ResponsibilityDraws
-from mixpyro.diagnostics.comparison import Comparison, compare_loo, loo_table
 from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.diagnostics.exact_loo import exact_loo
 from mixpyro.diagnostics.importance_sampling import khat, resample
 from mixpyro.diagnostics.labels import Alignment, align, relabel
 from mixpyro.diagnostics.predictive_checks import Check, predictive_checks
 from mixpyro.diagnostics.program import program_to_arviz
-from mixpyro.diagnostics.psis_loo import Elpd, as_arviz, loo
+from mixpyro.diagnostics.psis_loo import Comparison, Elpd, as_arviz, compare_loo, loo, loo_table
 
 __all__ = [
     "Alignment",

@@ -1,5 +1,6 @@
 """Leave-one-out cross-validation by Pareto smoothed importance sampling (PSIS-LOO)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -104,3 +105,112 @@ def as_arviz(elpd: Elpd) -> Any:  # noqa: ANN401 (each version of ArviZ has its 
         pointwise=elpd.pointwise,
         pareto_k=elpd.pareto_k,
     )
+
+
+class Comparison(NamedTuple):
+    """One model's row in a comparison."""
+
+    elpd: float  # expected log predictive density of N new objects in nats, larger is better
+    standard_error: float  # of elpd, nats
+    difference: float  # from the best model's elpd in nats, at most zero
+    difference_error: float  # standard error of the difference in nats, from differences object by object
+    weight: float  # of this model in a stacked prediction, from 0 to 1
+    n_effective: float  # effective number of parameters
+    n_untrusted: int  # number of objects whose k-hat is too high
+    n_estimated: int  # number of parameters without a posterior, which importance sampling does not penalise
+
+
+def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]:
+    """Compare models of the same data by leave-one-out cross-validation, the best first.
+
+    Differences are computed object by object, so they are known more precisely than the elpds themselves. A difference
+    below four nats or below twice its standard error is no evidence for either model. Print the rows with
+    :func:`loo_table`.
+
+    Args:
+        models: by name; each a result of :func:`mixpyro.to_arviz`, :func:`~mixpyro.diagnostics.loo` or
+            :func:`~mixpyro.diagnostics.exact_loo`.
+
+    Returns:
+        One row a model, by its name, in descending order of elpd.
+
+    Raises:
+        ValueError: if there are no models, or they have different numbers of objects.
+
+    References:
+        Sivula, Magnusson, Matamoros, Vehtari (2020), Uncertainty in Bayesian leave-one-out cross-validation based model
+        comparison; Yao, Vehtari, Simpson, Gelman (2018), Using stacking to average Bayesian predictive distributions.
+    """
+    if not models:
+        raise ValueError("`models` must hold at least one model; got none.")
+    elpds = {name: model if isinstance(model, Elpd) else loo(model) for name, model in models.items()}
+    lengths = {name: len(elpd.pointwise) for name, elpd in elpds.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"`models` must be of the same objects; got {lengths}.")
+    order = sorted(elpds, key=lambda name: -elpds[name].elpd)
+    weights = stacking_weights(np.stack([elpds[name].pointwise for name in order], 1))
+    best = elpds[order[0]]
+    return {
+        name: _comparison(elpds[name], best, float(weight), _n_estimated(models[name]))
+        for name, weight in zip(order, weights, strict=True)
+    }
+
+
+def loo_table(rows: Mapping[str, Comparison]) -> str:
+    """Format a comparison as a text table with one line a model.
+
+    Args:
+        rows: result of :func:`compare_loo`.
+    """
+    titles = ("elpd", "± se", "difference", "± se", "weight", "effective", "untrusted", "estimated")
+    width = max(map(len, rows), default=0)
+    lines = [" ".join([" " * width, *(f"{title:>10}" for title in titles)])]
+    for name, row in rows.items():
+        cells = (f"{value:>10d}" if isinstance(value, int) else f"{value:>10.2f}" for value in row)
+        lines.append(" ".join([f"{name:<{width}}", *cells]))
+    return "\n".join(lines)
+
+
+def stacking_weights(pointwise: np.ndarray, *, n_iterations: int = 1000) -> np.ndarray:
+    """Return the weights of a mixture of models that predicts left-out objects best.
+
+    They maximise Σᵢ log Σₘ wₘ exp(elpdᵢₘ) over the simplex, a concave function, by the EM algorithm for the proportions
+    of a mixture of known densities.
+
+    Args:
+        pointwise: elpdᵢₘ [N, M] of N objects under M models, in nats.
+        n_iterations: number of EM iterations, at least 0.
+
+    Returns:
+        Weights [M], which sum to one.
+
+    References:
+        Yao, Vehtari, Simpson, Gelman (2018), Using stacking to average Bayesian predictive distributions, eq. 4.
+    """
+    densities = np.exp(pointwise - pointwise.max(1, keepdims=True))
+    weights = np.full(pointwise.shape[1], 1.0 / pointwise.shape[1])
+    for _ in range(n_iterations):
+        weights = weights * (densities / (densities @ weights)[:, None]).mean(0)
+    return weights
+
+
+def _comparison(elpd: Elpd, best: Elpd, weight: float, n_estimated: int) -> Comparison:
+    """Return a model's row."""
+    differences = elpd.pointwise - best.pointwise
+    return Comparison(
+        elpd=elpd.elpd,
+        standard_error=elpd.standard_error,
+        difference=float(differences.sum()),
+        difference_error=float(np.sqrt(len(differences) * differences.var())),
+        weight=weight,
+        n_effective=elpd.n_effective,
+        n_untrusted=elpd.n_untrusted,
+        n_estimated=n_estimated,
+    )
+
+
+def _n_estimated(model: ArvizData | Elpd) -> int:
+    """Return the number of parameters without a posterior; refits penalise them, so zero for those."""
+    if isinstance(model, Elpd):
+        return 0
+    return int(group(model, "posterior").attrs["n_estimated_parameters"])

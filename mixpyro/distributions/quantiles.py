@@ -133,6 +133,8 @@ def mixture_quantiles(weights: Tensor, distribution: TorchDistributionMixin, pro
     Raises:
         TypeError: if the distribution is not known to :func:`cumulative`.
     """
+    if not bool(((probabilities > 0) & (probabilities < 1)).all()):
+        raise ValueError(f"`probabilities` must be above 0 and below 1; got {probabilities.tolist()}.")
     wanted = probabilities.double().reshape(-1, 1, 1)
 
     def reached(y: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
+from mixpyro.numerics.linear_predictors import Curvature, Predictors
 from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Targets
 
 # Relative to the spread of y: an estimated noise stops there, where a component fits its rows exactly.
@@ -186,3 +187,64 @@ def smallest_scale(y: Outputs, weights: Float[Tensor, " N"]) -> Float[Tensor, " 
     size = (share * y.square()).sum(0).sqrt()
     # The square of the last term is still a float64 above 0.
     return torch.maximum(SMALLEST_SCALE * spread, rounding * size) + 1e-150
+
+
+class WeightedLikelihood:
+    """Σᵢ rᵢₖ log p(yᵢ | ηᵢₖ): the :class:`~mixpyro.numerics.linear_predictors.RowTerms` of K components.
+
+    Where a row has no part in a component, its likelihood there may overflow, and counts as zero.
+
+    Args:
+        family: of the density p.
+        y: outputs [N, P].
+        exposure: [N, 1, 1].
+        responsibilities: r [N, K], non-negative.
+        scale: noise σ [K, P].
+    """
+
+    def __init__(
+        self, family: Family, y: Tensor, exposure: Tensor, responsibilities: Responsibilities, scale: Tensor
+    ) -> None:
+        self.family = family
+        self.y, self.exposure, self.scale = y.double(), exposure.double(), scale.double()
+        self.responsibilities = responsibilities.double()
+
+    def values(self, eta: Predictors) -> Float[Tensor, " B"]:
+        """Return the sums.
+
+        Args:
+            eta: predictors η [N, K, C].
+
+        Returns:
+            [K], in nats.
+        """
+        log_prob = self.family.log_prob(self.y, eta, self.exposure, self.scale)
+        return _weighted(log_prob, self.responsibilities).sum(0)
+
+    def derivatives(self, eta: Predictors) -> tuple[Predictors, Curvature]:
+        """Return r times the score, and r times the curvature of the density.
+
+        Args:
+            eta: predictors η [N, K, C].
+        """
+        r = self.responsibilities.unsqueeze(-1)
+        score = _weighted(self.family.score(self.y, eta, self.exposure, self.scale), r)
+        diagonal, factor = self.family.curvature(eta, self.exposure, self.scale)
+        return score, Curvature(_weighted(diagonal, r), None if factor is None else _weighted(factor, r.sqrt()))
+
+    def estimate_scale(self, eta: Predictors, smallest: Float[Tensor, " P"]) -> None:
+        """Set σ² to Σ r (y − η)² / Σ r; a component without objects keeps its own.
+
+        Args:
+            eta: predictors η [N, K, P] of a Gaussian.
+            smallest: lower limit of σ [P].
+        """
+        r = self.responsibilities.unsqueeze(-1)
+        counts = r.sum(0)
+        variance = (r * (self.y.unsqueeze(1) - eta).square()).sum(0) / counts
+        self.scale = torch.where(counts > 0, variance.sqrt().clamp_min(smallest), self.scale)
+
+
+def _weighted(values: Tensor, weights: Tensor) -> Tensor:
+    """Product of both, zero where the weight is."""
+    return torch.where(weights != 0, weights * values, 0.0)

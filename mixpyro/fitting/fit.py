@@ -13,10 +13,10 @@ from tqdm import tqdm
 from mixpyro import arguments
 from mixpyro.fitting import em
 from mixpyro.fitting.checkpoint import Checkpoint
-from mixpyro.fitting.em import Options, Trace
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.runs import Options, Trace
 from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.gates.conjugate import ObjectGate

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from mixpyro import arguments
 from mixpyro.fitting import em
-from mixpyro.fitting.em import Options
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult, Run
+from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS, Start
 from mixpyro.fitting.streaming import StreamingFit, refuse_kept_posteriors
 from mixpyro.fitting.table import Table, checked_table

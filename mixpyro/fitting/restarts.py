@@ -11,14 +11,16 @@ from torch import Generator
 
 from mixpyro import arguments
 from mixpyro.fitting import em
-from mixpyro.fitting.em import Options, Runs, Snapshot, Trace
+from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.result import Run
+from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import Start, checked_starts
 from mixpyro.fitting.stopping import is_hopeless
 from mixpyro.fitting.table import Table
 from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
+from mixpyro.part import Part
 from mixpyro.shapes import Responsibilities
 
 GoesOn = Callable[[Trace], bool]
@@ -83,7 +85,9 @@ class Search:
         self.template = template
         self.scratch = copy.deepcopy(template)
         self.scratch.experts.centre(self.table.x, self.table.y)
-        self.scratch.fix_priors()
+        for part in self.scratch.modules():
+            if isinstance(part, Part):
+                part.fix_prior()
         self.runs_one_by_one = em.reads_rows(self.scratch)
         self.initial = self.scratch.state()
         self.table = self.table.with_columns(self.scratch.experts)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
-from mixpyro.fitting.em import Options
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS
 from mixpyro.fitting.table import Table, checked_mixture, checked_table
 from mixpyro.gates.conjugate import ObjectGate

@@ -1,7 +1,7 @@
 """Gates whose weights have an analytic posterior."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.gates.base import Gate, categorical
-from mixpyro.part import State
-from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
+from mixpyro.part import Gradient, State
+from mixpyro.pyro_internals.plates import refuse_outer_plates, rows_of, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Value
 
 
@@ -110,8 +110,13 @@ class ObjectGate(ConjugateGate):
     """A gate that keeps a posterior of each object of the last update.
 
     Its statistics are the responsibilities themselves, a row an object, so those of several sets of rows cannot be
-    added.
+    added. The last field of its posterior has an axis of objects first.
     """
+
+    @property
+    def n_objects(self) -> int:
+        """Number of objects of the last update, 0 before the first."""
+        return len(self.posterior[-1])
 
     @property
     def reads_rows(self) -> bool:
@@ -121,3 +126,58 @@ class ObjectGate(ConjugateGate):
     def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> tuple[Tensor, ...]:
         """Return an empty tuple: there are no sums that would do; arguments as :meth:`Gate.sums`."""
         return ()
+
+    @property
+    def posterior(self) -> Value:
+        """Dirichlet(γμ + rᵢ) of every object of the last update, in the dtype of its responsibilities."""
+        return self.posterior_kind._make([self._buffers[name] for name in self.posterior_names])
+
+    def hold_posterior(self, posterior: Value) -> None:
+        """Put the objects' posteriors into the buffer, in their own dtype and as many as they are.
+
+        Args:
+            posterior: Dirichlet of concentration [N, K].
+        """
+        for name, value in zip(self.posterior_names, posterior, strict=True):
+            self._buffers[name] = value
+
+    def advanced(
+        self,
+        state: State,
+        statistics: Value,
+        rows: tuple[Tensor, ...],
+        responsibilities: Tensor | None,
+        by_gradient: Gradient,
+    ) -> State:
+        """Return the state of every run after its update; arguments as :meth:`Part.advanced`."""
+        assert responsibilities is not None
+        return super().advanced(
+            state, self.statistics_of(rows[0], responsibilities), rows, responsibilities, by_gradient
+        )
+
+    def objects_in(self, plate: pyro.plate) -> Tensor | None:
+        """Return which objects a plate draws, if it holds as many as the last update; None for other objects.
+
+        Args:
+            plate: over the objects of a program.
+
+        Raises:
+            ValueError: if the plate draws a subsample of another number of objects.
+        """
+        n_known = self.n_objects
+        if n_known == plate.size:
+            return rows_of(plate)
+        if n_known and plate.subsample_size < plate.size:
+            raise ValueError(
+                f"`plate` must have the objects of the last update, {n_known}, to draw a subsample of them; "
+                f"got a plate of {plate.size}."
+            )
+        return None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        name = self.posterior_names[-1]
+        saved, own = state_dict.get(f"{prefix}{name}"), self.posterior[-1]
+        if saved is not None and saved.shape[1:] == own.shape[1:]:
+            # The number of objects is part of the state: load_state_dict copies into a buffer of the saved shape.
+            self._buffers[name] = torch.empty_like(saved, device=own.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,7 +1,7 @@
 """A gate with weights of their own for every object: a Dirichlet each, around the population's weights."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyro
 import torch
@@ -17,10 +17,8 @@ from mixpyro.conjugate.dirichlet import Counts, Dirichlet
 from mixpyro.gates.base import categorical
 from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.numerics.blocks import in_blocks, repeated
-from mixpyro.numerics.digamma import digamma
-from mixpyro.part import Gradient, State
 from mixpyro.pyro_internals.expected_weights import BoundTerms
-from mixpyro.pyro_internals.plates import refuse_outer_plates, rows_of
+from mixpyro.pyro_internals.plates import refuse_outer_plates
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Value
 
 
@@ -107,20 +105,6 @@ class ObjectDirichletGate(ObjectGate):
         return Dirichlet(self.prior_concentration)
 
     @property
-    def posterior(self) -> Value:
-        """Dirichlet(γμ + rᵢ) of every object of the last update, in the dtype of its responsibilities."""
-        return self.posterior_kind._make([self._buffers[name] for name in self.posterior_names])
-
-    def hold_posterior(self, posterior: Value) -> None:
-        """Put the objects' posteriors into the buffer, in their own dtype and as many as they are.
-
-        Args:
-            posterior: Dirichlet of concentration [N, K].
-        """
-        for name, value in zip(self.posterior_names, posterior, strict=True):
-            self._buffers[name] = value
-
-    @property
     def n_parameters(self) -> int:
         """K − 1 where μ is learnt, else none."""
         return int(self.n_components) - 1 if self.learn_mean else 0
@@ -163,19 +147,6 @@ class ObjectDirichletGate(ObjectGate):
         old = old.to(r.dtype) if old.shape == r.shape else prior.expand_as(r)
         self._buffers["posterior_concentration"] = optimum if size == 1.0 else torch.lerp(old, optimum, size)
 
-    def advanced(
-        self,
-        state: State,
-        statistics: Value,
-        rows: tuple[Tensor, ...],
-        responsibilities: Tensor | None,
-        by_gradient: Gradient,
-    ) -> State:
-        """Return the state of every run after its update; arguments as :meth:`Part.advanced`."""
-        assert responsibilities is not None
-        statistics = Counts(responsibilities.mT)
-        return super().advanced(state, statistics, rows, responsibilities, by_gradient)
-
     def expected_log_weights(
         self,
         x: Inputs,
@@ -192,8 +163,8 @@ class ObjectDirichletGate(ObjectGate):
         """
         concentration = self._concentration_of(x, objects, posterior)
         if concentration.ndim > 2:
-            return _expected_logarithms(concentration).to(x.dtype)
-        return in_blocks(_expected_logarithms, concentration, x.dtype)
+            return _expected_log(concentration).to(x.dtype)
+        return in_blocks(_expected_log, concentration, x.dtype)
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """Return mᵢ / Σₖ mᵢₖ [N, K] of the objects' posteriors, μ for new objects.
@@ -202,7 +173,9 @@ class ObjectDirichletGate(ObjectGate):
             x: gate inputs [N, D]; N and the dtype are read.
             objects: which objects of the last update the rows are; new ones by default.
         """
-        return repeated(in_blocks(_means, self._concentration_of(x, objects), x.dtype).detach(), len(x))
+        return repeated(
+            in_blocks(lambda m: Dirichlet(m).mean, self._concentration_of(x, objects), x.dtype).detach(), len(x)
+        )
 
     def weights_distribution(self, posterior: Dirichlet, dtype: torch.dtype) -> DirichletDistribution:
         """Return Dirichlet(m) as a Pyro distribution.
@@ -269,7 +242,7 @@ class ObjectDirichletGate(ObjectGate):
         known = len(self.posterior_concentration) == n_objects
         m = self.posterior_concentration[objects].to(x.dtype) if known else prior.detach().expand(len(x), -1)
         divergence = Dirichlet(m.double()).kl(Dirichlet(prior.double()))
-        return BoundTerms(_expected_logarithms(m), divergence.to(x.dtype))
+        return BoundTerms(_expected_log(m), divergence.to(x.dtype))
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Sample ``<name>.weights`` [N, K] from their prior inside the plate.
@@ -294,25 +267,6 @@ class ObjectDirichletGate(ObjectGate):
         with plate:
             pyro.sample(self.site("weights"), self.weights_distribution(Dirichlet(known), x.dtype))
 
-    def objects_in(self, plate: pyro.plate) -> Tensor | None:
-        """Return which objects a plate draws, if it holds as many as the last update; None for other objects.
-
-        Args:
-            plate: over the objects of a program.
-
-        Raises:
-            ValueError: if the plate draws a subsample of another number of objects.
-        """
-        n_known = len(self.posterior_concentration)
-        if n_known == plate.size:
-            return rows_of(plate)
-        if n_known and plate.subsample_size < plate.size:
-            raise ValueError(
-                f"`plate` must have the objects of the last update, {n_known}, to draw a subsample of them; "
-                f"got a plate of {plate.size}."
-            )
-        return None
-
     def _concentration_of(self, x: Inputs, objects: ObjectIndices | None, posterior: Value = None) -> Tensor:
         """Return the posterior [..., N, K] of rows that are known objects, else the prior [1, K]."""
         if objects is None:
@@ -324,19 +278,7 @@ class ObjectDirichletGate(ObjectGate):
             )
         return known
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        saved = state_dict.get(f"{prefix}posterior_concentration")
-        if saved is not None and saved.shape[-1:] == (self.n_components,):
-            # The number of objects is part of the state: load_state_dict copies into a buffer of the saved shape.
-            self.posterior_concentration = torch.empty_like(saved, device=self.mean.device)
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
-
-def _expected_logarithms(concentration: Tensor) -> Tensor:
+def _expected_log(concentration: Tensor) -> Tensor:
     """Return E[log π] of Dirichlet(m) for each row m."""
-    return digamma(concentration).sub_(digamma(concentration.sum(-1, keepdim=True)))
-
-
-def _means(concentration: Tensor) -> Tensor:
-    """Return E[π] of Dirichlet(m) for each row m."""
-    return concentration / concentration.sum(-1, keepdim=True)
+    return Dirichlet(concentration).expected_log

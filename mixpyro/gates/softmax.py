@@ -12,9 +12,8 @@ from mixpyro.gates.logits import LogitGate
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.information_matrix import standard_errors
 from mixpyro.numerics.least_information import least_information
-from mixpyro.numerics.linear_predictors import LinearPredictors, with_reference
+from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels, with_reference
 from mixpyro.numerics.newton import maximised
-from mixpyro.numerics.soft_labels import SoftLabels
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities

@@ -28,8 +28,8 @@ from mixpyro import (
 from mixpyro.conjugate.dirichlet import Counts, Dirichlet
 from mixpyro.experts.families import Gaussian
 from mixpyro.fitting import em
-from mixpyro.fitting.em import Options, Runs, Trace
 from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import random_assignments
 from mixpyro.fitting.table import Table
 from mixpyro.numerics import blocks

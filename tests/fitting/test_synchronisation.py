@@ -15,7 +15,7 @@ from mixpyro import (
     RelevanceLinearExperts,
 )
 from mixpyro.fitting import em
-from mixpyro.fitting.em import Options, Runs, Trace
+from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.table import Table
 
 K, N, P = 3, 50, 2

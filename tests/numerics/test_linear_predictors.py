@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mixpyro.experts.exponential_family import WeightedLikelihood
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
-from mixpyro.experts.weighted_likelihood import WeightedLikelihood
-from mixpyro.numerics.linear_predictors import LinearPredictors, RowTerms, with_reference
-from mixpyro.numerics.soft_labels import SoftLabels
+from mixpyro.numerics.linear_predictors import LinearPredictors, RowTerms, SoftLabels, with_reference
 from tests.problems import inputs, responsibilities
 
 N, K = 25, 3

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import torch
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
-from mixpyro.fitting.em import Options
+from mixpyro.fitting.runs import Options
 from mixpyro.fitting.stopping import has_converged, least_tolerance
 from tests.benchmarks.speed.hand_written import HandWritten, Problem, problem
 from tests.benchmarks.speed.harness import Row, Sizes, fastest

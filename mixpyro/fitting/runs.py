@@ -1,0 +1,199 @@
+"""Runs of variational EM that are iterated together, each of which ends by itself."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.fitting.em import EStep, Snapshot, e_step, reads_rows, responsibilities_of, update
+from mixpyro.fitting.gradient.m_steps import GradientMSteps
+from mixpyro.fitting.result import Run
+from mixpyro.fitting.stopping import has_ended, least_tolerance
+from mixpyro.fitting.table import Table
+from mixpyro.mixture import MixtureOfExperts, MixtureState
+from mixpyro.numerics import nested
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run goes and when it stops; the fields are arguments of :func:`mixpyro.fit`."""
+
+    max_iterations: int = 1000
+    tolerance: float = 1e-7
+    n_gradient_steps: int = 20
+    n_annealing: int = 0
+
+    def __post_init__(self) -> None:
+        arguments.integer("max_iterations", self.max_iterations)
+        arguments.positive_number("tolerance", self.tolerance, zero=True)
+        arguments.integer("n_gradient_steps", self.n_gradient_steps)
+        arguments.integer("n_annealing", self.n_annealing, least=0)
+
+
+@dataclass
+class Trace:
+    """The bound of one run at every E-step so far.
+
+    Attributes:
+        bounds: in nats; −∞ for one that is not finite.
+        has_ended: whether the stopping rule has been met.
+    """
+
+    bounds: list[float] = field(default_factory=list)
+    has_ended: bool = False
+
+    def record(self, bound: float, tolerance: float) -> None:
+        """Append the bound of an iteration.
+
+        Args:
+            bound: in nats.
+            tolerance: nats that may be left to gain when the run ends.
+        """
+        self.bounds.append(bound if math.isfinite(bound) else -math.inf)
+        self.has_ended = has_ended(self.bounds, tolerance)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another iteration can gain anything."""
+        return not self.has_ended and (not self.bounds or math.isfinite(self.bounds[-1]))
+
+
+class Runs:
+    """R runs of variational EM on the same rows, each of which ends by itself.
+
+    All go in one pass over the rows. On a few thousand rows an iteration is mostly function calls, which the runs
+    share; on many rows the products of the columns, which the statistics are sums of, are computed once.
+
+    Args:
+        mixture: whose formulas are used; its state is overwritten.
+        table: with columns.
+        options: when a run stops.
+        traces: of the runs, one each; empty for new runs.
+        snapshots: where the runs are.
+        open: numbers of the runs to iterate; those whose trace is open by default.
+
+    Attributes:
+        traces: of all runs.
+        open: numbers of the runs that the leading axis of ``state`` holds.
+        state: of the open runs.
+        ended: where each of the other runs has ended.
+    """
+
+    def __init__(
+        self,
+        mixture: MixtureOfExperts,
+        table: Table,
+        options: Options,
+        traces: Sequence[Trace],
+        snapshots: Sequence[Snapshot],
+        *,
+        open: Sequence[int] | None = None,
+    ) -> None:
+        self.mixture, self.table, self.options = mixture, table, options
+        self.traces = list(traces)
+        self.open = [n for n, trace in enumerate(self.traces) if trace.is_open] if open is None else list(open)
+        self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
+        self._keeps_responsibilities = reads_rows(mixture)
+        self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
+        self._tolerance = options.tolerance * table.n_objects
+        self.step: EStep | Snapshot | None = None
+        if self.open:
+            stacked = nested.stack([snapshots[number] for number in self.open])
+            self.state: MixtureState = stacked.state
+            self.step = None if stacked.statistics is None else stacked
+
+    def anneal(self) -> None:
+        """Make the annealed iterations that come before the first, if the options have any.
+
+        They raise the responsibilities to a power that grows to one; Ueda, Nakano (1998), Deterministic annealing EM
+        algorithm.
+        """
+        n_annealing = self.options.n_annealing if self.open else 0
+        for iteration in range(1, n_annealing + 1):
+            self._update()
+            self.step = self._e_step(power=iteration / (n_annealing + 1))
+
+    def iterate(
+        self, max_iterations: int, goes_on: Callable[[Trace], bool], is_hopeless: Callable[[Trace], bool]
+    ) -> None:
+        """Update and make E-steps until every run has ended, or has made enough iterations.
+
+        Args:
+            max_iterations: of each run, those before counted.
+            goes_on: asked after every E-step, of the open run with the highest bound; False stops all.
+            is_hopeless: whether a run should be given up.
+        """
+
+        def stays(trace: Trace) -> bool:
+            return trace.is_open and len(trace.bounds) < max_iterations and not is_hopeless(trace)
+
+        asked = True
+        while asked and self._narrow([number for number in self.open if stays(self.traces[number])]):
+            self._update()
+            self.step = step = self._e_step()
+            for number, bound, magnitude in zip(self.open, *step.evidence.tolist(), strict=True):
+                rounding = least_tolerance(magnitude, self.table.x.dtype)
+                self.traces[number].record(bound, max(self._tolerance, rounding))
+            asked = goes_on(max((self.traces[number] for number in self.open), key=lambda trace: trace.bounds[-1]))
+
+    def close(self) -> None:
+        """End all runs that are still open, where they are."""
+        self._narrow([])
+
+    def outcome(self, number: int) -> Run:
+        """Return what a run has reached, its degeneracies in words.
+
+        Args:
+            number: of a run that has ended.
+        """
+        bounds = tuple(self.traces[number].bounds) or (-math.inf,)
+        degeneracies = self._degeneracies(number) if math.isfinite(bounds[-1]) else ()
+        return Run(bounds, self.traces[number].has_ended, degeneracies)
+
+    def responsibilities(self, number: int) -> Tensor:
+        """Return q(z) [K, N] of a run under its posteriors, which are computed once.
+
+        Args:
+            number: of a run that has ended.
+        """
+        one = self.ended[number]
+        if one.responsibilities is None:
+            one = one._replace(responsibilities=responsibilities_of(self.mixture, one.state, self.table).mT)
+            self.ended[number] = one
+        assert one.responsibilities is not None
+        return one.responsibilities
+
+    def _e_step(self, *, power: float = 1.0) -> EStep:
+        """Make an E-step of the open runs."""
+        return e_step(self.mixture, self.state, self.table, keep=self._keeps_responsibilities, power=power)
+
+    def _update(self) -> None:
+        """Replace the state by the one after an update."""
+        if self.step is None:
+            self.step = self._e_step()
+        self.state = update(self.mixture, self.state, self.step, self.table, self._by_gradient)
+
+    def _narrow(self, staying: Sequence[int]) -> bool:
+        """End the other open runs; return whether any are left."""
+        kept = [place for place, number in enumerate(self.open) if number in staying]
+        if len(kept) < len(self.open):
+            step = self.step or Snapshot(self.state)
+            whole = Snapshot(self.state, step.statistics, step.responsibilities)
+            for place, number in enumerate(self.open):
+                if number not in staying:
+                    self.ended[number] = nested.select(whole, place)
+            if kept:
+                whole = nested.select(whole, kept)
+                self.state, self.step = whole.state, None if whole.statistics is None else whole
+            self.open = list(staying)
+        return bool(self.open)
+
+    def _degeneracies(self, number: int) -> tuple[str, ...]:
+        """Return the degeneracies of both parts in words."""
+        kept = self.responsibilities(number)
+        self.mixture.hold(self.ended[number].state)
+        table, r = self.table, self.table.weighted(kept).mT
+        experts, gate = self.mixture.experts, self.mixture.gate
+        return tuple(experts.degeneracies(table.x, table.y, r) + gate.degeneracies(table.gate_x, r))
