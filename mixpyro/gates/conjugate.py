@@ -174,7 +174,7 @@ class ObjectGate(ConjugateGate):
             )
         return None
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
         name = self.posterior_names[-1]
         saved, own = state_dict.get(f"{prefix}{name}"), self.posterior[-1]
         if saved is not None and saved.shape[1:] == own.shape[1:]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.part import Part
-from mixpyro.pyro_internals.expected_weights import BoundTerms
+from mixpyro.pyro_internals.expected_weights import BoundTerms, ModelCalls, record_of
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import (
     checked_plate,
