@@ -18,9 +18,11 @@ from mixpyro import (
     ObjectDirichletGate,
 )
 from mixpyro.gates import Gate
+from tests.gates.contract import learn
 from tests.problems import lines, responsibilities
 
 K = 3
+EVERYONE = slice(None)
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(K, concentration=0.5),
     "object": lambda: ObjectDirichletGate(K, concentration=2.0),
@@ -40,7 +42,7 @@ def updated(gate: Gate) -> tuple[MixtureOfExperts, Tensor, Tensor, Tensor]:
     mixture = MixtureOfExperts(gate, LinearExperts(K, 2, 2))
     x, y, _ = lines(25, K, n_features=2, n_outputs=2)
     r = responsibilities(25, K)
-    mixture.gate.update(mixture.gate.statistics(x, r))
+    learn(mixture.gate, x, r)
     mixture.experts.update(mixture.experts.statistics(x, y, r))
     return mixture, x, y, r
 
@@ -51,30 +53,32 @@ def test_one_evaluation_of_the_joint_elbo_equals_the_closed_form(gate: Gate) -> 
 
     def guide(x: Tensor, y: Tensor) -> None:
         mixture.experts.guide(x)
-        mixture.gate.guide(x, responsibilities=r)
+        mixture.gate.guide(x, responsibilities=r, objects=EVERYONE)
 
     elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
     with torch.no_grad():
-        closed = (r * mixture.expected_log_joint(x, y)).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()
+        log_joint = mixture.expected_log_joint(x, y, objects=EVERYONE)
+        closed = (r * log_joint).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()
     assert abs(elbo - closed.item()) < 1e-10
 
 
 def test_the_elbo_of_model_and_guide_is_the_bound_on_average(gate: Gate) -> None:
     mixture, x, y, _ = updated(gate)
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
-    draws = torch.tensor([-elbo.loss(mixture.model, mixture.guide, x, y) for _ in range(100)], dtype=torch.float64)
-    assert abs(draws.mean() - mixture.bound(x, y)) < 4 * draws.std() / 100**0.5
+    programs = mixture.model, mixture.guide
+    draws = torch.tensor([-elbo.loss(*programs, x, y, objects=EVERYONE) for _ in range(100)], dtype=torch.float64)
+    assert abs(draws.mean() - mixture.bound(x, y, objects=EVERYONE)) < 4 * draws.std() / 100**0.5
 
 
 def test_the_bound_is_largest_at_the_responsibilities_of_assign(gate: Gate) -> None:
     mixture, x, y, _ = updated(gate)
-    log_joint = mixture.expected_log_joint(x, y).detach()
+    log_joint = mixture.expected_log_joint(x, y, objects=EVERYONE).detach()
 
     def lower_bound(r: Tensor) -> Tensor:
         return (r * log_joint).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()
 
-    best = mixture.assign(x, y).responsibilities
-    torch.testing.assert_close(lower_bound(best), mixture.bound(x, y))
+    best = mixture.assign(x, y, objects=EVERYONE).responsibilities
+    torch.testing.assert_close(lower_bound(best), mixture.bound(x, y, objects=EVERYONE))
     assert lower_bound(0.9 * best + 0.1 / K) < lower_bound(best)
 
 
