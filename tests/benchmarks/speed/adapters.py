@@ -1,20 +1,19 @@
-"""The hyper models of old EM loops: E_step, LogPiExpectation and PredictPi, and what a call costs where N is small.
+"""Time the hyper models of old EM loops: three calls on many rows, and the overhead of each call on few rows.
 
-**Global**, N = 10⁶, K = 8, float32. An array [N, K] has 32 MB. The three calls must read one and write two; ours read
-two, for the check of Z is a pass of its own: 128 MB, 5 ms at some 25 GB/s of two cores here. Measured: 1 ms for the
-check, 2.8 for the sum, which converts to float64 (in float32 it would be 1.3), 1.2 for each result. Beside the limit,
-two arrays filled and one summed in float32, it is one read more, and the conversion. The reference's calls write four
-arrays and read three, 224 MB: no program that writes its results can be much more than twice as fast, and a factor of
-five cannot be had. Where the allocator gives freed arrays back to the system, fresh pages cost 10 ms an array, and all
-of these take the same time.
+**One Dirichlet**, N = 10⁶, K = 8, float32. An array [N, K] has 32 MB. The three calls must read one array and write
+two. Ours read two, because the check of Z is a pass of its own: 128 MB, 5 ms at some 25 GB/s of two cores. Measured: 1
+ms for the check, 2.8 ms for the sum, which converts to float64 (1.3 ms in float32), 1.2 ms for each result. The limit
+beside it, two arrays filled and one summed in float32, has one read less and no conversion. The reference's calls
+write four arrays and read three, 224 MB, so no program that writes its results can be much more than twice as fast; a
+factor of five is out of reach. Where the allocator returns freed arrays to the system, new pages cost 10 ms an array,
+and all of these take the same time.
 
-**An object each.** Reads and writes: check Z, m = γμ + Z, ψ of m, its mean, 8 passes of 32 MB, 10 ms. PyTorch's digamma
-is scalar code, 20 ns a number on one core: 80 ms. Ours has some 22 vector operations on blocks that stay in a cache,
-0.3 ns each on one core: 7 ns a number. Fresh pages cost as much as a pass or more, wherever the allocator gives freed
-arrays back to the system.
+**A Dirichlet for each object.** Reads and writes: check of Z, m = γμ + Z, ψ of m, its mean, 8 passes of 32 MB, 10 ms.
+The digamma of torch is scalar code, 20 ns a number on one core: 80 ms. Ours has some 22 vector operations on blocks
+that stay in a cache, 0.3 ns each on one core: 7 ns a number.
 
-**Few rows.** What a call takes beside the arithmetic is 0.5 to 2 µs for each of PyTorch's calls and each attribute of a
-Pyro module; the row says what is left after the plain formula on the same tensors.
+**Few rows.** The overhead of a call is 0.5 to 2 µs for each call of torch and each attribute of a Pyro module. A row
+gives the time of the call minus that of the plain formula on the same tensors.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,7 +35,7 @@ Action = Callable[[], object]
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """The three calls on many rows, then each call on few."""
+    """Yield the three calls on many rows, then each call on few."""
     z, repeats = responsibilities(sizes), 1 if sizes.tiny else 20
     yield from global_rows(z, repeats)
     yield from object_rows(z, repeats)
@@ -44,18 +43,18 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def responsibilities(sizes: Sizes) -> Tensor:
-    """Rows that sum to one [N, K], float32."""
+    """Draw responsibilities [N, K], float32."""
     generator = Generator().manual_seed(0)
     return torch.randn(sizes.n_objects, sizes.n_components, generator=generator).softmax(-1)
 
 
 def shape_of(z: Tensor) -> str:
-    """As in the table."""
+    """Return the size as the table prints it."""
     return f"N={len(z)}, K={z.shape[1]}"
 
 
 def global_rows(z: Tensor, repeats: int) -> Iterator[Row]:
-    """One Dirichlet, beside what the memory allows and beside the reference."""
+    """Yield one Dirichlet, beside the limit of the memory and beside the reference."""
     beside = (lambda: written_and_summed(z), of_reference(ReferenceDirichlet(z.shape[1]), z))
     ours, *theirs = fastest(three_calls(HyperModelDirichlet(z.shape[1]), z), *beside, repeats=repeats)
     wanted = {"two writes, one sum": "<= 1.5", "reference": ">= 5"}
@@ -64,7 +63,7 @@ def global_rows(z: Tensor, repeats: int) -> Iterator[Row]:
 
 
 def object_rows(z: Tensor, repeats: int) -> Iterator[Row]:
-    """A Dirichlet an object, beside the digamma alone and beside the reference."""
+    """Yield a Dirichlet for each object, beside the digamma alone and beside the reference."""
     m = z + 1.0 / z.shape[1]
     beside = (lambda: torch.digamma(m), of_reference(ReferenceGateSparsed(z.shape[1]), z))
     ours, *theirs = fastest(three_calls(HyperModelGateSparsed(z.shape[1]), z), *beside, repeats=repeats)
@@ -73,12 +72,12 @@ def object_rows(z: Tensor, repeats: int) -> Iterator[Row]:
 
 
 def written_and_summed(z: Tensor) -> list[Tensor]:
-    """Two fresh arrays of z's shape, and the sum of z over rows."""
+    """Fill two arrays of z's shape, and sum z over rows."""
     return [torch.full(z.shape, 0.1), torch.full(z.shape, 0.2), z.sum(0)]
 
 
 def three_calls(model: HyperModelDirichlet | HyperModelGateSparsed, z: Tensor) -> Action:
-    """E_step, LogPiExpectation and PredictPi."""
+    """Make a function that calls E_step, LogPiExpectation and PredictPi."""
     x = torch.zeros(len(z), 1)
 
     def calls() -> list[Tensor]:
@@ -89,7 +88,7 @@ def three_calls(model: HyperModelDirichlet | HyperModelGateSparsed, z: Tensor) -
 
 
 def of_reference(model: ReferenceDirichlet | ReferenceGateSparsed, z: Tensor) -> Action:
-    """The same three of the reference."""
+    """Make a function that makes the same three calls of the reference."""
 
     def calls() -> list[Tensor]:
         model.e_step(z)
@@ -99,7 +98,7 @@ def of_reference(model: ReferenceDirichlet | ReferenceGateSparsed, z: Tensor) ->
 
 
 def overheads(sizes: Sizes, repeats: int) -> Iterator[Row]:
-    """Seconds a call beyond its arithmetic, of every method of the adapters."""
+    """Yield the seconds of every method beyond its arithmetic."""
     z = responsibilities(sizes)
     for name, (ours, plain) in calls_and_formulas(z, sizes.n_features).items():
         seconds = fastest(many(ours), many(plain), repeats=repeats)
@@ -108,7 +107,7 @@ def overheads(sizes: Sizes, repeats: int) -> Iterator[Row]:
 
 
 def calls_and_formulas(z: Tensor, n_features: int) -> dict[str, tuple[Action, Action]]:
-    """Each call, and the plain formula on the same tensors."""
+    """Return each call with the plain formula on the same tensors, by name."""
     x, k = torch.zeros(len(z), n_features), z.shape[1]
     shared, own, network = HyperModelDirichlet(k), HyperModelGateSparsed(k), HyperExpertNN(n_features, 10, k)
     for model in (shared, own):
@@ -137,19 +136,19 @@ def calls_and_formulas(z: Tensor, n_features: int) -> dict[str, tuple[Action, Ac
 
 
 def log_pi(m: Tensor) -> Tensor:
-    """ψ(m) − ψ(Σm) of each row."""
+    """Return ψ(m) − ψ(Σm) of each row."""
     return torch.digamma(m) - torch.digamma(m.sum(-1, keepdim=True))
 
 
 def pi(m: Tensor) -> Tensor:
-    """m / Σm of each row."""
+    """Return m / Σm of each row."""
     return m / m.sum(-1, keepdim=True)
 
 
 def nothing() -> None:
-    """The arithmetic of a method that has none."""
+    """Do nothing, as the arithmetic of a method that has none."""
 
 
 def many(action: Action) -> Action:
-    """A call is shorter than the clock is sure of."""
+    """Make a function of many calls, because one call is shorter than the clock resolves."""
     return lambda: [action() for _ in range(N_CALLS)]

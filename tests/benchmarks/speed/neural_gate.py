@@ -1,20 +1,20 @@
-"""The M-step of a ``NeuralGate`` to within 10⁻³ nats an object, beside Adam on a DataLoader's batches of 128.
+"""Time the M-step of a ``NeuralGate`` to within 10⁻³ nats an object of the optimum, beside Adam on minibatches of 128.
 
-The responsibilities are those of a random teacher network with noise, so that they are soft and no network here reaches
-them. Both begin at the same weights; Adam has the settings of the older EM programs, lr 10⁻³ (without a DataLoader, by
-index and fused, it would be 2.3 times as fast). Ours is one M-step of as many steps as it takes at one tolerance, where
-a fit takes twenty an iteration and goes on in the next.
+The responsibilities are those of a random teacher network with noise, so that they are soft and no network here fits
+them exactly. Both methods start at the same weights. Adam has the settings of the older EM loops, lr 10⁻³ and a
+DataLoader; by index and fused it would be 2.3 times as fast. Ours is one M-step with as many steps as one tolerance
+allows; a fit takes twenty an iteration instead, and continues in the next.
 
-A linear network has one optimum, found by L-BFGS to the end. A network with hidden layers has many, and none is reached
-in a minute: there the time is to within 10⁻³ of the best that Adam reaches in all its epochs, and then of the best that
-either has reached. Where Adam is not there at the end, the seconds are those of all its epochs and the ratio is less
-than the true one. Evaluating the objective is in nobody's time.
+A linear network has one optimum, which L-BFGS finds. A network with hidden layers has many, and none is reached in a
+minute: its times are to within 10⁻³ of the best value that Adam reaches in all its epochs, and of the best value that
+either method has reached. Where Adam has not come that near, its seconds are those of all its epochs, and the true
+ratio is larger. The time of evaluating the objective for this comparison is not counted.
 
-An evaluation with its gradient on all rows costs 3 · 2 N P operations for P weights, 0.23 · 10⁹ at P = 380 and N = 10⁵,
-6 ms of a core; what moves 30 arrays of N × 10 through memory makes that 25 to 40 ms. An epoch of Adam in 782 steps
-costs 700 to 1300 ms. L-BFGS on all rows would need hundreds of evaluations. On a 64th of the rows, 1562, each takes
-2 ms, and what is left to be done on all rows is 3 to 20 steps. Pyro's share, 0.2 ms an evaluation, is a tenth there and
-nothing later.
+An evaluation with its gradient on all rows costs 3 · 2 N P operations for P weights, 0.23 · 10⁹ at P = 380 and N =
+10⁵, 6 ms of a core; moving 30 arrays of N × 10 through memory makes it 25 to 40 ms. An epoch of Adam in 782 steps
+costs 700 to 1300 ms. L-BFGS on all rows would need hundreds of evaluations. On a 64th of the rows, 1562, each takes 2
+ms, and 3 to 20 steps on all rows remain. Pyro's share is 0.2 ms an evaluation, a tenth of that on the smallest
+subsample.
 """
 
 import copy
@@ -39,18 +39,18 @@ TOLERANCE = 3e-5
 
 
 class Point(NamedTuple):
-    """Where a method is after some time."""
+    """The loss that a method has reached after some time."""
 
     seconds: float
     loss: float  # nats an object
 
 
 def rows(sizes: Sizes) -> Iterator[Row]:
-    """Seconds to the optimum of a linear network, and to two goals of one with hidden layers."""
+    """Yield the seconds to the optimum of a linear network, and to two goals of one with hidden layers."""
     x, r = data(sizes)
     size, tiny = str(sizes), sizes.tiny
     linear, hidden = networks(sizes)
-    by_improve(linear, x[:200], r[:200], TOLERANCE)  # what PyTorch does once in a process, such as imports
+    by_improve(linear, x[:200], r[:200], TOLERANCE)  # imports and other work that torch does once in a process
     ours, adam = by_improve(linear, x, r, TOLERANCE), by_adam(linear, x, r, n_epochs=2 if tiny else 8)
     yield compared("linear gate, to its optimum", size, ours, adam, by_improve(linear, x, r, 1e-9).loss)
     ours, adam = by_improve(hidden, x, r, TOLERANCE), by_adam(hidden, x, r, n_epochs=2 if tiny else 20)
@@ -60,7 +60,7 @@ def rows(sizes: Sizes) -> Iterator[Row]:
 
 
 def data(sizes: Sizes) -> tuple[Tensor, Tensor]:
-    """Inputs, and responsibilities of a random teacher."""
+    """Draw inputs [N, D], and responsibilities [N, K] of a random teacher."""
     n, d, k, _ = sizes
     torch.manual_seed(0)
     x, teacher = torch.randn(n, d), nn.Sequential(nn.Linear(d, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, k))
@@ -69,7 +69,7 @@ def data(sizes: Sizes) -> tuple[Tensor, Tensor]:
 
 
 def networks(sizes: Sizes) -> tuple[nn.Module, nn.Module]:
-    """A linear one, and that of ``HyperExpertNN``."""
+    """Make a linear network, and that of ``HyperExpertNN``."""
     _, d, k, _ = sizes
     torch.manual_seed(1)
     layers = nn.Linear(d, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, k)
@@ -77,7 +77,7 @@ def networks(sizes: Sizes) -> tuple[nn.Module, nn.Module]:
 
 
 def by_improve(start: nn.Module, x: Tensor, r: Tensor, tolerance: float) -> Point:
-    """``MStep.improve``, on a new copy of the network."""
+    """Run ``MStep.improve`` on a copy of the network."""
     network = copy.deepcopy(start)
     m_step = MStep(NeuralGate(r.shape[1], network))
     started = time.perf_counter()
@@ -86,7 +86,7 @@ def by_improve(start: nn.Module, x: Tensor, r: Tensor, tolerance: float) -> Poin
 
 
 def by_adam(start: nn.Module, x: Tensor, r: Tensor, *, n_epochs: int) -> list[Point]:
-    """The loop of the older EM programs, epoch by epoch."""
+    """Run the loop of the older EM programs on a copy of the network, and return a point per epoch."""
     network = copy.deepcopy(start)
     epoch, points, seconds = replaced_loop(network, x, r), [], 0.0
     for _ in range(n_epochs):
@@ -99,18 +99,18 @@ def by_adam(start: nn.Module, x: Tensor, r: Tensor, *, n_epochs: int) -> list[Po
 
 @torch.no_grad()
 def loss(network: nn.Module, x: Tensor, r: Tensor) -> float:
-    """−Σ r log π an object."""
+    """Return −Σ r log π per object in nats."""
     return -float((r * network(x).log_softmax(-1)).sum(-1).double().mean())
 
 
 def compared(what: str, size: str, ours: Point, adam: list[Point], goal: float) -> Row:
-    """Seconds until each is near the goal."""
+    """Return a row with the seconds until each method is near the goal."""
     taken, there = zip(*(until_near(points, goal) for points in ([ours], adam)), strict=True)
     beside = "Adam" if there[1] else f"Adam, not there in {len(adam)} epochs"
     return Row(what if there[0] else f"{what}, missed", size, taken[0], beside, taken[1], ">= 5")
 
 
 def until_near(points: list[Point], goal: float) -> tuple[float, bool]:
-    """Seconds, and whether it has come near; all of its seconds if not."""
+    """Return the seconds until a point near the goal, and whether there is one; all seconds if not."""
     near = [point.seconds for point in points if point.loss <= goal + NEAR]
     return (near[0], True) if near else (points[-1].seconds, False)
