@@ -83,7 +83,7 @@ def rows_per_program(width: int, device: torch.device) -> int:
 
 
 def row_slices(n_rows: int, *, width: int, device: torch.device) -> Iterator[slice]:
-    """Yield slices of :func:`rows_per_block` rows that cover all rows in order.
+    """Yield slices of at most :func:`rows_per_block` rows that cover all rows in order.
 
     Args:
         n_rows: N, at least 0; no rows have no slice.
@@ -94,13 +94,16 @@ def row_slices(n_rows: int, *, width: int, device: torch.device) -> Iterator[sli
 
 
 def slices(n_rows: int, size: int) -> Iterator[slice]:
-    """Yield slices of a given size that cover all rows in order.
+    """Yield slices that cover all rows in order, as few and as even as possible.
 
     Args:
         n_rows: N, at least 0; no rows have no slice.
-        size: rows of a slice, at least 1; the last slice may have fewer.
+        size: rows of a slice at most, at least 1.
     """
-    return (slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size))
+    n_slices = -(-n_rows // size)
+    # Even slices need temporaries of one size, whose memory PyTorch uses again.
+    even = -(-n_rows // max(1, n_slices))
+    return (slice(start, min(start + even, n_rows)) for start in range(0, n_rows, max(1, even)))
 
 
 def in_blocks(function: Callable[[Tensor], Tensor], rows: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mixpyro.numerics import blocks
 from mixpyro.numerics.blocks import row_slices, rows_per_block
 
 # Rows that `column_sums` adds up side by side, as one long row. With fewer, PyTorch's sum is slower; more gain nothing.
@@ -108,9 +109,8 @@ def column_sums(rows: Tensor) -> Tensor:
 
 
 def _converts_in_blocks(rows: Tensor) -> bool:
-    """Check for many contiguous float32 rows on a CPU, of which no gradient is needed."""
-    # Not len(rows), which calls a Python function.
-    many = rows.shape[0] >= 16 * SUMMED_ROWS
+    """Check for more than a block of contiguous float32 rows on a CPU, of which no gradient is needed."""
+    many = rows.numel() > blocks.LIMITS.numbers
     return many and rows.dtype == torch.float32 and rows.is_cpu and rows.is_contiguous() and not rows.requires_grad
 
 
@@ -123,7 +123,8 @@ def column_means(rows: Tensor) -> Tensor:
     Returns:
         The means [K], float64.
     """
-    return column_sums(rows) / len(rows)
+    slices = row_slices(len(rows), width=rows.shape[1], device=rows.device)
+    return torch.stack([column_sums(rows[block]) for block in slices]).sum(0) / len(rows)
 
 
 def _blocks(columns: Tensor, result: Tensor, *, width: int) -> Iterator[tuple[Tensor, Tensor]]:

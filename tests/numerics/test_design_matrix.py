@@ -36,12 +36,12 @@ def test_a_constant_column_is_shifted_and_not_scaled() -> None:
 @pytest.mark.parametrize("intercept", [True, False])
 def test_coefficients_from_an_origin_give_the_same_outputs(intercept: bool) -> None:
     x, coefficients = inputs(20, 2), inputs(3, 2 + intercept, seed=1)
-    place = torch.tensor([5.0, -3.0]).double() if intercept else torch.zeros(2).double()
-    height = inputs(1, 3, seed=2)[0] if intercept else torch.zeros(3).double()
-    origin = Origin(place, height, intercept)
-    there, here = (with_intercept(z) if intercept else z for z in (x - place, x))
+    x_origin = torch.tensor([5.0, -3.0]).double() if intercept else torch.zeros(2).double()
+    y_origin = inputs(1, 3, seed=2)[0] if intercept else torch.zeros(3).double()
+    origin = Origin(x_origin, y_origin, intercept)
+    centred, raw = (with_intercept(z) if intercept else z for z in (x - x_origin, x))
     moved = coefficients @ origin.shift.mT + origin.offset
-    torch.testing.assert_close(here @ moved.mT, there @ coefficients.mT + height)
+    torch.testing.assert_close(raw @ moved.mT, centred @ coefficients.mT + y_origin)
     torch.testing.assert_close(origin.shift @ origin.back, torch.eye(2 + intercept).double())
 
 

@@ -83,14 +83,16 @@ def test_sums_of_other_dtypes_agree_with_float64(dtype: torch.dtype) -> None:
     torch.testing.assert_close(column_sums(z), z.double().sum(0), rtol=1e-13, atol=0)
 
 
-@pytest.mark.parametrize("n_rows", [1, 127, 2047, 2048, 2049, 5000])
-def test_sums_of_any_number_of_rows_agree_with_float64(n_rows: int) -> None:
+@pytest.mark.parametrize("n_rows", [1, 127, 128, 250, 251, 2047, 2048, 2049, 5000])
+def test_sums_of_any_number_of_rows_agree_with_float64(n_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=1000, least_rows=1))
     z = torch.rand(n_rows, 4)
     torch.testing.assert_close(column_sums(z), z.double().sum(0), rtol=1e-13, atol=0)
     torch.testing.assert_close(column_sums(z.double()), z.double().sum(0), rtol=1e-13, atol=0)
 
 
-def test_nan_and_infinity_appear_in_the_sum() -> None:
+def test_nan_and_infinity_appear_in_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "LIMITS", blocks.Limits(numbers=1000, least_rows=1))
     for bad in (float("nan"), float("inf")):
         z = torch.rand(5000, 3)
         z[4321, 1] = bad
