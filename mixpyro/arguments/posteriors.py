@@ -1,6 +1,7 @@
 """Checks of statistics, and of the posteriors computed from them."""
 
-import torch
+import math
+
 from torch import Tensor
 
 from mixpyro.arguments.validation import checks_values
@@ -23,7 +24,7 @@ def posterior(after: Value, *, like: Value) -> None:
         elif value.shape != wanted.shape:
             got = list(value.shape)
             raise ValueError(f"`statistics` must lead to a {name} of shape {list(wanted.shape)}; got {got}.")
-        elif checks_values() and not bool(torch.isfinite(value).all()):
+        elif checks_values() and not math.isfinite(value.sum().item()):
             raise ValueError(
                 "`statistics` must lead to a positive definite matrix; got one that is numerically singular. Scale the "
                 "columns to unit order, drop columns that are linear combinations of others, or strengthen the prior."

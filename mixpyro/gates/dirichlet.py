@@ -77,7 +77,9 @@ class DirichletGate(ConjugateGate):
     @property
     def prior(self) -> Dirichlet:
         """Dirichlet(α), float64."""
-        return Dirichlet(self.prior_concentration.double())
+        # Not as an attribute: to find out that it is a buffer takes a PyroModule longer than a small update.
+        given = self._buffers.get("prior_concentration")
+        return Dirichlet((self.prior_concentration if given is None else given).double())
 
     def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R K N"]) -> Counts:
         """Return Σᵢ rᵢ [..., K], the expected number of objects in each component, float64.

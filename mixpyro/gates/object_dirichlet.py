@@ -271,10 +271,13 @@ class ObjectDirichletGate(ObjectGate):
         """Return the posterior [..., N, K] of rows that are known objects, else the prior [1, K]."""
         if objects is None:
             return self.prior_concentration.unsqueeze(0)
-        known: Tensor = (self.posterior if posterior is None else posterior).concentration[..., objects, :]
-        if known.shape[-2] != len(x):
+        known: Tensor = self.posterior_concentration if posterior is None else posterior.concentration
+        if not (isinstance(objects, slice) and objects == slice(None)):
+            known = known[..., objects, :]
+        # shape[0], because len() of a tensor is a Python function.
+        if known.shape[-2] != x.shape[0]:
             raise ValueError(
-                f"`objects` must name one object of the last update a row, {len(x)}; got {known.shape[-2]}."
+                f"`objects` must name one object of the last update a row, {x.shape[0]}; got {known.shape[-2]}."
             )
         return known
 
@@ -282,3 +285,8 @@ class ObjectDirichletGate(ObjectGate):
 def _expected_log(concentration: Tensor) -> Tensor:
     """Return E[log π] of Dirichlet(m) for each row m."""
     return Dirichlet(concentration).expected_log
+
+
+def _mean(concentration: Tensor) -> Tensor:
+    """Return E[π] of Dirichlet(m) for each row m."""
+    return Dirichlet(concentration.detach()).mean
