@@ -151,9 +151,16 @@ class ConjugatePart(Part):
         responsibilities: Tensor | None,
         by_gradient: Gradient,
     ) -> State:
-        """Return the state of every run after its update; arguments as :meth:`Part.advanced`.
+        """Return the state of every run after its update.
 
         All runs at once where the part has a posterior alone, one by one where it has parameters to estimate too.
+
+        Args:
+            state: of R runs.
+            statistics: sums over the rows of R runs.
+            rows: what the part reads of N objects.
+            responsibilities: [R, K, N], times the rows' weights; None if no part of the mixture :attr:`reads_rows`.
+            by_gradient: as for :meth:`maximise`.
         """
         if not state.estimates:
             return State(self.updated(statistics, state.posterior), ())

@@ -103,8 +103,7 @@ def to_arviz(
         raise TypeError(f"`fitted` must be a FitResult, a mixture or a gate; got {type(fitted).__name__}.")
     if y is None:
         raise ValueError("`y` must be given for a mixture; got None.")
-    if objects is None and isinstance(fitted, FitResult):
-        objects = slice(None)
+    objects = slice(None) if objects is None and isinstance(fitted, FitResult) else objects
     y_named = named(y, output_names, argument="output_names", prefix="y")
     gate_named = x_named if gate_x is None else named(gate_x, None, argument="gate_x", prefix="g")
     own_gate_x = None if gate_x is None else gate_named.values

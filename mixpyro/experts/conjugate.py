@@ -47,11 +47,21 @@ class ConjugateExperts(ConjugatePart, Experts):
         raise NotImplementedError
 
     def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
-        """Return E_q[log p(yᵢ | xᵢ, k)] in nats for all runs at once; arguments as :meth:`Experts.log_likelihoods`."""
+        """Return E_q[log p(yᵢ | xᵢ, k)] in nats for all runs at once.
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            state: of R runs; the experts' own without an axis of runs by default, with its gradient.
+        """
         return self.log_likelihood(columns, self.posterior if state is None else state.posterior)
 
     def sums(self, columns: Value, responsibilities: Float[Tensor, "*R K N"]) -> Value:
-        """Return the statistics of R runs; arguments as :meth:`statistics_of`."""
+        """Return the statistics of R runs.
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            responsibilities: [..., K, N].
+        """
         return self.statistics_of(columns, responsibilities)
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Value:

@@ -70,7 +70,12 @@ class EstimatedExperts(EstimatedPart, Experts):
         return weighted_sum(responsibilities, self.log_likelihood(x, y)) - self.kl_divergence()
 
     def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
-        """Return log p(yᵢ | xᵢ, k) in nats, run by run; arguments as :meth:`Experts.log_likelihoods`."""
+        """Return log p(yᵢ | xᵢ, k) in nats, run by run.
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            state: of R runs; the experts' own without an axis of runs by default, with its gradient.
+        """
         x, y = (part.mT for part in columns)
         if state is None:
             return self.log_likelihood(x, y).mT

@@ -156,7 +156,12 @@ class Binomial(Family):
     """y ~ Binomial(n, p), p = sigmoid(η). The exposure is the number of trials n, 1 by default."""
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Raise ValueError unless y holds counts up to the number of trials; arguments as :meth:`Family.check`."""
+        """Raise ValueError unless y holds counts up to the number of trials.
+
+        Args:
+            y: outputs [N, P].
+            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1]; 1 without either.
+        """
         _check_counts(y)
         if arguments.checks_values() and bool((y > exposure.squeeze(-1)).any()):
             raise ValueError(
@@ -164,22 +169,46 @@ class Binomial(Family):
             )
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """Return y η − n log(1 + exp η) + log of the binomial coefficient; arguments as :meth:`Family.log_prob`."""
+        """Return y η − n log(1 + exp η) + log of the binomial coefficient.
+
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1], above 0; 1 without either.
+            scale: noise σ [K, P], above 0; 1 for a family without.
+        """
         n, logit = exposure.squeeze(-1), eta.squeeze(-1)
         coefficient = torch.lgamma(n + 1.0) - torch.lgamma(y + 1.0) - torch.lgamma(n - y + 1.0)
         return y * logit - n * torch.nn.functional.softplus(logit) + coefficient
 
     def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
-        """Return n p (1 − p); arguments as :meth:`Family.curvature`."""
+        """Return n p (1 − p).
+
+        Args:
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+        """
         p = eta.sigmoid()
         return Curvature(exposure * p * (1.0 - p))
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """Return n p; arguments as :meth:`Family.mean`."""
+        """Return n p.
+
+        Args:
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+        """
         return exposure * eta.sigmoid()
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
-        """Return Binomial(n, p); arguments as :meth:`Family.distribution`."""
+        """Return Binomial(n, p).
+
+        Args:
+            eta: linear predictors η [..., C].
+            exposure: as for :meth:`log_prob`, broadcastable to η.
+            scale: as for :meth:`log_prob`, broadcastable to η.
+        """
         return dist.Binomial(exposure.expand_as(eta), logits=eta).to_event(1)
 
 
@@ -195,32 +224,68 @@ class Categorical(Family):
         self.n_predictors = self.n_categories - 1
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Raise ValueError unless y holds numbers of categories; arguments as :meth:`Family.check`."""
+        """Raise ValueError unless y holds numbers of categories.
+
+        Args:
+            y: outputs [N, P].
+            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1]; 1 without either.
+        """
         _check_counts(y)
         if arguments.checks_values() and bool((y >= self.n_categories).any()):
             raise ValueError(f"`y` must be a category below {self.n_categories}; got {float(y.max()):g}.")
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """Return log softmax(0, η) at y; arguments as :meth:`Family.log_prob`."""
+        """Return log softmax(0, η) at y.
+
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1], above 0; 1 without either.
+            scale: noise σ [K, P], above 0; 1 for a family without.
+        """
         index = y.long().unsqueeze(-1).expand(*eta.shape[:-1], 1)
         return with_reference(eta).log_softmax(-1).gather(-1, index).squeeze(-1)
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """Return 1 at the predictor of y, minus the probabilities; arguments as :meth:`Family.score`."""
+        """Return 1 at the predictor of y, minus the probabilities.
+
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+        """
         observed = torch.nn.functional.one_hot(y.long(), self.n_categories)[..., 1:].to(eta.dtype)
         return observed - self.mean(eta, exposure)[..., 1:]
 
     def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
-        """Return diag(p) − p p'; arguments as :meth:`Family.curvature`."""
+        """Return diag(p) − p p'.
+
+        Args:
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+        """
         p = self.mean(eta, exposure)[..., 1:]
         return Curvature(p, factor=p)
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """Return the probabilities of all categories [N, K, C + 1]; arguments as :meth:`Family.mean`."""
+        """Return the probabilities of all categories [N, K, C + 1].
+
+        Args:
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+        """
         return with_reference(eta).softmax(-1)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
-        """Return Categorical(softmax(0, η)); arguments as :meth:`Family.distribution`."""
+        """Return Categorical(softmax(0, η)).
+
+        Args:
+            eta: linear predictors η [..., C].
+            exposure: as for :meth:`log_prob`, broadcastable to η.
+            scale: as for :meth:`log_prob`, broadcastable to η.
+        """
         return dist.Categorical(logits=with_reference(eta).unsqueeze(-2)).to_event(1)
 
 

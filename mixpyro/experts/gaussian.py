@@ -249,7 +249,13 @@ class GaussianExperts(ConjugateExperts):
         return GaussianParameters(sample_parameter(self.site("mean"), normal), spread)
 
     def likelihood(self, x: Inputs, parameters: GaussianParameters, assignment: Tensor) -> TorchDistributionMixin:
-        """Return Normal(μ_z, Λ_z⁻¹); arguments as :meth:`Experts.likelihood`."""
+        """Return Normal(μ_z, Λ_z⁻¹).
+
+        Args:
+            x: inputs [N, D].
+            parameters: what :meth:`model` or :meth:`guide` returned.
+            assignment: z [N]. Under enumeration it is [K, 1, …], and so is the batch shape.
+        """
         trailing = (slice(None),) * self.prior_scale.ndim
         spread = Vindex(parameters.spread)[(..., assignment, *trailing)]
         return self.structure.normal(Vindex(parameters.mean)[..., assignment, :], spread)

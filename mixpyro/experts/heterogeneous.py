@@ -256,7 +256,13 @@ class HeterogeneousExperts(ConjugatePart, Experts):
 
     @pyro_method
     def objective(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:  # type: ignore[override]
-        """Score the members with parameters as a factor ``<name>.objective``; arguments as :meth:`Part.objective`."""
+        """Score the members with parameters as a factor ``<name>.objective``.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P].
+            responsibilities: [N, K].
+        """
         refuse_shared_parameters(self)
         shares = [share for share in self._shares(responsibilities.mT) if has_parameters(share[0])]
         bounds = [member.partial_bound(member.select_inputs(x), y, share.mT) for member, share in shares]

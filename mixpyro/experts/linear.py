@@ -177,7 +177,9 @@ class LinearExperts(ConjugateExperts):
     def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: NormalGamma) -> Float[Tensor, "*R K N"]:
         """Return ½ Σₚ (E log τ − log 2π − E τ (y − m'u)²) − ½ P u'Λ⁻¹u; Bishop (2006), eq. 10.64 for a regression.
 
-        Arguments are those of :meth:`ConjugateExperts.log_likelihood`.
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            posterior: q, with any leading axes of runs.
         """
         squares = posterior.expected_squared_residuals(columns)
         log_precision = posterior.noise.expected_log.expand(posterior.mean.shape[:-1]).sum(-1)

@@ -203,9 +203,12 @@ class NeuralExperts(FamilyExperts):
         return NeuralParameters(self.predictors(x), self.scale.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: NeuralParameters, assignment: Tensor) -> TorchDistributionMixin:
-        """Return the family's distribution at the predictors of z; arguments as :meth:`Experts.likelihood`.
+        """Return the family's distribution at the predictors of z. x must be that of the model.
 
-        x must be that of the model.
+        Args:
+            x: inputs [N, D].
+            parameters: what :meth:`model` or :meth:`guide` returned.
+            assignment: z [N]. Under enumeration it is [K, 1, …], and so is the batch shape.
         """
         rows = torch.arange(len(x), device=x.device)
         eta = Vindex(parameters.predictors)[..., rows, assignment, :]

@@ -83,7 +83,13 @@ class PointMassExperts(EstimatedExperts):
         return ()
 
     def likelihood(self, x: Inputs, parameters: tuple[()], assignment: Tensor) -> Delta:
-        """Return the point mass of z; arguments as :meth:`Experts.likelihood`."""
+        """Return the point mass of z.
+
+        Args:
+            x: inputs [N, D].
+            parameters: what :meth:`model` or :meth:`guide` returned.
+            assignment: z [N]. Under enumeration it is [K, 1, …], and so is the batch shape.
+        """
         return Delta(self.values.to(x.dtype)[assignment], event_dim=1)
 
 

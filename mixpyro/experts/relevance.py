@@ -165,7 +165,12 @@ class RelevanceLinearExperts(LinearExperts):
         return self.fixed_prior.updated(statistics, before)
 
     def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: Relevance) -> Float[Tensor, "*R K N"]:  # type: ignore[override]
-        """Return E_q[log p(yᵢ | xᵢ, k)] in nats; arguments as :meth:`LinearExperts.log_likelihood`."""
+        """Return E_q[log p(yᵢ | xᵢ, k)] in nats.
+
+        Args:
+            columns: of N rows, as :meth:`columns` returns them.
+            posterior: q, with any leading axes of runs.
+        """
         return super().log_likelihood(columns, posterior.regression)
 
     @pyro_method

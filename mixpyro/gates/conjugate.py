@@ -68,12 +68,23 @@ class ConjugateGate(ConjugatePart, Gate):
         return int(self.n_components) - 1
 
     def log_weights(self, x: Inputs, state: State | None = None, *, objects: ObjectIndices | None = None) -> Tensor:
-        """Return E_q[log π] for all runs at once; arguments as :meth:`Gate.log_weights`."""
+        """Return E_q[log π] for all runs at once.
+
+        Args:
+            x: gate inputs [N, D].
+            state: of R runs; by default the gate's own, with its gradient.
+            objects: as for :meth:`expected_log_weights`.
+        """
         posterior = None if state is None else state.posterior
         return self.expected_log_weights(x, objects=objects, posterior=posterior).mT
 
     def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> Value:
-        """Return the statistics of R runs; arguments as :meth:`statistics_of`."""
+        """Return the statistics of R runs.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [..., K, N], with any leading axes of runs.
+        """
         return self.statistics_of(x, responsibilities)
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> Value:
@@ -90,19 +101,38 @@ class ConjugateGate(ConjugatePart, Gate):
         return self.statistics_of(x, checked.mT)
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
-        """Sample ``<name>.weights`` from the prior outside the plate; arguments as :meth:`Gate.assignment_prior`."""
+        """Sample ``<name>.weights`` from the prior outside the plate.
+
+        Args:
+            x: gate inputs [N, D]; only its dtype is read.
+            plate: not entered.
+        """
         prior = self.weights_distribution(self.prior, x.dtype)
         return categorical(sample_parameter(self.site("weights"), prior))
 
     def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
-        """Sample ``<name>.weights`` from the posterior; arguments as :meth:`Gate.weights_guide`."""
+        """Sample ``<name>.weights`` from the posterior.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: not entered.
+            objects: not read.
+        """
         refuse_outer_plates(self.site("weights"))
         pyro.sample(self.site("weights"), self.weights_distribution(self.posterior, x.dtype))
 
     def update_objects(
         self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
     ) -> None:
-        """Go part of the way to the optimum given some objects; arguments as :meth:`Gate.update_objects`."""
+        """Go part of the way to the optimum given some objects.
+
+        Args:
+            x: gate inputs [B, D].
+            responsibilities: [B, K], each row times what its object stands for, N / B where B of N were drawn.
+            objects: which of the N objects the rows are [B].
+            n_objects: N.
+            step_size: in (0, 1].
+        """
         self.update(self.statistics(x, responsibilities), step_size)
 
 
@@ -124,7 +154,12 @@ class ObjectGate(ConjugateGate):
         return True
 
     def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> tuple[Tensor, ...]:
-        """Return an empty tuple: there are no sums that would do; arguments as :meth:`Gate.sums`."""
+        """Return an empty tuple: there are no sums that would do.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [R, K, N].
+        """
         return ()
 
     @property
@@ -149,7 +184,15 @@ class ObjectGate(ConjugateGate):
         responsibilities: Tensor | None,
         by_gradient: Gradient,
     ) -> State:
-        """Return the state of every run after its update; arguments as :meth:`Part.advanced`."""
+        """Return the state of every run after its update.
+
+        Args:
+            state: of R runs.
+            statistics: sums over the rows of R runs.
+            rows: what the part reads of N objects.
+            responsibilities: [R, K, N], times the rows' weights; None if no part of the mixture :attr:`reads_rows`.
+            by_gradient: as for :meth:`maximise`.
+        """
         assert responsibilities is not None
         return super().advanced(
             state, self.statistics_of(rows[0], responsibilities), rows, responsibilities, by_gradient

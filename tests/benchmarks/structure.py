@@ -63,12 +63,18 @@ def definitions(module: str, text: str) -> Iterator[Definition]:
 def _below(module: str, parent: ast.AST, prefix: str, *, in_class: bool, is_public: bool) -> Iterator[Definition]:
     for node in ast.iter_child_nodes(parent):
         if isinstance(node, ast.ClassDef | Function):
-            public = is_public and not node.name.startswith("_")
+            public = is_public and not node.name.startswith("_") and not _is_setter(node)
             yield Definition(module, prefix + node.name, node, in_class, public)
             is_class = isinstance(node, ast.ClassDef)
             yield from _below(module, node, f"{prefix}{node.name}.", in_class=is_class, is_public=public and is_class)
         else:
             yield from _below(module, node, prefix, in_class=in_class, is_public=is_public)
+
+
+def _is_setter(node: ast.AST) -> bool:
+    """Return whether a function is the setter of a property, which the property's docstring describes."""
+    decorators = getattr(node, "decorator_list", [])
+    return any(isinstance(one, ast.Attribute) and one.attr == "setter" for one in decorators)
 
 
 # Docstrings
