@@ -52,6 +52,9 @@ def fit(
     gain, extrapolated from the last three bounds (Aitken), is below ``tolerance`` nats an object. For more rows than
     iterations over all of them allow, see :func:`fit_minibatches`.
 
+    Pyro's parameter store, its settings and the global random state are as before afterwards. Fits in several threads
+    wait for each other where they use SVI, and no other Pyro program may run beside them.
+
     Ctrl-C ends the fit with what it has; a second one, at once, with nothing. A fit with a ``checkpoint`` that was
     ended by whatever means goes on from there when it is called again with the same arguments, and ends as if it had
     not been interrupted.

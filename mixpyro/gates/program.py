@@ -64,6 +64,8 @@ class GateProgram(Part):
     def model(self, x: Inputs, *, plate: pyro.plate | None = None) -> Tensor:
         """Sample the weights and the assignments ``<name>.assignment`` from their prior, and return the assignments.
 
+        NUTS samples this model with the assignments summed out, and ``Predictive(parallel=True)`` takes its draws.
+
         Args:
             x: gate inputs [N, D], or [B, D] of the plate's subsample.
             plate: the caller's plate over objects, of dim −1, not entered here; by default a plate ``objects`` of N.
