@@ -17,8 +17,8 @@ class NeuralGate(LogitGate):
     With a linear f this is multinomial logistic regression. Where the responsibilities can be separated, its weights
     grow without end; ``prior_scale`` bounds them. x should be of unit order, as for any network. The module is used as
     it is, neither copied nor moved: its parameters are the gate's, and the caller sets its training mode. Frozen
-    parameters stay frozen, in a Pyro program too. A Bayesian network (PyroSample weights) works in ``model`` with a guide for its
-    weights, and is refused where an output is needed outside of a program.
+    parameters stay frozen, in a Pyro program too. A Bayesian network (PyroSample weights) works in ``model`` with a
+    guide for its weights, and is refused where an output is needed outside of a program.
 
     Args:
         n_components: K.

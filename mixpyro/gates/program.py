@@ -186,8 +186,9 @@ class GateProgram(Part):
             ValueError: if a shape does not fit, or a value is negative or not finite.
 
         Example:
-            >>> from mixpyro import DirichletGate
+            >>> import torch
             >>> from pyro import poutine
+            >>> from mixpyro import DirichletGate
             >>> gate, x, r = DirichletGate(2), torch.zeros(3, 0), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
             >>> model = poutine.reparam(gate.model, gate.reparam(x, r))
             >>> elbo = pyro.infer.TraceEnum_ELBO(max_plate_nesting=1)

@@ -239,7 +239,7 @@ def test_a_collapsed_noise_is_reported(dtype: torch.dtype, offset: float) -> Non
 def test_values_outside_the_family_are_refused(family: Family, y: float, message: str) -> None:
     experts, x = GLMExperts(2, 1, family), torch.zeros(4, 1).double()
     with pytest.raises(ValueError, match=message):
-        experts.statistics(x, torch.full((4, 1), y).double(), torch.ones(4, 2).double())
+        experts.check_data(x, torch.full((4, 1), y).double())
 
 
 @pytest.mark.usefixtures("bad_arguments")
