@@ -21,6 +21,12 @@ class ConjugatePart(Part):
     the end of its constructor with :meth:`register_posterior`.
     """
 
+    unread: ClassVar[Mapping[str, str]] = {
+        "update": "updated",
+        "statistics": "statistics_of",
+        "kl_divergence": "kl",
+        "expected_log_likelihood": "log_likelihood",
+    }
     # Names of the buffers of the posterior's fields, where they are not ``posterior_<field>``.
     posterior_buffers: ClassVar[Mapping[str, str]] = {}
 

@@ -1,6 +1,7 @@
 """A mixture of experts: one gate, one bank of experts, and the bound that ties them together."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import pyro
 import torch
@@ -14,7 +15,7 @@ from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.normalised import normalised
-from mixpyro.part import State
+from mixpyro.part import State, refuse_unread_overrides
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
 
@@ -45,7 +46,6 @@ class MixtureOfExperts(PyroModule):
         name: prefix of every Pyro site, needed only where two mixtures are in one program.
 
     Raises:
-        TypeError: if the gate is no gate, or the experts are no experts.
         ValueError: if the gate and the experts differ in K.
 
     References:
@@ -58,6 +58,12 @@ class MixtureOfExperts(PyroModule):
         >>> mixture.predict(torch.zeros(5, 1)).shape
         torch.Size([5, 1])
     """
+
+    unread: ClassVar[Mapping[str, str]] = {"expected_log_joint": "log_joint"}
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
+        super().__init_subclass__(**options)
+        refuse_unread_overrides(cls)
 
     def __init__(self, gate: Gate, experts: Experts, *, name: str = "") -> None:
         super().__init__(name)
@@ -155,10 +161,6 @@ class MixtureOfExperts(PyroModule):
             gate_x: what the gate reads [N, G], where that is not x.
             objects: which objects of the last update the rows are, for a gate that keeps a posterior of each: indices
                 [N], or ``slice(None)`` for all in order. Rows are new objects by default.
-
-        Raises:
-            TypeError: if an argument is no floating tensor.
-            ValueError: if a shape does not fit, or a value is not finite.
         """
         x, y, gate_x = self.check_data(x, y, gate_x)
         log_joint = self.log_joint(gate_x, self.experts.columns(x, y), objects=objects)
@@ -195,8 +197,7 @@ class MixtureOfExperts(PyroModule):
             gate_x: what the gate reads [N, G], where that is not x.
 
         Raises:
-            TypeError: if x is no floating tensor.
-            ValueError: if its shape does not fit, or a value is not finite.
+            ValueError: if a shape does not fit, or a value is not finite.
         """
         experts_x = self.experts.check_inputs(x)
         weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
@@ -263,7 +264,7 @@ class MixtureOfExperts(PyroModule):
             x: inputs [N, D].
             y: outputs [N, P] or [N].
             gate_x: what the gate reads [N, G], where that is not x.
-            objects: not read; the guide takes it.
+            objects: not read; for the guide.
         """
         experts_x, y = (self.experts.check_inputs(x), None) if y is None else self.experts.check_data(x, y)
         plate = objects_plate(x)
@@ -284,8 +285,7 @@ class MixtureOfExperts(PyroModule):
     ) -> None:
         """Sample parameters from their posteriors and, given y, assignments from q(z): the joint Pyro guide.
 
-        The assignments are to be enumerated by TraceEnum_ELBO. The ELBO is then :meth:`bound`, without noise right
-        after an update with the responsibilities of :meth:`assign`.
+        TraceEnum_ELBO enumerates the assignments; it is then :meth:`bound`, without noise right after an update.
 
         Args:
             x: inputs [N, D].

@@ -40,8 +40,18 @@ class Part(PyroModule):
         name: prefix of the Pyro sites. A part that is an attribute of a PyroModule takes the attribute's name instead.
     """
 
+    # Methods that a fit does not call, with the formula that it reads instead; see `refuse_unread_overrides`.
+    unread: ClassVar[Mapping[str, str]] = {}
     # Axes of a draw of each latent site, by its name without the prefix: component, output, feature, regressor, object.
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
+        super().__init_subclass__(**options)
+        if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
+            raise TypeError(
+                f"`{cls.__name__}` must be a ConjugateGate or ConjugateExperts to have statistics; got none."
+            )
+        refuse_unread_overrides(cls)
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)
@@ -190,6 +200,21 @@ class Part(PyroModule):
             return self.state()
 
         return nested.stack(self.in_each_run(state, advance))
+
+
+def refuse_unread_overrides(cls: Any) -> None:  # noqa: ANN401
+    """Raise if a user's class overrides a method that a fit does not call: it would fit another model.
+
+    Args:
+        cls: with ``unread``, which maps such methods to the formulas that a fit reads.
+
+    Raises:
+        TypeError: if it overrides the method and not the formula.
+    """
+    own = set(vars(cls))
+    for method, formula in cls.unread.items():
+        if method in own and formula not in own and not cls.__module__.startswith("mixpyro."):
+            raise TypeError(f"`{cls.__name__}` must override `{formula}`, which a fit reads; got `{method}` alone.")
 
 
 class EstimatedPart(Part):

@@ -9,6 +9,8 @@ import pytest
 
 import tests.typechecker  # noqa: F401 (the hook looks it up by name, so it must be loaded)
 
+# Contracts are imported by tests, and show their values where they fail.
+pytest.register_assert_rewrite("tests.gates.contract", "tests.experts.contract", "tests.conjugate.contract")
 jaxtyping.install_import_hook("mixpyro", "tests.typechecker.check")
 
 import pyro  # noqa: E402 (after the hook, as every import of mixpyro)

@@ -1,5 +1,8 @@
 """What experts with estimated parameters have in common."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from pyro.nn import pyro_method
@@ -37,6 +40,8 @@ class EstimatedExperts(EstimatedPart, Experts):
         >>> ExponentialExperts(2, 1).expected_log_likelihood(torch.zeros(1, 1), torch.ones(1)).tolist()
         [[-1.0, -1.0]]
     """
+
+    unread: ClassVar[Mapping[str, str]] = {"expected_log_likelihood": "log_likelihood"}
 
     def columns(self, x: Inputs, y: Outputs) -> tuple[Tensor, Tensor]:
         """Return x [D, N] and y [P, N], rows along the last axis.

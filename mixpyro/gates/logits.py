@@ -13,17 +13,20 @@ from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar
 class LogitGate(EstimatedPart, Gate):
     """zᵢ ~ Categorical(softmax(f(xᵢ))): a subclass writes one method, :meth:`logits`.
 
-    Its ``nn.Parameter``s are estimated by Pyro's SVI on Σᵢₖ rᵢₖ log πₖ(xᵢ), or by a ``maximise`` of its own.
+    Its ``nn.Parameter``s are estimated by Pyro's SVI on Σᵢₖ rᵢₖ log πₖ(xᵢ), or by a ``maximise`` of its own. A free
+    column of logits for every component would have a redundant one, which information criteria would count and standard
+    errors would find infinite: keep the first at zero.
 
     Example:
         >>> import torch
+        >>> from mixpyro.numerics.linear_predictors import with_reference
         >>> class TemperatureGate(LogitGate):
         ...     def __init__(self, n_components, n_features, *, temperature, name="gate"):
         ...         super().__init__(n_components, name=name)
-        ...         self.temperature = temperature
-        ...         self.slopes = torch.nn.Parameter(torch.zeros(n_features, n_components).double())
+        ...         self.n_features, self.temperature = n_features, temperature
+        ...         self.slopes = torch.nn.Parameter(torch.zeros(n_features, n_components - 1).double())
         ...     def logits(self, x):
-        ...         return x @ self.slopes.to(x.dtype) / self.temperature
+        ...         return with_reference(x @ self.slopes.to(x.dtype)) / self.temperature
         >>> TemperatureGate(2, 1, temperature=3.0).weights(torch.zeros(1, 1)).tolist()
         [[0.5, 0.5]]
     """

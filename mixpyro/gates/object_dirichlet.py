@@ -32,7 +32,8 @@ class ObjectDirichletGate(ObjectGate):
     SVI or MCMC find where they enumerate z. The two agree as γ → ∞.
 
     Objects are known by their number in the last update. Rows are new objects, which have the population's weights μ,
-    unless ``objects`` says which fitted ones they are.
+    unless ``objects`` says which fitted ones they are. In a Pyro program the caller's plate says it: its indices are
+    the numbers of the objects if it has as many as the last update, and new objects otherwise.
 
     Args:
         n_components: K.
@@ -289,4 +290,4 @@ def _expected_log(concentration: Tensor) -> Tensor:
 
 def _mean(concentration: Tensor) -> Tensor:
     """Return E[π] of Dirichlet(m) for each row m."""
-    return Dirichlet(concentration.detach()).mean
+    return Dirichlet(concentration).mean

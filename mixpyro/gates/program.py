@@ -134,10 +134,10 @@ class GateProgram(Part):
             ValueError: as :meth:`model`, or if an outer plate would draw the weights more than once.
         """
         refuse_shared_parameters(self)
-        if objects is None and plate is not None:
-            objects = self.objects_in(plate)
-        plate = checked_plate(plate, x)
+        given, plate = plate, checked_plate(plate, x)
         if record_of(self) is None:
+            if objects is None and given is not None and self.weights_site is not None:
+                objects = self.objects_in(given)
             self.weights_guide(x, plate=plate, objects=objects)
         if responsibilities is not None:
             self.assignment_guide(x, responsibilities, plate=plate)

@@ -19,6 +19,8 @@ class AutoGate(PartialGuide):
     assignments are left to the model, where TraceEnum_ELBO sums them out. Where the model draws its own ``subsample``,
     pass ``create_plates`` to the ``AutoGuideList``, as for any guide with latent sites in a plate.
 
+    A gate that keeps a posterior of each object knows them by their index in the plate.
+
     Args:
         model: a Pyro model that calls ``gate.model``.
         gate: the gate, which does not become a part of the guide.

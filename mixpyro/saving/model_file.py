@@ -112,6 +112,10 @@ def _arguments(value: object) -> dict[str, object]:
     """Return the constructor's arguments that are attributes and not entries of the state dict."""
     names = inspect.signature(type(value)).parameters
     state = value.state_dict() if isinstance(value, nn.Module) else {}
+    for name, parameter in names.items():
+        if parameter.default is parameter.empty and not hasattr(value, name):
+            kind = type(value).__name__
+            raise TypeError(f"`{kind}` must keep its argument `{name}` as an attribute to be saved; got none.")
     plain = [name for name in names if hasattr(value, name) and name not in ("name", "device", "dtype", *state)]
     values = {name: getattr(value, name) for name in plain if f"{name}_unconstrained" not in state}
     return values | ({"name": module_name(value)} if isinstance(value, PARTS) else {})

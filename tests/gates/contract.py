@@ -276,9 +276,11 @@ class LatentWeightsContract(UpdatedContract):
 
 
 def learn(gate: Gate, x: Tensor, r: Tensor) -> None:
-    """The gate's update given responsibilities, if it has one. Estimates stay where they are."""
+    """The gate's update given responsibilities, or the maximum of its share of the bound."""
     if isinstance(gate, ConjugateGate):
         gate.update(gate.statistics(x, r))
+    else:
+        gate.maximise(x, r, by_gradient=by_svi)
 
 
 def by_svi(part: Part, *rows: Tensor) -> None:

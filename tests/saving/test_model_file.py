@@ -172,7 +172,21 @@ def test_a_gate_or_experts_alone_are_saved_and_loaded(name: str, tmp_path: Path)
 def test_every_gate_and_every_family_of_experts_is_tested_here(package: ModuleType) -> None:
     tried = {type(make()) for make in PARTS.values()}
     tried |= {type(part) for make in MIXTURES.values() for part in (make().gate, make().experts)}
-    assert {getattr(package, name) for name in package.__all__} <= tried | {Gate, Experts}
+    missing = {getattr(package, name) for name in package.__all__} - tried - {Gate, Experts}
+    assert not missing, f"add {missing} to PARTS"
+
+
+class Forgetful(DirichletGate):
+    """A gate that does not keep an argument of its constructor."""
+
+    def __init__(self, n_components: int, temperature: float) -> None:
+        super().__init__(n_components)
+
+
+def test_an_argument_that_is_no_attribute_is_refused_when_saved(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="`Forgetful` must keep its argument `temperature` as an attribute to be saved"):
+        save(Forgetful(3, 2.0), tmp_path / "file")
+    assert not (tmp_path / "file").exists()
 
 
 class CustomGate(DirichletGate):
