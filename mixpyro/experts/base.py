@@ -111,6 +111,23 @@ class Experts(Part):
         """
         return ()
 
+    def noise_sums(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> tuple[Value, ...]:
+        """Return sums over rows that the estimate of a noise needs, for a stream to average; nothing by default.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P].
+            responsibilities: [N, K].
+        """
+        return ()
+
+    def set_noise(self, sums: tuple[Value, ...]) -> None:
+        """Set the noise to its estimate; nothing by default.
+
+        Args:
+            sums: as :meth:`noise_sums` returns them, times any number.
+        """
+
     def expected_log_likelihood(self, x: Inputs, y: Targets) -> Responsibilities:
         """Return E_q[log p(yᵢ | xᵢ, k)] [N, K] in nats, in x's dtype.
 

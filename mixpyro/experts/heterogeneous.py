@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import MaskedMixture
@@ -18,7 +17,7 @@ from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.distributions.concatenated import Concatenated
 from mixpyro.experts.base import Experts
 from mixpyro.part import Gradient, State
-from mixpyro.pyro_internals.parameter_store import has_parameters, refuse_shared_parameters
+from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
 
@@ -168,6 +167,16 @@ class HeterogeneousExperts(ConjugatePart, Experts):
             if has_parameters(member):
                 member.maximise(member.select_inputs(x), y, share.mT, by_gradient=by_gradient, n_steps=n_steps)
 
+    def noise_sums(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> tuple[Value, ...]:
+        """Return the members' sums; arguments as :meth:`Experts.noise_sums`."""
+        shares = self._shares(responsibilities.mT)
+        return tuple(member.noise_sums(member.select_inputs(x), y, share.mT) for member, share in shares)
+
+    def set_noise(self, sums: tuple[Value, ...]) -> None:
+        """Set the members' noises; arguments as :meth:`Experts.set_noise`."""
+        for member, own in zip(self.members, sums, strict=True):
+            member.set_noise(own)
+
     @property
     def reads_rows(self) -> bool:
         """Whether an update of any member reads every row."""
@@ -253,20 +262,6 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         for likelihood, first in zip(own[1:], self.first_components[1:], strict=True):
             chosen = MaskedMixture(assignment >= first, chosen, likelihood)
         return chosen
-
-    @pyro_method
-    def objective(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:  # type: ignore[override]
-        """Score the members with parameters as a factor ``<name>.objective``.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P].
-            responsibilities: [N, K].
-        """
-        refuse_shared_parameters(self)
-        shares = [share for share in self._shares(responsibilities.mT) if has_parameters(share[0])]
-        bounds = [member.partial_bound(member.select_inputs(x), y, share.mT) for member, share in shares]
-        pyro.factor(self.site("objective"), torch.stack(bounds).sum())
 
     @property
     def _sizes(self) -> list[int]:

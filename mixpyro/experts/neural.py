@@ -161,19 +161,36 @@ class NeuralExperts(FamilyExperts):
             by_gradient: called with these experts and the rows: Pyro's SVI.
             n_steps: not used.
         """
-        if self.family.has_scale and self.log_scale.requires_grad:
-            self._estimate_noise(x, y, responsibilities)
+        self.set_noise(self.noise_sums(x, y, responsibilities))
         by_gradient(self, x, y, responsibilities)
 
     @torch.no_grad()
-    def _estimate_noise(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:
-        """Set σ² to Σ r (y − f(x))² / Σ r; a component without objects keeps its own."""
+    def noise_sums(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> tuple[Tensor, ...]:
+        """Return Σ r [K, 1] and Σ r (y − f(x))² [K, P], float64; nothing if no noise is estimated.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, P].
+            responsibilities: [N, K].
+        """
+        if not (self.family.has_scale and self.log_scale.requires_grad):
+            return ()
         r = responsibilities.double().unsqueeze(-1)
         squares = r * (y.unsqueeze(1) - self.predictors(x)).double().square()
-        variance = torch.where(r != 0, squares, 0.0).sum(0) / r.sum(0)
-        floor = self.noise_floor.double().square().clamp_min(torch.finfo(torch.float64).tiny)
-        estimate = 0.5 * torch.maximum(variance, floor).log()
-        self.log_scale.copy_(torch.where(r.sum(0) > 0, estimate, self.log_scale.double()))
+        return r.sum(0), torch.where(r != 0, squares, 0.0).sum(0)
+
+    @torch.no_grad()
+    def set_noise(self, sums: tuple[Tensor, ...]) -> None:
+        """Set σ² to Σ r (y − f(x))² / Σ r; a component without objects keeps its own.
+
+        Args:
+            sums: as :meth:`noise_sums` returns them.
+        """
+        if sums:
+            counts, squares = sums
+            floor = self.noise_floor.double().square().clamp_min(torch.finfo(torch.float64).tiny)
+            estimate = 0.5 * torch.maximum(squares / counts, floor).log()
+            self.log_scale.copy_(torch.where(counts > 0, estimate, self.log_scale.double()))
 
     @pyro_method
     def model(self, x: Inputs) -> NeuralParameters:

@@ -41,6 +41,11 @@ class Checkpoint:
 
     def _resume(self) -> None:
         content = atomic_file.read(self.path, kind=KIND, version=VERSION)
+        if content["version"] != VERSION:
+            raise ValueError(
+                f"`checkpoint` must be of format {VERSION}; got {str(self.path)!r} of format {content['version']}, "
+                "written by another version of mixpyro. Remove the file to start anew."
+            )
         if self.fingerprint not in (content["fingerprint"], content["left"]):
             raise ValueError(
                 f"`checkpoint` must belong to this fit; got {str(self.path)!r}, written for other data, "

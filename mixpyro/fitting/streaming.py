@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -88,7 +87,7 @@ class StreamingFit:
         self.n_restarts = arguments.integer("n_restarts", n_restarts, least=0)
         self.seed = arguments.integer("seed", seed, least=0)
         self.n_steps, self.n_seen = 0, 0.0
-        self._averages: dict[Part, Any] = {}
+        self._averages: dict[Part | str, Value] = {}
         self._m_steps: dict[Part, MStep] = {}
 
     def partial_fit(
@@ -150,18 +149,25 @@ class StreamingFit:
             self._update(gate, gate.sums(table.gate_x, r.unsqueeze(0)), table.n_objects, total=total, size=size)
         self._update(experts, experts.sums(columns, r.unsqueeze(0)), table.n_objects, total=total, size=size)
         scaled = total / table.n_objects * r.mT
+        noise = experts.noise_sums(table.x, table.y, r.mT)
         self._improve(gate, table.gate_x, scaled, total=total, size=size)
         self._improve(experts, table.x, table.y, scaled, total=total, size=size)
+        # Last, for a step on one batch has set the noise from that batch alone.
+        experts.set_noise(self._averaged("noise", noise, table.n_objects, size))
 
     def _update(self, part: Part, statistics: Value, n_objects: float, *, total: float, size: float) -> None:
         """Set the posterior that N rows like those in the running average would give."""
         if not isinstance(part, ConjugatePart):
             return
-        mean = nested.scale(1.0 / n_objects, nested.select(statistics, 0))
-        if part in self._averages:
-            mean = nested.blend((1.0 - size, self._averages[part]), (size, mean))
-        part.update(nested.scale(total, mean))
-        self._averages[part] = mean
+        part.update(nested.scale(total, self._averaged(part, nested.select(statistics, 0), n_objects, size)))
+
+    def _averaged(self, key: Part | str, sums: Value, n_objects: float, size: float) -> Value:
+        """Return the running average of sums per object, this batch included."""
+        mean = nested.scale(1.0 / n_objects, sums)
+        if key in self._averages:
+            mean = nested.blend((1.0 - size, self._averages[key]), (size, mean))
+        self._averages[key] = mean
+        return mean
 
     def _improve(self, part: Part, *rows: Tensor, total: float, size: float) -> None:
         """Improve the parameters, after the first batch: that one has been fitted to its optimum.

@@ -126,6 +126,17 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path: Path) -> None:
         assert torch.equal(value, MIXTURES["conjugate"]().state_dict()[name])
 
 
+@pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:only one of")
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    fitted("conjugate", tmp_path / "file")
+    content = torch.load(tmp_path / "file", weights_only=True)
+    torch.save({**content, "version": 2}, tmp_path / "file")
+    with pytest.raises(
+        ValueError, match=r"`checkpoint` must be of format 3; got '.*file' of format 2, written by another"
+    ):
+        fitted("conjugate", tmp_path / "file")
+
+
 def test_a_path_that_cannot_be_written_is_known_at_once(tmp_path: Path) -> None:
     mixture = MIXTURES["conjugate"]()
     x, y, _ = lines(40, 3, noise=0.8)
