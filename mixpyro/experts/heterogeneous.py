@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
+import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import MaskedMixture
@@ -17,7 +18,7 @@ from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.distributions.concatenated import Concatenated
 from mixpyro.experts.base import Experts
 from mixpyro.part import Gradient, State
-from mixpyro.pyro_internals.parameter_store import has_parameters
+from mixpyro.pyro_internals.parameter_store import has_parameters, refuse_shared_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
 
@@ -33,7 +34,6 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         name: prefix of the Pyro sites.
 
     Raises:
-        TypeError: if a member is no bank of experts.
         ValueError: if there is no member, one is given twice, they differ in P, or only some have densities.
 
     References:
@@ -134,9 +134,6 @@ class HeterogeneousExperts(ConjugatePart, Experts):
             x: inputs [N, D].
             y: outputs [N, P] or [N].
             responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
-
-        Raises:
-            ValueError: if a shape does not fit, or a value is negative or not finite.
         """
         x, y = self.check_data(x, y)
         r = arguments.responsibilities(responsibilities, self.n_components, len(x))
@@ -262,6 +259,14 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         for likelihood, first in zip(own[1:], self.first_components[1:], strict=True):
             chosen = MaskedMixture(assignment >= first, chosen, likelihood)
         return chosen
+
+    @pyro_method
+    def objective(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:  # type: ignore[override]
+        """Score the members with parameters as a factor ``<name>.objective``; arguments as :meth:`noise_sums`."""
+        refuse_shared_parameters(self)
+        shares = [share for share in self._shares(responsibilities.mT) if has_parameters(share[0])]
+        bounds = [member.partial_bound(member.select_inputs(x), y, share.mT) for member, share in shares]
+        pyro.factor(self.site("objective"), torch.stack(bounds).sum())
 
     @property
     def _sizes(self) -> list[int]:
