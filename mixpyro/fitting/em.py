@@ -46,7 +46,13 @@ def reads_rows(mixture: MixtureOfExperts) -> bool:
 
 
 def e_step(
-    mixture: MixtureOfExperts, state: MixtureState, table: Table, *, keep: bool = False, power: float = 1.0
+    mixture: MixtureOfExperts,
+    state: MixtureState,
+    table: Table,
+    *,
+    n_runs: int = 1,
+    keep: bool = False,
+    power: float = 1.0,
 ) -> EStep:
     """Compute responsibilities of R runs, their bounds, and the statistics under them, in one pass over the rows.
 
@@ -54,10 +60,11 @@ def e_step(
         mixture: whose formulas are used; parts without formulas for many runs hold the last run's state afterwards.
         state: of R runs.
         table: with columns.
+        n_runs: R.
         keep: whether to return the responsibilities, as an update of a part that reads rows needs them.
         power: to which the responsibilities are raised, in (0, 1]; 1 for none.
     """
-    n_runs, k = nested.length(state), mixture.n_components
+    k = mixture.n_components
     kept = table.x.new_empty(n_runs, k, len(table.x)) if keep else None
     found: tuple[Statistics, Tensor] | None = None
     for rows in table.blocks(n_runs * k):
@@ -73,6 +80,8 @@ def e_step(
         found = of_block if found is None else nested.add(found, of_block)
     assert found is not None
     statistics, evidence = found
+    # Parts without any state have no axis of runs: all runs are one.
+    evidence = evidence.expand(2, n_runs).clone()
     evidence[0] -= mixture.gate.divergences(state.gate) + mixture.experts.divergences(state.experts)
     return EStep(statistics, evidence, kept)
 

@@ -167,7 +167,8 @@ class Runs:
 
     def _e_step(self, *, power: float = 1.0) -> EStep:
         """Make an E-step of the open runs."""
-        return e_step(self.mixture, self.state, self.table, keep=self._keeps_responsibilities, power=power)
+        n_runs, keep = len(self.open), self._keeps_responsibilities
+        return e_step(self.mixture, self.state, self.table, n_runs=n_runs, keep=keep, power=power)
 
     def _update(self) -> None:
         """Replace the state by the one after an update."""

@@ -180,24 +180,3 @@ def with_tensors(value: Nested, replacements: Sequence[Tensor]) -> Nested:
         raise ValueError(f"`replacements` must be {n_tensors} tensors, one for each; got {len(replacements)}.")
     remaining: Iterator[Tensor] = iter(replacements)
     return apply(lambda _: next(remaining), value)
-
-
-def length(value: Nested) -> int:
-    """Return the length of the leading axis of the first tensor; 1 for a value without tensors.
-
-    Args:
-        value: a nested value.
-    """
-    found = _length(value)
-    return 1 if found is None else found
-
-
-def _length(value: Any) -> int | None:  # noqa: ANN401
-    """Return the length of the leading axis of the first tensor, None without one."""
-    if value is None or isinstance(value, Tensor):
-        return None if value is None else len(value)
-    for part in value:
-        found = _length(part)
-        if found is not None:
-            return found
-    return None

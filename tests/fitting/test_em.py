@@ -286,6 +286,15 @@ def test_a_frozen_part_stays_while_the_other_is_fitted(frozen: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_mixture_with_nothing_to_fit_is_evaluated() -> None:
+    data = table()
+    mixture = MIXTURES["softmax and glm"]().requires_grad_(False)
+    result = fit(mixture, data.x, data.y, n_restarts=3, progress=False)
+    assert result.bound == pytest.approx(float(mixture.bound(data.x, data.y)), abs=1e-9)
+    assert len(result.runs) == 3
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_running_means_of_a_network_belong_to_its_run() -> None:
     """A network in training mode counts the batches it has seen: the best run's count is the mixture's."""
     data = table()

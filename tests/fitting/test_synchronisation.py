@@ -47,7 +47,7 @@ def iterated(runs: Runs) -> torch.Tensor:
     keep = em.reads_rows(runs.mixture)
     for _ in range(2):
         runs.state = em.update(runs.mixture, runs.state, runs.step, runs.table, no_gradient)  # type: ignore[arg-type]
-        runs.step = em.e_step(runs.mixture, runs.state, runs.table, keep=keep)
+        runs.step = em.e_step(runs.mixture, runs.state, runs.table, n_runs=len(runs.open), keep=keep)
     evidence: torch.Tensor = runs.step.evidence  # type: ignore[union-attr]
     return evidence
 
