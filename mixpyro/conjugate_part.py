@@ -125,8 +125,22 @@ class ConjugatePart(Part):
             except RuntimeError:
                 arguments.same_shapes("statistics", statistics, before.statistics_beyond(self.prior))
                 raise
-            arguments.posterior(after, like=before)
+            self.check_posterior(after, before)
             self.hold_posterior(after)
+
+    def check_posterior(self, after: Value, before: Value) -> None:
+        """Raise if statistics that a user passed have led to a posterior of other shapes.
+
+        Args:
+            after: the posterior.
+            before: a posterior of the right shapes.
+
+        Raises:
+            ValueError: if a shape differs.
+        """
+        for value, own in zip(after, before, strict=True):
+            if value.shape != own.shape:
+                arguments.posterior(after, like=before)
 
     def state(self) -> State:
         """Return a copy of the posterior, float64, and of the trainable parameters."""

@@ -81,6 +81,18 @@ class ConjugateExperts(ConjugatePart, Experts):
         r = arguments.responsibilities(responsibilities, self.n_components, len(x))
         return self.statistics_of(self.columns(x, y), r.mT)
 
+    def check_posterior(self, after: Value, before: Value) -> None:
+        """Raise if statistics that a user passed have led to a posterior of other shapes, or to none.
+
+        Args:
+            after: the posterior.
+            before: a posterior of the right shapes.
+
+        Raises:
+            ValueError: if a shape differs or, while values are checked, a value is not finite.
+        """
+        arguments.posterior(after, like=before)
+
     @property
     def n_parameters(self) -> int:
         """Number of free parameters of all experts."""

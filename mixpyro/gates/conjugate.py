@@ -28,12 +28,12 @@ class ConjugateGate(ConjugatePart, Gate):
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
     weights_site: str | None = "weights"
 
-    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R K N"]) -> Value:
+    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R N K"]) -> Value:
         """Return the sums over rows that the update needs, a NamedTuple of float64 tensors.
 
         Args:
             x: gate inputs [N, D].
-            responsibilities: [..., K, N], with any leading axes of runs.
+            responsibilities: [..., N, K], with any leading axes of runs.
         """
         raise NotImplementedError
 
@@ -83,9 +83,9 @@ class ConjugateGate(ConjugatePart, Gate):
 
         Args:
             x: gate inputs [N, D].
-            responsibilities: [..., K, N], with any leading axes of runs.
+            responsibilities: [R, K, N].
         """
-        return self.statistics_of(x, responsibilities)
+        return self.statistics_of(x, responsibilities.mT)
 
     def statistics(self, x: Inputs, responsibilities: Responsibilities) -> Value:
         """Return what :meth:`update` needs to know of the rows, float64 sums that may be added.
@@ -98,7 +98,7 @@ class ConjugateGate(ConjugatePart, Gate):
             ValueError: if a shape does not fit, or a value is negative or not finite.
         """
         checked = arguments.responsibilities(responsibilities, self.n_components, x.shape[0])
-        return self.statistics_of(x, checked.mT)
+        return self.statistics_of(x, checked)
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Sample ``<name>.weights`` from the prior outside the plate.
@@ -195,7 +195,7 @@ class ObjectGate(ConjugateGate):
         """
         assert responsibilities is not None
         return super().advanced(
-            state, self.statistics_of(rows[0], responsibilities), rows, responsibilities, by_gradient
+            state, self.statistics_of(rows[0], responsibilities.mT), rows, responsibilities, by_gradient
         )
 
     def objects_in(self, plate: pyro.plate) -> Tensor | None:

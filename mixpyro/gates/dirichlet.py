@@ -81,16 +81,16 @@ class DirichletGate(ConjugateGate):
         given = self._buffers.get("prior_concentration")
         return Dirichlet((self.prior_concentration if given is None else given).double())
 
-    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R K N"]) -> Counts:
+    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R N K"]) -> Counts:
         """Return Σᵢ rᵢ [..., K], the expected number of objects in each component, float64.
 
         Args:
             x: gate inputs [N, D], not read.
-            responsibilities: [..., K, N].
+            responsibilities: [..., N, K].
         """
         if responsibilities.ndim == 2:
-            return Counts(column_sums(responsibilities.mT))
-        return Counts(responsibilities.sum(-1, dtype=torch.float64))
+            return Counts(column_sums(responsibilities))
+        return Counts(responsibilities.sum(-2, dtype=torch.float64))
 
     def expected_log_weights(
         self, x: Inputs, *, objects: ObjectIndices | None = None, posterior: Dirichlet | None = None

@@ -115,9 +115,9 @@ class ObjectDirichletGate(ObjectGate):
 
         Args:
             x: gate inputs [N, D], not read.
-            responsibilities: [..., K, N].
+            responsibilities: [..., N, K].
         """
-        return Counts(responsibilities.mT)
+        return Counts(responsibilities)
 
     def updated(self, statistics: Counts, before: Value) -> Value:
         """Return Dirichlet(γμ + rᵢ) of every object, in the dtype of the responsibilities.

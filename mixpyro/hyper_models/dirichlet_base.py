@@ -33,7 +33,7 @@ class DirichletHyperModel(HyperModel):
         self.gate = gate
         self.output_dim = gate.n_components
         self.device = device
-        self._dtype = torch.get_default_dtype()
+        self._dtype, self._n_rows = torch.get_default_dtype(), 0
         self._m_step = MStep(gate) if any(True for _ in gate.parameters()) else None
 
     def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
@@ -52,7 +52,7 @@ class DirichletHyperModel(HyperModel):
         check_rows(X)
         weights = floating(Z, self.gate.posterior_concentration.device)
         self.gate.update(self._statistics(X.shape[0], weights))
-        self._dtype = weights.dtype
+        self._dtype, self._n_rows = weights.dtype, X.shape[0]
 
     def _statistics(self, n_rows: int, weights: Tensor) -> Any:  # noqa: ANN401 (each gate has its own)
         """Return the gate's statistics; repeat a check of the gate that fails, to name the caller's argument.

@@ -66,7 +66,7 @@ class HyperModelGateSparsed(DirichletHyperModel):
     def _objects(self, rows: Tensor) -> slice | None:
         """All objects of the last E-step where there are as many rows, else new ones."""
         # shape[0], because len() of a tensor is a Python function.
-        return slice(None) if rows.shape[0] == self.gate.posterior_concentration.shape[0] else None
+        return slice(None) if rows.shape[0] == self._n_rows else None
 
     @property
     def gamma(self) -> float:
