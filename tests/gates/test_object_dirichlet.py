@@ -6,6 +6,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from mixpyro import expected_weights
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import MarginalObjectDirichletGate, ObjectDirichletGate
 from tests.gates.contract import K, LatentWeightsContract
@@ -125,3 +126,23 @@ def test_svi_learns_the_mean() -> None:
 def test_bad_priors_are_refused(arguments: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         ObjectDirichletGate(2, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [ObjectDirichletGate, MarginalObjectDirichletGate])
+def test_with_its_weights_integrated_out_a_guide_takes_a_plate_of_other_objects(
+    kind: type[ObjectDirichletGate],
+) -> None:
+    """A user's guide may call the gate's in any program; then it samples nothing, and asks for no objects."""
+    gate, x = kind(2), inputs(5)
+    gate.update(gate.statistics(x, responsibilities(5, 2)))
+    plate = pyro.plate("objects", 100, subsample=torch.arange(5), dim=-1)
+    with expected_weights(gate):
+        assert gate.latent_sites[0] not in poutine.trace(gate.guide).get_trace(x, plate=plate).nodes
+
+
+def test_a_marginal_gate_has_no_weights_in_a_plate_of_other_objects() -> None:
+    gate, x = MarginalObjectDirichletGate(2), inputs(5)
+    gate.update(gate.statistics(x, responsibilities(5, 2)))
+    plate = pyro.plate("objects", 100, subsample=torch.arange(5), dim=-1)
+    names = set(poutine.trace(gate.guide).get_trace(x, plate=plate).nodes)
+    assert not any(name.startswith("gate.") for name in names)
