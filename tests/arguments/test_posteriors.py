@@ -30,8 +30,11 @@ def posterior(n_components: int = 2) -> Posterior:
 
 
 def test_a_posterior_of_the_right_shapes_passes() -> None:
-    arguments.posterior(posterior(), like=posterior())
-    arguments.same_shapes("statistics", posterior().mean, posterior().mean)
+    after = posterior()
+    arguments.posterior(after, like=posterior())
+    arguments.same_shapes("statistics", after.mean, posterior().mean)
+    for value, unchanged in zip((*after.mean, after.rate), (*posterior().mean, posterior().rate), strict=True):
+        assert torch.equal(value, unchanged)
 
 
 def test_another_shape_is_refused_by_the_name_of_its_field() -> None:

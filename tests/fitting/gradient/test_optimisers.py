@@ -160,7 +160,10 @@ def test_parameters_that_torch_cannot_fuse_are_trained_all_the_same() -> None:
 def test_without_parameters_a_step_does_nothing() -> None:
     adam = FusedAdam([])
     adam.follow([])
+    state = torch.get_rng_state()
     adam([])
+    assert not adam.optimizer.state
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(("tolerance", "near"), [(1e-14, 1e-6), (10.0, 0.9)])
