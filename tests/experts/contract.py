@@ -147,8 +147,9 @@ class ExpertsContract:
     @pytest.mark.cuda
     def test_on_cuda_as_on_cpu(self) -> None:
         experts, x, y, r = self.updated()
-        expected, divergence = experts.expected_log_likelihood(x, y), experts.kl_divergence()
-        experts = experts.cuda()
+        on_cpu, experts = experts, copy.deepcopy(experts).cuda()
+        self.learn(on_cpu, x, y, r)
+        expected, divergence = on_cpu.expected_log_likelihood(x, y), on_cpu.kl_divergence()
         x, y, r = x.cuda(), y.cuda(), r.cuda()
         self.learn(experts, x, y, r)
         torch.testing.assert_close(experts.expected_log_likelihood(x, y).cpu(), expected)

@@ -288,6 +288,7 @@ def test_a_gate_with_badly_scaled_inputs_is_fitted_as_well(scale: float) -> None
 
 
 @pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore:only one of 2 restarts")
 @pytest.mark.parametrize("make_gate", GATES)
 def test_a_fit_on_cuda_is_that_on_the_cpu(make_gate: Any) -> None:
     x, y, _ = lines(60, 2, n_features=2)

@@ -73,6 +73,7 @@ def test_no_number_is_read_before_the_bound(name: str, dtype: torch.dtype, n_run
 
 
 @pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("name", MIXTURES)
 def test_cuda_is_waited_for_nowhere_else(name: str) -> None:
     """What PyTorch itself says of it."""

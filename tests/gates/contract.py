@@ -111,9 +111,10 @@ class GateContract:
     @pytest.mark.cuda
     def test_on_cuda_as_on_cpu(self) -> None:
         gate, x, r = self.updated()
-        expected, divergence = gate.weights(x), gate.kl_divergence()
-        gate = gate.cuda()
+        on_cpu, gate = gate, copy.deepcopy(gate).cuda()
+        learn(on_cpu, x, r)
         learn(gate, x.cuda(), r.cuda())
+        expected, divergence = on_cpu.weights(x), on_cpu.kl_divergence()
         assert gate.weights(x.cuda()).is_cuda
         torch.testing.assert_close(gate.weights(x.cuda()).cpu(), expected)
         torch.testing.assert_close(gate.kl_divergence().cpu(), divergence)

@@ -120,6 +120,7 @@ def test_files_of_the_version_before_are_loaded(name: str) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore:the best run has not converged")
 def test_load_moves_the_model_to_the_device(tmp_path: Path) -> None:
     x, y, _ = lines(30, K)
     mixture = fitted("dirichlet")
