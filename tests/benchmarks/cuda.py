@@ -94,8 +94,9 @@ def work(n: int) -> Iterator[tuple[str, Work]]:
     few = {"n_restarts": 1, "n_candidates": 1}
     yield f"ten iterations, Dirichlet and lines, N = {n}", fitted(lines, n, max_iterations=10, **few)
     yield f"ten iterations, Gaussians, N = {n}", fitted(gaussians, n, max_iterations=10, **few)
-    yield f"three iterations, softmax and Poisson, N = {n // 10}", fitted(
-        counts, n // 10, counts=True, max_iterations=3, **few
+    yield (
+        f"three iterations, softmax and Poisson, N = {n // 10}",
+        fitted(counts, n // 10, counts=True, max_iterations=3, **few),
     )
     yield f"three iterations, network and lines, N = {n // 10}", fitted(neural, n // 10, max_iterations=3, **few)
     yield f"twenty restarts, N = {n // 100}", fitted(lines, n // 100)
