@@ -131,6 +131,14 @@ class NormalGamma(NormalGammaFields):
             squares = squared_norms(torch.cat([of_u, of_residual], dim=1), columns)
         return squares.mT.unflatten(0, self.mean.shape[:-2])
 
+    def distance_from(self, prior: "NormalGamma") -> Tensor:
+        """Return (m − m₀)'Λ₀(m − m₀), summed over what shares a τ, in the shape of the rate.
+
+        Args:
+            prior: with mean m₀ and precision Λ₀.
+        """
+        return self._pooled(_square(self.mean - prior.mean, prior.precision))
+
     def leverage(self, u: Float[Tensor, "E N"]) -> Float[Tensor, "*R K N"]:
         """Return u'Λ⁻¹u [..., K, N], as a sum of squares so that it is never negative.
 

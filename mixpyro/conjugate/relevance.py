@@ -54,7 +54,7 @@ class RelevancePrior(NamedTuple):
     """w | τ, λ ~ Normal(mean, (τ (Λ + diag(0, λ)))⁻¹), τ ~ Gamma, λ ~ Gamma, for every component, float64."""
 
     regression: NormalGamma  # its precision Λ [K, E, E] without that of the last D columns
-    columns: Gamma  # p(λ), two scalars
+    columns: Gamma  # p(λ), a shape and a rate, or D rates
 
     def given(self, column_precision: Tensor) -> NormalGamma:
         """Return the prior of w and τ at precisions of the columns.

@@ -74,12 +74,13 @@ class Experts(Part):
         checked = self.check_inputs(x)
         return checked, arguments.outputs(y, checked, n_outputs=self.n_outputs)
 
-    def centre(self, x: Inputs, y: Targets) -> None:
-        """Choose an origin or a scale for the numerics from the data, and forget the data seen. Nothing by default.
+    def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
+        """Take an origin, scales or a default prior from the data, and forget the data seen. Nothing by default.
 
         Args:
             x: inputs [N, D].
             y: outputs [N, P] or [N].
+            weights: how much each row counts [N]; None where each counts once.
         """
 
     def columns(self, x: Inputs, y: Outputs) -> Value:

@@ -9,6 +9,7 @@ from mixpyro import arguments
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
 from mixpyro.numerics.linear_predictors import Curvature, Predictors
+from mixpyro.numerics.location_scale import location_scale
 from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Targets
 
 # Relative to the spread of y: an estimated noise stops there, where a component fits its rows exactly.
@@ -171,7 +172,8 @@ class FamilyExperts(EstimatedExperts):
 def smallest_scale(y: Outputs, weights: Float[Tensor, " N"]) -> Float[Tensor, " P"]:
     """Return the noise at which estimates of it stop, float64, above 0.
 
-    It is a millionth of the spread of y, or the rounding error of y where that is larger.
+    It is a millionth of the scale of y, or the rounding error of y where that is larger; a few huge values do not move
+    it.
 
     Args:
         y: outputs [N, P].
@@ -180,13 +182,10 @@ def smallest_scale(y: Outputs, weights: Float[Tensor, " N"]) -> Float[Tensor, " 
     Returns:
         [P], in the unit of y.
     """
-    share = (weights.double() / weights.sum(dtype=torch.float64)).unsqueeze(-1)
-    rounding = 4.0 * torch.finfo(y.dtype).eps
-    y = y.double()
-    spread = (share * (y - (share * y).sum(0)).square()).sum(0).sqrt()
-    size = (share * y.square()).sum(0).sqrt()
+    location, scale = location_scale(y, weights)
+    rounding = 4.0 * torch.finfo(y.dtype).eps * (location.abs() + scale)
     # The square of the last term is still a float64 above 0.
-    return torch.maximum(SMALLEST_SCALE * spread, rounding * size) + 1e-150
+    return torch.maximum(SMALLEST_SCALE * scale, rounding) + 1e-150
 
 
 class WeightedLikelihood:

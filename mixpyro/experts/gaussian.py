@@ -1,8 +1,7 @@
 """Bayesian Gaussian densities, one a component, with conjugate updates."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -10,17 +9,11 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from mixpyro import arguments
-from mixpyro.conjugate.full_covariance import Full
-from mixpyro.conjugate.independent_columns import Diagonal, Spherical
 from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
-from mixpyro.experts.conjugate import ConjugateExperts
+from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.numerics.design_matrix import columns_from
-from mixpyro.numerics.weighted_sums import column_means
 from mixpyro.pyro_internals.plates import sample_parameter
-from mixpyro.shapes import Inputs, Outputs, Targets
-
-STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
+from mixpyro.shapes import Inputs, Outputs
 
 
 class GaussianParameters(NamedTuple):
@@ -30,21 +23,21 @@ class GaussianParameters(NamedTuple):
     spread: Tensor  # a root of the covariance: lower triangular [K, P, P], or standard deviations [K, P] or [K]
 
 
-class GaussianExperts(ConjugateExperts):
+class GaussianExperts(GaussianPrior):
     """y | z = k ~ Normal(μₖ, Λₖ⁻¹) with a conjugate prior on (μₖ, Λₖ); with a Dirichlet gate, a Gaussian mixture.
 
     μₖ | Λₖ ~ Normal(m₀, (β₀ Λₖ)⁻¹), and Λₖ ~ Wishart(Ψ₀⁻¹, ν₀). A diagonal Λₖ has the entries Gamma(ν₀/2, ψ₀/2), a
     spherical one, τₖ I, has τₖ ~ Gamma(Pν₀/2, Pψ₀/2). So E[Λ] = ν₀ Ψ₀⁻¹ in all three: the prior is worth ν₀ objects,
     and Ψ₀ / ν₀ is roughly the covariance expected within a component. They read no column of x.
 
-    The prior is in the units of y and about y's zero. For data far from zero give ``mean`` (their mean, say): a
-    component at a distance d from m₀ counts β₀ d² to its Ψ. For data that vary by much less than one give ``scale``.
-    With one column, or diagonal, these are LinearExperts without inputs, defaults included: there a₀ is ν₀/2 and b₀ is
-    ψ₀/2.
+    What you leave out of the prior is weak on the location and scale of the data, as of LinearExperts:
+    :mod:`mixpyro.experts.weak_prior` has the formula, and a diagonal Ψ₀. A prior that you give is used as it is, in the
+    units of y and counted from zero; a component at a distance d from m₀ counts β₀ d² to its Ψ, and a caution says
+    where that outweighs the data. With one column, or diagonal, these are LinearExperts without inputs, defaults
+    included: there a₀ is ν₀/2 and b₀ is ψ₀/2.
 
     Sums of squares about zero lose the digits of a covariance that is small against the mean. So the experts count y
-    from an origin, which :meth:`centre` takes from the data and :func:`mixpyro.fit` calls first. The model, its prior
-    included, does not change.
+    from an origin, the median of the data, which :meth:`centre` sets. A prior of yours does not change with it.
 
     Against ``BayesianGaussianMixture`` of scikit-learn: its ``mean_prior`` is ``mean``, ``mean_precision_prior`` is
     ``mean_precision``, ``degrees_of_freedom_prior`` is ``degrees_of_freedom``, ``covariance_prior`` is ``scale``, and
@@ -56,12 +49,15 @@ class GaussianExperts(ConjugateExperts):
         n_components: K.
         n_outputs: P, the number of columns of y.
         covariance: of y within a component, "full", "diagonal" or "spherical".
-        mean: m₀, a number or P of them, in units of y.
-        mean_precision: β₀, above zero: how many objects the prior mean is worth.
-        degrees_of_freedom: ν₀, above P − 1 if full and above zero otherwise; None for P + 1, of which correlations are
-            uniform, and for 2 if not full.
+        mean: m₀, a number or P of them, in units of y; zero if only its precision is given, on the location of the data
+            if neither is.
+        mean_precision: β₀, above zero: how many objects the prior mean is worth; 0.01 if only the mean is given.
+        degrees_of_freedom: ν₀, above P − 1 if full and above zero otherwise. By default P + 2 if full, else 3, of which
+            predictions of an empty component have a variance; one less if only the scale is given.
         scale: Ψ₀, in squared units of y, above zero: a number; also P of them for a full or diagonal covariance, and a
-            positive definite matrix [P, P] for a full one.
+            positive definite matrix [P, P] for a full one. 0.02 if only ν₀ is given, on the scale of y if neither is.
+        scales: location and scale of x, which is not read, then of y, for what is left out of the prior; by default
+            those of the data.
         name: prefix of the Pyro sites ``<name>.mean``, ``<name>.y`` and ``<name>.precision``; instead of the last a
             full covariance has ``<name>.conditional_precision`` and ``<name>.regression``, parameters in which NUTS can
             move: each column's given those before it. :meth:`covariances_of` gives the covariances that they make.
@@ -87,57 +83,6 @@ class GaussianExperts(ConjugateExperts):
         [2.0, 4.0]
     """
 
-    posterior_buffers: ClassVar[Mapping[str, str]] = {"mean": "centred_means"}
-
-    prior_mean: Tensor
-    prior_mean_precision: Tensor
-    prior_degrees: Tensor
-    prior_scale: Tensor
-    y_origin: Tensor
-    centred_means: Tensor
-    posterior_mean_precision: Tensor
-    posterior_degrees: Tensor
-    posterior_scale: Tensor
-
-    def __init__(
-        self,
-        n_components: int,
-        n_outputs: int,
-        *,
-        covariance: str = "full",
-        mean: float | Sequence[float] | Tensor = 0.0,
-        mean_precision: float = 0.01,
-        degrees_of_freedom: float | None = None,
-        scale: float | Sequence[float] | Tensor = 0.02,
-        name: str = "experts",
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        super().__init__(n_components, 0, n_outputs, name=name)
-        if not isinstance(covariance, str) or covariance not in STRUCTURES:
-            raise ValueError(f"`covariance` must be one of {', '.join(map(repr, STRUCTURES))}; got {covariance!r}.")
-        self.covariance, self.structure = covariance, STRUCTURES[covariance]
-        like = torch.empty(0, device=arguments.device(device), dtype=dtype)
-        priors = {
-            "prior_mean": arguments.vector("mean", mean, self.n_outputs),
-            "prior_mean_precision": _scalar(arguments.positive_number("mean_precision", mean_precision)),
-            "prior_degrees": _scalar(_degrees(degrees_of_freedom, self.structure, self.n_outputs)),
-            "prior_scale": self.structure.checked_scale("scale", scale, self.n_outputs),
-        }
-        for buffer, value in priors.items():
-            self.register_buffer(buffer, value.to(like))
-        arguments.representable("mean_precision", self.prior_mean_precision)
-        arguments.representable("scale", self.prior_scale.diagonal() if covariance == "full" else self.prior_scale)
-        self.register_buffer("y_origin", like.new_zeros(self.n_outputs))
-        self.register_posterior(self.prior, like=like)
-
-    @property
-    def prior(self) -> NormalWishart:
-        """The prior of every component, float64, its mean counted from the origin as the posterior's is."""
-        mean = self.prior_mean.double() - self.y_origin.double()
-        parts = (mean, self.prior_mean_precision, self.prior_degrees, self.prior_scale)
-        return self.structure(*(part.double().expand(self.n_components, *part.shape) for part in parts))
-
     def hold_posterior(self, posterior: NormalWishart) -> None:
         """Put a posterior into the buffers, its scale positive definite in their dtype.
 
@@ -146,17 +91,6 @@ class GaussianExperts(ConjugateExperts):
         """
         scale = posterior.representable(posterior.scale, self.posterior_scale.dtype)
         super().hold_posterior(posterior._replace(scale=scale))
-
-    def centre(self, x: Inputs, y: Targets) -> None:
-        """Count y from its mean, and forget the data seen so far.
-
-        Args:
-            x: inputs [N, D], not read.
-            y: outputs [N, P] or [N].
-        """
-        _, y = self.check_data(x, y)
-        self.y_origin = column_means(y).to(self.y_origin)
-        self.forget()
 
     def columns(self, x: Inputs, y: Outputs) -> Float[Tensor, "F N"]:
         """Return ones, then the columns of y counted from the origin, as rows [1 + P, N].
@@ -259,19 +193,3 @@ class GaussianExperts(ConjugateExperts):
         trailing = (slice(None),) * self.prior_scale.ndim
         spread = Vindex(parameters.spread)[(..., assignment, *trailing)]
         return self.structure.normal(Vindex(parameters.mean)[..., assignment, :], spread)
-
-
-def _scalar(value: float) -> Tensor:
-    """Return a number as a float64 tensor."""
-    return torch.tensor(value, dtype=torch.float64)
-
-
-def _degrees(value: float | None, structure: type[NormalWishart], n_outputs: int) -> float:
-    """Return ν₀, by default two more than what it must exceed."""
-    least = structure.least_degrees(n_outputs)
-    if value is None:
-        return least + 2.0
-    number = arguments.positive_number("degrees_of_freedom", value)
-    if number <= least:
-        raise ValueError(f"`degrees_of_freedom` must be above {least:g}, the columns of y less one; got {number:g}.")
-    return number

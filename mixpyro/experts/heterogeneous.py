@@ -103,10 +103,10 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         """Return x: each member selects its own columns."""
         return x
 
-    def centre(self, x: Inputs, y: Targets) -> None:
-        """Let every member choose its origin or scale; arguments as :meth:`Experts.centre`."""
+    def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
+        """Let every member take what it needs from the data; arguments as :meth:`Experts.centre`."""
         for member in self.members:
-            member.centre(x, y)
+            member.centre(member.select_inputs(x), y, weights)
 
     def columns(self, x: Inputs, y: Outputs) -> tuple[Any, ...]:
         """Return what the members' formulas read of the rows; arguments as :meth:`Experts.columns`."""

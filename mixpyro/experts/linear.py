@@ -1,7 +1,7 @@
 """Bayesian linear regressions, one a component, with conjugate updates."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -12,17 +12,13 @@ from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from mixpyro import arguments
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
-from mixpyro.experts.conjugate import ConjugateExperts
-from mixpyro.numerics.design_matrix import Origin, columns_from, with_intercept
-from mixpyro.numerics.weighted_sums import column_means, weighted_gram
+from mixpyro.experts.linear_prior import LinearPrior
+from mixpyro.numerics.design_matrix import columns_from, with_intercept
+from mixpyro.numerics.weighted_sums import weighted_gram
 from mixpyro.pyro_internals.plates import sample_parameter
-from mixpyro.shapes import Design, Inputs, Outputs, Targets
-
-# Number of objects beyond which the data should outweigh the prior of a noise.
-MANY = 10.0
+from mixpyro.shapes import Design, Inputs, Outputs
 
 
 class LinearParameters(NamedTuple):
@@ -32,28 +28,37 @@ class LinearParameters(NamedTuple):
     coefficients: Tensor  # w [K, P, E]
 
 
-class LinearExperts(ConjugateExperts):
+class LinearExperts(LinearPrior):
     """y | x, z = k ~ Normal(wₖ'u, 1/τₖ) with u = [1, x] and a conjugate Normal-Gamma prior on (wₖ, τₖ).
 
     wₖ | τₖ ~ Normal(m₀, (τₖ Λ₀)⁻¹), τₖ ~ Gamma(a₀, b₀); several outputs are independent given z and the parameters,
-    each with its own w. Every component and output has a noise of its own, or shares one τ with the others. The prior
-    is in the units of y: b₀ / a₀ is roughly the noise variance expected.
+    each with its own w. Every component and output has a noise of its own, or shares one τ with the others.
+
+    What you leave out of the prior is weak on the location and scale of the data: :mod:`mixpyro.experts.weak_prior` has
+    the formula. :func:`mixpyro.fit`, minibatches and streams set it from their (first) rows, :meth:`for_data` from rows
+    of yours, and ``scales`` from numbers; until then it is that of data of location 0 and scale 1. It makes a fit
+    equivariant: other units and origins of x and y change no responsibility. A prior that you give is used as it is.
+    Its units are those of x and y, counted from zero, and b₀ / a₀ is roughly the noise variance expected; a caution
+    says where it outweighs the data.
 
     Sums of squares about zero lose the digits of a noise that is small against the mean. So the experts count x and y
-    from an origin, which :meth:`centre` takes from the data and :func:`mixpyro.fit` calls first. The model, its prior
-    included, does not change.
+    from an origin, the median of the data, which :meth:`centre` sets. A prior of yours does not change with it.
 
     Args:
         n_components: K.
         n_features: D, the number of columns of x; zero for a constant.
         n_outputs: P, the number of columns of y.
         intercept: whether u has a leading column of ones; then E = D + 1, else E = D.
-        coefficient_mean: m₀, a number, or numbers [E], [P, E] or [K, P, E], the intercept first.
-        coefficient_precision: Λ₀, a number, E of them for a diagonal, or a positive definite matrix [E, E].
+        coefficient_mean: m₀, a number, or numbers [E], [P, E] or [K, P, E], the intercept first; zero if only the
+            precision is given, on the location of the data if neither is.
+        coefficient_precision: Λ₀, a number, E of them for a diagonal, or a positive definite matrix [E, E]; 0.01 if
+            only the mean is given, on the scale of x if neither is.
         noise_per_component: whether every component has its own noise; one for all otherwise.
         noise_per_output: whether every output has its own noise; one for all otherwise.
-        noise_shape: a₀, above zero.
-        noise_rate: b₀, above zero, in squared units of y.
+        noise_shape: a₀, above zero; 1 if only the rate is given.
+        noise_rate: b₀, above zero, in squared units of y, a number or P of them; 0.01 if only the shape is given, on
+            the scale of y if neither is.
+        scales: location and scale of x, then of y, for what is left out of the prior; by default those of the data.
         name: prefix of the Pyro sites ``<name>.precision``, ``<name>.coefficients`` and ``<name>.y``.
         device: of the experts' state.
         dtype: of their state; results have the dtype of x.
@@ -64,6 +69,8 @@ class LinearExperts(ConjugateExperts):
         centred_coefficients: posterior mean of the wₖ counted from the origin [K, P, E].
         centred_precision: Λ of the same [K, E, E].
         x_origin: [D], and y_origin [P]: where x and y are counted from.
+        prior_x_origin: [D], and prior_y_origin [P]: where the coefficients of ``prior_mean`` [K, P, E] and
+            ``prior_precision`` [E, E] are counted from, zero if you gave them.
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, section 3.3 and eq. 10.60 (the same algebra for a
@@ -83,92 +90,10 @@ class LinearExperts(ConjugateExperts):
         "coefficients": ("component", "output", "regressor"),
     }
 
-    posterior_buffers: ClassVar[Mapping[str, str]] = {"mean": "centred_coefficients", "precision": "centred_precision"}
-
-    prior_mean: Tensor
-    prior_precision: Tensor
-    prior_shape: Tensor
-    prior_rate: Tensor
-    x_origin: Tensor
-    y_origin: Tensor
-    centred_coefficients: Tensor
-    centred_precision: Tensor
-    posterior_shape: Tensor
-    posterior_rate: Tensor
-
-    def __init__(
-        self,
-        n_components: int,
-        n_features: int,
-        n_outputs: int = 1,
-        *,
-        intercept: bool = True,
-        coefficient_mean: float | Sequence[float] | Tensor = 0.0,
-        coefficient_precision: float | Sequence[float] | Tensor = 0.01,
-        noise_per_component: bool = True,
-        noise_per_output: bool = True,
-        noise_shape: float = 1.0,
-        noise_rate: float = 0.01,
-        name: str = "experts",
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        super().__init__(n_components, n_features, n_outputs, name=name)
-        self.intercept = intercept
-        self.noise_per_component, self.noise_per_output = noise_per_component, noise_per_output
-        n_columns = self.n_columns = self.n_features + int(intercept)
-        if n_columns == 0:
-            raise ValueError("`n_features` must be at least 1 without an intercept; got 0.")
-        like = torch.empty(0, device=arguments.device(device), dtype=dtype)
-        mean = arguments.filled("coefficient_mean", coefficient_mean, (self.n_components, self.n_outputs, n_columns))
-        precision = arguments.positive_definite("coefficient_precision", coefficient_precision, n_columns)
-        shape = like.new_tensor(arguments.positive_number("noise_shape", noise_shape))
-        rate = like.new_tensor(arguments.positive_number("noise_rate", noise_rate))
-        for argument, value in (("coefficient_precision", precision.diagonal().to(like)), ("noise_rate", rate)):
-            arguments.representable(argument, value)
-        self.register_buffer("prior_mean", mean.to(like))
-        self.register_buffer("prior_precision", precision.to(like))
-        self.register_buffer("prior_shape", shape)
-        self.register_buffer("prior_rate", rate)
-        self.register_buffer("x_origin", like.new_zeros(self.n_features))
-        self.register_buffer("y_origin", like.new_zeros(self.n_outputs))
-        self.register_posterior(self.prior_from_zero, like=like)
-
-    @property
-    def prior(self) -> NormalGamma:
-        """The prior of every component and output, float64, counted from the origin as the posterior is."""
-        return self.prior_from_zero.from_origin(self._origin)
-
-    @property
-    def prior_from_zero(self) -> NormalGamma:
-        """The prior for x and y as they are, float64."""
-        rows = self.n_components if self.noise_per_component else 1
-        columns = self.n_outputs if self.noise_per_output else 1
-        return NormalGamma(
-            mean=self.prior_mean.double(),
-            precision=self.prior_precision.double().expand(self.n_components, -1, -1),
-            shape=self.prior_shape.double().expand(rows),
-            rate=self.prior_rate.double().expand(rows, columns),
-        )
-
-    @property
-    def regression(self) -> NormalGamma:
-        """The posterior of coefficients and noises, float64, counted from the origin."""
-        posterior: NormalGamma = self.posterior
-        return posterior
-
     @property
     def posterior_from_zero(self) -> NormalGamma:
         """The posterior of coefficients and noises for x and y as they are, float64."""
         return self.regression.from_zero(self._origin)
-
-    def centre(self, x: Inputs, y: Targets) -> None:
-        """Count x and y from their means, or without an intercept from zero; arguments as :meth:`Experts.centre`."""
-        x, y = self.check_data(x, y)
-        if self.intercept:
-            self.x_origin = column_means(x).to(self.x_origin)
-            self.y_origin = column_means(y).to(self.y_origin)
-        self.forget()
 
     def columns(self, x: Inputs, y: Outputs) -> Float[Tensor, "F N"]:
         """Return the columns of u and y [E + P, N], from the origin; arguments as :meth:`Experts.columns`."""
@@ -247,17 +172,6 @@ class LinearExperts(ConjugateExperts):
         """Square root of the posterior mean of the noise variance 1/τ [K, P]; infinite where a ≤ 1."""
         return self._of_each(self.regression.expected_noise_variance).sqrt()
 
-    def cautions(self) -> list[str]:
-        """Return a sentence if the prior outweighs many objects in a noise, else nothing."""
-        learnt = self.posterior_rate - self.prior_rate
-        seen = 2.0 * (self.posterior_shape - self.prior_shape).unsqueeze(-1)
-        if not bool(((learnt < 2.0 * self.prior_rate) & (seen > MANY)).any()):
-            return []
-        return [
-            f"the prior says more of the noise than the data do: `noise_rate`, {float(self.prior_rate):.3g}, is large "
-            "for y in these units. Set it to about the variance of the noise, or scale y."
-        ]
-
     @pyro_method
     def model(self, x: Inputs) -> LinearParameters:
         """Sample ``<name>.precision`` and ``<name>.coefficients`` from their prior; see :meth:`Experts.model`."""
@@ -287,11 +201,6 @@ class LinearExperts(ConjugateExperts):
     def _of_each(self, noise: Tensor) -> Tensor:
         """Repeat a shared noise for every component and output, [..., K, P]."""
         return noise.expand(*noise.shape[:-2], self.n_components, self.n_outputs)
-
-    @property
-    def _origin(self) -> Origin:
-        """Where x and y are counted from."""
-        return Origin(self.x_origin, self.y_origin, self.intercept)
 
     def _design_columns(self, x: Inputs) -> list[Tensor]:
         """Return the columns of u, counted from the origin, as rows: ones [1, N] with an intercept, then x [D, N]."""

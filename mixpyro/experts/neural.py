@@ -128,12 +128,13 @@ class NeuralExperts(FamilyExperts):
         (output,) = evaluate(self, regressors)
         return _shaped(output, shape, (shape[0], shape[1] * shape[2])).reshape(shape).to(x.dtype)
 
-    def centre(self, x: Inputs, y: Targets) -> None:
+    def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Set the lower limit of the noise from the spread of y; the networks stay as they are.
 
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
             y: outputs [N, P] or [N].
+            weights: not read.
         """
         if self.family.has_scale:
             _, y = self.check_data(x, y)

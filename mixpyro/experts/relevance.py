@@ -1,6 +1,7 @@
 """Bayesian linear regressions that find out which inputs matter, by automatic relevance determination."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,9 +14,14 @@ from mixpyro.conjugate.gamma import Gamma
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.conjugate.relevance import Relevance, RelevancePrior
 from mixpyro.experts.linear import LinearExperts, LinearParameters
+from mixpyro.experts.linear_prior import GIVEN_PRECISION
+from mixpyro.experts.weak_prior import COEFFICIENT_PRECISION, DataScales
 from mixpyro.numerics import nested
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs
+
+# Prior of a column's precision, in units of the scale of the column: the shape, and the rate times its square.
+COLUMN_SHAPE, COLUMN_RATE = 0.5, 1e-4
 
 
 class RelevanceLinearExperts(LinearExperts):
@@ -26,8 +32,9 @@ class RelevanceLinearExperts(LinearExperts):
     the bound is exact and no update lowers it. There may be several optima, with a coefficient near zero in some only.
 
     With λ integrated out, a coefficient is Student-t of 2c₀ degrees of freedom. Its scale is √(d₀ / c₀), in standard
-    deviations of the noise for each unit of its column: by default a Cauchy distribution of scale 0.014, which shrinks
-    large coefficients little. So x should be of unit order.
+    deviations of the noise for each unit of its column: by default a Cauchy distribution of scale 0.014 for each scale
+    of its column, which shrinks large coefficients little. What you leave out of the priors is on the location and
+    scale of the data, as for :class:`LinearExperts`.
 
     Args:
         n_components: K.
@@ -36,12 +43,14 @@ class RelevanceLinearExperts(LinearExperts):
         intercept: as of :class:`LinearExperts`, like all arguments that are not named here.
         coefficient_mean: m₀, a number, or numbers [E], [P, E] or [K, P, E], the intercept first.
         coefficient_precision: of the intercept, and the λ that an update starts from, a number.
-        column_precision_shape: c₀, above zero.
-        column_precision_rate: d₀, above zero, in squared units of x.
+        column_precision_shape: c₀, above zero; ½ by default.
+        column_precision_rate: d₀, above zero, in squared units of 1/x, a number or D of them; 10⁻⁴ if only the shape is
+            given, on the scale of x if neither is.
         noise_per_component: whether every component has its own noise; one for all otherwise.
         noise_per_output: whether every output has its own noise; one for all otherwise.
         noise_shape: a₀, above zero.
         noise_rate: b₀, above zero, in squared units of y.
+        scales: location and scale of x, then of y, for what is left out of the priors.
         name: prefix of the Pyro sites ``<name>.column_precision``, ``<name>.precision``, ``<name>.coefficients`` and
             ``<name>.y``.
         device: of the experts' state.
@@ -49,6 +58,7 @@ class RelevanceLinearExperts(LinearExperts):
 
     Attributes:
         prior_precision: E Λ₀ under q(λ) [K, E, E].
+        column_start: λ that an update starts from [D].
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.3;
@@ -64,6 +74,7 @@ class RelevanceLinearExperts(LinearExperts):
 
     column_prior_shape: Tensor
     column_prior_rate: Tensor
+    column_start: Tensor
 
     def __init__(
         self,
@@ -72,45 +83,88 @@ class RelevanceLinearExperts(LinearExperts):
         n_outputs: int = 1,
         *,
         intercept: bool = True,
-        coefficient_mean: float | Sequence[float] | Tensor = 0.0,
-        coefficient_precision: float = 0.01,
-        column_precision_shape: float = 0.5,
-        column_precision_rate: float = 1e-4,
+        coefficient_mean: float | Sequence[float] | Tensor | None = None,
+        coefficient_precision: float | None = None,
+        column_precision_shape: float | None = None,
+        column_precision_rate: float | Sequence[float] | Tensor | None = None,
         noise_per_component: bool = True,
         noise_per_output: bool = True,
-        noise_shape: float = 1.0,
-        noise_rate: float = 0.01,
+        noise_shape: float | None = None,
+        noise_rate: float | Sequence[float] | Tensor | None = None,
+        scales: DataScales | None = None,
         name: str = "experts",
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
     ) -> None:
+        self.column_precision_shape, self.column_precision_rate = column_precision_shape, column_precision_rate
+        if coefficient_precision is not None:
+            coefficient_precision = arguments.positive_number("coefficient_precision", coefficient_precision)
         super().__init__(
             n_components,
             arguments.integer("n_features", n_features),
             n_outputs,
             intercept=intercept,
             coefficient_mean=coefficient_mean,
-            coefficient_precision=arguments.positive_number("coefficient_precision", coefficient_precision),
+            coefficient_precision=coefficient_precision,
             noise_per_component=noise_per_component,
             noise_per_output=noise_per_output,
             noise_shape=noise_shape,
             noise_rate=noise_rate,
+            scales=scales,
             name=name,
             device=device,
             dtype=dtype,
         )
-        for argument, value in (("shape", column_precision_shape), ("rate", column_precision_rate)):
-            number = arguments.positive_number(f"column_precision_{argument}", value)
-            self.register_buffer(f"column_prior_{argument}", self.prior_rate.new_tensor(number))
-        self.coefficient_precision = float(coefficient_precision)
-        self.prior_precision = self.prior_precision.repeat(self.n_components, 1, 1)
+        self._repeat_precision()
+
+    @property
+    def has_given_columns(self) -> bool:
+        """Whether the user gave a prior of the columns' precisions."""
+        return self.column_precision_shape is not None or self.column_precision_rate is not None
+
+    def _priors_as_given(self) -> dict[str, Tensor]:
+        """Return the prior's buffers, for data of location 0 and scale 1 where the user gave nothing."""
+        buffers = super()._priors_as_given()
+        shape = COLUMN_SHAPE if self.column_precision_shape is None else self.column_precision_shape
+        rate = COLUMN_RATE if self.column_precision_rate is None else self.column_precision_rate
+        number = arguments.positive_number("column_precision_shape", shape)
+        return buffers | {
+            "column_prior_shape": torch.tensor(number, dtype=torch.float64),
+            "column_prior_rate": arguments.positive_vector("column_precision_rate", rate, self.n_features),
+            "column_start": buffers["prior_precision"].diagonal()[int(self.intercept) :].clone(),
+        }
+
+    def _scale_prior(self, scales: DataScales) -> None:
+        """Set what the user did not give of the priors."""
+        super()._scale_prior(scales)
+        squares = scales.x.scale.square()
+        if not self.has_given_coefficients:
+            self.column_start = (COEFFICIENT_PRECISION * squares).to(self.column_start)
+        if not self.has_given_columns:
+            self.column_prior_rate = (COLUMN_RATE / squares).to(self.column_prior_rate)
+        self._repeat_precision()
+
+    def _repeat_precision(self) -> None:
+        """Give every component a prior precision of its own."""
+        if self.prior_precision.ndim == 2:
+            self.prior_precision = self.prior_precision.repeat(self.n_components, 1, 1)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:  # noqa: ANN401
+        """Take over a state, also of a file from before columns had a rate and a start each."""
+        name = f"{prefix}column_prior_rate"
+        if f"{prefix}column_start" not in state and name in state:
+            start: Any = GIVEN_PRECISION if self.coefficient_precision is None else self.coefficient_precision
+            state[f"{prefix}column_start"] = torch.full_like(self.column_start, start)
+            self.column_precision_rate = state[name]
+            state[name] = state[name].expand_as(self.column_prior_rate).clone()
+        super()._load_from_state_dict(state, prefix, *others)
 
     @property
     def prior(self) -> RelevancePrior:  # type: ignore[override]
         """The prior of coefficients, noises and precisions of the columns, float64, counted from the origin."""
         without = torch.zeros_like(self.prior_precision, dtype=torch.float64)
         without[:, : self._first, : self._first] = self.prior_precision[:, : self._first, : self._first]
-        regression = self.prior_from_zero._replace(precision=without).from_origin(self._origin)
+        regression = self._own_prior._replace(precision=without).from_origin(self._from_prior_origin)
         return RelevancePrior(regression, Gamma(self.column_prior_shape.double(), self.column_prior_rate.double()))
 
     @property
@@ -123,6 +177,16 @@ class RelevanceLinearExperts(LinearExperts):
         """The posterior of coefficients and noises, float64, counted from the origin."""
         regression: NormalGamma = super().posterior
         return regression
+
+    @property
+    def _prior_of_regression(self) -> NormalGamma:
+        """The prior that the regression's posterior was updated from."""
+        return self.prior.given(self.column_precisions)
+
+    @property
+    def _n_given_columns(self) -> int:
+        """Number of columns of the design, the first ones, whose prior precision is not learnt."""
+        return self._first
 
     @property
     def column_precisions(self) -> Tensor:
@@ -152,7 +216,7 @@ class RelevanceLinearExperts(LinearExperts):
 
     def forget(self) -> None:
         """Set q(w, τ) to its prior at the λ that updates start from."""
-        start = torch.full_like(self.column_precisions, self.coefficient_precision)
+        start = self.column_start.double().expand(self.n_components, -1)
         self.hold_posterior(nested.apply(torch.clone, Relevance(self.prior.given(start), start)))
 
     def updated(self, statistics: LinearStatistics, before: Relevance) -> Relevance:
@@ -183,7 +247,8 @@ class RelevanceLinearExperts(LinearExperts):
         columns = self._column_site(self.prior.columns, x.dtype).double()
         intercept = self.prior_precision.double()[:, : self._first, 0].expand(*columns.shape[:-1], -1)
         diagonal = torch.cat([intercept, columns], dim=-1)
-        return self._parameter_sites(self.prior_from_zero._replace(precision=diagonal.diag_embed()), x.dtype)
+        prior = self._own_prior._replace(precision=diagonal.diag_embed())
+        return self._parameter_sites(prior.from_zero(self._prior_origin), x.dtype)
 
     def sample(self, posterior: Relevance, dtype: torch.dtype) -> LinearParameters:  # type: ignore[override]
         """Sample precisions of the columns, then τ and the coefficients for x and y as they are.

@@ -84,7 +84,7 @@ class Search:
         """
         self.template = template
         self.scratch = copy.deepcopy(template)
-        self.scratch.experts.centre(self.table.x, self.table.y)
+        self.scratch.experts.centre(self.table.x, self.table.y, self.table.weights)
         for part in self.scratch.modules():
             if isinstance(part, Part):
                 part.fix_prior()

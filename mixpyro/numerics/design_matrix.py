@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro.numerics.location_scale import location_scale
 from mixpyro.shapes import Design, Inputs, Outputs
 
 
@@ -28,24 +29,21 @@ def standardised(x: Inputs) -> tuple[Design, Tensor]:
     """Standardise inputs, and compute the transform of the coefficients.
 
     A year, a time stamp or a column in millionths makes [1, x] all but singular. The same model in standardised columns
-    is well conditioned.
+    is well conditioned. A few huge values do not move where the others are counted from.
 
     Args:
         x: inputs [N, D]. A constant column is shifted to 0 and not scaled.
 
     Returns:
-        The design [1, (x − mean) / standard deviation] [N, 1 + D], and T [1 + D, 1 + D] with design = [1, x] T; both
-        float64. Coefficients of [1, x] are T times the coefficients of the standardised design.
+        The design [1, (x − location) / scale] [N, 1 + D], and T [1 + D, 1 + D] with design = [1, x] T; both float64.
+        Coefficients of [1, x] are T times the coefficients of the standardised design.
     """
+    location, scale = location_scale(x)
     x = x.double()
-    mean = x.mean(0)
-    spread = (x - mean).square().mean(0).sqrt()
-    # Below this, relative to the mean, a spread is rounding.
-    spread = torch.where(spread > 1e-14 * mean.abs(), spread, torch.ones_like(spread))
     transform = torch.eye(x.shape[1] + 1, dtype=x.dtype, device=x.device)
-    transform[0, 1:] = -mean / spread
-    transform.diagonal()[1:] = 1.0 / spread
-    return with_intercept((x - mean) / spread), transform
+    transform[0, 1:] = -location / scale
+    transform.diagonal()[1:] = 1.0 / scale
+    return with_intercept((x - location) / scale), transform
 
 
 class Origin(NamedTuple):

@@ -116,6 +116,7 @@ class TestGaussianExperts(ConjugateExpertsContract):
         torch.testing.assert_close(likelihood, experts.expected_log_likelihood(x, y))
         torch.testing.assert_close(scaled.kl_divergence(), experts.kl_divergence())
 
+    @pytest.mark.filterwarnings("ignore:the prior of the means is far")
     def test_a_large_offset_costs_float32_nothing(self) -> None:
         """Clusters as wide as one, at a thousand: float32 must find the mixture of float64."""
         x, y = clusters(60)

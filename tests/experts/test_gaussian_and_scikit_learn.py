@@ -90,6 +90,7 @@ def test_an_update_from_their_responsibilities_gives_their_posterior(covariance:
         torch.testing.assert_close(mixture.assign(y, y).responsibilities, r, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.filterwarnings("ignore:the prior of the means is far")
 @pytest.mark.parametrize("apart", DATA)
 def test_a_full_fit_of_ours_ends_where_theirs_ends(apart: str) -> None:
     """Ours begins near their optimum; from further away it finds a higher one."""

@@ -13,7 +13,8 @@ from tests.problems import inputs, responsibilities
 
 def test_before_data_covariances_of_few_degrees_of_freedom_are_infinite() -> None:
     for covariance in STRUCTURES:
-        experts = GaussianExperts(2, 3, covariance=covariance, degrees_of_freedom={"spherical": 0.5}.get(covariance))
+        degrees = {"full": 4.0, "diagonal": 2.0, "spherical": 0.5}[covariance]
+        experts = GaussianExperts(2, 3, covariance=covariance, degrees_of_freedom=degrees)
         assert experts.covariances.diagonal(dim1=-2, dim2=-1).isinf().all()
         assert experts.mean_standard_deviations.isinf().all()
 

@@ -133,7 +133,9 @@ def test_one_evaluation_of_the_elbo_equals_the_closed_form(shared: str) -> None:
 def test_the_origin_makes_no_difference(shared: str) -> None:
     x, y, _ = lines(40, K, n_features=2, n_outputs=2)
     x, y, r = x + 3.0, y - 2.0, responsibilities(40, K)
-    near, far = (LinearExperts(K, 2, 2, coefficient_mean=[1.0, 0.5, 2.0], **SHARED[shared][0]) for _ in range(2))
+    near, far = (
+        LinearExperts(K, 2, 2, coefficient_mean=[1.0, 0.5, 2.0], noise_rate=0.01, **SHARED[shared][0]) for _ in range(2)
+    )
     far.centre(x, y)
     for experts in (near, far):
         experts.update(experts.statistics(x, y, r))
@@ -220,13 +222,15 @@ def test_a_constant_expert_has_no_inputs() -> None:
 
 
 def test_a_state_dict_keeps_its_layout() -> None:
-    """Files of earlier versions have these names and shapes."""
+    """Files of earlier versions have these names and shapes, but for the origin of the prior."""
     shapes = {name: list(value.shape) for name, value in LinearExperts(3, 2, 2).state_dict().items()}
     assert shapes == {
         "prior_mean": [3, 2, 3],
         "prior_precision": [3, 3],
         "prior_shape": [],
         "prior_rate": [],
+        "prior_x_origin": [2],
+        "prior_y_origin": [2],
         "x_origin": [2],
         "y_origin": [2],
         "centred_coefficients": [3, 2, 3],

@@ -44,7 +44,7 @@ def test_float32_agrees_with_float64_on_badly_scaled_inputs() -> None:
 
 
 def test_standard_deviations_are_infinite_without_data() -> None:
-    assert LinearExperts(2, 1).coefficient_standard_deviations.isinf().all()
+    assert LinearExperts(2, 1, noise_shape=1.0).coefficient_standard_deviations.isinf().all()
 
 
 def test_an_exact_fit_keeps_a_positive_noise() -> None:

