@@ -128,24 +128,13 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         return tuple(member.sums(own, share) for (member, share), own in zip(shares, columns, strict=True))
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> tuple[Any, ...]:
-        """Return the members' statistics, an empty tuple for a member without.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P] or [N].
-            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
-        """
+        """Return the members' statistics, an empty tuple for a member without; arguments as :meth:`degeneracies`."""
         x, y = self.check_data(x, y)
         r = arguments.responsibilities(responsibilities, self.n_components, len(x))
         return self.sums(self.columns(x, y), r.mT)
 
     def update(self, statistics: tuple[Any, ...], step_size: float = 1.0) -> None:
-        """Update the members that have a posterior.
-
-        Args:
-            statistics: of every member, as :meth:`statistics` returns them.
-            step_size: in (0, 1], of a step in natural parameters.
-        """
+        """Update the members that have a posterior; arguments as :meth:`ConjugatePart.update`."""
         for member, own in zip(self.members, statistics, strict=True):
             if isinstance(member, ConjugatePart):
                 member.update(own, step_size)
@@ -221,6 +210,13 @@ class HeterogeneousExperts(ConjugatePart, Experts):
     def cautions(self) -> list[str]:
         """Return the members' cautions."""
         return [message for member in self.members for message in member.cautions()]
+
+    def noises(self) -> Float[Tensor, "K P"]:
+        """Return the members' noises where they have one for every output."""
+        none = torch.full((1, self.n_outputs), torch.nan, dtype=torch.float64, device="cpu")
+        own = [(size, member.noises()) for size, member in zip(self._sizes, self.members, strict=True)]
+        known = [none.expand(size, -1) if one is None or one.shape[1:] != none.shape[1:] else one for size, one in own]
+        return torch.cat([one.cpu() for one in known])
 
     def kl_divergence(self) -> Scalar:
         """Return the sum of the members' divergences in nats, float64."""
