@@ -20,11 +20,13 @@ class FittedColumns(NamedTuple):
     def of(cls, x: Tensor, gate_x: Tensor | None) -> "FittedColumns":
         """Return the numbers of columns of a fit's arguments, which have been checked.
 
+        Inputs of the gate that equal x are x.
+
         Args:
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
         """
-        return cls(x.shape[1], None if gate_x is None else gate_x.shape[1])
+        return cls(x.shape[1], None if gate_x is None or torch.equal(gate_x, x) else gate_x.shape[1])
 
     def check(self, x: object, gate_x: object) -> None:
         """Raise if other columns are given than the fit had.
@@ -34,12 +36,15 @@ class FittedColumns(NamedTuple):
             gate_x: what the gate shall read [N, G]; None for x.
 
         Raises:
-            ValueError: if the fit had gate inputs and these have none, the other way round, or D or G differs.
+            ValueError: if the fit had gate inputs and these have none, the other way round, or D or G differs. Inputs
+                of the gate that equal x are x.
         """
+        if self.gate_x is None and isinstance(gate_x, Tensor) and isinstance(x, Tensor) and torch.equal(gate_x, x):
+            gate_x = None
         if self.gate_x is None and gate_x is not None:
             raise ValueError(
-                f"`gate_x` must be None, as in the fit, whose gate read `x`; got {_described(gate_x)}. Leave it out, or "
-                "fit again with it."
+                f"`gate_x` must be None, as in the fit, whose gate read `x`; got {_described(gate_x)}. Leave it out, "
+                "or fit again with it."
             )
         if self.gate_x is not None and gate_x is None:
             raise ValueError(

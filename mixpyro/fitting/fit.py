@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mixpyro import arguments
-from mixpyro.fitting import em
 from mixpyro.fitted_columns import FittedColumns
+from mixpyro.fitting import em
 from mixpyro.fitting.checkpoint import Checkpoint
 from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request

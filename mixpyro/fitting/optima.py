@@ -92,7 +92,8 @@ def optima_of(search: "Search") -> tuple[Optimum, ...]:
     difference = difference_at_one_optimum(bound, tolerance, table.n_objects, table.x.dtype)
     states = search.ends.states | {best: search.best[1].state}
     return tuple(
-        dataclasses.replace(one, cautions=_cautions(search, one.state)) for one in _distinct(best, runs, states, difference)
+        dataclasses.replace(one, cautions=_cautions(search, one.state))
+        for one in _distinct(best, runs, states, difference)
     )
 
 

@@ -161,7 +161,7 @@ class FitResult:
             >>> import torch
             >>> from mixpyro import DirichletGate, LinearExperts, fit
             >>> x = torch.linspace(0, 1, 20).double().unsqueeze(1)
-            >>> result = fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1)), x, 1 - x)
+            >>> result = fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1, noise_rate=1e-6)), x, 1 - x)
             >>> print(len(result.optima), torch.equal(result.at(0).predict(x), result.mixture.predict(x)))
             1 True
         """
