@@ -11,6 +11,7 @@ from mixpyro.fitting import em
 from mixpyro.fitting.noises import noises_differ, unequal_noises
 from mixpyro.fitting.provenance import difference_at_one_optimum
 from mixpyro.fitting.result import Optimum, Run
+from mixpyro.fitting.stopping import left_to_gain
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureState
 from mixpyro.numerics import nested
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # States that a fit keeps, and numbers in all of them together: half a gigabyte in float64.
 MOST_STATES, MOST_NUMBERS = 50, 2**26
+# Nats. A run with more to gain is not near any optimum.
+MOST_LEFT = 1.0
 
 
 class Ends:
@@ -70,14 +73,22 @@ class Ends:
 
 
 def same(first: Run, second: Run, difference: float) -> bool:
-    """Return whether two runs have ended at one optimum, by their bounds.
+    """Return whether two runs have ended at one optimum, by their bounds and what is left to gain.
 
     Args:
         first: a run.
         second: another.
         difference: nats by which bounds of one optimum differ.
     """
-    return abs(first.bound - second.bound) <= difference
+    return abs(first.bound - second.bound) <= difference + _left(first) + _left(second)
+
+
+def _left(run: Run) -> float:
+    """Return what a run that was given up had left to gain, in nats; 0 where that is not known."""
+    if run.converged or len(run.trace) < 3:
+        return 0.0
+    left = left_to_gain(run.trace[-3:])
+    return left if left < MOST_LEFT else 0.0
 
 
 def optima_of(search: "Search") -> tuple[Optimum, ...]:
@@ -124,7 +135,7 @@ def _distinct(best: int, runs: Sequence[Run], states: dict[int, MixtureState], d
     groups: list[list[int]] = [[best]]
     for number in sorted(range(len(runs)), key=lambda one: runs[one].bound, reverse=True):
         run = runs[number]
-        if number == best or not (run.converged and math.isfinite(run.bound)):
+        if number == best or not math.isfinite(run.bound):
             continue
         group = next((group for group in groups if same(run, runs[group[0]], difference)), None)
         if group is None:
@@ -135,10 +146,10 @@ def _distinct(best: int, runs: Sequence[Run], states: dict[int, MixtureState], d
 
 
 def _optimum(group: list[int], runs: Sequence[Run], states: dict[int, MixtureState]) -> Optimum:
-    """Return the optimum of runs whose bounds agree."""
-    first = runs[group[0]]
-    state = next((states[number] for number in group if number in states), None)
-    return Optimum(first.bound, tuple(sorted(group)), first.converged, first.degeneracies, (), state)
+    """Return the optimum of runs whose bounds agree, as the first of them has it whose state was kept."""
+    number = next((number for number in group if number in states), group[0])
+    run = runs[number]
+    return Optimum(run.bound, tuple(sorted(group)), run.converged, run.degeneracies, (), states.get(number))
 
 
 def _size(state: MixtureState) -> int:

@@ -33,12 +33,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Optimum:
-    """A point where one run or several have converged.
+    """A point where one run or several have ended.
 
     Attributes:
         bound: at the point, in nats.
         runs: numbers of the runs that ended there.
-        converged: whether the stopping rule was met; not so only of the best run of a fit that has not converged.
+        converged: whether the stopping rule was met; if not, the runs were given up on the way to the optimum, because
+            it is lower than the best, or the iterations ran out.
         degeneracies: what makes the maximum worthless, in words.
         cautions: what to look at before trusting it, in words.
         state: of the mixture there; None where the fit kept better ones instead.
@@ -60,7 +61,7 @@ class Optimum:
         """Summarise the optimum in one line."""
         words = "; ".join([*self.degeneracies, *self.cautions])
         restarts = "1 restart" if self.n_runs == 1 else f"{self.n_runs} restarts"
-        reached = f"bound {self.bound:.4f} nats, reached by {restarts}"
+        reached = f"bound {self.bound:.4f} nats, {'reached' if self.converged else 'not yet converged'} by {restarts}"
         return f"{reached}: {words}" if words else reached
 
 
@@ -75,8 +76,8 @@ class FitResult:
         runs: every restart, in order.
         weights: of the rows [N], where the fit had any.
         interrupted: whether Ctrl-C ended the fit before all restarts were done.
-        optima: the distinct optima that runs converged to, that of the best run first, then by bound; :meth:`at` gives
-            the mixture at each.
+        optima: the distinct optima that runs ended at, that of the best run first, then by bound; :meth:`at` gives the
+            mixture at each.
         cautions: the warnings of the fit, in words.
         data: numbers of rows and columns, dtype and device of what was fitted.
         options: of the fit, by the names of its arguments, the seed among them.

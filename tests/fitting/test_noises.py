@@ -15,7 +15,6 @@ from mixpyro import (
     MixtureOfExperts,
     NeuralExperts,
     PointMassExperts,
-    RelevanceLinearExperts,
     SoftmaxGate,
     fit,
     fit_minibatches,
@@ -43,7 +42,6 @@ def two_noises(ratio: float, *, scale: float = 1.0, n_outputs: int = 1) -> tuple
 
 EXPERTS: dict[str, Callable[[float], Experts]] = {
     "linear": lambda unit: LinearExperts(2, 0, noise_rate=1e-6 * unit**2, coefficient_precision=1e-6),
-    "relevance": lambda unit: RelevanceLinearExperts(2, 1, noise_rate=1e-6 * unit**2),
     "full": lambda unit: GaussianExperts(2, 1, scale=1e-6 * unit**2, mean_precision=1e-6),
     "diagonal": lambda unit: GaussianExperts(2, 1, scale=1e-6 * unit**2, mean_precision=1e-6, covariance="diagonal"),
     "spherical": lambda unit: GaussianExperts(2, 1, scale=1e-6 * unit**2, mean_precision=1e-6, covariance="spherical"),
@@ -63,9 +61,7 @@ def test_the_caution_begins_at_twenty_in_any_unit(name: str, unit: float) -> Non
         start = torch.stack([quiet, ~quiet], 1).double()
         mixture = MixtureOfExperts(DirichletGate(2), EXPERTS[name](unit))
         if said:
-            with pytest.warns(
-                RuntimeWarning, match="the noise of component 0 is 4[5-9].* times smaller.*on 33%"
-            ):
+            with pytest.warns(RuntimeWarning, match="the noise of component 0 is 4[5-9].* times smaller.*on 33%"):
                 result = fit(mixture, x, y, initial_responsibilities=start)
         else:
             result = fit(mixture, x, y, initial_responsibilities=start)

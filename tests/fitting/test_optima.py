@@ -34,9 +34,9 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
 
 def fitted(name: str, **options: object) -> tuple[FitResult, Tensor, Tensor, dict[str, Tensor]]:
     """Fit three lines with much noise, where restarts end at several optima."""
-    x, y, _ = lines(60, 3, noise=0.8, seed=1)
+    x, y, _ = lines(60 if name != "likelihood" else 20, 3, noise=0.8, seed=1)
     gate = {"gate_x": x[:, :0]} if name == "likelihood" else {}
-    return fit(MIXTURES[name](), x, y, n_restarts=8, progress=False, **gate, **options), x, y, gate  # type: ignore[arg-type]
+    return fit(MIXTURES[name](), x, y, n_restarts=2 if gate else 4, progress=False, **gate, **options), x, y, gate  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -44,13 +44,12 @@ def fitted(name: str, **options: object) -> tuple[FitResult, Tensor, Tensor, dic
 def test_every_optimum_has_its_bound_and_its_mixture(name: str) -> None:
     result, x, y, gate = fitted(name)
     assert len(result.optima) > 1
-    converged = [run for run in result.runs if run.converged]
-    assert sum(one.n_runs for one in result.optima) == len(converged)
-    assert result.optima[0].n_runs == result.n_reached_best()
+    assert sorted(run for one in result.optima for run in one.runs) == list(range(len(result.runs)))
+    assert result.optima[0].n_runs >= result.n_reached_best()
     for number, one in enumerate(result.optima):
         mixture = result.at(number)
         assert float(mixture.bound(x, y, objects=slice(None), **gate)) == pytest.approx(one.bound, abs=1e-8)
-        assert {round(result.runs[run].bound, 2) for run in one.runs} == {round(one.bound, 2)}
+        assert all(abs(result.runs[run].bound - one.bound) < 0.01 for run in one.runs)
     torch.testing.assert_close(result.at(0).predict(x, **gate), result.mixture.predict(x, **gate))
     bounds = [one.bound for one in result.optima]
     assert min(abs(a - b) for a in bounds for b in bounds if a != b) > result.difference_at_one_optimum
@@ -72,6 +71,7 @@ def test_a_fit_that_goes_on_from_its_file_has_the_same_optima(name: str, tmp_pat
             assert all(torch.equal(value, known[key]) for key, value in again.at(number).state_dict().items())
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_what_a_result_was_made_from() -> None:
     result, x, *_ = fitted("conjugate", seed=5, tolerance=1e-6)
     assert result.data is not None

@@ -36,7 +36,7 @@ def conjugate(k: int, x: Tensor, y: Tensor, **options: Any) -> Any:
 def estimated(k: int, x: Tensor, y: Tensor, gate_x: Tensor | None = None) -> Any:
     n_gate = x.shape[1] if gate_x is None else gate_x.shape[1]
     mixture = MixtureOfExperts(SoftmaxGate(k, n_gate), GLMExperts(k, x.shape[1], Gaussian()))
-    return fit(mixture, x, y, gate_x=gate_x, n_restarts=4, progress=False)
+    return fit(mixture, x, y, gate_x=gate_x, n_restarts=k, progress=False)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -57,7 +57,7 @@ def test_models_with_posteriors_are_ranked_by_the_evidence(co2: tuple[Tensor, Te
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_estimated_and_mixed_models_are_ranked_by_the_bic() -> None:
-    x, y, _ = lines(80, 2)
+    x, y, _ = lines(40, 2)
     results = {"ml 1": estimated(1, x, y), "ml 2": estimated(2, x, y)}
     ranking = compare(results, x, y)
     assert ranking.by == "bic"
@@ -71,7 +71,7 @@ def test_estimated_and_mixed_models_are_ranked_by_the_bic() -> None:
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_models_of_other_columns_and_gate_inputs_are_in_one_table() -> None:
-    x, y, _ = lines(60, 2, n_features=2)
+    x, y, _ = lines(40, 2, n_features=2)
     gate_x = x.flip(0)[:, :1]
     results = {"both": estimated(1, x, y), "one": estimated(1, x[:, :1], y), "gate": estimated(2, x, y, gate_x)}
     inputs = {"both": x, "one": x[:, :1], "gate": x}
