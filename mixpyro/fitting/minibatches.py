@@ -104,7 +104,7 @@ def fit_minibatches(
     cautions = tuple(_warnings(result, n_epochs))
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=2)
-    options = result.options | {"batch_size": batch_size, "n_epochs": n_epochs}
+    options = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
     return dataclasses.replace(result, cautions=cautions, options=options)
 
 

@@ -1,5 +1,6 @@
 """A caution where noises differ by more than twenty times."""
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -108,11 +109,11 @@ def test_minibatches_say_it_too() -> None:
 def test_other_optima_are_kept_where_the_best_looks_spurious() -> None:
     """A third of the rows nearly on a line: the run to the other maximum is finished, not given up."""
     generator = Generator().manual_seed(3)
-    draw = {"generator": generator, "dtype": torch.float64}
-    x = 1.35 + 1.65 * torch.rand(150, 1, **draw)
-    y = torch.where(torch.rand(150, **draw) < 0.35, x[:, 0], 1.95 + 0.03 * x[:, 0]) + 0.1 * torch.randn(150, **draw)
-    exact = torch.rand(150, **draw) < 0.33
-    y = torch.where(exact, x[:, 0] + 0.002 * torch.randn(150, **draw), y)
+    uniform = functools.partial(torch.rand, generator=generator, dtype=torch.float64)
+    normal = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    x = 1.35 + 1.65 * uniform(150, 1)
+    y = torch.where(uniform(150) < 0.35, x[:, 0], 1.95 + 0.03 * x[:, 0]) + 0.1 * normal(150)
+    y = torch.where(uniform(150) < 0.33, x[:, 0] + 0.002 * normal(150), y)
     mixture = MixtureOfExperts(SoftmaxGate(2, 0), GLMExperts(2, 1, Gaussian()))
     with pytest.warns(RuntimeWarning) as caught:
         result = fit(mixture, x, y, gate_x=x[:, :0], n_restarts=6, progress=False)

@@ -28,7 +28,7 @@ from tests.problems import lines
 MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "conjugate": lambda: MixtureOfExperts(DirichletGate(3), LinearExperts(3, 1)),
     "object": lambda: MixtureOfExperts(ObjectDirichletGate(3), LinearExperts(3, 1)),
-    "likelihood": lambda: MixtureOfExperts(SoftmaxGate(3, 0), GLMExperts(3, 1, Gaussian(), prior_scale=9.0)),
+    "likelihood": lambda: MixtureOfExperts(SoftmaxGate(2, 0), GLMExperts(2, 0, Gaussian(), prior_scale=9.0)),
 }
 
 
