@@ -12,7 +12,8 @@ from mixpyro.experts import (
 )
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.minibatches import fit_minibatches
-from mixpyro.fitting.result import FitResult, Run
+from mixpyro.fitting.provenance import FittedData
+from mixpyro.fitting.result import FitResult, Optimum, Run
 from mixpyro.fitting.streaming import StreamingFit, fit_batches
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.mixture import MixtureOfExperts
@@ -21,7 +22,8 @@ from mixpyro.programs.auto_gate import AutoGate
 from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.expected_weights import expected_weights
 from mixpyro.reports.coefficients import Coefficient, coefficients
-from mixpyro.reports.criteria import Criteria, compare, criteria
+from mixpyro.reports.comparison import Ranking, compare
+from mixpyro.reports.criteria import Criteria, criteria
 from mixpyro.reports.observed_information import observed_information
 from mixpyro.reports.tables import as_table
 from mixpyro.saving.model_file import load, save
@@ -35,6 +37,7 @@ __all__ = [
     "Criteria",
     "DirichletGate",
     "FitResult",
+    "FittedData",
     "GLMExperts",
     "GaussianExperts",
     "HeterogeneousExperts",
@@ -44,7 +47,9 @@ __all__ = [
     "NeuralExperts",
     "NeuralGate",
     "ObjectDirichletGate",
+    "Optimum",
     "PointMassExperts",
+    "Ranking",
     "RelevanceLinearExperts",
     "RobbinsMonro",
     "Run",

@@ -7,12 +7,13 @@ import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import Categorical, MixtureSameFamily
-from pyro.nn import PyroModule, pyro_method
+from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
+from mixpyro.fitted_columns import RemembersColumns
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.normalised import normalised
 from mixpyro.part import State, refuse_unread_overrides
@@ -34,11 +35,12 @@ class MixtureState(NamedTuple):
     experts: State
 
 
-class MixtureOfExperts(PyroModule):
+class MixtureOfExperts(RemembersColumns):
     """zᵢ ~ gate(xᵢ), yᵢ | zᵢ = k ~ expert k given xᵢ, as one Pyro model and guide with an exact lower bound.
 
     The gate and the experts become parts of the mixture: their sites are ``gate.…`` and ``experts.…`` from then on,
-    with the mixture's name in front if it has one. :func:`mixpyro.fit` fits it.
+    with the mixture's name in front if it has one. :func:`mixpyro.fit` fits it. After a fit, ``gate_x`` must be given
+    wherever rows are, or nowhere, as in the fit.
 
     Args:
         gate: a gate of K components.
@@ -82,20 +84,23 @@ class MixtureOfExperts(PyroModule):
         """K."""
         return int(self.gate.n_components)
 
-    def check_data(self, x: object, y: object, gate_x: object = None) -> tuple[Tensor, Tensor, Tensor]:
+    def check_data(
+        self, x: object, y: object, gate_x: object = None, *, new_fit: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return x [N, D], y [N, P] and the gate's inputs, x without any of their own, if they fit and are finite.
 
         Args:
             x: inputs [N, D].
             y: outputs [N, P] or [N].
             gate_x: what the gate reads [N, G], where that is not x.
+            new_fit: whether the columns may be others than those of the last fit.
 
         Raises:
             TypeError: if one is not a floating tensor.
             ValueError: if a shape does not fit, a value is not finite, or the device is another one.
         """
         checked_x, checked_y = self.experts.check_data(x, y)
-        checked_gate_x = self.gate.check_inputs(gate_x, arguments.inputs(x))
+        checked_gate_x = self.gate_inputs(arguments.inputs(x), gate_x, new_fit=new_fit)
         for tensor in (*self.parameters(), *self.buffers()):
             for name, value in (("x", checked_x), ("y", checked_y), ("gate_x", checked_gate_x)):
                 arguments.same_device(name, value, tensor.device)
@@ -138,14 +143,7 @@ class MixtureOfExperts(PyroModule):
     def expected_log_joint(
         self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, objects: ObjectIndices | None = None
     ) -> Responsibilities:
-        """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P] or [N].
-            gate_x: as for :meth:`assign`.
-            objects: as for :meth:`assign`.
-        """
+        """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
         x, y, gate_x = self.check_data(x, y, gate_x)
         return self.log_joint(gate_x, self.experts.columns(x, y), objects=objects).mT
 
@@ -200,7 +198,7 @@ class MixtureOfExperts(PyroModule):
             ValueError: if a shape does not fit, or a value is not finite.
         """
         experts_x = self.experts.check_inputs(x)
-        weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
+        weights = self.gate.weights(self.gate_inputs(x, gate_x))
         return torch.einsum("nk,nkp->np", weights, self.experts.predict(experts_x))
 
     @torch.no_grad()
@@ -214,7 +212,7 @@ class MixtureOfExperts(PyroModule):
             gate_x: what the gate reads [N, G], where that is not x.
         """
         experts_x = self.experts.check_inputs(x)
-        weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
+        weights = self.gate.weights(self.gate_inputs(x, gate_x))
         return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x))
 
     @torch.no_grad()
@@ -235,7 +233,7 @@ class MixtureOfExperts(PyroModule):
             ValueError: if a shape does not fit, or a probability is not in (0, 1).
         """
         wanted = arguments.tensor("probabilities", probabilities, ("Q",)).to(x)
-        weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
+        weights = self.gate.weights(self.gate_inputs(x, gate_x))
         return mixture_quantiles(weights, self.experts.predictive(self.experts.check_inputs(x)), wanted).to(x.dtype)
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
@@ -246,7 +244,7 @@ class MixtureOfExperts(PyroModule):
             y: outputs [N, P] or [N].
             gate_x: what the gate reads [N, G], where that is not x.
         """
-        x, y, gate_x = self.check_data(x, y, gate_x)
+        _, y, _ = self.check_data(x, y, gate_x)
         return self.predictive(x, gate_x=gate_x).log_prob(y)
 
     @pyro_method
@@ -269,7 +267,7 @@ class MixtureOfExperts(PyroModule):
         experts_x, y = (self.experts.check_inputs(x), None) if y is None else self.experts.check_data(x, y)
         plate = objects_plate(x)
         parameters = self.experts.model(experts_x)
-        assignment = self.gate.model(self.gate.check_inputs(gate_x, x), plate=plate)
+        assignment = self.gate.model(self.gate_inputs(x, gate_x), plate=plate)
         with plate:
             likelihood = self.experts.likelihood(experts_x, parameters, assignment)
             return pyro.sample(self.experts.site("y"), likelihood, obs=y)
@@ -286,15 +284,10 @@ class MixtureOfExperts(PyroModule):
         """Sample parameters from their posteriors and, given y, assignments from q(z): the joint Pyro guide.
 
         TraceEnum_ELBO enumerates the assignments; it is then :meth:`bound`, without noise right after an update.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P] or [N].
-            gate_x: what the gate reads [N, G], where that is not x.
-            objects: as for :meth:`assign`.
+        Arguments are as for :meth:`assign`.
         """
         responsibilities = None
         if y is not None:
             responsibilities = self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
         self.experts.guide(self.experts.check_inputs(x))
-        self.gate.guide(self.gate.check_inputs(gate_x, x), responsibilities=responsibilities, objects=objects)
+        self.gate.guide(self.gate_inputs(x, gate_x), responsibilities=responsibilities, objects=objects)

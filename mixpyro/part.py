@@ -110,6 +110,16 @@ class Part(PyroModule):
         """Names of the parameters whose entries are effects, which may be tested against zero."""
         return set()
 
+    @property
+    def is_estimated(self) -> bool:
+        """Whether parameters are estimated, so that the bound is none on the log evidence."""
+        return any(parameter.requires_grad and parameter.numel() for parameter in self.parameters())
+
+    @property
+    def prior_kinds(self) -> list[tuple[float, ...]]:
+        """A label of every component; components of one label have the same prior. By default no two have."""
+        return [(float(k),) for k in range(self.n_components)]
+
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
         """Return a name for every entry of every parameter, in the parameter's order; numbers by default.
 

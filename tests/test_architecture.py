@@ -24,7 +24,7 @@ LAYERS = (
     {"conjugate"},
     {"part"},
     {"conjugate_part"},
-    {"gates", "experts"},
+    {"gates", "experts", "fitted_columns"},
     {"mixture"},
     {"saving", "programs"},
     {"fitting"},

@@ -10,6 +10,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.draws import Observations, evaluate
+from mixpyro.diagnostics.made_from import mixture_of
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import rows_per_program, slices
@@ -76,8 +77,8 @@ class ResponsibilityDraws:
         *,
         gate_x: GateInputs | None = None,
     ) -> None:
-        mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
-        self.data = Observations.checked(mixture, x, y, gate_x)
+        mixture_of(data, fitted)
+        self.data = Observations.checked(fitted, x, y, gate_x)
         self.sites, self.n_draws = posterior_sites(data, self.data.x.device)
 
     def __iter__(self) -> Iterator[np.ndarray]:

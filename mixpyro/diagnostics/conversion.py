@@ -72,7 +72,8 @@ def to_arviz(
         gate_x: what the gate reads [N, G], where that is not x.
         objects: which objects of the last update the rows are, for a gate that keeps a posterior of each: indices [N],
             or ``slice(None)`` for all in order. It matters to the draws of such weights alone. By default the rows are
-            all that were fitted for a fit's result, and new objects for a mixture or a gate.
+            all that were fitted for a fit's result, and new objects for a mixture or a gate. For new rows pass the
+            result's mixture.
         samples: draws of the mixture's model by MCMC, ``mcmc.get_samples(group_by_chain=True)``: [chains, draws, …]
             each. By default there is one chain of draws from the analytic posterior.
         n_draws: number of draws of posterior and prior, at least 1.
@@ -86,7 +87,8 @@ def to_arviz(
 
     Raises:
         TypeError: if ``fitted`` is none of these.
-        ValueError: if the data do not fit the mixture, or ``samples`` do not fit its model.
+        ValueError: if the data do not fit the mixture or are not those of the result, or ``samples`` do not fit its
+            model.
 
     Example:
         >>> from mixpyro import DirichletGate
@@ -103,11 +105,11 @@ def to_arviz(
         raise TypeError(f"`fitted` must be a FitResult, a mixture or a gate; got {type(fitted).__name__}.")
     if y is None:
         raise ValueError("`y` must be given for a mixture; got None.")
-    objects = slice(None) if objects is None and isinstance(fitted, FitResult) else objects
+    all_rows, objects = objects is None, slice(None) if objects is None and isinstance(fitted, FitResult) else objects
     y_named = named(y, output_names, argument="output_names", prefix="y")
     gate_named = x_named if gate_x is None else named(gate_x, None, argument="gate_x", prefix="g")
     own_gate_x = None if gate_x is None else gate_named.values
-    data = Observations.checked(mixture, x_named.values, y_named.values, own_gate_x)
+    data = Observations.checked(fitted, x_named.values, y_named.values, own_gate_x, all_rows=all_rows)
     with own_random_numbers(data.x.device, seed):
         if samples is None:
             drawn, n_chains = draw_from_posterior(data, n_draws, objects=objects, of_objects=weights_of_objects), 1

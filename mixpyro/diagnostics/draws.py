@@ -14,6 +14,8 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
+from mixpyro.fitting.fitted_rows import fitted_rows
+from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import row_slices, rows_per_program, slices
@@ -36,19 +38,25 @@ class Observations(NamedTuple):
     gate_x: Tensor  # what the gate reads [N, G]
 
     @classmethod
-    def checked(cls, mixture: MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None) -> "Observations":
-        """Return the rows without gradients, if they fit the mixture.
+    def checked(
+        cls, fitted: FitResult | MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None, *, all_rows: bool = True
+    ) -> "Observations":
+        """Return the rows without gradients, if they fit the mixture, and for a result are those that were fitted.
 
         Args:
-            mixture: the model.
+            fitted: the model, or the result of a fit.
             x: inputs [N, D].
             y: outputs [N, P] or [N].
             gate_x: what the gate reads [N, G]; None for x.
+            all_rows: whether the rows are all that a result was fitted to, rather than some of them.
 
         Raises:
             TypeError: if one is no floating tensor.
-            ValueError: if a shape, device or value does not fit.
+            ValueError: if a shape, device or value does not fit, or the rows are not those of the result.
         """
+        mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
+        if isinstance(fitted, FitResult) and all_rows:
+            fitted_rows(fitted, x, y, gate_x)
         return cls(mixture, *(part.detach() for part in mixture.check_data(x, y, gate_x)))
 
     def rows(self, rows: slice) -> "Observations":

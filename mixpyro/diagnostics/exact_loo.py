@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from mixpyro.diagnostics.psis_loo import Elpd
 from mixpyro.fitting.fit import fit
+from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -36,11 +37,10 @@ def exact_loo(
     Raises:
         ValueError: if the data are not those of the fit, or rows have weights.
     """
-    x, y, gate_x = result.mixture.check_data(x, y, gate_x)
-    if len(x) != len(result.responsibilities):
-        raise ValueError(f"`x` must be what was fitted, {len(result.responsibilities)} rows; got {len(x)}.")
     if result.weights is not None:
         raise ValueError("`result` must be of rows that count once; got weights. Repeat the rows instead.")
+    fitted_rows(result, x, y, gate_x)
+    y = y.reshape(len(y), -1)
     with torch.no_grad():
         in_sample = result.mixture.log_prob(x, y, gate_x=gate_x).double().cpu().numpy()
     rows = tqdm(range(len(x)), unit="fit", delay=2.0, disable=not progress, leave=False)
@@ -52,16 +52,21 @@ def exact_loo(
         pointwise=pointwise,
         pareto_k=np.full(len(x), -np.inf),
         n_draws=0,
+        observed=y.detach().double().cpu().numpy(),
     )
 
 
-def _left_out_densities(result: FitResult, x: Tensor, y: Tensor, gate_x: Tensor, rows: tqdm) -> Iterator[float]:
+def _left_out_densities(result: FitResult, x: Tensor, y: Tensor, gate_x: Tensor | None, rows: tqdm) -> Iterator[float]:
     """Yield log p(yᵢ | all other objects), row by row."""
+    names = ("max_iterations", "tolerance", "n_gradient_steps")
+    options = {name: result.options[name] for name in names if name in result.options}
     for row in rows:
         others = torch.arange(len(x), device=x.device) != row
         mixture = copy.deepcopy(result.mixture)
         start = result.responsibilities[others]
-        fit(mixture, x[others], y[others], gate_x=gate_x[others], initial_responsibilities=start, progress=False)
+        own = None if gate_x is None else gate_x[others]
+        fit(mixture, x[others], y[others], gate_x=own, initial_responsibilities=start, progress=False, **options)
         left_out = slice(row, row + 1)
+        own = None if gate_x is None else gate_x[left_out]
         with torch.no_grad():
-            yield float(mixture.log_prob(x[left_out], y[left_out], gate_x=gate_x[left_out]))
+            yield float(mixture.log_prob(x[left_out], y[left_out], gate_x=own))

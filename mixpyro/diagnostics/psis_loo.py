@@ -1,5 +1,6 @@
 """Leave-one-out cross-validation by Pareto smoothed importance sampling (PSIS-LOO)."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ class Elpd(NamedTuple):
     pointwise: np.ndarray  # each object's part of elpd [N], nats
     pareto_k: np.ndarray  # k-hat [N], −∞ where no weights were needed
     n_draws: int  # 0 where nothing was drawn
+    observed: np.ndarray | None = None  # y, by which models of other data are told; None where it is not known
 
     @property
     def good_k(self) -> float:
@@ -61,7 +63,8 @@ def loo(data: ArvizData) -> Elpd:
     if "weights" in datasets.get("constant_data", {}):
         raise ValueError("`data` must have rows that count once; got weights. Repeat the rows instead.")
     values = next(iter(group(data, "log_likelihood").values())).values
-    return leave_one_out(values.reshape(-1, values.shape[-1]).T, log_ratios(data))
+    observed = next(iter(group(data, "observed_data").values())).values if "observed_data" in datasets else None
+    return leave_one_out(values.reshape(-1, values.shape[-1]).T, log_ratios(data))._replace(observed=observed)
 
 
 def leave_one_out(log_likelihood: np.ndarray, log_ratios: np.ndarray) -> Elpd:
@@ -135,7 +138,7 @@ def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]
         One row a model, by its name, in descending order of elpd.
 
     Raises:
-        ValueError: if there are no models, or they have different numbers of objects.
+        ValueError: if there are no models, or they have different objects: another number of them, or another y.
 
     References:
         Sivula, Magnusson, Matamoros, Vehtari (2020), Uncertainty in Bayesian leave-one-out cross-validation based model
@@ -147,6 +150,7 @@ def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]
     lengths = {name: len(elpd.pointwise) for name, elpd in elpds.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"`models` must be of the same objects; got {lengths}.")
+    _refuse_other_y(elpds)
     order = sorted(elpds, key=lambda name: -elpds[name].elpd)
     weights = stacking_weights(np.stack([elpds[name].pointwise for name in order], 1))
     best = elpds[order[0]]
@@ -192,6 +196,21 @@ def stacking_weights(pointwise: np.ndarray, *, n_iterations: int = 1000) -> np.n
     for _ in range(n_iterations):
         weights = weights * (densities / (densities @ weights)[:, None]).mean(0)
     return weights
+
+
+def _refuse_other_y(elpds: Mapping[str, Elpd]) -> None:
+    """Raise if two models have other y, or y in another order or unit, as far as it is known."""
+    known = {
+        name: elpd.observed.reshape(len(elpd.pointwise), -1)
+        for name, elpd in elpds.items()
+        if elpd.observed is not None
+    }
+    for (first, one), (second, other) in itertools.pairwise(known.items()):
+        # Half the digits of float32: the same y may come in either dtype.
+        if one.shape != other.shape or not np.allclose(one, other, rtol=3e-4, atol=3e-4 * float(np.std(one))):
+            raise ValueError(
+                f"`models` must be of the same y in the same order; got others in {first!r} and {second!r}."
+            )
 
 
 def _comparison(elpd: Elpd, best: Elpd, weight: float, n_estimated: int) -> Comparison:

@@ -164,6 +164,13 @@ class Experts(Part):
         """Return what an analyst should look at before trusting the posteriors, in words."""
         return []
 
+    def noises(self) -> Float[Tensor, "K _"] | None:
+        """Return the noise of every component, in units in which components can be compared; None without any noise.
+
+        One column for every output, or one for the least noise of any direction in y. NaN for a component without.
+        """
+        return None
+
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """Return the predictive distribution of every expert's y, batch shape [N, K] and event shape [P].
 

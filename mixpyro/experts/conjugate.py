@@ -19,6 +19,11 @@ class ConjugateExperts(ConjugatePart, Experts):
     :meth:`predictive`, :meth:`sample` and :meth:`likelihood`.
     """
 
+    @property
+    def prior_kinds(self) -> list[tuple[float, ...]]:
+        """One label: all components have the same prior."""
+        return [()] * int(self.n_components)
+
     def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: Value) -> Float[Tensor, "*R K N"]:
         """Return E_q[log p(yᵢ | xᵢ, k)] [..., K, N] in nats, in the columns' dtype.
 

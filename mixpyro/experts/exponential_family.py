@@ -151,6 +151,10 @@ class FamilyExperts(EstimatedExperts):
             for k in collapsed.nonzero().flatten().tolist()
         ]
 
+    def noises(self) -> Float[Tensor, "K P"] | None:
+        """Return σ; None for a family without."""
+        return self._noise.detach().double() if self.family.has_scale else None
+
     def log_likelihood(self, x: Inputs, y: Outputs) -> Responsibilities:
         """Return log p(yᵢ | xᵢ, k) at the estimates [N, K] in nats, for rows that have been checked.
 

@@ -160,6 +160,17 @@ class GaussianExperts(GaussianPrior):
         """Posterior mean of the Λₖ⁻¹ [K, P, P], float64, infinite where there are too few data to tell."""
         return self.posterior.covariance
 
+    def noises(self) -> Float[Tensor, "K _"]:
+        """Return 1 / √E[λ] of every column, or if full the least of any direction, relative to the mean over k."""
+        posterior = self.posterior
+        shapes = posterior.scale / posterior.per_component(posterior.degrees)
+        if self.covariance != "full":
+            return shapes.reshape(self.n_components, -1).sqrt()
+        factor = torch.linalg.cholesky(shapes.mean(0))
+        relative = torch.linalg.solve_triangular(factor, shapes, upper=False)
+        relative = torch.linalg.solve_triangular(factor, relative.mT, upper=False)
+        return torch.linalg.eigvalsh(relative)[:, :1].clamp_min(0.0).sqrt()
+
     def covariances_of(self, parameters: GaussianParameters) -> Tensor:
         """Return Λ⁻¹ [..., K, P, P] of a draw.
 

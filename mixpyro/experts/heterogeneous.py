@@ -60,12 +60,17 @@ class HeterogeneousExperts(ConjugatePart, Experts):
     @property
     def members(self) -> tuple[Experts, ...]:
         """The banks, in order."""
-        return tuple(getattr(self, str(number)) for number in range(self.n_members))
+        return tuple(getattr(self, str(j)) for j in range(self.n_members))
 
     @property
     def first_components(self) -> list[int]:
         """Number of each member's first component in this bank, counted from zero."""
         return list(accumulate([0, *(member.n_components for member in self.members[:-1])]))
+
+    @property
+    def prior_kinds(self) -> list[tuple[float, ...]]:
+        """The number of each component's member, and its label there."""
+        return [(float(j), *kind) for j, member in enumerate(self.members) for kind in member.prior_kinds]
 
     def number_components_from(self, first: int) -> None:
         """Number the members' components one after another; arguments as :meth:`Experts.number_components_from`."""
@@ -128,24 +133,13 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         return tuple(member.sums(own, share) for (member, share), own in zip(shares, columns, strict=True))
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> tuple[Any, ...]:
-        """Return the members' statistics, an empty tuple for a member without.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P] or [N].
-            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
-        """
+        """Return the members' statistics, an empty tuple for a member without; arguments as :meth:`degeneracies`."""
         x, y = self.check_data(x, y)
         r = arguments.responsibilities(responsibilities, self.n_components, len(x))
         return self.sums(self.columns(x, y), r.mT)
 
     def update(self, statistics: tuple[Any, ...], step_size: float = 1.0) -> None:
-        """Update the members that have a posterior.
-
-        Args:
-            statistics: of every member, as :meth:`statistics` returns them.
-            step_size: in (0, 1], of a step in natural parameters.
-        """
+        """Update the members that have a posterior; arguments as :meth:`ConjugatePart.update`."""
         for member, own in zip(self.members, statistics, strict=True):
             if isinstance(member, ConjugatePart):
                 member.update(own, step_size)
@@ -222,6 +216,13 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         """Return the members' cautions."""
         return [message for member in self.members for message in member.cautions()]
 
+    def noises(self) -> Float[Tensor, "K P"]:
+        """Return the members' noises where they have one for every output."""
+        known = torch.full((self.n_components, self.n_outputs), torch.nan, dtype=torch.float64, device="cpu")
+        for own, rows in zip((member.noises() for member in self.members), known.split(self._sizes), strict=True):
+            rows.copy_(own if own is not None and own.shape == rows.shape else rows)
+        return known
+
     def kl_divergence(self) -> Scalar:
         """Return the sum of the members' divergences in nats, float64."""
         return functools.reduce(torch.add, (member.kl_divergence() for member in self.members))
@@ -251,12 +252,11 @@ class HeterogeneousExperts(ConjugatePart, Experts):
 
     def likelihood(self, x: Inputs, parameters: tuple[Any, ...], assignment: Tensor) -> TorchDistributionMixin:
         """Return the likelihood of the member that z belongs to; arguments as :meth:`Experts.likelihood`."""
-        own = [
+        chosen, *own = [
             member.likelihood(member.select_inputs(x), drawn, (assignment - first).clamp(0, member.n_components - 1))
             for member, drawn, first in zip(self.members, parameters, self.first_components, strict=True)
         ]
-        chosen = own[0]
-        for likelihood, first in zip(own[1:], self.first_components[1:], strict=True):
+        for likelihood, first in zip(own, self.first_components[1:], strict=True):
             chosen = MaskedMixture(assignment >= first, chosen, likelihood)
         return chosen
 
@@ -264,8 +264,8 @@ class HeterogeneousExperts(ConjugatePart, Experts):
     def objective(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:  # type: ignore[override]
         """Score the members with parameters as a factor ``<name>.objective``; arguments as :meth:`noise_sums`."""
         refuse_shared_parameters(self)
-        shares = [share for share in self._shares(responsibilities.mT) if has_parameters(share[0])]
-        bounds = [member.partial_bound(member.select_inputs(x), y, share.mT) for member, share in shares]
+        pairs = [pair for pair in self._shares(responsibilities.mT) if has_parameters(pair[0])]
+        bounds = [member.partial_bound(member.select_inputs(x), y, share.mT) for member, share in pairs]
         pyro.factor(self.site("objective"), torch.stack(bounds).sum())
 
     @property

@@ -162,15 +162,18 @@ class LinearExperts(LinearPrior):
     @property
     def coefficient_standard_deviations(self) -> Tensor:
         """Posterior standard deviations of the coefficients [K, P, E]; infinite where a ≤ 1."""
-        shift = self._origin.shift
-        covariance = shift @ torch.linalg.inv(self.regression.precision) @ shift.mT
-        variance = covariance.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
+        shift, precision = self._origin.shift, self.regression.precision
+        variance = (shift @ torch.linalg.inv(precision) @ shift.mT).diagonal(dim1=-2, dim2=-1).unsqueeze(1)
         return (self._of_each(self.regression.expected_noise_variance).unsqueeze(-1) * variance).sqrt()
 
     @property
     def noise_standard_deviations(self) -> Tensor:
         """Square root of the posterior mean of the noise variance 1/τ [K, P]; infinite where a ≤ 1."""
         return self._of_each(self.regression.expected_noise_variance).sqrt()
+
+    def noises(self) -> Float[Tensor, "K P"]:
+        """Return 1 / √E[τ], which is finite for every posterior."""
+        return self._of_each(self.regression.noise.mean.rsqrt())
 
     @pyro_method
     def model(self, x: Inputs) -> LinearParameters:
@@ -187,8 +190,7 @@ class LinearExperts(LinearPrior):
         coefficients = Vindex(parameters.coefficients)[..., assignment, :, :]
         precision = Vindex(parameters.precision)[..., assignment, :]
         u = with_intercept(x) if self.intercept else x
-        mean = (coefficients * u.unsqueeze(-2)).sum(-1)
-        return Normal(mean, precision.rsqrt()).to_event(1)
+        return Normal((coefficients * u.unsqueeze(-2)).sum(-1), precision.rsqrt()).to_event(1)
 
     def _parameter_sites(self, q: NormalGamma, dtype: torch.dtype) -> LinearParameters:
         """Sample τ and w from a distribution for x and y as they are."""

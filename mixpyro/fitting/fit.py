@@ -1,5 +1,7 @@
 """Variational EM on the full data, with restarts."""
 
+import copy
+import dataclasses
 import math
 import os
 import warnings
@@ -11,9 +13,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mixpyro import arguments
+from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.checkpoint import Checkpoint
+from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
+from mixpyro.fitting.optima import optima_of, options_of
+from mixpyro.fitting.provenance import FittedData, versions
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.runs import Options, Trace
@@ -91,13 +97,15 @@ def fit(
 
     Warns:
         RuntimeWarning: if the best run has not converged, if every run is degenerate, if only one of several reached
-            the best bound, if the prior of a noise outweighs the data, or if the fit was interrupted.
+            the best bound, if the prior of a noise outweighs the data, if the noises of components differ by more than
+            20 times, or if the fit was interrupted. The result keeps them as ``cautions``.
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
         McLachlan, Peel (2000), Finite Mixture Models, section 2.11 (the stopping rule).
     """
-    table = checked_table(mixture, x, y, gate_x, weights)
+    table = checked_table(mixture, x, y, gate_x, weights, new_fit=True)
+    columns = FittedColumns.of(x, gate_x)
     counted = table.counted_rows()
     options = Options(max_iterations, tolerance, n_gradient_steps, n_annealing)
     seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
@@ -109,10 +117,11 @@ def fit(
         search = Search(mixture, table.block(counted), options, starts, **restarts)
         kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
         interrupted = _run(search, kept, progress)
-        result = _result(search, table, kept, interrupted)
-    for caution in _warnings(result, search.n_restarts):
+        result = _result(search, table, columns, kept, interrupted)
+    cautions = tuple(_warnings(result, search.n_restarts))
+    for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=2)
-    return result
+    return dataclasses.replace(result, cautions=cautions)
 
 
 def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
@@ -121,7 +130,10 @@ def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
         stop_on_request() as stop_requested,
         tqdm(total=search.n_restarts, unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
     ):
-        search.go(_watched(search, checkpoint, stop_requested, bar))
+        goes_on = _watched(search, checkpoint, stop_requested, bar)
+        search.go(goes_on)
+        if not search.stopped:
+            finish_if_suspicious(search, goes_on)
         return search.stopped
 
 
@@ -153,16 +165,31 @@ def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
     return start.detach()
 
 
-def _result(search: Search, table: Table, checkpoint: Checkpoint | None, interrupted: bool) -> FitResult:
+def _result(
+    search: Search, table: Table, columns: FittedColumns, checkpoint: Checkpoint | None, interrupted: bool
+) -> FitResult:
     """Put the best run's state into the user's mixture, and return the result."""
     if interrupted and not any(math.isfinite(run.bound) for run in search.ended):
         raise KeyboardInterrupt
     best, responsibilities = search.adopt()
+    search.mixture.fitted_columns = columns
     if checkpoint is not None:
         checkpoint.write_final()
     if len(table.x) > len(responsibilities):
         responsibilities = _assign_all(search.mixture, table)
-    return FitResult(search.mixture, responsibilities, best, tuple(search.ended), table.weights, interrupted)
+    return FitResult(
+        search.mixture,
+        responsibilities,
+        best,
+        tuple(search.ended),
+        weights=table.weights,
+        interrupted=interrupted,
+        optima=optima_of(search),
+        data=FittedData.of(table, columns),
+        options=options_of(search),
+        versions=versions(),
+        _template=copy.deepcopy(search.mixture),
+    )
 
 
 def _assign_all(mixture: MixtureOfExperts, table: Table) -> Responsibilities:
@@ -184,6 +211,7 @@ def _warnings(result: FitResult, n_restarts: int) -> list[str]:
     if result.degeneracies:
         found.append(f"every run is degenerate: {'; '.join(result.degeneracies)}.")
     found += result.mixture.experts.cautions()
+    found += [f"{caution}." for caution in result.optima[0].cautions]
     if len(result.runs) > 1 and result.n_reached_best() == 1:
         found.append(f"only one of {len(result.runs)} restarts reached the best bound; raise `n_restarts` to trust it.")
     return found

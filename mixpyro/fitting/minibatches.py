@@ -1,6 +1,7 @@
 """Fits in minibatches of rows that are all in memory."""
 
 import copy
+import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
@@ -11,10 +12,14 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 from mixpyro import arguments
+from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.interrupts import stop_on_request
+from mixpyro.fitting.noises import unequal_noises
+from mixpyro.fitting.optima import options_of
+from mixpyro.fitting.provenance import FittedData, versions
 from mixpyro.fitting.restarts import Search
-from mixpyro.fitting.result import FitResult, Run
+from mixpyro.fitting.result import FitResult, Optimum, Run
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS, Start
 from mixpyro.fitting.streaming import StreamingFit, refuse_kept_posteriors
@@ -81,10 +86,12 @@ def fit_minibatches(
         KeyboardInterrupt: if Ctrl-C comes before the sample has been fitted.
 
     Warns:
-        RuntimeWarning: if the bound still changed in the last epoch, the fit is degenerate, or it was interrupted.
+        RuntimeWarning: if the bound still changed in the last epoch, the fit is degenerate, it was interrupted, the
+            prior of a noise outweighs the data, or the noises of components differ by more than 20 times.
     """
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
-    table = checked_table(mixture, x, y, gate_x, weights)
+    table = checked_table(mixture, x, y, gate_x, weights, new_fit=True)
+    columns = FittedColumns.of(x, gate_x)
     refuse_kept_posteriors(mixture)
     options = Options(max_iterations, tolerance, n_gradient_steps)
     generator = Generator().manual_seed(arguments.integer("seed", seed, least=0))
@@ -93,9 +100,12 @@ def fit_minibatches(
     search = Search(mixture, sample, options, starts, **restarts)
     with torch.no_grad():
         result = _fit(search, table, generator, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
-    for caution in _warnings(result, n_epochs):
+        result = _described(result, search, table, columns)
+    cautions = tuple(_warnings(result, n_epochs))
+    for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=2)
-    return result
+    options = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
+    return dataclasses.replace(result, cautions=cautions, options=options)
 
 
 def _sample(table: Table, n_rows: int, generator: Generator) -> Table:
@@ -130,6 +140,23 @@ def _fit(
         tuple(trace) or (-float("inf"),), _has_settled(trace, table), _degeneracies(mixture, table, responsibilities)
     )
     return FitResult(search.mixture, responsibilities, 0, (run,), table.weights, interrupted)
+
+
+def _described(result: FitResult, search: Search, table: Table, columns: FittedColumns) -> FitResult:
+    """Return the result with what it was made from, and its one optimum; let the mixture know its columns."""
+    mixture, run = search.mixture, result.runs[0]
+    mixture.fitted_columns = columns
+    counts = table.weighted(result.responsibilities.mT).sum(-1)
+    cautions = tuple(unequal_noises(mixture.experts, counts))
+    optimum = Optimum(run.bound, (0,), run.converged, run.degeneracies, cautions, mixture.state())
+    return dataclasses.replace(
+        result,
+        optima=(optimum,),
+        data=FittedData.of(table, columns),
+        options=options_of(search),
+        versions=versions(),
+        _template=copy.deepcopy(mixture),
+    )
 
 
 def _begun(
@@ -185,4 +212,6 @@ def _warnings(result: FitResult, n_epochs: int) -> list[str]:
         found.append(f"the bound still changed in the last of {n_epochs} epochs; raise `n_epochs`.")
     if result.degeneracies:
         found.append(f"the fit is degenerate: {'; '.join(result.degeneracies)}.")
+    found += result.mixture.experts.cautions()
+    found += [f"{caution}." for caution in result.optima[0].cautions]
     return found

@@ -12,6 +12,7 @@ from torch import Generator
 from mixpyro import arguments
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
+from mixpyro.fitting.optima import Ends
 from mixpyro.fitting.result import Run
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import Start, checked_starts
@@ -44,6 +45,7 @@ class Search:
     Attributes:
         ended: the runs that have ended.
         best: number of the best of them, and where it ended.
+        ends: where the others ended, one for each optimum.
         current: the group of runs that is iterated, None while starts are tried.
         stopped: whether the search was told to stop.
         template: what every run begins as a copy of; the mixture, until that holds a result.
@@ -72,6 +74,7 @@ class Search:
         self.seed = arguments.integer("seed", seed, least=0)
         self.ended: list[Run] = []
         self.best: tuple[int, Snapshot] | None = None
+        self.ends = Ends(options.tolerance)
         self.current: Runs | None = None
         self.stopped = False
         self.begin_from(mixture)
@@ -122,6 +125,7 @@ class Search:
         group.close()
         for number in range(len(group.traces)):
             self.ended.append(group.outcome(number))
+            self.ends.add(self.ended, group.ended[number].state, self.table)
             if self.best is None or rank(self.ended[-1]) > rank(self.ended[self.best[0]]):
                 self.best = len(self.ended) - 1, group.ended[number]._replace(statistics=None)
             del group.ended[number]
@@ -247,7 +251,7 @@ class Search:
         """Return all that another process needs to go on, as tensors and plain values."""
         best = None if self.best is None else [self.best[0], nested.tensors(self.best[1].state)]
         ended = [[list(run.trace), run.converged, list(run.degeneracies)] for run in self.ended]
-        return {"ended": ended, "best": best, "current": self._state_of_group()}
+        return {"ended": ended, "best": best, "current": self._state_of_group(), "ends": self.ends.tensors()}
 
     def _state_of_group(self) -> dict[str, Any] | None:
         """Return the state of the current group; None while starts are tried, which another process draws again."""
@@ -270,6 +274,7 @@ class Search:
             state: of a search with the same arguments.
         """
         self.ended = [Run(tuple(trace), converged, tuple(words)) for trace, converged, words in state["ended"]]
+        self.ends.restore(state["ends"], like=self.initial)
         if state["best"] is not None:
             number, tensors = state["best"]
             self.best = number, Snapshot(self._restored(tensors))

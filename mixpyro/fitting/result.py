@@ -1,10 +1,14 @@
 """What a fit gives back."""
 
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
-from mixpyro.mixture import MixtureOfExperts
+from mixpyro.fitting.provenance import LEAST_DIFFERENCE, FittedData, difference_at_one_optimum
+from mixpyro.mixture import MixtureOfExperts, MixtureState
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,40 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Optimum:
+    """A point where one run or several have ended.
+
+    Attributes:
+        bound: at the point, in nats.
+        runs: numbers of the runs that ended there.
+        converged: whether the stopping rule was met; if not, the runs were given up on the way to the optimum, because
+            it is lower than the best, or the iterations ran out.
+        degeneracies: what makes the maximum worthless, in words.
+        cautions: what to look at before trusting it, in words.
+        state: of the mixture there; None where the fit kept better ones instead.
+    """
+
+    bound: float
+    runs: tuple[int, ...]
+    converged: bool
+    degeneracies: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    state: MixtureState | None = field(repr=False, default=None)
+
+    @property
+    def n_runs(self) -> int:
+        """Number of runs that ended there."""
+        return len(self.runs)
+
+    def __str__(self) -> str:
+        """Summarise the optimum in one line."""
+        words = "; ".join([*self.degeneracies, *self.cautions])
+        restarts = "1 restart" if self.n_runs == 1 else f"{self.n_runs} restarts"
+        reached = f"bound {self.bound:.4f} nats, {'reached' if self.converged else 'not yet converged'} by {restarts}"
+        return f"{reached}: {words}" if words else reached
+
+
+@dataclass(frozen=True)
 class FitResult:
     """A fitted mixture and how it was found.
 
@@ -38,6 +76,12 @@ class FitResult:
         runs: every restart, in order.
         weights: of the rows [N], where the fit had any.
         interrupted: whether Ctrl-C ended the fit before all restarts were done.
+        optima: the distinct optima that runs ended at, that of the best run first, then by bound; :meth:`at` gives the
+            mixture at each.
+        cautions: the warnings of the fit, in words.
+        data: numbers of rows and columns, dtype and device of what was fitted.
+        options: of the fit, by the names of its arguments, the seed among them.
+        versions: of mixpyro, torch, Pyro and Python.
     """
 
     mixture: MixtureOfExperts = field(repr=False)
@@ -46,6 +90,13 @@ class FitResult:
     runs: tuple[Run, ...] = field(repr=False)
     weights: Tensor | None = field(repr=False, default=None)
     interrupted: bool = False
+    optima: tuple[Optimum, ...] = field(repr=False, default=())
+    cautions: tuple[str, ...] = field(repr=False, default=())
+    data: FittedData | None = field(repr=False, default=None)
+    options: Mapping[str, Any] = field(repr=False, default_factory=dict)
+    versions: Mapping[str, str] = field(repr=False, default_factory=dict)
+    # A copy of the mixture, which a later fit does not change.
+    _template: MixtureOfExperts | None = field(repr=False, default=None)
 
     @property
     def bound(self) -> float:
@@ -77,10 +128,50 @@ class FitResult:
         """What makes the best run's maximum worthless, in words; empty but where every run was degenerate."""
         return self.runs[self.best].degeneracies
 
-    def n_reached_best(self, tolerance: float = 1e-3) -> int:
-        """How many runs ended within ``tolerance`` nats of the best, degenerate ones not counted."""
-        same = [run for run in self.runs if bool(run.degeneracies) == bool(self.degeneracies)]
-        return sum(run.bound >= self.bound - tolerance for run in same)
+    @property
+    def difference_at_one_optimum(self) -> float:
+        """Nats by which the bounds of two runs may differ that have stopped at the same optimum.
+
+        1e-3, or twice what the stopping rule leaves to gain, ``tolerance`` N, where that is more.
+        """
+        if self.data is None:
+            return LEAST_DIFFERENCE
+        tolerance = self.options.get("tolerance", 0.0)
+        return difference_at_one_optimum(self.bound, tolerance, self.data.n_objects, self.data.dtype)
+
+    def n_reached_best(self, tolerance: float | None = None) -> int:
+        """Return how many runs ended at the best run's bound, those with degeneracies too.
+
+        Args:
+            tolerance: nats by which bounds may differ; :attr:`difference_at_one_optimum` by default.
+        """
+        difference = self.difference_at_one_optimum if tolerance is None else tolerance
+        return sum(abs(run.bound - self.bound) <= difference for run in self.runs)
+
+    def at(self, number: int) -> MixtureOfExperts:
+        """Return a new mixture with the state of an optimum.
+
+        Args:
+            number: of the optimum in :attr:`optima`; 0 is the best run's.
+
+        Raises:
+            IndexError: if there is no such optimum.
+            ValueError: if its state was not kept.
+
+        Example:
+            >>> import torch
+            >>> from mixpyro import DirichletGate, LinearExperts, fit
+            >>> x = torch.linspace(0, 1, 20).double().unsqueeze(1)
+            >>> result = fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1, noise_rate=1e-6)), x, 1 - x)
+            >>> print(len(result.optima), torch.equal(result.at(0).predict(x), result.mixture.predict(x)))
+            1 True
+        """
+        state = self.optima[number].state
+        if state is None or self._template is None:
+            raise ValueError(f"`number` must be of an optimum whose state was kept; got {number}, without a state.")
+        mixture = copy.deepcopy(self._template)
+        mixture.hold(state)
+        return mixture
 
     def __str__(self) -> str:
         """One sentence for a person."""

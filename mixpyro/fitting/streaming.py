@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
+from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.runs import Options
@@ -108,9 +109,12 @@ class StreamingFit:
 
         Raises:
             TypeError: if one is no floating tensor.
-            ValueError: if a shape, dtype, device or value does not fit.
+            ValueError: if a shape, dtype, device or value does not fit, or the columns are not those of the batches
+                before.
         """
-        self.learn(checked_table(self.mixture, x, y, gate_x, weights))
+        new_fit = not self.n_seen and self.n_restarts > 0
+        self.learn(checked_table(self.mixture, x, y, gate_x, weights, new_fit=new_fit))
+        self.mixture.fitted_columns = FittedColumns.of(x, gate_x)
         return self
 
     @torch.no_grad()

@@ -87,7 +87,9 @@ def checked_mixture(mixture: object) -> MixtureOfExperts:
     return mixture
 
 
-def checked_table(mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object) -> Table:
+def checked_table(
+    mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object, *, new_fit: bool = False
+) -> Table:
     """Return the rows without gradients, if they fit the mixture and each other.
 
     Args:
@@ -96,12 +98,14 @@ def checked_table(mixture: MixtureOfExperts, x: object, y: object, gate_x: objec
         y: outputs [N, P] or [N].
         gate_x: what the gate reads [N, G], None for x.
         weights: how much each row counts [N], at least 0; None where every row counts once.
+        new_fit: whether the columns may be others than those of the last fit.
 
     Raises:
         TypeError: if the mixture is none, or an argument is no floating tensor.
         ValueError: if a shape, dtype, device or value does not fit.
     """
-    x, y, gate_x = (part.detach() for part in checked_mixture(mixture).check_data(x, y, gate_x))
+    checked_rows = checked_mixture(mixture).check_data(x, y, gate_x, new_fit=new_fit)
+    x, y, gate_x = (part.detach() for part in checked_rows)
     if weights is None:
         return Table(x, y, gate_x, None)
     if not mixture.gate.takes_row_weights:

@@ -81,6 +81,11 @@ class DirichletGate(ConjugateGate):
         given = self._buffers.get("prior_concentration")
         return Dirichlet((self.prior_concentration if given is None else given).double())
 
+    @property
+    def prior_kinds(self) -> list[tuple[float, ...]]:
+        """The prior's concentration of every component."""
+        return [(concentration,) for concentration in self.prior.concentration.tolist()]
+
     def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R N K"]) -> Counts:
         """Return Σᵢ rᵢ [..., K], the expected number of objects in each component, float64.
 

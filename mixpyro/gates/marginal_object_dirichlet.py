@@ -45,6 +45,11 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
     weights_site = None
     posterior_buffers: ClassVar[Mapping[str, str]] = {"mean": "mean"}
 
+    @property
+    def is_estimated(self) -> bool:
+        """Whether μ is learnt."""
+        return self.learn_mean
+
     def _register(self, mean: Tensor, no_objects: Tensor) -> None:
         self.register_posterior(MarginalWeights(mean, no_objects), like=mean)
 

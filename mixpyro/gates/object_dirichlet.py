@@ -96,6 +96,11 @@ class ObjectDirichletGate(ObjectGate):
         self.register_posterior(Dirichlet(no_objects), like=no_objects)
 
     @property
+    def prior_kinds(self) -> list[tuple[float, ...]]:
+        """The population's weight of every component."""
+        return [(weight,) for weight in self.mean.tolist()]
+
+    @property
     def prior_concentration(self) -> Tensor:
         """γμ [K], the concentration of every object's prior."""
         return self.concentration * self.mean

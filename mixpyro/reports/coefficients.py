@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
@@ -57,7 +58,8 @@ def coefficients(
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
 
     Raises:
-        ValueError: if the mixture has no estimated parameters, or an argument does not fit.
+        ValueError: if the mixture has no estimated parameters, an argument does not fit, or the rows are not those of
+            the result.
 
     Warns:
         RuntimeWarning: if the data do not determine a coefficient, whose standard error is then infinite, if the
@@ -78,10 +80,11 @@ def coefficients(
         [('experts: component 0, intercept', -0.07, 0.84), ('experts: component 0, dose', 0.83, 0.51)]
     """
     mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
-    if weights is None and isinstance(fitted, FitResult):
-        weights = fitted.weights
     features = checked_names("feature_names", feature_names, x)
     gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
+    estimated(mixture)
+    if isinstance(fitted, FitResult):
+        weights = fitted_rows(fitted, x, y, gate_x, weights).weights
     gradient, information = derivatives(mixture, x, y, gate_x, weights)
     names = parameter_names(mixture, features, gate_features)
     errors = standard_errors(information).tolist()

@@ -1,13 +1,14 @@
-"""Criteria for model choice: bound, log likelihood, AIC, BIC and ICL of fitted mixtures."""
+"""Criteria for model choice: bound, log likelihood, AIC, BIC and ICL of a fitted mixture."""
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 
+from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
 
 class Criteria(NamedTuple):
@@ -20,6 +21,9 @@ class Criteria(NamedTuple):
     bic: float
     icl: float
     entropy: float  # Σᵢ of the entropy of object i's assignment, nats; 0 where all are certain
+    # Lower bound on the log evidence with all labellings of the components counted, nats; larger is better. NaN where
+    # parameters are estimated, so that the bound is none on the evidence.
+    log_evidence: float = math.nan
 
 
 def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Criteria:
@@ -27,7 +31,11 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
 
     aic = −2 log L + 2 p, bic = −2 log L + p log N, icl = bic − 2 Σᵢ log maxₖ rᵢₖ; smaller is better. For experts by
     maximum likelihood log L is the maximum. For experts with a posterior it is the predictive density, and aic and bic
-    are approximate: prefer the bound then. Rows count by the weights of the fit, and N is the sum of these.
+    are approximate: prefer the log evidence then. Rows count by the weights of the fit, and N is the sum of these.
+
+    The bound is of a posterior with one labelling of the components. The true one has a copy of it for every other
+    labelling that leaves the prior as it is, so that log K! is added for K components of one prior:
+    log_evidence = bound + log K!. Components without objects are alike, and their order is not counted.
 
     Args:
         result: of a fit to x and y.
@@ -36,14 +44,14 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
         gate_x: the gate's inputs [N, G], if they were not x.
 
     Raises:
-        ValueError: if x has another number of rows than the fit.
+        ValueError: if these are not the rows that were fitted.
 
     References:
         Schwarz (1978), Estimating the dimension of a model; Biernacki, Celeux, Govaert (2000), Assessing a mixture
-        model for clustering with the integrated completed likelihood, eq. 9.
+        model for clustering with the integrated completed likelihood, eq. 9; Bishop (2006), Pattern Recognition and
+        Machine Learning, section 10.2.4 (log K!).
     """
-    if len(x) != len(result.responsibilities):
-        raise ValueError(f"`x` must be what was fitted, {len(result.responsibilities)} rows; got {len(x)}.")
+    fitted_rows(result, x, y, gate_x)
     weights = torch.ones(len(x)).to(x) if result.weights is None else result.weights
     counts = weights > 0
     log_prob = result.mixture.log_prob(x, y, gate_x=gate_x)
@@ -59,25 +67,29 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
         aic=2.0 * n_parameters - 2.0 * log_likelihood,
         bic=bic,
         icl=bic - 2.0 * float((weights * r.amax(-1).log()).sum()),
-        entropy=-float((weights.unsqueeze(-1) * torch.xlogy(r, r)).sum()),
+        entropy=max(0.0, -float((weights.unsqueeze(-1) * torch.xlogy(r, r)).sum())),
+        log_evidence=_log_evidence(result.bound, result.mixture, weights.unsqueeze(-1) * r),
     )
 
 
-def compare(
-    results: Mapping[str, FitResult], x: Inputs, y: Targets, *, gate_x: GateInputs | None = None
-) -> dict[str, Criteria]:
-    """Compute criteria of several fits to the same data, the smallest bic first.
+def _log_evidence(bound: float, mixture: MixtureOfExperts, weighted: Responsibilities) -> float:
+    """Return the bound with all labellings counted; NaN where parameters are estimated."""
+    if mixture.gate.is_estimated or mixture.experts.is_estimated:
+        return math.nan
+    return bound + log_labellings(mixture, weighted.sum(0).tolist())
 
-    Print the rows with :func:`~mixpyro.as_table`.
+
+def log_labellings(mixture: MixtureOfExperts, counts: list[float]) -> float:
+    """Return the log of the number of ways to label the components that differ and leave the prior as it is.
 
     Args:
-        results: fits by name.
-        x: inputs [N, D] that were fitted.
-        y: outputs [N, P] or [N] that were fitted.
-        gate_x: the gate's inputs [N, G], if they were not x.
-
-    Raises:
-        ValueError: if x has another number of rows than a fit.
+        mixture: any.
+        counts: number of objects in each component.
     """
-    rows = {name: criteria(result, x, y, gate_x=gate_x) for name, result in results.items()}
-    return dict(sorted(rows.items(), key=lambda row: row[1].bic))
+    kinds = list(zip(mixture.gate.prior_kinds, mixture.experts.prior_kinds, strict=True))
+    total = 0.0
+    for kind in set(kinds):
+        alike = [count for count, one in zip(counts, kinds, strict=True) if one == kind]
+        n_empty = sum(count < 0.5 for count in alike)
+        total += math.lgamma(len(alike) + 1) - math.lgamma(n_empty + 1)
+    return total

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mixpyro.reports.coefficients import Coefficient
+from mixpyro.reports.comparison import Ranking
 from mixpyro.reports.criteria import Criteria
 
 # Characters. A wider number moves its line out of the columns.
@@ -12,7 +13,8 @@ CELL_WIDTH = 14
 def as_table(rows: Mapping[str, Criteria | Coefficient]) -> str:
     """Format criteria or coefficients as a text table with one line each.
 
-    Integers are printed as they are, other numbers with three decimals, or three significant digits below 1.
+    A note of :func:`~mixpyro.compare`, by which criterion the rows are ranked, follows in a line of its own. Integers
+    are printed as they are, other numbers with three decimals, or three significant digits below 1.
 
     Args:
         rows: results of :func:`~mixpyro.compare` or :func:`~mixpyro.coefficients`, by name. Without any, the table has
@@ -23,7 +25,7 @@ def as_table(rows: Mapping[str, Criteria | Coefficient]) -> str:
     lines = [" ".join([" " * width, *(f"{name:>{CELL_WIDTH}}" for name in fields)])]
     for name, row in rows.items():
         lines.append(" ".join([f"{name:<{width}}", *map(_cell, row)]))
-    return "\n".join(lines)
+    return "\n".join([*lines, rows.note] if isinstance(rows, Ranking) else lines)
 
 
 def _cell(value: float) -> str:

@@ -18,8 +18,9 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.pyro_internals.names import module_name
 from mixpyro.saving import atomic_file
 
-# Format 1 is the only one so far. Files of earlier formats must stay readable; see tests/data/saved_models.
-KIND, VERSION = "model", 1
+# Format 2 says which columns a mixture was fitted to. Files of earlier formats must stay readable; see
+# tests/data/saved_models.
+KIND, VERSION = "model", 2
 PARTS = Gate | Experts | MixtureOfExperts
 
 

@@ -94,7 +94,9 @@ def test_row_weights_enter_lp_only() -> None:
 
 
 def test_estimated_parameters_are_constants() -> None:
-    result, x, y = fitted("neural")
+    x, y, _ = lines(40, 2)
+    mixture = MixtureOfExperts(GATES["neural"](2), LinearExperts(2, 1))
+    result = fit(mixture, x, y, gate_x=2.0 * x, n_restarts=1, progress=False)
     data = to_arviz(result, x, y, gate_x=2.0 * x, n_draws=5)
     assert set(group(data, "posterior")) == {"experts.precision", "experts.coefficients"}
     weight = result.mixture.gate.network.weight.detach().numpy()
@@ -116,7 +118,7 @@ def test_rows_of_a_fit_are_the_fitted_objects_and_those_of_a_mixture_are_new() -
     )
     for data, mean in cases:
         np.testing.assert_allclose(data["posterior"]["gate.weights"].values[0].mean(0), mean.numpy(), atol=0.02)
-    with pytest.raises(ValueError, match="`objects` must name one object of the last update a row, 7; got 40"):
+    with pytest.raises(ValueError, match="`x` must be what was fitted, 40 rows; got 7"):
         to_arviz(result, x[:7], y[:7], n_draws=3)
 
 

@@ -95,10 +95,11 @@ def test_load_converts_the_dtype(name: str, tmp_path: Path) -> None:
     mixture = fitted(name)
     save(mixture, tmp_path / "file")
     loaded = load(tmp_path / "file", dtype=torch.float32)
-    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+    assert {value.dtype for value in loaded.state_dict().values() if value.is_floating_point()} == {torch.float32}
     torch.testing.assert_close(loaded.predict(x.float()), mixture.predict(x).float())
     save(loaded, tmp_path / "file")
-    assert {value.dtype for value in load(tmp_path / "file").state_dict().values()} == {torch.float32}
+    again = load(tmp_path / "file").state_dict()
+    assert {value.dtype for value in again.values() if value.is_floating_point()} == {torch.float32}
 
 
 SAVED_BEFORE: dict[str, dict[str, Any]] = json.loads((DATA / "saved_models" / "expected.json").read_text())

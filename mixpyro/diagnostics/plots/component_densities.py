@@ -5,6 +5,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from mixpyro.diagnostics.draws import Observations
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, plain
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
@@ -37,8 +38,7 @@ def plot_component_densities(
     Raises:
         ValueError: if y has several columns.
     """
-    mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
-    x, y, gate_x = mixture.check_data(x, y, gate_x)
+    mixture, x, y, gate_x = Observations.checked(fitted, x, y, gate_x)
     if y.shape[1] != 1:
         raise ValueError(f"`y` must have one column; got {y.shape[1]}.")
     ax = axes_or_new(ax)

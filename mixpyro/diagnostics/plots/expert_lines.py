@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.draws import components_of
+from mixpyro.diagnostics.made_from import mixture_of
 from mixpyro.diagnostics.plots.grid import Grid, grid, some_draws
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, plain
 from mixpyro.fitting.result import FitResult
@@ -44,10 +45,10 @@ def plot_expert_lines(
         ax: axes to draw on; those of a new figure by default.
 
     Raises:
-        ValueError: if x has no such column.
+        ValueError: if x has no such column, or ``data`` are of another fit.
     """
     ax = axes_or_new(ax)
-    mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
+    mixture = mixture_of(data, fitted)
     if responsibilities is None and isinstance(fitted, FitResult):
         responsibilities = fitted.responsibilities.cpu().numpy()
     points = grid(data, [feature], n_points, of_gate=False)

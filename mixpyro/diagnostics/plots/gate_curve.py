@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mixpyro.diagnostics.arviz_versions import ArvizData
+from mixpyro.diagnostics.made_from import mixture_of
 from mixpyro.diagnostics.plots.grid import Grid, grid, has_draws, some_draws
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, plain
 from mixpyro.fitting.result import FitResult
@@ -32,10 +33,10 @@ def plot_gate_curve(
         ax: axes to draw on; those of a new figure by default.
 
     Raises:
-        ValueError: if the gate reads no such column.
+        ValueError: if the gate reads no such column, or ``data`` are of another fit.
     """
     ax = axes_or_new(ax)
-    mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
+    mixture = mixture_of(data, fitted)
     points = grid(data, [feature], n_points, of_gate=True)
     weights, x = gate_weights(data, mixture, points), points.values[0]
     low, high = np.quantile(weights, [0.5 - 0.5 * probability, 0.5 + 0.5 * probability], axis=0)

@@ -6,6 +6,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
 from mixpyro.diagnostics.arviz_versions import ArvizData
+from mixpyro.diagnostics.made_from import mixture_of
 from mixpyro.diagnostics.plots.gate_curve import gate_weights
 from mixpyro.diagnostics.plots.grid import grid
 from mixpyro.diagnostics.plots.style import axes_or_new, colour
@@ -34,10 +35,10 @@ def plot_gate_map(
         ax: axes to draw on; those of a new figure by default.
 
     Raises:
-        ValueError: if the gate reads no such column.
+        ValueError: if the gate reads no such column, or ``data`` are of another fit.
     """
     ax = axes_or_new(ax, size=(5.5, 4.2))
-    mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
+    mixture = mixture_of(data, fitted)
     points = grid(data, features, n_points, of_gate=True)
     weights = gate_weights(data, mixture, points, most_draws=50).mean(0).reshape(n_points, n_points, -1).swapaxes(0, 1)
     likeliest = weights.argmax(-1)

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mixpyro import to_arviz
+from mixpyro import LinearExperts, MixtureOfExperts, to_arviz
 from mixpyro.diagnostics.plots.grid import grid, has_draws
-from tests.diagnostics.fits import fitted
+from tests.diagnostics.fits import gate
 from tests.diagnostics.plots.example import DATA, X
+from tests.problems import lines
 
 
 def test_a_grid_covers_the_range_of_a_feature() -> None:
@@ -18,8 +19,9 @@ def test_a_grid_covers_the_range_of_a_feature() -> None:
 
 
 def test_other_inputs_are_at_their_medians() -> None:
-    result, x, y = fitted("neural")
-    points = grid(to_arviz(result, x, y, gate_x=2.0 * x, n_draws=3), [0], 4, of_gate=True)
+    x, y, _ = lines(40, 2)
+    mixture = MixtureOfExperts(gate("neural"), LinearExperts(2, 1))
+    points = grid(to_arviz(mixture, x, y, gate_x=2.0 * x, n_draws=3), [0], 4, of_gate=True)
     np.testing.assert_allclose(points.x, np.median(x))
     np.testing.assert_allclose(points.gate_x[:, 0], np.linspace(2.0 * float(x.min()), 2.0 * float(x.max()), 4))
 

@@ -1,0 +1,108 @@
+"""Which columns a mixture was fitted to, so that it refuses others."""
+
+from typing import Any, NamedTuple
+
+import torch
+from pyro.nn import PyroModule
+from torch import Tensor
+
+# In a state dict: the mixture was never fitted, and the gate had no inputs of its own.
+UNKNOWN, NONE = -2, -1
+
+
+class FittedColumns(NamedTuple):
+    """Numbers of the columns that a fit was given."""
+
+    x: int
+    gate_x: int | None  # None where the gate read x
+
+    @classmethod
+    def of(cls, x: Tensor, gate_x: Tensor | None) -> "FittedColumns":
+        """Return the numbers of columns of a fit's arguments, which have been checked.
+
+        Inputs of the gate that equal x are x.
+
+        Args:
+            x: inputs [N, D].
+            gate_x: what the gate reads [N, G], where that is not x.
+        """
+        return cls(x.shape[1], None if gate_x is None or torch.equal(gate_x, x) else gate_x.shape[1])
+
+    def check(self, x: object, gate_x: object) -> None:
+        """Raise if other columns are given than the fit had.
+
+        Args:
+            x: inputs [N, D], or what will be refused elsewhere.
+            gate_x: what the gate shall read [N, G]; None for x.
+
+        Raises:
+            ValueError: if the fit had gate inputs and these have none, the other way round, or D or G differs. Inputs
+                of the gate that equal x are x.
+        """
+        if self.gate_x is None and isinstance(gate_x, Tensor) and isinstance(x, Tensor) and torch.equal(gate_x, x):
+            gate_x = None
+        if self.gate_x is None and gate_x is not None:
+            raise ValueError(
+                f"`gate_x` must be None, as in the fit, whose gate read `x`; got {_described(gate_x)}. Leave it out, "
+                "or fit again with it."
+            )
+        if self.gate_x is not None and gate_x is None:
+            raise ValueError(
+                f"`gate_x` must be given, as in the fit, with {self.gate_x} columns; got None. The gate would read `x`."
+            )
+        for name, value, wanted in (("x", x, self.x), ("gate_x", gate_x, self.gate_x)):
+            if isinstance(value, Tensor) and value.ndim == 2 and value.shape[1] != wanted:
+                raise ValueError(f"`{name}` must have {wanted} columns, as in the fit; got {value.shape[1]}.")
+
+
+class RemembersColumns(PyroModule):
+    """A module with a gate that knows which columns it was fitted to; copies, pickles and state dicts keep it.
+
+    Attributes:
+        fitted_columns: of the last fit; None for a module that no fit has seen, which refuses nothing.
+    """
+
+    fitted_columns: FittedColumns | None = None
+
+    def gate_inputs(self, x: Tensor, gate_x: object, *, new_fit: bool = False) -> Tensor:
+        """Return what the gate reads of these rows, if x and it have the columns of the fit.
+
+        Args:
+            x: inputs [N, D].
+            gate_x: what the gate reads [N, G]; None for x.
+            new_fit: whether the columns may be others than those of the last fit.
+
+        Raises:
+            TypeError: if ``gate_x`` is no floating tensor.
+            ValueError: if it does not fit x or the gate, or the columns are not those of the fit.
+        """
+        if self.fitted_columns is not None and not new_fit:
+            self.fitted_columns.check(x, gate_x)
+        inputs: Tensor = self.gate.check_inputs(gate_x, x)
+        return inputs
+
+    def get_extra_state(self) -> Tensor:
+        """Return :attr:`fitted_columns` as two integers, for state dicts."""
+        known = self.fitted_columns
+        numbers = (UNKNOWN, UNKNOWN) if known is None else (known.x, NONE if known.gate_x is None else known.gate_x)
+        return torch.tensor(numbers, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over what :meth:`get_extra_state` returned.
+
+        Args:
+            state: two integers.
+        """
+        x, gate_x = map(int, state.tolist())
+        self.fitted_columns = None if x == UNKNOWN else FittedColumns(x, None if gate_x == NONE else gate_x)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *options: Any) -> None:  # noqa: ANN401
+        """Load a state dict; those of mixpyro 0.1 do not say which columns were fitted."""
+        # Not as an error of a missing key. Torch has copied the outer dict, so that the caller's is not changed.
+        state_dict.setdefault(f"{prefix}_extra_state", torch.tensor((UNKNOWN, UNKNOWN), device="cpu"))
+        super()._load_from_state_dict(state_dict, prefix, *options)
+
+
+def _described(value: object) -> str:
+    """Return a shape, or the type of what is no tensor."""
+    return f"shape {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

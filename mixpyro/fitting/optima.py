@@ -1,0 +1,157 @@
+"""The optima that the runs of a fit have found, and the state of the mixture at each."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mixpyro.fitting import em
+from mixpyro.fitting.noises import noises_differ, unequal_noises
+from mixpyro.fitting.provenance import difference_at_one_optimum
+from mixpyro.fitting.result import Optimum, Run
+from mixpyro.fitting.stopping import left_to_gain
+from mixpyro.fitting.table import Table
+from mixpyro.mixture import MixtureState
+from mixpyro.numerics import nested
+
+if TYPE_CHECKING:
+    from mixpyro.fitting.restarts import Search
+
+# States that a fit keeps, and numbers in all of them together: half a gigabyte in float64.
+MOST_STATES, MOST_NUMBERS = 50, 2**26
+# Nats. A run with more to gain is not near any optimum.
+MOST_LEFT = 1.0
+
+
+class Ends:
+    """States in which runs have ended: one for each of the best optima, and those of runs that were given up.
+
+    Args:
+        tolerance: of the stopping rule, in nats an object.
+
+    Attributes:
+        states: by the number of the run.
+    """
+
+    def __init__(self, tolerance: float) -> None:
+        self.tolerance = tolerance
+        self.states: dict[int, MixtureState] = {}
+
+    def add(self, runs: Sequence[Run], state: MixtureState, table: Table) -> None:
+        """Keep the state of the last run, unless another has converged at the same bound or many are better.
+
+        Args:
+            runs: all that have ended so far, the last of which ended in the state.
+            state: without an axis of runs.
+            table: the rows of the fit.
+        """
+        run, number = runs[-1], len(runs) - 1
+        difference = difference_at_one_optimum(run.bound, self.tolerance, table.n_objects, table.x.dtype)
+        known = any(runs[other].converged and same(run, runs[other], difference) for other in self.states)
+        if not math.isfinite(run.bound) or (run.converged and known):
+            return
+        # Not a view of the states of all runs, which it would keep.
+        self.states[number] = nested.apply(torch.clone, state)
+        most = max(1, min(MOST_STATES, MOST_NUMBERS // max(1, _size(state))))
+        for worst in sorted(self.states, key=lambda one: runs[one].bound, reverse=True)[most:]:
+            del self.states[worst]
+
+    def tensors(self) -> list[Any]:
+        """Return the states as numbers of runs and lists of tensors, for a file."""
+        return [[number, nested.tensors(state)] for number, state in self.states.items()]
+
+    def restore(self, tensors: Iterable[Any], like: MixtureState) -> None:
+        """Take over what :meth:`tensors` returned.
+
+        Args:
+            tensors: of a search with the same arguments.
+            like: a state of the mixture.
+        """
+        self.states = {number: nested.with_tensors(like, values) for number, values in tensors}
+
+
+def same(first: Run, second: Run, difference: float) -> bool:
+    """Return whether two runs have ended at one optimum, by their bounds and what is left to gain.
+
+    Args:
+        first: a run.
+        second: another.
+        difference: nats by which bounds of one optimum differ.
+    """
+    return abs(first.bound - second.bound) <= difference + _left(first) + _left(second)
+
+
+def _left(run: Run) -> float:
+    """Return what a run that was given up had left to gain, in nats; 0 where that is not known."""
+    if run.converged or len(run.trace) < 3:
+        return 0.0
+    left = left_to_gain(run.trace[-3:])
+    return left if left < MOST_LEFT else 0.0
+
+
+def optima_of(search: "Search") -> tuple[Optimum, ...]:
+    """Return the distinct optima of a search, that of the best run first and the others by their bounds.
+
+    Args:
+        search: whose best state the mixture has adopted.
+    """
+    assert search.best is not None
+    best, runs, table = search.best[0], search.ended, search.table
+    bound, tolerance = runs[best].bound, search.options.tolerance
+    difference = difference_at_one_optimum(bound, tolerance, table.n_objects, table.x.dtype)
+    states = search.ends.states | {best: search.best[1].state}
+    return tuple(
+        dataclasses.replace(one, cautions=_cautions(search, one.state))
+        for one in _distinct(best, runs, states, difference)
+    )
+
+
+def options_of(search: "Search") -> dict[str, Any]:
+    """Return the options of a search by the names of the arguments, starts by their names.
+
+    Args:
+        search: any.
+    """
+    starts = [getattr(start, "__qualname__", type(start).__qualname__) for start in search.starts]
+    own = {"n_restarts": search.n_restarts, "n_candidates": search.n_candidates, "seed": search.seed, "starts": starts}
+    return dataclasses.asdict(search.options) | own
+
+
+def _cautions(search: "Search", state: MixtureState | None) -> tuple[str, ...]:
+    """Return what to look at before trusting an optimum."""
+    if state is None:
+        return ()
+    search.scratch.hold(state)
+    if not noises_differ(search.scratch.experts):
+        return ()
+    r = em.responsibilities_of(search.scratch, state, search.table)
+    return tuple(unequal_noises(search.scratch.experts, search.table.weighted(r.mT).sum(-1)))
+
+
+def _distinct(best: int, runs: Sequence[Run], states: dict[int, MixtureState], difference: float) -> list[Optimum]:
+    """Return the distinct optima without cautions."""
+    groups: list[list[int]] = [[best]]
+    for number in sorted(range(len(runs)), key=lambda one: runs[one].bound, reverse=True):
+        run = runs[number]
+        if number == best or not math.isfinite(run.bound):
+            continue
+        group = next((group for group in groups if same(run, runs[group[0]], difference)), None)
+        if group is None:
+            groups.append([number])
+        else:
+            group.append(number)
+    return [_optimum(group, runs, states) for group in groups]
+
+
+def _optimum(group: list[int], runs: Sequence[Run], states: dict[int, MixtureState]) -> Optimum:
+    """Return the optimum of runs whose bounds agree, as the first of them has it whose state was kept."""
+    number = next((number for number in group if number in states), group[0])
+    run = runs[number]
+    return Optimum(run.bound, tuple(sorted(group)), run.converged, run.degeneracies, (), states.get(number))
+
+
+def _size(state: MixtureState) -> int:
+    """Return how many numbers a state has."""
+    return sum(tensor.numel() for tensor in nested.tensors(state))

@@ -1,0 +1,77 @@
+"""What a fit was made from: its data and the versions of the libraries."""
+
+import importlib
+import platform
+from dataclasses import dataclass
+
+import pyro
+import torch
+
+from mixpyro.fitted_columns import FittedColumns
+from mixpyro.fitting.stopping import least_tolerance
+from mixpyro.fitting.table import Table
+
+# Nats by which the bounds of two runs that stopped at one optimum may differ, at least.
+LEAST_DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class FittedData:
+    """The data of a fit, described without keeping them.
+
+    Attributes:
+        n_rows: N.
+        n_objects: N, or the sum of the weights.
+        n_features: D, columns of x.
+        n_outputs: P, columns of y.
+        n_gate_features: G, columns of the gate's own inputs; None where the gate read x.
+        dtype: of x and y.
+        device: of x and y.
+        feature_names: names of the columns of x, where the caller gave any.
+        output_names: names of the columns of y, where the caller gave any.
+        gate_feature_names: names of the columns of the gate's inputs, where the caller gave any.
+    """
+
+    n_rows: int
+    n_objects: float
+    n_features: int
+    n_outputs: int
+    n_gate_features: int | None
+    dtype: torch.dtype
+    device: torch.device
+    feature_names: tuple[str, ...] | None = None
+    output_names: tuple[str, ...] | None = None
+    gate_feature_names: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, table: Table, columns: FittedColumns) -> "FittedData":
+        """Describe the rows of a fit.
+
+        Args:
+            table: all rows.
+            columns: numbers of the columns that the caller gave.
+        """
+        n_rows, n_outputs = table.y.shape
+        kind, place = table.y.dtype, table.y.device
+        return cls(n_rows, table.n_objects, columns.x, n_outputs, columns.gate_x, kind, place)
+
+
+def difference_at_one_optimum(bound: float, tolerance: float, n_objects: float, dtype: torch.dtype) -> float:
+    """Return by how many nats the bounds of two runs may differ that have stopped at the same optimum.
+
+    Each run may stop short of the optimum by what the stopping rule leaves, in proportion to N.
+
+    Args:
+        bound: of one of them, in nats.
+        tolerance: of the stopping rule, in nats an object.
+        n_objects: N, or the sum of the weights.
+        dtype: of the data.
+    """
+    rounding = least_tolerance(n_objects + abs(bound), dtype)
+    return max(LEAST_DIFFERENCE, 2.0 * max(tolerance * n_objects, rounding))
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of mixpyro and of what its results depend on."""
+    own = importlib.import_module("mixpyro").__version__
+    return {"mixpyro": own, "torch": torch.__version__, "pyro": pyro.__version__, "python": platform.python_version()}

@@ -1,0 +1,138 @@
+"""Several fits to the same y side by side, the best first."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+from torch import Tensor
+
+from mixpyro.fitting.result import FitResult
+from mixpyro.reports.criteria import Criteria, criteria
+from mixpyro.shapes import GateInputs, Inputs, Targets
+
+Value = TypeVar("Value")
+# One value for all fits, or one for each, by name or in order.
+OfEach: TypeAlias = Value | Mapping[str, Value] | Sequence[Value]
+
+
+class Ranking(dict[str, Criteria]):
+    """Criteria of several fits by name, the best first, and by which of them.
+
+    Attributes:
+        by: ``"log_evidence"`` or ``"bic"``.
+        note: by which criterion the fits are ranked and why, in words.
+    """
+
+    def __init__(self, rows: Mapping[str, Criteria], *, by: str, note: str) -> None:
+        super().__init__(rows)
+        self.by, self.note = by, note
+
+
+def compare(
+    results: Mapping[str, FitResult] | Sequence[FitResult],
+    x: OfEach[Inputs],
+    y: Targets,
+    *,
+    gate_x: OfEach[GateInputs | None] = None,
+) -> Ranking:
+    """Compute criteria of several fits to the same y, the best first.
+
+    Fits whose parameters all have posteriors are ranked by their bounds on the log evidence, all labellings counted:
+    ``log_evidence``, the largest first. Fits with estimated parameters are ranked by ``bic``, the smallest first. A
+    table with fits of both kinds is ranked by ``bic`` too: it is the one criterion that all have on one scale, where a
+    bound depends on the priors. The ``note`` of the result says so; :func:`~mixpyro.as_table` prints the rows and the
+    note.
+
+    Args:
+        results: fits by name, or a list of them.
+        x: inputs [N, D] that were fitted; where the models read different columns, a dict of them by the names of
+            ``results``, or a list in their order.
+        y: outputs [N, P] or [N] that all were fitted to.
+        gate_x: the gate's inputs [N, G], read by the fits that had gate inputs; or a dict or a list, as for x, of
+            these and None.
+
+    Raises:
+        TypeError: if a result is none of a fit.
+        ValueError: if there are no results, names differ, or x, y and ``gate_x`` are not what one of them was fitted
+            to.
+
+    Example:
+        >>> import torch
+        >>> from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
+        >>> x = torch.linspace(0, 1, 30).double().unsqueeze(1)
+        >>> y = 1 - x + 0.1 * torch.sin(40 * x)
+        >>> def fitted(k, columns):
+        ...     experts = LinearExperts(k, columns.shape[1])
+        ...     return fit(MixtureOfExperts(DirichletGate(k), experts), columns, y, n_restarts=2)
+        >>> inputs = {"line": x, "constant": x[:, :0]}
+        >>> ranking = compare({name: fitted(1, columns) for name, columns in inputs.items()}, inputs, y)
+        >>> list(ranking), ranking.by
+        (['line', 'constant'], 'log_evidence')
+    """
+    named = _named(results)
+    inputs, gate_inputs = _of_each("x", x, list(named)), _of_each("gate_x", gate_x, list(named))
+    if isinstance(gate_x, Tensor):
+        gate_inputs = {name: gate_x if _reads_gate_x(result) else None for name, result in named.items()}
+    rows = {}
+    for name, result in named.items():
+        try:
+            rows[name] = criteria(result, inputs[name], y, gate_x=gate_inputs[name])
+        except ValueError as error:
+            raise ValueError(f"`results` must be fits to these data; got {name!r}, for which {error}") from error
+    return _ranked(rows, named)
+
+
+def _named(results: Mapping[str, FitResult] | Sequence[FitResult]) -> dict[str, FitResult]:
+    """Return the results by name, those of a list by number and K."""
+    if isinstance(results, FitResult) or not isinstance(results, Mapping | Sequence):
+        raise TypeError(f"`results` must be fits by name, or a list of them; got {type(results).__name__}.")
+    if not len(results):
+        raise ValueError("`results` must have at least one fit; got none.")
+    values = list(results.values()) if isinstance(results, Mapping) else list(results)
+    for value in values:
+        if not isinstance(value, FitResult):
+            raise TypeError(f"`results` must be results of fits; got a {type(value).__name__}.")
+    if isinstance(results, Mapping):
+        return dict(results)
+    return {f"{i}: K = {value.mixture.n_components}": value for i, value in enumerate(values)}
+
+
+def _of_each(argument: str, value: OfEach[Value], names: list[str]) -> dict[str, Value]:
+    """Return one value a fit."""
+    if isinstance(value, Mapping):
+        if (argument == "x" and set(value) != set(names)) or set(value) - set(names):
+            raise ValueError(f"`{argument}` must have the names of the results, {names}; got {list(value)}.")
+        return {name: value.get(name) for name in names}  # type: ignore[misc]
+    if isinstance(value, Sequence):
+        if len(value) != len(names):
+            raise ValueError(f"`{argument}` must have one entry a fit, {len(names)}; got {len(value)}.")
+        return dict(zip(names, value, strict=True))
+    return dict.fromkeys(names, value)
+
+
+def _reads_gate_x(result: FitResult) -> bool:
+    """Return whether the fit had gate inputs; assume it where that is not known."""
+    return result.data is None or result.data.n_gate_features is not None
+
+
+def _ranked(rows: dict[str, Criteria], results: dict[str, FitResult]) -> Ranking:
+    """Return the rows in order, with the reason."""
+    estimated = [name for name, row in rows.items() if math.isnan(row.log_evidence)]
+    by_bic = dict(sorted(rows.items(), key=lambda row: row[1].bic))
+    kinds = {result.mixture.experts.is_discrete for result in results.values()}
+    scale = " Counts have probabilities, not densities: do not compare the two." if len(kinds) > 1 else ""
+    if not estimated:
+        note = (
+            "ranked by log_evidence, the bound with all labellings of the components counted: every parameter has a "
+            "posterior."
+        )
+        by_evidence = dict(sorted(rows.items(), key=lambda row: -row[1].log_evidence))
+        return Ranking(by_evidence, by="log_evidence", note=note + scale)
+    if len(estimated) == len(rows):
+        note = "ranked by bic: parameters are estimated, so that the bound is none on the log evidence."
+        return Ranking(by_bic, by="bic", note=note + scale)
+    note = (
+        f"ranked by bic, because {', '.join(estimated)} {'has' if len(estimated) == 1 else 'have'} estimated "
+        "parameters, and a bound on the log evidence depends on the priors; between the others prefer log_evidence."
+    )
+    return Ranking(by_bic, by="bic", note=note + scale)
