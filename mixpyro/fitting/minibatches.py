@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from mixpyro import arguments
 from mixpyro.fitting import em
+from mixpyro.fitting.findings import degeneracies, separation_warning
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult, Run
@@ -62,7 +63,7 @@ def fit_minibatches(
         weights: how much each row counts [N], at least 0.
         n_epochs: passes over the rows, at least 1.
         n_restarts: how many starts to run from, on the sample.
-        n_candidates: starts that each restart tries for five iterations, to go on from the best of them.
+        n_candidates: starts of one kind that each restart tries, to go on from the best of them.
         starts: ways to draw the first responsibilities, used in round-robin order.
         max_iterations: most iterations of a run on the sample.
         tolerance: of a run on the sample, in nats an object.
@@ -81,7 +82,8 @@ def fit_minibatches(
         KeyboardInterrupt: if Ctrl-C comes before the sample has been fitted.
 
     Warns:
-        RuntimeWarning: if the bound still changed in the last epoch, the fit is degenerate, or it was interrupted.
+        RuntimeWarning: if the bound still changed in the last epoch, the fit is degenerate, it was interrupted, or a
+            gate or experts separate the rows, so that estimates grow without limit.
     """
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
     table = checked_table(mixture, x, y, gate_x, weights)
@@ -93,7 +95,9 @@ def fit_minibatches(
     search = Search(mixture, sample, options, starts, **restarts)
     with torch.no_grad():
         result = _fit(search, table, generator, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
-    for caution in _warnings(result, n_epochs):
+    with torch.no_grad():
+        cautions = _warnings(result, n_epochs) + separation_warning(mixture, table, result.responsibilities)
+    for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=2)
     return result
 
@@ -127,7 +131,7 @@ def _fit(
         interrupted = stop_requested()
     search.mixture.load_state_dict(mixture.state_dict())
     run = Run(
-        tuple(trace) or (-float("inf"),), _has_settled(trace, table), _degeneracies(mixture, table, responsibilities)
+        tuple(trace) or (-float("inf"),), _has_settled(trace, table), degeneracies(mixture, table, responsibilities)
     )
     return FitResult(search.mixture, responsibilities, 0, (run,), table.weights, interrupted)
 
@@ -168,12 +172,6 @@ def _has_settled(trace: Sequence[float], table: Table) -> bool:
     """Return whether the last epoch has changed the bound by little."""
     changes = [abs(last - before) for before, last in itertools.pairwise(trace)]
     return bool(changes) and changes[-1] < CHANGE * table.n_objects
-
-
-def _degeneracies(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> tuple[str, ...]:
-    """Return what makes the maximum worthless, in words."""
-    r = table.weighted(responsibilities.mT).mT
-    return tuple(mixture.experts.degeneracies(table.x, table.y, r) + mixture.gate.degeneracies(table.gate_x, r))
 
 
 def _warnings(result: FitResult, n_epochs: int) -> list[str]:
