@@ -151,7 +151,20 @@ class Experts(Part):
         return weighted_sum(responsibilities, self.expected_log_likelihood(x, y)) - self.kl_divergence()
 
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
-        """Return what makes the maximum of the likelihood worthless, in words; nothing where posteriors forbid it.
+        """Return where the likelihood is unbounded, in words: such a run is not chosen. Nothing by default.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P].
+            responsibilities: [N, K].
+        """
+        return []
+
+    def separations(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
+        """Return where the likelihood is bounded but has its maximum at infinity, in words, for a warning.
+
+        The fit is sound, and its predictions have a limit. The coefficients have none, nor standard errors. Nothing by
+        default.
 
         Args:
             x: inputs [N, D].

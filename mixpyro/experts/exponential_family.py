@@ -1,5 +1,7 @@
 """Experts of an exponential family: what does not depend on how their linear predictors are computed."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -8,12 +10,15 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
-from mixpyro.numerics.linear_predictors import Curvature, Predictors
+from mixpyro.numerics.least_information import flattest_direction
+from mixpyro.numerics.linear_predictors import Curvature, LinearPredictors, Predictors
 from mixpyro.numerics.location_scale import location_scale
 from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Targets
 
 # Relative to the spread of y: an estimated noise stops there, where a component fits its rows exactly.
 SMALLEST_SCALE = 1e-6
+# Objects of a component below which nothing is said of its maximum.
+FEWEST_OBJECTS = 0.5
 
 
 class FamilyExperts(EstimatedExperts):
@@ -154,6 +159,48 @@ class FamilyExperts(EstimatedExperts):
     def noises(self) -> Float[Tensor, "K P"] | None:
         """Return σ; None for a family without."""
         return self._noise.detach().double() if self.family.has_scale else None
+
+    @torch.no_grad()
+    def separations(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
+        """Return which components' likelihood has its maximum at infinity, as where x separates a binomial y.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, P] or [N].
+            responsibilities: [N, K].
+
+        Returns:
+            A message for each such component; none with a prior, nor for a Gaussian, whose information is never lost.
+        """
+        if self.family.has_scale or self.prior_scale is not None:
+            return []
+        x, y = self.check_data(x, y)
+        exposures = self._exposures(x)
+        reference = self.family.curvature(y.new_zeros(len(x), 1, self.family.n_predictors), exposures, y.new_ones(()))
+        even = reference.diagonals().mean((1, 2)).double()
+        found = []
+        for first, columns, coefficients in self.linear_layers(x):
+            r = responsibilities[:, first : first + len(coefficients)]
+            terms = WeightedLikelihood(self.family, y, exposures, r, r.new_ones(r.shape[1], 1))
+            functions = LinearPredictors(columns, terms, n_predictors=self.family.n_predictors)
+            point = functions.standardised_coefficients(coefficients)
+            for k in (r.sum(0) > FEWEST_OBJECTS).nonzero().flatten().tolist():
+                curvature = float((r[:, k] * even).sum() / r[:, k].sum())
+                flattest = flattest_direction(functions, point, curvature=curvature, weights=r, number=k)
+                if flattest.is_unbounded:
+                    found.append(
+                        f"component {self.first_component + first + k} has its maximum at infinity, as where x "
+                        f"separates y ({flattest.described()}); set `prior_scale`"
+                    )
+        return found
+
+    def linear_layers(self, x: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield estimated linear layers: first component, inputs [N, E], coefficients [B, C, 1 + E]. None by default.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
+        return iter(())
 
     def log_likelihood(self, x: Inputs, y: Outputs) -> Responsibilities:
         """Return log p(yᵢ | xᵢ, k) at the estimates [N, K] in nats, for rows that have been checked.

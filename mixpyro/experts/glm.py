@@ -1,6 +1,6 @@
 """Experts that are generalised linear models, by maximum likelihood or with a Normal prior."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -103,6 +103,15 @@ class GLMExperts(FamilyExperts):
             x: inputs [N, D], or [N, D + 1] with an exposure.
         """
         return torch.einsum("ne,kce->nkc", with_intercept(self._regressors(x)), self.coefficients.to(x.dtype))
+
+    def linear_layers(self, x: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the regressors and the coefficients, unless these are frozen.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
+        if self.coefficients_estimate.requires_grad:
+            yield 0, self._regressors(x), self.coefficients
 
     def parameters_under_prior(self) -> Iterable[Tensor]:
         """Return the coefficients."""

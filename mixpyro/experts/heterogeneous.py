@@ -133,7 +133,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         return tuple(member.sums(own, share) for (member, share), own in zip(shares, columns, strict=True))
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> tuple[Any, ...]:
-        """Return the members' statistics, an empty tuple for a member without; arguments as :meth:`degeneracies`."""
+        """Return the members' statistics, () for a member without; arguments as :meth:`ConjugateExperts.statistics`."""
         x, y = self.check_data(x, y)
         r = arguments.responsibilities(responsibilities, self.n_components, len(x))
         return self.sums(self.columns(x, y), r.mT)
@@ -211,6 +211,12 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         """Return the members' degeneracies; arguments as :meth:`Experts.degeneracies`."""
         shares = self._shares(responsibilities.mT)
         return [message for member, share in shares for message in member.degeneracies(x, y, share.mT)]
+
+    def separations(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
+        """Return the members' separations; arguments as :meth:`Experts.separations`."""
+        shares = self._shares(responsibilities.mT)
+        own = [member.separations(member.select_inputs(x), y, share.mT) for member, share in shares]
+        return [message for messages in own for message in messages]
 
     def cautions(self) -> list[str]:
         """Return the members' cautions."""

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family
 from mixpyro.part import Gradient
-from mixpyro.pyro_internals.networks import evaluate, network_of, refuse_random_weights, trainable_parameters
+from mixpyro.pyro_internals.networks import (
+    evaluate,
+    last_layers,
+    network_of,
+    refuse_random_weights,
+    trainable_parameters,
+)
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Targets
 
@@ -139,6 +145,15 @@ class NeuralExperts(FamilyExperts):
         if self.family.has_scale:
             _, y = self.check_data(x, y)
             self.noise_floor = smallest_scale(y, y.new_ones(len(y))).to(self.noise_floor)
+
+    def linear_layers(self, x: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield the inputs and the coefficients of the networks' last layers.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+        """
+        for number, (hidden, coefficients) in enumerate(last_layers(self, self._regressors(x))):
+            yield number, hidden, coefficients.unflatten(0, (-1, self.n_predictors))
 
     def parameters_under_prior(self) -> Iterator[nn.Parameter]:
         """Return the networks' trainable parameters."""

@@ -16,6 +16,7 @@ from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.checkpoint import Checkpoint
+from mixpyro.fitting.findings import separation_warning
 from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.optima import optima_of, options_of
@@ -72,10 +73,12 @@ def fit(
         gate_x: what the gate reads [N, G], where that is not x: other columns, or none.
         weights: how much each row counts [N], at least 0; a row of weight three is three rows. Not for the mean-field
             per-object gate, where three objects are not one.
-        n_restarts: how many starts to run from, at least 1. A network's weights are the same in each of them.
-        n_candidates: starts that each restart tries for five iterations, to go on from the best of them; Biernacki,
-            Celeux, Govaert (2003), Choosing starting values for the EM algorithm.
-        starts: ways to draw the first responsibilities, used in round-robin order; see :mod:`mixpyro.fitting.starts`.
+        n_restarts: how many starts to run from, at least 1. No start is run twice: there are fewer runs where there are
+            fewer different starts, as for K = 1. A network's weights are the same in each of them.
+        n_candidates: starts of one kind that each restart tries for a few iterations, to go on from the best of them;
+            Biernacki, Celeux, Govaert (2003), Choosing starting values for the EM algorithm.
+        starts: kinds of start, which draw the first responsibilities. The restarts use them in round-robin order; see
+            :mod:`mixpyro.fitting.starts`.
         initial_responsibilities: a start of your own [N, K], non-negative; it is the only one then.
         max_iterations: most iterations of a run, at least 1.
         tolerance: in nats an object, at least 0. In float32 the tolerance is never below rounding.
@@ -96,8 +99,9 @@ def fit(
         KeyboardInterrupt: if Ctrl-C comes before there is anything to end with.
 
     Warns:
-        RuntimeWarning: if the best run has not converged, if every run is degenerate, if only one of several reached
-            the best bound, if the prior of a noise outweighs the data, if the noises of components differ by more than
+        RuntimeWarning: if the best run has not converged, if every run is degenerate, if one that was not chosen has a
+            higher bound, if only one of several reached the best bound, if a gate or experts separate the rows, so that
+            estimates grow without limit, if a prior outweighs the data, if the noises of components differ by more than
             20 times, or if the fit was interrupted. The result keeps them as ``cautions``.
 
     References:
@@ -118,10 +122,10 @@ def fit(
         kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
         interrupted = _run(search, kept, progress)
         result = _result(search, table, columns, kept, interrupted)
-    cautions = tuple(_warnings(result, search.n_restarts))
+        cautions = _warnings(result, search.n_restarts) + separation_warning(mixture, table, result.responsibilities)
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=2)
-    return dataclasses.replace(result, cautions=cautions)
+    return dataclasses.replace(result, cautions=tuple(cautions))
 
 
 def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
@@ -210,8 +214,21 @@ def _warnings(result: FitResult, n_restarts: int) -> list[str]:
         found.append(f"the best run has not converged in {result.n_iterations} iterations; raise `max_iterations`.")
     if result.degeneracies:
         found.append(f"every run is degenerate: {'; '.join(result.degeneracies)}.")
+    found += _higher_runs_that_were_dropped(result)
     found += result.mixture.experts.cautions()
     found += [f"{caution}." for caution in result.optima[0].cautions]
     if len(result.runs) > 1 and result.n_reached_best() == 1:
         found.append(f"only one of {len(result.runs)} restarts reached the best bound; raise `n_restarts` to trust it.")
     return found
+
+
+def _higher_runs_that_were_dropped(result: FitResult) -> list[str]:
+    """Return a warning if the likelihood of a run that was not chosen is higher, but unbounded."""
+    higher = [run for run in result.runs if run.bound > result.bound and run.degeneracies]
+    if not higher:
+        return []
+    highest = max(higher, key=lambda run: run.bound)
+    return [
+        f"{len(higher)} of {len(result.runs)} restarts reached a higher bound, up to {highest.bound:.6g} nats. They "
+        f"were not chosen, for the likelihood is unbounded there: {'; '.join(highest.degeneracies)}."
+    ]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
+from mixpyro.fitting.findings import degeneracies, separation_warning
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.noises import unequal_noises
 from mixpyro.fitting.optima import options_of
@@ -67,7 +68,7 @@ def fit_minibatches(
         weights: how much each row counts [N], at least 0.
         n_epochs: passes over the rows, at least 1.
         n_restarts: how many starts to run from, on the sample.
-        n_candidates: starts that each restart tries for five iterations, to go on from the best of them.
+        n_candidates: starts of one kind that each restart tries, to go on from the best of them.
         starts: ways to draw the first responsibilities, used in round-robin order.
         max_iterations: most iterations of a run on the sample.
         tolerance: of a run on the sample, in nats an object.
@@ -86,8 +87,9 @@ def fit_minibatches(
         KeyboardInterrupt: if Ctrl-C comes before the sample has been fitted.
 
     Warns:
-        RuntimeWarning: if the bound still changed in the last epoch, the fit is degenerate, it was interrupted, the
-            prior of a noise outweighs the data, or the noises of components differ by more than 20 times.
+        RuntimeWarning: if the bound still changed in the last epoch, the fit is degenerate, it was interrupted, a prior
+            outweighs the data, the noises of components differ by more than 20 times, or a gate or experts separate the
+            rows, so that estimates grow without limit.
     """
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
     table = checked_table(mixture, x, y, gate_x, weights, new_fit=True)
@@ -101,11 +103,11 @@ def fit_minibatches(
     with torch.no_grad():
         result = _fit(search, table, generator, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
         result = _described(result, search, table, columns)
-    cautions = tuple(_warnings(result, n_epochs))
+        cautions = _warnings(result, n_epochs) + separation_warning(mixture, table, result.responsibilities)
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=2)
     options = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
-    return dataclasses.replace(result, cautions=cautions, options=options)
+    return dataclasses.replace(result, cautions=tuple(cautions), options=options)
 
 
 def _sample(table: Table, n_rows: int, generator: Generator) -> Table:
@@ -137,7 +139,7 @@ def _fit(
         interrupted = stop_requested()
     search.mixture.load_state_dict(mixture.state_dict())
     run = Run(
-        tuple(trace) or (-float("inf"),), _has_settled(trace, table), _degeneracies(mixture, table, responsibilities)
+        tuple(trace) or (-float("inf"),), _has_settled(trace, table), degeneracies(mixture, table, responsibilities)
     )
     return FitResult(search.mixture, responsibilities, 0, (run,), table.weights, interrupted)
 
@@ -195,12 +197,6 @@ def _has_settled(trace: Sequence[float], table: Table) -> bool:
     """Return whether the last epoch has changed the bound by little."""
     changes = [abs(last - before) for before, last in itertools.pairwise(trace)]
     return bool(changes) and changes[-1] < CHANGE * table.n_objects
-
-
-def _degeneracies(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> tuple[str, ...]:
-    """Return what makes the maximum worthless, in words."""
-    r = table.weighted(responsibilities.mT).mT
-    return tuple(mixture.experts.degeneracies(table.x, table.y, r) + mixture.gate.degeneracies(table.gate_x, r))
 
 
 def _warnings(result: FitResult, n_epochs: int) -> list[str]:

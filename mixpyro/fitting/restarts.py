@@ -1,16 +1,17 @@
 """Restarts of a fit, and the best of them so far."""
 
 import copy
+import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Generator
 
 from mixpyro import arguments
 from mixpyro.fitting import em
+from mixpyro.fitting.candidates import Candidates, Signature
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.optima import Ends
 from mixpyro.fitting.result import Run
@@ -18,7 +19,6 @@ from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import Start, checked_starts
 from mixpyro.fitting.stopping import is_hopeless
 from mixpyro.fitting.table import Table
-from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
 from mixpyro.part import Part
@@ -36,24 +36,24 @@ class Search:
         mixture: is left as it is; the runs work on a copy.
         table: what to fit.
         options: of the runs.
-        starts: used in round-robin order.
-        n_restarts: how many runs, at least 1.
-        n_candidates: starts that each run tries for ``SHORT_RUN`` iterations, to go on from the best; on a sample of
-            the rows where they are many.
-        seed: each run draws from a generator of its own, so that none depends on how many there are.
+        starts: kinds of start, used in round-robin order; see :class:`~mixpyro.fitting.candidates.Candidates`.
+        n_restarts: how many runs at most, at least 1: one for every restart that has a start of its own.
+        n_candidates: starts of one kind that each run tries for ``SHORT_RUN`` iterations, to go on from the best; on a
+            sample of the rows where they are many.
+        seed: of the starts.
 
     Attributes:
         ended: the runs that have ended.
         best: number of the best of them, and where it ended.
         ends: where the others ended, one for each optimum.
         current: the group of runs that is iterated, None while starts are tried.
+        n_begun: number of restarts that have begun or had no start of their own, those of the current group too.
+        seen: the starts of these.
         stopped: whether the search was told to stop.
         template: what every run begins as a copy of; the mixture, until that holds a result.
     """
 
     SHORT_RUN = 5
-    # Rows that starts are compared on, in proportion to the parameters that the experts have.
-    FEWEST_ROWS, ROWS_A_PARAMETER, MOST_ROWS = 2000, 20, 20_000
     # Components of all runs that are iterated together; the products of more would leave the cache.
     MOST_COMPONENTS = 256
 
@@ -72,6 +72,7 @@ class Search:
         self.n_restarts = arguments.integer("n_restarts", n_restarts)
         self.n_candidates = arguments.integer("n_candidates", n_candidates)
         self.seed = arguments.integer("seed", seed, least=0)
+        self.n_begun, self.seen = 0, set[Signature]()
         self.ended: list[Run] = []
         self.best: tuple[int, Snapshot] | None = None
         self.ends = Ends(options.tolerance)
@@ -93,6 +94,7 @@ class Search:
                 part.fix_prior()
         self.runs_one_by_one = em.reads_rows(self.scratch)
         self.initial = self.scratch.state()
+        self.candidates = Candidates(self.scratch, self.starts, n_candidates=self.n_candidates, seed=self.seed)
         self.table = self.table.with_columns(self.scratch.experts)
 
     def go(self, goes_on: GoesOn) -> None:
@@ -106,9 +108,11 @@ class Search:
             self.stopped = self.stopped or not goes_on(trace)
             return not self.stopped
 
-        while len(self.ended) < self.n_restarts and not self.stopped:
+        while not self.stopped:
             if self.current is None:
                 self.current = self._promising(asked)
+            if self.current is None:
+                break
             if not self.stopped:
                 self._iterate(self.current, self.options.max_iterations, asked)
             self._end(self.current)
@@ -131,17 +135,15 @@ class Search:
             del group.ended[number]
 
     def _iterate(self, group: Runs, max_iterations: int, goes_on: GoesOn) -> None:
-        group.iterate(
-            max_iterations, goes_on, lambda trace: is_hopeless(trace.bounds, self._bound_to_beat(group, trace))
-        )
+        group.iterate(max_iterations, goes_on, lambda trace: is_hopeless(trace.bounds, self._bound_to_beat(group)))
 
-    def _bound_to_beat(self, group: Runs, trace: Trace) -> float:
-        """Return what other runs have reached: the best that has ended, or in the group if none can be degenerate."""
+    def _bound_to_beat(self, group: Runs) -> float:
+        """Return what runs have reached: the best that has ended, or in the group if none can be degenerate."""
         bounds = [-math.inf]
         if self.best is not None and not self.ended[self.best[0]].degeneracies:
             bounds.append(self.ended[self.best[0]].bound)
         if not self.runs_one_by_one:
-            bounds += [other.bounds[-1] for other in group.traces if other is not trace and other.bounds]
+            bounds.append(group.highest_bound)
         return max(bounds)
 
     @property
@@ -151,45 +153,37 @@ class Search:
             return 1
         return max(1, self.MOST_COMPONENTS // (self.n_candidates * int(self.mixture.n_components)))
 
-    def _promising(self, goes_on: GoesOn) -> Runs:
-        """Return the next runs, each from the best of a few starts, which are compared on a sample of the rows."""
-        numbers = range(len(self.ended), min(self.n_restarts, len(self.ended) + self._group_size))
-        table = self._sample() if self.n_candidates > 1 else self.table
-        group = self._begun([start for number in numbers for start in self._candidates(number, table)], table)
-        if self.n_candidates == 1:
-            return group
-        self._iterate(group, min(self.SHORT_RUN, self.options.max_iterations), goes_on)
-        return self._chosen(group, table)
+    def _promising(self, goes_on: GoesOn) -> Runs | None:
+        """Return the next runs, each from the best of its candidates; None if no start is left that is new."""
+        seen, number, starts = set(self.seen), self.n_begun, list[list[Snapshot | None]]()
+        table = self.candidates.sample(self.table, number)
+        while number < self.n_restarts and len(starts) < self._group_size:
+            drawn = self.candidates.of_restart(number, table, self.initial, seen)
+            starts += [drawn] if drawn else []
+            number += 1
+        group = self._begun([start for drawn in starts for start in drawn], table) if starts else None
+        if group is not None and self.n_candidates > 1:
+            self._iterate(group, min(self.SHORT_RUN, self.options.max_iterations), goes_on)
+            group = self._chosen(group, table, [len(drawn) for drawn in starts])
+        self.seen, self.n_begun = seen, number
+        return group
 
-    def _chosen(self, group: Runs, table: Table) -> Runs:
-        """Return the best of every ``n_candidates`` runs, on all rows."""
+    def _chosen(self, group: Runs, table: Table, sizes: Sequence[int]) -> Runs:
+        """Return the best run of every restart, given how many each has tried, on all rows."""
         group.close()
         # Only estimated parts degenerate within so few iterations.
         ranks = [
             rank(group.outcome(number)) if self.runs_one_by_one else (True, trace.bounds[-1])
             for number, trace in enumerate(group.traces)
         ]
-        chosen = [
-            max(range(first, first + self.n_candidates), key=ranks.__getitem__)
-            for first in range(0, len(ranks), self.n_candidates)
-        ]
+        ends = list(itertools.accumulate(sizes))
+        chosen = [max(range(end - size, end), key=ranks.__getitem__) for end, size in zip(ends, sizes, strict=True)]
         traces, snapshots = [group.traces[number] for number in chosen], [group.ended[number] for number in chosen]
         if table is self.table:
             return Runs(self.scratch, table, self.options, traces, snapshots)
         # A run on all rows begins with what the run on a sample found of the parameters.
         options, snapshots = replace(self.options, n_annealing=0), [Snapshot(one.state) for one in snapshots]
         return Runs(self.scratch, self.table, options, [Trace() for _ in chosen], snapshots)
-
-    def _candidates(self, number: int, table: Table) -> Iterator[Snapshot | None]:
-        """Yield the starts of the run of this number, each of another kind; None for one that fails."""
-        generator = self._generator(number)
-        for i in range(self.n_candidates):
-            start = self.starts[(number + i) % len(self.starts)]
-            self.scratch.hold(self.initial)
-            try:
-                yield em.start(self.scratch, table, start(self.scratch, table.x, table.y, generator))
-            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-                yield None
 
     def _begun(self, starts: Sequence[Snapshot | None], table: Table) -> Runs:
         """Return runs from these starts; one that failed has ended with a bound of −∞."""
@@ -198,20 +192,6 @@ class Search:
         group = Runs(self.scratch, table, self.options, traces, snapshots)
         group.anneal()
         return group
-
-    def _sample(self) -> Table:
-        """Return some of the rows for the next group; all where they are few or each object has a posterior."""
-        wanted = self.ROWS_A_PARAMETER * int(self.mixture.experts.n_parameters)
-        n_rows, n_sampled = len(self.table.x), min(max(self.FEWEST_ROWS, wanted), self.MOST_ROWS)
-        if n_rows <= n_sampled or isinstance(self.mixture.gate, ObjectGate):
-            return self.table
-        # With replacement: an order of all rows would take longer than all that follows.
-        rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(len(self.ended), salt=1))
-        return self.table.block(rows.to(self.table.x.device))
-
-    def _generator(self, number: int, *, salt: int = 0) -> Generator:
-        """Return a generator for the run of this number, or with a salt for what else is drawn for it."""
-        return Generator().manual_seed(((self.seed << 20) + number + (salt << 61)) % 2**63)
 
     def adopt(self) -> tuple[int, Responsibilities]:
         """Give the mixture the state of the best run; return the run's number and its responsibilities [N, K].
@@ -251,7 +231,14 @@ class Search:
         """Return all that another process needs to go on, as tensors and plain values."""
         best = None if self.best is None else [self.best[0], nested.tensors(self.best[1].state)]
         ended = [[list(run.trace), run.converged, list(run.degeneracies)] for run in self.ended]
-        return {"ended": ended, "best": best, "current": self._state_of_group(), "ends": self.ends.tensors()}
+        return {
+            "ended": ended,
+            "best": best,
+            "begun": self.n_begun,
+            "seen": [list(one) for one in sorted(self.seen)],
+            "current": self._state_of_group(),
+            "ends": self.ends.tensors(),
+        }
 
     def _state_of_group(self) -> dict[str, Any] | None:
         """Return the state of the current group; None while starts are tried, which another process draws again."""
@@ -275,6 +262,7 @@ class Search:
         """
         self.ended = [Run(tuple(trace), converged, tuple(words)) for trace, converged, words in state["ended"]]
         self.ends.restore(state["ends"], like=self.initial)
+        self.n_begun, self.seen = state["begun"], {tuple(one) for one in state["seen"]}
         if state["best"] is not None:
             number, tensors = state["best"]
             self.best = number, Snapshot(self._restored(tensors))

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.fitting.em import EStep, Snapshot, e_step, reads_rows, responsibilities_of, update
+from mixpyro.fitting.findings import degeneracies
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.fitting.result import Run
 from mixpyro.fitting.stopping import has_ended, least_tolerance
@@ -77,6 +78,7 @@ class Runs:
     Attributes:
         traces: of all runs.
         open: numbers of the runs that the leading axis of ``state`` holds.
+        highest_bound: highest of the runs' last bounds, in nats.
         state: of the open runs.
         ended: where each of the other runs has ended.
     """
@@ -94,6 +96,7 @@ class Runs:
         self.mixture, self.table, self.options = mixture, table, options
         self.traces = list(traces)
         self.open = [n for n, trace in enumerate(self.traces) if trace.is_open] if open is None else list(open)
+        self.highest_bound = self._highest_bound()
         self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
         self._keeps_responsibilities = reads_rows(mixture)
         self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
@@ -136,7 +139,12 @@ class Runs:
             for number, bound, magnitude in zip(self.open, *step.evidence.tolist(), strict=True):
                 rounding = least_tolerance(magnitude, self.table.x.dtype)
                 self.traces[number].record(bound, max(self._tolerance, rounding))
+            self.highest_bound = self._highest_bound()
             asked = goes_on(max((self.traces[number] for number in self.open), key=lambda trace: trace.bounds[-1]))
+
+    def _highest_bound(self) -> float:
+        """Return the highest of the runs' last bounds in nats, −∞ if there is none."""
+        return max((trace.bounds[-1] for trace in self.traces if trace.bounds), default=-math.inf)
 
     def close(self) -> None:
         """End all runs that are still open, where they are."""
@@ -149,8 +157,8 @@ class Runs:
             number: of a run that has ended.
         """
         bounds = tuple(self.traces[number].bounds) or (-math.inf,)
-        degeneracies = self._degeneracies(number) if math.isfinite(bounds[-1]) else ()
-        return Run(bounds, self.traces[number].has_ended, degeneracies)
+        found = self._degeneracies(number) if math.isfinite(bounds[-1]) else ()
+        return Run(bounds, self.traces[number].has_ended, found)
 
     def responsibilities(self, number: int) -> Tensor:
         """Return q(z) [K, N] of a run under its posteriors, which are computed once.
@@ -193,8 +201,6 @@ class Runs:
 
     def _degeneracies(self, number: int) -> tuple[str, ...]:
         """Return the degeneracies of both parts in words."""
-        kept = self.responsibilities(number)
+        responsibilities = self.responsibilities(number).mT
         self.mixture.hold(self.ended[number].state)
-        table, r = self.table, self.table.weighted(kept).mT
-        experts, gate = self.mixture.experts, self.mixture.gate
-        return tuple(experts.degeneracies(table.x, table.y, r) + gate.degeneracies(table.gate_x, r))
+        return degeneracies(self.mixture, self.table, responsibilities)

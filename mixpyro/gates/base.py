@@ -94,7 +94,19 @@ class Gate(GateProgram):
         return ()
 
     def degeneracies(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
-        """Return what makes the maximum of the likelihood worthless, in words; nothing where posteriors forbid it.
+        """Return where the likelihood is unbounded, in words: such a run is not chosen. Nothing by default.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K].
+        """
+        return []
+
+    def separations(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+        """Return where the likelihood is bounded but has its maximum at infinity, in words, for a warning.
+
+        The fit is sound, and its weights have a limit. The coefficients have none, nor standard errors. Nothing by
+        default.
 
         Args:
             x: gate inputs [N, D].

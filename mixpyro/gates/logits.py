@@ -4,10 +4,16 @@ from typing import ClassVar
 
 import pyro
 from pyro.distributions import Categorical
+from torch import Tensor
 
 from mixpyro.gates.base import Gate
+from mixpyro.numerics.least_information import flattest_direction
+from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.part import EstimatedPart
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar
+
+# Share of all objects below which a component is empty.
+SMALLEST_SHARE = 1e-9
 
 
 class LogitGate(EstimatedPart, Gate):
@@ -81,3 +87,25 @@ class LogitGate(EstimatedPart, Gate):
         if self.prior_scale is not None:
             pyro.factor(self.site(self.log_prior_site), -self.kl_divergence().to(x.dtype))
         return Categorical(logits=self.logits(x).to(x.dtype))
+
+
+def separated_components(
+    functions: LinearPredictors, coefficients: Tensor, responsibilities: Responsibilities
+) -> list[str]:
+    """Return in words whether a component is empty, or the likelihood of a softmax has no maximum.
+
+    Args:
+        functions: Σᵢₖ rᵢₖ log softmax(0, b uᵢ)ₖ as a function of b.
+        coefficients: b [1, Q].
+        responsibilities: r [N, K].
+    """
+    counts = responsibilities.sum(0)
+    empty = [k for k in range(len(counts)) if counts[k] <= SMALLEST_SHARE * counts.sum()]
+    if empty:
+        return [f"component {k} has lost all objects" for k in empty]
+    # The curvature of a row in a component is at most ¼.
+    totals = responsibilities.sum(-1, keepdim=True)
+    flattest = flattest_direction(functions, coefficients, curvature=0.25, weights=totals)
+    if not flattest.is_unbounded:
+        return []
+    return [f"the gate separates its components ({flattest.described()}); set `prior_scale`"]

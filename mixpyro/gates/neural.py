@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mixpyro import arguments
-from mixpyro.gates.logits import LogitGate
-from mixpyro.pyro_internals.networks import evaluate, network_of, trainable_parameters
+from mixpyro.gates.logits import LogitGate, separated_components
+from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
+from mixpyro.pyro_internals.networks import evaluate, last_layers, network_of, trainable_parameters
 from mixpyro.shapes import Inputs, Responsibilities
 
 
@@ -31,7 +33,6 @@ class NeuralGate(LogitGate):
         Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm, section 3.
 
     Example:
-        >>> import torch
         >>> _ = torch.manual_seed(0)
         >>> gate = NeuralGate(3, nn.Linear(2, 3))
         >>> gate.weights(torch.zeros(4, 2)).shape
@@ -63,6 +64,28 @@ class NeuralGate(LogitGate):
             wanted, got = [len(x), self.n_components], list(logits.shape)
             raise ValueError(f"`network` must return logits of shape {wanted} for x {list(x.shape)}; got {got}.")
         return logits
+
+    @torch.no_grad()
+    def separations(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+        """Return whether a component is empty, or the likelihood is flat in the coefficients of the last layer.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K].
+
+        Returns:
+            Messages, none for a gate with a prior on its parameters.
+        """
+        if self.prior_scale is not None or self.n_components == 1:
+            return []
+        labels = SoftLabels(responsibilities.double())
+        found = []
+        for hidden, coefficients in last_layers(self, x):
+            functions = LinearPredictors(hidden, labels, n_predictors=self.n_components - 1)
+            against_first = (coefficients[1:] - coefficients[:1]).unsqueeze(0)
+            point = functions.standardised_coefficients(against_first)
+            found += separated_components(functions, point, responsibilities)
+        return found
 
     def parameters_under_prior(self) -> Iterable[Tensor]:
         """Return the trainable parameters of the network."""

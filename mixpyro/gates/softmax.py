@@ -8,18 +8,14 @@ from pyro.distributions import Categorical, Delta, Normal
 from torch import Tensor, nn
 
 from mixpyro import arguments
-from mixpyro.gates.logits import LogitGate
+from mixpyro.gates.logits import LogitGate, separated_components
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.information_matrix import standard_errors
-from mixpyro.numerics.least_information import least_information
 from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels, with_reference
 from mixpyro.numerics.newton import maximised
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
-
-# Information along a direction, relative to that of even weights. Below it the maximum is at infinity, to rounding.
-SMALLEST_INFORMATION = 1e-9
 
 
 class SoftmaxGate(LogitGate):
@@ -189,11 +185,8 @@ class SoftmaxGate(LogitGate):
         return expansion.gradient[0], expansion.information()[0], functions.transform
 
     @torch.no_grad()
-    def degeneracies(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+    def separations(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
         """Return whether a component is empty, or the likelihood is flat along a direction of the coefficients.
-
-        The least information along a direction is found by the Lanczos method, which begins at the coefficients: where
-        the inputs separate the components, these have grown along that direction.
 
         Args:
             x: gate inputs [N, D].
@@ -202,17 +195,9 @@ class SoftmaxGate(LogitGate):
         Returns:
             Messages, none for a gate with a prior on its coefficients.
         """
-        if self.prior_scale is not None or self.n_components == 1:
+        if self.prior_scale is not None or self.n_components == 1 or not self.coefficients_estimate.requires_grad:
             return []
-        counts = responsibilities.sum(0)
-        empty = [k for k in range(self.n_components) if counts[k] <= SMALLEST_INFORMATION * counts.sum()]
-        if empty:
-            return [f"component {k} has lost all objects" for k in empty]
-        # The curvature of a row in a component is at most ¼.
-        smallest = least_information(*self._functions(x, responsibilities), curvature=0.25)
-        if smallest > SMALLEST_INFORMATION:
-            return []
-        return [f"the gate separates its components (information {smallest:.0e} of an even one); set `prior_scale`"]
+        return separated_components(*self._functions(x, responsibilities), responsibilities)
 
     def _functions(self, x: Inputs, responsibilities: Responsibilities) -> tuple[LinearPredictors, Tensor]:
         """Part of the bound as a function of the coefficients, and these, both in standardised inputs."""

@@ -1,6 +1,7 @@
 """The direction along which a log likelihood is flattest."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,52 +14,92 @@ from mixpyro.numerics.newton import MOST_DENSE, Coefficients
 SMALLEST_MOMENT = 1e-10
 # Products with the information. Where a maximum lay at infinity, 25 were enough to find the flat direction.
 MOST_PRODUCTS = 60
+# Information along a direction, relative to that of even weights, beyond which a likelihood is not flat.
+MOST_RELATIVE = 1e-2
+# Square of a Wald statistic. Where the maximum lies at infinity it falls to zero as the coefficients grow.
+MOST_WALD = 0.25
 
 
-def least_information(functions: LinearPredictors, coefficients: Coefficients, *, curvature: float) -> float:
-    """Return the least information along a direction in which the predictors of one function vary.
+class FlatDirection(NamedTuple):
+    """A direction of the coefficients, of unit length where the predictors have mean square one over the rows."""
 
-    Beyond 60 coefficients it is an upper limit, found by the Lanczos method. The method begins at the coefficients:
-    where the maximum lies at infinity, they have grown along the flat direction.
+    relative: float  # information, relative to that of rows of a given curvature
+    information: float  # of all rows
+    coefficient: float  # along the direction
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the coefficient along the direction; infinite without information."""
+        return float(self.information**-0.5) if self.information > 0.0 else float("inf")
+
+    def described(self) -> str:
+        """Return the coefficient and its standard error in words."""
+        coefficient, error = abs(self.coefficient), self.standard_error
+        return f"an estimate of {coefficient:.3g} along a direction has a standard error of {error:.1g}"
+
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether the maximum lies at infinity along the direction, as far as the data can tell.
+
+        With the coefficients grow the predictors, and the information falls exponentially. The Wald statistic then goes
+        to zero, which it does not do at a finite maximum; Hauck, Donner (1977), Wald's test as applied to hypotheses in
+        logit analysis. So that a coefficient near zero is not taken for one that has grown, one is added to its square.
+        """
+        return self.relative < MOST_RELATIVE and self.information * (1.0 + self.coefficient**2) < MOST_WALD
+
+
+def flattest_direction(
+    functions: LinearPredictors,
+    coefficients: Coefficients,
+    *,
+    curvature: float,
+    weights: Float[Tensor, "N B"],
+    number: int = 0,
+) -> FlatDirection:
+    """Return the direction of least information among those in which the predictors of one function vary.
+
+    Beyond 60 coefficients the information is an upper limit, found by the Lanczos method. The method begins at the
+    coefficients: where the maximum lies at infinity, they have grown along the flat direction.
 
     Args:
-        functions: one log likelihood.
-        coefficients: the point [1, Q].
+        functions: B log likelihoods.
+        coefficients: the point [B, Q].
         curvature: of every row in every predictor, with which the information is compared.
-
-    Returns:
-        The information, relative to that of rows of the given curvature.
+        weights: of the rows in each function, of positive sum.
+        number: of the function.
     """
-    expansion = functions.expansion(coefficients)
-    moments, directions = torch.linalg.eigh(functions.gram * (curvature * len(functions.columns)))
+    expansion, own = functions.expansion(coefficients), weights[:, number : number + 1].double()
+    total = float(own.sum())
+    moments, directions = torch.linalg.eigh(functions.columns.mT @ (own * functions.columns) / total)
     kept = moments > SMALLEST_MOMENT * moments.max()
-    # In these columns the information to compare with is the identity.
+    # In these columns the information of rows of unit curvature is the total weight times the identity.
     whitening = directions[:, kept] * moments[kept].rsqrt()
-    information = expansion.information()[0] if coefficients.shape[1] <= MOST_DENSE else None
+    information = expansion.information()[number] if coefficients.shape[1] <= MOST_DENSE else None
 
-    def product(direction: torch.Tensor) -> torch.Tensor:
+    def product(direction: Tensor) -> Tensor:
         original = (direction.unflatten(0, (functions.n_predictors, -1)) @ whitening.mT).flatten()
         if information is None:
-            image = expansion.information_product(original.unsqueeze(0))
+            image = expansion.information_product(original.expand_as(coefficients))[number : number + 1]
         else:
             image = (information @ original).unsqueeze(0)
         return (functions.split(image)[0] @ whitening).flatten()
 
-    grown = (functions.split(coefficients)[0] @ directions[:, kept] * moments[kept].sqrt()).flatten()
+    grown = (functions.split(coefficients)[number] @ directions[:, kept] * moments[kept].sqrt()).flatten()
     # A tenth of the length in a random direction, so that the start has a share of every eigenvector.
     random = torch.randn(len(grown), generator=torch.Generator().manual_seed(0), dtype=grown.dtype).to(grown.device)
     start = grown + 0.1 * (1.0 + grown.norm()) * random / random.norm()
-    return float(smallest_eigenvalue(product, start, n_products=MOST_PRODUCTS))
+    least, direction = smallest_eigenpair(product, start, n_products=MOST_PRODUCTS)
+    return FlatDirection(float(least) / (total * curvature), float(least), float(direction @ grown))
 
 
 # Relative to the largest eigenvalue: a smaller coupling to the next vector moves no eigenvalue beyond rounding.
 SMALLEST_COUPLING = 1e-14
 
 
-def smallest_eigenvalue(
+def smallest_eigenpair(
     product: Callable[[Float[Tensor, " Q"]], Float[Tensor, " Q"]], start: Float[Tensor, " Q"], *, n_products: int
-) -> Float[Tensor, ""]:
-    """Return an upper limit of the smallest eigenvalue of a symmetric matrix, by the Lanczos method.
+) -> tuple[Float[Tensor, ""], Float[Tensor, " Q"]]:
+    """Return an upper limit of the smallest eigenvalue of a symmetric matrix, by the Lanczos method, and its vector.
 
     It is the smallest eigenvalue within the Krylov space of the start, exact from Q products on and close to it after
     far fewer where the start has a large share of the eigenvector. Memory is that of ``n_products`` vectors.
@@ -73,7 +114,8 @@ def smallest_eigenvalue(
 
     Example:
         >>> matrix = torch.tensor([[2.0, 1.0], [1.0, 2.0]]).double()
-        >>> round(float(smallest_eigenvalue(lambda v: matrix @ v, torch.tensor([1.0, 0.0]).double(), n_products=2)), 9)
+        >>> value, _ = smallest_eigenpair(lambda v: matrix @ v, torch.tensor([1.0, 0.0]).double(), n_products=2)
+        >>> round(float(value), 9)
         1.0
     """
     basis = (start / start.norm()).unsqueeze(0)
@@ -89,4 +131,5 @@ def smallest_eigenvalue(
         if not bool(coupling > SMALLEST_COUPLING * projected.abs().max()):
             break
         basis = torch.cat([basis, (image / coupling).unsqueeze(0)])
-    return torch.linalg.eigvalsh(projected)[0]
+    values, vectors = torch.linalg.eigh(projected)
+    return values[0], vectors[:, 0] @ basis[: len(projected)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
@@ -45,6 +46,42 @@ def network_of(owner: PyroModule) -> nn.Module:
     network = owner._modules["network"]
     assert network is not None
     return network
+
+
+@torch.no_grad()
+def last_layers(owner: PyroModule, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return what the last layer of each network reads [N, E], and its coefficients [B, 1 + E], the intercept first.
+
+    A network that does not end in a trainable ``torch.nn.Linear`` counts as one that rescales its own outputs. Networks
+    with random weights have none.
+
+    Args:
+        owner: the gate or experts with the attribute ``network``.
+        x: inputs [N, D].
+    """
+    networks = _each(network_of(owner))
+    if any(getattr(part, "_pyro_samples", None) for network in networks for part in network.modules()):
+        return []
+    return [_last_layer(network, x) for network in networks if any(True for _ in trainable_parameters(network))]
+
+
+def _last_layer(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and coefficients of a network's last layer."""
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear) and layer.weight.requires_grad]
+    seen: list[tuple[Tensor, Tensor]] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, given, output: seen.append((given[0], output))) for layer in layers[-1:]
+    ]
+    try:
+        output = _call_outside(network, x).flatten(1)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if seen and seen[-1][0].ndim == 2 and torch.equal(seen[-1][1], output):
+        layer = layers[-1]
+        intercept = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
+        return seen[-1][0], torch.cat([intercept.unsqueeze(1), layer.weight], 1)
+    return output, torch.eye(output.shape[1] + 1).to(output)[1:]
 
 
 def _each(network: nn.Module) -> list[nn.Module]:

@@ -84,7 +84,7 @@ def measure_memory(n_objects: int, n_features: int, n_components: int) -> None:
     before, began = _peak(), time.perf_counter()
     gate.maximise(x, r)
     maximised_at = time.perf_counter()
-    gate.degeneracies(x, r)
+    gate.separations(x, r)
     seconds = maximised_at - began, time.perf_counter() - maximised_at
     print(
         f"K={n_components}, D={n_features}, N={n_objects}: M-step {seconds[0]:.1f} s, check {seconds[1]:.1f} s, ",

@@ -69,7 +69,7 @@ def test_k_means_of_many_rows_is_that_of_a_sample(monkeypatch: pytest.MonkeyPatc
 def test_candidates_are_compared_on_a_sample_where_objects_are_exchangeable(
     gate: type[DirichletGate] | type[ObjectDirichletGate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mixpyro.fitting.restarts.Search.MOST_ROWS", 80)
+    monkeypatch.setattr("mixpyro.fitting.candidates.Candidates.MOST_ROWS", 80)
     seen = []
 
     def noted(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Tensor:

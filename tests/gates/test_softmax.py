@@ -38,7 +38,7 @@ def test_the_scale_of_the_inputs_makes_no_difference(scale: float, offset: float
     torch.testing.assert_close(
         scale * far.standard_errors(scale * x + offset, r)[:, 1:], near.standard_errors(x, r)[:, 1:], rtol=1e-5, atol=0
     )
-    assert far.degeneracies(scale * x + offset, r) == []
+    assert far.separations(scale * x + offset, r) == []
 
 
 def test_standard_errors_are_those_of_the_curvature() -> None:
@@ -64,11 +64,11 @@ def test_a_gate_that_separates_is_reported_and_a_prior_helps() -> None:
     gate, held = SoftmaxGate(2, 1), SoftmaxGate(2, 1, prior_scale=3.0)
     for each in (gate, held):
         each.maximise(x, r)
-    assert "separates its components" in gate.degeneracies(x, r)[0]
-    assert held.degeneracies(x, r) == []
+    assert "separates its components" in gate.separations(x, r)[0]
+    assert held.separations(x, r) == []
     mixed = responsibilities(20, 2)
     gate.maximise(x, mixed)
-    assert gate.degeneracies(x, mixed) == []
+    assert gate.separations(x, mixed) == []
 
 
 def test_collinear_inputs_are_no_separation() -> None:
@@ -77,7 +77,7 @@ def test_collinear_inputs_are_no_separation() -> None:
     r = responsibilities(30, 2)
     gate = SoftmaxGate(2, 3)
     gate.maximise(x, r)
-    assert gate.degeneracies(x, r) == []
+    assert gate.separations(x, r) == []
     torch.testing.assert_close(gate.weights(x)[:3], r.unflatten(0, (10, 3)).mean(0), rtol=1e-5, atol=1e-7)
     assert gate.standard_errors(x, r).isinf().all()
 
@@ -91,7 +91,7 @@ def test_many_coefficients_reach_the_maximum() -> None:
         each.maximise(x, r)
         (gradient,) = torch.autograd.grad(each.partial_bound(x, r), each.coefficients)
         assert gradient.abs().max() < 1e-4
-        assert each.degeneracies(x, r) == []
+        assert each.separations(x, r) == []
     assert with_prior.coefficients.norm() < gate.coefficients.norm()
 
 
@@ -101,7 +101,7 @@ def test_many_coefficients_that_separate_are_reported() -> None:
     gate = SoftmaxGate(6, 60)
     gate.maximise(x, r)
     assert torch.isfinite(gate.coefficients).all()
-    assert "separates its components" in gate.degeneracies(x, r)[0]
+    assert "separates its components" in gate.separations(x, r)[0]
 
 
 def test_frozen_coefficients_stay() -> None:
@@ -116,7 +116,7 @@ def test_one_component_has_weight_one() -> None:
     x, gate = inputs(5), SoftmaxGate(1, 2)
     gate.maximise(x, torch.ones(5, 1).double())
     assert torch.equal(gate.weights(x), torch.ones(5, 1).double())
-    assert gate.degeneracies(x, torch.ones(5, 1).double()) == []
+    assert gate.separations(x, torch.ones(5, 1).double()) == []
 
 
 def test_an_empty_component_is_named() -> None:
@@ -124,7 +124,7 @@ def test_an_empty_component_is_named() -> None:
     r[:, 2] = 0.0
     gate = SoftmaxGate(3, 2)
     gate.maximise(x, r)
-    assert gate.degeneracies(x, r) == ["component 2 has lost all objects"]
+    assert gate.separations(x, r) == ["component 2 has lost all objects"]
 
 
 def test_it_is_the_neural_gate_of_a_linear_network() -> None:

@@ -1,0 +1,108 @@
+"""Starts of a search, each of them drawn once: a start that a search has had before is no evidence."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator
+
+from mixpyro.fitting import em
+from mixpyro.fitting.em import Snapshot
+from mixpyro.fitting.starts import Start
+from mixpyro.fitting.table import Table
+from mixpyro.gates.conjugate import ObjectGate
+from mixpyro.mixture import MixtureOfExperts, MixtureState
+from mixpyro.shapes import Responsibilities
+
+# What a start is known by: a number for every component, in order.
+Signature = tuple[float, ...]
+
+# Significant digits of a signature; two equal starts differ by rounding errors alone.
+DIGITS = 10
+
+
+class Candidates:
+    """Draws of the starts that restarts choose from.
+
+    Restarts take turns among the kinds of start, and all candidates of a restart are of one kind. A choice between
+    kinds would be won by the same kind nearly every time, and restarts that all begin alike are no evidence. A start
+    that equals an earlier one, but for the order of its components, is dropped. If that leaves a restart without
+    candidates, the turn passes to the next kind.
+
+    Args:
+        mixture: what the starts read and change.
+        kinds: used in round-robin order.
+        n_candidates: most candidates of a restart, at least 1.
+        seed: each restart draws from a generator of its own, so that none depends on how many there are.
+    """
+
+    # Rows that candidates are compared on, in proportion to the parameters that the experts have.
+    FEWEST_ROWS, ROWS_A_PARAMETER, MOST_ROWS = 2000, 20, 20_000
+
+    def __init__(self, mixture: MixtureOfExperts, kinds: Sequence[Start], *, n_candidates: int, seed: int) -> None:
+        self.mixture, self.kinds, self.n_candidates, self.seed = mixture, kinds, n_candidates, seed
+
+    def of_restart(
+        self, number: int, table: Table, initial: MixtureState, seen: set[Signature]
+    ) -> list[Snapshot | None]:
+        """Return the starts of a restart, all of one kind; None for one that failed, nothing if none is new.
+
+        Args:
+            number: of the restart, from zero on.
+            table: with columns.
+            initial: state that the mixture has at every start.
+            seen: starts before; those of this restart are added.
+        """
+        generator, failed = self._generator(number), False
+        for turn in range(len(self.kinds)):
+            kind = self.kinds[(number + turn) % len(self.kinds)]
+            found: list[Snapshot | None] = []
+            for _ in range(self.n_candidates):
+                self.mixture.hold(initial)
+                try:
+                    responsibilities = kind(self.mixture, table.x, table.y, generator)
+                    known = signature(responsibilities)
+                    if known not in seen:
+                        found.append(em.start(self.mixture, table, responsibilities))
+                        seen.add(known)
+                except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                    failed = True
+            if found:
+                return found
+        return [None] if failed else []
+
+    def sample(self, table: Table, number: int) -> Table:
+        """Return the rows that candidates are compared on; all where they are few or each object has a posterior.
+
+        Args:
+            table: all rows.
+            number: of the first restart that is compared on them.
+        """
+        wanted = self.ROWS_A_PARAMETER * int(self.mixture.experts.n_parameters)
+        n_rows, n_sampled = len(table.x), min(max(self.FEWEST_ROWS, wanted), self.MOST_ROWS)
+        if self.n_candidates == 1 or n_rows <= n_sampled or isinstance(self.mixture.gate, ObjectGate):
+            return table
+        # With replacement: an order of all rows would take longer than all that follows.
+        rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(number, salt=1))
+        return table.block(rows.to(table.x.device))
+
+    def _generator(self, number: int, *, salt: int = 0) -> Generator:
+        """Return a generator for the restart of this number, or with a salt for what else is drawn for it."""
+        return Generator().manual_seed(((self.seed << 20) + number + (salt << 61)) % 2**63)
+
+
+def signature(responsibilities: Responsibilities) -> Signature:
+    """Return what is equal for two starts that differ in the order of their components alone.
+
+    It is the sum of every component's responsibilities, each row times a random number, in ascending order.
+
+    Args:
+        responsibilities: [N, K].
+
+    Example:
+        >>> start = torch.eye(3).double()[[0, 1, 2, 2]]
+        >>> signature(start) == signature(start[:, [2, 0, 1]]), signature(start) == signature(start[[0, 0, 1, 2]])
+        (True, False)
+    """
+    random = torch.randn(len(responsibilities), generator=Generator().manual_seed(0), dtype=torch.float64)
+    sums = responsibilities.mT.double() @ random.to(responsibilities.device)
+    return tuple(sorted(float(f"{value:.{DIGITS}g}") for value in sums.tolist()))
