@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import Categorical, MixtureSameFamily
+from pyro.distributions import MixtureSameFamily
 from pyro.nn import PyroModule, pyro_method
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from mixpyro import arguments
 from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
-from mixpyro.numerics.normalised import normalised
+from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 from mixpyro.part import State, refuse_unread_overrides
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
@@ -163,9 +163,9 @@ class MixtureOfExperts(PyroModule):
                 [N], or ``slice(None)`` for all in order. Rows are new objects by default.
         """
         x, y, gate_x = self.check_data(x, y, gate_x)
-        log_joint = self.log_joint(gate_x, self.experts.columns(x, y), objects=objects)
-        shares, log_evidence = normalised(log_joint.contiguous())
-        return Assignment(shares.mT, log_evidence)
+        columns = self.experts.columns(x, y)
+        shares, log_evidence = normalised_joint(self.log_joint, gate_x, columns, objects=objects, far=FAR)
+        return Assignment(shares.mT, rounded(log_evidence, x.dtype))
 
     @torch.no_grad()
     def kl_divergence(self) -> Scalar:
@@ -195,27 +195,25 @@ class MixtureOfExperts(PyroModule):
         Args:
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
-
-        Raises:
-            ValueError: if a shape does not fit, or a value is not finite.
         """
-        experts_x = self.experts.check_inputs(x)
-        weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
-        return torch.einsum("nk,nkp->np", weights, self.experts.predict(experts_x))
+        experts_x, gate_x = self.experts.check_inputs(x), self.gate.check_inputs(gate_x, x)
+        # In float64: of a far row the terms are large, and may cancel.
+        weights = self.gate.weights(gate_x.double()).unsqueeze(-1)
+        terms = weights * self.experts.predict(experts_x.double())
+        # Where a component has no weight its mean may be infinite: 0 · ∞ counts as 0.
+        return terms.masked_fill(weights == 0, 0.0).sum(1).to(x.dtype)
 
     @torch.no_grad()
     def predictive(self, x: Inputs, *, gate_x: GateInputs | None = None) -> MixtureSameFamily:
         """Return the predictive distribution of new objects' y, batch shape [N] and event shape [P].
-
-        It mixes the experts' predictive distributions by the gate's weights of new objects.
 
         Args:
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
         """
         experts_x = self.experts.check_inputs(x)
-        weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
-        return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x))
+        weights = self.gate.predictive_assignment(self.gate.check_inputs(gate_x, x))
+        return MixtureSameFamily(weights, self.experts.predictive(experts_x))
 
     @torch.no_grad()
     def quantile(
@@ -235,8 +233,9 @@ class MixtureOfExperts(PyroModule):
             ValueError: if a shape does not fit, or a probability is not in (0, 1).
         """
         wanted = arguments.tensor("probabilities", probabilities, ("Q",)).to(x)
-        weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
-        return mixture_quantiles(weights, self.experts.predictive(self.experts.check_inputs(x)), wanted).to(x.dtype)
+        predictive = self.predictive(x.double(), gate_x=None if gate_x is None else gate_x.double())
+        weights, components = predictive.mixture_distribution.probs, predictive.component_distribution
+        return mixture_quantiles(weights, components, wanted).to(x.dtype)
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
         """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
@@ -247,7 +246,8 @@ class MixtureOfExperts(PyroModule):
             gate_x: what the gate reads [N, G], where that is not x.
         """
         x, y, gate_x = self.check_data(x, y, gate_x)
-        return self.predictive(x, gate_x=gate_x).log_prob(y)
+        # In float64: squares of a far row overflow float32.
+        return self.predictive(x.double(), gate_x=gate_x.double()).log_prob(y.double()).to(x.dtype)
 
     @pyro_method
     def model(
