@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import Categorical, MixtureSameFamily
+from pyro.distributions import MixtureSameFamily
 from pyro.nn import pyro_method
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.fitted_columns import RemembersColumns
 from mixpyro.gates.base import Gate
-from mixpyro.numerics.normalised import normalised
+from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 from mixpyro.part import State, refuse_unread_overrides
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
@@ -161,9 +161,9 @@ class MixtureOfExperts(RemembersColumns):
                 [N], or ``slice(None)`` for all in order. Rows are new objects by default.
         """
         x, y, gate_x = self.check_data(x, y, gate_x)
-        log_joint = self.log_joint(gate_x, self.experts.columns(x, y), objects=objects)
-        shares, log_evidence = normalised(log_joint.contiguous())
-        return Assignment(shares.mT, log_evidence)
+        columns = self.experts.columns(x, y)
+        shares, log_evidence = normalised_joint(self.log_joint, gate_x, columns, objects=objects, far=FAR)
+        return Assignment(shares.mT, rounded(log_evidence, x.dtype))
 
     @torch.no_grad()
     def kl_divergence(self) -> Scalar:
@@ -193,27 +193,24 @@ class MixtureOfExperts(RemembersColumns):
         Args:
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
-
-        Raises:
-            ValueError: if a shape does not fit, or a value is not finite.
         """
-        experts_x = self.experts.check_inputs(x)
-        weights = self.gate.weights(self.gate_inputs(x, gate_x))
-        return torch.einsum("nk,nkp->np", weights, self.experts.predict(experts_x))
+        experts_x, gate_x = self.experts.check_inputs(x), self.gate_inputs(x, gate_x)
+        # In float64: of a far row the terms are large, and may cancel.
+        weights = self.gate.weights(gate_x.double()).unsqueeze(-1)
+        terms = weights * self.experts.predict(experts_x.double())
+        # Where a component has no weight its mean may be infinite: 0 · ∞ counts as 0.
+        return terms.masked_fill(weights == 0, 0.0).sum(1).to(x.dtype)
 
     @torch.no_grad()
     def predictive(self, x: Inputs, *, gate_x: GateInputs | None = None) -> MixtureSameFamily:
         """Return the predictive distribution of new objects' y, batch shape [N] and event shape [P].
-
-        It mixes the experts' predictive distributions by the gate's weights of new objects.
 
         Args:
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
         """
         experts_x = self.experts.check_inputs(x)
-        weights = self.gate.weights(self.gate_inputs(x, gate_x))
-        return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x))
+        return self._predictive(experts_x, self.gate_inputs(x, gate_x))
 
     @torch.no_grad()
     def quantile(
@@ -233,8 +230,10 @@ class MixtureOfExperts(RemembersColumns):
             ValueError: if a shape does not fit, or a probability is not in (0, 1).
         """
         wanted = arguments.tensor("probabilities", probabilities, ("Q",)).to(x)
-        weights = self.gate.weights(self.gate_inputs(x, gate_x))
-        return mixture_quantiles(weights, self.experts.predictive(self.experts.check_inputs(x)), wanted).to(x.dtype)
+        experts_x, gate_x = self.experts.check_inputs(x), self.gate_inputs(x, gate_x)
+        predictive = self._predictive(experts_x.double(), gate_x.double())
+        weights, components = predictive.mixture_distribution.probs, predictive.component_distribution
+        return mixture_quantiles(weights, components, wanted).to(x.dtype)
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
         """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
@@ -244,8 +243,13 @@ class MixtureOfExperts(RemembersColumns):
             y: outputs [N, P] or [N].
             gate_x: what the gate reads [N, G], where that is not x.
         """
-        _, y, _ = self.check_data(x, y, gate_x)
-        return self.predictive(x, gate_x=gate_x).log_prob(y)
+        x, y, gate_x = self.check_data(x, y, gate_x)
+        # In float64: squares of a far row overflow float32.
+        return self._predictive(x.double(), gate_x.double()).log_prob(y.double()).to(x.dtype)
+
+    def _predictive(self, x: Inputs, gate_x: GateInputs) -> MixtureSameFamily:
+        """Return the predictive distribution for checked inputs."""
+        return MixtureSameFamily(self.gate.predictive_assignment(gate_x), self.experts.predictive(x))
 
     @pyro_method
     def model(

@@ -1,6 +1,7 @@
 """Cumulative distribution functions of the experts' distributions, and quantiles of their mixtures."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,8 +13,11 @@ from torch import Tensor
 N_HALVINGS = 120
 # Units of y. A quantile nearer to zero than this may be a jump at zero, which halving approaches but never reaches.
 SMALLEST = 1e-30
-# Doublings of a bracket. After a few more its width overflows a float64.
-N_DOUBLINGS = 1000
+# Doublings of a bracket: with so many its width overflows a float64.
+N_DOUBLINGS = 1030
+# Variance of a count beyond which the incomplete gamma and beta functions have few digits. Beyond it the first three
+# moments give the distribution to 10⁻⁸.
+MOST_EXACT = 1e8
 
 
 @functools.singledispatch
@@ -63,17 +67,26 @@ def _(distribution: MultivariateStudentT, y: Tensor) -> Tensor:
 def _(distribution: Poisson, y: Tensor) -> Tensor:
     rate, count = torch.broadcast_tensors(distribution.rate.double(), y.floor())
     # P(Y ≤ n) is the regularised upper incomplete gamma function of n + 1 and the rate.
-    return torch.where(count < 0, 0.0, torch.special.gammaincc(count.clamp_min(0.0) + 1.0, rate))
+    exact = torch.special.gammaincc(count.clamp(0.0, 2.0 * MOST_EXACT) + 1.0, rate.clamp_max(MOST_EXACT))
+    in_limit = _in_limit(count, rate, rate.sqrt(), rate.rsqrt())
+    return torch.where(count < 0, 0.0, torch.where(rate <= MOST_EXACT, exact, in_limit))
 
 
 @cumulative.register
 def _(distribution: Binomial, y: Tensor) -> Tensor:
-    count, trials, probability = torch.broadcast_tensors(
-        y.floor(), distribution.total_count.double(), distribution.probs.double()
+    count, trials, logit = torch.broadcast_tensors(
+        y.floor(), distribution.total_count.double(), distribution.logits.double()
     )
+    success, failure = logit.sigmoid(), (-logit).sigmoid()
     # P(Y ≤ n) is the regularised incomplete beta function of (trials − n, n + 1) at the probability of a failure.
-    left = (trials - count).clamp_min(1.0)
-    inside = by_scipy("betainc", left, count.clamp_min(0.0) + 1.0, 1.0 - probability)
+    few, left = count.clamp_min(0.0) + 1.0, (trials - count).clamp_min(1.0)
+    exact = torch.where(
+        success < failure, by_scipy("betaincc", few, left, success), by_scipy("betainc", left, few, failure)
+    )
+    # Not the root of n p (1 − p) at once, for the product may overflow.
+    deviation = (trials * success).sqrt() * failure.sqrt()
+    in_limit = _in_limit(count, trials * success, deviation, (failure - success) / deviation)
+    inside = torch.where(deviation.square() <= MOST_EXACT, exact, in_limit)
     return torch.where(count < 0, 0.0, torch.where(count >= trials, 1.0, inside))
 
 
@@ -85,6 +98,19 @@ def _(distribution: Bernoulli, y: Tensor) -> Tensor:
 @cumulative.register
 def _(distribution: Delta, y: Tensor) -> Tensor:
     return (y >= distribution.v.double()).double()
+
+
+def _in_limit(count: Tensor, mean: Tensor, deviation: Tensor, skewness: Tensor) -> Tensor:
+    """Compute P(Y ≤ n) of a large count by its first three moments, 0 for an infinite mean.
+
+    The error is of the order of the inverse variance; Kolassa (2006), Series Approximation Methods in Statistics, eq.
+    3.13 (Edgeworth's series with a correction for continuity).
+    """
+    z = (count + 0.5 - mean) / deviation
+    density = torch.exp(-0.5 * z.square()) / math.sqrt(2.0 * math.pi)
+    z = torch.where(mean.isinf(), -torch.inf, z)
+    correction = torch.where(z.isfinite(), skewness * (z.square() - 1.0) * density / 6.0, 0.0)
+    return (torch.special.ndtr(z) - correction.nan_to_num(0.0)).clamp(0.0, 1.0)
 
 
 def student_t(df: Tensor, loc: Tensor, scale: Tensor, y: Tensor) -> Tensor:
@@ -141,16 +167,20 @@ def mixture_quantiles(weights: Tensor, distribution: TorchDistributionMixin, pro
         components = cumulative(distribution, y.unsqueeze(-2))
         return (weights.double().unsqueeze(-1) * components).sum(-2) >= wanted
 
-    low, high = _bracket(distribution, reached, len(wanted))
+    largest = torch.finfo(torch.float64).max
+    # Where components with an infinite mean have more weight than a probability leaves, so is the quantile.
+    is_finite = reached(wanted.new_full((len(wanted), *weights.shape[:1], *distribution.event_shape), largest))
+    low, high = _bracket(distribution, reached, is_finite)
     for _ in range(N_HALVINGS):
         middle = low + 0.5 * (high - low)
         above = reached(middle)
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    return torch.where((high.abs() < SMALLEST) & reached(torch.zeros_like(high)), 0.0, high)
+    quantiles = torch.where((high.abs() < SMALLEST) & reached(torch.zeros_like(high)), 0.0, high)
+    return torch.where(is_finite, quantiles, torch.inf)
 
 
 def _bracket(
-    distribution: TorchDistributionMixin, reached: Callable[[Tensor], Tensor], n_probabilities: int
+    distribution: TorchDistributionMixin, reached: Callable[[Tensor], Tensor], is_finite: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Find values [Q, N, P] below and above the quantiles, starting from the components' means."""
     mean = (
@@ -158,12 +188,15 @@ def _bracket(
         .nan_to_num(0.0, 0.0, 0.0)
         .expand(*distribution.batch_shape, *distribution.event_shape)
     )
-    centre, width = mean.mean(-2), 1.0 + (mean.amax(-2) - mean.amin(-2))
-    low, high = (centre.repeat(n_probabilities, 1, 1) for _ in range(2))
+    # Divided first, for the sum may overflow.
+    centre, width = (mean / mean.shape[-2]).sum(-2), 1.0 + (mean.amax(-2) - mean.amin(-2))
+    low, high = (centre.repeat(len(is_finite), 1, 1) for _ in range(2))
+    largest = torch.finfo(low.dtype).max
     for _ in range(N_DOUBLINGS):
-        too_high, too_low = reached(low), ~reached(high)
+        too_high, too_low = reached(low), is_finite & ~reached(high)
         if not bool((too_high | too_low).any()):
             break
-        low, high = torch.where(too_high, low - width, low), torch.where(too_low, high + width, high)
+        low = torch.where(too_high, low - width, low).clamp_min(-largest)
+        high = torch.where(too_low, high + width, high).clamp_max(largest)
         width = 2.0 * width
     return low, high

@@ -41,9 +41,11 @@ class PreciseStudentT(StudentT):
         """
         if self._validate_args:
             self._validate_sample(value)
-        squared = ((value - self.loc) / self.scale).square()
-        log_normaliser = log_gamma_ratio(self.df, 1) - 0.5 * (self.df.log() + math.log(math.pi)) - self.scale.log()
-        return log_normaliser - 0.5 * (self.df + 1.0) * torch.log1p(squared / self.df)
+        # In float64: the square of a far value overflows float32, and the gamma functions lose their digits there.
+        df, scale = self.df.double(), self.scale.double()
+        squared = ((value.double() - self.loc) / scale).square()
+        log_normaliser = log_gamma_ratio(df, 1) - 0.5 * (df.log() + math.log(math.pi)) - scale.log()
+        return (log_normaliser - 0.5 * (df + 1.0) * torch.log1p(squared / df)).to(self.loc.dtype)
 
 
 class SharedStudentT(MultivariateStudentT):
@@ -67,13 +69,14 @@ class SharedStudentT(MultivariateStudentT):
         """
         if self._validate_args:
             self._validate_sample(value)
-        root, size = self._unbroadcasted_scale_tril, self.loc.shape[-1]
+        # In float64: the square of a far value overflows float32.
+        root, size, df = self._unbroadcasted_scale_tril.double(), self.loc.shape[-1], self.df.double()
         identity = torch.eye(size, dtype=root.dtype, device=root.device)
         whitening = torch.linalg.solve_triangular(root, identity, upper=False)
-        distance = torch.einsum("...pq,...q->...p", whitening, value - self.loc).square().sum(-1)
+        distance = torch.einsum("...pq,...q->...p", whitening, value.double() - self.loc).square().sum(-1)
         log_normaliser = (
-            log_gamma_ratio(self.df, size)
-            - 0.5 * size * (self.df.log() + math.log(math.pi))
+            log_gamma_ratio(df, size)
+            - 0.5 * size * (df.log() + math.log(math.pi))
             - root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         )
-        return log_normaliser - 0.5 * (self.df + size) * torch.log1p(distance / self.df)
+        return (log_normaliser - 0.5 * (df + size) * torch.log1p(distance / df)).to(self.loc.dtype)

@@ -43,7 +43,7 @@ class EstimatedExperts(EstimatedPart, Experts):
 
     unread: ClassVar[Mapping[str, str]] = {"expected_log_likelihood": "log_likelihood"}
 
-    def columns(self, x: Inputs, y: Outputs) -> tuple[Tensor, Tensor]:
+    def columns(self, x: Inputs, y: Outputs) -> tuple[Tensor, ...]:
         """Return x [D, N] and y [P, N], rows along the last axis.
 
         Args:
@@ -81,10 +81,10 @@ class EstimatedExperts(EstimatedPart, Experts):
             columns: of N rows, as :meth:`columns` returns them.
             state: of R runs; the experts' own without an axis of runs by default, with its gradient.
         """
-        x, y = (part.mT for part in columns)
+        rows = [part.mT for part in columns]
         if state is None:
-            return self.log_likelihood(x, y).mT
-        return torch.stack(self.in_each_run(state, lambda _: self.log_likelihood(x, y).mT))
+            return self.log_likelihood(*rows).mT
+        return torch.stack(self.in_each_run(state, lambda _: self.log_likelihood(*rows).mT))
 
     @pyro_method
     def guide(self, x: Inputs) -> Value:

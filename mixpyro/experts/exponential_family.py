@@ -59,7 +59,9 @@ class FamilyExperts(EstimatedExperts):
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 
     def predictors(self, x: Inputs) -> Tensor:
-        """Return linear predictors η of every expert [N, K, C], in x's dtype.
+        """Return linear predictors η of every expert [N, K, C], in x's dtype or a more precise one.
+
+        Counts of millions need the digits of float64.
 
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
@@ -202,14 +204,29 @@ class FamilyExperts(EstimatedExperts):
         """
         return iter(())
 
-    def log_likelihood(self, x: Inputs, y: Outputs) -> Responsibilities:
-        """Return log p(yᵢ | xᵢ, k) at the estimates [N, K] in nats, for rows that have been checked.
+    def columns(self, x: Inputs, y: Outputs) -> tuple[Tensor, ...]:
+        """Return x [D, N], y [P, N] and, where the family uses it, the saturated log density [1, N], float64.
 
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
             y: outputs [N, P].
         """
-        return self.family.log_prob(y, self.predictors(x), self._exposures(x), self._noise.to(x.dtype))
+        saturated = self.family.saturated(y, self._exposures(x))
+        return (x.mT, y.mT) if saturated is None else (x.mT, y.mT, saturated.mT)
+
+    def log_likelihood(self, x: Inputs, y: Outputs, saturated: Tensor | None = None) -> Responsibilities:
+        """Return log p(yᵢ | xᵢ, k) at the estimates [N, K] in nats, for rows that have been checked.
+
+        Args:
+            x: inputs [N, D], or [N, D + 1] with an exposure.
+            y: outputs [N, P].
+            saturated: the family's saturated log density [N, 1], float64; computed if it is not given.
+        """
+        exposure = self._exposures(x)
+        if saturated is None:
+            saturated = self.family.saturated(y, exposure)
+        log_prob = self.family.beyond_saturated(y, self.predictors(x), exposure, self._noise)
+        return (log_prob if saturated is None else saturated + log_prob).to(x.dtype)
 
     def _regressors(self, x: Inputs) -> Design:
         """Columns of x that predictors are computed from."""
@@ -258,6 +275,7 @@ class WeightedLikelihood:
         self.family = family
         self.y, self.exposure, self.scale = y.double(), exposure.double(), scale.double()
         self.responsibilities = responsibilities.double()
+        self.saturated = family.saturated(self.y, self.exposure)
 
     def values(self, eta: Predictors) -> Float[Tensor, " B"]:
         """Return the sums.
@@ -268,7 +286,9 @@ class WeightedLikelihood:
         Returns:
             [K], in nats.
         """
-        log_prob = self.family.log_prob(self.y, eta, self.exposure, self.scale)
+        log_prob = self.family.beyond_saturated(self.y, eta, self.exposure, self.scale)
+        if self.saturated is not None:
+            log_prob = self.saturated + log_prob
         return _weighted(log_prob, self.responsibilities).sum(0)
 
     def derivatives(self, eta: Predictors) -> tuple[Predictors, Curvature]:

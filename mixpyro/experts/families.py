@@ -1,7 +1,6 @@
 """Exponential families with their canonical links, for generalised linear models."""
 
 import math
-from typing import ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -9,94 +8,18 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributions.counts import PreciseBinomial, PrecisePoisson
+from mixpyro.experts.family import Family
+from mixpyro.numerics.count_densities import (
+    LARGEST_LOG_RATIO,
+    binomial_half_deviance,
+    poisson_half_deviance,
+    saturated_binomial,
+    saturated_poisson,
+)
 from mixpyro.numerics.linear_predictors import Curvature, with_reference
 
-
-class Family:
-    """Density of y given linear predictors η, with its derivatives.
-
-    In the methods, y is [N, P] and η is [N, K, C]. P, the number of outputs, is 1 but for the Gaussian.
-
-    Attributes:
-        n_predictors: C, linear predictors of an expert; of the Gaussian, of each output.
-        has_scale: whether there is a noise σ to estimate.
-        is_discrete: whether y has probabilities rather than a density.
-    """
-
-    n_predictors: int = 1
-    has_scale: ClassVar[bool] = False
-    is_discrete: ClassVar[bool] = True
-
-    def check(self, y: Tensor, exposure: Tensor) -> None:
-        """Raise ValueError where y is outside the support of the family. Any y by default.
-
-        Args:
-            y: outputs [N, P].
-            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1]; 1 without either.
-        """
-
-    def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """Return log p(y | η) in nats, with every constant.
-
-        Args:
-            y: outputs [N, P].
-            eta: linear predictors η [N, K, C].
-            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1], above 0; 1 without either.
-            scale: noise σ [K, P], above 0; 1 for a family without.
-
-        Returns:
-            [N, K].
-        """
-        raise NotImplementedError
-
-    def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """Return the derivative of the log density in η: y − E[y | η] by default.
-
-        Args:
-            y: outputs [N, P].
-            eta: linear predictors η [N, K, C].
-            exposure: as for :meth:`log_prob`.
-            scale: as for :meth:`log_prob`.
-
-        Returns:
-            [N, K, C].
-        """
-        return y.unsqueeze(-1) - self.mean(eta, exposure)
-
-    def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
-        """Return minus the second derivatives of the log density in η; with a canonical link they do not depend on y.
-
-        Args:
-            eta: linear predictors η [N, K, C].
-            exposure: as for :meth:`log_prob`.
-            scale: as for :meth:`log_prob`.
-        """
-        raise NotImplementedError
-
-    def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """Return the mean of y; for a categorical, the probabilities of all categories.
-
-        Args:
-            eta: linear predictors η [N, K, C].
-            exposure: as for :meth:`log_prob`.
-
-        Returns:
-            [N, K, P].
-        """
-        raise NotImplementedError
-
-    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
-        """Return p(y | η) as a Pyro distribution.
-
-        Args:
-            eta: linear predictors η [..., C].
-            exposure: as for :meth:`log_prob`, broadcastable to η.
-            scale: as for :meth:`log_prob`, broadcastable to η.
-
-        Returns:
-            Batch shape that of η without its last axis, event shape [P].
-        """
-        raise NotImplementedError
+__all__ = ["Binomial", "Categorical", "Family", "Gaussian", "Poisson"]
 
 
 class Gaussian(Family):
@@ -108,11 +31,12 @@ class Gaussian(Family):
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return −½ ((y − η) / σ)² − log σ − ½ log 2π, summed over outputs; arguments as :meth:`Family.log_prob`."""
         residual = (y.unsqueeze(-2) - eta) / scale
-        return (-0.5 * residual.square() - scale.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+        log_density = -0.5 * residual.square() - scale.log() - 0.5 * math.log(2 * math.pi)
+        return log_density.sum(-1).to(exposure.dtype)
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return (y − η) / σ²; arguments as :meth:`Family.score`."""
-        return (y.unsqueeze(-2) - eta) / scale.square()
+        return ((y.unsqueeze(-2) - eta) / scale.square()).to(exposure.dtype)
 
     def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
         """Return 1 / σ²; arguments as :meth:`Family.curvature`."""
@@ -120,11 +44,11 @@ class Gaussian(Family):
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """Return η; arguments as :meth:`Family.mean`."""
-        return eta
+        return eta.to(exposure.dtype)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Normal(η, σ²); arguments as :meth:`Family.distribution`."""
-        return dist.Normal(eta, scale).to_event(1)
+        return dist.Normal(eta.to(exposure.dtype), scale).to_event(1)
 
 
 class Poisson(Family):
@@ -136,20 +60,33 @@ class Poisson(Family):
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return y log(rate) − rate − log y!; arguments as :meth:`Family.log_prob`."""
-        log_rate = eta.squeeze(-1) + exposure.squeeze(-1).log()
-        return y * log_rate - log_rate.exp() - torch.lgamma(y + 1.0)
+        log_prob = self.saturated(y, exposure) + self.beyond_saturated(y, eta, exposure, scale)
+        return log_prob.to(exposure.dtype)
+
+    def saturated(self, y: Tensor, exposure: Tensor) -> Tensor:
+        """Return y log y − y − log y! [N, 1], float64; arguments as :meth:`Family.saturated`."""
+        return saturated_poisson(y)
+
+    def beyond_saturated(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
+        """Return −(y log(y / rate) − y + rate) [N, K], float64; arguments as :meth:`Family.beyond_saturated`."""
+        return -poisson_half_deviance(y, _log_rate(eta, exposure).squeeze(-1))
+
+    def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
+        """Return y − rate; arguments as :meth:`Family.score`."""
+        # In float64: the difference of two large numbers may be small.
+        return (y.double().unsqueeze(-1) - _finite_rate(eta, exposure)).to(exposure.dtype)
 
     def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
         """Return the rate; arguments as :meth:`Family.curvature`."""
-        return Curvature(self.mean(eta, exposure))
+        return Curvature(_finite_rate(eta, exposure).to(exposure.dtype))
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """Return the rate, exposure · exp(η); arguments as :meth:`Family.mean`."""
-        return exposure * eta.exp()
+        return _log_rate(eta, exposure).exp().to(exposure.dtype)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Poisson(rate); arguments as :meth:`Family.distribution`."""
-        return dist.Poisson(self.mean(eta, exposure)).to_event(1)
+        return PrecisePoisson(_log_rate(eta, exposure), dtype=exposure.dtype).to_event(1)
 
 
 class Binomial(Family):
@@ -169,17 +106,17 @@ class Binomial(Family):
             )
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
-        """Return y η − n log(1 + exp η) + log of the binomial coefficient.
+        """Return y η − n log(1 + exp η) + log of the binomial coefficient; arguments as :meth:`Family.log_prob`."""
+        log_prob = self.saturated(y, exposure) + self.beyond_saturated(y, eta, exposure, scale)
+        return log_prob.to(exposure.dtype)
 
-        Args:
-            y: outputs [N, P].
-            eta: linear predictors η [N, K, C].
-            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1], above 0; 1 without either.
-            scale: noise σ [K, P], above 0; 1 for a family without.
-        """
-        n, logit = exposure.squeeze(-1), eta.squeeze(-1)
-        coefficient = torch.lgamma(n + 1.0) - torch.lgamma(y + 1.0) - torch.lgamma(n - y + 1.0)
-        return y * logit - n * torch.nn.functional.softplus(logit) + coefficient
+    def saturated(self, y: Tensor, exposure: Tensor) -> Tensor:
+        """Return the log probability of y where np = y [N, 1], float64; arguments as :meth:`Family.saturated`."""
+        return saturated_binomial(y, exposure.squeeze(-1))
+
+    def beyond_saturated(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
+        """Return minus half the deviance [N, K], float64; arguments as :meth:`Family.beyond_saturated`."""
+        return -binomial_half_deviance(y, exposure.squeeze(-1), eta.squeeze(-1))
 
     def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
         """Return n p (1 − p).
@@ -189,8 +126,8 @@ class Binomial(Family):
             exposure: as for :meth:`log_prob`.
             scale: as for :meth:`log_prob`.
         """
-        p = eta.sigmoid()
-        return Curvature(exposure * p * (1.0 - p))
+        # Not p (1 − p): near p = 1 the difference has no digits.
+        return Curvature(exposure * eta.sigmoid() * (-eta).sigmoid())
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """Return n p.
@@ -199,7 +136,7 @@ class Binomial(Family):
             eta: linear predictors η [N, K, C].
             exposure: as for :meth:`log_prob`.
         """
-        return exposure * eta.sigmoid()
+        return (exposure * eta.double().sigmoid()).to(exposure.dtype)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Binomial(n, p).
@@ -209,7 +146,7 @@ class Binomial(Family):
             exposure: as for :meth:`log_prob`, broadcastable to η.
             scale: as for :meth:`log_prob`, broadcastable to η.
         """
-        return dist.Binomial(exposure.expand_as(eta), logits=eta).to_event(1)
+        return PreciseBinomial(exposure.expand_as(eta), eta, dtype=exposure.dtype).to_event(1)
 
 
 class Categorical(Family):
@@ -244,7 +181,7 @@ class Categorical(Family):
             scale: noise σ [K, P], above 0; 1 for a family without.
         """
         index = y.long().unsqueeze(-1).expand(*eta.shape[:-1], 1)
-        return with_reference(eta).log_softmax(-1).gather(-1, index).squeeze(-1)
+        return with_reference(eta).log_softmax(-1).gather(-1, index).squeeze(-1).to(exposure.dtype)
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return 1 at the predictor of y, minus the probabilities.
@@ -256,7 +193,7 @@ class Categorical(Family):
             scale: as for :meth:`log_prob`.
         """
         observed = torch.nn.functional.one_hot(y.long(), self.n_categories)[..., 1:].to(eta.dtype)
-        return observed - self.mean(eta, exposure)[..., 1:]
+        return (observed - with_reference(eta).softmax(-1)[..., 1:]).to(exposure.dtype)
 
     def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
         """Return diag(p) − p p'.
@@ -276,7 +213,7 @@ class Categorical(Family):
             eta: linear predictors η [N, K, C].
             exposure: as for :meth:`log_prob`.
         """
-        return with_reference(eta).softmax(-1)
+        return with_reference(eta).softmax(-1).to(exposure.dtype)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Categorical(softmax(0, η)).
@@ -286,7 +223,17 @@ class Categorical(Family):
             exposure: as for :meth:`log_prob`, broadcastable to η.
             scale: as for :meth:`log_prob`, broadcastable to η.
         """
-        return dist.Categorical(logits=with_reference(eta).unsqueeze(-2)).to_event(1)
+        return dist.Categorical(logits=with_reference(eta).unsqueeze(-2).to(exposure.dtype)).to_event(1)
+
+
+def _log_rate(eta: Tensor, exposure: Tensor) -> Tensor:
+    """Return η + log exposure, float64."""
+    return eta.double() + exposure.double().log()
+
+
+def _finite_rate(eta: Tensor, exposure: Tensor) -> Tensor:
+    """Return the rate, or the largest one that derivatives are computed for, float64."""
+    return _log_rate(eta, exposure).clamp_max(LARGEST_LOG_RATIO).exp()
 
 
 def _check_counts(y: Tensor) -> None:

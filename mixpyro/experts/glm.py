@@ -25,7 +25,7 @@ from mixpyro.shapes import Inputs, Outputs, Responsibilities
 class GLMParameters(NamedTuple):
     """Parameters of every component."""
 
-    coefficients: Tensor  # [K, C, E]
+    coefficients: Tensor  # [K, C, E], float64, or the dtype of the rows if they are sampled
     scale: Tensor  # σ [K], 1 for a family without
 
 
@@ -97,12 +97,12 @@ class GLMExperts(FamilyExperts):
         return self.scale.unsqueeze(-1)
 
     def predictors(self, x: Inputs) -> Tensor:
-        """Return c_k'u [N, K, C], in x's dtype, with its gradient.
+        """Return c_k'u [N, K, C], float64, with its gradient.
 
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
         """
-        return torch.einsum("ne,kce->nkc", with_intercept(self._regressors(x)), self.coefficients.to(x.dtype))
+        return torch.einsum("ne,kce->nkc", with_intercept(self._regressors(x).double()), self.coefficients.double())
 
     def linear_layers(self, x: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the regressors and the coefficients, unless these are frozen.
@@ -140,7 +140,7 @@ class GLMExperts(FamilyExperts):
         """Parameters, the coefficients from a distribution if they have a prior."""
         refuse_shared_parameters(self)
         if self.prior_scale is None:
-            return GLMParameters(self.coefficients.to(x.dtype), self.scale.to(x.dtype))
+            return GLMParameters(self.coefficients.double(), self.scale.to(x.dtype))
         return GLMParameters(sample_parameter(self.site("coefficients"), coefficients), self.scale.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: GLMParameters, assignment: Tensor) -> TorchDistributionMixin:
@@ -151,8 +151,8 @@ class GLMExperts(FamilyExperts):
             parameters: what :meth:`model` or :meth:`guide` returned.
             assignment: z [N]. Under enumeration it is [K, 1, …], and so is the batch shape.
         """
-        coefficients = Vindex(parameters.coefficients)[..., assignment, :, :]
-        eta = (coefficients * with_intercept(self._regressors(x)).unsqueeze(-2)).sum(-1)
+        coefficients = Vindex(parameters.coefficients)[..., assignment, :, :].double()
+        eta = (coefficients * with_intercept(self._regressors(x).double()).unsqueeze(-2)).sum(-1)
         scale = Vindex(parameters.scale)[..., assignment].unsqueeze(-1)
         return self.family.distribution(eta, self._exposures(x).squeeze(-1), scale)
 

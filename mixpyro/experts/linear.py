@@ -133,12 +133,13 @@ class LinearExperts(LinearPrior):
             x: inputs [N, D].
         """
         q, means = self.regression, self.predict(x)
-        leverage = q.leverage(torch.cat(self._design_columns(x))).mT
-        variance = self._of_each(q.noise.mean.reciprocal()).to(x.dtype) * (1.0 + leverage).unsqueeze(-1)
+        # In float64: squares of a far row overflow float32, their roots do not.
+        leverage = q.leverage(torch.cat(self._design_columns(x)).double()).mT
+        deviation = (self._of_each(q.noise.mean.reciprocal()) * (1.0 + leverage).unsqueeze(-1)).sqrt().to(x.dtype)
         freedom = 2.0 * q.shape.to(x.dtype)
         if self.noise_per_output:
-            return PreciseStudentT(freedom.unsqueeze(-1), means, variance.sqrt()).to_event(1)
-        root = variance.sqrt().diag_embed()
+            return PreciseStudentT(freedom.unsqueeze(-1), means, deviation).to_event(1)
+        root = deviation.diag_embed()
         return SharedStudentT(freedom.expand(self.n_components), means, root)  # type: ignore[no-untyped-call]
 
     def predict(self, x: Inputs) -> Tensor:

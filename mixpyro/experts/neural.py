@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family
+from mixpyro.numerics.precision import at_least
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.networks import (
     evaluate,
@@ -121,7 +122,7 @@ class NeuralExperts(FamilyExperts):
         return self.scale
 
     def predictors(self, x: Inputs) -> Tensor:
-        """Return f(x) [N, K, C], in x's dtype.
+        """Return f(x) [N, K, C], in the dtype of x or of the networks, whichever is more precise.
 
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
@@ -130,9 +131,9 @@ class NeuralExperts(FamilyExperts):
         regressors = self._regressors(x)
         if isinstance(network_of(self), nn.ModuleList):
             outputs = [_shaped(one, (shape[0], shape[2])) for one in evaluate(self, regressors)]
-            return torch.stack(outputs, dim=1).to(x.dtype)
+            return at_least(torch.stack(outputs, dim=1), x.dtype)
         (output,) = evaluate(self, regressors)
-        return _shaped(output, shape, (shape[0], shape[1] * shape[2])).reshape(shape).to(x.dtype)
+        return at_least(_shaped(output, shape, (shape[0], shape[1] * shape[2])).reshape(shape), x.dtype)
 
     def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Set the lower limit of the noise from the spread of y; the networks stay as they are.

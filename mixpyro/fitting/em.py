@@ -8,7 +8,7 @@ from torch import Tensor
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
-from mixpyro.numerics.normalised import normalised
+from mixpyro.numerics.far_rows import normalised_joint
 from mixpyro.part import Gradient
 from mixpyro.shapes import Responsibilities, Value
 
@@ -69,7 +69,7 @@ def e_step(
     found: tuple[Statistics, Tensor] | None = None
     for rows in table.blocks(n_runs * k):
         block = table.block(rows)
-        r, log_evidence = normalised(mixture.log_joint(block.gate_x, block.columns, state, objects=rows))
+        r, log_evidence = normalised_joint(mixture.log_joint, block.gate_x, block.columns, state, objects=rows)
         if power != 1.0:
             r = r.pow_(power).div_(r.sum(-2, keepdim=True))
         if kept is not None:

@@ -19,7 +19,7 @@ from mixpyro.fitting.table import Table, checked_mixture, checked_table
 from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
-from mixpyro.numerics.normalised import normalised
+from mixpyro.numerics.far_rows import normalised_joint
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
@@ -144,8 +144,7 @@ class StreamingFit:
         """Take one step with the responsibilities under the posteriors so far."""
         gate, experts = self.mixture.gate, self.mixture.experts
         columns = experts.columns(table.x, table.y)
-        log_joint = self.mixture.log_joint(table.gate_x, columns)
-        r = table.weighted(normalised(log_joint.contiguous())[0])
+        r = table.weighted(normalised_joint(self.mixture.log_joint, table.gate_x, columns)[0])
         size = self._size(table.n_objects) if self.n_seen else 1.0
         self.n_steps += bool(self.n_seen)
         self.n_seen += table.n_objects

@@ -70,6 +70,14 @@ class Gate(GateProgram):
         """
         raise NotImplementedError
 
+    def predictive_assignment(self, x: Inputs) -> Categorical:
+        """Return the predictive distribution of new objects' components, batch shape [N].
+
+        Args:
+            x: gate inputs [N, D].
+        """
+        return categorical(self.weights(x))
+
     def log_weights(self, x: Inputs, state: State | None = None, *, objects: ObjectIndices | None = None) -> Tensor:
         """Return E_q[log π] of R runs, [R, K, N] or [R, K, 1]; without a state [K, N] or [K, 1] of this gate's own.
 

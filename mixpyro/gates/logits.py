@@ -9,6 +9,7 @@ from torch import Tensor
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.least_information import flattest_direction
 from mixpyro.numerics.linear_predictors import LinearPredictors
+from mixpyro.numerics.precision import at_least
 from mixpyro.part import EstimatedPart
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar
 
@@ -55,7 +56,7 @@ class LogitGate(EstimatedPart, Gate):
             x: gate inputs [N, D].
             objects: not read: a row's weights depend on x alone.
         """
-        return self.logits(x).log_softmax(-1).to(x.dtype)
+        return at_least(self.logits(x), x.dtype).log_softmax(-1).to(x.dtype)
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """Return softmax of the logits [N, K] in x's dtype, with its gradient.
@@ -64,7 +65,15 @@ class LogitGate(EstimatedPart, Gate):
             x: gate inputs [N, D].
             objects: not read: a row's weights depend on x alone.
         """
-        return self.logits(x).softmax(-1).to(x.dtype)
+        return at_least(self.logits(x), x.dtype).softmax(-1).to(x.dtype)
+
+    def predictive_assignment(self, x: Inputs) -> Categorical:
+        """Return Categorical(softmax f(x)), by its logarithms: weights of far rows may be too small for a number.
+
+        Args:
+            x: gate inputs [N, D].
+        """
+        return Categorical(logits=self.expected_log_weights(x))
 
     def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
         """Return Σ r log π, plus the log density of a prior on the parameters, in nats.

@@ -17,6 +17,7 @@ from mixpyro.conjugate.dirichlet import Counts, Dirichlet
 from mixpyro.gates.base import categorical
 from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.numerics.blocks import in_blocks, repeated
+from mixpyro.numerics.precision import at_least
 from mixpyro.pyro_internals.expected_weights import BoundTerms
 from mixpyro.pyro_internals.plates import refuse_outer_plates
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Value
@@ -169,8 +170,8 @@ class ObjectDirichletGate(ObjectGate):
         """
         concentration = self._concentration_of(x, objects, posterior)
         if concentration.ndim > 2:
-            return _expected_log(concentration).to(x.dtype)
-        return in_blocks(_expected_log, concentration, x.dtype)
+            return _expected_log(at_least(concentration, x.dtype)).to(x.dtype)
+        return in_blocks(lambda m: _expected_log(at_least(m, x.dtype)), concentration, x.dtype)
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """Return mᵢ / Σₖ mᵢₖ [N, K] of the objects' posteriors, μ for new objects.
@@ -180,7 +181,8 @@ class ObjectDirichletGate(ObjectGate):
             objects: which objects of the last update the rows are; new ones by default.
         """
         return repeated(
-            in_blocks(lambda m: Dirichlet(m).mean, self._concentration_of(x, objects), x.dtype).detach(), len(x)
+            in_blocks(lambda m: _mean(at_least(m, x.dtype)), self._concentration_of(x, objects), x.dtype).detach(),
+            len(x),
         )
 
     def weights_distribution(self, posterior: Dirichlet, dtype: torch.dtype) -> DirichletDistribution:

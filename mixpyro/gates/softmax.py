@@ -70,18 +70,19 @@ class SoftmaxGate(LogitGate):
         return self.coefficients_estimate
 
     def logits(self, x: Inputs) -> Responsibilities:
-        """Return (0, c₂'u, …, c_K'u) [N, K], in x's dtype, with its gradient.
+        """Return (0, c₂'u, …, c_K'u) [N, K], float64, with its gradient: of a far row float32 has no digits.
 
         Args:
             x: gate inputs [N, D].
         """
-        return self._logits(x, self.coefficients.to(x.dtype))
+        return self._logits(x, self.coefficients)
 
     def _logits(self, x: Inputs, coefficients: Tensor) -> Tensor:
         """Logits of coefficients [K − 1, E], or [S, N, K] of S draws [S, 1, K − 1, E]."""
         arguments.tensor("x", x, ("N", self.n_features))
         return with_reference(
-            with_intercept(x) @ (coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)).mT
+            with_intercept(x.double())
+            @ (coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)).double().mT
         )
 
     def parameters_under_prior(self) -> Iterable[Tensor]:
@@ -96,9 +97,11 @@ class SoftmaxGate(LogitGate):
             plate: over the objects, not entered.
         """
         if self.prior_scale is None:
-            return Categorical(logits=self.logits(x))
+            return Categorical(logits=self.expected_log_weights(x))
         prior = Normal(x.new_zeros(self.coefficients.shape), self.prior_scale).to_event(2)
-        return Categorical(logits=self._logits(x, sample_parameter(self.site("coefficients"), prior)))
+        logits = self._logits(x, sample_parameter(self.site("coefficients"), prior))
+        # Normalised first: logits of far rows may be too large for x's dtype.
+        return Categorical(logits=logits.log_softmax(-1).to(x.dtype))
 
     def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
         """Sample ``<name>.coefficients`` at their estimate if they have a prior: SVI then finds the MAP estimate.

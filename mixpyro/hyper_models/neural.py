@@ -133,7 +133,7 @@ class HyperExpertNN(HyperModel, nn.Module):
             TypeError: if X is no tensor.
             ValueError: if X is not [N, D].
         """
-        return self.gate.expected_log_weights(self._inputs(X)).to(X.dtype)
+        return self.gate.expected_log_weights(self._rows(X)).to(X.dtype)
 
     def PredictPi(self, X: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
         """Return softmax of the network [N, K], with its gradient.
@@ -146,8 +146,12 @@ class HyperExpertNN(HyperModel, nn.Module):
             TypeError: if X is no tensor.
             ValueError: if X is not [N, D].
         """
-        return self.gate.weights(self._inputs(X)).to(X.dtype)
+        return self.gate.weights(self._rows(X)).to(X.dtype)
 
     def _inputs(self, X: Tensor) -> Tensor:
         """X [N, D] on the network's device, in its dtype."""
-        return arguments.tensor("X", X, ("N", self.input_dim)).to(self.linear1.weight)
+        return self._rows(X).to(self.linear1.weight)
+
+    def _rows(self, X: Tensor) -> Tensor:
+        """X [N, D] on the network's device, in its own dtype, which the weights are normalised in."""
+        return arguments.tensor("X", X, ("N", self.input_dim)).to(self.linear1.weight.device)

@@ -1,0 +1,119 @@
+"""What an exponential family is to generalised linear models."""
+
+from typing import ClassVar
+
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor
+
+from mixpyro.numerics.linear_predictors import Curvature
+
+
+class Family:
+    """Density of y given linear predictors η, with its derivatives.
+
+    In the methods, y is [N, P] and η is [N, K, C]. P, the number of outputs, is 1 but for the Gaussian. Results have
+    the dtype of the exposure. η may have a more precise one: float32 rows keep the digits of float64 predictors.
+
+    Attributes:
+        n_predictors: C, linear predictors of an expert; of the Gaussian, of each output.
+        has_scale: whether there is a noise σ to estimate.
+        is_discrete: whether y has probabilities rather than a density.
+    """
+
+    n_predictors: int = 1
+    has_scale: ClassVar[bool] = False
+    is_discrete: ClassVar[bool] = True
+
+    def check(self, y: Tensor, exposure: Tensor) -> None:
+        """Raise ValueError where y is outside the support of the family. Any y by default.
+
+        Args:
+            y: outputs [N, P].
+            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1]; 1 without either.
+        """
+
+    def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
+        """Return log p(y | η) in nats, with every constant.
+
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: to which a count is proportional, or trials of a binomial [N, 1, 1], above 0; 1 without either.
+            scale: noise σ [K, P], above 0; 1 for a family without.
+
+        Returns:
+            [N, K].
+        """
+        raise NotImplementedError
+
+    def saturated(self, y: Tensor, exposure: Tensor) -> Tensor | None:
+        """Return the log density of a model that fits every row exactly [N, 1] in nats; None where it is not used.
+
+        It depends on neither η nor σ, and a fit computes it once.
+
+        Args:
+            y: outputs [N, P].
+            exposure: as for :meth:`log_prob`.
+        """
+        return None
+
+    def beyond_saturated(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
+        """Return log p(y | η) less :meth:`saturated` [N, K]: minus half the deviance; log p itself without.
+
+        Args:
+            y: outputs [N, P].
+            eta: as for :meth:`log_prob`.
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+        """
+        return self.log_prob(y, eta, exposure, scale)
+
+    def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
+        """Return the derivative of the log density in η: y − E[y | η] by default.
+
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+
+        Returns:
+            [N, K, C].
+        """
+        # The difference of two large numbers may be small.
+        return (y.double().unsqueeze(-1) - self.mean(eta, exposure.double())).to(exposure.dtype)
+
+    def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
+        """Return minus the second derivatives of the log density in η; with a canonical link they do not depend on y.
+
+        Args:
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+        """
+        raise NotImplementedError
+
+    def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
+        """Return the mean of y; for a categorical, the probabilities of all categories.
+
+        Args:
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+
+        Returns:
+            [N, K, P].
+        """
+        raise NotImplementedError
+
+    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
+        """Return p(y | η) as a Pyro distribution.
+
+        Args:
+            eta: linear predictors η [..., C].
+            exposure: as for :meth:`log_prob`, broadcastable to η.
+            scale: as for :meth:`log_prob`, broadcastable to η.
+
+        Returns:
+            Batch shape that of η without its last axis, event shape [P].
+        """
+        raise NotImplementedError
