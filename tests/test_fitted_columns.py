@@ -165,6 +165,7 @@ def test_other_numbers_of_columns_are_refused() -> None:
         mixture.predict(X, gate_x=x)
 
 
+@pytest.mark.usefixtures("bad_arguments")
 def test_a_failed_fit_leaves_the_columns_as_they_were() -> None:
     mixture = fitted("dirichlet", "linear", GATE_X)
     with pytest.raises(ValueError, match="`y` must have as many rows"):
