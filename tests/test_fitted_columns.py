@@ -38,6 +38,8 @@ from mixpyro.fitted_columns import FittedColumns
 from mixpyro.gates import Gate
 from tests.problems import lines
 
+# Fits of two iterations, of what need not be a good fit.
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 GIVEN, NONE = "`gate_x` must be given, as in the fit, with 1 columns; got None", "`gate_x` must be None, as in the fit"
 X, Y, _ = lines(30, 2)
 GATE_X = X.flip(0)
@@ -76,7 +78,6 @@ def fitted(gate: str, experts: str, gate_x: Tensor | None) -> MixtureOfExperts:
     return mixture
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("experts", EXPERTS)
 @pytest.mark.parametrize("gate", GATES)
 def test_every_door_wants_the_gate_inputs_of_the_fit(gate: str, experts: str) -> None:
@@ -94,7 +95,6 @@ def test_every_door_wants_the_gate_inputs_of_the_fit(gate: str, experts: str) ->
         DOORS[name](mixture, None)
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_reports_and_diagnostics_want_the_gate_inputs_of_the_fit() -> None:
     mixture = MixtureOfExperts(GATES["softmax"](), EXPERTS["glm"]())
     result = fit(mixture, X, Y, gate_x=GATE_X, n_restarts=2, progress=False)
@@ -111,7 +111,6 @@ def test_reports_and_diagnostics_want_the_gate_inputs_of_the_fit() -> None:
             door()
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("gate_x", [None, GATE_X])
 def test_every_way_to_fit_remembers(gate_x: Tensor | None, tmp_path: Path) -> None:
     def new() -> MixtureOfExperts:
@@ -166,6 +165,7 @@ def test_other_numbers_of_columns_are_refused() -> None:
         mixture.predict(X, gate_x=x)
 
 
+@pytest.mark.usefixtures("bad_arguments")
 def test_a_failed_fit_leaves_the_columns_as_they_were() -> None:
     mixture = fitted("dirichlet", "linear", GATE_X)
     with pytest.raises(ValueError, match="`y` must have as many rows"):

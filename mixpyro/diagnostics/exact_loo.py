@@ -37,9 +37,9 @@ def exact_loo(
     Raises:
         ValueError: if the data are not those of the fit, or rows have weights.
     """
+    fitted_rows(result, x, y, gate_x)
     if result.weights is not None:
         raise ValueError("`result` must be of rows that count once; got weights. Repeat the rows instead.")
-    fitted_rows(result, x, y, gate_x)
     y = y.reshape(len(y), -1)
     with torch.no_grad():
         in_sample = result.mixture.log_prob(x, y, gate_x=gate_x).double().cpu().numpy()

@@ -106,8 +106,8 @@ def fit_minibatches(
         cautions = _warnings(result, n_epochs) + separation_warning(mixture, table, result.responsibilities)
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=2)
-    options = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
-    return dataclasses.replace(result, cautions=tuple(cautions), options=options)
+    described = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
+    return dataclasses.replace(result, cautions=tuple(cautions), options=described)
 
 
 def _sample(table: Table, n_rows: int, generator: Generator) -> Table:

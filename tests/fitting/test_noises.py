@@ -124,5 +124,5 @@ def test_other_optima_are_kept_where_the_best_looks_spurious() -> None:
     assert all(one.state is not None and one.converged for one in result.optima)
     assert all(run.converged for run in result.runs)
     number = result.optima.index(plain[0])
-    scale = result.at(number).experts.scale
+    scale = result.at(number).experts.scale.detach()
     assert float(scale.max() / scale.min()) < 20.0
