@@ -26,7 +26,7 @@ class Candidates:
     Restarts take turns among the kinds of start, and all candidates of a restart are of one kind. A choice between
     kinds would be won by the same kind nearly every time, and restarts that all begin alike are no evidence. A start
     that equals an earlier one, but for the order of its components, is dropped. If that leaves a restart without
-    candidates, the turn passes to the next kind.
+    candidates, the turn passes to the next kind. One component has one start.
 
     Args:
         mixture: what the starts read and change.
@@ -36,7 +36,7 @@ class Candidates:
     """
 
     # Rows that candidates are compared on, in proportion to the parameters that the experts have.
-    FEWEST_ROWS, ROWS_A_PARAMETER, MOST_ROWS = 2000, 20, 20_000
+    FEWEST_ROWS, ROWS_A_PARAMETER, MOST_ROWS = 500, 20, 20_000
 
     def __init__(self, mixture: MixtureOfExperts, kinds: Sequence[Start], *, n_candidates: int, seed: int) -> None:
         self.mixture, self.kinds, self.n_candidates, self.seed = mixture, kinds, n_candidates, seed
@@ -52,11 +52,14 @@ class Candidates:
             initial: state that the mixture has at every start.
             seen: starts before; those of this restart are added.
         """
+        if self.mixture.n_components == 1 and seen:
+            return []
+        n_candidates = 1 if self.mixture.n_components == 1 else self.n_candidates
         generator, failed = self._generator(number), False
         for turn in range(len(self.kinds)):
             kind = self.kinds[(number + turn) % len(self.kinds)]
             found: list[Snapshot | None] = []
-            for _ in range(self.n_candidates):
+            for _ in range(n_candidates):
                 self.mixture.hold(initial)
                 try:
                     responsibilities = kind(self.mixture, table.x, table.y, generator)

@@ -53,7 +53,8 @@ class Search:
         template: what every run begins as a copy of; the mixture, until that holds a result.
     """
 
-    SHORT_RUN = 5
+    # Iterations of a candidate; fewer where every run is iterated by itself, and takes its own time.
+    SHORT_RUN, SHORT_RUN_ONE_BY_ONE = 40, 5
     # Components of all runs that are iterated together; the products of more would leave the cache.
     MOST_COMPONENTS = 256
 
@@ -163,7 +164,8 @@ class Search:
             number += 1
         group = self._begun([start for drawn in starts for start in drawn], table) if starts else None
         if group is not None and self.n_candidates > 1:
-            self._iterate(group, min(self.SHORT_RUN, self.options.max_iterations), goes_on)
+            n_iterations = self.SHORT_RUN_ONE_BY_ONE if self.runs_one_by_one else self.SHORT_RUN
+            self._iterate(group, min(n_iterations, self.options.max_iterations), goes_on)
             group = self._chosen(group, table, [len(drawn) for drawn in starts])
         self.seen, self.n_begun = seen, number
         return group

@@ -10,7 +10,7 @@ ROUNDING = 0.125
 # Iterations without a better bound after which a run has stalled.
 STALLED = 6
 # A run is given up when, for this many iterations, its extrapolated gain times GENEROSITY has not reached the best run.
-PATIENCE, GENEROSITY = 10, 100.0
+PATIENCE, GENEROSITY = 8, 10.0
 
 
 def has_ended(trace: Sequence[float], tolerance: float) -> bool:

@@ -25,6 +25,9 @@ from mixpyro.fitting.starts import random_subsets
 from tests.conftest import DATA, read_table
 from tests.problems import lines
 
+# Some restarts of the Gaussian problems end on two or three points.
+pytestmark = pytest.mark.filterwarnings("ignore:.*restarts reached a higher bound")
+
 PATENT, CO2, ETHANOL = json.loads((DATA / "maximum_likelihood.json").read_text())["cases"]
 
 
@@ -91,7 +94,8 @@ def test_two_gaussian_regressions(case: dict[str, float], columns: tuple[str, st
 
 def test_runs_whose_noise_collapses_are_not_chosen() -> None:
     """On the CO2 data about one start in twelve ends on two or three points, with any likelihood it likes."""
-    result = gaussian_lines("co2_gnp.csv", "GNP", "CO2", gated=True, starts=(random_subsets,), n_candidates=1)
+    with pytest.warns(RuntimeWarning, match=r"restarts reached a higher bound.* nats.*the noise of component . has"):
+        result = gaussian_lines("co2_gnp.csv", "GNP", "CO2", gated=True, starts=(random_subsets,), n_candidates=1)
     collapsed = [run for run in result.runs if run.degeneracies]
     assert collapsed
     assert max(run.bound for run in collapsed) > result.bound + 10
