@@ -10,12 +10,15 @@ from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import rows_per_e_step, slices
+from mixpyro.numerics.location_scale import LocationScale, location_scale
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
 Start = Callable[[MixtureOfExperts, Inputs, Outputs, Generator], Responsibilities]
 
 N_GRADIENT_STEPS = 20
 N_LLOYD_ITERATIONS = 10
+# Scales from the location beyond which a value is moved in: squares of a huge one would leave no digits of the others.
+FURTHEST = 1e4
 # Rows that centres are found from; more would not place them better.
 SAMPLE_ROWS = 100_000
 
@@ -117,20 +120,30 @@ def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generat
     sample: slice | Tensor = slice(None)
     if len(x) > SAMPLE_ROWS:
         sample = torch.randint(len(x), (SAMPLE_ROWS,), generator=generator).to(x.device)
-    points = torch.cat([x[sample], y[sample]], dim=1)
-    mean, spread = points.mean(0), points.std(0, correction=0)
-    spread = torch.where(spread > 0, spread, 1.0)
-    points = (points - mean) / spread
+    found = location_scale(torch.cat([x[sample], y[sample]], dim=1))
+    points = standardised_rows(x[sample], y[sample], found)
     centres = spread_rows(points, k, generator)
     for _ in range(N_LLOYD_ITERATIONS - 1):
         nearest = one_hot(nearest_row(points, centres), k, like=y)
         counts = nearest.sum(0).unsqueeze(-1)
         centres = torch.where(counts > 0, nearest.mT @ points / counts.clamp_min(1.0), centres)
     labels = [
-        nearest_row((torch.cat([x[block], y[block]], dim=1) - mean) / spread, centres)
+        nearest_row(standardised_rows(x[block], y[block], found), centres)
         for block in slices(len(x), rows_per_e_step(k, x.device))
     ]
     return one_hot(torch.cat(labels), k, like=y)
+
+
+def standardised_rows(x: Inputs, y: Outputs, found: LocationScale) -> Tensor:
+    """Return the columns of (x, y) in standard units [N, D + P], no further than ``FURTHEST`` from their location.
+
+    Args:
+        x: inputs [N, D].
+        y: outputs [N, P].
+        found: location and scale of the columns.
+    """
+    centred = torch.cat([x, y], dim=1).double() - found.location
+    return (centred / found.scale).clamp(-FURTHEST, FURTHEST).to(y.dtype)
 
 
 def spread_rows(points: Tensor, n_rows: int, generator: Generator) -> Tensor:
