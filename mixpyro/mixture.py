@@ -14,10 +14,16 @@ from mixpyro import arguments
 from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
-from mixpyro.numerics.normalised import normalised
+from mixpyro.numerics.normalised import differentiated, normalised
 from mixpyro.part import State, refuse_unread_overrides
-from mixpyro.pyro_internals.plates import objects_plate
+from mixpyro.pyro_internals.compiled import refuse_compiled
+from mixpyro.pyro_internals.names import site_name
+from mixpyro.pyro_internals.plates import OBJECTS_PLATE, objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
+
+
+# Methods whose results have a graph only where the rows ask for one.
+PREDICTIONS = ("assign", "bound", "predict", "predictive", "quantile", "log_prob")
 
 
 class Assignment(NamedTuple):
@@ -34,6 +40,14 @@ class MixtureState(NamedTuple):
     experts: State
 
 
+def guarded(cls: type) -> type:
+    """Let the public methods of a class run outside the caller's contexts, and return the class."""
+    arguments.guard(cls, PREDICTIONS, arguments.graph_of_inputs)
+    arguments.guard(cls, (*PREDICTIONS, "expected_log_joint", "model", "guide"), arguments.outside_contexts)
+    return cls
+
+
+@guarded
 class MixtureOfExperts(PyroModule):
     """zᵢ ~ gate(xᵢ), yᵢ | zᵢ = k ~ expert k given xᵢ, as one Pyro model and guide with an exact lower bound.
 
@@ -43,7 +57,7 @@ class MixtureOfExperts(PyroModule):
     Args:
         gate: a gate of K components.
         experts: a bank of K experts.
-        name: prefix of every Pyro site, needed only where two mixtures are in one program.
+        name: prefix of every Pyro site and of the plate ``objects``, for two mixtures in one program.
 
     Raises:
         ValueError: if the gate and the experts differ in K.
@@ -63,6 +77,7 @@ class MixtureOfExperts(PyroModule):
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
+        guarded(cls)
         refuse_unread_overrides(cls)
 
     def __init__(self, gate: Gate, experts: Experts, *, name: str = "") -> None:
@@ -149,7 +164,6 @@ class MixtureOfExperts(PyroModule):
         x, y, gate_x = self.check_data(x, y, gate_x)
         return self.log_joint(gate_x, self.experts.columns(x, y), objects=objects).mT
 
-    @torch.no_grad()
     def assign(
         self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, objects: ObjectIndices | None = None
     ) -> Assignment:
@@ -164,7 +178,8 @@ class MixtureOfExperts(PyroModule):
         """
         x, y, gate_x = self.check_data(x, y, gate_x)
         log_joint = self.log_joint(gate_x, self.experts.columns(x, y), objects=objects)
-        shares, log_evidence = normalised(log_joint.contiguous())
+        softmax = differentiated if arguments.has_derivatives(log_joint) else normalised
+        shares, log_evidence = softmax(log_joint.contiguous())
         return Assignment(shares.mT, log_evidence)
 
     @torch.no_grad()
@@ -188,7 +203,6 @@ class MixtureOfExperts(PyroModule):
         log_evidence = self.assign(x, y, gate_x=gate_x, objects=objects).log_evidence
         return log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
 
-    @torch.no_grad()
     def predict(self, x: Inputs, *, gate_x: GateInputs | None = None) -> Outputs:
         """Return the predictive mean of new objects' y [N, P]: the experts' means, weighted by the gate.
 
@@ -203,7 +217,6 @@ class MixtureOfExperts(PyroModule):
         weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
         return torch.einsum("nk,nkp->np", weights, self.experts.predict(experts_x))
 
-    @torch.no_grad()
     def predictive(self, x: Inputs, *, gate_x: GateInputs | None = None) -> MixtureSameFamily:
         """Return the predictive distribution of new objects' y, batch shape [N] and event shape [P].
 
@@ -217,7 +230,6 @@ class MixtureOfExperts(PyroModule):
         weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
         return MixtureSameFamily(Categorical(probs=weights), self.experts.predictive(experts_x))
 
-    @torch.no_grad()
     def quantile(
         self, x: Inputs, probabilities: Float[Tensor, " Q"], *, gate_x: GateInputs | None = None
     ) -> Float[Tensor, "Q N P"]:
@@ -236,7 +248,8 @@ class MixtureOfExperts(PyroModule):
         """
         wanted = arguments.tensor("probabilities", probabilities, ("Q",)).to(x)
         weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
-        return mixture_quantiles(weights, self.experts.predictive(self.experts.check_inputs(x)), wanted).to(x.dtype)
+        components = self.experts.predictive(self.experts.check_inputs(x))
+        return mixture_quantiles(weights, components, wanted, has_density=not self.experts.is_discrete).to(x.dtype)
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
         """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
@@ -267,7 +280,7 @@ class MixtureOfExperts(PyroModule):
             objects: not read; for the guide.
         """
         experts_x, y = (self.experts.check_inputs(x), None) if y is None else self.experts.check_data(x, y)
-        plate = objects_plate(x)
+        plate = objects_plate(x, site_name(self, OBJECTS_PLATE))
         parameters = self.experts.model(experts_x)
         assignment = self.gate.model(self.gate.check_inputs(gate_x, x), plate=plate)
         with plate:
@@ -293,8 +306,10 @@ class MixtureOfExperts(PyroModule):
             gate_x: what the gate reads [N, G], where that is not x.
             objects: as for :meth:`assign`.
         """
+        refuse_compiled(site_name(self, "gate"))
         responsibilities = None
         if y is not None:
-            responsibilities = self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
+            with torch.no_grad():
+                responsibilities = self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
         self.experts.guide(self.experts.check_inputs(x))
         self.gate.guide(self.gate.check_inputs(gate_x, x), responsibilities=responsibilities, objects=objects)

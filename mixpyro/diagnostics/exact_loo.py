@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mixpyro import arguments
 from mixpyro.diagnostics.psis_loo import Elpd
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
+@arguments.outside_contexts
 def exact_loo(
     result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, progress: bool = True
 ) -> Elpd:

@@ -8,6 +8,9 @@ from pyro.distributions import Bernoulli, Binomial, Delta, Independent, Multivar
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from mixpyro.arguments import has_derivatives, is_batched
+from mixpyro.distributions.elementwise import Elementwise
+
 # Halvings of a bracket. With fewer, a wide bracket is not narrowed to the last digit of a float64.
 N_HALVINGS = 120
 # Units of y. A quantile nearer to zero than this may be a jump at zero, which halving approaches but never reaches.
@@ -108,24 +111,27 @@ def by_scipy(function: str, *arguments: Tensor) -> Tensor:
 
     Args:
         function: its name.
-        *arguments: tensors of the same shape, on any device. No gradient goes through.
+        *arguments: tensors of the same shape, on any device. Of a Student-t the last one has derivatives.
 
     Returns:
         The values, float64, on the device of the first argument.
     """
-    from scipy import special  # Imported here because the import takes long.
-
-    result = getattr(special, function)(*(argument.detach().cpu().numpy() for argument in arguments))
-    return torch.as_tensor(result, dtype=torch.float64, device=arguments[0].device)
+    return Elementwise.apply(function, *arguments)  # type: ignore[no-untyped-call]
 
 
-def mixture_quantiles(weights: Tensor, distribution: TorchDistributionMixin, probabilities: Tensor) -> Tensor:
-    """Compute quantiles of the outputs of a mixture by bisection.
+def mixture_quantiles(
+    weights: Tensor, distribution: TorchDistributionMixin, probabilities: Tensor, *, has_density: bool = True
+) -> Tensor:
+    """Compute quantiles of the outputs of a mixture by bisection, with their first derivatives.
+
+    At the quantile Σₖ πₖ Fₖ(y) = p, so its derivative is minus that of the left side over the density. The quantiles of
+    a discrete distribution are constant but for jumps.
 
     Args:
         weights: π [N, K], whose rows sum to 1.
         distribution: of the components, batch shape [N, K] and event shape [P], known to :func:`cumulative`.
         probabilities: p [Q], above 0 and below 1.
+        has_density: whether the components have densities rather than probabilities.
 
     Returns:
         For each p the least y with Σₖ πₖ P(Y ≤ y | k) ≥ p [Q, N, P], float64, in units of y.
@@ -133,15 +139,29 @@ def mixture_quantiles(weights: Tensor, distribution: TorchDistributionMixin, pro
     Raises:
         TypeError: if the distribution is not known to :func:`cumulative`.
     """
-    if not bool(((probabilities > 0) & (probabilities < 1)).all()):
+    if not (is_batched(probabilities) or bool(((probabilities > 0) & (probabilities < 1)).all())):
         raise ValueError(f"`probabilities` must be above 0 and below 1; got {probabilities.tolist()}.")
     wanted = probabilities.double().reshape(-1, 1, 1)
 
-    def reached(y: Tensor) -> Tensor:
+    def share(y: Tensor) -> Tensor:
         components = cumulative(distribution, y.unsqueeze(-2))
-        return (weights.double().unsqueeze(-1) * components).sum(-2) >= wanted
+        return (weights.double().unsqueeze(-1) * components).sum(-2)
 
-    low, high = _bracket(distribution, reached, len(wanted))
+    with torch.no_grad():
+        quantiles = _bisected(distribution, lambda y: share(y) >= wanted, len(wanted)).detach()
+    if not has_density or not (torch.is_grad_enabled() or has_derivatives()):
+        return quantiles
+    # Newton's step from the solution: of length zero, with the derivatives of the solution.
+    density = torch.func.jvp(share, (quantiles,), (torch.ones_like(quantiles),))[1].detach()
+    reached, level = share(quantiles), torch.broadcast_to(wanted, quantiles.shape)
+    return quantiles + ((level - level.detach()) - (reached - reached.detach())) / density
+
+
+def _bisected(
+    distribution: TorchDistributionMixin, reached: Callable[[Tensor], Tensor], n_probabilities: int
+) -> Tensor:
+    """Find the least values [Q, N, P] at which the probabilities are reached."""
+    low, high = _bracket(distribution, reached, n_probabilities)
     for _ in range(N_HALVINGS):
         middle = low + 0.5 * (high - low)
         above = reached(middle)
@@ -162,7 +182,8 @@ def _bracket(
     low, high = (centre.repeat(n_probabilities, 1, 1) for _ in range(2))
     for _ in range(N_DOUBLINGS):
         too_high, too_low = reached(low), ~reached(high)
-        if not bool((too_high | too_low).any()):
+        # Inside vmap the values cannot be read; to go on changes nothing.
+        if not is_batched(too_high) and not bool((too_high | too_low).any()):
             break
         low, high = torch.where(too_high, low - width, low), torch.where(too_low, high + width, high)
         width = 2.0 * width

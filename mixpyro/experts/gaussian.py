@@ -263,7 +263,7 @@ class GaussianExperts(ConjugateExperts):
 
 def _scalar(value: float) -> Tensor:
     """Return a number as a float64 tensor."""
-    return torch.tensor(value, dtype=torch.float64)
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
 def _degrees(value: float | None, structure: type[NormalWishart], n_outputs: int) -> float:

@@ -24,6 +24,7 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
 
+@arguments.outside_contexts
 def fit(
     mixture: MixtureOfExperts,
     x: Inputs,
@@ -111,7 +112,7 @@ def fit(
         interrupted = _run(search, kept, progress)
         result = _result(search, table, kept, interrupted)
     for caution in _warnings(result, search.n_restarts):
-        warnings.warn(caution, RuntimeWarning, stacklevel=2)
+        warnings.warn(caution, RuntimeWarning, stacklevel=3)
     return result
 
 

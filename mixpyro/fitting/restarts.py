@@ -202,12 +202,12 @@ class Search:
         if n_rows <= n_sampled or isinstance(self.mixture.gate, ObjectGate):
             return self.table
         # With replacement: an order of all rows would take longer than all that follows.
-        rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(len(self.ended), salt=1))
+        rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(len(self.ended), salt=1), device="cpu")
         return self.table.block(rows.to(self.table.x.device))
 
     def _generator(self, number: int, *, salt: int = 0) -> Generator:
         """Return a generator for the run of this number, or with a salt for what else is drawn for it."""
-        return Generator().manual_seed(((self.seed << 20) + number + (salt << 61)) % 2**63)
+        return Generator("cpu").manual_seed(((self.seed << 20) + number + (salt << 61)) % 2**63)
 
     def adopt(self) -> tuple[int, Responsibilities]:
         """Give the mixture the state of the best run; return the run's number and its responsibilities [N, K].

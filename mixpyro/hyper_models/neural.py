@@ -41,6 +41,7 @@ class HyperExpertNN(HyperModel, nn.Module):
     gate: NeuralGate
     _m_step: MStep
 
+    @arguments.outside_contexts
     def __init__(
         self,
         input_dim: int = 20,
@@ -99,6 +100,7 @@ class HyperExpertNN(HyperModel, nn.Module):
             HyperParameters: not read.
         """
 
+    @arguments.outside_contexts
     def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
         """Minimise −mean of Z·log π(X) by ``epochs`` passes of :attr:`optimizer` over shuffled minibatches of 128.
 
@@ -121,6 +123,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         for _ in range(self.epochs):
             self._m_step.epoch(x, weights, batch_size=self.batch_size)
 
+    @arguments.outside_contexts
     def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
         """Return log softmax of the network [N, K], with its gradient.
 
@@ -135,6 +138,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         """
         return self.gate.expected_log_weights(self._inputs(X)).to(X.dtype)
 
+    @arguments.outside_contexts
     def PredictPi(self, X: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
         """Return softmax of the network [N, K], with its gradient.
 
@@ -146,7 +150,7 @@ class HyperExpertNN(HyperModel, nn.Module):
             TypeError: if X is no tensor.
             ValueError: if X is not [N, D].
         """
-        return self.gate.weights(self._inputs(X)).to(X.dtype)
+        return self.gate.logits(self._inputs(X)).softmax(-1).to(X.dtype)
 
     def _inputs(self, X: Tensor) -> Tensor:
         """X [N, D] on the network's device, in its dtype."""

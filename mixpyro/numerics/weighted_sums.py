@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mixpyro.arguments import has_derivatives
 from mixpyro.numerics import blocks
 from mixpyro.numerics.blocks import row_slices, rows_per_block
 
@@ -140,7 +141,7 @@ def _float64_columns(rows: Tensor) -> Tensor:
 
 def _pairwise_products(columns: Tensor) -> Tensor:
     """Multiply each pair of rows of [F, N], [F (F + 1) / 2, N], in the order of :func:`_pairs`."""
-    if columns.requires_grad and torch.is_grad_enabled():
+    if has_derivatives(columns):
         # `out=` below has no gradient.
         return torch.cat([columns[number:] * columns[number] for number in range(len(columns))])
     products = columns.new_empty(_n_pairs(len(columns)), columns.shape[1])

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from mixpyro.arguments import normal
 from mixpyro.pyro_internals.parameter_store import is_registered, kept_frozen, refuse_shared_parameters, unregistered
 
 
@@ -56,7 +57,7 @@ def _each(network: nn.Module) -> list[nn.Module]:
 
 def _in_its_dtype(network: nn.Module, x: Tensor) -> Tensor:
     """Convert inputs to the dtype of a network's parameters."""
-    return x.to(next(network.parameters(), x).dtype)
+    return normal(x).to(next(network.parameters(), x).dtype)
 
 
 def _call_outside(network: nn.Module, x: Tensor) -> Tensor:

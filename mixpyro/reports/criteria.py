@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from mixpyro import arguments
 from mixpyro.fitting.result import FitResult
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -22,6 +23,7 @@ class Criteria(NamedTuple):
     entropy: float  # Σᵢ of the entropy of object i's assignment, nats; 0 where all are certain
 
 
+@arguments.outside_contexts
 def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Criteria:
     """Compute criteria for model choice of one fit on the data that were fitted.
 
@@ -44,7 +46,7 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
     """
     if len(x) != len(result.responsibilities):
         raise ValueError(f"`x` must be what was fitted, {len(result.responsibilities)} rows; got {len(x)}.")
-    weights = torch.ones(len(x)).to(x) if result.weights is None else result.weights
+    weights = x.new_ones(len(x)) if result.weights is None else result.weights
     counts = weights > 0
     log_prob = result.mixture.log_prob(x, y, gate_x=gate_x)
     log_likelihood = float(torch.where(counts, weights * log_prob, 0.0).sum(dtype=torch.float64))
