@@ -5,6 +5,7 @@ products to half precision, inference mode would leave tensors that no later fit
 move the library's own tensors away from the data. Transforms of ``torch.func`` go through.
 """
 
+import copy
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import pyro
 import torch
+from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 from torch._C._functorch import (
     TransformType,
@@ -24,6 +26,7 @@ from torch._C._functorch import (
     peek_interpreter_stack,
 )
 from torch.autograd import forward_ad
+from torch.distributions import Distribution
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -95,7 +98,7 @@ def graph_of_inputs(function: Callable[Arguments, Result]) -> Callable[Arguments
     """Decorate a function so that its results have a graph only where a tensor among the arguments asks for one.
 
     Without, a prediction would have a graph of the parameters, and ``.numpy()`` would fail. A transform of
-    ``torch.func`` asks for derivatives, too.
+    ``torch.func`` asks for derivatives, too, and so does a Pyro program, whose parameters SVI may train.
 
     Args:
         function: of tensors; a method's own module is looked through for tensors made in inference mode.
@@ -103,7 +106,7 @@ def graph_of_inputs(function: Callable[Arguments, Result]) -> Callable[Arguments
 
     @functools.wraps(function)
     def with_graph_of_inputs(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        if not torch.is_grad_enabled():
+        if am_i_wrapped() or not torch.is_grad_enabled():
             return function(*args, **kwargs)
         if in_transform() or any(isinstance(a, Tensor) and a.requires_grad for a in (*args, *kwargs.values())):
             for module in args:
@@ -153,6 +156,26 @@ def outside_of_contexts(*values: object) -> Iterator[None]:
         yield
 
 
+def in_these_contexts(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return a function that enters the autocast of this moment, for a program of the user's that is called later.
+
+    Args:
+        function: of the user's.
+    """
+    dtypes = {kind: torch.get_autocast_dtype(kind) for kind in DEVICE_TYPES if torch.is_autocast_enabled(kind)}
+    if not dtypes:
+        return function
+
+    @functools.wraps(function)
+    def inside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with ExitStack() as stack:
+            for kind, dtype in dtypes.items():
+                stack.enter_context(torch.autocast(kind, dtype=dtype))
+            return function(*args, **kwargs)
+
+    return inside
+
+
 def _device_of(values: Iterable[object]) -> torch.device | None:
     """Return the device of the first tensor, or of a module's first; None without any."""
     for value in values:
@@ -171,6 +194,25 @@ def normal(tensor: Tensor) -> Tensor:
         tensor: of any shape.
     """
     return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
+
+
+def normal_distribution(distribution: Distribution) -> Distribution:
+    """Return a distribution without tensors that were made in inference mode, the same one if it has none.
+
+    Args:
+        distribution: of Pyro or PyTorch, perhaps around another one.
+    """
+    replaced: dict[str, object] = {}
+    for name, value in vars(distribution).items():
+        if isinstance(value, Tensor):
+            replaced[name] = normal(value)
+        elif isinstance(value, Distribution):
+            replaced[name] = normal_distribution(value)
+    if all(vars(distribution)[name] is value for name, value in replaced.items()):
+        return distribution
+    copied = copy.copy(distribution)
+    vars(copied).update(replaced)
+    return copied
 
 
 def make_normal(module: nn.Module) -> None:

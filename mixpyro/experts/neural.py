@@ -10,6 +10,7 @@ from pyro.nn import PyroModule, pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
+from mixpyro import arguments
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family
 from mixpyro.part import Gradient
