@@ -17,6 +17,7 @@ from mixpyro.experts import (
 )
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
+from mixpyro.fitting.fit import fit
 from mixpyro.gates import (
     DirichletGate,
     Gate,
@@ -31,10 +32,10 @@ K, D, N = 2, 2, 40
 
 
 def _network(n_outputs: int, seed: int) -> nn.Module:
-    """A small network of the same parameters at every call, on the CPU; its dtype is the default one."""
+    """A small network of the same parameters at every call, on the CPU."""
     with torch.random.fork_rng([]), torch.device("cpu"):
         torch.default_generator.manual_seed(seed)
-        return nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, n_outputs))
+        return nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, n_outputs)).double()
 
 
 def _gamma() -> Gamma:
@@ -86,3 +87,10 @@ def data(experts: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tens
 def mixture(gate: str, experts: str, *, name: str = "") -> MixtureOfExperts:
     """A mixture of two components that has seen no data."""
     return MixtureOfExperts(GATES[gate](), EXPERTS[experts](), name=name)
+
+
+def fitted(gate: str, experts: str, *, dtype: torch.dtype = torch.float64, name: str = "") -> MixtureOfExperts:
+    """A mixture after a few iterations on its data."""
+    result = mixture(gate, experts, name=name)
+    fit(result, *data(experts, dtype), n_restarts=1, n_candidates=1, max_iterations=5, progress=False)
+    return result

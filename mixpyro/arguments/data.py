@@ -29,7 +29,8 @@ def tensor(name: str, value: object, shape: Sequence[int | str]) -> Tensor:
     if value.dtype not in DTYPES:
         wanted = "dtype float32 or float64" if value.is_floating_point() else "a floating dtype"
         raise TypeError(f"`{name}` must have {wanted}; got {value.dtype}. Use {name}.double() or {name}.float().")
-    if len(value.shape) != len(shape) or not all(map(_fits, value.shape, shape)):
+    fits = [size >= 1 if isinstance(w, str) else size == w for size, w in zip(value.shape, shape, strict=False)]
+    if value.ndim != len(shape) or not all(fits):
         wanted = f"[{', '.join(map(str, shape))}]"
         raise ValueError(f"`{name}` must have shape {wanted}, no axis empty; got {list(value.shape)}.")
     return normal(value)
@@ -49,11 +50,6 @@ def a_tensor(name: str, value: object) -> Tensor:
         advice = f"torch.as_tensor(numpy.asarray({name}, dtype=float))"
         raise TypeError(f"`{name}` must be a torch.Tensor; got {type(value).__name__}. Use {advice}.")
     return value
-
-
-def _fits(size: int, wanted: int | str) -> bool:
-    """Compare the length of an axis with the wanted one."""
-    return size >= 1 if isinstance(wanted, str) else size == wanted
 
 
 def finite(name: str, value: Tensor) -> Tensor:

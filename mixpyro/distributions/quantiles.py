@@ -64,7 +64,8 @@ def _(distribution: MultivariateStudentT, y: Tensor) -> Tensor:
 
 @cumulative.register
 def _(distribution: Poisson, y: Tensor) -> Tensor:
-    rate, count = torch.broadcast_tensors(distribution.rate.double(), y.floor())
+    # Without derivatives: forward mode has none of this function, and quantiles of counts do not change with the rate.
+    rate, count = torch.broadcast_tensors(distribution.rate.double().detach(), y.detach().floor())
     # P(Y ≤ n) is the regularised upper incomplete gamma function of n + 1 and the rate.
     return torch.where(count < 0, 0.0, torch.special.gammaincc(count.clamp_min(0.0) + 1.0, rate))
 
@@ -152,7 +153,8 @@ def mixture_quantiles(
     if not has_density or not (torch.is_grad_enabled() or has_derivatives()):
         return quantiles
     # Newton's step from the solution: of length zero, with the derivatives of the solution.
-    density = torch.func.jvp(share, (quantiles,), (torch.ones_like(quantiles),))[1].detach()
+    _, derivative = torch.func.vjp(share, quantiles)
+    density = derivative(torch.ones_like(quantiles))[0].detach()
     reached, level = share(quantiles), torch.broadcast_to(wanted, quantiles.shape)
     return quantiles + ((level - level.detach()) - (reached - reached.detach())) / density
 

@@ -56,9 +56,9 @@ class HyperExpertNN(HyperModel, nn.Module):
         self.epochs = arguments.integer("epochs", epochs, least=0)
         hidden_dim = arguments.integer("hidden_dim", hidden_dim)
         self.device = checked_device(device)
-        self.linear1 = nn.Linear(input_dim, hidden_dim)
-        self.linear2 = nn.Linear(hidden_dim, hidden_dim)
-        self.linear3 = nn.Linear(hidden_dim, output_dim)
+        self.linear1 = nn.Linear(input_dim, hidden_dim, device="cpu")
+        self.linear2 = nn.Linear(hidden_dim, hidden_dim, device="cpu")
+        self.linear3 = nn.Linear(hidden_dim, output_dim, device="cpu")
         self.to(self.device)
         # The gate's network is this module. Set as attributes, the gate would become a submodule of its own network.
         gate = NeuralGate(output_dim, self)

@@ -58,7 +58,9 @@ def squared_norms(maps: Tensor, columns: Tensor) -> Tensor:
     flat = maps.flatten(0, 1).to(columns.dtype)
     result = columns.new_empty(n_maps, columns.shape[1])
     for block, part in _blocks(columns, result, width=len(flat)):
-        squares = (flat @ block).square_()
+        images = flat @ block
+        # In place there is no rule of vmap.
+        squares = images.square() if has_derivatives(images) else images.square_()
         part.copy_(squares if n_rows == 1 else squares.unflatten(0, (n_maps, n_rows)).sum(1))
     return result.mT
 

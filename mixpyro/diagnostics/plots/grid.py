@@ -44,7 +44,12 @@ def grid(data: ArvizData, features: Sequence[int], n_points: int, *, of_gate: bo
     rows = _medians(constants, len(points))
     rows[own][:, list(features)] = points
     x = torch.tensor(rows["x"], device="cpu")
-    return Grid(values, x, torch.tensor(rows["gate_x"], device="cpu") if "gate_x" in rows else x, [names[one] for one in features])
+    return Grid(
+        values,
+        x,
+        torch.tensor(rows["gate_x"], device="cpu") if "gate_x" in rows else x,
+        [names[one] for one in features],
+    )
 
 
 def some_draws(data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, most_draws: int) -> tuple[Conditioned, int]:
