@@ -1,5 +1,6 @@
 """A mixture of experts: one gate, one bank of experts, and the bound that ties them together."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,16 +15,15 @@ from mixpyro import arguments
 from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.experts.base import Experts
 from mixpyro.gates.base import Gate
-from mixpyro.numerics.normalised import differentiated, normalised
+from mixpyro.numerics.normalised import softmax
 from mixpyro.part import State, refuse_unread_overrides
 from mixpyro.pyro_internals.compiled import refuse_compiled
 from mixpyro.pyro_internals.names import site_name
 from mixpyro.pyro_internals.plates import OBJECTS_PLATE, objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
 
-
-# Methods whose results have a graph only where the rows ask for one.
 PREDICTIONS = ("assign", "bound", "predict", "predictive", "quantile", "log_prob")
+GUARDED = functools.partial(arguments.guarded, predictions=PREDICTIONS, others=("expected_log_joint", "model", "guide"))
 
 
 class Assignment(NamedTuple):
@@ -40,14 +40,7 @@ class MixtureState(NamedTuple):
     experts: State
 
 
-def guarded(cls: type) -> type:
-    """Let the public methods of a class run outside the caller's contexts, and return the class."""
-    arguments.guard(cls, PREDICTIONS, arguments.graph_of_inputs)
-    arguments.guard(cls, (*PREDICTIONS, "expected_log_joint", "model", "guide"), arguments.outside_contexts)
-    return cls
-
-
-@guarded
+@GUARDED
 class MixtureOfExperts(PyroModule):
     """zᵢ ~ gate(xᵢ), yᵢ | zᵢ = k ~ expert k given xᵢ, as one Pyro model and guide with an exact lower bound.
 
@@ -77,7 +70,7 @@ class MixtureOfExperts(PyroModule):
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
-        guarded(cls)
+        GUARDED(cls)
         refuse_unread_overrides(cls)
 
     def __init__(self, gate: Gate, experts: Experts, *, name: str = "") -> None:
@@ -178,7 +171,6 @@ class MixtureOfExperts(PyroModule):
         """
         x, y, gate_x = self.check_data(x, y, gate_x)
         log_joint = self.log_joint(gate_x, self.experts.columns(x, y), objects=objects)
-        softmax = differentiated if arguments.has_derivatives(log_joint) else normalised
         shares, log_evidence = softmax(log_joint.contiguous())
         return Assignment(shares.mT, log_evidence)
 
@@ -209,9 +201,6 @@ class MixtureOfExperts(PyroModule):
         Args:
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
-
-        Raises:
-            ValueError: if a shape does not fit, or a value is not finite.
         """
         experts_x = self.experts.check_inputs(x)
         weights = self.gate.weights(self.gate.check_inputs(gate_x, x))
@@ -219,8 +208,6 @@ class MixtureOfExperts(PyroModule):
 
     def predictive(self, x: Inputs, *, gate_x: GateInputs | None = None) -> MixtureSameFamily:
         """Return the predictive distribution of new objects' y, batch shape [N] and event shape [P].
-
-        It mixes the experts' predictive distributions by the gate's weights of new objects.
 
         Args:
             x: inputs [N, D].
@@ -307,9 +294,7 @@ class MixtureOfExperts(PyroModule):
             objects: as for :meth:`assign`.
         """
         refuse_compiled(site_name(self, "gate"))
-        responsibilities = None
-        if y is not None:
-            with torch.no_grad():
-                responsibilities = self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
+        with torch.no_grad():
+            q = None if y is None else self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
         self.experts.guide(self.experts.check_inputs(x))
-        self.gate.guide(self.gate.check_inputs(gate_x, x), responsibilities=responsibilities, objects=objects)
+        self.gate.guide(self.gate.check_inputs(gate_x, x), responsibilities=q, objects=objects)

@@ -25,9 +25,9 @@ Result = TypeVar("Result")
 # Methods that a user calls with rows, as the first argument.
 OF_ROWS = (
     "weights",
+    "predict",
     "expected_log_weights",
     "logits",
-    "predict",
     "predictive",
     "predictors",
     "expected_log_likelihood",
@@ -36,9 +36,9 @@ OF_ROWS = (
     "assignment_guide",
 )
 # Those and more run outside the caller's contexts: see `mixpyro.arguments.torch_contexts`.
-PUBLIC = ("update", "update_objects", "centre", "maximise", "partial_bound", *OF_ROWS)
+PUBLIC = ("update", "update_objects", "centre", "maximise", "partial_bound", *OF_ROWS[2:])
 # Those whose results have a graph only where the rows ask for one.
-PREDICTIONS = ("weights", "predict")
+PREDICTIONS = OF_ROWS[:2]
 # A gradient M-step: called with a part and its rows, it raises the part's partial bound.
 Gradient: TypeAlias = Callable[..., None]
 
@@ -65,10 +65,9 @@ class Part(PyroModule):
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
-        arguments.guard(cls, PREDICTIONS, arguments.graph_of_inputs)
         # What a user's constructor makes stays on the default device.
         own = ("__init__",) if cls.__module__.startswith("mixpyro.") else ()
-        arguments.guard(cls, (*PUBLIC, *own), arguments.outside_contexts)
+        arguments.guarded(cls, predictions=PREDICTIONS, others=(*PUBLIC, *own))
         arguments.guard(cls, OF_ROWS, _of_rows)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
@@ -82,9 +81,9 @@ class Part(PyroModule):
 
     @arguments.outside_contexts
     def _apply(self, *args: Any, **kwargs: Any) -> "Part":  # noqa: ANN401 (they are torch's)
-        """Convert or move the tensors, as ``to`` and ``double`` do; to tensors that can be trained in inference mode."""
+        """Convert or move the tensors, as ``to`` does, to some that can be trained, in inference mode too."""
         arguments.make_normal(self)
-        return super()._apply(*args, **kwargs)
+        return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def site(self, name: str) -> str:
         """Return the full name of a site of this part.

@@ -1,5 +1,6 @@
 """Several mixtures and gates in one Pyro program, by their names, and compiled ELBOs of them."""
 
+import functools
 from collections.abc import Callable
 
 import pyro
@@ -47,9 +48,9 @@ def test_the_elbo_of_three_mixtures_is_the_sum_of_their_bounds(gate: str, expert
     (x, y), program = data(experts), Program()
     models = [fitted(gate, experts, name="a"), fitted(gate, experts, name="b"), program.third]
     rows = [(x, y), (x[:30], y[:30]), (x[5:], y[5:])]
-    alone = [
-        elbo(lambda m=m, r=r: m.model(*r), lambda m=m, r=r: m.guide(*r)) for m, r in zip(models, rows, strict=True)
-    ]
+    alone = []
+    for one, own in zip(models, rows, strict=True):
+        alone.append(elbo(functools.partial(one.model, *own), functools.partial(one.guide, *own)))
 
     def model() -> None:
         for one, own in zip(models, rows, strict=True):
@@ -120,7 +121,7 @@ def test_two_gates_of_different_names_share_a_program(gate: str) -> None:
 def test_a_compiled_elbo_of_a_mixture_is_refused(gate: str, experts: str) -> None:
     (x, y), model = data(experts), mixture(gate, experts)
     loss = JitTraceEnum_ELBO(max_plate_nesting=1, ignore_jit_warnings=True)
-    with pytest.raises(RuntimeError, match="`loss` must not be compiled .* Use TraceEnum_ELBO"):
+    with pytest.raises(RuntimeError, match=r"`loss` must not be compiled .* Use TraceEnum_ELBO"):
         loss.loss_and_grads(model.model, model.guide, x, y)
 
 

@@ -20,6 +20,7 @@ from mixpyro.arguments.posteriors import posterior, same_shapes
 from mixpyro.arguments.torch_contexts import (
     graph_of_inputs,
     guard,
+    guarded,
     has_derivatives,
     in_these_contexts,
     in_transform,
@@ -40,6 +41,7 @@ __all__ = [
     "finite",
     "graph_of_inputs",
     "guard",
+    "guarded",
     "has_derivatives",
     "in_these_contexts",
     "in_transform",

@@ -30,6 +30,7 @@ from torch.distributions import Distribution
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+Class = TypeVar("Class", bound=type)
 
 # Devices that a model of this library may be on.
 DEVICE_TYPES = ("cpu", "cuda")
@@ -131,6 +132,19 @@ def guard(cls: type, names: Iterable[str], decorator: Callable[[Any], Any]) -> N
         method = vars(cls).get(name)
         if isfunction(method):
             setattr(cls, name, decorator(method))
+
+
+def guarded(cls: Class, *, predictions: Iterable[str], others: Iterable[str]) -> Class:
+    """Let public methods run outside of the caller's contexts, and return the class.
+
+    Args:
+        cls: its methods are replaced.
+        predictions: methods whose results have a graph only where their arguments ask for one.
+        others: methods whose results have the graph that they have.
+    """
+    guard(cls, predictions, graph_of_inputs)
+    guard(cls, (*predictions, *others), outside_contexts)
+    return cls
 
 
 @contextmanager

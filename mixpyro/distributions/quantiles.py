@@ -153,7 +153,7 @@ def mixture_quantiles(
     if not has_density or not (torch.is_grad_enabled() or has_derivatives()):
         return quantiles
     # Newton's step from the solution: of length zero, with the derivatives of the solution.
-    _, derivative = torch.func.vjp(share, quantiles)
+    derivative = torch.func.vjp(share, quantiles)[1]
     density = derivative(torch.ones_like(quantiles))[0].detach()
     reached, level = share(quantiles), torch.broadcast_to(wanted, quantiles.shape)
     return quantiles + ((level - level.detach()) - (reached - reached.detach())) / density

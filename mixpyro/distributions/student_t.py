@@ -81,7 +81,7 @@ class SharedStudentT(MultivariateStudentT):
             [*sample_shape, ..., P].
         """
         with arguments.outside_of_contexts(self.loc):
-            return super().rsample(torch.Size(sample_shape))
+            return super().rsample(torch.Size(sample_shape))  # type: ignore[no-untyped-call]
 
     def _log_prob(self, value: Tensor) -> Tensor:
         """Compute the log density."""

@@ -14,7 +14,7 @@ def refuse_compiled(name: str) -> None:
     Raises:
         RuntimeError: if it is.
     """
-    if torch.jit.is_tracing():
+    if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
         raise RuntimeError(
             f"`loss` must not be compiled where {name!r} has a posterior, for it would keep that of its first step; "
             "got a JitTraceEnum_ELBO, or another that torch.jit traces. Use TraceEnum_ELBO."

@@ -29,7 +29,7 @@ def objects_plate(x: Tensor, name: str = OBJECTS_PLATE) -> pyro.plate:
         x: inputs [N, D].
         name: of the plate, full.
     """
-    return pyro.plate(name, len(x), dim=-1, device=x.device)
+    return pyro.plate(name, len(x), dim=-1, device=str(x.device))
 
 
 def is_objects_plate(name: str) -> bool:
