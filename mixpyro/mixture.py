@@ -1,5 +1,6 @@
 """A mixture of experts: one gate, one bank of experts, and the bound that ties them together."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,8 +18,13 @@ from mixpyro.fitted_columns import RemembersColumns
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 from mixpyro.part import State, refuse_unread_overrides
-from mixpyro.pyro_internals.plates import objects_plate
+from mixpyro.pyro_internals.compiled import refuse_compiled
+from mixpyro.pyro_internals.names import site_name
+from mixpyro.pyro_internals.plates import OBJECTS_PLATE, objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Scalar, Targets, Value
+
+PREDICTIONS = ("assign", "bound", "predict", "predictive", "quantile", "log_prob")
+GUARDED = functools.partial(arguments.guarded, predictions=PREDICTIONS, others=("expected_log_joint", "model", "guide"))
 
 
 class Assignment(NamedTuple):
@@ -35,6 +41,7 @@ class MixtureState(NamedTuple):
     experts: State
 
 
+@GUARDED
 class MixtureOfExperts(RemembersColumns):
     """zᵢ ~ gate(xᵢ), yᵢ | zᵢ = k ~ expert k given xᵢ, as one Pyro model and guide with an exact lower bound.
 
@@ -45,7 +52,7 @@ class MixtureOfExperts(RemembersColumns):
     Args:
         gate: a gate of K components.
         experts: a bank of K experts.
-        name: prefix of every Pyro site, needed only where two mixtures are in one program.
+        name: prefix of every Pyro site and of the plate ``objects``, for two mixtures in one program.
 
     Raises:
         ValueError: if the gate and the experts differ in K.
@@ -65,6 +72,7 @@ class MixtureOfExperts(RemembersColumns):
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
+        GUARDED(cls)
         refuse_unread_overrides(cls)
 
     def __init__(self, gate: Gate, experts: Experts, *, name: str = "") -> None:
@@ -147,7 +155,6 @@ class MixtureOfExperts(RemembersColumns):
         x, y, gate_x = self.check_data(x, y, gate_x)
         return self.log_joint(gate_x, self.experts.columns(x, y), objects=objects).mT
 
-    @torch.no_grad()
     def assign(
         self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, objects: ObjectIndices | None = None
     ) -> Assignment:
@@ -186,7 +193,6 @@ class MixtureOfExperts(RemembersColumns):
         log_evidence = self.assign(x, y, gate_x=gate_x, objects=objects).log_evidence
         return log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
 
-    @torch.no_grad()
     def predict(self, x: Inputs, *, gate_x: GateInputs | None = None) -> Outputs:
         """Return the predictive mean of new objects' y [N, P]: the experts' means, weighted by the gate.
 
@@ -201,7 +207,6 @@ class MixtureOfExperts(RemembersColumns):
         # Where a component has no weight its mean may be infinite: 0 · ∞ counts as 0.
         return terms.masked_fill(weights == 0, 0.0).sum(1).to(x.dtype)
 
-    @torch.no_grad()
     def predictive(self, x: Inputs, *, gate_x: GateInputs | None = None) -> MixtureSameFamily:
         """Return the predictive distribution of new objects' y, batch shape [N] and event shape [P].
 
@@ -212,7 +217,6 @@ class MixtureOfExperts(RemembersColumns):
         experts_x = self.experts.check_inputs(x)
         return self._predictive(experts_x, self.gate_inputs(x, gate_x))
 
-    @torch.no_grad()
     def quantile(
         self, x: Inputs, probabilities: Float[Tensor, " Q"], *, gate_x: GateInputs | None = None
     ) -> Float[Tensor, "Q N P"]:
@@ -233,7 +237,7 @@ class MixtureOfExperts(RemembersColumns):
         experts_x, gate_x = self.experts.check_inputs(x), self.gate_inputs(x, gate_x)
         predictive = self._predictive(experts_x.double(), gate_x.double())
         weights, components = predictive.mixture_distribution.probs, predictive.component_distribution
-        return mixture_quantiles(weights, components, wanted).to(x.dtype)
+        return mixture_quantiles(weights, components, wanted, has_density=not self.experts.is_discrete).to(x.dtype)
 
     def log_prob(self, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Float[Tensor, " N"]:
         """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
@@ -269,7 +273,7 @@ class MixtureOfExperts(RemembersColumns):
             objects: not read; for the guide.
         """
         experts_x, y = (self.experts.check_inputs(x), None) if y is None else self.experts.check_data(x, y)
-        plate = objects_plate(x)
+        plate = objects_plate(x, site_name(self, OBJECTS_PLATE))
         parameters = self.experts.model(experts_x)
         assignment = self.gate.model(self.gate_inputs(x, gate_x), plate=plate)
         with plate:
@@ -290,8 +294,8 @@ class MixtureOfExperts(RemembersColumns):
         TraceEnum_ELBO enumerates the assignments; it is then :meth:`bound`, without noise right after an update.
         Arguments are as for :meth:`assign`.
         """
-        responsibilities = None
-        if y is not None:
-            responsibilities = self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
+        refuse_compiled(site_name(self, "gate"))
+        with torch.no_grad():
+            q = None if y is None else self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
         self.experts.guide(self.experts.check_inputs(x))
-        self.gate.guide(self.gate_inputs(x, gate_x), responsibilities=responsibilities, objects=objects)
+        self.gate.guide(self.gate_inputs(x, gate_x), responsibilities=q, objects=objects)

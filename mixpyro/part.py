@@ -1,5 +1,6 @@
 """What gates and experts have in common: what a fit changes in them, and the sites of a Pyro program."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
@@ -21,6 +22,23 @@ from mixpyro.pyro_internals.parameter_store import (
 from mixpyro.shapes import Scalar, Value
 
 Result = TypeVar("Result")
+# Methods that a user calls with rows, as the first argument.
+OF_ROWS = (
+    "weights",
+    "predict",
+    "expected_log_weights",
+    "logits",
+    "predictive",
+    "predictors",
+    "expected_log_likelihood",
+    "model",
+    "guide",
+    "assignment_guide",
+)
+# Those and more run outside the caller's contexts: see `mixpyro.arguments.torch_contexts`.
+PUBLIC = ("update", "update_objects", "centre", "maximise", "partial_bound", *OF_ROWS[2:])
+# Those whose results have a graph only where the rows ask for one.
+PREDICTIONS = OF_ROWS[:2]
 # A gradient M-step: called with a part and its rows, it raises the part's partial bound.
 Gradient: TypeAlias = Callable[..., None]
 
@@ -47,6 +65,10 @@ class Part(PyroModule):
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
+        # What a user's constructor makes stays on the default device.
+        own = ("__init__",) if cls.__module__.startswith("mixpyro.") else ()
+        arguments.guarded(cls, predictions=PREDICTIONS, others=(*PUBLIC, *own))
+        arguments.guard(cls, OF_ROWS, _of_rows)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
                 f"`{cls.__name__}` must be a ConjugateGate or ConjugateExperts to have statistics; got none."
@@ -56,6 +78,12 @@ class Part(PyroModule):
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)
         self.n_components = arguments.integer("n_components", n_components)
+
+    @arguments.outside_contexts
+    def _apply(self, *args: Any, **kwargs: Any) -> "Part":  # noqa: ANN401 (they are torch's)
+        """Convert or move the tensors, as ``to`` does, to some that can be trained, in inference mode too."""
+        arguments.make_normal(self)
+        return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def site(self, name: str) -> str:
         """Return the full name of a site of this part.
@@ -210,6 +238,18 @@ class Part(PyroModule):
             return self.state()
 
         return nested.stack(self.in_each_run(state, advance))
+
+
+def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method to refuse rows that are no tensor, in words."""
+
+    @functools.wraps(method)
+    def with_rows(self: Part, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
+        if args:
+            arguments.a_tensor("x", args[0])
+        return method(self, *args, **kwargs)
+
+    return with_rows
 
 
 def refuse_unread_overrides(cls: Any) -> None:  # noqa: ANN401

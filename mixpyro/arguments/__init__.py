@@ -5,7 +5,7 @@ got <value>. <next step> ``. Types and shapes are always checked. The values in 
 validation is on. All checks are made where a user calls the library, never inside a loop.
 """
 
-from mixpyro.arguments.data import device, finite, inputs, outputs, responsibilities, same_device, tensor
+from mixpyro.arguments.data import a_tensor, device, finite, inputs, outputs, responsibilities, same_device, tensor
 from mixpyro.arguments.numbers import (
     filled,
     integer,
@@ -17,16 +17,43 @@ from mixpyro.arguments.numbers import (
     vector,
 )
 from mixpyro.arguments.posteriors import posterior, same_shapes
+from mixpyro.arguments.torch_contexts import (
+    graph_of_inputs,
+    guard,
+    guarded,
+    has_derivatives,
+    in_these_contexts,
+    in_transform,
+    is_batched,
+    make_normal,
+    normal,
+    normal_distribution,
+    outside_contexts,
+    outside_of_contexts,
+)
 from mixpyro.arguments.validation import checks_values
 
 __all__ = [
+    "a_tensor",
     "checks_values",
     "device",
     "filled",
     "finite",
+    "graph_of_inputs",
+    "guard",
+    "guarded",
+    "has_derivatives",
+    "in_these_contexts",
+    "in_transform",
     "inputs",
     "integer",
+    "is_batched",
+    "make_normal",
+    "normal",
+    "normal_distribution",
     "outputs",
+    "outside_contexts",
+    "outside_of_contexts",
     "positive_definite",
     "positive_number",
     "positive_vector",

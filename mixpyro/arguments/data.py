@@ -6,7 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.torch_contexts import normal
 from mixpyro.arguments.validation import checks_values
+
+# Half precision has three digits: sums over rows lose them, and PyTorch draws no samples in it.
+DTYPES = (torch.float32, torch.float64)
 
 
 def tensor(name: str, value: object, shape: Sequence[int | str]) -> Tensor:
@@ -18,24 +22,34 @@ def tensor(name: str, value: object, shape: Sequence[int | str]) -> Tensor:
         shape: the length of each axis; a word such as "N" stands for any length above 0.
 
     Raises:
-        TypeError: if ``value`` is not a tensor of a floating dtype.
+        TypeError: if ``value`` is not a tensor, or not of float32 or float64.
         ValueError: if it has another shape.
     """
-    if not isinstance(value, Tensor):
-        raise TypeError(f"`{name}` must be a torch.Tensor; got {type(value).__name__}. Use torch.as_tensor({name}).")
-    if not value.is_floating_point():
-        raise TypeError(
-            f"`{name}` must have a floating dtype; got {value.dtype}. Use {name}.double() or {name}.float()."
-        )
-    if len(value.shape) != len(shape) or not all(map(_fits, value.shape, shape)):
+    value = a_tensor(name, value)
+    if value.dtype not in DTYPES:
+        wanted = "dtype float32 or float64" if value.is_floating_point() else "a floating dtype"
+        raise TypeError(f"`{name}` must have {wanted}; got {value.dtype}. Use {name}.double() or {name}.float().")
+    fits = [size >= 1 if isinstance(w, str) else size == w for size, w in zip(value.shape, shape, strict=False)]
+    if value.ndim != len(shape) or not all(fits):
         wanted = f"[{', '.join(map(str, shape))}]"
         raise ValueError(f"`{name}` must have shape {wanted}, no axis empty; got {list(value.shape)}.")
+    return normal(value)
+
+
+def a_tensor(name: str, value: object) -> Tensor:
+    """Return a tensor, of any shape and dtype.
+
+    Args:
+        name: of the argument, for messages.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if ``value`` is not a tensor.
+    """
+    if not isinstance(value, Tensor):
+        advice = f"torch.as_tensor(numpy.asarray({name}, dtype=float))"
+        raise TypeError(f"`{name}` must be a torch.Tensor; got {type(value).__name__}. Use {advice}.")
     return value
-
-
-def _fits(size: int, wanted: int | str) -> bool:
-    """Compare the length of an axis with the wanted one."""
-    return size >= 1 if isinstance(wanted, str) else size == wanted
 
 
 def finite(name: str, value: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.torch_contexts import normal
+
 
 def integer(name: str, value: object, *, least: int = 1) -> int:
     """Return an integer.
@@ -182,6 +184,8 @@ def representable(name: str, value: Tensor) -> Tensor:
 def _float64(name: str, value: object, wanted: str) -> Tensor:
     """Copy numbers to a float64 tensor."""
     try:
-        return torch.as_tensor(value, dtype=torch.float64).detach().clone()
+        # A default device would take the numbers away.
+        given = value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64, device="cpu")
+        return normal(given.detach()).to(torch.float64, copy=True)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"`{name}` must be {wanted}; got {value!r}.") from error

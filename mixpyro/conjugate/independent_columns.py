@@ -175,7 +175,7 @@ class Spherical(Uncorrelated):
     @staticmethod
     def checked_scale(name: str, value: object, n_outputs: int) -> Tensor:
         """Return a number above zero, as a scalar."""
-        return torch.tensor(arguments.positive_number(name, value), dtype=torch.float64)
+        return torch.tensor(arguments.positive_number(name, value), dtype=torch.float64, device="cpu")
 
     @property
     def degrees_without_covariance(self) -> float:

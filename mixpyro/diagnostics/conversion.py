@@ -38,6 +38,7 @@ GROUPS = (
 Variables = dict[str, Variable]
 
 
+@arguments.outside_contexts
 def to_arviz(
     fitted: FitResult | MixtureOfExperts | Gate,
     x: Inputs | Table,
@@ -68,7 +69,7 @@ def to_arviz(
     Args:
         fitted: result of :func:`mixpyro.fit`, a mixture, or a gate alone.
         x: inputs [N, D], or a DataFrame of them, whose columns name the features.
-        y: outputs [N, P] or [N], or a DataFrame; None for a gate.
+        y: outputs [N, P] or [N], or a DataFrame or Series; None for a gate.
         gate_x: what the gate reads [N, G], where that is not x.
         objects: which objects of the last update the rows are, for a gate that keeps a posterior of each: indices [N],
             or ``slice(None)`` for all in order. It matters to the draws of such weights alone. By default the rows are
@@ -86,7 +87,7 @@ def to_arviz(
         An InferenceData in ArviZ 0.23, a DataTree in 1.x.
 
     Raises:
-        TypeError: if ``fitted`` is none of these.
+        TypeError: if ``fitted`` is none of these, or the data are neither tensors nor tables.
         ValueError: if the data do not fit the mixture or are not those of the result, or ``samples`` do not fit its
             model.
 
@@ -175,7 +176,7 @@ def _draws_of_samples(samples: Mapping[str, Tensor], data: Observations) -> tupl
     if not sites:
         raise ValueError("`samples` must hold at least one latent site; got none.")
     n_chains, n_draws = next(iter(samples.values())).shape[:2]
-    return Draws(sites, torch.full((n_chains * n_draws,), torch.nan, dtype=torch.float64)), n_chains
+    return Draws(sites, torch.full((n_chains * n_draws,), torch.nan, dtype=torch.float64, device="cpu")), n_chains
 
 
 def _evaluated_groups(

@@ -14,19 +14,18 @@ from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import row_slices, rows_per_program, slices
 from mixpyro.pyro_internals.parameter_store import unregistered
-from mixpyro.pyro_internals.plates import DRAWS_PLATE, objects_plate
+from mixpyro.pyro_internals.plates import DRAWS_PLATE, is_objects_plate, objects_plate
 from mixpyro.shapes import ObjectIndices
 
 # A node of a trace, a TypedDict of Pyro most of whose values may be None.
 Site: TypeAlias = Any
-
-OBJECTS = objects_plate(torch.empty(1, 0)).name
 
 
 class Observations(NamedTuple):
@@ -112,6 +111,7 @@ class Evaluation(NamedTuple):
 
 
 @torch.no_grad()
+@arguments.outside_contexts
 def draw(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -> Draws:
     """Run a program that samples latent sites once, vectorised over the draws.
 
@@ -172,6 +172,7 @@ class Conditioned(NamedTuple):
 
 
 @torch.no_grad()
+@arguments.outside_contexts
 def conditioned_on(
     mixture: MixtureOfExperts, x: Tensor, gate_x: Tensor, sites: Mapping[str, Tensor], n_draws: int
 ) -> Conditioned:
@@ -201,6 +202,7 @@ def conditioned_on(
 
 
 @torch.no_grad()
+@arguments.outside_contexts
 def evaluate(data: Observations, sites: Mapping[str, Tensor], n_draws: int, *, replicate: bool = False) -> Evaluation:
     """Evaluate the log joint of all rows under all draws at once; pass blocks of both.
 
@@ -238,7 +240,8 @@ def has_weights_of_objects(gate: Gate) -> bool:
     Args:
         gate: any gate.
     """
-    x = torch.zeros(1, getattr(gate, "n_features", 0))
+    like = next((tensor for tensor in (*gate.parameters(), *gate.buffers())), torch.empty(0, device="cpu"))
+    x = torch.zeros(1, getattr(gate, "n_features", 0), dtype=like.dtype, device=like.device)
     trace = _traced(lambda: gate.guide(x), gate, 1)
     return any(is_of_an_object(site) for site in trace.nodes.values())
 
@@ -258,7 +261,12 @@ def is_of_an_object(site: Site) -> bool:
     Args:
         site: the node.
     """
-    return site["type"] == "sample" and is_latent(site) and any(f.name == OBJECTS for f in site["cond_indep_stack"])
+    return site["type"] == "sample" and is_latent(site) and any(map(_is_over_objects, site["cond_indep_stack"]))
+
+
+def _is_over_objects(frame: Any) -> bool:  # noqa: ANN401 (a frame of Pyro's)
+    """Whether a plate is that of the objects."""
+    return is_objects_plate(frame.name)
 
 
 def _traced(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -> poutine.Trace:
@@ -275,7 +283,7 @@ def _traced(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -
 def _log_density(trace: poutine.Trace, names: list[str], n_draws: int) -> Tensor:
     """Return the sum of the sites' log densities [S] in nats, float64."""
     trace.compute_log_prob(lambda name, site: name in names)
-    total = torch.zeros(n_draws, dtype=torch.float64)
+    total = torch.zeros(n_draws, dtype=torch.float64, device="cpu")
     for name in names:
         log_prob = trace.nodes[name]["log_prob"].double()
         total = total.to(log_prob) + log_prob.reshape(n_draws, -1).sum(-1)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mixpyro import arguments
 from mixpyro.diagnostics.psis_loo import Elpd
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.fitted_rows import fitted_rows
@@ -15,6 +16,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
+@arguments.outside_contexts
 def exact_loo(
     result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, progress: bool = True
 ) -> Elpd:

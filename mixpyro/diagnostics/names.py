@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixpyro.arguments import a_tensor
+
 
 @runtime_checkable
 class Table(Protocol):
-    """A pandas DataFrame, or an object with the same attributes."""
+    """A pandas DataFrame or Series, or an object with the same attributes."""
 
-    columns: Any
     index: Any
 
     def to_numpy(self, dtype: Any = ...) -> np.ndarray:  # noqa: ANN401 (as in pandas)
@@ -36,25 +37,35 @@ def named(values: Tensor | Table, columns: Sequence[str] | None, *, argument: st
     """Return rows with names: those given, a table's own, or numbered ones.
 
     Args:
-        values: a tensor [N, D] or [N], or a table, which becomes a float64 tensor.
+        values: a tensor [N, D] or [N], or a DataFrame or Series, which becomes a float64 tensor.
         columns: D names; by default the table's own, or ``prefix`` and a number.
         argument: the caller's name for ``columns``, for the error.
         prefix: of numbered names.
 
     Raises:
+        TypeError: if the values are neither.
         ValueError: if there is not one name a column.
     """
-    if isinstance(values, Tensor):
-        tensor, own, rows = values, None, np.arange(len(values))
+    if isinstance(values, Table):
+        tensor = torch.tensor(values.to_numpy(dtype=np.float64), device="cpu")
+        own, rows = _own_names(values), np.asarray(values.index)
     else:
-        tensor = torch.tensor(values.to_numpy(dtype=np.float64))
-        own, rows = [str(column) for column in values.columns], np.asarray(values.index)
+        tensor = a_tensor({"g": "gate_x"}.get(prefix, prefix), values)
+        own, rows = None, np.arange(len(tensor))
     n_columns = tensor.shape[1] if tensor.ndim > 1 else 1
     names = own if columns is None else list(columns)
     names = [f"{prefix}{number}" for number in range(n_columns)] if names is None else names
     if len(names) != n_columns:
         raise ValueError(f"`{argument}` must be {n_columns} names, one a column; got {len(names)}.")
     return Named(tensor, names, rows)
+
+
+def _own_names(table: Table) -> list[str] | None:
+    """Return the names of a DataFrame's columns, or that of a Series if it has one."""
+    if hasattr(table, "columns"):
+        return [str(column) for column in table.columns]
+    name = getattr(table, "name", None)
+    return None if name is None else [str(name)]
 
 
 def coordinates(

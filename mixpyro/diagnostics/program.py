@@ -10,7 +10,7 @@ from pyro import poutine
 from pyro.infer import config_enumerate
 from torch import Tensor
 
-from mixpyro.arguments import integer
+from mixpyro.arguments import integer, outside_contexts
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.conversion import as_numpy
 from mixpyro.diagnostics.draws import Site
@@ -19,6 +19,7 @@ from mixpyro.numerics.blocks import rows_per_program, slices
 from mixpyro.pyro_internals.plates import DRAWS_PLATE
 
 
+@outside_contexts
 def program_to_arviz(
     model: Callable[..., Any],
     *arguments: Any,  # noqa: ANN401 (whatever the model takes)

@@ -9,6 +9,9 @@ from pyro.distributions import Bernoulli, Binomial, Delta, Independent, Multivar
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from mixpyro.arguments import has_derivatives, is_batched
+from mixpyro.distributions.elementwise import Elementwise
+
 # Halvings of a bracket. With fewer, a wide bracket is not narrowed to the last digit of a float64.
 N_HALVINGS = 120
 # Units of y. A quantile nearer to zero than this may be a jump at zero, which halving approaches but never reaches.
@@ -65,7 +68,8 @@ def _(distribution: MultivariateStudentT, y: Tensor) -> Tensor:
 
 @cumulative.register
 def _(distribution: Poisson, y: Tensor) -> Tensor:
-    rate, count = torch.broadcast_tensors(distribution.rate.double(), y.floor())
+    # Without derivatives: forward mode has none of this function, and quantiles of counts do not change with the rate.
+    rate, count = torch.broadcast_tensors(distribution.rate.double().detach(), y.detach().floor())
     # P(Y ≤ n) is the regularised upper incomplete gamma function of n + 1 and the rate.
     exact = torch.special.gammaincc(count.clamp(0.0, 2.0 * MOST_EXACT) + 1.0, rate.clamp_max(MOST_EXACT))
     in_limit = _in_limit(count, rate, rate.sqrt(), rate.rsqrt())
@@ -134,24 +138,27 @@ def by_scipy(function: str, *arguments: Tensor) -> Tensor:
 
     Args:
         function: its name.
-        *arguments: tensors of the same shape, on any device. No gradient goes through.
+        *arguments: tensors of the same shape, on any device. Of a Student-t the last one has derivatives.
 
     Returns:
         The values, float64, on the device of the first argument.
     """
-    from scipy import special  # Imported here because the import takes long.
-
-    result = getattr(special, function)(*(argument.detach().cpu().numpy() for argument in arguments))
-    return torch.as_tensor(result, dtype=torch.float64, device=arguments[0].device)
+    return Elementwise.apply(function, *arguments)  # type: ignore[no-untyped-call]
 
 
-def mixture_quantiles(weights: Tensor, distribution: TorchDistributionMixin, probabilities: Tensor) -> Tensor:
-    """Compute quantiles of the outputs of a mixture by bisection.
+def mixture_quantiles(
+    weights: Tensor, distribution: TorchDistributionMixin, probabilities: Tensor, *, has_density: bool = True
+) -> Tensor:
+    """Compute quantiles of the outputs of a mixture by bisection, with their first derivatives.
+
+    At the quantile Σₖ πₖ Fₖ(y) = p, so its derivative is minus that of the left side over the density. The quantiles of
+    a discrete distribution are constant but for jumps.
 
     Args:
         weights: π [N, K], whose rows sum to 1.
         distribution: of the components, batch shape [N, K] and event shape [P], known to :func:`cumulative`.
         probabilities: p [Q], above 0 and below 1.
+        has_density: whether the components have densities rather than probabilities.
 
     Returns:
         For each p the least y with Σₖ πₖ P(Y ≤ y | k) ≥ p [Q, N, P], float64, in units of y.
@@ -159,17 +166,33 @@ def mixture_quantiles(weights: Tensor, distribution: TorchDistributionMixin, pro
     Raises:
         TypeError: if the distribution is not known to :func:`cumulative`.
     """
-    if not bool(((probabilities > 0) & (probabilities < 1)).all()):
+    if not (is_batched(probabilities) or bool(((probabilities > 0) & (probabilities < 1)).all())):
         raise ValueError(f"`probabilities` must be above 0 and below 1; got {probabilities.tolist()}.")
     wanted = probabilities.double().reshape(-1, 1, 1)
 
-    def reached(y: Tensor) -> Tensor:
+    def share(y: Tensor) -> Tensor:
         components = cumulative(distribution, y.unsqueeze(-2))
-        return (weights.double().unsqueeze(-1) * components).sum(-2) >= wanted
+        return (weights.double().unsqueeze(-1) * components).sum(-2)
 
+    with torch.no_grad():
+        quantiles = _bisected(distribution, lambda y: share(y) >= wanted, len(wanted)).detach()
+    if not has_density or not (torch.is_grad_enabled() or has_derivatives()):
+        return quantiles
+    # Newton's step from the solution: of length zero, with the derivatives of the solution.
+    derivative = torch.func.vjp(share, quantiles)[1]
+    density = derivative(torch.ones_like(quantiles))[0].detach()
+    reached, level = share(quantiles), torch.broadcast_to(wanted, quantiles.shape)
+    return quantiles + ((level - level.detach()) - (reached - reached.detach())) / density
+
+
+def _bisected(
+    distribution: TorchDistributionMixin, reached: Callable[[Tensor], Tensor], n_probabilities: int
+) -> Tensor:
+    """Find the least values [Q, N, P] at which the probabilities are reached."""
     largest = torch.finfo(torch.float64).max
     # Where components with an infinite mean have more weight than a probability leaves, so is the quantile.
-    is_finite = reached(wanted.new_full((len(wanted), *weights.shape[:1], *distribution.event_shape), largest))
+    shape = (n_probabilities, *distribution.batch_shape[:-1], *distribution.event_shape)
+    is_finite = reached(torch.full(shape, largest, dtype=torch.float64, device=distribution.mean.device))
     low, high = _bracket(distribution, reached, is_finite)
     for _ in range(N_HALVINGS):
         middle = low + 0.5 * (high - low)
@@ -194,7 +217,8 @@ def _bracket(
     largest = torch.finfo(low.dtype).max
     for _ in range(N_DOUBLINGS):
         too_high, too_low = reached(low), is_finite & ~reached(high)
-        if not bool((too_high | too_low).any()):
+        # Inside vmap the values cannot be read; to go on changes nothing.
+        if not is_batched(too_high) and not bool((too_high | too_low).any()):
             break
         low = torch.where(too_high, low - width, low).clamp_min(-largest)
         high = torch.where(too_low, high + width, high).clamp_max(largest)

@@ -1,10 +1,13 @@
 """Student-t distributions that are precise in float32 and cheap for many objects."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from pyro.distributions import MultivariateStudentT, StudentT
 from torch import Tensor
+
+from mixpyro import arguments
 
 
 def log_gamma_ratio(df: Tensor, size: int) -> Tensor:
@@ -67,6 +70,23 @@ class SharedStudentT(MultivariateStudentT):
         References:
             Bishop (2006), Pattern recognition and machine learning, eq. B.68.
         """
+        with arguments.outside_of_contexts(value):
+            return self._log_prob(value)
+
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        """Draw values that gradients go through, in the precision of the parameters.
+
+        Args:
+            sample_shape: shape of independent draws.
+
+        Returns:
+            [*sample_shape, ..., P].
+        """
+        with arguments.outside_of_contexts(self.loc):
+            return super().rsample(torch.Size(sample_shape))  # type: ignore[no-untyped-call]
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        """Compute the log density."""
         if self._validate_args:
             self._validate_sample(value)
         # In float64: the square of a far value overflows float32.

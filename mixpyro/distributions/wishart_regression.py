@@ -8,6 +8,8 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro import arguments
+
 
 def packed(matrix: Tensor) -> Tensor:
     """List the entries of matrices below the diagonal.
@@ -93,6 +95,7 @@ class RegressionCoefficients(TorchDistribution):
         precision = self.precision.expand(*batch_shape, *self.precision.shape[-1:])
         return RegressionCoefficients(factor, precision, validate_args=False)
 
+    @arguments.outside_contexts
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draw values that gradients go through.
 
@@ -107,6 +110,7 @@ class RegressionCoefficients(TorchDistribution):
         deviation = torch.linalg.solve_triangular(self.factor, noise, upper=False, left=False)
         return self.mean + packed(self.precision.rsqrt().unsqueeze(-1) * deviation)
 
+    @arguments.outside_contexts
     def log_prob(self, value: Tensor) -> Tensor:
         """Compute the log density.
 

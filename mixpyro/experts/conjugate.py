@@ -9,6 +9,8 @@ from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.base import Experts
 from mixpyro.part import State
+from mixpyro.pyro_internals.compiled import refuse_compiled
+from mixpyro.pyro_internals.names import module_name
 from mixpyro.shapes import Inputs, Responsibilities, Targets, Value
 
 
@@ -119,4 +121,5 @@ class ConjugateExperts(ConjugatePart, Experts):
         Args:
             x: inputs [N, D].
         """
+        refuse_compiled(module_name(self))
         return self.sample(self.posterior, x.dtype)

@@ -192,7 +192,7 @@ class GaussianPrior(ConjugateExperts):
 
 def _scalar(value: float) -> Tensor:
     """Return a number as a float64 tensor."""
-    return torch.tensor(value, dtype=torch.float64)
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
 def _checked_degrees(value: float, least: float) -> float:

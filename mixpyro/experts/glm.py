@@ -83,9 +83,12 @@ class GLMExperts(FamilyExperts):
         self.log_scale = nn.Parameter(like.new_zeros(self.n_components if family.has_scale else 0))
 
     @property
-    def coefficients(self) -> nn.Parameter:
-        """Estimates c [K, C, 1 + D], the intercept first; the Pyro site of this name may be a draw."""
-        return self.coefficients_estimate
+    def coefficients(self) -> Tensor:
+        """Estimates c [K, C, 1 + D], the intercept first, without a graph; the Pyro site of this name may be a draw.
+
+        The memory is that of the parameter ``coefficients_estimate``.
+        """
+        return self.coefficients_estimate.detach()
 
     @property
     def scale(self) -> Tensor:
@@ -102,7 +105,9 @@ class GLMExperts(FamilyExperts):
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
         """
-        return torch.einsum("ne,kce->nkc", with_intercept(self._regressors(x).double()), self.coefficients.double())
+        return torch.einsum(
+            "ne,kce->nkc", with_intercept(self._regressors(x).double()), self.coefficients_estimate.double()
+        )
 
     def linear_layers(self, x: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield the regressors and the coefficients, unless these are frozen.
@@ -115,7 +120,7 @@ class GLMExperts(FamilyExperts):
 
     def parameters_under_prior(self) -> Iterable[Tensor]:
         """Return the coefficients."""
-        return [self.coefficients]
+        return [self.coefficients_estimate]
 
     @pyro_method
     def model(self, x: Inputs) -> GLMParameters:
@@ -134,13 +139,13 @@ class GLMExperts(FamilyExperts):
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
         """
-        return self._coefficients_site(x, Delta(self.coefficients.to(x.dtype), event_dim=3))
+        return self._coefficients_site(x, Delta(self.coefficients_estimate.to(x.dtype), event_dim=3))
 
     def _coefficients_site(self, x: Inputs, coefficients: TorchDistributionMixin) -> GLMParameters:
         """Parameters, the coefficients from a distribution if they have a prior."""
         refuse_shared_parameters(self)
         if self.prior_scale is None:
-            return GLMParameters(self.coefficients.double(), self.scale.to(x.dtype))
+            return GLMParameters(self.coefficients_estimate.double(), self.scale.to(x.dtype))
         return GLMParameters(sample_parameter(self.site("coefficients"), coefficients), self.scale.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: GLMParameters, assignment: Tensor) -> TorchDistributionMixin:

@@ -178,10 +178,13 @@ class LinearPrior(ConjugateExperts):
         of_noise = (GIVEN_SHAPE, GIVEN_RATE) if self.has_given_noise else (NOISE_SHAPE, NOISE_RATE)
         shape, rate = _filled_in((self.noise_shape, self.noise_rate), of_noise)
         axes = (self.n_components, self.n_outputs, self.n_columns)
+        number = arguments.positive_number("noise_shape", shape)
         return {
             "prior_mean": arguments.filled("coefficient_mean", mean, axes),
             "prior_precision": arguments.positive_definite("coefficient_precision", precision, self.n_columns),
-            "prior_shape": torch.tensor(arguments.positive_number("noise_shape", shape), dtype=torch.float64),
+            "prior_shape": torch.tensor(
+                arguments.positive_number("noise_shape", shape), dtype=torch.float64, device="cpu"
+            ),
             "prior_rate": self._checked_rate(rate),
         }
 
@@ -189,7 +192,7 @@ class LinearPrior(ConjugateExperts):
         """Return b₀, a number or one for each output."""
         if self.noise_per_output and not isinstance(value, str) and torch.as_tensor(value).numel() > 1:
             return arguments.positive_vector("noise_rate", value, self.n_outputs)
-        return torch.tensor(arguments.positive_number("noise_rate", value), dtype=torch.float64)
+        return torch.tensor(arguments.positive_number("noise_rate", value), dtype=torch.float64, device="cpu")
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:  # noqa: ANN401
         """Take over a state, also of a file from before priors had an origin: its prior is as the user gave it."""

@@ -10,6 +10,7 @@ from pyro.nn import PyroModule, pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
+from mixpyro import arguments
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family
 from mixpyro.numerics.precision import at_least
@@ -99,7 +100,8 @@ class NeuralExperts(FamilyExperts):
         if self.n_outputs > 1 and not family.has_scale:
             raise ValueError(f"`n_outputs` must be 1 for a {type(family).__name__}; got {n_outputs}.")
         self.network = _checked_network(network, self.n_components)
-        like = next(self.network.parameters(), torch.empty(0)).detach()
+        arguments.make_normal(self.network)
+        like = next(self.network.parameters(), torch.empty(0, device="cpu")).detach()
         n_noises = self.n_outputs if family.has_scale else 0
         self.log_scale = nn.Parameter(like.new_zeros(self.n_components, n_noises))
         self.register_buffer("noise_floor", like.new_zeros(n_noises))

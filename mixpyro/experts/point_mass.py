@@ -96,7 +96,8 @@ class PointMassExperts(EstimatedExperts):
 def _matrix(values: object, n_components: int, n_outputs: int) -> Tensor:
     """Return the values [K, P], float64."""
     try:
-        given = torch.as_tensor(values, dtype=torch.float64).detach()
+        given = values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu", dtype=torch.float64)
+        given = arguments.normal(given.detach()).double()
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"`values` must be a number or numbers; got {values!r}.") from error
     if given.ndim == 1:

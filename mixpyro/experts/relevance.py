@@ -129,7 +129,7 @@ class RelevanceLinearExperts(LinearExperts):
         rate = COLUMN_RATE if self.column_precision_rate is None else self.column_precision_rate
         number = arguments.positive_number("column_precision_shape", shape)
         return buffers | {
-            "column_prior_shape": torch.tensor(number, dtype=torch.float64),
+            "column_prior_shape": torch.tensor(number, dtype=torch.float64, device="cpu"),
             "column_prior_rate": arguments.positive_vector("column_precision_rate", rate, self.n_features),
             "column_start": buffers["prior_precision"].diagonal()[int(self.intercept) :].clone(),
         }

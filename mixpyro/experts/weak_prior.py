@@ -69,6 +69,7 @@ def checked_scales(value: object, n_features: int, n_outputs: int) -> DataScales
 def _checked_pair(name: str, pair: Sequence[object], size: int) -> LocationScale:
     """Return location and scale as float64 vectors."""
     if size == 0:
-        return LocationScale(torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64))
+        nothing = torch.zeros(0, dtype=torch.float64, device="cpu")
+        return LocationScale(nothing, nothing)
     location = arguments.vector(f"{name}.location", pair[0], size)
     return LocationScale(location, arguments.positive_vector(f"{name}.scale", pair[1], size))  # type: ignore[arg-type]

@@ -85,12 +85,12 @@ class Candidates:
         if self.n_candidates == 1 or n_rows <= n_sampled or isinstance(self.mixture.gate, ObjectGate):
             return table
         # With replacement: an order of all rows would take longer than all that follows.
-        rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(number, salt=1))
+        rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(number, salt=1), device="cpu")
         return table.block(rows.to(table.x.device))
 
     def _generator(self, number: int, *, salt: int = 0) -> Generator:
         """Return a generator for the restart of this number, or with a salt for what else is drawn for it."""
-        return Generator().manual_seed(((self.seed << 20) + number + (salt << 61)) % 2**63)
+        return Generator("cpu").manual_seed(((self.seed << 20) + number + (salt << 61)) % 2**63)
 
 
 def signature(responsibilities: Responsibilities) -> Signature:
@@ -106,6 +106,7 @@ def signature(responsibilities: Responsibilities) -> Signature:
         >>> signature(start) == signature(start[:, [2, 0, 1]]), signature(start) == signature(start[[0, 0, 1, 2]])
         (True, False)
     """
-    random = torch.randn(len(responsibilities), generator=Generator().manual_seed(0), dtype=torch.float64)
+    generator = Generator("cpu").manual_seed(0)
+    random = torch.randn(len(responsibilities), generator=generator, dtype=torch.float64, device="cpu")
     sums = responsibilities.mT.double() @ random.to(responsibilities.device)
     return tuple(sorted(float(f"{value:.{DIGITS}g}") for value in sums.tolist()))

@@ -31,6 +31,7 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
 
+@arguments.outside_contexts
 def fit(
     mixture: MixtureOfExperts,
     x: Inputs,
@@ -124,7 +125,7 @@ def fit(
         result = _result(search, table, columns, kept, interrupted)
         cautions = _warnings(result, search.n_restarts) + separation_warning(mixture, table, result.responsibilities)
     for caution in cautions:
-        warnings.warn(caution, RuntimeWarning, stacklevel=2)
+        warnings.warn(caution, RuntimeWarning, stacklevel=3)
     return dataclasses.replace(result, cautions=tuple(cautions))
 
 

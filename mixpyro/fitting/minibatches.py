@@ -36,6 +36,7 @@ SAMPLE_ROWS = 5000
 CHANGE = 1e-3
 
 
+@arguments.outside_contexts
 def fit_minibatches(
     mixture: MixtureOfExperts,
     x: Inputs,
@@ -96,7 +97,7 @@ def fit_minibatches(
     columns = FittedColumns.of(x, gate_x)
     refuse_kept_posteriors(mixture)
     options = Options(max_iterations, tolerance, n_gradient_steps)
-    generator = Generator().manual_seed(arguments.integer("seed", seed, least=0))
+    generator = Generator("cpu").manual_seed(arguments.integer("seed", seed, least=0))
     sample = _sample(table, max(batch_size, SAMPLE_ROWS), generator)
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
     search = Search(mixture, sample, options, starts, **restarts)
@@ -105,7 +106,7 @@ def fit_minibatches(
         result = _described(result, search, table, columns)
         cautions = _warnings(result, n_epochs) + separation_warning(mixture, table, result.responsibilities)
     for caution in cautions:
-        warnings.warn(caution, RuntimeWarning, stacklevel=2)
+        warnings.warn(caution, RuntimeWarning, stacklevel=3)
     described = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
     return dataclasses.replace(result, cautions=tuple(cautions), options=described)
 
@@ -113,7 +114,7 @@ def fit_minibatches(
 def _sample(table: Table, n_rows: int, generator: Generator) -> Table:
     """Return some of the rows whose weight is not zero."""
     counted = table.block(table.counted_rows())
-    return counted.block(torch.randperm(len(counted.x), generator=generator)[:n_rows].to(table.x.device))
+    return counted.block(torch.randperm(len(counted.x), generator=generator, device="cpu")[:n_rows].to(table.x.device))
 
 
 def _fit(
@@ -177,7 +178,7 @@ def _begun(
 
 def _batches(table: Table, batch_size: int, generator: Generator) -> Sequence[Tensor]:
     """Return shuffled rows in batches of nearly one size: a short one at the end would count too much."""
-    order = torch.randperm(len(table.x), generator=generator).to(table.x.device)
+    order = torch.randperm(len(table.x), generator=generator, device="cpu").to(table.x.device)
     return order.tensor_split(-(-len(order) // batch_size))
 
 

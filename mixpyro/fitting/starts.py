@@ -68,7 +68,7 @@ def random_assignments(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generat
         y: outputs [N, P].
         generator: of random numbers.
     """
-    chosen = torch.randint(mixture.n_components, (len(x),), generator=generator).to(x.device)
+    chosen = torch.randint(mixture.n_components, (len(x),), generator=generator, device="cpu").to(x.device)
     return one_hot(chosen, mixture.n_components, like=y)
 
 
@@ -87,7 +87,7 @@ def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: 
     k, size = mixture.n_components, x.shape[1] + y.shape[1] + 1
     if k == 1:
         return y.new_ones(len(x), 1)
-    order = torch.randperm(len(x), generator=generator).to(x.device)
+    order = torch.randperm(len(x), generator=generator, device="cpu").to(x.device)
     # Where there are too few rows for disjoint subsets, rows are used again.
     rows = order[torch.arange(k * size, device=x.device) % len(x)]
     membership = one_hot(torch.arange(k, device=x.device).repeat_interleave(size), k, like=y)
@@ -119,7 +119,7 @@ def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generat
     k = mixture.n_components
     sample: slice | Tensor = slice(None)
     if len(x) > SAMPLE_ROWS:
-        sample = torch.randint(len(x), (SAMPLE_ROWS,), generator=generator).to(x.device)
+        sample = torch.randint(len(x), (SAMPLE_ROWS,), generator=generator, device="cpu").to(x.device)
     found = location_scale(torch.cat([x[sample], y[sample]], dim=1))
     points = standardised_rows(x[sample], y[sample], found)
     centres = spread_rows(points, k, generator)
@@ -154,12 +154,12 @@ def spread_rows(points: Tensor, n_rows: int, generator: Generator) -> Tensor:
         n_rows: how many, at least 1.
         generator: of random numbers.
     """
-    chosen = [int(torch.randint(len(points), (), generator=generator))]
+    chosen = [int(torch.randint(len(points), (), generator=generator, device="cpu"))]
     squared = points.new_full((len(points),), torch.inf)
     while len(chosen) < n_rows:
         squared = torch.minimum(squared, (points - points[chosen[-1]]).square().sum(-1))
         cumulative = squared.double().cumsum(0).cpu()
-        draw = torch.rand((), generator=generator, dtype=torch.float64) * cumulative[-1]
+        draw = torch.rand((), generator=generator, dtype=torch.float64, device="cpu") * cumulative[-1]
         chosen.append(min(int(torch.searchsorted(cumulative, draw)), len(points) - 1))
     return points[chosen]
 

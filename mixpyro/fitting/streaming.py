@@ -92,6 +92,7 @@ class StreamingFit:
         self._averages: dict[Part | str, Value] = {}
         self._m_steps: dict[Part, MStep] = {}
 
+    @arguments.outside_contexts
     def partial_fit(
         self,
         x: Inputs,
@@ -138,7 +139,7 @@ class StreamingFit:
         for caution in separation_warning(self.mixture, table, responsibilities):
             warnings.warn(f"in the first batch, {caution}", RuntimeWarning, stacklevel=4)
         for empty in empty_components(table.weighted(responsibilities.mT).mT):
-            warnings.warn(f"{empty} in the first batch; make it larger.", RuntimeWarning, stacklevel=4)
+            warnings.warn(f"{empty} in the first batch; make it larger.", RuntimeWarning, stacklevel=6)
 
     def _step(self, table: Table) -> None:
         """Take one step with the responsibilities under the posteriors so far."""
@@ -281,4 +282,5 @@ def _on_device(batches: Iterable[Batch], mixture: MixtureOfExperts) -> Iterator[
     for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             raise TypeError(f"`batches` must give tuples (x, y) or (x, y, gate_x); got {type(batch).__name__}.")
-        yield [part.to(device) for part in batch]
+        names = ("x", "y", "gate_x")
+        yield [arguments.a_tensor(name, part).to(device) for name, part in zip(names, batch, strict=False)]

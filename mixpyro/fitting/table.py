@@ -74,7 +74,7 @@ class Table(NamedTuple):
 
 
 def checked_mixture(mixture: object) -> MixtureOfExperts:
-    """Return the mixture if it is one.
+    """Return the mixture if it is one, with tensors that can be trained in place of those of inference mode.
 
     Args:
         mixture: what shall be fitted.
@@ -84,6 +84,7 @@ def checked_mixture(mixture: object) -> MixtureOfExperts:
     """
     if not isinstance(mixture, MixtureOfExperts):
         raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
+    arguments.make_normal(mixture)
     return mixture
 
 

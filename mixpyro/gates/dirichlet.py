@@ -172,4 +172,4 @@ def _checked_prior(prior: Distribution | None) -> Distribution | None:
     lower = getattr(prior.support, "lower_bound", None)
     if lower != 0 or getattr(prior.support, "upper_bound", math.inf) != math.inf:
         raise ValueError(f"`concentration_prior` must be a distribution over all positive numbers; got {prior}.")
-    return prior
+    return arguments.normal_distribution(prior)

@@ -160,6 +160,8 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
             x: gate inputs [N, D]; only its dtype is read.
             plate: not entered.
         """
+        if self.learn_mean:
+            self._refuse_compiled()
         return Categorical(probs=self.mean.to(x.dtype))
 
     def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:

@@ -47,6 +47,7 @@ class NeuralGate(LogitGate):
         super().__init__(n_components, name=name)
         if not isinstance(network, nn.Module):
             raise TypeError(f"`network` must be a torch.nn.Module; got {type(network).__name__}.")
+        arguments.make_normal(network)
         self.network = network
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 

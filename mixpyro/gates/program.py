@@ -8,10 +8,14 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.part import Part
+from mixpyro.pyro_internals.compiled import refuse_compiled
 from mixpyro.pyro_internals.expected_weights import BoundTerms, ModelCalls, record_of
+from mixpyro.pyro_internals.names import module_name
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import (
+    OBJECTS_PLATE,
     checked_plate,
     refuse_given_value,
     refuse_inner_call,
@@ -31,6 +35,18 @@ class GateProgram(Part):
 
     # Name of the site of the latent weights, without the prefix; None where there is no such site.
     weights_site: str | None = None
+
+    @property
+    def plate_name(self) -> str:
+        """Name of the plate over objects where the caller gives none: ``objects`` for a gate named ``gate``.
+
+        A gate of a mixture has the mixture's plate, ``<mixture>.objects`` where that has a name. A gate of any other
+        name has ``<name>.objects``, so that several can be in one program.
+        """
+        name = module_name(self)
+        owner, _, own = name.rpartition(".")
+        prefix = owner if own == "gate" else name
+        return f"{prefix}.{OBJECTS_PLATE}" if prefix else OBJECTS_PLATE
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Sample the weights from their prior, outside or inside the plate, and return p(z | weights).
@@ -68,7 +84,8 @@ class GateProgram(Part):
 
         Args:
             x: gate inputs [N, D], or [B, D] of the plate's subsample.
-            plate: the caller's plate over objects, of dim −1, not entered here; by default a plate ``objects`` of N.
+            plate: the caller's plate over objects, of dim −1, not entered here; by default one of N, see
+                :attr:`plate_name`.
 
         Returns:
             The assignments [N]; under enumeration, [K, 1, …] as Pyro broadcasts them.
@@ -81,7 +98,7 @@ class GateProgram(Part):
         refuse_shared_parameters(self)
         refuse_taken_name(self.site("assignment"))
         refuse_inner_call()
-        plate = checked_plate(plate, x)
+        plate = checked_plate(plate, x, self.plate_name)
         calls = record_of(self)
         if calls is not None:
             return self._expected_model(x, plate, calls)
@@ -92,6 +109,7 @@ class GateProgram(Part):
     def _expected_model(self, x: Inputs, plate: pyro.plate, calls: ModelCalls) -> Tensor:
         """Run the model with the weights integrated out; see :func:`~mixpyro.expected_weights`."""
         refuse_outer_plates(self.site("assignment"))
+        self._refuse_compiled()
         if self.weights_site is not None:
             refuse_given_value(self.site(self.weights_site))
         call = calls.record(x, rows_of(plate), int(plate.size), self.n_components)
@@ -107,6 +125,11 @@ class GateProgram(Part):
             return pyro.sample(
                 self.site("assignment"), Categorical(logits=log_weights), infer={"enumerate": "parallel"}
             )
+
+    def _refuse_compiled(self) -> None:
+        """Raise if a program that reads the posterior is being compiled."""
+        if isinstance(self, ConjugatePart):
+            refuse_compiled(module_name(self))
 
     @pyro_method
     def guide(
@@ -124,7 +147,8 @@ class GateProgram(Part):
 
         Args:
             x: gate inputs [N, D], or [B, D] of the plate's subsample.
-            plate: the caller's plate over objects, of dim −1, not entered here; by default a plate ``objects`` of N.
+            plate: the caller's plate over objects, of dim −1, not entered here; by default one of N, see
+                :attr:`plate_name`.
             responsibilities: q(z) [N, K], rows that sum to one. Without them z is left to the model, where
                 TraceEnum_ELBO sums it out.
             objects: which objects of the last update the rows are, as for :meth:`expected_log_weights`; by default
@@ -134,8 +158,9 @@ class GateProgram(Part):
             ValueError: as :meth:`model`, or if an outer plate would draw the weights more than once.
         """
         refuse_shared_parameters(self)
-        given, plate = plate, checked_plate(plate, x)
+        given, plate = plate, checked_plate(plate, x, self.plate_name)
         if record_of(self) is None:
+            self._refuse_compiled()
             if objects is None and given is not None and self.weights_site is not None:
                 objects = self.objects_in(given)
             self.weights_guide(x, plate=plate, objects=objects)
@@ -162,7 +187,7 @@ class GateProgram(Part):
             plate: as for :meth:`guide`.
         """
         refuse_inner_call()
-        with checked_plate(plate, x):
+        with checked_plate(plate, x, self.plate_name):
             # No tiny weight for a zero here: the object's y may be impossible there, and tiny · (−∞) is −∞.
             q = Categorical(logits=responsibilities.log())
             pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})

@@ -65,9 +65,12 @@ class SoftmaxGate(LogitGate):
         self.weights_site = None if prior_scale is None else "coefficients"
 
     @property
-    def coefficients(self) -> nn.Parameter:
-        """Estimated log odds against the first component [K − 1, 1 + D]; the Pyro site of this name may be a draw."""
-        return self.coefficients_estimate
+    def coefficients(self) -> Tensor:
+        """Estimated log odds against the first component [K − 1, 1 + D], without a graph.
+
+        The memory is that of the parameter ``coefficients_estimate``. The Pyro site of this name may be a draw.
+        """
+        return self.coefficients_estimate.detach()
 
     def logits(self, x: Inputs) -> Responsibilities:
         """Return (0, c₂'u, …, c_K'u) [N, K], float64, with its gradient: of a far row float32 has no digits.
@@ -75,11 +78,11 @@ class SoftmaxGate(LogitGate):
         Args:
             x: gate inputs [N, D].
         """
-        return self._logits(x, self.coefficients)
+        return self._logits(x, self.coefficients_estimate)
 
     def _logits(self, x: Inputs, coefficients: Tensor) -> Tensor:
         """Logits of coefficients [K − 1, E], or [S, N, K] of S draws [S, 1, K − 1, E]."""
-        arguments.tensor("x", x, ("N", self.n_features))
+        x = arguments.tensor("x", x, ("N", self.n_features))
         return with_reference(
             with_intercept(x.double())
             @ (coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)).double().mT
@@ -87,7 +90,7 @@ class SoftmaxGate(LogitGate):
 
     def parameters_under_prior(self) -> Iterable[Tensor]:
         """Return the coefficients."""
-        return [self.coefficients]
+        return [self.coefficients_estimate]
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Return Categorical(softmax of the logits); with a prior, sample the coefficients as ``<name>.coefficients``.
@@ -113,7 +116,7 @@ class SoftmaxGate(LogitGate):
         """
         if self.prior_scale is not None:
             refuse_outer_plates(self.site("coefficients"))
-            pyro.sample(self.site("coefficients"), Delta(self.coefficients.to(x.dtype), event_dim=2))
+            pyro.sample(self.site("coefficients"), Delta(self.coefficients_estimate.to(x.dtype), event_dim=2))
 
     @torch.no_grad()
     def maximise(  # type: ignore[override]
@@ -168,7 +171,7 @@ class SoftmaxGate(LogitGate):
             [K − 1, 1 + D]; infinite for a coefficient that the data do not determine.
         """
         _, information, transform = self.derivatives(x, responsibilities)
-        back = torch.kron(torch.eye(self.n_components - 1).to(transform), transform)
+        back = torch.kron(torch.eye(self.n_components - 1, dtype=transform.dtype, device=transform.device), transform)
         return standard_errors(information, back).reshape(self.coefficients.shape)
 
     @torch.no_grad()

@@ -100,7 +100,7 @@ def floating(Z: Tensor, device: torch.device) -> Tensor:
         TypeError: if Z is no tensor.
     """
     if not isinstance(Z, Tensor):
-        raise TypeError(f"`Z` must be a torch.Tensor; got {type(Z).__name__}. Use torch.as_tensor(Z).")
+        raise TypeError(f"`Z` must be a torch.Tensor; got {type(Z).__name__}. Use torch.as_tensor(numpy.asarray(Z)).")
     return Z.to(device, Z.dtype if Z.is_floating_point() else torch.get_default_dtype())
 
 
@@ -115,7 +115,7 @@ def check_rows(X: Tensor) -> None:
         ValueError: if X is a scalar.
     """
     if not isinstance(X, Tensor):
-        raise TypeError(f"`X` must be a torch.Tensor; got {type(X).__name__}.")
+        raise TypeError(f"`X` must be a torch.Tensor; got {type(X).__name__}. Use torch.as_tensor(numpy.asarray(X)).")
     if X.ndim == 0:
         raise ValueError("`X` must have a row for each object; got a scalar.")
 

@@ -65,6 +65,7 @@ class DirichletHyperModel(HyperModel):
             arguments.responsibilities(weights, self.output_dim, n_rows, name="Z")
             raise
 
+    @arguments.outside_contexts
     def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
         """Learn mu by at most 100 steps of L-BFGS in Pyro's SVI; do nothing where mu is fixed.
 

@@ -41,6 +41,7 @@ class HyperExpertNN(HyperModel, nn.Module):
     gate: NeuralGate
     _m_step: MStep
 
+    @arguments.outside_contexts
     def __init__(
         self,
         input_dim: int = 20,
@@ -55,9 +56,9 @@ class HyperExpertNN(HyperModel, nn.Module):
         self.epochs = arguments.integer("epochs", epochs, least=0)
         hidden_dim = arguments.integer("hidden_dim", hidden_dim)
         self.device = checked_device(device)
-        self.linear1 = nn.Linear(input_dim, hidden_dim)
-        self.linear2 = nn.Linear(hidden_dim, hidden_dim)
-        self.linear3 = nn.Linear(hidden_dim, output_dim)
+        self.linear1 = nn.Linear(input_dim, hidden_dim, device="cpu")
+        self.linear2 = nn.Linear(hidden_dim, hidden_dim, device="cpu")
+        self.linear3 = nn.Linear(hidden_dim, output_dim, device="cpu")
         self.to(self.device)
         # The gate's network is this module. Set as attributes, the gate would become a submodule of its own network.
         gate = NeuralGate(output_dim, self)
@@ -99,6 +100,7 @@ class HyperExpertNN(HyperModel, nn.Module):
             HyperParameters: not read.
         """
 
+    @arguments.outside_contexts
     def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
         """Minimise −mean of Z·log π(X) by ``epochs`` passes of :attr:`optimizer` over shuffled minibatches of 128.
 
@@ -121,6 +123,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         for _ in range(self.epochs):
             self._m_step.epoch(x, weights, batch_size=self.batch_size)
 
+    @arguments.outside_contexts
     def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
         """Return log softmax of the network [N, K], with its gradient.
 
@@ -135,6 +138,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         """
         return self.gate.expected_log_weights(self._rows(X)).to(X.dtype)
 
+    @arguments.outside_contexts
     def PredictPi(self, X: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
         """Return softmax of the network [N, K], with its gradient.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro.arguments import has_derivatives
 from mixpyro.numerics.location_scale import location_scale
 from mixpyro.shapes import Design, Inputs, Outputs
 
@@ -99,7 +100,6 @@ def columns_from(values: Outputs, origin: Tensor) -> Tensor:
     """
     high = origin.to(values.dtype)
     # Subtracting into a buffer takes a third of the time of a transposed copy, but has no gradient.
-    differentiable = values.requires_grad and torch.is_grad_enabled()
-    buffer = None if differentiable else values.new_empty(values.shape[1], len(values))
+    buffer = None if has_derivatives(values) else values.new_empty(values.shape[1], len(values))
     columns = torch.sub(values.mT, high.unsqueeze(-1), out=buffer).contiguous()
     return columns if high.dtype == origin.dtype else columns.sub_((origin - high).to(values.dtype).unsqueeze(-1))

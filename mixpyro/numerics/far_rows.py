@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixpyro.arguments import has_derivatives
 from mixpyro.numerics import nested
-from mixpyro.numerics.normalised import normalised
+from mixpyro.numerics.normalised import differentiated, normalised
 
 # Log evidence in nats, in absolute value, beyond which a row's responsibilities are computed in float64: rounding
 # errors of a float32 that large are a thousandth.
@@ -45,6 +46,11 @@ def normalised_joint(
         wait.
     """
     first = log_joint(gate_x, columns, state, objects=objects).contiguous()
+    if has_derivatives(first):
+        # Values may not be read there to find out which rows are far.
+        wide = log_joint(gate_x.double(), nested.apply(Tensor.double, columns), state, objects=objects)
+        shares, log_evidence = differentiated(wide)
+        return shares.to(first.dtype), log_evidence
     shares, log_evidence = normalised(first)
     if first.dtype == torch.float64 or not (first.is_cpu or math.isfinite(far)):
         return shares, log_evidence

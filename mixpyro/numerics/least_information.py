@@ -86,7 +86,8 @@ def flattest_direction(
 
     grown = (functions.split(coefficients)[number] @ directions[:, kept] * moments[kept].sqrt()).flatten()
     # A tenth of the length in a random direction, so that the start has a share of every eigenvector.
-    random = torch.randn(len(grown), generator=torch.Generator().manual_seed(0), dtype=grown.dtype).to(grown.device)
+    generator = torch.Generator("cpu").manual_seed(0)
+    random = torch.randn(len(grown), generator=generator, dtype=grown.dtype, device="cpu").to(grown.device)
     start = grown + 0.1 * (1.0 + grown.norm()) * random / random.norm()
     least, direction = smallest_eigenpair(product, start, n_products=MOST_PRODUCTS)
     return FlatDirection(float(least) / (total * curvature), float(least), float(direction @ grown))

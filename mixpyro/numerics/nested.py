@@ -119,7 +119,7 @@ def select(value: Nested, index: int | slice | Tensor | Sequence[int]) -> Nested
     if isinstance(index, int | slice | Tensor):
         return apply(lambda tensor: tensor[index], value)
     # Made once for all tensors. Of an empty list PyTorch would make a float.
-    numbers = torch.tensor(index, dtype=None if len(index) else torch.long)
+    numbers = torch.tensor(index, dtype=None if len(index) else torch.long, device="cpu")
     return apply(lambda tensor: tensor[numbers], value)
 
 

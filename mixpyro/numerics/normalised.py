@@ -6,6 +6,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.arguments import has_derivatives
+
+
+def softmax(log_joint: Float[Tensor, "*R K N"]) -> tuple[Tensor, Tensor]:
+    """Return responsibilities and log evidences, with their derivatives where these are followed.
+
+    Args:
+        log_joint: E log π + E log p(y | k) [..., K, N].
+    """
+    return differentiated(log_joint) if has_derivatives(log_joint) else normalised(log_joint)
+
+
+def differentiated(log_joint: Float[Tensor, "*R K N"]) -> tuple[Tensor, Tensor]:
+    """Return what :func:`normalised` does, with its derivatives; it takes longer, and more memory.
+
+    Args:
+        log_joint: E log π + E log p(y | k) [..., K, N].
+    """
+    impossible = (log_joint == -math.inf).all(-2, keepdim=True)
+    possible = torch.where(impossible, 0.0, log_joint)
+    log_evidence = torch.where(impossible.squeeze(-2), -math.inf, possible.logsumexp(-2))
+    return torch.where(impossible, 0.0, possible.softmax(-2)), log_evidence
+
 
 def normalised(log_joint: Float[Tensor, "*R K N"]) -> tuple[Tensor, Tensor]:
     """Return responsibilities [..., K, N] and log evidences [..., N] of log joint densities, in nats.

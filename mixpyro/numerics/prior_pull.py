@@ -29,7 +29,7 @@ def prior_pull(functions: LinearPredictors, coefficients: Coefficients, number: 
     if not functions.precision or coefficients.shape[1] > MOST_DENSE:
         return 0.0
     pull = (functions.split(coefficients)[number] @ functions.penalty).flatten()
-    identity = torch.eye(functions.n_predictors).to(pull)
+    identity = torch.eye(functions.n_predictors, dtype=pull.dtype, device=pull.device)
     of_prior = torch.kron(identity, functions.penalty)
     of_data = functions.expansion(coefficients).information()[number] - of_prior
     # In units of the columns' own information, so that a ridge is no matter of units.

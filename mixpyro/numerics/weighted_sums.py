@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mixpyro.arguments import has_derivatives
 from mixpyro.numerics import blocks
 from mixpyro.numerics.blocks import row_slices, rows_per_block
 
@@ -57,7 +58,9 @@ def squared_norms(maps: Tensor, columns: Tensor) -> Tensor:
     flat = maps.flatten(0, 1).to(columns.dtype)
     result = columns.new_empty(n_maps, columns.shape[1])
     for block, part in _blocks(columns, result, width=len(flat)):
-        squares = (flat @ block).square_()
+        images = flat @ block
+        # In place there is no rule of vmap.
+        squares = images.square() if has_derivatives(images) else images.square_()
         part.copy_(squares if n_rows == 1 else squares.unflatten(0, (n_maps, n_rows)).sum(1))
     return result.mT
 
@@ -140,7 +143,7 @@ def _float64_columns(rows: Tensor) -> Tensor:
 
 def _pairwise_products(columns: Tensor) -> Tensor:
     """Multiply each pair of rows of [F, N], [F (F + 1) / 2, N], in the order of :func:`_pairs`."""
-    if columns.requires_grad and torch.is_grad_enabled():
+    if has_derivatives(columns):
         # `out=` below has no gradient.
         return torch.cat([columns[number:] * columns[number] for number in range(len(columns))])
     products = columns.new_empty(_n_pairs(len(columns)), columns.shape[1])

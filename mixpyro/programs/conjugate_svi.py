@@ -1,7 +1,8 @@
 """SVI of any Pyro program, in which gates are updated in closed form."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -114,8 +115,12 @@ class ConjugateSVI(SVI):
             ValueError: if the guide samples a gate's weights or assignments, the model's are given values, or the loss
                 or the responsibilities are not finite; nothing has changed then.
         """
-        with expected_weights(*self.gates) as records, poutine.trace(param_only=True) as captured:
-            loss = self.elbo.differentiable_loss(self.model, self._checked_guide(), *args, **kwargs)
+        with (
+            self._programs() as (records, model, guide),
+            torch.enable_grad(),
+            poutine.trace(param_only=True) as captured,
+        ):
+            loss = self.elbo.differentiable_loss(model, self._without_sites_of_gates(guide), *args, **kwargs)
             _refuse_infinite(float(loss.detach()))
             loss.backward()
         nodes: dict[str, Any] = dict(captured.trace.nodes)
@@ -138,9 +143,16 @@ class ConjugateSVI(SVI):
                 one.x, one.responsibilities, objects=one.objects, n_objects=one.n_objects, step_size=size
             )
 
-    def _checked_guide(self) -> Callable[..., Any]:
+    @contextmanager
+    def _programs(self) -> Iterator[tuple[list[ModelCalls], Callable[..., Any], Callable[..., Any]]]:
+        """Yield records of the gates, model and guide: these in the caller's contexts, all else outside of them."""
+        model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
+        with arguments.outside_of_contexts(), expected_weights(*self.gates) as records:
+            yield records, model, guide
+
+    def _without_sites_of_gates(self, guide: Callable[..., Any]) -> Callable[..., Any]:
         """The guide, which raises where it samples a site of a gate."""
-        return GuideWithoutSites(site for gate in self.gates for site in gate.latent_sites)(self.guide)
+        return GuideWithoutSites(site for gate in self.gates for site in gate.latent_sites)(guide)
 
     def evaluate_loss(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
         """Return minus the bound in nats under the current posteriors and parameters, without changing them.
@@ -149,8 +161,8 @@ class ConjugateSVI(SVI):
             *args: arguments of the model and the guide.
             **kwargs: likewise.
         """
-        with expected_weights(*self.gates), torch.no_grad():
-            return float(self.elbo.loss(self.model, self.guide, *args, **kwargs))
+        with self._programs() as (_, model, guide), torch.no_grad():
+            return float(self.elbo.loss(model, guide, *args, **kwargs))
 
     def responsibilities(self, *args: Any, **kwargs: Any) -> list[Responsibilities]:  # noqa: ANN401
         """Return q(z) [B, K] of the objects that the program sees, for each gate, without changing anything.
@@ -162,8 +174,8 @@ class ConjugateSVI(SVI):
         Raises:
             RuntimeError: if the model does not call a gate, or does not enumerate its assignments.
         """
-        with expected_weights(*self.gates) as records, torch.enable_grad():
-            loss = self.elbo.differentiable_loss(self.model, self.guide, *args, **kwargs)
+        with self._programs() as (records, model, guide), torch.enable_grad():
+            loss = self.elbo.differentiable_loss(model, guide, *args, **kwargs)
             zeros = [zero for calls in records for zero in calls.zeros()]
             for zero, gradient in zip(zeros, torch.autograd.grad(loss, zeros, allow_unused=True), strict=True):
                 zero.grad = gradient

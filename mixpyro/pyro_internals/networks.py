@@ -6,6 +6,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from mixpyro.arguments import normal
 from mixpyro.pyro_internals.parameter_store import is_registered, kept_frozen, refuse_shared_parameters, unregistered
 
 
@@ -81,7 +82,7 @@ def _last_layer(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         layer = layers[-1]
         intercept = layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias
         return seen[-1][0], torch.cat([intercept.unsqueeze(1), layer.weight], 1)
-    return output, torch.eye(output.shape[1] + 1).to(output)[1:]
+    return output, torch.eye(output.shape[1] + 1, dtype=output.dtype, device=output.device)[1:]
 
 
 def _each(network: nn.Module) -> list[nn.Module]:
@@ -93,7 +94,7 @@ def _each(network: nn.Module) -> list[nn.Module]:
 
 def _in_its_dtype(network: nn.Module, x: Tensor) -> Tensor:
     """Convert inputs to the dtype of a network's parameters."""
-    return x.to(next(network.parameters(), x).dtype)
+    return normal(x).to(next(network.parameters(), x).dtype)
 
 
 def _call_outside(network: nn.Module, x: Tensor) -> Tensor:

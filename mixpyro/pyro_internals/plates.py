@@ -18,29 +18,42 @@ from torch import Tensor
 PREDICTIVE_PLATE = "_num_predictive_samples"
 PARTICLES_PLATE = "num_particles_vectorized"
 DRAWS_PLATE = "mixpyro.draws"
+# The plate over the rows that a program makes itself, behind the prefix of the mixture or gate if it has one.
+OBJECTS_PLATE = "objects"
 
 
-def objects_plate(x: Tensor) -> pyro.plate:
-    """Make the plate ``objects`` over the rows of x, of dim −1.
+def objects_plate(x: Tensor, name: str = OBJECTS_PLATE) -> pyro.plate:
+    """Make a plate over the rows of x, of dim −1.
 
     Args:
         x: inputs [N, D].
+        name: of the plate, full.
     """
-    return pyro.plate("objects", len(x), dim=-1)
+    return pyro.plate(name, len(x), dim=-1, device=str(x.device))
 
 
-def checked_plate(plate: pyro.plate | None, x: Tensor) -> pyro.plate:
+def is_objects_plate(name: str) -> bool:
+    """Return whether a plate of a mixture's program, or of a gate's, is that of the objects.
+
+    Args:
+        name: of the plate, full.
+    """
+    return name == OBJECTS_PLATE or name.endswith(f".{OBJECTS_PLATE}")
+
+
+def checked_plate(plate: pyro.plate | None, x: Tensor, name: str = OBJECTS_PLATE) -> pyro.plate:
     """Return a plate over objects if its dim is −1 and it has as many objects as x has rows.
 
     Args:
         plate: the caller's plate; None for a new one over the rows of x.
         x: inputs [N, D], or [B, D] of the plate's subsample.
+        name: of a new one.
 
     Raises:
         ValueError: if not.
     """
     if plate is None:
-        return objects_plate(x)
+        return objects_plate(x, name)
     if plate.dim not in (-1, None):
         raise ValueError(f"`plate` must have dim -1, the objects innermost; got dim {plate.dim}.")
     if plate.subsample_size not in (-1, len(x)):

@@ -31,6 +31,7 @@ class Coefficient(NamedTuple):
     p_value: float  # probability of a larger |z| under a Normal distribution if the effect were zero; NaN where z is
 
 
+@arguments.outside_contexts
 def coefficients(
     fitted: FitResult | MixtureOfExperts,
     x: Inputs,
@@ -89,7 +90,7 @@ def coefficients(
     names = parameter_names(mixture, features, gate_features)
     errors = standard_errors(information).tolist()
     for message in (*_held_parts(mixture), *_cautions(gradient, information, names, errors)):
-        warnings.warn(message, RuntimeWarning, stacklevel=2)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
     estimates = flat(estimated(mixture)).tolist()
     rows = map(_coefficient, estimates, errors, _are_effects(mixture))
     return dict(zip(names, rows, strict=True))

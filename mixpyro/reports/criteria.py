@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 
+from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
@@ -26,6 +27,7 @@ class Criteria(NamedTuple):
     log_evidence: float = math.nan
 
 
+@arguments.outside_contexts
 def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Criteria:
     """Compute criteria for model choice of one fit on the data that were fitted.
 
@@ -52,7 +54,7 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
         Machine Learning, section 10.2.4 (log K!).
     """
     fitted_rows(result, x, y, gate_x)
-    weights = torch.ones(len(x)).to(x) if result.weights is None else result.weights
+    weights = x.new_ones(len(x)) if result.weights is None else result.weights
     counts = weights > 0
     log_prob = result.mixture.log_prob(x, y, gate_x=gate_x)
     log_likelihood = float(torch.where(counts, weights * log_prob, 0.0).sum(dtype=torch.float64))

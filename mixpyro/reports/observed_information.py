@@ -8,12 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Parameter
 
+from mixpyro import arguments
 from mixpyro.fitting.table import checked_table
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
+@arguments.outside_contexts
 def observed_information(
     mixture: MixtureOfExperts,
     x: Inputs,

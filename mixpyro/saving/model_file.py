@@ -24,6 +24,7 @@ KIND, VERSION = "model", 2
 PARTS = Gate | Experts | MixtureOfExperts
 
 
+@arguments.outside_contexts
 def save(part: PARTS, path: str | os.PathLike[str]) -> None:
     """Write a mixture, a gate or experts to one file.
 
@@ -48,6 +49,7 @@ def save(part: PARTS, path: str | os.PathLike[str]) -> None:
     atomic_file.write(path, content, kind=KIND, version=VERSION)
 
 
+@arguments.outside_contexts
 def load(
     path: str | os.PathLike[str],
     *,

@@ -23,7 +23,12 @@ def test_a_tensor_of_the_right_shape_is_returned_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
-        ([[0.0]], TypeError, r"`x` must be a torch.Tensor; got list. Use torch.as_tensor\(x\)"),
+        (
+            [[0.0]],
+            TypeError,
+            r"`x` must be a torch.Tensor; got list. Use torch.as_tensor\(numpy.asarray\(x, dtype=float",
+        ),
+        (X.half(), TypeError, r"`x` must have dtype float32 or float64; got torch.float16. Use x.double\(\)"),
         (X.long(), TypeError, r"`x` must have a floating dtype; got torch.int64. Use x.double\(\)"),
         (X[0], ValueError, r"`x` must have shape \[N, D\], no axis empty; got \[2\]"),
         (X[:0], ValueError, r"`x` must have shape \[N, D\], no axis empty; got \[0, 2\]"),

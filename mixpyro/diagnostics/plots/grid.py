@@ -43,8 +43,13 @@ def grid(data: ArvizData, features: Sequence[int], n_points: int, *, of_gate: bo
     points = np.stack([part.ravel() for part in np.meshgrid(*values, indexing="ij")], 1)
     rows = _medians(constants, len(points))
     rows[own][:, list(features)] = points
-    x = torch.tensor(rows["x"])
-    return Grid(values, x, torch.tensor(rows["gate_x"]) if "gate_x" in rows else x, [names[one] for one in features])
+    x = torch.tensor(rows["x"], device="cpu")
+    return Grid(
+        values,
+        x,
+        torch.tensor(rows["gate_x"], device="cpu") if "gate_x" in rows else x,
+        [names[one] for one in features],
+    )
 
 
 def some_draws(data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, most_draws: int) -> tuple[Conditioned, int]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
+from mixpyro import arguments
 from mixpyro.fitting.gradient.minibatches import growing_subsamples, shuffled_batches
 from mixpyro.fitting.gradient.objective_elbo import ObjectiveELBO
 from mixpyro.fitting.gradient.optimisers import FullDataLBFGS, FusedAdam, TorchOptimizer
@@ -190,7 +191,7 @@ def detached(data: Tensors) -> Tensors:
     Args:
         data: tensors of any shapes.
     """
-    return tuple(part.detach() for part in data)
+    return tuple(arguments.normal(part.detach()) for part in data)
 
 
 def sums_over_rows(module: Part) -> bool:

@@ -42,8 +42,8 @@ def shuffled_rows(n_rows: int) -> Tensor:
     """
     # The loader and its sampler each draw a seed from the global generator; only the sampler's is used.
     for _ in ("loader", "sampler"):
-        seed = torch.empty((), dtype=torch.int64).random_()
-    return torch.randperm(n_rows, generator=Generator().manual_seed(int(seed)))
+        seed = torch.empty((), dtype=torch.int64, device="cpu").random_()
+    return torch.randperm(n_rows, generator=Generator("cpu").manual_seed(int(seed)), device="cpu")
 
 
 def growing_subsamples(data: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
@@ -61,7 +61,8 @@ def growing_subsamples(data: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]
     n_rows = len(data[0])
     sizes = [n_rows // GROWTH**power for power in range(N_SUBSAMPLES, 0, -1)]
     sizes = [size for size in sizes if size >= SMALLEST_SUBSAMPLE]
-    order = torch.randperm(n_rows, generator=Generator().manual_seed(0)) if sizes else torch.empty(0)
+    generator = Generator("cpu").manual_seed(0)
+    order = torch.randperm(n_rows if sizes else 0, generator=generator, device="cpu")
     for size in sizes:
         rows = order[:size].to(data[0].device)
         *inputs, responsibilities = (part[rows] for part in data)

@@ -1,0 +1,96 @@
+"""Every gate and every family of experts, small, in states that are not their first ones."""
+
+from collections.abc import Callable
+
+import torch
+from pyro.distributions import Gamma
+from torch import Generator, Tensor, nn
+
+from mixpyro.experts import (
+    GaussianExperts,
+    GLMExperts,
+    HeterogeneousExperts,
+    LinearExperts,
+    NeuralExperts,
+    PointMassExperts,
+    RelevanceLinearExperts,
+)
+from mixpyro.experts.base import Experts
+from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
+from mixpyro.fitting.fit import fit
+from mixpyro.gates import (
+    DirichletGate,
+    Gate,
+    MarginalObjectDirichletGate,
+    NeuralGate,
+    ObjectDirichletGate,
+    SoftmaxGate,
+)
+from mixpyro.mixture import MixtureOfExperts
+
+K, D, N = 2, 2, 40
+
+
+def _network(n_outputs: int, seed: int) -> nn.Module:
+    """A small network of the same parameters at every call, on the CPU."""
+    with torch.random.fork_rng([]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)
+        return nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, n_outputs)).double()
+
+
+def _gamma() -> Gamma:
+    """A prior of a Dirichlet's concentration, on the CPU."""
+    return Gamma(torch.tensor(2.0, device="cpu"), torch.tensor(1.0, device="cpu"))
+
+
+GATES: dict[str, Callable[[], Gate]] = {
+    "dirichlet": lambda: DirichletGate(K),
+    "dirichlet, learnt": lambda: DirichletGate(K, concentration_prior=_gamma()),
+    "object": lambda: ObjectDirichletGate(K, concentration=2.0),
+    "object, learnt": lambda: ObjectDirichletGate(K, concentration=2.0, learn_mean=True),
+    "marginal": lambda: MarginalObjectDirichletGate(K, learn_mean=True),
+    "softmax": lambda: SoftmaxGate(K, D),
+    "softmax, prior": lambda: SoftmaxGate(K, D, prior_scale=2.0),
+    "neural": lambda: NeuralGate(K, _network(K, 1), prior_scale=2.0),
+}
+EXPERTS: dict[str, Callable[[], Experts]] = {
+    "linear": lambda: LinearExperts(K, D),
+    "linear, shared noise": lambda: LinearExperts(K, D, noise_per_component=False, noise_per_output=False),
+    "relevance": lambda: RelevanceLinearExperts(K, D),
+    "gaussian": lambda: GaussianExperts(K, 1),
+    "diagonal": lambda: GaussianExperts(K, 1, covariance="diagonal"),
+    "spherical": lambda: GaussianExperts(K, 1, covariance="spherical"),
+    "glm": lambda: GLMExperts(K, D, Gaussian(), prior_scale=3.0),
+    "poisson": lambda: GLMExperts(K, D, Poisson(), prior_scale=3.0),
+    "binomial": lambda: GLMExperts(K, D, Binomial(), prior_scale=3.0),
+    "categorical": lambda: GLMExperts(K, D, Categorical(3), prior_scale=3.0),
+    "neural": lambda: NeuralExperts(K, D, [_network(1, 2), _network(1, 3)], Gaussian(), prior_scale=2.0),
+    "heterogeneous": lambda: HeterogeneousExperts([LinearExperts(1, D), GaussianExperts(1, 1)]),
+    "inflated": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, D, Poisson(), prior_scale=3.0)]),
+}
+COUNTS = {"poisson", "binomial", "categorical", "inflated"}
+PAIRS = [*((gate, "linear") for gate in GATES), *(("softmax, prior", experts) for experts in EXPERTS)]
+PAIRS += [("neural", "glm"), ("dirichlet", "poisson"), ("object", "gaussian"), ("marginal", "neural")]
+
+
+def data(experts: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Rows of two groups, x [N, D] and y [N] in the support of the experts; always on the CPU."""
+    generator = Generator("cpu").manual_seed(0)
+    x = torch.randn(N, D, generator=generator, dtype=torch.float64, device="cpu")
+    noise = torch.randn(N, generator=generator, dtype=torch.float64, device="cpu")
+    y = torch.where(x[:, 1] > 0, 1.0 + 2.0 * x[:, 0], -1.0 - x[:, 0]) + 0.3 * noise
+    if experts in COUNTS:
+        y = (y > 0).double() if experts != "inflated" else y.clamp(0.0, 4.0).round()
+    return x.to(dtype), y.to(dtype)
+
+
+def mixture(gate: str, experts: str, *, name: str = "") -> MixtureOfExperts:
+    """A mixture of two components that has seen no data."""
+    return MixtureOfExperts(GATES[gate](), EXPERTS[experts](), name=name)
+
+
+def fitted(gate: str, experts: str, *, dtype: torch.dtype = torch.float64, name: str = "") -> MixtureOfExperts:
+    """A mixture after a few iterations on its data."""
+    result = mixture(gate, experts, name=name)
+    fit(result, *data(experts, dtype), n_restarts=1, n_candidates=1, max_iterations=5, progress=False)
+    return result
