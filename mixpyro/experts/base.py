@@ -173,8 +173,18 @@ class Experts(Part):
         """
         return []
 
+    def prior_warnings(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
+        """Return where the prior of estimates says more than the data do, in words; nothing by default.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P].
+            responsibilities: [N, K].
+        """
+        return []
+
     def cautions(self) -> list[str]:
-        """Return what an analyst should look at before trusting the posteriors, in words."""
+        """Return where the prior of a posterior says more than the data do, in words; nothing by default."""
         return []
 
     def noises(self) -> Float[Tensor, "K _"] | None:

@@ -10,15 +10,12 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
-from mixpyro.numerics.least_information import flattest_direction
-from mixpyro.numerics.linear_predictors import Curvature, LinearPredictors, Predictors
+from mixpyro.experts.linear_layers import pulled, separated
 from mixpyro.numerics.location_scale import location_scale
 from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Targets
 
 # Relative to the spread of y: an estimated noise stops there, where a component fits its rows exactly.
 SMALLEST_SCALE = 1e-6
-# Objects of a component below which nothing is said of its maximum.
-FEWEST_OBJECTS = 0.5
 
 
 class FamilyExperts(EstimatedExperts):
@@ -162,7 +159,6 @@ class FamilyExperts(EstimatedExperts):
         """Return σ; None for a family without."""
         return self._noise.detach().double() if self.family.has_scale else None
 
-    @torch.no_grad()
     def separations(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return which components' likelihood has its maximum at infinity, as where x separates a binomial y.
 
@@ -177,24 +173,26 @@ class FamilyExperts(EstimatedExperts):
         if self.family.has_scale or self.prior_scale is not None:
             return []
         x, y = self.check_data(x, y)
-        exposures = self._exposures(x)
-        reference = self.family.curvature(y.new_zeros(len(x), 1, self.family.n_predictors), exposures, y.new_ones(()))
-        even = reference.diagonals().mean((1, 2)).double()
-        found = []
-        for first, columns, coefficients in self.linear_layers(x):
-            r = responsibilities[:, first : first + len(coefficients)]
-            terms = WeightedLikelihood(self.family, y, exposures, r, r.new_ones(r.shape[1], 1))
-            functions = LinearPredictors(columns, terms, n_predictors=self.family.n_predictors)
-            point = functions.standardised_coefficients(coefficients)
-            for k in (r.sum(0) > FEWEST_OBJECTS).nonzero().flatten().tolist():
-                curvature = float((r[:, k] * even).sum() / r[:, k].sum())
-                flattest = flattest_direction(functions, point, curvature=curvature, weights=r, number=k)
-                if flattest.is_unbounded:
-                    found.append(
-                        f"component {self.first_component + first + k} has its maximum at infinity, as where x "
-                        f"separates y ({flattest.described()}); set `prior_scale`"
-                    )
-        return found
+        found = separated(self.family, self.linear_layers(x), y, self._exposures(x), responsibilities)
+        return [
+            f"component {self.first_component + k} has its maximum at infinity, as where x separates y "
+            f"({direction.described()}); set `prior_scale`"
+            for k, direction in found
+        ]
+
+    def prior_warnings(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
+        """Return which components' estimates the prior has moved far; arguments as :meth:`separations`."""
+        if self.prior_scale is None:
+            return []
+        x, y = self.check_data(x, y)
+        layers, r = self.linear_layers(x), responsibilities
+        found = pulled(self.family, layers, y, self._exposures(x), r, scale=self._noise, prior_scale=self.prior_scale)
+        return [
+            f"the prior says more of the coefficients of component {self.first_component + k} than the data do: "
+            f"`prior_scale`, {self.prior_scale:.3g}, has moved them by {pull:.1f} standard errors. They are per unit "
+            "of x, and the intercept is at x = 0: give a larger `prior_scale`, or standardise x."
+            for k, pull in found
+        ]
 
     def linear_layers(self, x: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield estimated linear layers: first component, inputs [N, E], coefficients [B, C, 1 + E]. None by default.
@@ -254,67 +252,3 @@ def smallest_scale(y: Outputs, weights: Float[Tensor, " N"]) -> Float[Tensor, " 
     rounding = 4.0 * torch.finfo(y.dtype).eps * (location.abs() + scale)
     # The square of the last term is still a float64 above 0.
     return torch.maximum(SMALLEST_SCALE * scale, rounding) + 1e-150
-
-
-class WeightedLikelihood:
-    """Σᵢ rᵢₖ log p(yᵢ | ηᵢₖ): the :class:`~mixpyro.numerics.linear_predictors.RowTerms` of K components.
-
-    Where a row has no part in a component, its likelihood there may overflow, and counts as zero.
-
-    Args:
-        family: of the density p.
-        y: outputs [N, P].
-        exposure: [N, 1, 1].
-        responsibilities: r [N, K], non-negative.
-        scale: noise σ [K, P].
-    """
-
-    def __init__(
-        self, family: Family, y: Tensor, exposure: Tensor, responsibilities: Responsibilities, scale: Tensor
-    ) -> None:
-        self.family = family
-        self.y, self.exposure, self.scale = y.double(), exposure.double(), scale.double()
-        self.responsibilities = responsibilities.double()
-        self.saturated = family.saturated(self.y, self.exposure)
-
-    def values(self, eta: Predictors) -> Float[Tensor, " B"]:
-        """Return the sums.
-
-        Args:
-            eta: predictors η [N, K, C].
-
-        Returns:
-            [K], in nats.
-        """
-        log_prob = self.family.beyond_saturated(self.y, eta, self.exposure, self.scale)
-        if self.saturated is not None:
-            log_prob = self.saturated + log_prob
-        return _weighted(log_prob, self.responsibilities).sum(0)
-
-    def derivatives(self, eta: Predictors) -> tuple[Predictors, Curvature]:
-        """Return r times the score, and r times the curvature of the density.
-
-        Args:
-            eta: predictors η [N, K, C].
-        """
-        r = self.responsibilities.unsqueeze(-1)
-        score = _weighted(self.family.score(self.y, eta, self.exposure, self.scale), r)
-        diagonal, factor = self.family.curvature(eta, self.exposure, self.scale)
-        return score, Curvature(_weighted(diagonal, r), None if factor is None else _weighted(factor, r.sqrt()))
-
-    def estimate_scale(self, eta: Predictors, smallest: Float[Tensor, " P"]) -> None:
-        """Set σ² to Σ r (y − η)² / Σ r; a component without objects keeps its own.
-
-        Args:
-            eta: predictors η [N, K, P] of a Gaussian.
-            smallest: lower limit of σ [P].
-        """
-        r = self.responsibilities.unsqueeze(-1)
-        counts = r.sum(0)
-        variance = (r * (self.y.unsqueeze(1) - eta).square()).sum(0) / counts
-        self.scale = torch.where(counts > 0, variance.sqrt().clamp_min(smallest), self.scale)
-
-
-def _weighted(values: Tensor, weights: Tensor) -> Tensor:
-    """Product of both, zero where the weight is."""
-    return torch.where(weights != 0, weights * values, 0.0)

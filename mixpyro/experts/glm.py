@@ -11,8 +11,9 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from mixpyro import arguments
-from mixpyro.experts.exponential_family import FamilyExperts, WeightedLikelihood, smallest_scale
+from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family
+from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import SMALLEST_GAIN, maximised

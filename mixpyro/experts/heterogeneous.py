@@ -218,6 +218,12 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         own = [member.separations(member.select_inputs(x), y, share.mT) for member, share in shares]
         return [message for messages in own for message in messages]
 
+    def prior_warnings(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
+        """Return the members' warnings; arguments as :meth:`Experts.prior_warnings`."""
+        shares = self._shares(responsibilities.mT)
+        own = [member.prior_warnings(member.select_inputs(x), y, share.mT) for member, share in shares]
+        return [message for messages in own for message in messages]
+
     def cautions(self) -> list[str]:
         """Return the members' cautions."""
         return [message for member in self.members for message in member.cautions()]

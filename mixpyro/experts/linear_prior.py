@@ -182,9 +182,7 @@ class LinearPrior(ConjugateExperts):
         return {
             "prior_mean": arguments.filled("coefficient_mean", mean, axes),
             "prior_precision": arguments.positive_definite("coefficient_precision", precision, self.n_columns),
-            "prior_shape": torch.tensor(
-                arguments.positive_number("noise_shape", shape), dtype=torch.float64, device="cpu"
-            ),
+            "prior_shape": torch.tensor(number, dtype=torch.float64, device="cpu"),
             "prior_rate": self._checked_rate(rate),
         }
 

@@ -29,13 +29,18 @@ def separations(mixture: MixtureOfExperts, table: Table, responsibilities: Respo
     return tuple(mixture.experts.separations(table.x, table.y, r) + mixture.gate.separations(table.gate_x, r))
 
 
-def separation_warning(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> list[str]:
-    """Return a warning of :func:`separations`, an empty list if there is none.
+def warnings_of(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> list[str]:
+    """Return warnings of :func:`separations` and of priors that outweigh the data.
 
     Args:
         mixture: at what was found.
         table: the rows.
         responsibilities: [N, K], without the rows' weights.
     """
-    found = separations(mixture, table, responsibilities)
-    return [f"estimates grow without limit, and the bound is close to its limit: {'; '.join(found)}."] if found else []
+    r = table.weighted(responsibilities.mT).mT
+    found = mixture.experts.cautions() + mixture.experts.prior_warnings(table.x, table.y, r)
+    found += mixture.gate.prior_warnings(table.gate_x, r)
+    apart = separations(mixture, table, responsibilities)
+    if apart:
+        found.append(f"estimates grow without limit, and the bound is close to its limit: {'; '.join(apart)}.")
+    return found

@@ -16,7 +16,7 @@ from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.checkpoint import Checkpoint
-from mixpyro.fitting.findings import separation_warning
+from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.optima import optima_of, options_of
@@ -123,7 +123,7 @@ def fit(
         kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
         interrupted = _run(search, kept, progress)
         result = _result(search, table, columns, kept, interrupted)
-        cautions = _warnings(result, search.n_restarts) + separation_warning(mixture, table, result.responsibilities)
+        cautions = _warnings(result, search.n_restarts) + warnings_of(mixture, table, result.responsibilities)
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
     return dataclasses.replace(result, cautions=tuple(cautions))
@@ -216,7 +216,6 @@ def _warnings(result: FitResult, n_restarts: int) -> list[str]:
     if result.degeneracies:
         found.append(f"every run is degenerate: {'; '.join(result.degeneracies)}.")
     found += _higher_runs_that_were_dropped(result)
-    found += result.mixture.experts.cautions()
     found += [f"{caution}." for caution in result.optima[0].cautions]
     if len(result.runs) > 1 and result.n_reached_best() == 1:
         found.append(f"only one of {len(result.runs)} restarts reached the best bound; raise `n_restarts` to trust it.")

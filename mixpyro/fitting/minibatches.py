@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
-from mixpyro.fitting.findings import degeneracies, separation_warning
+from mixpyro.fitting.findings import degeneracies, warnings_of
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.noises import unequal_noises
 from mixpyro.fitting.optima import options_of
@@ -104,7 +104,7 @@ def fit_minibatches(
     with torch.no_grad():
         result = _fit(search, table, generator, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
         result = _described(result, search, table, columns)
-        cautions = _warnings(result, n_epochs) + separation_warning(mixture, table, result.responsibilities)
+        cautions = _warnings(result, n_epochs) + warnings_of(mixture, table, result.responsibilities)
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
     described = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
@@ -209,6 +209,5 @@ def _warnings(result: FitResult, n_epochs: int) -> list[str]:
         found.append(f"the bound still changed in the last of {n_epochs} epochs; raise `n_epochs`.")
     if result.degeneracies:
         found.append(f"the fit is degenerate: {'; '.join(result.degeneracies)}.")
-    found += result.mixture.experts.cautions()
     found += [f"{caution}." for caution in result.optima[0].cautions]
     return found

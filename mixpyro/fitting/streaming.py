@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.fitted_columns import FittedColumns
-from mixpyro.fitting.findings import separation_warning
+from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.runs import Options
@@ -136,8 +136,8 @@ class StreamingFit:
         search = Search(self.mixture, table, Options(), DEFAULT_STARTS, n_restarts=self.n_restarts, seed=self.seed)
         search.go(lambda trace: True)
         _, responsibilities = search.adopt()
-        for caution in separation_warning(self.mixture, table, responsibilities):
-            warnings.warn(f"in the first batch, {caution}", RuntimeWarning, stacklevel=4)
+        for caution in warnings_of(self.mixture, table, responsibilities):
+            warnings.warn(f"in the first batch, {caution}", RuntimeWarning, stacklevel=6)
         for empty in empty_components(table.weighted(responsibilities.mT).mT):
             warnings.warn(f"{empty} in the first batch; make it larger.", RuntimeWarning, stacklevel=6)
 

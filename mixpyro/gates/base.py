@@ -122,6 +122,15 @@ class Gate(GateProgram):
         """
         return []
 
+    def prior_warnings(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+        """Return where the prior says more than the data do, in words; nothing by default.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K].
+        """
+        return []
+
     def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
         """Return the gate's share of the bound in nats, Σ r E_q[log π] − KL(q‖p), for the objects of the last update.
 

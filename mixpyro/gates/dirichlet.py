@@ -16,6 +16,7 @@ from mixpyro import arguments
 from mixpyro.conjugate.dirichlet import Counts, Dirichlet
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.numerics.blocks import repeated
+from mixpyro.numerics.prior_pull import MANY
 from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
@@ -139,6 +140,16 @@ class DirichletGate(ConjugateGate):
         if self.concentration_prior is None:
             return divergence
         return divergence - self.concentration_prior.log_prob(self.prior_concentration.double()).sum()
+
+    def prior_warnings(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+        """Return whether the prior is worth more objects than there are; arguments as :meth:`Gate.prior_warnings`."""
+        prior, seen = float(self.prior.concentration.sum()), float(responsibilities.sum())
+        if self.concentration_prior is not None or seen <= MANY or prior <= seen:
+            return []
+        return [
+            f"the prior says more of the weights than the data do: `concentration` sums to {prior:.6g} objects, and "
+            f"there are {seen:.6g}. Make it smaller."
+        ]
 
     def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> DirichletDistribution:
         """Return Dirichlet(1 + Σᵢ rᵢ), up to a constant the density exp(Σᵢₖ rᵢₖ log πₖ).

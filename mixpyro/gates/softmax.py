@@ -13,6 +13,7 @@ from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.information_matrix import standard_errors
 from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels, with_reference
 from mixpyro.numerics.newton import maximised
+from mixpyro.numerics.prior_pull import MANY, MOST_PULL, prior_pull
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
@@ -204,6 +205,20 @@ class SoftmaxGate(LogitGate):
         if self.prior_scale is not None or self.n_components == 1 or not self.coefficients_estimate.requires_grad:
             return []
         return separated_components(*self._functions(x, responsibilities), responsibilities)
+
+    @torch.no_grad()
+    def prior_warnings(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+        """Return whether the prior has moved the coefficients far from what the data say; as :meth:`separations`."""
+        if self.prior_scale is None or self.n_components == 1 or not self.coefficients_estimate.requires_grad:
+            return []
+        pull = prior_pull(*self._functions(x, responsibilities))
+        if pull <= MOST_PULL or responsibilities.sum() <= MANY:
+            return []
+        return [
+            f"the prior says more of the gate's coefficients than the data do: `prior_scale`, {self.prior_scale:.3g}, "
+            f"has moved them by {pull:.1f} standard errors. They are per unit of x, and the intercept is at x = 0: give "
+            "a larger `prior_scale`, or standardise x."
+        ]
 
     def _functions(self, x: Inputs, responsibilities: Responsibilities) -> tuple[LinearPredictors, Tensor]:
         """Part of the bound as a function of the coefficients, and these, both in standardised inputs."""

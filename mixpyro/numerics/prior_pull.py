@@ -7,6 +7,8 @@ from mixpyro.numerics.newton import MOST_DENSE, Coefficients
 
 # Standard errors beyond which a prior says more of an estimate than the data do.
 MOST_PULL = 2.0
+# Number of objects beyond which the data should outweigh a prior.
+MANY = 10.0
 # Relative to the largest eigenvalue of the data's information: below it, they say nothing along a direction.
 SMALLEST_INFORMATION = 1e-12
 

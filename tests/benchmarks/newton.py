@@ -18,8 +18,8 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from mixpyro import SoftmaxGate
-from mixpyro.experts.exponential_family import WeightedLikelihood
 from mixpyro.experts.families import Categorical
+from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
 from mixpyro.numerics.newton import maximised
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixpyro.experts.exponential_family import WeightedLikelihood
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
+from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.linear_predictors import LinearPredictors, RowTerms, SoftLabels, with_reference
 from tests.problems import inputs, responsibilities
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixpyro.experts.exponential_family import WeightedLikelihood
 from mixpyro.experts.families import Binomial, Family, Gaussian
+from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import maximised
 from mixpyro.numerics.prior_pull import prior_pull

@@ -1,0 +1,82 @@
+"""What can be said of the estimates of linear layers: GLMs, or the last layers of networks."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from mixpyro.experts.families import Family
+from mixpyro.experts.weighted_likelihood import WeightedLikelihood
+from mixpyro.numerics.least_information import FlatDirection, flattest_direction
+from mixpyro.numerics.linear_predictors import LinearPredictors
+from mixpyro.numerics.prior_pull import MANY, MOST_PULL, prior_pull
+from mixpyro.shapes import Outputs, Responsibilities
+
+# Objects of a component below which nothing is said of its maximum.
+FEWEST_OBJECTS = 0.5
+
+# First component, inputs [N, E], coefficients [B, C, 1 + E].
+Layer = tuple[int, Tensor, Tensor]
+
+
+@torch.no_grad()
+def separated(
+    family: Family, layers: Iterable[Layer], y: Outputs, exposure: Tensor, responsibilities: Responsibilities
+) -> list[tuple[int, FlatDirection]]:
+    """Return the components whose likelihood has its maximum at infinity, each with the direction.
+
+    Args:
+        family: without a noise.
+        layers: estimated without a prior.
+        y: outputs [N, P].
+        exposure: [N, 1, 1].
+        responsibilities: [N, K].
+    """
+    reference = family.curvature(y.new_zeros(len(y), 1, family.n_predictors), exposure, y.new_ones(()))
+    even = reference.diagonals().mean((1, 2)).double()
+    found = []
+    for first, columns, coefficients in layers:
+        r = responsibilities[:, first : first + len(coefficients)]
+        terms = WeightedLikelihood(family, y, exposure, r, r.new_ones(r.shape[1], 1))
+        functions = LinearPredictors(columns, terms, n_predictors=family.n_predictors)
+        point = functions.standardised_coefficients(coefficients)
+        for k in (r.sum(0) > FEWEST_OBJECTS).nonzero().flatten().tolist():
+            curvature = float((r[:, k] * even).sum() / r[:, k].sum())
+            direction = flattest_direction(functions, point, curvature=curvature, weights=r, number=k)
+            if direction.is_unbounded:
+                found.append((first + k, direction))
+    return found
+
+
+@torch.no_grad()
+def pulled(
+    family: Family,
+    layers: Iterable[Layer],
+    y: Outputs,
+    exposure: Tensor,
+    responsibilities: Responsibilities,
+    *,
+    scale: Tensor,
+    prior_scale: float,
+) -> Iterator[tuple[int, float]]:
+    """Yield the components whose estimates a prior has moved far, each with the number of standard errors.
+
+    Args:
+        family: of the likelihood.
+        layers: estimated with the prior.
+        y: outputs [N, P].
+        exposure: [N, 1, 1].
+        responsibilities: [N, K].
+        scale: noise [K, P].
+        prior_scale: of the Normal(0, s²) prior on every coefficient.
+    """
+    for first, columns, coefficients in layers:
+        own = slice(first, first + len(coefficients))
+        r = responsibilities[:, own]
+        terms = WeightedLikelihood(family, y, exposure, r, scale.expand(responsibilities.shape[1], -1)[own])
+        functions = LinearPredictors(columns, terms, n_predictors=family.n_predictors, prior_scale=prior_scale)
+        point = functions.standardised_coefficients(coefficients)
+        for k in (r.sum(0) > MANY).nonzero().flatten().tolist():
+            pull = prior_pull(functions, point, k)
+            if pull > MOST_PULL:
+                yield first + k, pull
