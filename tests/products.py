@@ -92,5 +92,13 @@ def mixture(gate: str, experts: str, *, name: str = "") -> MixtureOfExperts:
 def fitted(gate: str, experts: str, *, dtype: torch.dtype = torch.float64, name: str = "") -> MixtureOfExperts:
     """A mixture after a few iterations on its data."""
     result = mixture(gate, experts, name=name)
-    fit(result, *data(experts, dtype), n_restarts=1, n_candidates=1, max_iterations=5, progress=False)
+    fit(
+        result,
+        *data(experts, dtype),
+        n_restarts=1,
+        n_candidates=1,
+        max_iterations=5,
+        n_gradient_steps=5,
+        progress=False,
+    )
     return result
