@@ -214,8 +214,7 @@ class MixtureOfExperts(RemembersColumns):
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
         """
-        experts_x = self.experts.check_inputs(x)
-        return self._predictive(experts_x, self.gate_inputs(x, gate_x))
+        return self._predictive(self.experts.check_inputs(x), self.gate_inputs(x, gate_x))
 
     def quantile(
         self, x: Inputs, probabilities: Float[Tensor, " Q"], *, gate_x: GateInputs | None = None

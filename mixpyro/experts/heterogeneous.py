@@ -17,6 +17,7 @@ from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.distributions.concatenated import Concatenated
 from mixpyro.experts.base import Experts
+from mixpyro.experts.members import checked_members
 from mixpyro.part import Gradient, State
 from mixpyro.pyro_internals.parameter_store import has_parameters, refuse_shared_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
@@ -48,7 +49,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
     """
 
     def __init__(self, members: Sequence[Experts], *, name: str = "experts") -> None:
-        members = _checked_members(members)
+        members = checked_members(members)
         n_components = sum(member.n_components for member in members)
         n_features = max(member.n_features for member in members)
         super().__init__(n_components, n_features, members[0].n_outputs, name=name)
@@ -209,20 +210,21 @@ class HeterogeneousExperts(ConjugatePart, Experts):
 
     def degeneracies(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return the members' degeneracies; arguments as :meth:`Experts.degeneracies`."""
-        shares = self._shares(responsibilities.mT)
-        return [message for member, share in shares for message in member.degeneracies(x, y, share.mT)]
+        return self._said("degeneracies", x, y, responsibilities)
 
     def separations(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return the members' separations; arguments as :meth:`Experts.separations`."""
-        shares = self._shares(responsibilities.mT)
-        own = [member.separations(member.select_inputs(x), y, share.mT) for member, share in shares]
-        return [message for messages in own for message in messages]
+        return self._said("separations", x, y, responsibilities)
 
     def prior_warnings(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return the members' warnings; arguments as :meth:`Experts.prior_warnings`."""
+        return self._said("prior_warnings", x, y, responsibilities)
+
+    def _said(self, method: str, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
+        """Return all messages of a method of the members."""
         shares = self._shares(responsibilities.mT)
-        own = [member.prior_warnings(member.select_inputs(x), y, share.mT) for member, share in shares]
-        return [message for messages in own for message in messages]
+        said = (getattr(member, method)(member.select_inputs(x), y, share.mT) for member, share in shares)
+        return [message for messages in said for message in messages]
 
     def cautions(self) -> list[str]:
         """Return the members' cautions."""
@@ -288,25 +290,3 @@ class HeterogeneousExperts(ConjugatePart, Experts):
     def _shares(self, responsibilities: Tensor) -> Iterator[tuple[Experts, Tensor]]:
         """Pair each member with its share [..., Kⱼ, N] of the responsibilities."""
         return zip(self.members, responsibilities.split(self._sizes, dim=-2), strict=True)
-
-
-def _checked_members(members: object) -> list[Experts]:
-    """Return the members if they are different banks of one number of outputs, all or none of them discrete."""
-    if not isinstance(members, Sequence):
-        raise TypeError(f"`members` must be a list of mixpyro Experts; got {type(members).__name__}.")
-    if not all(isinstance(member, Experts) for member in members):
-        kinds = [type(member).__name__ for member in members]
-        raise TypeError(f"`members` must be a list of mixpyro Experts; got {kinds}.")
-    if not members or len(set(map(id, members))) != len(members):
-        raise ValueError(f"`members` must be one bank or more, none of them twice; got {len(members)}.")
-    n_outputs = [member.n_outputs for member in members]
-    if len(set(n_outputs)) != 1:
-        raise ValueError(f"`members` must agree in `n_outputs`; got {n_outputs}.")
-    discrete = [member.is_discrete for member in members]
-    if len(set(discrete)) != 1:
-        kinds = [type(member).__name__ for member in members]
-        raise ValueError(
-            "`members` must all be densities, or all probabilities of counts and categories, which no unit of y makes "
-            f"comparable; got {kinds}."
-        )
-    return list(members)

@@ -216,8 +216,8 @@ class SoftmaxGate(LogitGate):
             return []
         return [
             f"the prior says more of the gate's coefficients than the data do: `prior_scale`, {self.prior_scale:.3g}, "
-            f"has moved them by {pull:.1f} standard errors. They are per unit of x, and the intercept is at x = 0: give "
-            "a larger `prior_scale`, or standardise x."
+            f"has moved them by {pull:.1f} standard errors. They are per unit of x, and the intercept is at x = 0: "
+            "give a larger `prior_scale`, or standardise x."
         ]
 
     def _functions(self, x: Inputs, responsibilities: Responsibilities) -> tuple[LinearPredictors, Tensor]:
