@@ -1,5 +1,6 @@
 """Damped Newton's method for a batch of concave functions."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -78,7 +79,12 @@ class ConcaveFunctions(Protocol):
 
 
 def maximised(
-    functions: ConcaveFunctions, start: Coefficients, *, n_steps: int, most_dense: int = MOST_DENSE
+    functions: ConcaveFunctions,
+    start: Coefficients,
+    *,
+    n_steps: int,
+    most_dense: int = MOST_DENSE,
+    bounded: Callable[[Coefficients], Coefficients] | None = None,
 ) -> Coefficients:
     """Return coefficients at the maximum of each function, by Newton steps that are halved where they overshoot.
 
@@ -91,9 +97,10 @@ def maximised(
         start: coefficients to begin with [B, Q], float64.
         n_steps: most steps, at least 1.
         most_dense: Q beyond which steps are found by conjugate gradients.
+        bounded: shortens steps [B, Q] that are longer than the second derivatives can be trusted for; None for none.
 
     Returns:
-        Coefficients [B, Q].
+        Coefficients [B, Q], finite where ``start`` or the value at zero is.
 
     References:
         Boyd, Vandenberghe (2004), Convex Optimization, section 9.5; Nocedal, Wright (2006), Numerical Optimization,
@@ -105,6 +112,7 @@ def maximised(
     for _ in range(n_steps):
         expansion = functions.expansion(coefficients)
         step = _dense_step(expansion) if start.shape[1] <= most_dense else _conjugate_gradient_step(expansion)
+        step = step if bounded is None else bounded(step)
         expected = 0.5 * (expansion.gradient * step).sum(-1)
         smallest = SMALLEST_GAIN * (1.0 + values.abs())
         before = values
