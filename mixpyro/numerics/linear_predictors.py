@@ -13,9 +13,9 @@ from mixpyro.numerics.newton import RIDGE, Coefficients, Values
 from mixpyro.numerics.weighted_sums import weighted_gram
 from mixpyro.shapes import Inputs
 
-# Change of a predictor in one step, in nats. By it odds go from even to a rounding error of one, or a rate to 10¹⁶ times
-# itself. Where a row's likelihood is flat, Newton's own step may be 10¹⁰⁰ times as long.
-MOST_CHANGE = 36.0
+# Change of a predictor, in nats, in a step that gains nothing. Near a maximum steps are shorter; where the maximum is
+# at infinity one of Newton's steps takes a predictor one nat further.
+MOST_CHANGE = 1.0
 
 Predictors = Float[Tensor, "N B C"]
 
@@ -165,25 +165,12 @@ class LinearPredictors:
             return values
         return values - 0.5 * self.precision * self.original_coefficients(coefficients).square().sum((-2, -1))
 
-    @functools.cached_property
-    def largest(self) -> Float[Tensor, " E"]:
-        """Largest absolute value of every column of u."""
-        return self.columns.abs().amax(0)
-
     def bounded(self, step: Coefficients) -> Coefficients:
-        """Shorten steps along which the predictor of a row would change by more than ``MOST_CHANGE``.
-
-        It does not matter whether the row has a part in the function: its predictions shall be finite, too.
+        """Shorten steps [B, Q] along which the predictor of a row would change by more than ``MOST_CHANGE``.
 
         Args:
             step: [B, Q].
-
-        Returns:
-            [B, Q], in the same directions.
         """
-        limit = (self.split(step).abs() @ self.largest).amax(-1)
-        if bool((limit <= MOST_CHANGE).all()):
-            return step
         change = self.predictors(step).abs().amax((0, 2))
         return step * (MOST_CHANGE / change).clamp_max(1.0).unsqueeze(-1)
 
