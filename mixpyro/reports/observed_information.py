@@ -118,7 +118,7 @@ def _refuse_infinite(mixture: MixtureOfExperts, gradient: Tensor, hessian: Tenso
     free = [(name, parameter) for name, parameter in mixture.named_parameters() if parameter.requires_grad]
     parts = finite.split([parameter.numel() for _, parameter in free])
     found = [
-        f"{name} (up to {float(parameter.abs().max()):.3g})"
+        f"{name} (up to {float(parameter.detach().abs().max()):.3g})"
         for (name, parameter), part in zip(free, parts, strict=True)
         if not bool(part.all())
     ]

@@ -103,14 +103,14 @@ def test_cumulative_functions_agree_on_both_sides_of_the_limit(rate: float) -> N
 @pytest.mark.parametrize("rate", [1e9, 1e18, 1e40, 1e300])
 def test_quantiles_of_large_counts_are_those_of_the_normal_limit(rate: float) -> None:
     probabilities = float64(0.01, 0.5, 0.99)
-    poisson = PrecisePoisson(float64(rate).log().reshape(1, 1, 1)).to_event(1)
+    poisson = PrecisePoisson(float64(rate).log().reshape(1, 1, 1)).to_event(1)  # type: ignore[no-untyped-call]
     ours = mixture_quantiles(torch.ones(1, 1).double(), poisson, probabilities).flatten()
     exact = poisson.base_dist.rate.flatten() + math.sqrt(rate) * torch.as_tensor(stats.norm.ppf(probabilities))
     torch.testing.assert_close(ours, exact, rtol=1e-15, atol=1e-3 * math.sqrt(rate))
 
 
 def test_a_quantile_is_infinite_where_an_infinite_component_has_the_weight() -> None:
-    poisson = PrecisePoisson(float64(1.0, torch.inf).reshape(1, 2, 1), validate_args=False).to_event(1)
+    poisson = PrecisePoisson(float64(1.0, torch.inf).reshape(1, 2, 1), validate_args=False).to_event(1)  # type: ignore[no-untyped-call]
     weights = float64(0.7, 0.3).unsqueeze(0)
     ours = mixture_quantiles(weights, poisson, float64(0.5, 0.8)).flatten()
     assert float(ours[0]) == stats.poisson(math.e).ppf(0.5 / 0.7)

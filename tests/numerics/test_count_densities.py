@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from mpmath import mp, mpf
+from mpmath import mp, mpf  # type: ignore[import-untyped]
 from torch import Tensor
 
 from mixpyro.numerics.count_densities import (
@@ -79,6 +79,6 @@ def test_an_impossible_count_leaves_no_derivative_without_a_number(count: float,
     """Responsibilities of zero times its derivatives are zero."""
     eta = scalar(log_rate)
     ours = -poisson_half_deviance(torch.tensor(count, dtype=torch.float64), eta)
-    assert ours.item() < -1e300
+    assert -math.inf < ours.item() < -1e260
     evidence = torch.logsumexp(torch.stack([ours, torch.zeros_like(ours)]), 0)
     assert derivatives(evidence, eta) == (0.0, 0.0)
