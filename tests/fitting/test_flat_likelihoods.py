@@ -47,7 +47,8 @@ def learn(path: str, mixture: MixtureOfExperts, x: Tensor, y: Tensor) -> None:
     elif path == "minibatches":
         fit_minibatches(mixture, x, y, batch_size=20, n_epochs=2, n_restarts=1, max_iterations=5, progress=False)
     else:
-        stream = StreamingFit(mixture, n_restarts=1)
+        fit(mixture, x[:30], y[:30], n_restarts=1, n_candidates=1, max_iterations=5, progress=False)
+        stream = StreamingFit(mixture, n_restarts=0)
         for rows in torch.arange(N).repeat(2).split(15):
             stream.partial_fit(x[rows], y[rows])
 
