@@ -165,4 +165,5 @@ class PreciseBinomial(Binomial):
         Args:
             expand: whether to repeat them for the whole batch.
         """
-        return super().enumerate_support(expand).to(self.dtype)
+        values: Tensor = super().enumerate_support(expand)  # type: ignore[no-untyped-call]
+        return values.to(self.dtype)

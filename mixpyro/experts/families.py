@@ -86,7 +86,7 @@ class Poisson(Family):
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Poisson(rate); arguments as :meth:`Family.distribution`."""
-        return PrecisePoisson(_log_rate(eta, exposure), dtype=exposure.dtype).to_event(1)
+        return PrecisePoisson(_log_rate(eta, exposure), dtype=exposure.dtype).to_event(1)  # type: ignore[no-untyped-call]
 
 
 class Binomial(Family):
@@ -146,7 +146,7 @@ class Binomial(Family):
             exposure: as for :meth:`log_prob`, broadcastable to η.
             scale: as for :meth:`log_prob`, broadcastable to η.
         """
-        return PreciseBinomial(exposure.expand_as(eta), eta, dtype=exposure.dtype).to_event(1)
+        return PreciseBinomial(exposure.expand_as(eta), eta, dtype=exposure.dtype).to_event(1)  # type: ignore[no-untyped-call]
 
 
 class Categorical(Family):

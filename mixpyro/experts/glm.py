@@ -196,7 +196,7 @@ class GLMExperts(FamilyExperts):
             coefficients = self._maximised_with_scale(functions, likelihood, coefficients, smallest, n_steps)
             self.log_scale.copy_(likelihood.scale.squeeze(-1).log())
         elif self.coefficients_estimate.requires_grad:
-            coefficients = maximised(functions, coefficients, n_steps=n_steps)
+            coefficients = maximised(functions, coefficients, n_steps=n_steps, bounded=functions.bounded)
         if self.coefficients_estimate.requires_grad:
             self.coefficients.copy_(functions.original_coefficients(coefficients))
 

@@ -133,7 +133,7 @@ class SoftmaxGate(LogitGate):
         """
         if self.n_components > 1 and self.coefficients_estimate.requires_grad:
             functions, start = self._functions(x, responsibilities)
-            found = maximised(functions, start, n_steps=n_steps)
+            found = maximised(functions, start, n_steps=n_steps, bounded=functions.bounded)
             self.coefficients.copy_(functions.original_coefficients(found)[0])
 
     @property

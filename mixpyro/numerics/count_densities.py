@@ -14,9 +14,11 @@ import math
 import torch
 from torch import Tensor
 
-# Largest log ratio of a rate to a count: its exponential is still a float64. A rate beyond counts as one there, so that
-# log probabilities and their derivatives stay finite where a component is impossible.
-LARGEST_LOG_RATIO = 700.0
+# Log ratio of a rate to a count from which its exponential goes on as a line, so that log probabilities and their
+# derivatives stay finite where a component is impossible, and two such components can be told apart.
+LARGEST_LOG_RATIO = 600.0
+# How far the line goes on.
+LARGEST_EXCESS = 1e30
 # Largest linear predictor, in absolute value; an infinite one would make a product with zero no number.
 LARGEST_PREDICTOR = 1e300
 # Counts from which Stirling's series, with the terms below, is exact to the last digit.
@@ -78,9 +80,12 @@ def poisson_half_deviance(count: Tensor, log_rate: Tensor) -> Tensor:
     """
     y = count.double()
     is_zero = (y == 0).double()
-    log_ratio = (log_rate.double() - (y + is_zero).log()).clamp(-LARGEST_PREDICTOR, LARGEST_LOG_RATIO)
+    unit = y + is_zero
+    log_ratio = log_rate.double() - unit.log()
+    bounded = log_ratio.clamp(-LARGEST_PREDICTOR, LARGEST_LOG_RATIO)
+    beyond = (log_ratio - LARGEST_LOG_RATIO).clamp(0.0, LARGEST_EXCESS) * math.exp(LARGEST_LOG_RATIO)
     # Multiplied by masks of the counts: to choose between two tensors takes longer.
-    return y * (log_ratio.expm1() - log_ratio) + is_zero * log_ratio.exp()
+    return y * (bounded.expm1() - bounded) + is_zero * bounded.exp() + unit * beyond
 
 
 def binomial_half_deviance(count: Tensor, trials: Tensor, logit: Tensor) -> Tensor:

@@ -13,6 +13,10 @@ from mixpyro.numerics.newton import RIDGE, Coefficients, Values
 from mixpyro.numerics.weighted_sums import weighted_gram
 from mixpyro.shapes import Inputs
 
+# Change of a predictor, in nats, in a step that gains nothing. Near a maximum steps are shorter; where the maximum is
+# at infinity one of Newton's steps takes a predictor one nat further.
+MOST_CHANGE = 1.0
+
 Predictors = Float[Tensor, "N B C"]
 
 
@@ -160,6 +164,15 @@ class LinearPredictors:
         if not self.precision:
             return values
         return values - 0.5 * self.precision * self.original_coefficients(coefficients).square().sum((-2, -1))
+
+    def bounded(self, step: Coefficients) -> Coefficients:
+        """Shorten steps [B, Q] along which the predictor of a row would change by more than ``MOST_CHANGE``.
+
+        Args:
+            step: [B, Q].
+        """
+        change = self.predictors(step).abs().amax((0, 2))
+        return step * (MOST_CHANGE / change).clamp_max(1.0).unsqueeze(-1)
 
     def expansion(self, coefficients: Coefficients) -> "LinearExpansion":
         """Return first and second derivatives of f.

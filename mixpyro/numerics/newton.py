@@ -1,5 +1,6 @@
 """Damped Newton's method for a batch of concave functions."""
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -13,6 +14,12 @@ MOST_DENSE = 200
 SMALLEST_GAIN = 1e-12
 # Halvings of a step. After 30 of them, what the step gains to first order is below rounding error.
 MOST_HALVINGS = 30
+# Gain of a step, relative to its slope times its length. A step of exact length on a quadratic function gains one half;
+# one that gains less than this is far too long for the second derivatives. Where a likelihood is flat, Newton's own
+# step may be 10¹⁰⁰ times as long as what gains.
+LEAST_SHARE = 0.2
+# Factor of a step at whose end a function overflows.
+OVERFLOWN = 2.0**-8
 # Added to the diagonal of the second derivatives, relative to its mean. Along a direction without curvature, such as
 # collinear columns have, the step would otherwise be arbitrarily long.
 RIDGE = 1e-10
@@ -78,7 +85,12 @@ class ConcaveFunctions(Protocol):
 
 
 def maximised(
-    functions: ConcaveFunctions, start: Coefficients, *, n_steps: int, most_dense: int = MOST_DENSE
+    functions: ConcaveFunctions,
+    start: Coefficients,
+    *,
+    n_steps: int,
+    most_dense: int = MOST_DENSE,
+    bounded: Callable[[Coefficients], Coefficients] | None = None,
 ) -> Coefficients:
     """Return coefficients at the maximum of each function, by Newton steps that are halved where they overshoot.
 
@@ -91,9 +103,10 @@ def maximised(
         start: coefficients to begin with [B, Q], float64.
         n_steps: most steps, at least 1.
         most_dense: Q beyond which steps are found by conjugate gradients.
+        bounded: shortens steps [B, Q] that gain nothing beyond rounding, and so may have any length; None leaves them.
 
     Returns:
-        Coefficients [B, Q].
+        Coefficients [B, Q], finite where ``start`` or the value at zero is.
 
     References:
         Boyd, Vandenberghe (2004), Convex Optimization, section 9.5; Nocedal, Wright (2006), Numerical Optimization,
@@ -105,10 +118,13 @@ def maximised(
     for _ in range(n_steps):
         expansion = functions.expansion(coefficients)
         step = _dense_step(expansion) if start.shape[1] <= most_dense else _conjugate_gradient_step(expansion)
-        expected = 0.5 * (expansion.gradient * step).sum(-1)
+        slope = (expansion.gradient * step).sum(-1)
+        expected = 0.5 * slope
         smallest = SMALLEST_GAIN * (1.0 + values.abs())
         before = values
-        coefficients, values = _damped(functions, coefficients, values, step, expected > smallest)
+        if bounded is not None:
+            step = torch.where((expected > smallest).unsqueeze(-1), step, bounded(step))
+        coefficients, values = _damped(functions, coefficients, values, step, slope, expected > smallest)
         if not bool(((expected > smallest) & (values - before > smallest)).any()):
             break
     return coefficients
@@ -124,17 +140,27 @@ def _better(
 
 
 def _damped(
-    functions: ConcaveFunctions, coefficients: Tensor, values: Tensor, step: Tensor, worth_halving: Bool[Tensor, " B"]
+    functions: ConcaveFunctions,
+    coefficients: Tensor,
+    values: Tensor,
+    step: Tensor,
+    slope: Tensor,
+    worth_halving: Bool[Tensor, " B"],
 ) -> tuple[Coefficients, Values]:
-    """Coefficients after a step, halved until no value falls, and their values."""
+    """Coefficients after a step that is shortened until no value falls or gains too little, and their values."""
     size = torch.ones_like(values)
     for _ in range(MOST_HALVINGS):
         reached = coefficients + size.unsqueeze(-1) * step
         reached_values = functions.values(reached)
-        worse = ~(reached_values >= values)
-        if not bool((worse & worth_halving).any()):
+        gained = reached_values - values
+        worse = ~(gained >= 0.0)
+        poor = worse | (gained < LEAST_SHARE * size * slope)
+        if not bool((poor & worth_halving).any()):
             break
-        size = torch.where(worse, 0.5 * size, size)
+        # Where the function has flattened out, the same gain is had of a step that is as long as its slope promises.
+        enough = torch.where(gained > 0.0, gained / (LEAST_SHARE * slope), torch.inf)
+        shorter = torch.where(reached_values.isfinite(), torch.minimum(enough, 0.5 * size), OVERFLOWN * size)
+        size = torch.where(poor, shorter, size)
     return torch.where(worse.unsqueeze(-1), coefficients, reached), torch.where(worse, values, reached_values)
 
 

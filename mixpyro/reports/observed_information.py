@@ -42,7 +42,7 @@ def observed_information(
         [Q, Q], in the order of ``mixture.parameters()``, each flattened.
 
     Raises:
-        ValueError: if the mixture has no estimated parameters, or an argument does not fit.
+        ValueError: if the mixture has no estimated parameters, an argument does not fit, or derivatives are not finite.
     """
     return derivatives(mixture, x, y, gate_x, weights)[1]
 
@@ -60,6 +60,9 @@ def derivatives(
         y: outputs [N, P] or [N].
         gate_x: what the gate reads [N, G]; None for x.
         weights: of the rows [N]; None where every row counts once.
+
+    Raises:
+        ValueError: as :func:`observed_information`.
     """
     table = checked_table(mixture, x, y, gate_x, weights)
     double = copy.deepcopy(mixture).double()
@@ -73,6 +76,7 @@ def derivatives(
             log_joint = double.log_joint(block.gate_x, block.columns, objects=rows)
             first, second = _two_derivatives(block.weighted(log_joint.logsumexp(-2)).sum(), parameters)
             gradient, hessian = gradient + first, hessian + second
+    _refuse_infinite(double, gradient, hessian)
     return gradient, -0.5 * (hessian + hessian.mT)
 
 
@@ -106,6 +110,24 @@ def flat(parts: Sequence[Tensor]) -> Float[Tensor, " Q"]:
 def _refuse_other_objects(mixture: MixtureOfExperts, gate_x: Tensor) -> None:
     """Raise if the gate keeps a posterior of each object and the rows are not as many: blocks would not show it."""
     mixture.gate.weights(gate_x, objects=slice(None))
+
+
+def _refuse_infinite(mixture: MixtureOfExperts, gradient: Tensor, hessian: Tensor) -> None:
+    """Raise if a derivative is not finite, with the parameters that it belongs to."""
+    finite = gradient.isfinite() & hessian.isfinite().all(-1)
+    if bool(finite.all()):
+        return
+    free = [(name, parameter) for name, parameter in mixture.named_parameters() if parameter.requires_grad]
+    parts = finite.split([parameter.numel() for _, parameter in free])
+    found = [
+        f"{name} (up to {float(parameter.detach().abs().max()):.3g})"
+        for (name, parameter), part in zip(free, parts, strict=True)
+        if not bool(part.all())
+    ]
+    raise ValueError(
+        "`mixture` must be where its log likelihood has finite derivatives; those of "
+        f"{', '.join(found)} are not. Estimates that are that large have no maximum: set `prior_scale`."
+    )
 
 
 def _two_derivatives(value: Tensor, parameters: list[Parameter]) -> tuple[Tensor, Tensor]:

@@ -188,3 +188,17 @@ def test_beyond_a_number_of_coefficients_no_matrix_is_formed(
     functions = logistic(2 * n_coefficients, n_coefficients - 1, 2)
     maximised(functions, at_zero(functions), n_steps=25)
     assert bool(matrices_formed) == dense
+
+
+@pytest.mark.parametrize("start", [-30.0, -100.0, -300.0])
+def test_a_step_from_where_a_likelihood_is_flat_is_no_longer_than_what_gains(start: float, most_dense: int) -> None:
+    """A row on the wrong side by 100 nats has a curvature of e⁻¹⁰⁰: Newton's own step would be e¹⁰⁰ long."""
+    functions = LinearPredictors(torch.zeros(1, 0), SoftLabels(torch.tensor([[0.0, 1.0]]).double()), n_predictors=1)
+    reached = maximised(
+        functions,
+        torch.tensor([[start]]).double(),
+        n_steps=1,
+        most_dense=most_dense,
+        bounded=functions.bounded,
+    )
+    assert start < float(reached) < 10.0 * abs(start)
