@@ -7,6 +7,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -37,7 +38,7 @@ def rows(device: torch.device, n: int) -> tuple[Tensor, Tensor]:
     return x.to(device), y.to(device)
 
 
-def fitted(make: Callable[[], MixtureOfExperts], n: int, *, counts: bool = False, **options: int) -> Work:
+def fitted(make: Callable[[], MixtureOfExperts], n: int, *, counts: bool = False, **options: Any) -> Work:
     """Return a fit, to be made on a device."""
 
     def on(device: torch.device) -> Callable[[], object]:
@@ -91,7 +92,7 @@ def neural() -> MixtureOfExperts:
 
 def work(n: int) -> Iterator[tuple[str, Work]]:
     """Yield what is timed, with N rows at most."""
-    few = {"n_restarts": 1, "n_candidates": 1}
+    few: dict[str, Any] = {"n_restarts": 1, "n_candidates": 1}
     yield f"ten iterations, Dirichlet and lines, N = {n}", fitted(lines, n, max_iterations=10, **few)
     yield f"ten iterations, Gaussians, N = {n}", fitted(gaussians, n, max_iterations=10, **few)
     yield (

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -145,7 +146,7 @@ def test_the_origin_makes_no_difference() -> None:
     x, y, _ = lines(60, 1, n_features=3)
     y = y + 2.0
     ones = torch.ones(60, 1).double()
-    given = {"coefficient_precision": 0.01, "column_precision_rate": 1e-4, "noise_rate": 0.01}
+    given: dict[str, Any] = {"coefficient_precision": 0.01, "column_precision_rate": 1e-4, "noise_rate": 0.01}
     near, far = RelevanceLinearExperts(1, 3, **given), RelevanceLinearExperts(1, 3, **given)
     far.centre(x, y)
     for experts in (near, far):
