@@ -133,6 +133,10 @@ class Part(PyroModule):
         """
         by_gradient(self, *rows)
 
+    def prior_in_words(self) -> str:
+        """Return the prior of the parameters in a few words, for a summary; empty by default."""
+        return ""
+
     @property
     def effects(self) -> set[str]:
         """Names of the parameters whose entries are effects, which may be tested against zero."""
@@ -280,6 +284,10 @@ class EstimatedPart(Part):
     def kl_divergence(self) -> Scalar:
         """Return minus the log density of the parameters under their prior in nats, zero without one; float64."""
         return minus_log_normal_prior(self.parameters_under_prior(), self.prior_scale)
+
+    def prior_in_words(self) -> str:
+        """Return the prior of the parameters in a few words."""
+        return "none" if self.prior_scale is None else f"Normal(0, {self.prior_scale:.6g}²) on each coefficient"
 
     @property
     def n_parameters(self) -> int:

@@ -12,7 +12,7 @@ from mixpyro.conjugate.independent_columns import Diagonal, Spherical
 from mixpyro.conjugate.normal_wishart import NormalWishart
 from mixpyro.experts.conjugate import ConjugateExperts
 from mixpyro.experts.linear_prior import GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE, LARGE_SHARE, MANY
-from mixpyro.experts.weak_prior import COEFFICIENT_PRECISION, NOISE_RATE, NOISE_SHAPE, DataScales, checked_scales
+from mixpyro.experts.weak_prior import COEFFICIENT_PRECISION, NOISE_RATE, NOISE_SHAPE, DataScales, checked_scales, words
 from mixpyro.shapes import Inputs, Targets
 
 STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
@@ -155,6 +155,15 @@ class GaussianPrior(ConjugateExperts):
         if self.scales is None:
             self._scale_prior(found)
         self.forget()
+
+    def prior_in_words(self) -> str:
+        """Return the prior of means and covariances in a few words; numbers as for y as it is."""
+        scale = self._variances(self.prior.scale)[0]
+        return (
+            f"means Normal({words(self.prior_mean)}, Λ⁻¹ / {float(self.prior_mean_precision):.4g}), Λ Wishart with "
+            f"ν = {float(self.prior_degrees):.4g} and Ψ = {words(scale)} on the diagonal; "
+            f"{'as given' if self.has_given_mean and self.has_given_scale else 'on the scale of the data'}"
+        )
 
     def cautions(self) -> list[str]:
         """Return a sentence for each part of the prior that outweighs many objects, else nothing."""

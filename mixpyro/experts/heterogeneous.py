@@ -226,6 +226,10 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         said = (getattr(member, method)(member.select_inputs(x), y, share.mT) for member, share in shares)
         return [message for messages in said for message in messages]
 
+    def prior_in_words(self) -> str:
+        """Return the members' priors in a few words each."""
+        return " | ".join(member.prior_in_words() for member in self.members)
+
     def cautions(self) -> list[str]:
         """Return the members' cautions."""
         return [message for member in self.members for message in member.cautions()]

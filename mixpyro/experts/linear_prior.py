@@ -1,6 +1,6 @@
 """The Normal-Gamma prior of Bayesian regressions: where it comes from, where it is counted from, what it outweighs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -9,7 +9,15 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate.normal_gamma import NormalGamma
 from mixpyro.experts.conjugate import ConjugateExperts
-from mixpyro.experts.weak_prior import COEFFICIENT_PRECISION, NOISE_RATE, NOISE_SHAPE, DataScales, checked_scales
+from mixpyro.experts.weak_prior import (
+    COEFFICIENT_PRECISION,
+    NOISE_RATE,
+    NOISE_SHAPE,
+    DataScales,
+    checked_scales,
+    filled_in,
+    words,
+)
 from mixpyro.numerics.design_matrix import Origin
 from mixpyro.shapes import Inputs, Targets
 
@@ -174,9 +182,9 @@ class LinearPrior(ConjugateExperts):
     def _priors_as_given(self) -> dict[str, Tensor]:
         """Return the prior's buffers, for data of location 0 and scale 1 where the user gave nothing."""
         of_coefficients = (GIVEN_MEAN, GIVEN_PRECISION) if self.has_given_coefficients else (0.0, COEFFICIENT_PRECISION)
-        mean, precision = _filled_in((self.coefficient_mean, self.coefficient_precision), of_coefficients)
+        mean, precision = filled_in((self.coefficient_mean, self.coefficient_precision), of_coefficients)
         of_noise = (GIVEN_SHAPE, GIVEN_RATE) if self.has_given_noise else (NOISE_SHAPE, NOISE_RATE)
-        shape, rate = _filled_in((self.noise_shape, self.noise_rate), of_noise)
+        shape, rate = filled_in((self.noise_shape, self.noise_rate), of_noise)
         axes = (self.n_components, self.n_outputs, self.n_columns)
         number = arguments.positive_number("noise_shape", shape)
         return {
@@ -201,6 +209,17 @@ class LinearPrior(ConjugateExperts):
             state |= {f"{prefix}prior_x_origin": self.prior_x_origin, f"{prefix}prior_y_origin": self.prior_y_origin}
             self.coefficient_mean, self.noise_rate = state[f"{prefix}prior_mean"], rate
         super()._load_from_state_dict(state, prefix, *others)
+
+    def prior_in_words(self) -> str:
+        """Return the prior of coefficients and noises in a few words; numbers as for x and y as they are."""
+        at = f"x = {words(self.prior_x_origin)}, " if self.n_features else ""
+        where = "" if self.has_given_coefficients else f", counted from {at}y = {words(self.prior_y_origin)}"
+        mean, precision = self.prior_mean[0], self._own_prior.precision[0].diagonal()
+        noise = f"Gamma({float(self.prior_shape):.4g}, {words(self.prior_rate)})"
+        return (
+            f"coefficients Normal({words(mean)}, σ² / {words(precision)}){where}, 1/σ² {noise}; "
+            f"{'as given' if self.has_given_coefficients and self.has_given_noise else 'on the scale of the data'}"
+        )
 
     def cautions(self) -> list[str]:
         """Return a sentence for each part of the prior that outweighs many objects, else nothing."""
@@ -280,8 +299,3 @@ class LinearPrior(ConjugateExperts):
         """The origin, counted from the prior's."""
         here, own = self._origin, self._prior_origin
         return Origin(here.x.double() - own.x.double(), here.y.double() - own.y.double(), self.intercept)
-
-
-def _filled_in(given: tuple[Any, Any], defaults: tuple[float, float]) -> Iterator[Any]:
-    """Yield each value, or its default where it is None."""
-    return (default if value is None else value for value, default in zip(given, defaults, strict=True))

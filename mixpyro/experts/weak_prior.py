@@ -8,8 +8,8 @@ the data the same priors have the means 0 and y₀, the precisions COEFFICIENT_P
 NOISE_RATE · s_y².
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -73,3 +73,25 @@ def _checked_pair(name: str, pair: Sequence[object], size: int) -> LocationScale
         return LocationScale(nothing, nothing)
     location = arguments.vector(f"{name}.location", pair[0], size)
     return LocationScale(location, arguments.positive_vector(f"{name}.scale", pair[1], size))  # type: ignore[arg-type]
+
+
+def words(values: Tensor) -> str:
+    """Return numbers in a few digits, one number where all are equal, at most six.
+
+    Args:
+        values: of any shape.
+    """
+    flat = values.detach().flatten().tolist()
+    if len(set(flat)) == 1:
+        return f"{flat[0]:.4g}"
+    return f"[{', '.join(f'{value:.4g}' for value in flat[:6])}{', …' if len(flat) > 6 else ''}]"
+
+
+def filled_in(given: tuple[Any, Any], defaults: tuple[float, float]) -> Iterator[Any]:
+    """Yield each value, or its default where it is None.
+
+    Args:
+        given: what a user passed.
+        defaults: of each.
+    """
+    return (default if value is None else value for value, default in zip(given, defaults, strict=True))

@@ -10,6 +10,9 @@ from torch import Tensor
 from mixpyro.fitting.provenance import LEAST_DIFFERENCE, FittedData, difference_at_one_optimum
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 
+# Optima that a summary lists.
+MOST_OPTIMA = 5
+
 
 @dataclass(frozen=True)
 class Run:
@@ -172,6 +175,26 @@ class FitResult:
         mixture = copy.deepcopy(self._template)
         mixture.hold(state)
         return mixture
+
+    def summary(self) -> str:
+        """Return what a person should know of the fit: how it ended, optima, priors and cautions, a line each.
+
+        Example:
+            >>> import torch
+            >>> from mixpyro import DirichletGate, LinearExperts, fit
+            >>> x = torch.linspace(0, 1, 20).double().unsqueeze(1)
+            >>> y = 1 - x + 0.1 * torch.sin(50 * x)
+            >>> lines = fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1)), x, y).summary().splitlines()
+            >>> [line.split(":")[0] for line in lines]
+            ['fit', 'prior of the gate', 'prior of the experts']
+        """
+        lines = [f"fit: {self}"]
+        if len(self.optima) > 1:
+            lines += [f"optimum {number}: {optimum}" for number, optimum in enumerate(self.optima[:MOST_OPTIMA])]
+        for name, part in (("gate", self.mixture.gate), ("experts", self.mixture.experts)):
+            prior = part.prior_in_words()
+            lines += [f"prior of the {name}: {prior}"] if prior else []
+        return "\n".join([*lines, *(f"caution: {caution}" for caution in self.cautions)])
 
     def __str__(self) -> str:
         """One sentence for a person."""

@@ -141,6 +141,11 @@ class DirichletGate(ConjugateGate):
             return divergence
         return divergence - self.concentration_prior.log_prob(self.prior_concentration.double()).sum()
 
+    def prior_in_words(self) -> str:
+        """Return the prior of the weights in a few words."""
+        values = ", ".join(f"{value:.4g}" for value in self.prior.concentration.tolist())
+        return f"Dirichlet({values}){' by its own prior' if self.concentration_prior is not None else ''}"
+
     def prior_warnings(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
         """Return whether the prior is worth more objects than there are; arguments as :meth:`Gate.prior_warnings`."""
         prior, seen = float(self.prior.concentration.sum()), float(responsibilities.sum())
