@@ -21,7 +21,7 @@ from mixpyro.experts.weak_prior import (
 from mixpyro.numerics.design_matrix import Origin
 from mixpyro.shapes import Inputs, Targets
 
-# Where one of a pair is given alone, the other.
+# Where one of a pair is given alone, the other:
 GIVEN_MEAN, GIVEN_PRECISION, GIVEN_SHAPE, GIVEN_RATE = 0.0, 0.01, 1.0, 0.01
 # Number of objects beyond which the data should outweigh the prior.
 MANY = 10.0
@@ -80,11 +80,8 @@ class LinearPrior(ConjugateExperts):
         like = torch.empty(0, device=arguments.device(device), dtype=dtype)
         for buffer, value in self._priors_as_given().items():
             self.register_buffer(buffer, value.to(like))
-        for argument, value in (
-            ("coefficient_precision", self.prior_precision.diagonal()),
-            ("noise_rate", self.prior_rate),
-        ):
-            arguments.representable(argument, value)
+        arguments.representable("coefficient_precision", self.prior_precision.diagonal())
+        arguments.representable("noise_rate", self.prior_rate)
         for buffer, length in (("x_origin", self.n_features), ("y_origin", self.n_outputs)):
             self.register_buffer(buffer, like.new_zeros(length))
             self.register_buffer(f"prior_{buffer}", like.new_zeros(length))
@@ -117,8 +114,8 @@ class LinearPrior(ConjugateExperts):
         """
         x, y = arguments.inputs(x), arguments.outputs(y, x)
         scales = DataScales.of(x, y, weights, from_zero=not options.get("intercept", True))
-        given: dict[str, Any] = {"dtype": x.dtype, "device": x.device} | options
-        return cls(n_components, x.shape[1], y.shape[1], scales=scales, **given)
+        options = {"dtype": x.dtype, "device": x.device, **options, "scales": scales}
+        return cls(n_components, x.shape[1], y.shape[1], **options)
 
     @property
     def has_given_coefficients(self) -> bool:
@@ -213,7 +210,7 @@ class LinearPrior(ConjugateExperts):
     def prior_in_words(self) -> str:
         """Return the prior of coefficients and noises in a few words; numbers as for x and y as they are."""
         at = f"x = {words(self.prior_x_origin)}, " if self.n_features else ""
-        where = "" if self.has_given_coefficients else f", counted from {at}y = {words(self.prior_y_origin)}"
+        where = "" if self.has_given_coefficients else f", from {at}y = {words(self.prior_y_origin)}"
         mean, precision = self.prior_mean[0], self._own_prior.precision[0].diagonal()
         noise = f"Gamma({float(self.prior_shape):.4g}, {words(self.prior_rate)})"
         return (
