@@ -26,7 +26,7 @@ GIVEN_MEAN, GIVEN_PRECISION, GIVEN_SHAPE, GIVEN_RATE = 0.0, 0.01, 1.0, 0.01
 # Number of objects beyond which the data should outweigh the prior.
 MANY = 10.0
 # Share of a noise that the distance of its coefficients from their prior mean may have without a word.
-LARGE_SHARE = 0.15
+LARGE_SHARE = 0.5
 
 # Not typing.Self, which run-time type checkers refuse in methods.
 Regressions = TypeVar("Regressions", bound="LinearPrior")
