@@ -94,8 +94,8 @@ class GaussianPrior(ConjugateExperts):
         """
         y = arguments.outputs(y, arguments.inputs(x))
         scales = DataScales.of(y[:, :0], y, weights)
-        given: dict[str, Any] = {"dtype": y.dtype, "device": y.device} | options
-        return cls(n_components, y.shape[1], scales=scales, **given)
+        options = {"device": y.device, **options, "scales": scales}
+        return cls(n_components, y.shape[1], **options)
 
     @property
     def has_given_mean(self) -> bool:
@@ -129,10 +129,14 @@ class GaussianPrior(ConjugateExperts):
         """Set what the user did not give of the prior."""
         if not self.has_given_mean:
             self.prior_mean = scales.y.location.clone().to(self.prior_mean)
+            self.prior_mean_precision = (COEFFICIENT_PRECISION / scales.reach**2).to(self.prior_mean_precision)
         if not self.has_given_scale:
             squares = 2.0 * NOISE_RATE * scales.y.scale.square()
-            pooled = squares.log().mean().exp() if self.covariance == "spherical" else squares
-            self.prior_scale = self.structure.checked_scale("scale", pooled, self.n_outputs).to(self.prior_scale)
+            value = squares.log().mean().exp() if self.covariance == "spherical" else squares
+            if self.covariance == "full":
+                root = squares.sqrt()
+                value = root.unsqueeze(-1) * scales.y.correlation * root
+            self.prior_scale = self.structure.checked_scale("scale", value, self.n_outputs).to(self.prior_scale)
 
     @property
     def prior(self) -> NormalWishart:

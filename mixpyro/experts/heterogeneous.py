@@ -70,8 +70,11 @@ class HeterogeneousExperts(ConjugatePart, Experts):
 
     @property
     def prior_kinds(self) -> list[tuple[float, ...]]:
-        """The number of each component's member, and its label there."""
-        return [(float(j), *kind) for j, member in enumerate(self.members) for kind in member.prior_kinds]
+        """What tells the priors of the members apart, and each component's label there."""
+        kinds = [(type(member).__name__, member.prior_in_words(), member.is_estimated) for member in self.members]
+        numbers = [kinds.index(kind) if not kind[2] else j for j, kind in enumerate(kinds)]
+        pairs = zip(numbers, self.members, strict=True)
+        return [(float(number), *kind) for number, member in pairs for kind in member.prior_kinds]
 
     def number_components_from(self, first: int) -> None:
         """Number the members' components one after another; arguments as :meth:`Experts.number_components_from`."""

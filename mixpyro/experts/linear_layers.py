@@ -32,9 +32,7 @@ def separated(
         exposure: [N, 1, 1].
         responsibilities: [N, K].
     """
-    reference = family.curvature(y.new_zeros(len(y), 1, family.n_predictors), exposure, y.new_ones(()))
-    even = reference.diagonals().mean((1, 2)).double()
-    found = []
+    even, found = _even_curvature(family, y, exposure), []
     for first, columns, coefficients in layers:
         r = responsibilities[:, first : first + len(coefficients)]
         terms = WeightedLikelihood(family, y, exposure, r, r.new_ones(r.shape[1], 1))
@@ -70,6 +68,7 @@ def pulled(
         scale: noise [K, P].
         prior_scale: of the Normal(0, s²) prior on every coefficient.
     """
+    even = _even_curvature(family, y, exposure)
     for first, columns, coefficients in layers:
         own = slice(first, first + len(coefficients))
         r = responsibilities[:, own]
@@ -77,6 +76,13 @@ def pulled(
         functions = LinearPredictors(columns, terms, n_predictors=family.n_predictors, prior_scale=prior_scale)
         point = functions.standardised_coefficients(coefficients)
         for k in (r.sum(0) > MANY).nonzero().flatten().tolist():
-            pull = prior_pull(functions, point, k)
+            curvature = float((r[:, k] * even).sum() / r[:, k].sum())
+            pull = prior_pull(functions, point, curvature=curvature, weights=r, number=k)
             if pull > MOST_PULL:
                 yield first + k, pull
+
+
+def _even_curvature(family: Family, y: Outputs, exposure: Tensor) -> Tensor:
+    """Return the curvature of every row's log density where all predictors are zero [N], float64."""
+    curvature = family.curvature(y.new_zeros(len(y), 1, family.n_predictors), exposure, y.new_ones(()))
+    return curvature.diagonals().mean((1, 2)).double()

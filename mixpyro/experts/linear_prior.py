@@ -102,9 +102,6 @@ class LinearPrior(ConjugateExperts):
     ) -> Regressions:
         """Return experts whose default prior is on the location and scale of rows, and stays there in later fits.
 
-        For a Pyro program of your own, for a stream whose first rows are not typical, or to read the prior that
-        :func:`mixpyro.fit` would set. The posterior is the prior.
-
         Args:
             x: inputs [N, D].
             y: outputs [N, P] or [N].
@@ -114,7 +111,7 @@ class LinearPrior(ConjugateExperts):
         """
         x, y = arguments.inputs(x), arguments.outputs(y, x)
         scales = DataScales.of(x, y, weights, from_zero=not options.get("intercept", True))
-        options = {"dtype": x.dtype, "device": x.device, **options, "scales": scales}
+        options = {"device": x.device, **options, "scales": scales}
         return cls(n_components, x.shape[1], y.shape[1], **options)
 
     @property
@@ -126,6 +123,11 @@ class LinearPrior(ConjugateExperts):
     def has_given_noise(self) -> bool:
         """Whether the user gave a prior of the noise."""
         return self.noise_shape is not None or self.noise_rate is not None
+
+    @property
+    def prior_kinds(self) -> list[tuple[float, ...]]:
+        """The prior mean of each component, in which alone their priors may differ."""
+        return [tuple(mean.flatten().tolist()) for mean in self.prior_mean]
 
     @property
     def prior(self) -> NormalGamma:
@@ -141,8 +143,7 @@ class LinearPrior(ConjugateExperts):
         """Take origin and default prior from the data, and forget the data seen.
 
         x and y are counted from their medians, or without an intercept from zero. What the user did not give of the
-        prior, nor by ``scales``, is set on the location and scale of the data; see
-        :mod:`mixpyro.experts.weak_prior`.
+        prior, nor by ``scales``, is set by the data; see :mod:`mixpyro.experts.weak_prior`.
 
         Args:
             x: inputs [N, D].
@@ -165,9 +166,13 @@ class LinearPrior(ConjugateExperts):
     def _scale_prior(self, scales: DataScales) -> None:
         """Set what the user did not give of the prior."""
         if not self.has_given_coefficients:
-            ones = scales.x.scale.new_ones(int(self.intercept))
-            squares = torch.cat([ones, scales.x.scale.square()])
-            self.prior_precision = (COEFFICIENT_PRECISION * squares.diag()).to(self.prior_precision)
+            of_x = scales.x.scale.unsqueeze(-1) * scales.x.correlation * scales.x.scale
+            of_intercept = of_x.new_ones(int(self.intercept), int(self.intercept)) / scales.reach**2
+            precision = COEFFICIENT_PRECISION * torch.block_diag(of_intercept, of_x)
+            self.prior_precision = precision.to(self.prior_precision)
+            if scales.constant is not None:
+                near = scales.y.location.unsqueeze(-1) * scales.constant
+                self.prior_mean = near.to(self.prior_mean).expand_as(self.prior_mean).clone()
             if self.intercept:
                 self.prior_x_origin = scales.x.location.clone().to(self.prior_x_origin)
                 self.prior_y_origin = scales.y.location.clone().to(self.prior_y_origin)
@@ -197,32 +202,20 @@ class LinearPrior(ConjugateExperts):
             return arguments.positive_vector("noise_rate", value, self.n_outputs)
         return torch.tensor(arguments.positive_number("noise_rate", value), dtype=torch.float64, device="cpu")
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:  # noqa: ANN401
-        """Take over a state, also of a file from before priors had an origin: its prior is as the user gave it."""
-        rate = state.get(f"{prefix}prior_rate")
-        if isinstance(rate, Tensor):
-            self.prior_rate = self.prior_rate.new_zeros(rate.shape)
-        if isinstance(rate, Tensor) and f"{prefix}prior_x_origin" not in state:
-            state |= {f"{prefix}prior_x_origin": self.prior_x_origin, f"{prefix}prior_y_origin": self.prior_y_origin}
-            self.coefficient_mean, self.noise_rate = state[f"{prefix}prior_mean"], rate
-        super()._load_from_state_dict(state, prefix, *others)
-
     def prior_in_words(self) -> str:
-        """Return the prior of coefficients and noises in a few words; numbers as for x and y as they are."""
-        at = f"x = {words(self.prior_x_origin)}, " if self.n_features else ""
-        where = "" if self.has_given_coefficients else f", from {at}y = {words(self.prior_y_origin)}"
-        mean, precision = self.prior_mean[0], self._own_prior.precision[0].diagonal()
-        noise = f"Gamma({float(self.prior_shape):.4g}, {words(self.prior_rate)})"
-        return (
-            f"coefficients Normal({words(mean)}, σ² / {words(precision)}){where}, 1/σ² {noise}; "
-            f"{'as given' if self.has_given_coefficients and self.has_given_noise else 'on the scale of the data'}"
-        )
+        """Return the prior of coefficients and noises in a few words."""
+        where = f", from x = {words(self.prior_x_origin)}, y = {words(self.prior_y_origin)}"
+        mean, precision = self.prior_mean[0], self.prior_precision.diagonal(dim1=-2, dim2=-1)
+        noise = f"1/σ² Gamma({float(self.prior_shape):.4g}, {words(self.prior_rate)})"
+        return f"coefficients Normal({words(mean)}, σ² / {words(precision)}){where}, {noise}"
 
     def cautions(self) -> list[str]:
         """Return a sentence for each part of the prior that outweighs many objects, else nothing."""
         before = self._prior_of_regression
         seen = 2.0 * (self.regression.shape - before.shape).unsqueeze(-1)
-        distance = 0.5 * self.regression.distance_from(before)
+        given = slice(self._n_given_columns)
+        held = before._replace(mean=before.mean[..., given], precision=before.precision[..., given, given])
+        distance = 0.5 * self.regression._replace(mean=self.regression.mean[..., given]).distance_from(held)
         share = torch.where(seen > MANY, distance / self.regression.rate, 0.0)
         found = []
         if bool((share > LARGE_SHARE).any()):
@@ -230,12 +223,12 @@ class LinearPrior(ConjugateExperts):
             found.append(
                 f"the prior of the coefficients is far from the data: the distance from `coefficient_mean` is "
                 f"{float(share.max()):.0%} of the noise of component {k}. Give a nearer `coefficient_mean` or a "
-                "smaller `coefficient_precision`, or neither, for a prior on the scale of the data."
+                "smaller `coefficient_precision`."
             )
         if bool(((self.regression.rate - before.rate < 2.0 * before.rate) & (seen > MANY)).any()):
             found.append(
                 f"the prior says more of the noise than the data do: `noise_rate`, {float(self.prior_rate.max()):.3g}, "
-                "is large for y in these units. Set it to about the variance of the noise, or scale y."
+                "is large for y in these units. Set it to about the variance of the noise."
             )
         return found + self._weak_data(before)
 
@@ -290,6 +283,16 @@ class LinearPrior(ConjugateExperts):
     def _prior_origin(self) -> Origin:
         """Where the prior's coefficients are counted from."""
         return Origin(self.prior_x_origin, self.prior_y_origin, self.intercept)
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:  # noqa: ANN401
+        """Take over a state, also of a file from before priors had an origin: its prior is as the user gave it."""
+        rate = state.get(f"{prefix}prior_rate")
+        if isinstance(rate, Tensor):
+            self.prior_rate = self.prior_rate.new_zeros(rate.shape)
+        if isinstance(rate, Tensor) and f"{prefix}prior_x_origin" not in state:
+            state |= {f"{prefix}prior_x_origin": self.prior_x_origin, f"{prefix}prior_y_origin": self.prior_y_origin}
+            self.coefficient_mean, self.noise_rate = state[f"{prefix}prior_mean"], rate
+        super()._load_from_state_dict(state, prefix, *others)
 
     @property
     def _from_prior_origin(self) -> Origin:

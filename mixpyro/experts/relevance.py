@@ -15,7 +15,7 @@ from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.conjugate.relevance import Relevance, RelevancePrior
 from mixpyro.experts.linear import LinearExperts, LinearParameters
 from mixpyro.experts.linear_prior import GIVEN_PRECISION
-from mixpyro.experts.weak_prior import COEFFICIENT_PRECISION, DataScales
+from mixpyro.experts.weak_prior import COEFFICIENT_PRECISION, DataScales, words
 from mixpyro.numerics import nested
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs
@@ -138,6 +138,7 @@ class RelevanceLinearExperts(LinearExperts):
         """Set what the user did not give of the priors."""
         super()._scale_prior(scales)
         squares = scales.x.scale.square()
+        self.prior_precision = self.prior_precision.diagonal(dim1=-2, dim2=-1).diag_embed()
         if not self.has_given_coefficients:
             self.column_start = (COEFFICIENT_PRECISION * squares).to(self.column_start)
         if not self.has_given_columns:
@@ -177,6 +178,13 @@ class RelevanceLinearExperts(LinearExperts):
         """The posterior of coefficients and noises, float64, counted from the origin."""
         regression: NormalGamma = super().posterior
         return regression
+
+    def prior_in_words(self) -> str:
+        """Return the priors of columns, coefficients and noises in a few words; numbers as for x and y as they are."""
+        columns = f"λ Gamma({float(self.column_prior_shape):.4g}, {words(self.column_prior_rate)})"
+        intercept = f", intercept Normal(·, σ² / {float(self.prior_precision[0, 0, 0]):.4g})" if self.intercept else ""
+        noise = f"1/σ² Gamma({float(self.prior_shape):.4g}, {words(self.prior_rate)})"
+        return f"coefficients Normal({words(self.prior_mean[0])}, σ² / λ), {columns}{intercept}, {noise}"
 
     @property
     def _prior_of_regression(self) -> NormalGamma:

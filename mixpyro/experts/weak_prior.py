@@ -1,11 +1,13 @@
 """Weak default priors of regressions and densities, on the location and scale of the data.
 
-Count x and y from their locations, in units of their scales: x̃ = (x − x₀) / sₓ, ỹ = (y − y₀) / s_y. Every coefficient
-of ỹ on [1, x̃], and every mean of ỹ, is Normal(0, (τ̃ · COEFFICIENT_PRECISION)⁻¹), and every noise has
-τ̃ ~ Gamma(NOISE_SHAPE, NOISE_RATE). So the prior of a coefficient is worth a thousandth of an object, that of a noise
-three, and before it has seen an object a component predicts ỹ with a standard deviation of about two. In the units of
-the data the same priors have the means 0 and y₀, the precisions COEFFICIENT_PRECISION · sₓ² and the rates
-NOISE_RATE · s_y².
+Count x and y from their locations, in units of their scales: x̃ = (x − x₀) / sₓ, ỹ = (y − y₀) / s_y. Coefficients of ỹ
+on [1, x̃] are Normal(0, (τ̃ · COEFFICIENT_PRECISION · R)⁻¹) with R the correlation of the columns of x, means of ỹ are
+Normal(0, (τ̃ · COEFFICIENT_PRECISION)⁻¹), and every noise has τ̃ ~ Gamma(NOISE_SHAPE, NOISE_RATE). A full covariance has
+the correlation of y for its scale. So the prior of a coefficient is worth a ten-thousandth of an object, that of a
+noise three, and before it has seen an object a component predicts ỹ with a standard deviation of one to two. Where some
+rows lie far from the others, the precision of intercepts and means is less, by the square of how far. In the units of
+the data the same priors have the means 0 and y₀, the precisions COEFFICIENT_PRECISION · sₓ R sₓ and the rates
+NOISE_RATE · s_y². Without an intercept, coefficients are counted from those that predict y₀.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,41 +17,48 @@ import torch
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.numerics.location_scale import LocationScale, location_scale
+from mixpyro.numerics.location_scale import NEAR, ColumnScales, column_scales
 from mixpyro.shapes import Inputs, Outputs
 
 # Objects that the prior of a coefficient or a mean is worth.
-COEFFICIENT_PRECISION = 1e-3
+COEFFICIENT_PRECISION = 1e-4
 # Half the objects that the prior of a noise is worth. Above 1, an empty component's predictions have a variance.
 NOISE_SHAPE = 1.5
-# Of the squared scale of y: a noise is at least sensible down to a hundredth of that scale.
-NOISE_RATE = 1e-3
+# Of the squared scale of y. A noise of a hundredth of that scale is found from fifty objects.
+NOISE_RATE = 1e-4
 
 
 class DataScales(NamedTuple):
     """Location and scale of every column of x and y, in which default priors are expressed."""
 
-    x: LocationScale
-    y: LocationScale
+    x: ColumnScales
+    y: ColumnScales
+    constant: Tensor | None = None  # without an intercept, coefficients of x that come closest to 1 in every row [D]
+
+    @property
+    def reach(self) -> Tensor:
+        """How many scales y reaches where some rows lie far from the others."""
+        return self.y.reach.max()
 
     @classmethod
     def of(cls, x: Inputs, y: Outputs, weights: Tensor | None = None, *, from_zero: bool = False) -> "DataScales":
-        """Return those of data; see :func:`mixpyro.numerics.location_scale.location_scale`.
+        """Return those of data; see :func:`mixpyro.numerics.location_scale.column_scales`.
 
         Args:
             x: inputs [N, D].
             y: outputs [N, P].
             weights: how much each row counts [N]; None where each counts once.
-            from_zero: whether the locations are zero, as for regressions without an intercept.
+            from_zero: whether x is counted from zero, as for regressions without an intercept.
         """
-        return cls(location_scale(x, weights, from_zero=from_zero), location_scale(y, weights, from_zero=from_zero))
+        of_x, of_y = column_scales(x, weights, from_zero=from_zero), column_scales(y, weights)
+        return cls(of_x, of_y, closest_to_one(x, of_x.scale) if from_zero else None)
 
 
 def checked_scales(value: object, n_features: int, n_outputs: int) -> DataScales | None:
     """Return the scales if they are two pairs of vectors, or None if none are given.
 
     Args:
-        value: ((location of x [D], scale of x [D]), (location of y [P], scale of y [P])), or None.
+        value: ((location of x [D], scale of x [D]), (location of y [P], scale of y [P])), or a :class:`DataScales`.
         n_features: D.
         n_outputs: P.
 
@@ -59,20 +68,42 @@ def checked_scales(value: object, n_features: int, n_outputs: int) -> DataScales
     """
     if value is None:
         return None
-    pairs = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(p, Sequence) for p in value)
-    if not pairs or any(len(pair) != 2 for pair in value):  # type: ignore[attr-defined]
+    pairs = isinstance(value, Sequence) and len(value) in (2, 3)
+    if not pairs or not all(isinstance(pair, Sequence) and len(pair) in (2, 4) for pair in value[:2]):  # type: ignore[index]
         raise TypeError(f"`scales` must be (location, scale) of x, then of y; got {value!r}.")
-    sizes = zip(("x", "y"), value, (n_features, n_outputs), strict=True)  # type: ignore[call-overload]
-    return DataScales(*(_checked_pair(f"scales.{name}", pair, size) for name, pair, size in sizes))
+    of_x = _checked_pair("scales.x", value[0], n_features)  # type: ignore[index]
+    of_y = _checked_pair("scales.y", value[1], n_outputs)  # type: ignore[index]
+    constant = value[2] if len(value) == 3 else None  # type: ignore[arg-type, index]
+    return DataScales(
+        of_x, of_y, None if constant is None else arguments.vector("scales.constant", constant, n_features)
+    )
 
 
-def _checked_pair(name: str, pair: Sequence[object], size: int) -> LocationScale:
-    """Return location and scale as float64 vectors."""
+def _checked_pair(name: str, pair: Sequence[Any], size: int) -> ColumnScales:
+    """Return location and scale as float64 vectors; columns that are given alone are uncorrelated."""
+    ones = torch.ones(size, dtype=torch.float64, device="cpu")
     if size == 0:
-        nothing = torch.zeros(0, dtype=torch.float64, device="cpu")
-        return LocationScale(nothing, nothing)
+        return ColumnScales(ones, ones, ones.diag(), ones)
     location = arguments.vector(f"{name}.location", pair[0], size)
-    return LocationScale(location, arguments.positive_vector(f"{name}.scale", pair[1], size))  # type: ignore[arg-type]
+    scale = arguments.positive_vector(f"{name}.scale", pair[1], size)
+    if len(pair) == 2:
+        return ColumnScales(location, scale, ones.diag(), ones)
+    correlation = arguments.positive_definite(f"{name}.correlation", pair[2], size)
+    return ColumnScales(location, scale, correlation, arguments.positive_vector(f"{name}.reach", pair[3], size))
+
+
+def closest_to_one(x: Inputs, scale: Tensor) -> Tensor:
+    """Return the coefficients [D] whose predictions x a come closest to 1 in every row, by least squares.
+
+    Args:
+        x: inputs [N, D].
+        scale: of the columns from zero [D].
+    """
+    standard = (x.double() / scale).clamp(-NEAR, NEAR)
+    gram = standard.mT @ standard
+    ridge = 1e-10 * float(len(x)) * torch.eye(len(scale), dtype=gram.dtype, device=gram.device)
+    solved: Tensor = torch.linalg.solve(gram + ridge, standard.sum(0)) / scale
+    return solved
 
 
 def words(values: Tensor) -> str:

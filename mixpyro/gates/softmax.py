@@ -211,7 +211,8 @@ class SoftmaxGate(LogitGate):
         """Return whether the prior has moved the coefficients far from what the data say; as :meth:`separations`."""
         if self.prior_scale is None or self.n_components == 1 or not self.coefficients_estimate.requires_grad:
             return []
-        pull = prior_pull(*self._functions(x, responsibilities))
+        totals = responsibilities.sum(-1, keepdim=True)
+        pull = prior_pull(*self._functions(x, responsibilities), curvature=0.25, weights=totals)
         if pull <= MOST_PULL or responsibilities.sum() <= MANY:
             return []
         return [

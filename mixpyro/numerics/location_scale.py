@@ -10,8 +10,12 @@ from torch import Tensor
 SHARE = 0.9
 # Distance from the mean, in standard deviations, that this share of a Normal distribution is within.
 NORMAL_POINT = 1.6448536269514722
-# Rows that are looked at, evenly spaced, where there are more: of a million they would take longer than an iteration.
+# Rows that are looked at where there are more: of a million they would take longer than an iteration.
 MOST_ROWS = 20_000
+# Scales beyond which a value is moved in, for correlations and for the spread of far groups.
+NEAR, FAR = 5.0, 100.0
+# Least share of a correlation that is taken off, so that collinear columns have a definite matrix.
+LEAST_SHRINKAGE = 1e-6
 # A scale below this times the location is the rounding of a constant column.
 ROUNDING = 1e-14
 
@@ -23,35 +27,108 @@ class LocationScale(NamedTuple):
     scale: Tensor  # [P], float64, above zero
 
 
+class ColumnScales(NamedTuple):
+    """Location and scale of each column, and how columns vary together."""
+
+    location: Tensor  # [P], float64
+    scale: Tensor  # [P], float64, above zero
+    correlation: Tensor  # [P, P], float64, positive definite
+    reach: Tensor  # how many scales a tenth of the rows at most, further away, make of the spread [P], at least 1
+
+
 def location_scale(rows: Tensor, weights: Tensor | None = None, *, from_zero: bool = False) -> LocationScale:
-    """Return the median of each column and the scale of the distances from it.
+    """Return the median of each column, and the scale of the distances from it.
 
     The scale is the distance that nine tenths of the rows are within, divided by 1.645: the standard deviation if the
     column is Normal. Fewer than a tenth of the rows, however far away, change neither much; groups of a tenth and more
-    are seen. Where nine tenths of the rows are equal, as in a rare indicator, the scale is the root mean squared
-    distance; for a constant column it is 1. Both are equivariant: of a + c·column they are a + c·location and
-    |c|·scale. Of more than ``MOST_ROWS`` rows, as many are looked at, evenly spaced.
+    are seen. Of a column in which nine tenths of the rows are equal, as of a rare indicator, the rows that differ are
+    looked at; for a constant column the scale is 1. All are equivariant: of a + c·column they are a + c·location and
+    |c|·scale. Of more than ``MOST_ROWS`` rows, as many are drawn, always the same ones.
 
     Args:
         rows: [N, P], N at least 1, of any floating dtype.
-        weights: how much each row counts [N], at least 0, in any unit; a row of weight three is three rows. None where
-            each counts once.
+        weights: how much each row counts [N], at least 0; a row of weight three is three rows. None where each counts
+            once.
         from_zero: whether distances are counted from zero, which is the location then.
     """
-    if len(rows) > MOST_ROWS:
-        sample = torch.arange(MOST_ROWS, device=rows.device) * len(rows) // MOST_ROWS
-        rows, weights = rows[sample], None if weights is None else weights[sample]
+    whole, all_weights = rows, weights
+    rows, weights = _sample(rows, weights)
     columns = rows.detach().mT.double()
     if columns.numel() == 0:
         return LocationScale(columns.new_zeros(len(columns)), columns.new_ones(len(columns)))
     location = columns.new_zeros(len(columns)) if from_zero else _medians(columns, weights)
-    # Halves first: the difference of two large numbers of unlike sign may be no finite number.
-    distances = torch.sub(0.5 * columns, location.unsqueeze(-1), alpha=0.5).abs_().mul_(2.0)
+    distances = _distances(columns, location)
     scale, least = _quantiles(distances, weights, SHARE) / NORMAL_POINT, ROUNDING * location.abs()
-    if bool((scale > least).all()):
-        return LocationScale(location, scale)
-    scale = torch.where(scale > least, scale, _root_mean_squares(distances, weights))
-    return LocationScale(location, torch.where(scale > least, scale, 1.0))
+    for number in (~(scale > least)).nonzero().flatten().tolist():
+        values = _distances(whole[:, number : number + 1].detach().mT.double(), location[number : number + 1])[0]
+        scale[number] = _of_those_that_differ(values, all_weights, least[number])
+    return LocationScale(location, scale)
+
+
+def column_scales(rows: Tensor, weights: Tensor | None = None, *, from_zero: bool = False) -> ColumnScales:
+    """Return location and scale of each column, the correlation of the columns, and how far rows reach.
+
+    Args:
+        rows: as for :func:`location_scale`, like the other arguments.
+        weights: how much each row counts [N]; None where each counts once.
+        from_zero: whether distances are counted from zero.
+    """
+    location, scale = location_scale(rows, weights, from_zero=from_zero)
+    rows, weights = _sample(rows, weights)
+    if rows.numel() == 0:
+        return ColumnScales(location, scale, scale.diag(), scale)
+    centred = (rows.detach().mT.double() - location.unsqueeze(-1)) / scale.unsqueeze(-1)
+    return ColumnScales(location, scale, *_moments(centred, weights, from_zero=from_zero))
+
+
+def _sample(rows: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return all rows, or a sample where they are many, with their weights."""
+    if len(rows) <= MOST_ROWS:
+        return rows, weights
+    # Drawn, for every hundredth row of a panel may be of the same kind.
+    generator = torch.Generator("cpu").manual_seed(0)
+    sample = torch.randint(len(rows), (MOST_ROWS,), generator=generator, device="cpu").to(rows.device)
+    return rows[sample], None if weights is None else weights[sample]
+
+
+def _distances(columns: Tensor, location: Tensor) -> Tensor:
+    """Return the distance of every value of columns [P, N] from a location."""
+    # Halves first: the difference of two large numbers of unlike sign may be no finite number.
+    return torch.sub(0.5 * columns, location.unsqueeze(-1), alpha=0.5).abs_().mul_(2.0)
+
+
+def _of_those_that_differ(distances: Tensor, weights: Tensor | None, least: Tensor) -> Tensor:
+    """Return the scale of a column [N] of which nine tenths are equal: the median of the others, √(their share) times.
+
+    Of a 0/1 column it is about the standard deviation, and a few huge values do not move it.
+    """
+    weights = torch.ones_like(distances) if weights is None else weights.double()
+    differs = (distances > least) & (weights > 0)
+    if not bool(differs.any()):
+        return torch.ones_like(least)
+    share = weights[differs].sum() / weights.sum()
+    return share.sqrt() * _quantiles(distances[differs].unsqueeze(0), weights[differs], 0.5)[0]
+
+
+def _moments(centred: Tensor, weights: Tensor | None, *, from_zero: bool) -> tuple[Tensor, Tensor]:
+    """Return the correlation matrix and the reach of columns [P, N] in units of their scales.
+
+    Values beyond ``NEAR`` scales are moved in for the former, beyond ``FAR`` for the latter. The correlations are
+    shrunk towards none, the more so the fewer the rows are for the columns, so that the matrix is positive definite.
+    """
+    weights = centred.new_ones(centred.shape[1]) if weights is None else weights.double()
+    total = weights.sum()
+    near = centred.clamp(-NEAR, NEAR)
+    if not from_zero:
+        near = near - (near @ weights / total).unsqueeze(-1)
+    covariance = (near * weights) @ near.mT / total
+    deviation = covariance.diagonal().sqrt()
+    deviation = torch.where(deviation > 0.0, deviation, 1.0)
+    shrinkage = min(1.0, max(LEAST_SHRINKAGE, float(len(centred) / total) ** 2))
+    correlation = (1.0 - shrinkage) * covariance / torch.outer(deviation, deviation)
+    correlation.diagonal().fill_(1.0)
+    reach = (centred.clamp(-FAR, FAR).square() @ weights / total).sqrt().clamp_min(1.0)
+    return correlation, reach
 
 
 def _medians(columns: Tensor, weights: Tensor | None) -> Tensor:
@@ -68,11 +145,3 @@ def _quantiles(columns: Tensor, weights: Tensor | None, share: float) -> Tensor:
     # A little less than the share: sums of equal weights are rounded.
     reached = cumulated >= share * (1.0 - 1e-9) * cumulated[:, -1:]
     return ordered.gather(-1, reached.int().argmax(-1, keepdim=True)).squeeze(-1)
-
-
-def _root_mean_squares(columns: Tensor, weights: Tensor | None) -> Tensor:
-    """Return √(mean of the squares) of each column [P, N], without squares that are too large or small to hold."""
-    largest = columns.amax(-1, keepdim=True).clamp_min(torch.finfo(columns.dtype).tiny)
-    squares = (columns / largest).square()
-    weights = columns.new_ones(columns.shape[1]) if weights is None else weights.double()
-    return largest.squeeze(-1) * (squares @ (weights / weights.sum())).sqrt()

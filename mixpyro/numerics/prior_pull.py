@@ -1,7 +1,10 @@
 """How far a Normal prior has moved an estimate from what the data say."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from mixpyro.numerics.least_information import MOST_RELATIVE
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import MOST_DENSE, Coefficients
 
@@ -9,20 +12,29 @@ from mixpyro.numerics.newton import MOST_DENSE, Coefficients
 MOST_PULL = 2.0
 # Number of objects beyond which the data should outweigh a prior.
 MANY = 10.0
-# Relative to the largest eigenvalue of the data's information: below it, they say nothing along a direction.
-SMALLEST_INFORMATION = 1e-12
+# Relative to the largest eigenvalue of the columns' second moments. Below it, columns are collinear.
+SMALLEST_MOMENT = 1e-10
 
 
-def prior_pull(functions: LinearPredictors, coefficients: Coefficients, number: int = 0) -> float:
+def prior_pull(
+    functions: LinearPredictors,
+    coefficients: Coefficients,
+    *,
+    curvature: float,
+    weights: Float[Tensor, "N B"],
+    number: int = 0,
+) -> float:
     """Return how many standard errors of the data the prior has moved the estimate, √(g' I⁻¹ g).
 
     At a maximum the prior's pull g = λ b T'T balances the score of the data, and I is the data's information there: to
-    first order the prior has moved the coefficients by I⁻¹ g. Where the data separate, I is next to nothing along a
-    direction, and the prior decides how far the coefficients go.
+    first order the prior has moved the coefficients by I⁻¹ g. Directions along which the likelihood is flat are left
+    out: there the data separate, and a prior is what limits the coefficients.
 
     Args:
         functions: B log likelihoods with a prior.
         coefficients: their maximum [B, Q].
+        curvature: of every row in every predictor, with which the information is compared.
+        weights: of the rows in each function, of positive sum.
         number: of the function.
 
     Returns:
@@ -30,13 +42,16 @@ def prior_pull(functions: LinearPredictors, coefficients: Coefficients, number: 
     """
     if not functions.precision or coefficients.shape[1] > MOST_DENSE:
         return 0.0
-    pull = (functions.split(coefficients)[number] @ functions.penalty).flatten()
-    identity = torch.eye(functions.n_predictors, dtype=pull.dtype, device=pull.device)
+    own = weights[:, number : number + 1].double()
+    moments, directions = torch.linalg.eigh(functions.columns.mT @ (own * functions.columns))
+    kept = moments > SMALLEST_MOMENT * moments.max()
+    # In these columns the information of rows of that curvature is the identity.
+    whitening = directions[:, kept] * (curvature * moments[kept]).rsqrt()
+    identity = torch.eye(functions.n_predictors, dtype=whitening.dtype, device=whitening.device)
+    whitening = torch.kron(identity, whitening)
     of_prior = torch.kron(identity, functions.penalty)
     of_data = functions.expansion(coefficients).information()[number] - of_prior
-    # In units of the columns' own information, so that a ridge is no matter of units.
-    scale = of_data.diagonal().clamp_min(torch.finfo(pull.dtype).tiny).rsqrt()
-    scale = torch.where(of_data.diagonal() > 0.0, scale, 0.0)
-    values, directions = torch.linalg.eigh(scale.unsqueeze(-1) * of_data * scale)
-    values = values.clamp_min(SMALLEST_INFORMATION * float(values[-1].clamp_min(torch.finfo(values.dtype).tiny)))
-    return float(((directions.mT @ (scale * pull)).square() / values).sum().sqrt())
+    values, axes = torch.linalg.eigh(whitening.mT @ of_data @ whitening)
+    pull = (functions.split(coefficients)[number] @ functions.penalty).flatten() @ whitening @ axes
+    steep = values > MOST_RELATIVE
+    return float((pull[steep].square() / values[steep]).sum().sqrt())

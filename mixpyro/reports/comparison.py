@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
+import torch
 from torch import Tensor
 
 from mixpyro.fitting.result import FitResult
@@ -73,6 +74,7 @@ def compare(
     inputs, gate_inputs = _of_each("x", x, list(named)), _of_each("gate_x", gate_x, list(named))
     if isinstance(gate_x, Tensor):
         gate_inputs = {name: gate_x if _reads_gate_x(result) else None for name, result in named.items()}
+    _refuse_unequal_weights(named)
     rows = {}
     for name, result in named.items():
         try:
@@ -80,6 +82,22 @@ def compare(
         except ValueError as error:
             raise ValueError(f"`results` must be fits to these data; got {name!r}, for which {error}") from error
     return _ranked(rows, named)
+
+
+def _refuse_unequal_weights(named: Mapping[str, FitResult]) -> None:
+    """Raise if rows count more in one fit than in another."""
+    first = next(iter(named.values()))
+    for name, result in named.items():
+        own, other = _weights_of(result), _weights_of(first)
+        if len(own) == len(other) and not torch.allclose(own, other):
+            raise ValueError(f"`results` must be fits with the same weights of the rows; got {name!r} with others.")
+
+
+def _weights_of(result: FitResult) -> Tensor:
+    """Return how much each row counted [N], float64."""
+    n_rows = len(result.responsibilities)
+    none = torch.ones(n_rows, dtype=torch.float64, device="cpu")
+    return none if result.weights is None else result.weights.detach().to(none)
 
 
 def _named(results: Mapping[str, FitResult] | Sequence[FitResult]) -> dict[str, FitResult]:

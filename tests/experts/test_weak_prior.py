@@ -56,8 +56,13 @@ def test_the_formula_of_regressions() -> None:
     experts.centre(x, y)
     of_x, of_y, prior = location_scale(x), location_scale(y), experts.prior
     torch.testing.assert_close(prior.mean, torch.zeros(K, 2, 3).double())
-    diagonal = COEFFICIENT_PRECISION * torch.cat([torch.ones(1).double(), of_x.scale.square()])
-    torch.testing.assert_close(prior.precision, diagonal.diag().expand(K, 3, 3))
+    standard = (x - of_x.location) / of_x.scale
+    assert (standard.abs() < 5).all()
+    correlation = torch.corrcoef(standard.mT) * (1 - (2 / 80) ** 2)
+    of_slopes = COEFFICIENT_PRECISION * of_x.scale.unsqueeze(-1) * correlation.fill_diagonal_(1.0) * of_x.scale
+    reach = ((y - of_y.location) / of_y.scale).square().mean(0).sqrt().clamp_min(1.0).max()
+    expected = torch.block_diag(COEFFICIENT_PRECISION / reach.reshape(1, 1) ** 2, of_slopes)
+    torch.testing.assert_close(prior.precision, expected.expand(K, 3, 3))
     torch.testing.assert_close(prior.shape, torch.full((K,), NOISE_SHAPE).double())
     torch.testing.assert_close(prior.rate, (NOISE_RATE * of_y.scale.square()).expand(K, 2))
     # Where x and y lie, coefficients predict the location of y.
@@ -70,8 +75,12 @@ def test_the_formula_of_densities() -> None:
     experts.centre(x, y)
     of_y = location_scale(y)
     torch.testing.assert_close(experts.prior_mean, of_y.location)
-    torch.testing.assert_close(experts.prior_scale, (2.0 * NOISE_RATE * of_y.scale.square()).diag())
-    assert experts.prior_mean_precision == COEFFICIENT_PRECISION
+    torch.testing.assert_close(experts.prior_scale.diagonal(), 2.0 * NOISE_RATE * of_y.scale.square())
+    root = experts.prior_scale.diagonal().sqrt()
+    correlation = (experts.prior_scale / torch.outer(root, root))[0, 1]
+    moved_in = ((y - of_y.location) / of_y.scale).clamp(-5, 5)
+    torch.testing.assert_close(correlation, (1 - (2 / 80) ** 2) * torch.corrcoef(moved_in.mT)[0, 1])
+    assert COEFFICIENT_PRECISION / 4 < experts.prior_mean_precision <= COEFFICIENT_PRECISION
     assert experts.prior_degrees == 2.0 * NOISE_SHAPE + 1.0
 
 

@@ -34,14 +34,31 @@ def test_of_a_quadratic_likelihood_it_is_the_distance_from_its_maximum(prior_sca
     best, moved = estimate(free), estimate(held)
     information = free.expansion(moved).information()[0]
     distance = ((best - moved) @ information * (best - moved)).sum().sqrt()
-    assert prior_pull(held, moved) == pytest.approx(float(distance), rel=1e-5)
-    assert prior_pull(free, best) == 0.0
+    assert pull(held, moved) == pytest.approx(float(distance), rel=1e-5)
+    assert pull(free, best) == 0.0
 
 
-def test_a_prior_that_alone_limits_a_separating_slope_pulls_hard() -> None:
-    x = torch.linspace(-1, 1, 40).double().unsqueeze(1)
-    separate, mixed = (x > 0).double(), (torch.arange(40) % 3 > 0).double().unsqueeze(1)
-    problems = [functions(Binomial(), x, y, 2.0) for y in (separate, mixed)]
-    pulls = [prior_pull(problem, estimate(problem)) for problem in problems]
-    assert pulls[0] > 1.5
-    assert pulls[1] < 0.5
+def pull(problem: LinearPredictors, coefficients: Tensor, curvature: float = 1.0) -> float:
+    """That of the one function, all rows counting once."""
+    weights = torch.ones(len(problem.columns), 1).double()
+    return prior_pull(problem, coefficients, curvature=curvature, weights=weights)
+
+
+@pytest.mark.parametrize("prior_scale", [3.0, 10.0, 100.0])
+def test_a_prior_that_limits_a_separating_slope_is_what_it_is_for(prior_scale: float) -> None:
+    x = torch.linspace(-1, 1, 400).double().unsqueeze(1)
+    problem = functions(Binomial(), x, (x > 0).double(), prior_scale)
+    assert pull(problem, estimate(problem), 0.25) < 2.0
+
+
+def test_a_prior_at_the_wrong_place_pulls_hard() -> None:
+    """On an intercept at year zero, where it should be at the year 2000."""
+    x = 2000.0 + 10.0 * inputs(300, 1)
+    y = (
+        torch.rand(300, 1, generator=torch.Generator().manual_seed(0)).double() < (0.2 * (x - 2000.0)).sigmoid()
+    ).double()
+    problem = functions(Binomial(), x, y, 1.0)
+    assert pull(problem, estimate(problem), 0.25) > 2.0
+    assert (
+        pull(functions(Binomial(), x - 2000.0, y, 1.0), estimate(functions(Binomial(), x - 2000.0, y, 1.0)), 0.25) < 0.5
+    )
