@@ -21,7 +21,7 @@ from mixpyro.experts.weak_prior import (
 from mixpyro.numerics.design_matrix import Origin
 from mixpyro.shapes import Inputs, Targets
 
-# Where one of a pair is given alone, the other:
+# The other one where one of a pair is given alone.
 GIVEN_MEAN, GIVEN_PRECISION, GIVEN_SHAPE, GIVEN_RATE = 0.0, 0.01, 1.0, 0.01
 # Number of objects beyond which the data should outweigh the prior.
 MANY = 10.0
@@ -40,7 +40,7 @@ class LinearPrior(ConjugateExperts):
     prior_mean: Tensor
     prior_precision: Tensor
     prior_shape: Tensor
-    prior_rate: Tensor
+    prior_rate: Tensor  # [] or [P]
     prior_x_origin: Tensor
     prior_y_origin: Tensor
     x_origin: Tensor
@@ -107,7 +107,7 @@ class LinearPrior(ConjugateExperts):
             y: outputs [N, P] or [N].
             n_components: K.
             weights: how much each row counts [N]; None where each counts once.
-            options: further arguments of the class.
+            options: of the class.
         """
         x, y = arguments.inputs(x), arguments.outputs(y, x)
         scales = DataScales.of(x, y, weights, from_zero=not options.get("intercept", True))
@@ -204,10 +204,10 @@ class LinearPrior(ConjugateExperts):
 
     def prior_in_words(self) -> str:
         """Return the prior of coefficients and noises in a few words."""
-        where = f", from x = {words(self.prior_x_origin)}, y = {words(self.prior_y_origin)}"
         mean, precision = self.prior_mean[0], self.prior_precision.diagonal(dim1=-2, dim2=-1)
         noise = f"1/σ² Gamma({float(self.prior_shape):.4g}, {words(self.prior_rate)})"
-        return f"coefficients Normal({words(mean)}, σ² / {words(precision)}){where}, {noise}"
+        origin = f"counted from x = {words(self.prior_x_origin)}, y = {words(self.prior_y_origin)}"
+        return f"coefficients Normal({words(mean)}, σ² / {words(precision)}), {origin}; {noise}"
 
     def cautions(self) -> list[str]:
         """Return a sentence for each part of the prior that outweighs many objects, else nothing."""
@@ -249,8 +249,7 @@ class LinearPrior(ConjugateExperts):
     @property
     def regression(self) -> NormalGamma:
         """The posterior of coefficients and noises, float64, counted from the origin."""
-        posterior: NormalGamma = self.posterior
-        return posterior
+        return NormalGamma(*self.posterior)
 
     @property
     def _prior_of_regression(self) -> NormalGamma:

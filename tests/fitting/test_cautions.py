@@ -35,7 +35,7 @@ STRONG: dict[str, tuple[MakeExperts, float, float, str]] = {
         lambda: LinearExperts(2, 1, coefficient_precision=0.01),
         1.0,
         1000.0,
-        "the distance from `coefficient_mean` is ..%",
+        "the distance from `coefficient_mean` is 1?..%",
     ),
     "coefficients": (
         lambda: LinearExperts(2, 1, coefficient_precision=1e3),
@@ -43,7 +43,7 @@ STRONG: dict[str, tuple[MakeExperts, float, float, str]] = {
         0.0,
         "more of coefficient . of component . .*`coefficient_precision`",
     ),
-    "mean": (lambda: GaussianExperts(2, 1, mean_precision=0.01), 1.0, 1000.0, "the distance from `mean` is ..%"),
+    "mean": (lambda: GaussianExperts(2, 1, mean_precision=0.01), 1.0, 1000.0, "the distance from `mean` is 1?..%"),
     "precision of means": (lambda: GaussianExperts(2, 1, mean_precision=1e3), 1.0, 0.0, "`mean_precision`, 1e.03"),
     "covariance": (lambda: GaussianExperts(2, 1, scale=100.0), 1e-2, 0.0, "more of a covariance .*: `scale`, 100"),
 }
