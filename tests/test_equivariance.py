@@ -50,6 +50,9 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "glm": lambda: GLMExperts(K, D, Gaussian()),
     "both": lambda: HeterogeneousExperts([LinearExperts(1, D, P), GaussianExperts(1, P)]),
 }
+# Every gate and every family of experts; they meet in the responsibilities alone, so not all with all.
+PAIRS = [*((gate, "linear") for gate in GATES), *(("dirichlet", experts) for experts in EXPERTS if experts != "linear")]
+PAIRS += [("sparse", "full"), ("object", "relevance"), ("marginal", "both"), ("softmax", "glm")]
 
 
 class Change(NamedTuple):
@@ -93,21 +96,26 @@ def problem(experts: str = "") -> tuple[Tensor, Tensor, Tensor]:
 def fitted(gate: str, experts: str, x: Tensor, y: Tensor, start: Tensor, *, weights: Tensor | None = None) -> FitResult:
     """A fit of a few iterations: each of them, and not the end alone, must be equivariant."""
     mixture = MixtureOfExperts(GATES[gate](), EXPERTS[experts]())
-    return fit(mixture, x, y, weights=weights, initial_responsibilities=start, tolerance=0.0, max_iterations=12)
+    return fit(mixture, x, y, weights=weights, initial_responsibilities=start, tolerance=0.0, max_iterations=8)
+
+
+@functools.cache
+def plain_fit(gate: str, experts: str) -> FitResult:
+    """The fit in the units and the order of the problem, which others are compared with."""
+    return fitted(gate, experts, *problem(experts))
 
 
 def close(a: Tensor, b: Tensor, within: float = 1e-6) -> None:
     torch.testing.assert_close(a, b, rtol=within, atol=within)
 
 
-@pytest.mark.parametrize("experts", EXPERTS)
 @pytest.mark.parametrize(
-    ("gate", "change"),
-    [(gate, change) for gate in GATES for change in CHANGES if "dirichlet" == gate or "all" in change],
+    ("gate", "experts", "change"),
+    [(*pair, change) for pair in PAIRS for change in CHANGES if pair[0] == "dirichlet" or "all" in change],
 )
 def test_units_and_origins(gate: str, experts: str, change: str) -> None:
     (x, y, start), by = problem(experts), CHANGES[change]
-    plain = fitted(gate, experts, x, y, start)
+    plain = plain_fit(gate, experts)
     changed = fitted(gate, experts, by.of_x(x), by.of_y(y), start)
     assert [bound + N * by.log_unit(y.shape[1]) for bound in changed.trace] == pytest.approx(
         list(plain.trace), abs=1e-5
@@ -122,7 +130,7 @@ def test_units_and_origins(gate: str, experts: str, change: str) -> None:
 def test_units_and_origins_by_the_starts_of_the_library(experts: str, change: str) -> None:
     (x, y, _), by = problem(), CHANGES[change]
     found = [
-        fit(MixtureOfExperts(DirichletGate(K), EXPERTS[experts]()), *data, n_restarts=6, progress=False)
+        fit(MixtureOfExperts(DirichletGate(K), EXPERTS[experts]()), *data, n_restarts=4, progress=False)
         for data in ((x, y), (by.of_x(x), by.of_y(y)))
     ]
     assert found[1].bound + N * by.log_unit() == pytest.approx(found[0].bound, abs=1e-5)
@@ -134,7 +142,7 @@ def test_units_and_origins_by_the_starts_of_the_library(experts: str, change: st
 @pytest.mark.parametrize("experts", ["linear", "relevance", "glm"])
 def test_coefficients_are_mapped(experts: str) -> None:
     (x, y, start), by = problem(experts), CHANGES["all of it"]
-    plain, changed = (fitted("dirichlet", experts, *data, start) for data in ((x, y), (by.of_x(x), by.of_y(y))))
+    plain, changed = plain_fit("dirichlet", experts), fitted("dirichlet", experts, by.of_x(x), by.of_y(y), start)
     slopes = plain.mixture.experts.coefficients[..., 1:]
     factors = torch.tensor(by.y_factor[: y.shape[1]]).double().unsqueeze(-1) / torch.tensor(by.x_factor).double()
     torch.testing.assert_close(changed.mixture.experts.coefficients[..., 1:], factors * slopes, rtol=1e-6, atol=1e-9)
@@ -178,12 +186,11 @@ def test_units_and_origins_in_batches(path: str, change: str) -> None:
     close(found[1][1] + 600 * by.log_unit(), found[0][1], 1e-7)
 
 
-@pytest.mark.parametrize("experts", EXPERTS)
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize(("gate", "experts"), PAIRS)
 def test_the_order_of_rows_columns_and_components(gate: str, experts: str) -> None:
     x, y, start = problem(experts)
     order = torch.randperm(N, generator=torch.Generator().manual_seed(2))
-    plain = fitted(gate, experts, x, y, start)
+    plain = plain_fit(gate, experts)
     moved = fitted(gate, experts, x[order], y[order], start[order])
     assert moved.trace == pytest.approx(plain.trace, abs=1e-6)
     close(moved.responsibilities, plain.responsibilities[order])
@@ -196,8 +203,7 @@ def test_the_order_of_rows_columns_and_components(gate: str, experts: str) -> No
         close(relabelled.responsibilities.flip(1), plain.responsibilities)
 
 
-@pytest.mark.parametrize("experts", EXPERTS)
-@pytest.mark.parametrize("gate", [name for name in GATES if name != "object"])
+@pytest.mark.parametrize(("gate", "experts"), [pair for pair in PAIRS if pair[0] != "object"])
 def test_repetition_is_weight(gate: str, experts: str) -> None:
     x, y, start = problem(experts)
     counts = torch.arange(N) % 3
@@ -205,13 +211,14 @@ def test_repetition_is_weight(gate: str, experts: str) -> None:
     repeated = fitted(gate, experts, x[rows], y[rows], start[rows])
     weighted = fitted(gate, experts, x, y, start, weights=counts.double())
     # Rounding may end one of them an iteration sooner.
-    assert weighted.trace[:9] == pytest.approx(repeated.trace[:9], abs=1e-6)
+    assert weighted.trace[:7] == pytest.approx(repeated.trace[:7], abs=1e-6)
     close(weighted.responsibilities[rows], repeated.responsibilities)
 
 
-@pytest.mark.parametrize("experts", EXPERTS)
 @pytest.mark.parametrize(
-    ("gate", "change"), [(gate, "all of it") for gate in GATES] + [("dirichlet", change) for change in CHANGES]
+    ("gate", "experts", "change"),
+    [(*pair, "all of it") for pair in PAIRS]
+    + [("dirichlet", experts, change) for experts in ("linear", "full", "glm") for change in list(CHANGES)[:-1]],
 )
 def test_float32_finds_what_float64_finds(gate: str, experts: str, change: str) -> None:
     """Of the same numbers: rounding a column of mean 1000 to float32 is no fault of a fit."""

@@ -55,6 +55,10 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "heterogeneous": lambda: HeterogeneousExperts([LinearExperts(1, 1), GaussianExperts(1, 1)]),
 }
 
+# They meet in a sum of log weights and log likelihoods, so not all with all.
+PAIRS = [*((gate, "linear") for gate in GATES), *(("softmax", experts) for experts in EXPERTS if experts != "linear")]
+PAIRS += [("dirichlet", "relevance"), ("objects", "full"), ("marginal", "glm"), ("neural", "poisson")]
+
 
 def fitted(gate: str, experts: str) -> MixtureOfExperts:
     """A mixture after a few iterations."""
@@ -73,8 +77,7 @@ def assert_as_float64(ours: Tensor, exact: Tensor, *, tolerance: float = 1e-4) -
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("experts", EXPERTS)
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize(("gate", "experts"), PAIRS)
 def test_far_rows_in_float32_are_as_in_float64(gate: str, experts: str) -> None:
     mixture = fitted(gate, experts)
     for far in (1e4, 1e10, 1e20, 1e30):

@@ -74,7 +74,7 @@ DOORS: dict[str, Callable[[MixtureOfExperts, Tensor | None], object]] = {
 def fitted(gate: str, experts: str, gate_x: Tensor | None) -> MixtureOfExperts:
     """Return a mixture fitted in a few iterations."""
     mixture = MixtureOfExperts(GATES[gate](), EXPERTS[experts]())
-    fit(mixture, X, Y, gate_x=gate_x, n_restarts=1, max_iterations=2, progress=False)
+    fit(mixture, X, Y, gate_x=gate_x, n_restarts=1, n_candidates=1, max_iterations=2, progress=False)
     return mixture
 
 
@@ -87,7 +87,7 @@ def test_every_door_wants_the_gate_inputs_of_the_fit(gate: str, experts: str) ->
         with pytest.raises(ValueError, match=GIVEN):
             DOORS[name](mixture, None)
     DOORS["assign"](mixture, GATE_X)
-    fit(mixture, X, Y, n_restarts=1, max_iterations=2, progress=False)
+    fit(mixture, X, Y, n_restarts=1, n_candidates=1, max_iterations=2, progress=False)
     for name in doors:
         with pytest.raises(ValueError, match=NONE):
             DOORS[name](mixture, GATE_X)
@@ -97,7 +97,7 @@ def test_every_door_wants_the_gate_inputs_of_the_fit(gate: str, experts: str) ->
 
 def test_reports_and_diagnostics_want_the_gate_inputs_of_the_fit() -> None:
     mixture = MixtureOfExperts(GATES["softmax"](), EXPERTS["glm"]())
-    result = fit(mixture, X, Y, gate_x=GATE_X, n_restarts=2, progress=False)
+    result = fit(mixture, X, Y, gate_x=GATE_X, n_restarts=1, n_candidates=1, progress=False)
     data = to_arviz(result, X, Y, gate_x=GATE_X, n_draws=2)
     for door in (
         lambda: criteria(result, X, Y),

@@ -113,8 +113,8 @@ def test_a_prior_for_given_rows_stays_in_later_fits(name: str) -> None:
 def test_a_stream_takes_it_from_its_first_rows(name: str) -> None:
     x, y = rows()
     first, later = SCALED[name](), SCALED[name]()
-    fit(MixtureOfExperts(DirichletGate(K), first), x[:40], y[:40], progress=False)
-    stream = StreamingFit(MixtureOfExperts(DirichletGate(K), later))
+    fit(MixtureOfExperts(DirichletGate(K), first), x[:40], y[:40], n_restarts=1, progress=False)
+    stream = StreamingFit(MixtureOfExperts(DirichletGate(K), later), n_restarts=1)
     stream.partial_fit(x[:40], y[:40]).partial_fit(x[40:] * 1e3, y[40:] * 1e3)
     if name != "relevance":  # whose prior value has what is learnt of the columns
         assert_same(later.prior, first.prior)

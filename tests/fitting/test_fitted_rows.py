@@ -56,7 +56,7 @@ def rows(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("name", MIXTURES)
 def test_the_rows_of_the_fit_are_known_and_others_refused(name: str, dtype: torch.dtype) -> None:
     x, y = rows(name, dtype)
-    result = fit(MIXTURES[name]().to(dtype), x, y, n_restarts=2, max_iterations=20, progress=False)
+    result = fit(MIXTURES[name]().to(dtype), x, y, n_restarts=1, n_candidates=1, max_iterations=10, progress=False)
     fitted_rows(result, x, y)
     for other_x, other_y in ((x, y.flip(0)), (x.flip(0), y), (x, torch.cat([y[1:], y[:1]]))):
         with pytest.raises(ValueError, match=OTHERS):
@@ -82,7 +82,7 @@ def test_rows_of_weight_zero_and_weights_are_known() -> None:
 
 def test_every_report_refuses_other_rows() -> None:
     x, y = rows("glm", torch.float64)
-    result = fit(MIXTURES["glm"](), x, y, n_restarts=2, progress=False)
+    result = fit(MIXTURES["glm"](), x, y, n_restarts=1, n_candidates=1, progress=False)
     data, other = to_arviz(result, x, y, n_draws=3), y.flip(0)
     doors: tuple[Callable[[FitResult, Tensor, Tensor], object], ...] = (
         criteria,

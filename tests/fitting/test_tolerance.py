@@ -1,6 +1,5 @@
 """A tighter tolerance gives no worse a fit."""
 
-import itertools
 from collections.abc import Callable
 
 import pytest
@@ -10,7 +9,7 @@ from torch import Generator, Tensor, nn
 from mixpyro import DirichletGate, GLMExperts, LinearExperts, MixtureOfExperts, NeuralGate, SoftmaxGate, fit
 from mixpyro.experts.families import Binomial, Gaussian, Poisson
 
-TOLERANCES = (1e-4, 1e-6, 1e-9)
+TOLERANCES = (1e-4, 1e-8)
 Problem = tuple[Callable[[], MixtureOfExperts], Tensor, Tensor, Tensor]
 
 
@@ -73,10 +72,11 @@ PROBLEMS = {
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_bound_never_falls_as_the_tolerance_is_tightened(name: str, seed: int) -> None:
     make, x, y, gate_x = PROBLEMS[name](seed)
-    bounds = [fit(make(), x, y, gate_x=gate_x, n_restarts=3, tolerance=tolerance).bound for tolerance in TOLERANCES]
-    for looser, tighter in itertools.pairwise(bounds):
-        assert tighter > looser - 1e-6
+    looser, tighter = (
+        fit(make(), x, y, gate_x=gate_x, n_restarts=2, tolerance=tolerance).bound for tolerance in TOLERANCES
+    )
+    assert tighter > looser - 1e-6

@@ -30,7 +30,8 @@ from tests.problems import lines
 
 
 def conjugate(k: int, x: Tensor, y: Tensor, **options: Any) -> Any:
-    return fit(MixtureOfExperts(DirichletGate(k), LinearExperts(k, x.shape[1])), x, y, progress=False, **options)
+    mixture = MixtureOfExperts(DirichletGate(k), LinearExperts(k, x.shape[1]))
+    return fit(mixture, x, y, progress=False, **{"n_restarts": 4} | options)
 
 
 def estimated(k: int, x: Tensor, y: Tensor, gate_x: Tensor | None = None) -> Any:
