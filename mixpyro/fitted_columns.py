@@ -6,6 +6,8 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from mixpyro.arguments import is_batched
+
 # In a state dict: the mixture was never fitted, and the gate had no inputs of its own.
 UNKNOWN, NONE = -2, -1
 
@@ -26,7 +28,7 @@ class FittedColumns(NamedTuple):
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
         """
-        return cls(x.shape[1], None if gate_x is None or torch.equal(gate_x, x) else gate_x.shape[1])
+        return cls(x.shape[1], None if gate_x is None or _is_same(gate_x, x) else gate_x.shape[1])
 
     def check(self, x: object, gate_x: object) -> None:
         """Raise if other columns are given than the fit had.
@@ -37,9 +39,10 @@ class FittedColumns(NamedTuple):
 
         Raises:
             ValueError: if the fit had gate inputs and these have none, the other way round, or D or G differs. Inputs
-                of the gate that equal x are x.
+                of the gate that equal x are x; inside ``torch.func.vmap``, where values cannot be read, those of its
+                shape.
         """
-        if self.gate_x is None and isinstance(gate_x, Tensor) and isinstance(x, Tensor) and torch.equal(gate_x, x):
+        if self.gate_x is None and isinstance(gate_x, Tensor) and isinstance(x, Tensor) and _is_same(gate_x, x):
             gate_x = None
         if self.gate_x is None and gate_x is not None:
             raise ValueError(
@@ -101,6 +104,15 @@ class RemembersColumns(PyroModule):
         # Not as an error of a missing key. Torch has copied the outer dict, so that the caller's is not changed.
         state_dict.setdefault(f"{prefix}_extra_state", torch.tensor((UNKNOWN, UNKNOWN), device="cpu"))
         super()._load_from_state_dict(state_dict, prefix, *options)
+
+
+def _is_same(gate_x: Tensor, x: Tensor) -> bool:
+    """Return whether the gate's inputs are x."""
+    if gate_x is x:
+        return True
+    if gate_x.shape != x.shape or gate_x.device != x.device:
+        return False
+    return is_batched(gate_x) or is_batched(x) or torch.equal(gate_x, x)
 
 
 def _described(value: object) -> str:

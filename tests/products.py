@@ -89,12 +89,16 @@ def mixture(gate: str, experts: str, *, name: str = "") -> MixtureOfExperts:
     return MixtureOfExperts(GATES[gate](), EXPERTS[experts](), name=name)
 
 
-def fitted(gate: str, experts: str, *, dtype: torch.dtype = torch.float64, name: str = "") -> MixtureOfExperts:
-    """A mixture after a few iterations on its data."""
-    result = mixture(gate, experts, name=name)
+def fitted(
+    gate: str, experts: str, *, dtype: torch.dtype = torch.float64, name: str = "", own_inputs: bool = False
+) -> MixtureOfExperts:
+    """A mixture after a few iterations on its data; with inputs of its own, the gate reads x in another order."""
+    result, (x, y) = mixture(gate, experts, name=name), data(experts, dtype)
     fit(
         result,
-        *data(experts, dtype),
+        x,
+        y,
+        gate_x=x.flip(1) if own_inputs else None,
         n_restarts=1,
         n_candidates=1,
         max_iterations=5,

@@ -31,7 +31,7 @@ def functions(mixture: MixtureOfExperts, x: Tensor, y: Tensor, experts: str) -> 
     """What a user may differentiate in x, each a function of rows."""
     found: dict[str, Function] = {
         "predict": mixture.predict,
-        "predict by gate_x": lambda t: mixture.predict(x, gate_x=t),
+        "predict of both": lambda t: mixture.predict(t, gate_x=t),
         "log_prob": lambda t: mixture.log_prob(t, y),
         "weights": mixture.gate.weights,
         "expected_log_weights": mixture.gate.expected_log_weights,
@@ -52,7 +52,9 @@ def functions(mixture: MixtureOfExperts, x: Tensor, y: Tensor, experts: str) -> 
 def test_jacobians_are_those_of_finite_differences(gate: str, experts: str) -> None:
     mixture, (x, y) = fitted(gate, experts), data(experts)
     x, y = x[:2], y[:2]
-    for name, function in functions(mixture, x, y, experts).items():
+    own_inputs = fitted(gate, experts, own_inputs=True)
+    by_gate_x: dict[str, Function] = {"predict by gate_x": lambda t: own_inputs.predict(x, gate_x=t)}
+    for name, function in (functions(mixture, x, y, experts) | by_gate_x).items():
         # An impossible y stays impossible: −∞ minus −∞.
         expected = finite_differences(function, x).nan_to_num(0.0)
         jacobians = {
@@ -68,9 +70,14 @@ def test_jacobians_are_those_of_finite_differences(gate: str, experts: str) -> N
 @pytest.mark.parametrize(("gate", "experts"), PAIRS)
 def test_vmap_gives_what_all_rows_give(gate: str, experts: str) -> None:
     mixture, (x, y) = fitted(gate, experts), data(experts)
-    x, y = x[:3], y[:3]
+    x, y, own_inputs = x[:3], y[:3], fitted(gate, experts, own_inputs=True)
     pairs: dict[str, tuple[Tensor, Tensor]] = {
         "predict": (vmap(lambda row: mixture.predict(row[None])[0])(x), mixture.predict(x)),
+        "predict of both": (vmap(lambda row: mixture.predict(row[None], gate_x=row[None])[0])(x), mixture.predict(x)),
+        "predict by gate_x": (
+            vmap(lambda u, v: own_inputs.predict(u[None], gate_x=v[None])[0])(x, x.flip(1)),
+            own_inputs.predict(x, gate_x=x.flip(1)),
+        ),
         "weights": (vmap(lambda row: mixture.gate.weights(row[None])[0])(x), mixture.gate.weights(x)),
         "log_prob": (vmap(lambda u, v: mixture.log_prob(u[None], v[None])[0])(x, y), mixture.log_prob(x, y)),
         "assign": (

@@ -97,6 +97,7 @@ def test_far_rows_in_float32_are_as_in_float64(gate: str, experts: str) -> None:
         assert_as_float64(mixture.quantile(x, half), mixture.quantile(x.double(), half.double()))
 
 
+@pytest.mark.filterwarnings("ignore:the noise of component", "ignore:only one of")
 @pytest.mark.parametrize("outlier", [1e20, 1e30])
 def test_a_float32_fit_goes_on_with_a_row_whose_square_overflows(outlier: float) -> None:
     x, y, _ = lines(60, 1)

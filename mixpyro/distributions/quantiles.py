@@ -181,6 +181,8 @@ def mixture_quantiles(
     # Newton's step from the solution: of length zero, with the derivatives of the solution.
     derivative = torch.func.vjp(share, quantiles)[1]
     density = derivative(torch.ones_like(quantiles))[0].detach()
+    # No derivative where there is no density: between the jumps of a discrete distribution, and at infinity.
+    density = torch.where(density > 0, density, torch.inf)
     reached, level = share(quantiles), torch.broadcast_to(wanted, quantiles.shape)
     return quantiles + ((level - level.detach()) - (reached - reached.detach())) / density
 

@@ -218,7 +218,9 @@ def _warnings(result: FitResult, n_restarts: int) -> list[str]:
     found += _higher_runs_that_were_dropped(result)
     found += [f"{caution}." for caution in result.optima[0].cautions]
     if len(result.runs) > 1 and result.n_reached_best() == 1:
-        found.append(f"only one of {len(result.runs)} restarts reached the best bound; raise `n_restarts` to trust it.")
+        has_more = result.interrupted or len(result.runs) >= n_restarts
+        advice = "raise `n_restarts`" if has_more else "there are no more, give other `starts`"
+        found.append(f"only one of {len(result.runs)} restarts reached the best bound; {advice} to trust it.")
     return found
 
 

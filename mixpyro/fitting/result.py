@@ -165,7 +165,8 @@ class FitResult:
             >>> import torch
             >>> from mixpyro import DirichletGate, LinearExperts, fit
             >>> x = torch.linspace(0, 1, 20).double().unsqueeze(1)
-            >>> result = fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1, noise_rate=1e-6)), x, 1 - x)
+            >>> y = 1 - x + 0.1 * torch.sin(50 * x)
+            >>> result = fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1)), x, y)
             >>> print(len(result.optima), torch.equal(result.at(0).predict(x), result.mixture.predict(x)))
             1 True
         """

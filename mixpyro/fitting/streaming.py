@@ -66,7 +66,7 @@ class StreamingFit:
         >>> stream = StreamingFit(mixture)
         >>> for start in range(0, 100, 20):
         ...     x = torch.arange(start, start + 20).double().unsqueeze(1) / 100
-        ...     stream = stream.partial_fit(x, 1 - x)
+        ...     stream = stream.partial_fit(x, 1 - x + 0.1 * torch.sin(50 * x))
         >>> stream.n_seen, mixture.gate.posterior_concentration.tolist()
         (100.0, [101.0])
     """
@@ -259,9 +259,9 @@ def fit_batches(
         >>> from torch.utils.data import DataLoader, TensorDataset
         >>> from mixpyro import DirichletGate, LinearExperts
         >>> x = torch.linspace(0, 1, 60).double().unsqueeze(1)
-        >>> loader = DataLoader(TensorDataset(x, 1 - x), batch_size=20)
-        >>> mixture = MixtureOfExperts(DirichletGate(1), LinearExperts(1, n_features=1, coefficient_precision=1e-4))
-        >>> fit_batches(mixture, loader).experts.coefficients.round(decimals=2).tolist()
+        >>> loader = DataLoader(TensorDataset(x, 1 - x + 0.1 * torch.sin(50 * x)), batch_size=20)
+        >>> mixture = MixtureOfExperts(DirichletGate(1), LinearExperts(1, n_features=1))
+        >>> fit_batches(mixture, loader).experts.coefficients.round(decimals=1).tolist()
         [[[1.0, -1.0]]]
     """
     stream = StreamingFit(mixture, n_objects=n_objects, step_size=step_size, lr=lr, n_restarts=n_restarts, seed=seed)

@@ -7,6 +7,7 @@ from mixpyro import arguments
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate
 from mixpyro.hyper_models.base import HyperModel, HyperParametersDict, checked_device, checked_responsibilities
+from mixpyro.numerics.precision import at_least
 
 
 class HyperExpertNN(HyperModel, nn.Module):
@@ -150,7 +151,8 @@ class HyperExpertNN(HyperModel, nn.Module):
             TypeError: if X is no tensor.
             ValueError: if X is not [N, D].
         """
-        return self.gate.weights(self._rows(X)).to(X.dtype)
+        # Not the gate's weights, which have no graph of the parameters.
+        return at_least(self.gate.logits(self._rows(X)), X.dtype).softmax(-1).to(X.dtype)
 
     def _inputs(self, X: Tensor) -> Tensor:
         """X [N, D] on the network's device, in its dtype."""

@@ -31,10 +31,10 @@ class Ranking(dict[str, Criteria]):
 
 def compare(
     results: Mapping[str, FitResult] | Sequence[FitResult],
-    x: OfEach[Inputs],
+    x: Inputs | Mapping[str, Tensor] | Sequence[Tensor],
     y: Targets,
     *,
-    gate_x: OfEach[GateInputs | None] = None,
+    gate_x: GateInputs | Mapping[str, Tensor | None] | Sequence[Tensor | None] | None = None,
 ) -> Ranking:
     """Compute criteria of several fits to the same y, the best first.
 

@@ -60,17 +60,18 @@ def test_densities_are_those_of_prior_and_posterior() -> None:
     data, draws = drawn("dirichlet")
     experts, gate = data.mixture.experts, data.mixture.gate
     tau, w, weights = (draws.sites[f"{name}"] for name in ("experts.precision", "experts.coefficients", "gate.weights"))
-    prior = Gamma(experts.prior_shape, experts.prior_rate).log_prob(tau).sum((1, 2))
-    matrix = tau[..., None, None] * experts.prior_precision
-    prior += MultivariateNormal(torch.zeros(2).double(), precision_matrix=matrix).log_prob(w).sum((1, 2))
+    # The change from w to w counted from the origin is a shift, whose Jacobian is one.
+    intercept = w[..., 0] + experts.x_origin * w[..., 1] - experts.y_origin
+    centred = torch.stack([intercept, w[..., 1]], dim=-1)
+    own = experts.prior
+    prior = Gamma(own.shape.unsqueeze(-1), own.rate).log_prob(tau).sum((1, 2))
+    matrix = tau[..., None, None] * own.precision.unsqueeze(1)
+    prior += MultivariateNormal(own.mean, precision_matrix=matrix).log_prob(centred).sum((1, 2))
     torch.testing.assert_close(
         evaluate(data, draws.sites, S).log_prior, prior + Dirichlet(gate.prior_concentration).log_prob(weights)
     )
     q = Gamma(experts.posterior_shape.unsqueeze(-1), experts.posterior_rate).log_prob(tau).sum((1, 2))
     matrix = tau[..., None, None] * experts.posterior.precision.unsqueeze(1)
-    # The change from w to w counted from the origin is a shift, whose Jacobian is one.
-    intercept = w[..., 0] + experts.x_origin * w[..., 1] - experts.y_origin
-    centred = torch.stack([intercept, w[..., 1]], dim=-1)
     q += MultivariateNormal(experts.centred_coefficients, precision_matrix=matrix).log_prob(centred).sum((1, 2))
     torch.testing.assert_close(draws.log_density, q + Dirichlet(gate.posterior_concentration).log_prob(weights))
 

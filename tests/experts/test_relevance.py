@@ -65,6 +65,7 @@ def simulated(n_objects: int = 400, n_features: int = 10) -> tuple[Tensor, Tenso
     return x, y, coefficients
 
 
+@pytest.mark.filterwarnings("ignore:only one of")
 def test_columns_without_effect_shrink_and_the_others_do_not() -> None:
     x, y, truth = simulated()
     plain, relevance = (

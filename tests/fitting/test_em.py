@@ -150,7 +150,7 @@ def test_many_restarts_go_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     iterate = Runs.iterate
 
     def counted(self: Runs, *arguments: Any) -> None:
-        groups.append(len(self.open))
+        groups.append(len(self.traces))
         iterate(self, *arguments)
 
     monkeypatch.setattr(Runs, "iterate", counted)

@@ -125,6 +125,7 @@ def test_more_rows_than_a_block_give_the_same_as_one_block(monkeypatch: pytest.M
         assert first == pytest.approx(second, rel=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:only one of")
 def test_one_row_and_one_component_are_enough() -> None:
     x, y, _ = lines(1, 1)
     assert fit(make(DirichletGate(1)), x, y).converged
@@ -147,6 +148,7 @@ def test_a_fit_leaves_the_users_world_alone() -> None:
     assert torch.is_grad_enabled()
 
 
+@pytest.mark.filterwarnings("ignore:the noise of component")
 def test_a_run_that_is_cut_off_says_so() -> None:
     x, y, _ = lines(60, 2)
     with pytest.warns(RuntimeWarning, match="has not converged in 2 iterations; raise `max_iterations`"):

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ from mixpyro.fitting.starts import random_subsets
 from mixpyro.fitting.table import Table
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 from tests.problems import lines
+
+
+@pytest.fixture(autouse=True)
+def _default_handler() -> Iterator[None]:
+    """As in a terminal: a shell starts its background jobs with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class PressesControlC:
@@ -104,6 +113,7 @@ def test_a_handler_of_the_users_own_stays() -> None:
     assert heard == [1]
 
 
+@pytest.mark.filterwarnings("ignore:the noise of component", "ignore:only one of")
 def test_another_thread_fits_too() -> None:
     x, y, _ = lines(30, 2)
     bounds = []

@@ -103,6 +103,7 @@ def test_runs_whose_noise_collapses_are_not_chosen() -> None:
     assert f"{len(collapsed)} were degenerate" in str(result)
 
 
+@pytest.mark.filterwarnings("ignore:the noise of component")
 def test_a_fit_that_finds_nothing_but_degenerate_runs_warns() -> None:
     x, y, _ = lines(20, 1)
     start = torch.zeros(20, 2).double()
@@ -140,7 +141,7 @@ def test_gate_inputs_of_their_own() -> None:
     gate_x = torch.randn(60, 3, dtype=torch.float64)
     mixture = MixtureOfExperts(SoftmaxGate(2, 3, prior_scale=1.0), LinearExperts(2, 1))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="only one of")
+        warnings.filterwarnings("ignore", message="only one of|the noise of component")
         result = fit(mixture, x, y, gate_x=gate_x, n_restarts=2)
     assert mixture.bound(x, y, gate_x=gate_x).item() == pytest.approx(result.bound, abs=1e-9)
     assert mixture.predict(x[:5], gate_x=gate_x[:5]).shape == (5, 1)

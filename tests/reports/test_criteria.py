@@ -40,6 +40,7 @@ def test_criteria_of_the_patents() -> None:
     assert found.entropy == pytest.approx(torch.distributions.Categorical(r).entropy().sum().item())
 
 
+@pytest.mark.filterwarnings("ignore:the noise of component", "ignore:only one of")
 def test_by_maximum_likelihood_the_log_likelihood_is_the_bound() -> None:
     x, y, _ = lines(60, 2)
     result = fit(MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, Gaussian())), x, y, n_restarts=4)
