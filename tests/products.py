@@ -69,8 +69,22 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "inflated": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, D, Poisson(), prior_scale=3.0)]),
 }
 COUNTS = {"poisson", "binomial", "categorical", "inflated"}
-PAIRS = [*((gate, "linear") for gate in GATES), *(("softmax, prior", experts) for experts in EXPERTS)]
-PAIRS += [("neural", "glm"), ("dirichlet", "poisson"), ("object", "gaussian"), ("marginal", "neural")]
+# Every gate and every family of experts, of which neither knows the other.
+PAIRS = [
+    ("dirichlet", "linear"),
+    ("dirichlet", "binomial"),
+    ("dirichlet, learnt", "poisson"),
+    ("object", "gaussian"),
+    ("object, learnt", "diagonal"),
+    ("marginal", "neural"),
+    ("marginal", "spherical"),
+    ("softmax", "linear, shared noise"),
+    ("softmax, prior", "relevance"),
+    ("softmax, prior", "categorical"),
+    ("softmax, prior", "heterogeneous"),
+    ("neural", "glm"),
+    ("neural", "inflated"),
+]
 
 
 def data(experts: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

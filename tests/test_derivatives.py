@@ -1,5 +1,6 @@
 """Derivatives of predictions in x and y: against finite differences, and through the transforms of ``torch.func``."""
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,8 @@ from torch import Tensor
 from torch.func import jacfwd, jacrev, vmap
 
 from mixpyro.mixture import MixtureOfExperts
-from tests.products import COUNTS, PAIRS, data, fitted
+from tests import products
+from tests.products import COUNTS, PAIRS, data
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
@@ -17,6 +19,8 @@ pytestmark = [
 ]
 P = torch.tensor([0.1, 0.6], dtype=torch.float64)
 Function = Callable[[Tensor], Tensor]
+# A mixture is fitted once, and only looked at.
+fitted = functools.cache(products.fitted)
 
 
 def finite_differences(function: Function, x: Tensor, step: float = 1e-5) -> Tensor:

@@ -53,6 +53,8 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
 # Every gate and every family of experts; they meet in the responsibilities alone, so not all with all.
 PAIRS = [*((gate, "linear") for gate in GATES), *(("dirichlet", experts) for experts in EXPERTS if experts != "linear")]
 PAIRS += [("sparse", "full"), ("object", "relevance"), ("marginal", "both"), ("softmax", "glm")]
+# Families that see the changes one by one too.
+ONE_BY_ONE = ("linear", "relevance", "full", "glm")
 
 
 class Change(NamedTuple):
@@ -96,7 +98,7 @@ def problem(experts: str = "") -> tuple[Tensor, Tensor, Tensor]:
 def fitted(gate: str, experts: str, x: Tensor, y: Tensor, start: Tensor, *, weights: Tensor | None = None) -> FitResult:
     """A fit of a few iterations: each of them, and not the end alone, must be equivariant."""
     mixture = MixtureOfExperts(GATES[gate](), EXPERTS[experts]())
-    return fit(mixture, x, y, weights=weights, initial_responsibilities=start, tolerance=0.0, max_iterations=8)
+    return fit(mixture, x, y, weights=weights, initial_responsibilities=start, tolerance=0.0, max_iterations=6)
 
 
 @functools.cache
@@ -111,7 +113,8 @@ def close(a: Tensor, b: Tensor, within: float = 1e-6) -> None:
 
 @pytest.mark.parametrize(
     ("gate", "experts", "change"),
-    [(*pair, change) for pair in PAIRS for change in CHANGES if pair[0] == "dirichlet" or "all" in change],
+    [(*pair, "all of it") for pair in PAIRS]
+    + [("dirichlet", experts, change) for experts in ONE_BY_ONE for change in CHANGES if change != "all of it"],
 )
 def test_units_and_origins(gate: str, experts: str, change: str) -> None:
     (x, y, start), by = problem(experts), CHANGES[change]
@@ -125,12 +128,11 @@ def test_units_and_origins(gate: str, experts: str, change: str) -> None:
     close((predicted - by.of_y(0 * y)) / by.of_y(0 * y + 1).sub(by.of_y(0 * y)), plain.mixture.predict(x))
 
 
-@pytest.mark.parametrize("change", ["y turned around", "all of it"])
 @pytest.mark.parametrize("experts", ["linear", "relevance", "full"])
-def test_units_and_origins_by_the_starts_of_the_library(experts: str, change: str) -> None:
-    (x, y, _), by = problem(), CHANGES[change]
+def test_units_and_origins_by_the_starts_of_the_library(experts: str) -> None:
+    (x, y, _), by = problem(), CHANGES["all of it"]
     found = [
-        fit(MixtureOfExperts(DirichletGate(K), EXPERTS[experts]()), *data, n_restarts=4, progress=False)
+        fit(MixtureOfExperts(DirichletGate(K), EXPERTS[experts]()), *data, n_restarts=6, progress=False)
         for data in ((x, y), (by.of_x(x), by.of_y(y)))
     ]
     assert found[1].bound + N * by.log_unit() == pytest.approx(found[0].bound, abs=1e-5)
@@ -211,14 +213,14 @@ def test_repetition_is_weight(gate: str, experts: str) -> None:
     repeated = fitted(gate, experts, x[rows], y[rows], start[rows])
     weighted = fitted(gate, experts, x, y, start, weights=counts.double())
     # Rounding may end one of them an iteration sooner.
-    assert weighted.trace[:7] == pytest.approx(repeated.trace[:7], abs=1e-6)
+    assert weighted.trace[:5] == pytest.approx(repeated.trace[:5], abs=1e-6)
     close(weighted.responsibilities[rows], repeated.responsibilities)
 
 
 @pytest.mark.parametrize(
     ("gate", "experts", "change"),
     [(*pair, "all of it") for pair in PAIRS]
-    + [("dirichlet", experts, change) for experts in ("linear", "full", "glm") for change in list(CHANGES)[:-1]],
+    + [("dirichlet", "linear", change) for change in CHANGES if change != "all of it"],
 )
 def test_float32_finds_what_float64_finds(gate: str, experts: str, change: str) -> None:
     """Of the same numbers: rounding a column of mean 1000 to float32 is no fault of a fit."""
