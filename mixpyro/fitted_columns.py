@@ -22,13 +22,13 @@ class FittedColumns(NamedTuple):
     def of(cls, x: Tensor, gate_x: Tensor | None) -> "FittedColumns":
         """Return the numbers of columns of a fit's arguments, which have been checked.
 
-        Inputs of the gate that equal x are x.
+        Inputs of the gate are x where they are the same tensor: others may equal x in these rows by chance.
 
         Args:
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
         """
-        return cls(x.shape[1], None if gate_x is None or _is_same(gate_x, x) else gate_x.shape[1])
+        return cls(x.shape[1], None if gate_x is None or gate_x is x else gate_x.shape[1])
 
     def check(self, x: object, gate_x: object) -> None:
         """Raise if other columns are given than the fit had.

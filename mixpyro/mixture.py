@@ -248,7 +248,7 @@ class MixtureOfExperts(RemembersColumns):
         """
         x, y, gate_x = self.check_data(x, y, gate_x)
         # In float64: squares of a far row overflow float32.
-        return self._predictive(x.double(), gate_x.double()).log_prob(y.double()).to(x.dtype)
+        return rounded(self._predictive(x.double(), gate_x.double()).log_prob(y.double()), x.dtype)
 
     def _predictive(self, x: Inputs, gate_x: GateInputs) -> MixtureSameFamily:
         """Return the predictive distribution for checked inputs."""

@@ -173,10 +173,17 @@ def test_a_failed_fit_leaves_the_columns_as_they_were() -> None:
     assert mixture.fitted_columns == FittedColumns(1, 1)
 
 
-def test_inputs_of_the_gate_that_equal_x_are_x() -> None:
-    mixture = fitted("softmax", "linear", X.clone())
-    assert mixture.fitted_columns == FittedColumns(1, None)
+def test_inputs_of_the_gate_that_equal_x_are_x_for_a_gate_that_read_x() -> None:
+    mixture = fitted("softmax", "linear", X)
     torch.testing.assert_close(mixture.predict(X, gate_x=X.clone()), mixture.predict(X))
+
+
+def test_inputs_of_the_gate_that_equal_x_by_chance_are_its_own() -> None:
+    """As |x| does in rows of which all are positive."""
+    mixture = fitted("softmax", "linear", X.clone())
+    torch.testing.assert_close(mixture.predict(-X, gate_x=X)[:3], mixture.predict(-X[:3], gate_x=X[:3]))
+    with pytest.raises(ValueError, match="`gate_x` must be given, as in the fit"):
+        mixture.predict(-X)
 
 
 def test_a_stream_wants_the_same_columns_in_every_batch() -> None:

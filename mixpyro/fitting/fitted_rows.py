@@ -8,6 +8,9 @@ from torch import Tensor
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
 
+# Roundings of each row's log evidence, and nats beside, that the bound of the same rows may be off by.
+ROUNDINGS, LEAST_DIFFERENCE = 64.0, 1e-6
+
 
 @torch.no_grad()
 def fitted_rows(
@@ -15,7 +18,7 @@ def fitted_rows(
 ) -> Table:
     """Return the rows, with the weights of the fit, if they are those that were fitted.
 
-    The bound of the rows must be the result's, to half the digits of their dtype.
+    The bound of the rows must be the result's, to some roundings of their dtype.
 
     Args:
         result: of a fit.
@@ -36,7 +39,7 @@ def fitted_rows(
     assigned = result.mixture.assign(x, y, gate_x=gate_x, objects=slice(None))
     evidence = table.weighted(assigned.log_evidence).double()
     bound = float(evidence.sum() - result.mixture.kl_divergence())
-    allowed = _precision(result, table) * (table.n_objects + float(evidence.abs().sum()))
+    allowed = LEAST_DIFFERENCE + _precision(result, table) * (table.n_objects + float(evidence.abs().sum()))
     if math.isfinite(result.bound) and not abs(bound - result.bound) <= allowed:
         raise ValueError(
             f"`x` and `y` must be the rows that were fitted, with `gate_x` and `weights` as they were; got a bound of "
@@ -47,8 +50,8 @@ def fitted_rows(
 
 
 def _precision(result: FitResult, table: Table) -> float:
-    """Return the relative precision to which the bound must agree: half the digits of the coarsest dtype."""
+    """Return the relative precision to which the bound must agree: some roundings of the coarsest dtype."""
     tensors = [table.x, *result.mixture.parameters(), *result.mixture.buffers()]
     kinds = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     kinds += [] if result.data is None else [result.data.dtype]
-    return max(torch.finfo(kind).eps for kind in kinds) ** 0.5
+    return ROUNDINGS * max(torch.finfo(kind).eps for kind in kinds)
