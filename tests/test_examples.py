@@ -12,7 +12,7 @@ EXAMPLES = ROOT / "examples"
 ARGUMENTS = {
     "quickstart.py": ["--restarts", "2"],
     "existing_em_loop.py": ["--objects", "60", "--iterations", "3"],
-    "diagnose_a_mixture.py": ["--restarts", "8", "--draws", "300", "--no-refits"],
+    "diagnose_a_mixture.py": ["--restarts", "16", "--draws", "300", "--no-refits"],
     "nuts_versus_vb.py": ["--restarts", "2", "--warmup", "4", "--samples", "4", "--tree-depth", "2"],
     "pyro_svi_script.py": ["--steps", "20"],
     "streaming_fit.py": ["--rows", "6000", "--restarts", "2"],
