@@ -32,7 +32,9 @@ from mixpyro.gates import Gate
 from tests.problems import lines
 
 K, D, P, N = 2, 2, 2, 80
-pytestmark = pytest.mark.filterwarnings("ignore:the best run has not converged", "ignore:only one of")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the best run has not converged", "ignore:only one of", "ignore:the noise of component"
+)
 
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(K),

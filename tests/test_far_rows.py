@@ -1,5 +1,6 @@
 """New rows far from all data, in float32 and float64, for every gate and every kind of experts."""
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -60,6 +61,7 @@ PAIRS = [*((gate, "linear") for gate in GATES), *(("softmax", experts) for exper
 PAIRS += [("dirichlet", "relevance"), ("objects", "full"), ("marginal", "glm"), ("neural", "poisson")]
 
 
+@functools.cache
 def fitted(gate: str, experts: str) -> MixtureOfExperts:
     """A mixture after a few iterations."""
     torch.manual_seed(0)
@@ -80,7 +82,8 @@ def assert_as_float64(ours: Tensor, exact: Tensor, *, tolerance: float = 1e-4) -
 @pytest.mark.parametrize(("gate", "experts"), PAIRS)
 def test_far_rows_in_float32_are_as_in_float64(gate: str, experts: str) -> None:
     mixture = fitted(gate, experts)
-    for far in (1e4, 1e10, 1e20, 1e30):
+    # Whose digits are lost, and whose square overflows.
+    for far in (1e10, 1e30):
         largest = {"poisson": 1e6, "binomial": 1.0}.get(experts, far)
         x = torch.tensor([[far], [0.0], [far], [0.3]])
         y = torch.tensor([[0.0], [largest], [largest], [1.0]])
