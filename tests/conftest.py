@@ -42,11 +42,16 @@ def seeded() -> Iterator[None]:
 
 
 @pytest.fixture
-def bad_arguments() -> Iterator[None]:
-    """Switch off the type checker, so that wrong arguments reach the library's own checks."""
+def without_type_checks() -> Iterator[None]:
+    """Switch off the type checker, which takes most of the time of a long fit of small tensors."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def bad_arguments(without_type_checks: None) -> None:
+    """Let wrong arguments reach the library's own checks."""
 
 
 def read_table(name: str, x: str, y: str) -> tuple[Tensor, Tensor]:
