@@ -32,9 +32,12 @@ from mixpyro.gates import Gate
 from tests.problems import lines
 
 K, D, P, N = 2, 2, 2, 80
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:the best run has not converged", "ignore:only one of", "ignore:the noise of component"
-)
+pytestmark = [
+    pytest.mark.usefixtures("without_type_checks"),
+    pytest.mark.filterwarnings(
+        "ignore:the best run has not converged", "ignore:only one of", "ignore:the noise of component"
+    ),
+]
 
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(K),

@@ -28,6 +28,7 @@ from mixpyro.gates.base import Gate
 from mixpyro.hyper_models import HyperExpertNN
 from tests.problems import lines
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 K = 2
 
 

@@ -22,7 +22,10 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.programs.conjugate_svi import ConjugateSVI
 from tests.products import PAIRS, data, fitted, mixture
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = [
+    pytest.mark.usefixtures("without_type_checks"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning"),
+]
 SHORT = {"n_restarts": 1, "n_candidates": 1, "max_iterations": 2, "n_gradient_steps": 2, "progress": False}
 # Of these a few products are enough: they go through the same functions.
 SOME = [("dirichlet", "linear"), ("neural", "glm"), ("object", "heterogeneous")]

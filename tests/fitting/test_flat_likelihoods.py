@@ -17,6 +17,7 @@ from mixpyro import (
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
 from mixpyro.gates.base import Gate
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 K, N = 13, 120
 FAMILIES: dict[str, Family] = {
     "poisson": Poisson(),

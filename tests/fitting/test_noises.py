@@ -24,6 +24,8 @@ from mixpyro.experts import Experts
 from mixpyro.experts.families import Gaussian, Poisson
 from mixpyro.fitting.noises import noises_differ, unequal_noises
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 
 def two_noises(ratio: float, *, scale: float = 1.0, n_outputs: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """Two lines, a third of the rows with a noise ``ratio`` times smaller; and which rows are."""

@@ -26,6 +26,7 @@ from mixpyro.fitting.result import Run
 from mixpyro.fitting.table import Table
 from tests.problems import lines
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "conjugate": lambda: MixtureOfExperts(DirichletGate(3), LinearExperts(3, 1)),
     "object": lambda: MixtureOfExperts(ObjectDirichletGate(3), LinearExperts(3, 1)),

@@ -25,6 +25,7 @@ from mixpyro.experts import Experts
 from mixpyro.experts.families import Binomial, Categorical, Family, Poisson
 from mixpyro.gates.base import Gate
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
 N = 60
 FAMILIES = [Binomial(), Categorical(3), Poisson()]
 LIMIT = "estimates grow without limit"
