@@ -17,18 +17,29 @@ class FittedColumns(NamedTuple):
 
     x: int
     gate_x: int | None  # None where the gate read x
+    either: bool = False  # whether the gate's inputs equalled x, so that both are taken
 
     @classmethod
     def of(cls, x: Tensor, gate_x: Tensor | None) -> "FittedColumns":
         """Return the numbers of columns of a fit's arguments, which have been checked.
 
-        Inputs of the gate are x where they are the same tensor: others may equal x in these rows by chance.
+        Inputs of the gate are x where they are the same tensor. Others may equal x in these rows by chance.
 
         Args:
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
         """
-        return cls(x.shape[1], None if gate_x is None or gate_x is x else gate_x.shape[1])
+        if gate_x is None or gate_x is x:
+            return cls(x.shape[1], None)
+        return cls(x.shape[1], gate_x.shape[1], _is_same(gate_x, x))
+
+    def after(self, before: "FittedColumns | None") -> "FittedColumns":
+        """Return what is known after a further batch: inputs that differed from x once are the gate's own.
+
+        Args:
+            before: what was known; None before the first batch.
+        """
+        return self if before is None or before.either else before
 
     def check(self, x: object, gate_x: object) -> None:
         """Raise if other columns are given than the fit had.
@@ -42,6 +53,8 @@ class FittedColumns(NamedTuple):
                 of the gate that equal x are x; inside ``torch.func.vmap``, where values cannot be read, those of its
                 shape.
         """
+        if self.either and gate_x is None:
+            gate_x = x
         if self.gate_x is None and isinstance(gate_x, Tensor) and isinstance(x, Tensor) and _is_same(gate_x, x):
             gate_x = None
         if self.gate_x is None and gate_x is not None:
@@ -85,24 +98,26 @@ class RemembersColumns(PyroModule):
         return inputs
 
     def get_extra_state(self) -> Tensor:
-        """Return :attr:`fitted_columns` as two integers, for state dicts."""
+        """Return :attr:`fitted_columns` as three integers, for state dicts."""
         known = self.fitted_columns
-        numbers = (UNKNOWN, UNKNOWN) if known is None else (known.x, NONE if known.gate_x is None else known.gate_x)
-        return torch.tensor(numbers, device="cpu")
+        if known is None:
+            return torch.tensor((UNKNOWN, UNKNOWN, 0), device="cpu")
+        return torch.tensor((known.x, NONE if known.gate_x is None else known.gate_x, int(known.either)), device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over what :meth:`get_extra_state` returned.
 
         Args:
-            state: two integers.
+            state: three integers.
         """
-        x, gate_x = map(int, state.tolist())
-        self.fitted_columns = None if x == UNKNOWN else FittedColumns(x, None if gate_x == NONE else gate_x)
+        x, gate_x, either = map(int, state.tolist())
+        known = FittedColumns(x, None if gate_x == NONE else gate_x, bool(either))
+        self.fitted_columns = None if x == UNKNOWN else known
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *options: Any) -> None:  # noqa: ANN401
         """Load a state dict; those of mixpyro 0.1 do not say which columns were fitted."""
         # Not as an error of a missing key. Torch has copied the outer dict, so that the caller's is not changed.
-        state_dict.setdefault(f"{prefix}_extra_state", torch.tensor((UNKNOWN, UNKNOWN), device="cpu"))
+        state_dict.setdefault(f"{prefix}_extra_state", torch.tensor((UNKNOWN, UNKNOWN, 0), device="cpu"))
         super()._load_from_state_dict(state_dict, prefix, *options)
 
 

@@ -178,12 +178,25 @@ def test_inputs_of_the_gate_that_equal_x_are_x_for_a_gate_that_read_x() -> None:
     torch.testing.assert_close(mixture.predict(X, gate_x=X.clone()), mixture.predict(X))
 
 
-def test_inputs_of_the_gate_that_equal_x_by_chance_are_its_own() -> None:
-    """As |x| does in rows of which all are positive."""
+def test_inputs_of_the_gate_that_equal_x_by_chance_are_taken_and_left_out() -> None:
+    """As |x| equals x in rows of which all are positive."""
     mixture = fitted("softmax", "linear", X.clone())
     torch.testing.assert_close(mixture.predict(-X, gate_x=X)[:3], mixture.predict(-X[:3], gate_x=X[:3]))
+    torch.testing.assert_close(mixture.predict(X), mixture.predict(X, gate_x=X.clone()))
+    with pytest.raises(ValueError, match="`gate_x` must have"):
+        mixture.predict(X, gate_x=X[:, :0])
+
+
+def test_a_stream_remembers_inputs_that_differed_once() -> None:
+    x = torch.linspace(-2, 2, 80).double().unsqueeze(1)
+    y = torch.where(x > 0, 1 + x, 1 - 2 * x) + 0.2 * torch.randn(80, 1).double()
+    mixture = MixtureOfExperts(SoftmaxGate(2, 1), LinearExperts(2, 1))
+    stream = StreamingFit(mixture, n_restarts=2)
+    for rows in (slice(40, 80), slice(0, 40), slice(40, 80)):
+        stream.partial_fit(x[rows], y[rows], gate_x=x[rows].abs())
+    mixture.predict(x, gate_x=x.abs())
     with pytest.raises(ValueError, match="`gate_x` must be given, as in the fit"):
-        mixture.predict(-X)
+        mixture.predict(x)
 
 
 def test_a_stream_wants_the_same_columns_in_every_batch() -> None:

@@ -116,7 +116,8 @@ class StreamingFit:
         """
         new_fit = not self.n_seen and self.n_restarts > 0
         self.learn(checked_table(self.mixture, x, y, gate_x, weights, new_fit=new_fit))
-        self.mixture.fitted_columns = FittedColumns.of(x, gate_x)
+        known = None if new_fit else self.mixture.fitted_columns
+        self.mixture.fitted_columns = FittedColumns.of(x, gate_x).after(known)
         return self
 
     @torch.no_grad()

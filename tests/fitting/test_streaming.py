@@ -178,6 +178,7 @@ def test_rows_count_by_their_weights(data: tuple[Tensor, Tensor]) -> None:
     assert len(result.responsibilities) == N
 
 
+@pytest.mark.filterwarnings("ignore:in the first batch, the prior")
 def test_a_component_without_objects_in_the_first_batch_is_told(data: tuple[Tensor, Tensor]) -> None:
     x, _ = data
     mixture = MixtureOfExperts(DirichletGate(5, concentration=0.01), LinearExperts(5, 1))
