@@ -135,7 +135,7 @@ class GaussianPrior(ConjugateExperts):
             value = squares.log().mean().exp() if self.covariance == "spherical" else squares
             if self.covariance == "full":
                 root = squares.sqrt()
-                value = root.unsqueeze(-1) * scales.y.correlation * root
+                value = torch.outer(root, root) * scales.y.correlation
             self.prior_scale = self.structure.checked_scale("scale", value, self.n_outputs).to(self.prior_scale)
 
     @property

@@ -166,7 +166,7 @@ class LinearPrior(ConjugateExperts):
     def _scale_prior(self, scales: DataScales) -> None:
         """Set what the user did not give of the prior."""
         if not self.has_given_coefficients:
-            of_x = scales.x.scale.unsqueeze(-1) * scales.x.correlation * scales.x.scale
+            of_x = torch.outer(scales.x.scale, scales.x.scale) * scales.x.correlation
             of_intercept = of_x.new_ones(int(self.intercept), int(self.intercept)) / scales.reach**2
             precision = COEFFICIENT_PRECISION * torch.block_diag(of_intercept, of_x)
             self.prior_precision = precision.to(self.prior_precision)

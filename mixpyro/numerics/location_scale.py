@@ -122,6 +122,7 @@ def _moments(centred: Tensor, weights: Tensor | None, *, from_zero: bool) -> tup
     if not from_zero:
         near = near - (near @ weights / total).unsqueeze(-1)
     covariance = (near * weights) @ near.mT / total
+    covariance = 0.5 * (covariance + covariance.mT)
     deviation = covariance.diagonal().sqrt()
     deviation = torch.where(deviation > 0.0, deviation, 1.0)
     shrinkage = min(1.0, max(LEAST_SHRINKAGE, float(len(centred) / total) ** 2))
