@@ -29,6 +29,7 @@ def test_equal_rows_keep_a_positive_covariance(covariance: str) -> None:
     assert torch.isfinite(experts.kl_divergence())
 
 
+@pytest.mark.filterwarnings("ignore:the noise of component")
 @pytest.mark.filterwarnings("ignore:only one of", "ignore:the best run has not converged")
 @pytest.mark.parametrize(("scale", "dtype"), [(1e8, torch.float64), (1e5, torch.float32)])
 def test_bounds_are_finite_where_the_prior_is_below_the_rounding_of_the_data(scale: float, dtype: torch.dtype) -> None:
