@@ -40,6 +40,9 @@ from mixpyro.saving import atomic_file
 from tests.conftest import DATA
 from tests.problems import lines
 
+# Few rows in small components: that is not what these tests ask.
+pytestmark = pytest.mark.filterwarnings("ignore:the noise of component")
+
 K = 2
 
 
