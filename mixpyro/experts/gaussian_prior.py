@@ -182,7 +182,7 @@ class GaussianPrior(ConjugateExperts):
             found.append(
                 f"the prior of the means is far from the data: the distance from `mean` is {float(share.max()):.0%} of "
                 f"the variance of component {k + self.first_component}. Give a nearer `mean` or a smaller "
-                "`mean_precision`, or neither, for a prior on the scale of the data."
+                "`mean_precision`."
             )
         if bool(((total < 3.0 * own) & many.unsqueeze(-1)).any()):
             found.append(
