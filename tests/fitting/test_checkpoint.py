@@ -85,8 +85,6 @@ import sys, torch
 from pathlib import Path
 from tests.fitting.test_checkpoint import fitted
 
-# Few rows in small components: that is not what these tests ask.
-pytestmark = pytest.mark.filterwarnings("ignore:the noise of component")
 torch.set_num_threads(1)
 print("ready", flush=True)
 while True:
