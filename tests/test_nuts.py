@@ -79,7 +79,7 @@ def chain(mixture: MixtureOfExperts, values: dict[str, Tensor], *args: Tensor, n
 
 def test_nuts_agrees_with_the_variational_posterior_where_that_is_exact() -> None:
     """Two lines are so far apart that every assignment is certain; mean field is exact then."""
-    x, y, z = lines(60, 2, noise=0.05, seed=4)
+    x, y, z = lines(60, 2, noise=0.1, seed=4)
     y = y + 5.0 * z.unsqueeze(1)
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     fit(mixture, x, y, n_restarts=4)

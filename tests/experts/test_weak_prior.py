@@ -84,7 +84,7 @@ def test_the_formula_of_densities() -> None:
     assert experts.prior_degrees == 2.0 * NOISE_SHAPE + 1.0
 
 
-@pytest.mark.filterwarnings("ignore:only one of", "ignore:the prior of the")
+@pytest.mark.filterwarnings("ignore:only one of", "ignore:the prior of the", "ignore:the noise of")
 @pytest.mark.parametrize("name", KINDS)
 def test_a_pyro_user_gets_the_prior_of_a_fit(name: str) -> None:
     x, y = rows()

@@ -87,7 +87,7 @@ def test_a_gate_that_is_worth_more_objects_than_there_are_is_told() -> None:
         fit(MixtureOfExperts(DirichletGate(2, concentration=50.0), LinearExperts(2, 1)), x, y, n_restarts=2)
 
 
-@pytest.mark.filterwarnings("ignore:only one of", "ignore:the best run")
+@pytest.mark.filterwarnings("ignore:only one of", "ignore:the best run", "ignore:the prior says more of the noise")
 def test_estimates_under_a_prior_at_the_wrong_place_are_told() -> None:
     """An intercept at the year zero cannot be a thousand under Normal(0, 1)."""
     x, y, _ = lines(200, 2, seed=3)

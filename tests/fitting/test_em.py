@@ -29,6 +29,7 @@ from mixpyro.conjugate.dirichlet import Counts, Dirichlet
 from mixpyro.experts.families import Gaussian
 from mixpyro.fitting import em
 from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import random_assignments
 from mixpyro.fitting.table import Table
@@ -127,6 +128,13 @@ def test_each_run_goes_as_it_goes_alone(name: str, weighted: bool, monkeypatch: 
         assert len({len(trace.bounds) for trace in together.traces}) > 1
 
 
+def assert_same_optimum(one: FitResult, other: FitResult, n_objects: int) -> None:
+    """Of several runs that reach it within the tolerance, either may be the best, under other labels."""
+    assert one.bound == pytest.approx(other.bound, abs=1e-7 * n_objects)
+    together = [result.responsibilities @ result.responsibilities.mT for result in (one, other)]
+    torch.testing.assert_close(*together, atol=1e-3, rtol=0)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", ["linear", "gaussian"])
 def test_a_fit_in_groups_of_one_is_the_same_restart_by_restart(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,8 +143,7 @@ def test_a_fit_in_groups_of_one_is_the_same_restart_by_restart(name: str, monkey
     together = fit(MIXTURES[name](), data.x, data.y, **options)
     monkeypatch.setattr(Search, "MOST_COMPONENTS", 1)
     alone = fit(MIXTURES[name](), data.x, data.y, **options)
-    assert together.bound == pytest.approx(alone.bound, abs=1e-7)
-    torch.testing.assert_close(together.responsibilities, alone.responsibilities, atol=1e-6, rtol=0)
+    assert_same_optimum(together, alone, len(data.x))
     for one, other in zip(together.runs, alone.runs, strict=True):
         # A run may be given up sooner beside the others, and no sooner than that.
         shorter = min(len(one.trace), len(other.trace))
@@ -159,7 +166,7 @@ def test_many_restarts_go_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runs, "iterate", counted)
     in_groups = fit(MIXTURES["linear"](), data.x, data.y, **options)
     assert groups == [4, 2, 4, 2, 2, 1]
-    assert in_groups.bound == pytest.approx(at_once.bound, abs=1e-7)
+    assert_same_optimum(in_groups, at_once, len(data.x))
 
 
 def test_a_run_that_overflows_ends_by_itself() -> None:
