@@ -5,7 +5,17 @@ got <value>. <next step> ``. Types and shapes are always checked. The values in 
 validation is on. All checks are made where a user calls the library, never inside a loop.
 """
 
-from mixpyro.arguments.data import a_tensor, device, finite, inputs, outputs, responsibilities, same_device, tensor
+from mixpyro.arguments.data import (
+    a_tensor,
+    device,
+    finite,
+    inputs,
+    outputs,
+    program_inputs,
+    responsibilities,
+    same_device,
+    tensor,
+)
 from mixpyro.arguments.numbers import (
     filled,
     integer,
@@ -58,6 +68,7 @@ __all__ = [
     "positive_number",
     "positive_vector",
     "posterior",
+    "program_inputs",
     "representable",
     "responsibilities",
     "same_device",

@@ -186,3 +186,17 @@ def same_device(name: str, value: Tensor, wanted: torch.device) -> Tensor:
             f"`{name}` must be on {wanted}, as the model is; got {value.device}. Use {name}.to({str(wanted)!r})."
         )
     return value
+
+
+def program_inputs(value: object) -> Tensor:
+    """Return what a gate reads in a Pyro program.
+
+    Args:
+        value: what the user passed as ``x``: a floating tensor with a row for each object.
+
+    Raises:
+        TypeError: if it is no tensor of float32 or float64.
+        ValueError: if it is a scalar.
+    """
+    checked = a_tensor("x", value)
+    return tensor("x", checked, [size if size else 0 for size in checked.shape] or ["N"])

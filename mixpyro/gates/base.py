@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.gates.program import GateProgram
 from mixpyro.part import State
-from mixpyro.pyro_internals.expected_weights import BoundTerms
+from mixpyro.pyro_internals.expected_weights import BoundTerms, GateRecord
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
@@ -153,6 +153,17 @@ class Gate(GateProgram):
             n_objects: N.
             step_size: in (0, 1].
         """
+
+    def update_seen(self, record: GateRecord, step_size: float) -> None:
+        """Go part of the way to the optimum given what a program has said; nothing for a gate without a posterior.
+
+        Args:
+            record: of the program, after the bound has been differentiated.
+            step_size: in (0, 1].
+        """
+
+    def initialise(self) -> None:
+        """Leave a prior that would decide where a fit ends; nothing by default."""
 
     def bound_terms(self, x: Inputs, *, objects: Tensor, n_objects: int) -> BoundTerms:
         """Return E_q[log π] of some of N objects, and KL(q‖p): of all, or [B] where each object has its own.

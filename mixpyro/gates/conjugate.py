@@ -1,20 +1,29 @@
 """Gates whose weights have an analytic posterior."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import Categorical
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.poutine.runtime import get_mask
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate.dirichlet import Counts
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.gates.base import Gate, categorical
-from mixpyro.part import Gradient, State
-from mixpyro.pyro_internals.plates import refuse_outer_plates, rows_of, sample_parameter
+from mixpyro.gates.parts import Parts, parts_around
+from mixpyro.gates.program_weights import ProgramWeights
+from mixpyro.numerics import nested
+from mixpyro.part import State
+from mixpyro.pyro_internals.expected_weights import BoundTerms, GateRecord, record_of
+from mixpyro.pyro_internals.given_sites import is_trained_by_plain_svi, refuse_given_value, untrained
+from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
+from mixpyro.pyro_internals.plates import sample_parameter
+from mixpyro.pyro_internals.posterior_weights import draws_from_posterior
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Value
 
 
@@ -27,6 +36,8 @@ class ConjugateGate(ConjugatePart, Gate):
 
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
     weights_site: str | None = "weights"
+    # Axes of parts with weights of their own, before that of the components.
+    batch_shape: tuple[int, ...] = ()
 
     def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R N K"]) -> Value:
         """Return the sums over rows that the update needs, a NamedTuple of float64 tensors.
@@ -100,15 +111,95 @@ class ConjugateGate(ConjugatePart, Gate):
         checked = arguments.responsibilities(responsibilities, self.n_components, x.shape[0])
         return self.statistics_of(x, checked)
 
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+    def sample_weights(self, x: Inputs) -> ProgramWeights:
+        """Sample ``<name>.weights`` once in a run of a program, for assignments under names of your own.
+
+        The model samples the weights where this is called, and the assignments where :meth:`ProgramWeights.assign` is,
+        inside the plates of the objects; in the guide there is nothing to write. A gate with parts is called inside the
+        plates of its parts. :meth:`model` does both in one call.
+
+        Args:
+            x: any floating tensor; its dtype and device are read.
+
+        Returns:
+            The weights of this run.
+
+        Raises:
+            TypeError: if x is no floating tensor.
+            ValueError: if the plates around the call are not those of ``batch_shape``, or a mask of single objects is
+                around it.
+            RuntimeError: if another module has registered parameters under the gate's name.
+
+        Example:
+            >>> import pyro, pyro.distributions as dist
+            >>> from mixpyro import DirichletGate
+            >>> rows = DirichletGate(2, batch_shape=(2,), name="rows")
+            >>> def model(y):
+            ...     weights = rows.sample_weights(y)
+            ...     with pyro.plate("sequences", len(y), dim=-1):
+            ...         z = 0
+            ...         for t in pyro.markov(range(y.shape[1])):
+            ...             z = weights.assign(f"z_{t}", parent=torch.as_tensor(z))
+            ...             pyro.sample(f"y_{t}", dist.Normal(z.double(), 1.0), obs=y[:, t])
+        """
+        x = arguments.program_inputs(x)
+        refuse_shared_parameters(self)
+        parts = self._parts(x)
+        n_parents = len(self.batch_shape) - parts.n_plates
+        record = record_of(self)
+        if record is not None:
+            terms = self._expected(x, parts)
+            run = record.begin(terms, parts=parts.numbers)
+            pyro.factor(self.site("minus_kl_divergence"), (run.divergence - terms.divergence).to(x.dtype))
+            return ProgramWeights(terms.log_weights, n_parents=n_parents, record=run)
+        if draws_from_posterior(self):
+            weights = self._sample(self.posterior, x, parts)
+            return ProgramWeights(categorical(weights).logits, n_parents=n_parents)
+        return ProgramWeights(self.assignment_prior(x, plate=None).logits, n_parents=n_parents)
+
+    def program_weights(self, x: Tensor, plates: tuple[pyro.plate, ...]) -> ProgramWeights:
+        """Return the weights of this run of a program.
+
+        Args:
+            x: gate inputs [*objects, D].
+            plates: over the objects, not entered.
+        """
+        if getattr(get_mask(), "ndim", 0):
+            raise ValueError(
+                "`poutine.mask` must not be around a call of the gate's model, for it masks objects and not their "
+                "weights; got one. Mask the likelihood alone, or take `weights = gate.sample_weights(x)` outside of it "
+                "and `weights.assign(name)` inside, in the plates."
+            )
+        return self.sample_weights(x)
+
+    def _parts(self, x: Tensor) -> Parts:
+        """Return the parts that the plates around the call draw."""
+        return parts_around(self.batch_shape, self.site("weights"), x.device)
+
+    def _expected(self, x: Tensor, parts: Parts) -> BoundTerms:
+        """Return E_q[log π] [*view, *parents, K], and KL(q‖p) [*view] or a scalar."""
+        self._refuse_compiled()
+        refuse_given_value(self.site("weights"))
+        q = parts.of(self.posterior)
+        log_weights = self.expected_log_weights(x, posterior=q).squeeze(-2)
+        divergence = q.kl(parts.of(self.prior)) if self.batch_shape else self.kl(q)
+        n_parents = len(self.batch_shape) - parts.n_plates
+        return BoundTerms(log_weights, divergence.sum(tuple(range(-n_parents, 0))) if n_parents else divergence)
+
+    def _sample(self, value: Value, x: Tensor, parts: Parts) -> Tensor:
+        """Sample ``<name>.weights`` [*view, *parents, K] from a prior or posterior."""
+        distribution = self.weights_distribution(parts.of(value), x.dtype)
+        n_parents = len(self.batch_shape) - parts.n_plates
+        return sample_parameter(self.site("weights"), distribution.to_event(n_parents) if n_parents else distribution)
+
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Sample ``<name>.weights`` from the prior outside the plate.
 
         Args:
             x: gate inputs [N, D]; only its dtype is read.
             plate: not entered.
         """
-        prior = self.weights_distribution(self.prior, x.dtype)
-        return categorical(sample_parameter(self.site("weights"), prior))
+        return categorical(self._sample(self.prior, x, self._parts(x)))
 
     def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
         """Sample ``<name>.weights`` from the posterior.
@@ -118,8 +209,23 @@ class ConjugateGate(ConjugatePart, Gate):
             plate: not entered.
             objects: not read.
         """
-        refuse_outer_plates(self.site("weights"))
-        pyro.sample(self.site("weights"), self.weights_distribution(self.posterior, x.dtype))
+        self._sample(self.posterior, x, self._parts(x))
+
+    def refuse_untrained(self) -> None:
+        """Raise if this gate has its prior in a step of plain SVI, which would leave it there."""
+        if is_trained_by_plain_svi() and nested.equal(self.posterior, self.prior):
+            raise RuntimeError(untrained(self.site("weights")))
+
+    @torch.no_grad()
+    def update_seen(self, record: GateRecord, step_size: float) -> None:
+        """Go part of the way to the optimum given what a program has said of the objects.
+
+        Args:
+            record: of the program, after the bound has been differentiated.
+            step_size: in (0, 1].
+        """
+        seen = record.seen_counts()
+        self.update(Counts(seen.counts[0]), step_size)
 
     def update_objects(
         self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
@@ -134,93 +240,3 @@ class ConjugateGate(ConjugatePart, Gate):
             step_size: in (0, 1].
         """
         self.update(self.statistics(x, responsibilities), step_size)
-
-
-class ObjectGate(ConjugateGate):
-    """A gate that keeps a posterior of each object of the last update.
-
-    Its statistics are the responsibilities themselves, a row an object, so those of several sets of rows cannot be
-    added. The last field of its posterior has an axis of objects first.
-    """
-
-    @property
-    def n_objects(self) -> int:
-        """Number of objects of the last update, 0 before the first."""
-        return len(self.posterior[-1])
-
-    @property
-    def reads_rows(self) -> bool:
-        """True: every object's posterior needs its own row."""
-        return True
-
-    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> tuple[Tensor, ...]:
-        """Return an empty tuple: there are no sums that would do.
-
-        Args:
-            x: gate inputs [N, D].
-            responsibilities: [R, K, N].
-        """
-        return ()
-
-    @property
-    def posterior(self) -> Value:
-        """Dirichlet(γμ + rᵢ) of every object of the last update, in the dtype of its responsibilities."""
-        return self.posterior_kind._make([self._buffers[name] for name in self.posterior_names])
-
-    def hold_posterior(self, posterior: Value) -> None:
-        """Put the objects' posteriors into the buffer, in their own dtype and as many as they are.
-
-        Args:
-            posterior: Dirichlet of concentration [N, K].
-        """
-        for name, value in zip(self.posterior_names, posterior, strict=True):
-            self._buffers[name] = value
-
-    def advanced(
-        self,
-        state: State,
-        statistics: Value,
-        rows: tuple[Tensor, ...],
-        responsibilities: Tensor | None,
-        by_gradient: Gradient,
-    ) -> State:
-        """Return the state of every run after its update.
-
-        Args:
-            state: of R runs.
-            statistics: sums over the rows of R runs.
-            rows: what the part reads of N objects.
-            responsibilities: [R, K, N], times the rows' weights; None if no part of the mixture :attr:`reads_rows`.
-            by_gradient: as for :meth:`maximise`.
-        """
-        assert responsibilities is not None
-        return super().advanced(
-            state, self.statistics_of(rows[0], responsibilities.mT), rows, responsibilities, by_gradient
-        )
-
-    def objects_in(self, plate: pyro.plate) -> Tensor | None:
-        """Return which objects a plate draws, if it holds as many as the last update; None for other objects.
-
-        Args:
-            plate: over the objects of a program.
-
-        Raises:
-            ValueError: if the plate draws a subsample of another number of objects.
-        """
-        n_known = self.n_objects
-        if n_known == plate.size:
-            return rows_of(plate)
-        if n_known and plate.subsample_size < plate.size:
-            raise ValueError(
-                f"`plate` must have the objects of the last update, {n_known}, to draw a subsample of them; "
-                f"got a plate of {plate.size}."
-            )
-        return None
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:  # noqa: ANN401
-        name = self.posterior_names[-1]
-        saved, own = state_dict.get(f"{prefix}{name}"), self.posterior[-1]
-        if saved is not None and saved.shape[1:] == own.shape[1:]:
-            # The number of objects is part of the state: load_state_dict copies into a buffer of the saved shape.
-            self._buffers[name] = torch.empty_like(saved, device=own.device)
-        super()._load_from_state_dict(state_dict, prefix, *args)

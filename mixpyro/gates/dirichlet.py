@@ -18,26 +18,34 @@ from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.numerics.blocks import repeated
 from mixpyro.numerics.prior_pull import MANY
 from mixpyro.numerics.weighted_sums import column_sums
+from mixpyro.pyro_internals.expected_weights import GateRecord
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 
 class DirichletGate(ConjugateGate):
     """π ~ Dirichlet(α), zᵢ ~ Categorical(π), with q(π) = Dirichlet(α + Σᵢ rᵢ).
 
+    With a ``batch_shape`` there are weights for each of several parts, for Pyro programs: topics of each document, the
+    next state after each state. Plates around the call are its leading axes, the outermost first; the rest is indexed
+    by the ``parent`` of an assignment, see :meth:`sample_weights`.
+
     Args:
         n_components: K.
-        concentration: α, a number for all components or K of them, above zero. Below one it favours few components.
+        batch_shape: number of parts, on one axis or several.
+        concentration: α, a number for all components, K of them or [*batch_shape, K], above zero. Below one it favours
+            few components.
         concentration_prior: a Pyro distribution over a positive number, such as ``Gamma(2., 1.)``; α is then learnt (a
             MAP estimate, by SVI on E_q[log p(π | α)] + log p(α)), starting from ``concentration``. There is no learning
             without it: one π says too little, and α would go to infinity. Its density must be bounded at zero (a
-            Gamma of shape at least 1, a LogNormal), or the α of a component without objects goes there.
+            Gamma of shape at least 1, a LogNormal), or the α of a component without objects goes there. Not for a gate
+            with parts.
         name: prefix of the Pyro sites ``<name>.weights`` and ``<name>.assignment``.
         device: where the gate lives.
         dtype: of its own state; results have the dtype of x.
 
     Attributes:
-        prior_concentration: α [K].
-        posterior_concentration: parameter of q(π) [K]; equal to α before the first update.
+        prior_concentration: α [*batch_shape, K].
+        posterior_concentration: parameter of q(π) [*batch_shape, K]; equal to α before the first update.
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, eq. 10.57, 10.58, 10.66.
@@ -59,6 +67,7 @@ class DirichletGate(ConjugateGate):
         self,
         n_components: int,
         *,
+        batch_shape: Sequence[int] = (),
         concentration: float | Sequence[float] | Tensor = 1.0,
         concentration_prior: Distribution | None = None,
         name: str = "gate",
@@ -66,9 +75,12 @@ class DirichletGate(ConjugateGate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
-        prior = arguments.positive_vector("concentration", concentration, self.n_components)
+        self.batch_shape = tuple(arguments.integer("batch_shape", size) for size in batch_shape)
+        prior = _positive("concentration", concentration, (*self.batch_shape, self.n_components))
         prior = arguments.representable("concentration", prior.to(arguments.device(device), dtype))
         self.concentration_prior = _checked_prior(concentration_prior)
+        if self.batch_shape and concentration_prior is not None:
+            raise ValueError("`concentration_prior` must be None for a gate with a `batch_shape`; got a distribution.")
         if concentration_prior is None:
             self.register_buffer("prior_concentration", prior)
         else:
@@ -113,7 +125,7 @@ class DirichletGate(ConjugateGate):
         return expected.to(x.dtype).unsqueeze(-2)
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
-        """Return m / Σm, the same row for every object, [N, K].
+        """Return m / Σm, the same row for every object, [N, K]; for a gate with parts see ``posterior.mean``.
 
         Args:
             x: gate inputs [N, D]; N and the dtype are read.
@@ -129,6 +141,62 @@ class DirichletGate(ConjugateGate):
             dtype: of its draws.
         """
         return DirichletDistribution(posterior.concentration.to(dtype))
+
+    @torch.no_grad()
+    def initialise(
+        self,
+        x: Inputs | None = None,
+        responsibilities: Responsibilities | None = None,
+        *,
+        weights: Sequence[float] | Tensor | None = None,
+    ) -> None:
+        """Set where a fit by :class:`~mixpyro.ConjugateSVI` starts, which by default calls this without arguments.
+
+        At a sparse prior, such as Dirichlet(0.99, 0.01), E log π of the rarer component is −100, and the first step
+        would leave it empty for good.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: the start is the posterior given these, [N, K]; not for a gate with parts.
+            weights: the start has these weights [*batch_shape, K], as firmly as one object in the rarest component. By
+                default they are the prior's mean where the posterior is the prior and an α is below one.
+
+        Raises:
+            ValueError: if a shape or a value does not fit.
+        """
+        if responsibilities is not None:
+            self.update(self.statistics(self.posterior_concentration if x is None else x, responsibilities))
+            return
+        prior, own = self.prior.concentration, self.posterior.concentration
+        if weights is not None:
+            shares = _positive("weights", weights, tuple(own.shape)).to(own)
+            shares = shares / shares.sum(-1, keepdim=True)
+            firmness = (1.0 / shares.amin(-1, keepdim=True)).maximum(prior.sum(-1, keepdim=True))
+            self.hold_posterior(Dirichlet(firmness * shares))
+        else:
+            firmness = (1.0 / prior.amin(-1, keepdim=True)).clamp_min(1.0)
+            is_new = (own == prior).all(-1, keepdim=True)
+            if bool((is_new & (firmness > 1.0)).any()):
+                self.hold_posterior(Dirichlet(torch.where(is_new, firmness * prior, own)))
+
+    @torch.no_grad()
+    def update_seen(self, record: GateRecord, step_size: float) -> None:
+        """Go part of the way to the optimum; a part that the program did not visit stays as it is.
+
+        Args:
+            record: of the program, after the bound has been differentiated.
+            step_size: in (0, 1].
+        """
+        if not self.batch_shape:
+            super().update_seen(record, step_size)
+            return
+        seen = record.seen_counts()
+        after = self.posterior.concentration.clone()
+        n_plates = 1 + after.ndim - seen.counts.ndim
+        parts = after.flatten(0, n_plates - 1) if n_plates else after.unsqueeze(0)
+        prior = self.prior.concentration.reshape(parts.shape)[seen.parts]
+        parts[seen.parts] = torch.lerp(parts[seen.parts], prior + seen.counts, step_size)
+        self.hold_posterior(Dirichlet(parts.reshape(after.shape)))
 
     def kl(self, posterior: Dirichlet) -> Tensor:
         """Return KL(Dirichlet(m) ‖ Dirichlet(α)) − log p(α) in nats, the second term where α is learnt; float64.
@@ -166,7 +234,7 @@ class DirichletGate(ConjugateGate):
         """
         return DirichletDistribution(1.0 + (scale * column_sums(responsibilities)).to(x.dtype))
 
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Sample ``<name>.weights`` outside the plate; a prior on α is scored as ``<name>.concentration_log_prior``.
 
         Args:
@@ -177,6 +245,16 @@ class DirichletGate(ConjugateGate):
             log_prior = self.concentration_prior.log_prob(self.prior_concentration.to(x.dtype)).sum()
             pyro.factor(self.site("concentration_log_prior"), log_prior)
         return super().assignment_prior(x, plate=plate)
+
+
+def _positive(name: str, value: float | Sequence[float] | Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return numbers above zero, repeated to a shape."""
+    if len(shape) == 1:
+        return arguments.positive_vector(name, value, shape[0])
+    numbers = arguments.filled(name, value, shape)
+    if not bool((numbers > 0.0).all()):
+        raise ValueError(f"`{name}` must be above zero; got {float(numbers.min()):.6g}.")
+    return numbers
 
 
 def _checked_prior(prior: Distribution | None) -> Distribution | None:

@@ -15,7 +15,7 @@ from torch.distributions import constraints
 from mixpyro import arguments
 from mixpyro.conjugate.dirichlet import Counts, Dirichlet
 from mixpyro.gates.base import categorical
-from mixpyro.gates.conjugate import ObjectGate
+from mixpyro.gates.object_gate import ObjectGate
 from mixpyro.numerics.blocks import in_blocks, repeated
 from mixpyro.numerics.precision import at_least
 from mixpyro.pyro_internals.expected_weights import BoundTerms

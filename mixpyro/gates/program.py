@@ -1,6 +1,7 @@
 """The Pyro model and guide of a gate."""
 
 import pyro
+import torch
 from pyro.distributions import Categorical, Dirichlet
 from pyro.infer.reparam import ConjugateReparam
 from pyro.infer.reparam.reparam import Reparam
@@ -9,20 +10,15 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
+from mixpyro.gates.program_weights import ProgramWeights
 from mixpyro.part import Part
 from mixpyro.pyro_internals.compiled import refuse_compiled
-from mixpyro.pyro_internals.expected_weights import BoundTerms, ModelCalls, record_of
+from mixpyro.pyro_internals.expected_weights import BoundTerms, GateRecord, record_of
+from mixpyro.pyro_internals.given_sites import refuse_given_value, refuse_taken_name
 from mixpyro.pyro_internals.names import module_name
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
-from mixpyro.pyro_internals.plates import (
-    OBJECTS_PLATE,
-    checked_plate,
-    refuse_given_value,
-    refuse_inner_call,
-    refuse_outer_plates,
-    refuse_taken_name,
-    rows_of,
-)
+from mixpyro.pyro_internals.plates import Plates, checked_plates, entered, refuse_outer_plates, rows_of_all
+from mixpyro.pyro_internals.posterior_weights import draws_from_posterior
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 
@@ -35,18 +31,6 @@ class GateProgram(Part):
 
     # Name of the site of the latent weights, without the prefix; None where there is no such site.
     weights_site: str | None = None
-
-    @property
-    def plate_name(self) -> str:
-        """Name of the plate over objects where the caller gives none: ``objects`` for a gate named ``gate``.
-
-        A gate of a mixture has the mixture's plate, ``<mixture>.objects`` where that has a name. A gate of any other
-        name has ``<name>.objects``, so that several can be in one program.
-        """
-        name = module_name(self)
-        owner, _, own = name.rpartition(".")
-        prefix = owner if own == "gate" else name
-        return f"{prefix}.{OBJECTS_PLATE}" if prefix else OBJECTS_PLATE
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
         """Sample the weights from their prior, outside or inside the plate, and return p(z | weights).
@@ -77,54 +61,86 @@ class GateProgram(Part):
         raise NotImplementedError
 
     @pyro_method
-    def model(self, x: Inputs, *, plate: pyro.plate | None = None) -> Tensor:
+    def model(
+        self,
+        x: Inputs,
+        *,
+        plate: Plates | None = None,
+        observed: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         """Sample the weights and the assignments ``<name>.assignment`` from their prior, and return the assignments.
 
         NUTS samples this model with the assignments summed out, and ``Predictive(parallel=True)`` takes its draws.
 
         Args:
-            x: gate inputs [N, D], or [B, D] of the plate's subsample.
-            plate: the caller's plate over objects, of dim −1, not entered here; by default one of N, see
-                :attr:`plate_name`.
+            x: gate inputs [N, D], or [B, D] of the plate's subsample; [*objects, D] in several plates.
+            plate: the plate over the objects, or several, not entered here. It must be given: the data belong into the
+                same plate.
+            observed: components of the objects that are known, integers [N] from 0 to K − 1; [*objects].
+            mask: which of them are known, truth values [N]; all by default. The rest of ``observed`` is not read.
 
         Returns:
             The assignments [N]; under enumeration, [K, 1, …] as Pyro broadcasts them.
 
         Raises:
-            ValueError: if dim −1 is taken, or x has not a row for each of the plate's objects.
+            TypeError: if x is no floating tensor, or another argument has another type.
+            ValueError: if there is no ``plate``, its dim is taken, x has not a row for each of its objects, or known
+                components do not fit.
             RuntimeError: if the program has a site of this name already, or another module has registered parameters
                 under it.
         """
         refuse_shared_parameters(self)
         refuse_taken_name(self.site("assignment"))
-        refuse_inner_call()
-        plate = checked_plate(plate, x, self.plate_name)
-        calls = record_of(self)
-        if calls is not None:
-            return self._expected_model(x, plate, calls)
-        prior = self.assignment_prior(x, plate=plate)
-        with plate:
-            return pyro.sample(self.site("assignment"), prior, infer={"enumerate": "parallel"})
+        x = arguments.program_inputs(x)
+        plates = checked_plates(plate, x)
+        weights = self.program_weights(x, plates)
+        with entered(plates):
+            return weights.assign(self.site("assignment"), observed=observed, mask=mask)
 
-    def _expected_model(self, x: Inputs, plate: pyro.plate, calls: ModelCalls) -> Tensor:
-        """Run the model with the weights integrated out; see :func:`~mixpyro.expected_weights`."""
+    def program_weights(self, x: Tensor, plates: tuple[pyro.plate, ...]) -> ProgramWeights:
+        """Return the weights of the objects in this run of a program.
+
+        Args:
+            x: gate inputs [*objects, D].
+            plates: over the objects, the outermost first, not entered.
+        """
+        rows, view = x.flatten(0, len(plates) - 1), _view(plates, x)
+        record = record_of(self)
+        if record is not None:
+            return self._expected_weights(rows, plates, record, view)
+        if draws_from_posterior(self):
+            with torch.no_grad():
+                objects = self.objects_in(plates[0])
+                self.weights_guide(rows, plate=plates[0], objects=objects)
+                log_weights = self.weights(rows, objects=objects).log()
+        else:
+            log_weights = self.assignment_prior(rows, plate=plates[0]).logits
+        return ProgramWeights(_shaped(log_weights, view))
+
+    def _expected_weights(
+        self, x: Tensor, plates: tuple[pyro.plate, ...], record: GateRecord, view: list[int]
+    ) -> ProgramWeights:
+        """Return the weights integrated out; see :func:`~mixpyro.expected_weights`."""
         refuse_outer_plates(self.site("assignment"))
         self._refuse_compiled()
         if self.weights_site is not None:
             refuse_given_value(self.site(self.weights_site))
-        call = calls.record(x, rows_of(plate), int(plate.size), self.n_components)
-        log_weights, divergence = self.bound_terms(x, objects=call.objects, n_objects=call.n_objects)
-        log_weights = log_weights + call.log_weights
-        own = divergence if divergence.ndim else 0.0
-        of_all = call.divergence - (0.0 if divergence.ndim else divergence)
+        objects, n_objects = rows_of_all(plates)
+        terms = self.bound_terms(x, objects=objects, n_objects=n_objects)
+        own = terms.divergence.ndim == 1
+        log_weights = _shaped(terms.log_weights.expand(len(x), -1), view)
+        run = record.begin(
+            BoundTerms(log_weights, terms.divergence),
+            x=x.detach(),
+            objects=objects,
+            n_objects=n_objects,
+        )
+        of_all = run.divergence if own else run.divergence - terms.divergence
         # In x's dtype: vectorised particles meet in one product, which takes one dtype only.
         pyro.factor(self.site("minus_kl_divergence"), of_all.to(x.dtype))
-        with plate:
-            # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
-            pyro.factor(self.site("log_normaliser"), (log_weights.logsumexp(-1) - own).to(x.dtype))
-            return pyro.sample(
-                self.site("assignment"), Categorical(logits=log_weights), infer={"enumerate": "parallel"}
-            )
+        divergence = terms.divergence.to(x.dtype).reshape(view) if own else 0.0
+        return ProgramWeights(log_weights, record=run, divergence=divergence)
 
     def _refuse_compiled(self) -> None:
         """Raise if a program that reads the posterior is being compiled."""
@@ -136,7 +152,7 @@ class GateProgram(Part):
         self,
         x: Inputs,
         *,
-        plate: pyro.plate | None = None,
+        plate: Plates | None = None,
         responsibilities: Responsibilities | None = None,
         objects: ObjectIndices | None = None,
     ) -> None:
@@ -146,26 +162,32 @@ class GateProgram(Part):
         arguments use :class:`~mixpyro.AutoGate`. Inside :func:`~mixpyro.expected_weights` it samples no weights.
 
         Args:
-            x: gate inputs [N, D], or [B, D] of the plate's subsample.
-            plate: the caller's plate over objects, of dim −1, not entered here; by default one of N, see
-                :attr:`plate_name`.
+            x: gate inputs, as for :meth:`model`.
+            plate: as for :meth:`model`.
             responsibilities: q(z) [N, K], rows that sum to one. Without them z is left to the model, where
                 TraceEnum_ELBO sums it out.
             objects: which objects of the last update the rows are, as for :meth:`expected_log_weights`; by default
-                those that the caller's plate draws, and new ones without a plate.
+                those that the plate draws.
 
         Raises:
+            TypeError: as :meth:`model`.
             ValueError: as :meth:`model`, or if an outer plate would draw the weights more than once.
+            RuntimeError: if plain SVI would train a program with a gate that it never updates.
         """
         refuse_shared_parameters(self)
-        given, plate = plate, checked_plate(plate, x, self.plate_name)
+        x = arguments.program_inputs(x)
+        plates = checked_plates(plate, x)
         if record_of(self) is None:
             self._refuse_compiled()
-            if objects is None and given is not None and self.weights_site is not None:
-                objects = self.objects_in(given)
-            self.weights_guide(x, plate=plate, objects=objects)
+            self.refuse_untrained()
+            if objects is None and self.weights_site is not None:
+                objects = self.objects_in(plates[0])
+            self.weights_guide(x.flatten(0, len(plates) - 1), plate=plates[0], objects=objects)
         if responsibilities is not None:
-            self.assignment_guide(x, responsibilities, plate=plate)
+            self.assignment_guide(x, responsibilities, plate=plates)
+
+    def refuse_untrained(self) -> None:
+        """Raise if a step of plain SVI would leave this gate where it is; nothing by default."""
 
     def objects_in(self, plate: pyro.plate) -> ObjectIndices | None:
         """Return which objects of the last update a plate draws; None for a gate that keeps none.
@@ -176,20 +198,23 @@ class GateProgram(Part):
         return None
 
     @pyro_method
-    def assignment_guide(
-        self, x: Inputs, responsibilities: Responsibilities, *, plate: pyro.plate | None = None
-    ) -> None:
+    def assignment_guide(self, x: Inputs, responsibilities: Responsibilities, *, plate: Plates | None = None) -> None:
         """Sample the assignments from q(z), to be enumerated.
 
         Args:
-            x: gate inputs [N, D].
-            responsibilities: q(z) [N, K], rows that sum to one.
-            plate: as for :meth:`guide`.
+            x: gate inputs, as for :meth:`model`.
+            responsibilities: q(z) [N, K], rows that sum to one; [*objects, K] in several plates.
+            plate: as for :meth:`model`.
+
+        Raises:
+            TypeError: as :meth:`model`.
+            ValueError: as :meth:`model`.
         """
-        refuse_inner_call()
-        with checked_plate(plate, x, self.plate_name):
-            # No tiny weight for a zero here: the object's y may be impossible there, and tiny · (−∞) is −∞.
-            q = Categorical(logits=responsibilities.log())
+        x = arguments.program_inputs(x)
+        plates = checked_plates(plate, x)
+        # No tiny weight for a zero here: the object's y may be impossible there, and tiny · (−∞) is −∞.
+        q = Categorical(logits=_shaped(responsibilities.flatten(0, len(plates) - 1).log(), _view(plates, x)))
+        with entered(plates):
             pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
 
     def reparam(
@@ -215,9 +240,10 @@ class GateProgram(Part):
             >>> from pyro import poutine
             >>> from mixpyro import DirichletGate
             >>> gate, x, r = DirichletGate(2), torch.zeros(3, 0), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
-            >>> model = poutine.reparam(gate.model, gate.reparam(x, r))
+            >>> plate = pyro.plate("objects", 3, dim=-1)
+            >>> model = poutine.reparam(lambda: gate.model(x, plate=plate), gate.reparam(x, r))
             >>> elbo = pyro.infer.TraceEnum_ELBO(max_plate_nesting=1)
-            >>> [round(elbo.loss(model, lambda x: gate.assignment_guide(x, r), x), 3) for _ in range(2)]
+            >>> [round(elbo.loss(model, lambda: gate.assignment_guide(x, r, plate=plate)), 3) for _ in range(2)]
             [1.405, 1.405]
         """
         checked = arguments.responsibilities(responsibilities, self.n_components, len(x))
@@ -240,3 +266,20 @@ class GateProgram(Part):
         """Full names of the sites that :meth:`model` samples, to hide from an automatic guide for all the rest."""
         names = ("assignment",) if self.weights_site is None else (self.weights_site, "assignment")
         return [self.site(name) for name in names]
+
+
+def _view(plates: tuple[pyro.plate, ...], x: Tensor) -> list[int]:
+    """Return the shape of the objects as axes of a program, with ones at dims between the plates."""
+    sizes = list(x.shape[: len(plates)])
+    if len(plates) == 1 and plates[0].dim is None:
+        return sizes
+    dims = {int(plate.dim): size for plate, size in zip(plates, sizes, strict=True)}
+    return [dims.get(dim, 1) for dim in range(min(dims), 0)]
+
+
+def _shaped(log_weights: Tensor, view: list[int]) -> Tensor:
+    """Return log weights [..., N, K] with the objects' axes in place of N; those that all objects share as given."""
+    if len(view) == 1 or log_weights.ndim == 1:
+        return log_weights
+    outer = log_weights.shape[: -1 - len(view)]
+    return log_weights.reshape(*outer, *view, log_weights.shape[-1])

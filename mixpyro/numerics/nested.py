@@ -68,6 +68,17 @@ def add(first: Nested, second: Nested) -> Nested:
     return apply(torch.add, first, second)
 
 
+def equal(first: Nested, second: Nested) -> bool:
+    """Return whether two values are equal to the last digit.
+
+    Args:
+        first: a nested value.
+        second: a value of the same structure.
+    """
+    pairs = zip(tensors(first), tensors(second), strict=True)
+    return all(one.shape == other.shape and torch.equal(one, other.to(one)) for one, other in pairs)
+
+
 def scale(factor: float | Tensor, value: Nested) -> Nested:
     """Multiply every tensor by one factor.
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.step_sizes import RobbinsMonro
-from mixpyro.pyro_internals.expected_weights import ModelCalls, ObjectResponsibilities, expected_weights
-from mixpyro.pyro_internals.plates import GuideWithoutSites
+from mixpyro.programs.full_guide import FullGuide
+from mixpyro.pyro_internals.expected_weights import GateRecord, expected_weights
+from mixpyro.pyro_internals.given_sites import GuideWithoutSites
 from mixpyro.shapes import Responsibilities
 
 
@@ -99,6 +100,7 @@ class ConjugateSVI(SVI):
         if step_size is not None and not callable(step_size):
             step_size = arguments.step_size(step_size)
         self._step_size = step_size
+        self.full_guide = FullGuide(model, guide, self.gates)
 
     def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (they are the model's)
         """Update the gates in closed form and all parameters by gradient.
@@ -115,36 +117,25 @@ class ConjugateSVI(SVI):
             ValueError: if the guide samples a gate's weights or assignments, the model's are given values, or the loss
                 or the responsibilities are not finite; nothing has changed then.
         """
-        with (
-            self._programs() as (records, model, guide),
-            torch.enable_grad(),
-            poutine.trace(param_only=True) as captured,
-        ):
+        with self._programs() as (records, model, guide), gradients_of_parameters() as captured:
             loss = self.elbo.differentiable_loss(model, self._without_sites_of_gates(guide), *args, **kwargs)
             _refuse_infinite(float(loss.detach()))
             loss.backward()
-        nodes: dict[str, Any] = dict(captured.trace.nodes)
-        parameters = {_unconstrained(site["value"]) for site in nodes.values()}
-        try:
-            self._update_gates([_seen(gate, calls) for gate, calls in zip(self.gates, records, strict=True)])
-            self.optim(parameters)
-        finally:
-            zero_grads(parameters)
-        return float(loss.detach())
+            value = float(loss.detach()) + sum(record.silent_bound() for record in records)
+            self._update_gates(records)
+            self.optim(captured())
+        return value
 
-    def _update_gates(self, seen: list[ObjectResponsibilities]) -> None:
-        """Check the responsibilities of all gates, then update each gate."""
-        for gate, one in zip(self.gates, seen, strict=True):
-            arguments.responsibilities(one.responsibilities, gate.n_components, len(one.x))
+    def _update_gates(self, records: list[GateRecord]) -> None:
+        """Check what the program has said of all gates, then update each gate that it has visited."""
+        _check_seen(self.gates, records)
         self.n_steps += 1
-        for gate, one in zip(self.gates, seen, strict=True):
-            size = self.step_size(one)
-            gate.update_objects(
-                one.x, one.responsibilities, objects=one.objects, n_objects=one.n_objects, step_size=size
-            )
+        for gate, record in zip(self.gates, records, strict=True):
+            if record.seen:
+                gate.update_seen(record, self.step_size(record))
 
     @contextmanager
-    def _programs(self) -> Iterator[tuple[list[ModelCalls], Callable[..., Any], Callable[..., Any]]]:
+    def _programs(self) -> Iterator[tuple[list[GateRecord], Callable[..., Any], Callable[..., Any]]]:
         """Yield records of the gates, model and guide: these in the caller's contexts, all else outside of them."""
         model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
         with arguments.outside_of_contexts(), expected_weights(*self.gates) as records:
@@ -161,11 +152,14 @@ class ConjugateSVI(SVI):
             *args: arguments of the model and the guide.
             **kwargs: likewise.
         """
-        with self._programs() as (_, model, guide), torch.no_grad():
-            return float(self.elbo.loss(model, guide, *args, **kwargs))
+        with self._programs() as (records, model, guide), torch.enable_grad():
+            loss = self._differentiated(records, model, guide, *args, **kwargs)
+            return loss + sum(record.silent_bound() for record in records)
 
     def responsibilities(self, *args: Any, **kwargs: Any) -> list[Responsibilities]:  # noqa: ANN401
-        """Return q(z) [B, K] of the objects that the program sees, for each gate, without changing anything.
+        """Return q(z) [*plates, K] of the objects that the program sees, for each gate, without changing anything.
+
+        Of a gate with several assignment sites, the results have an axis of the sites first.
 
         Args:
             *args: arguments of the model and the guide.
@@ -175,22 +169,52 @@ class ConjugateSVI(SVI):
             RuntimeError: if the model does not call a gate, or does not enumerate its assignments.
         """
         with self._programs() as (records, model, guide), torch.enable_grad():
-            loss = self.elbo.differentiable_loss(model, guide, *args, **kwargs)
-            zeros = [zero for calls in records for zero in calls.zeros()]
+            self._differentiated(records, model, guide, *args, **kwargs)
+        _check_seen(self.gates, records)
+        found = []
+        for record in records:
+            sites = record.responsibilities()
+            r = sites[0] if len(sites) == 1 else torch.stack(sites)
+            found.append(r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny))
+        return found
+
+    def _differentiated(self, records: list[GateRecord], model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
+        """Return the loss, differentiated by the zeros of the gates and by nothing else."""
+        loss = self.elbo.differentiable_loss(model, guide, *args, **kwargs)
+        zeros = [zero for record in records for zero in record.leaves()]
+        if zeros and loss.requires_grad:
             for zero, gradient in zip(zeros, torch.autograd.grad(loss, zeros, allow_unused=True), strict=True):
                 zero.grad = gradient
-        found = [_seen(gate, calls).responsibilities for gate, calls in zip(self.gates, records, strict=True)]
-        return [r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny) for r in found]
+        return float(loss.detach())
 
-    def step_size(self, seen: ObjectResponsibilities) -> float:
+    def step_size(self, seen: GateRecord) -> float:
         """Return the step size of a gate in step number ``n_steps``, in (0, 1].
 
         Args:
-            seen: responsibilities of the objects that the gate's model has seen.
+            seen: what the program has said of the gate.
         """
         if self._step_size is None:
             return RobbinsMonro()(self.n_steps) if seen.is_subsample else 1.0
         return self._step_size(self.n_steps) if callable(self._step_size) else self._step_size
+
+
+@contextmanager
+def gradients_of_parameters() -> Iterator[Callable[[], set[Tensor]]]:
+    """Yield a function that returns the parameters of the programs run inside; leave them without gradients.
+
+    Also after an interrupt, whenever it comes.
+    """
+    captured = poutine.trace(param_only=True)
+
+    def parameters() -> set[Tensor]:
+        nodes: dict[str, Any] = dict(captured.trace.nodes)
+        return {_unconstrained(site["value"]) for site in nodes.values()}
+
+    try:
+        with torch.enable_grad(), captured:
+            yield parameters
+    finally:
+        zero_grads(parameters())
 
 
 def _refuse_infinite(loss: float) -> None:
@@ -212,15 +236,19 @@ def _checked_gates(gates: object) -> tuple[Gate, ...]:
     return chosen
 
 
-def _seen(gate: Gate, calls: ModelCalls) -> ObjectResponsibilities:
-    """Return the responsibilities of the objects that a gate's model has seen."""
-    seen = calls.responsibilities()
-    if seen is None:
-        raise RuntimeError(
-            f"`model` must call the model of every gate in `gates`, and leave its assignments to be enumerated; got no "
-            f"evidence on {gate.site('assignment')!r}."
-        )
-    return seen
+def _check_seen(gates: Sequence[Gate], records: list[GateRecord]) -> None:
+    """Raise if the program has said nothing of its gates, or something impossible.
+
+    A gate of a part that this step does not visit, as a document outside the subsample, is not called, and stays as it
+    is.
+    """
+    for gate, record in zip(gates, records, strict=True):
+        if not record.seen and (record.runs or not any(other.runs for other in records)):
+            raise RuntimeError(
+                f"`model` must call the model of a gate in `gates`, and leave its assignments to be enumerated; got no "
+                f"evidence on {gate.site('assignment')!r}."
+            )
+        record.check(gate.site("assignment"))
 
 
 def _unconstrained(value: Any) -> Tensor:  # noqa: ANN401

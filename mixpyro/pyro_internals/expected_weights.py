@@ -1,5 +1,6 @@
 """Programs in which gates are under their posterior instead of their prior: the weights integrated out exactly."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,90 +10,203 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mixpyro.shapes import Responsibilities, Scalar
+from mixpyro.pyro_internals.evidence import Evidence
+from mixpyro.shapes import Responsibilities
 
 
 class BoundTerms(NamedTuple):
     """What a gate contributes to the mean-field bound of a program."""
 
-    log_weights: Tensor  # E_q[log π], [B, K] or [1, K]
-    divergence: Tensor  # KL(q‖p) in nats, a scalar; [B] where each object has a posterior of its own
+    log_weights: Tensor  # E_q[log π], [B, K] or [1, K]; [*parts, K] of a gate with parts
+    divergence: Tensor  # KL(q‖p) in nats, a scalar; [B] where each object has a posterior of its own, [*parts]
 
 
-class ModelCall(NamedTuple):
-    """One call of a gate's model, with two tensors of zeros by which the bound is differentiated."""
+class SeenObjects(NamedTuple):
+    """Responsibilities of the objects that a program has seen, for a gate that reads rows."""
 
-    x: Tensor
-    objects: Tensor  # [B], row numbers in the whole data
-    n_objects: int
-    log_weights: Tensor  # zeros [B, K], added to E_q[log π]
-    divergence: Scalar  # zero, added to the bound beside −KL(q‖p)
-
-
-class ObjectResponsibilities(NamedTuple):
-    """Responsibilities of the objects that a program has seen."""
-
-    x: Tensor
+    x: Tensor  # [B, D]
     objects: Tensor  # [B], row numbers in the whole data
     responsibilities: Responsibilities  # [B, K], each row times the weight of the object: N / B in a subsample
     n_objects: int
-    is_subsample: bool
+
+
+class SeenCounts(NamedTuple):
+    """Responsibilities summed over the objects that share weights, of the parts that a program has visited."""
+
+    counts: Tensor  # [M, *parents, K], float64, each object's times its weight
+    parts: Tensor  # [M], numbers of the parts, flat
 
 
 @dataclass
-class ModelCalls:
-    """The calls of one gate's model in a program.
-
-    The derivative of the program's bound with respect to E_q[log πᵢₖ] is q(zᵢ = k), times the weight of the object in
-    the bound: N / B in a subsample. So one enumeration gives the loss and the responsibilities, whatever else the
-    program enumerates, samples or scales; Khan, Lin (2017), eq. 3, is the natural gradient.
+class WeightsInProgram:
+    """A gate's expected log weights in one run of a program, and the evidence on them.
 
     Attributes:
-        calls: one per particle, and those that Pyro made to find the program's structure.
+        log_weights: E_q[log π], with an axis for each plate, then one for each parent, then K.
+        divergence: zeros, added to the bound beside −KL(q‖p): their derivative is the scale of the gate in the bound.
+        x: inputs [B, D] of a gate that reads them.
+        objects: row numbers of such a gate's objects in the whole data [B].
+        n_objects: number of all of them.
+        parts: numbers of the parts that share weights, flat [M]; None for a gate that reads rows.
+        is_subsample: whether the objects are a subsample of a plate.
+        evidence: on each assignment site, in the order of the program.
     """
 
-    calls: list[ModelCall] = field(default_factory=list)
+    log_weights: Tensor
+    divergence: Tensor
+    x: Tensor | None = None
+    objects: Tensor | None = None
+    n_objects: int = 0
+    parts: Tensor | None = None
+    is_subsample: bool = False
+    evidence: list[Evidence] = field(default_factory=list)
 
-    def record(self, x: Tensor, objects: Tensor, n_objects: int, n_components: int) -> ModelCall:
-        """Record a call of the gate's model, and return it with its zeros.
+    @property
+    def seen(self) -> list[Evidence]:
+        """The evidence that the loss depends on."""
+        return [one for one in self.evidence if one.derivative is not None]
+
+    @property
+    def scale(self) -> Tensor:
+        """Scale of the gate's divergence in the bound, of the shape of the divergence."""
+        return torch.zeros_like(self.divergence) if self.divergence.grad is None else self.divergence.grad.neg()
+
+    def counts(self) -> Tensor:
+        """Return the responsibilities summed over what shares a weight, of the shape of the log weights, float64."""
+        flat, n_weights = self.log_weights.flatten(), self.log_weights.numel()
+        counted = [one.counts(n_weights, one.silent(flat)) for one in self.seen]
+        return torch.stack(counted).sum(0).reshape(self.log_weights.shape)
+
+    def silent_bound(self) -> Tensor:
+        """Return what objects that say nothing of the weights have in the bound of the mean field, in nats.
+
+        They have it in place of the zero that they have if z is summed out exactly.
+        """
+        flat = self.log_weights.detach().flatten()
+        total = flat.new_zeros(())
+        for one in self.seen:
+            silent = one.silent(flat)
+            if silent is not None and one.values_axis is not None:
+                normaliser = flat[one.index].logsumexp(one.values_axis, keepdim=True)
+                total = total + (one.weights_of_objects() * silent * normaliser).sum()
+        return total
+
+    def counts_several_times(self) -> bool:
+        """Return whether every object counts more than once, as those of a minibatch do."""
+        least = min((float(one.weights_of_objects().min()) for one in self.seen), default=0.0)
+        return least > float(self.scale.max()) * (1.0 + 1e-4)
+
+    def leaves(self) -> list[Tensor]:
+        """Return the zeros that the bound is to be differentiated by."""
+        return [self.divergence, *(one.zeros for one in self.evidence)]
+
+
+@dataclass
+class GateRecord:
+    """What a program has said of one gate.
+
+    Attributes:
+        runs: one per run of the program, those included that Pyro made to find the program's structure.
+    """
+
+    runs: list[WeightsInProgram] = field(default_factory=list)
+
+    def begin(self, terms: BoundTerms, **attributes: Any) -> WeightsInProgram:  # noqa: ANN401 (of the record)
+        """Record a run, and return it with its zeros.
 
         Args:
-            x: gate inputs [B, D].
-            objects: row numbers in the whole data [B].
-            n_objects: N.
-            n_components: K.
+            terms: what the gate contributes to the bound.
+            **attributes: of :class:`WeightsInProgram`.
         """
-        log_weights = x.new_zeros(len(x), n_components, requires_grad=True)
-        divergence = torch.zeros((), dtype=torch.float64, device=x.device, requires_grad=True)
-        self.calls.append(ModelCall(x.detach(), objects, n_objects, log_weights, divergence))
-        return self.calls[-1]
+        shape = () if "x" in attributes else terms.divergence.shape
+        zeros = torch.zeros(shape, dtype=torch.float64, device=terms.log_weights.device, requires_grad=True)
+        self.runs.append(WeightsInProgram(terms.log_weights, zeros, **attributes))
+        return self.runs[-1]
 
-    def zeros(self) -> list[Tensor]:
-        """Return the zeros of all calls, by which the bound is to be differentiated."""
-        return [zero for call in self.calls for zero in (call.log_weights, call.divergence)]
+    @property
+    def seen(self) -> list[WeightsInProgram]:
+        """The runs that the loss depends on."""
+        return [run for run in self.runs if run.seen]
 
-    def responsibilities(self) -> ObjectResponsibilities | None:
-        """Return the responsibilities of all calls once the loss has been differentiated.
+    def leaves(self) -> list[Tensor]:
+        """Return the zeros of all runs."""
+        return [zeros for run in self.runs for zeros in run.leaves()]
 
-        Returns:
-            None where the loss depends on no call.
+    @property
+    def scale(self) -> float:
+        """The largest scale of the gate in the bound: 1, but for a program that is scaled."""
+        return sum(float(run.scale.max()) for run in self.seen)
+
+    @property
+    def is_subsample(self) -> bool:
+        """Whether the program has seen some objects of many, each of which counts for several."""
+        return any(run.is_subsample or run.counts_several_times() for run in self.seen)
+
+    def check(self, site: str) -> None:
+        """Raise if what a program has said of the gate cannot be.
+
+        Args:
+            site: full name of the gate's assignments, for messages.
+
+        Raises:
+            ValueError: if a derivative is not finite or negative, or the gate is scaled up with its objects.
         """
-        calls = [call for call in self.calls if call.log_weights.grad is not None]
-        if not calls:
-            return None
-        # The KL divergence of a program that is scaled as a whole is scaled too, and the optimum stays where it was.
-        scale = sum(call.divergence.grad for call in calls if call.divergence.grad is not None)
-        weighted = torch.cat([call.log_weights.grad for call in calls if call.log_weights.grad is not None]) / scale
-        objects, x = torch.cat([call.objects for call in calls]), torch.cat([call.x for call in calls])
-        is_subsample = any(len(call.x) < call.n_objects for call in calls)
-        return ObjectResponsibilities(x, objects, weighted.clamp_min(0.0), calls[0].n_objects, is_subsample)
+        for run in self.seen:
+            for one in run.seen:
+                least, most = one.derivative.aminmax()  # type: ignore[union-attr]
+                if not (least >= -1e-6 * (1.0 + most) and most < math.inf):
+                    raise ValueError(
+                        f"responsibilities of {site!r} must be finite and non-negative; got values from "
+                        f"{float(least):.6g} to {float(most):.6g}."
+                    )
+        if self.scale > 1.0 + 1e-4 and not any(run.divergence.ndim for run in self.seen):
+            raise ValueError(
+                f"`poutine.scale` must not be around a call of the gate's model; got {site!r} scaled by "
+                f"{self.scale:.6g}, its prior with it. For minibatches write `plate(size=N, subsample_size=B)`, or "
+                "`subsample=rows`, which counts every object N / B times."
+            )
+
+    def silent_bound(self) -> float:
+        """Return what objects without evidence on z have in the bound, in nats."""
+        return sum(float(run.silent_bound()) for run in self.seen)
+
+    def seen_objects(self) -> SeenObjects:
+        """Return the responsibilities of the objects of all runs, for a gate that reads rows; zeros for silent ones."""
+        x, objects = (torch.cat([getattr(run, name) for run in self.seen]) for name in ("x", "objects"))
+        rows = torch.cat([run.counts().flatten(0, -2) for run in self.seen]) / self.scale
+        return SeenObjects(x, objects, rows.to(x.dtype), self.seen[0].n_objects)
+
+    def seen_counts(self) -> SeenCounts:
+        """Return the responsibilities summed over what shares weights, of the parts that all runs have visited."""
+        counts, scales, parts = [], [], []
+        for run in self.seen:
+            assert run.parts is not None
+            own = run.log_weights.shape[run.divergence.ndim :]
+            counts.append(run.counts().reshape(-1, *own))
+            scales.append(run.scale.flatten())
+            parts.append(run.parts)
+        known, place = torch.cat(parts).unique(return_inverse=True)
+        scale = torch.cat(scales)
+        total = scale.new_zeros(len(known)).index_add_(0, place, scale)
+        summed = torch.cat(counts)
+        summed = summed.new_zeros(len(known), *summed.shape[1:]).index_add_(0, place, summed)
+        is_visited = total > 0
+        summed, total = summed[is_visited], total[is_visited]
+        return SeenCounts(summed / total.reshape(-1, *[1] * (summed.ndim - 1)), known[is_visited])
+
+    def responsibilities(self) -> list[Tensor]:
+        """Return q(z) [*plates, K] of each assignment site, times the weight of the object in the bound."""
+        found: list[Tensor] = []
+        for run in self.seen:
+            found += [one.responsibilities(run.log_weights.shape[-1]) for one in run.seen]
+        return found
 
 
-_EXPECTED: ContextVar[dict[int, ModelCalls] | None] = ContextVar("mixpyro_expected", default=None)
+_EXPECTED: ContextVar[dict[int, GateRecord] | None] = ContextVar("mixpyro_expected", default=None)
 
 
 @contextmanager
-def expected_weights(*gates: Any) -> Iterator[list[ModelCalls]]:  # noqa: ANN401 (a Gate imports this module)
+def expected_weights(*gates: Any) -> Iterator[list[GateRecord]]:  # noqa: ANN401 (a Gate imports this module)
     """Integrate the weights of gates out of a program under their posteriors.
 
     Inside, ``gate.model`` samples no weights: its assignments have the prior exp(E_q[log π]), unnormalised, and
@@ -117,7 +231,7 @@ def expected_weights(*gates: Any) -> Iterator[list[ModelCalls]]:  # noqa: ANN401
         ...     [round(TraceEnum_ELBO(max_plate_nesting=1).loss(gate.model, gate.guide, x), 4) for _ in range(2)]
         [0.9206, 0.9206]
     """
-    records = [ModelCalls() for _ in gates]
+    records = [GateRecord() for _ in gates]
     outer = _EXPECTED.get() or {}
     token = _EXPECTED.set({**outer, **{id(gate): record for gate, record in zip(gates, records, strict=True)}})
     try:
@@ -126,8 +240,8 @@ def expected_weights(*gates: Any) -> Iterator[list[ModelCalls]]:  # noqa: ANN401
         _EXPECTED.reset(token)
 
 
-def record_of(gate: object) -> ModelCalls | None:
-    """Return the record of a gate's model calls, or None outside :func:`expected_weights`.
+def record_of(gate: object) -> GateRecord | None:
+    """Return the record of a gate's program, or None outside :func:`expected_weights`.
 
     Args:
         gate: any gate.

@@ -1,25 +1,26 @@
-"""Pyro sites and plates: checks of the program around a sample statement of a gate or of experts."""
+"""Plates of a Pyro program around a gate: those over objects, and those over parts with weights of their own."""
 
-from collections.abc import Iterable
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import pyro
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from pyro.poutine.block_messenger import BlockMessenger
-from pyro.poutine.condition_messenger import ConditionMessenger
-from pyro.poutine.do_messenger import DoMessenger
-from pyro.poutine.messenger import Messenger
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.runtime import _PYRO_STACK, get_plates
-from pyro.poutine.trace_messenger import TraceMessenger
+from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
 
 # Plates over repeated draws of a whole program: two of Pyro and one of this library. All other plates are over data.
 PREDICTIVE_PLATE = "_num_predictive_samples"
 PARTICLES_PLATE = "num_particles_vectorized"
 DRAWS_PLATE = "mixpyro.draws"
-# The plate over the rows that a program makes itself, behind the prefix of the mixture or gate if it has one.
+REPEATED = (PREDICTIVE_PLATE, PARTICLES_PLATE, DRAWS_PLATE)
+# The plate over the rows that a mixture makes itself, behind the mixture's name if it has one.
 OBJECTS_PLATE = "objects"
+
+Plates = pyro.plate | Sequence[pyro.plate]
 
 
 def objects_plate(x: Tensor, name: str = OBJECTS_PLATE) -> pyro.plate:
@@ -33,7 +34,7 @@ def objects_plate(x: Tensor, name: str = OBJECTS_PLATE) -> pyro.plate:
 
 
 def is_objects_plate(name: str) -> bool:
-    """Return whether a plate of a mixture's program, or of a gate's, is that of the objects.
+    """Return whether a plate of a mixture's program is that of the objects.
 
     Args:
         name: of the plate, full.
@@ -41,129 +42,141 @@ def is_objects_plate(name: str) -> bool:
     return name == OBJECTS_PLATE or name.endswith(f".{OBJECTS_PLATE}")
 
 
-def checked_plate(plate: pyro.plate | None, x: Tensor, name: str = OBJECTS_PLATE) -> pyro.plate:
-    """Return a plate over objects if its dim is −1 and it has as many objects as x has rows.
+def checked_plates(plate: Plates | None, x: Tensor) -> tuple[pyro.plate, ...]:
+    """Return the caller's plates over objects from the outermost on, if x has a row for each object.
 
     Args:
-        plate: the caller's plate; None for a new one over the rows of x.
-        x: inputs [N, D], or [B, D] of the plate's subsample.
-        name: of a new one.
+        plate: one plate, or several with dims.
+        x: inputs, whose leading axes are the sizes of the plates.
 
     Raises:
-        ValueError: if not.
+        TypeError: if ``plate`` is neither a plate nor a sequence of plates.
+        ValueError: if it is missing, a dim is taken or missing, or x has other rows.
     """
     if plate is None:
-        return objects_plate(x, name)
-    if plate.dim not in (-1, None):
-        raise ValueError(f"`plate` must have dim -1, the objects innermost; got dim {plate.dim}.")
-    if plate.subsample_size not in (-1, len(x)):
         raise ValueError(
-            f"`x` must have a row for each of the plate's objects, {plate.subsample_size}; got {len(x)}. "
+            "`plate` must be the plate over the objects; got None. Without it the assignments and the data would be in "
+            'two plates. Write\n    plate = pyro.plate("objects", len(x), dim=-1)\n'
+            "    z = gate.model(x, plate=plate)  # before `with plate:`; likewise in the guide"
+        )
+    plates = (plate,) if isinstance(plate, pyro.plate) else tuple(plate) if isinstance(plate, Sequence) else ()
+    if not plates or not all(isinstance(one, pyro.plate) for one in plates):
+        raise TypeError(f"`plate` must be a pyro.plate or a sequence of them; got {plate!r}.")
+    if len(plates) > 1:
+        if any(one.dim is None for one in plates):
+            raise ValueError("`plate` must have a `dim` in each of several plates; got a plate without.")
+        plates = tuple(sorted(plates, key=lambda one: int(one.dim)))  # type: ignore[call-overload]
+    for one in plates:
+        refuse_entered(one)
+    _check_rows(plates, x)
+    return plates
+
+
+def _check_rows(plates: tuple[pyro.plate, ...], x: Tensor) -> None:
+    """Raise if the leading axes of x are not the sizes of the plates."""
+    rows, sizes = list(x.shape[: len(plates)]), [one.subsample_size for one in plates]
+    if len(rows) < len(sizes) or any(size not in (-1, n) for n, size in zip(rows, sizes, strict=True)):
+        wanted, got = (f"{sizes[0]}", f"{[*rows, 'none'][0]}") if len(sizes) == 1 else (f"{sizes}", f"{rows}")
+        raise ValueError(
+            f"`x` must have a row for each of the plate's objects, {wanted}; got {got}. "
             "Pass the rows of the subsample: `with plate as rows: x = x[rows]`."
         )
-    return plate
 
 
-def refuse_inner_call() -> None:
-    """Raise if the call is inside a plate of dim −1, where the plate of the objects cannot be entered.
+def refuse_entered(plate: pyro.plate) -> None:
+    """Raise if a plate cannot be entered: the call is inside it, or inside another of its dim.
+
+    Args:
+        plate: over objects.
 
     Raises:
-        ValueError: if it is.
+        ValueError: if so.
     """
-    taken = next((frame.name for frame in get_plates() if frame.dim == -1), None)
-    if taken is not None:
+    taken = [frame for frame in data_plates() if frame.name == plate.name or frame.dim == plate.dim]
+    if taken:
         raise ValueError(
-            f"`plate` must find dim -1 free; got a call inside the plate {taken!r}. Call the gate before "
-            "`with plate:` and pass it the plate; it enters it itself."
+            f"`plate` must find dim {taken[0].dim} free; got a call inside the plate {taken[0].name!r}. Call the gate "
+            "before `with plate:` and pass it the plate; it enters it itself."
         )
 
 
-def refuse_outer_plates(name: str) -> None:
-    """Raise if a site with one posterior for all data would be drawn once for each part of an outer plate.
+@contextmanager
+def entered(plates: tuple[pyro.plate, ...]) -> Iterator[None]:
+    """Enter plates over objects, the outermost first.
 
     Args:
-        name: full name of the site.
-
-    Raises:
-        ValueError: if it would.
+        plates: as :func:`checked_plates` returns them.
     """
-    repeated = (PREDICTIVE_PLATE, PARTICLES_PLATE, DRAWS_PLATE)
-    outer = [frame for frame in get_plates() if frame.vectorized and frame.name not in repeated]
-    if outer:
-        raise ValueError(
-            f"{name!r} must stand outside the plate {outer[0].name!r}; got a call inside it, where each of its "
-            f"{outer[0].size} parts has weights of its own and the gate has one posterior. Call the gate before "
-            "entering that plate to share the weights, or take one gate a part."
-        )
+    with ExitStack() as stack:
+        for plate in plates:
+            stack.enter_context(plate)
+        yield
 
 
-def refuse_taken_name(name: str) -> None:
-    """Raise if the program already has a site of a name, with advice that Pyro's own error lacks.
+def data_plates() -> list[CondIndepStackFrame]:
+    """Return the vectorised plates around the call that are over data, by dim, the outermost axis first."""
+    frames = [frame for frame in get_plates() if frame.vectorized and frame.name not in REPEATED]
+    return sorted(frames, key=lambda frame: int(frame.dim))  # type: ignore[arg-type]
+
+
+def batch_shape(frames: Sequence[CondIndepStackFrame]) -> list[int]:
+    """Return the batch shape that plates give to a site, with ones at dims without a plate.
 
     Args:
-        name: full name of the site.
-
-    Raises:
-        RuntimeError: if it has.
+        frames: of the plates.
     """
-    for handler in reversed(_PYRO_STACK):
-        if isinstance(handler, BlockMessenger):
-            return
-        if isinstance(handler, TraceMessenger) and not handler.param_only:
-            if name in handler.trace:
-                raise RuntimeError(
-                    f"the name of a site must be used once in a program; got {name!r} twice. "
-                    "Give each gate its own `name`, and call each once."
-                )
-            return
+    sizes = {int(frame.dim): int(frame.size) for frame in frames if frame.dim is not None}
+    return [sizes.get(dim, 1) for dim in range(min(sizes, default=0), 0)]
 
 
-def refuse_given_value(name: str) -> None:
-    """Raise if a handler gives a value for a site that the program integrates out.
-
-    Args:
-        name: full name of the site.
-
-    Raises:
-        ValueError: if one does.
-    """
-    for handler in _PYRO_STACK:
-        if isinstance(handler, ConditionMessenger | DoMessenger) and name in handler.data:
-            raise ValueError(
-                f"`gates` must not have a gate whose weights are given; got a value for {name!r}, which would be "
-                "ignored. Leave the gate out: then it is a part of the program like any other."
-            )
-
-
-class GuideWithoutSites(Messenger):
-    """Raise where a guide samples a site that belongs to a gate.
-
-    Args:
-        names: full names of the sites.
-
-    Raises:
-        ValueError: if the guide, called inside or decorated, samples one of them.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        super().__init__()
-        self.names = set(names)
-
-    def _pyro_sample(self, message: Any) -> None:  # noqa: ANN401
-        if message["name"] in self.names:
-            raise ValueError(
-                f"`guide` must leave the sites of `gates` to the gates; got {message['name']!r}. Hide a gate's "
-                "`latent_sites` from an automatic guide; of your own, call `gate.guide(x)`, without responsibilities."
-            )
-
-
-def rows_of(plate: pyro.plate) -> Tensor:
+def rows_of(plate: SubsampleMessenger) -> Tensor:
     """Return the row numbers [B] of a plate's subsample in the whole data, or all row numbers [N].
 
     Args:
         plate: over objects.
     """
     return torch.as_tensor(plate.indices)
+
+
+def rows_in(frame: CondIndepStackFrame) -> Tensor:
+    """Return the row numbers that a plate around the call draws.
+
+    Args:
+        frame: of the plate.
+    """
+    plates = (one for one in _PYRO_STACK if isinstance(one, SubsampleMessenger) and one.name == frame.name)
+    return rows_of(next(plates))
+
+
+def rows_of_all(plates: tuple[pyro.plate, ...]) -> tuple[Tensor, int]:
+    """Return the numbers of the objects of several plates, row by row, and how many there are in the whole data.
+
+    Args:
+        plates: over objects, the outermost first.
+    """
+    numbers = rows_of(plates[0])
+    for plate in plates[1:]:
+        numbers = (numbers.unsqueeze(-1) * int(plate.size) + rows_of(plate)).flatten()
+    return numbers, math.prod(int(plate.size) for plate in plates)
+
+
+def refuse_outer_plates(name: str, *, n_parts: int = 0) -> None:
+    """Raise if a site would be drawn once for each part of an outer plate of which its gate knows nothing.
+
+    Args:
+        name: full name of the site.
+        n_parts: number of outer plates that the gate has a posterior for.
+
+    Raises:
+        ValueError: if it would.
+    """
+    outer = data_plates()
+    if len(outer) > n_parts:
+        raise ValueError(
+            f"{name!r} must stand outside the plate {outer[0].name!r}; got a call inside it, where each of its "
+            f"{outer[0].size} parts has weights of its own and the gate has one posterior. Call the gate before "
+            "entering that plate to share the weights, or give a DirichletGate the plate's size as `batch_shape`."
+        )
 
 
 def sample_parameter(name: str, fn: TorchDistributionMixin) -> Tensor:
@@ -182,11 +195,5 @@ def sample_parameter(name: str, fn: TorchDistributionMixin) -> Tensor:
     value = pyro.sample(name, fn)
     if not any(frame.name == PREDICTIVE_PLATE for frame in get_plates()):
         return value
-    shape = torch.Size([*batch_shape(), *fn.event_shape])
+    shape = torch.Size([*batch_shape(get_plates()), *fn.event_shape])
     return value.reshape(shape) if value.numel() == shape.numel() else value
-
-
-def batch_shape() -> list[int]:
-    """Return the batch shape that the plates around the call give to a site, with ones where there is no plate."""
-    sizes = {frame.dim: frame.size for frame in get_plates() if frame.dim is not None}
-    return [sizes.get(dim, 1) for dim in range(min(sizes, default=0), 0)]

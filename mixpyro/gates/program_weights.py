@@ -1,0 +1,192 @@
+"""The weights of a gate in one run of a Pyro program, and the assignments that are drawn from them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyro
+import torch
+from pyro.distributions import Categorical, Delta
+from pyro.ops.indexing import Vindex
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.pyro_internals.evidence import Evidence
+from mixpyro.pyro_internals.expected_weights import WeightsInProgram
+from mixpyro.pyro_internals.given_sites import refuse_taken_name
+from mixpyro.pyro_internals.plates import batch_shape, data_plates
+
+ENUMERATED: dict[str, Any] = {"enumerate": "parallel"}
+
+
+class ProgramWeights:
+    """Log weights of a gate in one run of a program: drawn from their prior, or expected under their posterior.
+
+    :meth:`assign` takes the place of ``pyro.sample(name, Categorical(weights))``, inside the plates of the objects.
+
+    Args:
+        log_weights: log π or E_q[log π] [*plates, *parents, K], with axes of length one at plates that share weights.
+        n_parents: number of axes of parents.
+        record: where evidence is collected, if the weights are integrated out.
+        divergence: KL(q‖p) in nats of each object [*plates], where each object has a posterior of its own.
+    """
+
+    def __init__(
+        self,
+        log_weights: Tensor,
+        *,
+        n_parents: int = 0,
+        record: WeightsInProgram | None = None,
+        divergence: Tensor | float = 0.0,
+    ) -> None:
+        self.log_weights, self.n_parents, self.record, self.divergence = log_weights, n_parents, record, divergence
+        self.plates_of_parts = {frame.name for frame in data_plates()}
+
+    @property
+    def n_components(self) -> int:
+        """K."""
+        return int(self.log_weights.shape[-1])
+
+    def assign(
+        self,
+        name: str,
+        *,
+        parent: Tensor | Sequence[Tensor] = (),
+        observed: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Sample the components of the objects in the plates around the call, to be enumerated.
+
+        Args:
+            name: of the site, full.
+            parent: values that say which weights an object has, one tensor of integers for each axis of ``batch_shape``
+                beyond the plates that the weights were sampled in: the last state in a hidden Markov model.
+            observed: components of the objects that are known, integers from 0 to K − 1 of the shape of the plates.
+            mask: which of them are known, truth values of the same shape; all by default. The rest is not read.
+
+        Returns:
+            The components, of the shape of the plates; under enumeration, [K, 1, …] as Pyro broadcasts them.
+
+        Raises:
+            TypeError: if a parent or ``observed`` does not hold integers, or ``mask`` truth values.
+            ValueError: if their number, shape or values do not fit, or there is no plate around the call.
+            RuntimeError: if the program has a site of this name already.
+        """
+        refuse_taken_name(name)
+        parents = self._checked_parents(parent)
+        log_weights = Vindex(self.log_weights)[(..., *parents, slice(None))] if parents else self.log_weights
+        known = _checked_labels(observed, mask, self.n_components)
+        if self.record is None:
+            return _sample(name, log_weights, observed, known)
+        assert isinstance(self.record, WeightsInProgram)
+        return self._sample_and_record(name, log_weights, parents, observed, known)
+
+    def _checked_parents(self, parent: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the parents as a tuple of as many as there must be."""
+        parents = (parent,) if isinstance(parent, Tensor) else tuple(torch.as_tensor(one) for one in parent)
+        if len(parents) != self.n_parents:
+            raise ValueError(
+                f"`parent` must have a value for each axis of `batch_shape` beyond the plates around the weights, "
+                f"{self.n_parents}; got {len(parents)}."
+            )
+        for one in parents:
+            if one.is_floating_point() or one.dtype == torch.bool:
+                raise TypeError(f"`parent` must hold integers; got {one.dtype}.")
+        return parents
+
+    def _sample_and_record(
+        self, name: str, log_weights: Tensor, parents: tuple[Tensor, ...], observed: Tensor | None, known: Tensor | bool
+    ) -> Tensor:
+        """Sample assignments, unnormalised, and add zeros to their log density to differentiate by."""
+        plates = batch_shape(data_plates())
+        if observed is not None and known is True:
+            index = self._index(parents, observed)
+            zeros = _zeros(log_weights, index.shape, plates)
+            self._collect(zeros, index, None, plates, may_be_silent=False)
+            density = self.log_weights.flatten()[index] + zeros - self.divergence
+            site = pyro.sample(name, Delta(observed.expand(density.shape), log_density=density), obs=observed)
+            return torch.as_tensor(site)
+        logits, normaliser = _given(log_weights, observed, known)
+        z = torch.as_tensor(pyro.sample(name, Categorical(logits=logits), infer=ENUMERATED))
+        # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
+        index = self._index(parents, z)
+        zeros = _zeros(log_weights, index.shape, plates)
+        axis = -z.ndim if z.numel() == self.n_components and z.ndim > len(plates) else None
+        silent: Tensor | bool = self.n_components > 1 and not parents
+        if silent and isinstance(known, Tensor):
+            silent = ~known
+        self._collect(zeros, index, axis, plates, may_be_silent=silent)
+        pyro.factor(f"{name}.log_normaliser", (normaliser - self.divergence) + zeros)
+        return z
+
+    def _collect(
+        self, zeros: Tensor, index: Tensor, axis: int | None, plates: list[int], *, may_be_silent: Tensor | bool
+    ) -> None:
+        """Put the zeros of one site into the record."""
+        assert self.record is not None
+        self.record.evidence.append(Evidence(zeros, index, axis, len(plates), may_be_silent))
+        self.record.is_subsample |= any(
+            frame.full_size != frame.size for frame in data_plates() if frame.name not in self.plates_of_parts
+        )
+
+    def _index(self, parents: tuple[Tensor, ...], z: Tensor) -> Tensor:
+        """Return which of the log weights, flat, each value of z belongs to."""
+        plates, parents_and_k = (
+            self.log_weights.shape[: -1 - self.n_parents],
+            self.log_weights.shape[-1 - self.n_parents :],
+        )
+        flat = torch.arange(plates.numel(), device=z.device).reshape(plates)
+        for size, value in zip(parents_and_k, (*parents, z), strict=True):
+            flat = flat * size + value
+        return flat
+
+
+def _sample(name: str, log_weights: Tensor, observed: Tensor | None, known: Tensor | bool) -> Tensor:
+    """Sample assignments from normalised log weights."""
+    if observed is not None and known is True:
+        return torch.as_tensor(pyro.sample(name, Categorical(logits=log_weights), obs=observed))
+    if observed is not None:
+        log_weights, scored = _given(log_weights, observed, known)
+        pyro.factor(f"{name}.known", scored)
+    return torch.as_tensor(pyro.sample(name, Categorical(logits=log_weights), infer=ENUMERATED))
+
+
+def _given(log_weights: Tensor, observed: Tensor | None, known: Tensor | bool) -> tuple[Tensor, Tensor]:
+    """Return logits that are certain where the component is known, and the log weights that are scored besides."""
+    normaliser = log_weights.logsumexp(-1)
+    if observed is None:
+        return log_weights, normaliser
+    assert isinstance(known, Tensor)
+    labels = observed.masked_fill(~known, 0).unsqueeze(-1)
+    certain = torch.where(labels == torch.arange(log_weights.shape[-1], device=labels.device), 0.0, -torch.inf)
+    logits = torch.where(known.unsqueeze(-1), certain.to(log_weights), log_weights)
+    own = log_weights.expand(*torch.broadcast_shapes(log_weights.shape[:-1], known.shape), log_weights.shape[-1])
+    at_label = own.gather(-1, labels.expand(*own.shape[:-1], 1)).squeeze(-1)
+    return logits, torch.where(known, at_label, normaliser)
+
+
+def _zeros(log_weights: Tensor, index_shape: torch.Size, plates: list[int]) -> Tensor:
+    """Return zeros for every value of z of every object, to differentiate by."""
+    return log_weights.new_zeros(torch.broadcast_shapes(index_shape, plates)).requires_grad_()
+
+
+def _checked_labels(observed: Tensor | None, mask: Tensor | None, n_components: int) -> Tensor | bool:
+    """Return which components are known: True for all, False for none."""
+    if observed is None:
+        if mask is not None:
+            raise ValueError("`observed` must be given with `mask`; got a mask alone.")
+        return False
+    shape = torch.Size(batch_shape(data_plates()))
+    labels = arguments.a_tensor("observed", observed)
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise TypeError(f"`observed` must hold integers; got {labels.dtype}.")
+    if labels.shape != shape:
+        raise ValueError(f"`observed` must have the shape of the plates, {list(shape)}; got {list(labels.shape)}.")
+    if mask is not None:
+        if arguments.a_tensor("mask", mask).dtype != torch.bool or mask.shape != shape:
+            raise ValueError(f"`mask` must hold truth values [{shape}]; got {mask.dtype} {list(mask.shape)}.")
+        labels = labels.masked_fill(~mask, 0)
+    if arguments.checks_values() and ((labels < 0) | (labels >= n_components)).any():
+        raise ValueError(
+            f"`observed` must be from 0 to {n_components - 1}; got {int(labels.min())} to {int(labels.max())}."
+        )
+    return True if mask is None else mask

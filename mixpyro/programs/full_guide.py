@@ -1,0 +1,58 @@
+"""The guide of a whole program, with the posteriors of its gates in it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from mixpyro.gates.base import Gate
+from mixpyro.pyro_internals.posterior_weights import weights_from_posterior
+
+
+class FullGuide:
+    """A guide of all latent variables of a program but the assignments, which are summed out or drawn by the model.
+
+    It runs the guide, then the model with the guide's values, in which the gates draw their weights from their
+    posteriors. Plates are the model's, and a subsample that the model draws is drawn here.
+
+    Args:
+        model: a Pyro model.
+        guide: guide of its latents other than the gates'.
+        gates: whose ``model`` the program calls.
+    """
+
+    def __init__(self, model: Callable[..., Any], guide: Callable[..., Any], gates: Sequence[Gate]) -> None:
+        self.model, self.guide, self.gates = model, guide, tuple(gates)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ANN401 (they are the model's)
+        """Sample the guide's latents, and the gates' weights from their posteriors.
+
+        Args:
+            *args: arguments of the model and the guide.
+            **kwargs: likewise.
+
+        Returns:
+            The values of all latent variables by the names of their sites.
+        """
+        with poutine.trace() as guided:
+            self.guide(*args, **kwargs)
+        drawn = set(guided.trace.nodes)
+        weights = {gate.site(gate.weights_site) for gate in self.gates if gate.weights_site is not None}
+
+        def is_hidden(site: Any) -> bool:  # noqa: ANN401
+            if site["name"] in drawn or site["type"] != "sample":
+                return True
+            return not (site["name"] in weights or site_is_subsample(site))
+
+        model = poutine.block(poutine.replay(self.model, trace=guided.trace), hide_fn=is_hidden)
+        with poutine.trace() as modelled, weights_from_posterior(*self.gates), torch.no_grad():
+            model(*args, **kwargs)
+        sites = {**guided.trace.nodes, **modelled.trace.nodes}
+        return {
+            name: site["value"]
+            for name, site in sites.items()
+            if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
+        }
