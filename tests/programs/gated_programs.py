@@ -34,7 +34,7 @@ class TopicProgram:
         start: Topics | None = None,
         *,
         document_dim: int = -1,
-        mask_topics: bool = True,
+        mask_topics: bool = False,
     ) -> None:
         self.words, self.known = words, known
         self.document_dim, self.mask_topics = document_dim, mask_topics
@@ -72,7 +72,7 @@ class TopicProgram:
                     z = weights.assign("topic_of_words")
                     topics.assign("words", parent=z, observed=words)
             else:
-                z = self.documents.model(like.new_zeros(*words.shape, 0), plate=tokens)
+                z = self.documents.model(like.new_zeros(len(self.words), 0), plate=tokens)
                 with tokens, poutine.mask(mask=known):
                     topics.assign("words", parent=z, observed=words)
 

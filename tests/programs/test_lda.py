@@ -69,11 +69,15 @@ def test_it_ends_where_coordinate_ascent_ends() -> None:
 @pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
 def test_minibatches_of_documents_come_within_half_a_percent(padded: bool) -> None:
     words, known, prior, start = problem(padded=padded, n_documents=120)
-    bound, _, _ = by_hand.optimum(stepping(words, known, prior), start, tolerance=1e-7)
+    step = stepping(words, known, prior)
+    _, ahead = by_hand.ascend(step, start, 8)  # beyond the saddle point of equal topics, which one optimum is near
+    start = Topics(start.documents, ahead.words)
+    bound, _, _ = by_hand.optimum(step, start, tolerance=1e-7)
     program = TopicProgram(words, known, prior, start)
-    svi = program.svi()
+    svi = program.svi(step_size=lambda t: min(0.5, 10.0 / t))
+    assert -svi.evaluate_loss() < 1.05 * bound
     for _ in range(15):
-        for rows in torch.randperm(120).split(20):
+        for rows in torch.randperm(120).split(30):
             svi.step(rows)
     assert -svi.evaluate_loss() == pytest.approx(bound, rel=5e-3)
     # By hand too: the bound that the program reports is that of the posteriors that it has.
@@ -140,7 +144,7 @@ def test_topics_by_gradient_beside_gated_documents() -> None:
         phi = pyro.param("phi", topics, constraint=dist.constraints.simplex)
         plate = pyro.plate("tokens", W, dim=-2)
         with pyro.plate("in_documents", D, dim=-1):
-            z = gate.model(like.new_zeros(W, D, 0), plate=plate)
+            z = gate.model(like.new_zeros(W, 0), plate=plate)
             with plate, poutine.mask(mask=known):
                 pyro.sample("words", dist.Categorical(phi[z]), obs=words)
 
