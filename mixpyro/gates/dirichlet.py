@@ -183,6 +183,8 @@ class DirichletGate(ConjugateGate):
     def update_seen(self, record: GateRecord, step_size: float) -> None:
         """Go part of the way to the optimum; a part that the program did not visit stays as it is.
 
+        Where it visits a subsample of the parts, these go to their optimum, as a posterior of each object does.
+
         Args:
             record: of the program, after the bound has been differentiated.
             step_size: in (0, 1].
@@ -195,6 +197,8 @@ class DirichletGate(ConjugateGate):
         n_plates = 1 + after.ndim - seen.counts.ndim
         parts = after.flatten(0, n_plates - 1) if n_plates else after.unsqueeze(0)
         prior = self.prior.concentration.reshape(parts.shape)[seen.parts]
+        if n_plates and len(seen.parts) < len(parts):
+            step_size = 1.0  # A part that few steps visit has all its objects in each of them.
         parts[seen.parts] = torch.lerp(parts[seen.parts], prior + seen.counts, step_size)
         self.hold_posterior(Dirichlet(parts.reshape(after.shape)))
 
