@@ -16,6 +16,7 @@ from mixpyro import arguments
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.programs import stored_posteriors
+from mixpyro.programs.explanations import explained
 from mixpyro.programs.full_guide import FullGuide
 from mixpyro.pyro_internals.expected_weights import GateRecord, expected_weights
 from mixpyro.pyro_internals.given_sites import GuideWithoutSites
@@ -149,7 +150,7 @@ class ConjugateSVI(SVI):
         """Yield records of the gates, model and guide: these in the caller's contexts, all else outside of them."""
         self._begin()
         model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
-        with arguments.outside_of_contexts(), expected_weights(*self.gates) as records:
+        with explained(self.elbo), arguments.outside_of_contexts(), expected_weights(*self.gates) as records:
             yield records, model, guide
 
     def _without_sites_of_gates(self, guide: Callable[..., Any]) -> Callable[..., Any]:
@@ -190,12 +191,12 @@ class ConjugateSVI(SVI):
         return found
 
     def _differentiated(self, records: list[GateRecord], model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
-        """Return the loss, differentiated by the zeros of the gates and by nothing else."""
+        """Return the loss, differentiated by the terms of the gates and by nothing else."""
         loss = self.elbo.differentiable_loss(model, guide, *args, **kwargs)
-        zeros = [zero for record in records for zero in record.leaves()]
-        if zeros and loss.requires_grad:
-            for zero, gradient in zip(zeros, torch.autograd.grad(loss, zeros, allow_unused=True), strict=True):
-                zero.grad = gradient
+        leaves = [leaf for record in records for leaf in record.leaves()]
+        if leaves and loss.requires_grad:
+            for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves, allow_unused=True), strict=True):
+                leaf.grad = gradient
         return float(loss.detach())
 
     def step_size(self, seen: GateRecord) -> float:
