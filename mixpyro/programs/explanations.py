@@ -26,13 +26,13 @@ def explained(elbo: TraceEnum_ELBO) -> Iterator[None]:
         message = str(error)
         if any(words in message for words in DTYPES):
             raise TypeError(
-                "`x` of a gate must have the dtype of the program, as weights and log densities have the dtype of that x. "
-                f"Convert data, constants and parameters to one dtype, such as `x.to(y.dtype)`. Pyro's message: {message}"
+                "`x` of a gate must have the dtype of the program, for weights and log densities have the dtype of x. "
+                f"Convert data, constants and parameters to one, such as `x.to(y.dtype)`. Pyro's message: {message}"
             ) from error
         if elbo.vectorize_particles and elbo.num_particles > 1 and any(words in message for words in SHAPES):
             raise ValueError(
-                "`vectorize_particles` must have a program that takes an axis of particles; got one that does not. Index "
-                "by assignments with `Vindex(means)[..., z]` of pyro.ops.indexing in place of `means[z]`, or let "
+                "`vectorize_particles` must have a program that takes an axis of particles; got one that does not. "
+                "Index by assignments with `Vindex(means)[..., z]` of pyro.ops.indexing in place of `means[z]`, or let "
                 f"particles run one by one. Pyro's message: {message}"
             ) from error
         raise

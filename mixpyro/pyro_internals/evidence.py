@@ -23,6 +23,7 @@ class Evidence:
         values_axis: the axis, counted from the right, along which z takes its values; None if it is given.
         n_plates: number of axes of plates.
         may_be_silent: whether an object whose likelihood does not depend on z is left out.
+        derivative: of the loss with respect to the terms, where it is not their ``grad``.
     """
 
     terms: Tensor
@@ -30,17 +31,19 @@ class Evidence:
     values_axis: int | None
     n_plates: int
     may_be_silent: Tensor | bool
+    derivative: Tensor | None = None
 
     @property
     def is_seen(self) -> bool:
         """Whether the loss depends on the terms."""
-        return self.terms.grad is not None
+        return self.derivative is not None or self.terms.grad is not None
 
     @cached_property
     def q(self) -> Tensor:
         """Derivative of the bound with respect to the terms: each object's q at its values, times its weight."""
-        assert self.terms.grad is not None
-        return self.terms.grad.neg()
+        gradient = self.terms.grad if self.derivative is None else self.derivative
+        assert gradient is not None
+        return gradient.neg()
 
     @cached_property
     def weights_of_objects(self) -> Tensor:

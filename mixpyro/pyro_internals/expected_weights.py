@@ -111,9 +111,13 @@ class GateRecord:
     """What a program has said of one gate.
 
     Attributes:
+        is_collapsed: whether z is to be summed out given the weights: the program has the weights at their mean then.
+        given_counts: counts [K] in place of the responsibilities' sums, times the scale of the gate.
         runs: one per run of the program, those included that Pyro made to find the program's structure.
     """
 
+    is_collapsed: bool = False
+    given_counts: Tensor | None = None
     runs: list[WeightsInProgram] = field(default_factory=list)
 
     def begin(self, terms: BoundTerms, **attributes: Any) -> WeightsInProgram:  # noqa: ANN401 (of the record)
@@ -182,6 +186,8 @@ class GateRecord:
 
     def seen_counts(self) -> SeenCounts:
         """Return the responsibilities summed over what shares weights, of the parts that all runs have visited."""
+        if self.given_counts is not None:
+            return SeenCounts(self.given_counts.unsqueeze(0) / self.scale, torch.zeros(1, dtype=torch.long))
         counts, scales, parts = [], [], []
         for run in self.seen:
             assert run.parts is not None
