@@ -21,7 +21,6 @@ from mixpyro.programs.explanations import explained
 from mixpyro.programs.full_guide import FullGuide
 from mixpyro.pyro_internals.expected_weights import GateRecord, expected_weights
 from mixpyro.pyro_internals.given_sites import GuideWithoutSites
-from mixpyro.shapes import Responsibilities
 
 
 class ConjugateSVI(SVI):
@@ -193,7 +192,7 @@ class ConjugateSVI(SVI):
                 return loss - collapsed_bound.expectation(self._gate, records[0]).bound
             return loss + sum(record.silent_bound() for record in records)
 
-    def responsibilities(self, *args: Any, **kwargs: Any) -> list[Responsibilities]:  # noqa: ANN401
+    def responsibilities(self, *args: Any, **kwargs: Any) -> list[Tensor]:  # noqa: ANN401
         """Return q(z) [*plates, K] of the objects that the program sees, for each gate, without changing anything.
 
         Of a gate with several assignment sites, the results have an axis of the sites first.
