@@ -182,6 +182,20 @@ class ConjugateSVI(SVI):
         found = [_seen(gate, calls).responsibilities for gate, calls in zip(self.gates, records, strict=True)]
         return [r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny) for r in found]
 
+    def full_guide(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Sample the guide's sites, and the gates' weights from their posteriors.
+
+        Args:
+            *args: arguments of the model and the guide.
+            **kwargs: likewise.
+        """
+        self.guide(*args, **kwargs)
+        with poutine.block(), expected_weights(*self.gates) as records:
+            self.model(*args, **kwargs)
+        for gate, calls in zip(self.gates, records, strict=True):
+            if gate.weights_site is not None:
+                gate.guide(calls.calls[-1].x, objects=calls.calls[-1].objects)
+
     def step_size(self, seen: ObjectResponsibilities) -> float:
         """Return the step size of a gate in step number ``n_steps``, in (0, 1].
 

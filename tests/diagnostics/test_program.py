@@ -152,7 +152,7 @@ def test_models_that_cannot_be_converted_are_refused() -> None:
         mean = pyro.sample("means", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
         pyro.sample("y", dist.Normal(mean[..., :1], 1.0), obs=y[:1])
 
-    with pytest.raises(ValueError, match="`model` must have one observed site inside a plate; got none"):
+    with pytest.raises(ValueError, match="`model` must have an observed site inside a plate; got none"):
         program_to_arviz(without_a_plate, x, y, guide=guide, n_draws=2)
     with pytest.raises(ValueError, match="every continuous site that the model does not observe; got no 'y'"):
         program_to_arviz(model, x, guide=guide, n_draws=2)
