@@ -76,8 +76,9 @@ class Factors:
         return frozenset(frame.name for frame in vectorised_plates(site) if frame.name in self.sizes)
 
     def _unscaled(self, site: Any, names: Mapping[str, str]) -> Term:  # noqa: ANN401
-        """Return the log density of a site, zero where it is masked."""
+        """Return the log density of a site, zero where it is masked; that of a variable sums to one all the same."""
         values, mask = site["packed"]["unscaled_log_prob"], site["packed"]["mask"]
+        mask = None if site["name"] in self.variables else mask
         symbols = list(values._pyro_dims)
         if isinstance(mask, Tensor):
             of_mask: Any = mask
