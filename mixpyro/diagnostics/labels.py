@@ -57,8 +57,10 @@ def align(
 
     Args:
         responsibilities: p(zᵢ = k | yᵢ, θₛ), an array [S, N, K] or an iterable of blocks [·, N, K]. It is iterated
-            several times, so pass a list or an array, not a generator. For the solutions of several fits pass
-            ``[result.responsibilities.numpy() for result in results]``.
+            several times, so pass a list or an array, not a generator; a
+            :class:`~mixpyro.diagnostics.ResponsibilityDraws`, or a
+            :class:`~mixpyro.diagnostics.ProgramResponsibilities` of a Pyro program. For the solutions of several fits
+            pass ``[result.responsibilities.numpy() for result in results]``.
         reference: responsibilities [N, K] to align to, such as a fit's. By default the first draw is the first
             reference, and the mean of the relabelled draws replaces it.
         max_passes: largest number of passes over the draws, at least 1.

@@ -12,6 +12,7 @@ from torch import Tensor
 from mixpyro.arguments import integer, outside_contexts
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.conversion import GROUPS, as_numpy
+from mixpyro.diagnostics.draws import Site
 from mixpyro.diagnostics.program_constants import constants, parameters_of
 from mixpyro.diagnostics.program_groups import Names, Rows, axes_of_objects, latent_variable, with_chains
 from mixpyro.diagnostics.program_likelihood import Likelihood
@@ -140,7 +141,8 @@ def checked_program(
         ValueError: if a plate has a subsample.
     """
     program = Program("model", model, arguments, keywords, max_plate_nesting)
-    for name, site in program.first.nodes.items():
+    sites: dict[str, Site] = dict(program.first.nodes)
+    for name, site in sites.items():
         if site["type"] == "sample" and site_is_subsample(site) and len(site["value"]) < site["fn"].size:
             raise ValueError(
                 f"`model` must run on all data; got {len(site['value'])} of the {site['fn'].size} objects of the plate "

@@ -1,12 +1,13 @@
 """What a Pyro program is given and not observes: its other arguments, and parameters without a posterior."""
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.poutine.messenger import unwrap
+from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from mixpyro.diagnostics.arviz_versions import Variable
@@ -48,7 +49,7 @@ def parameters_of(trace: poutine.Trace) -> dict[str, Tensor]:
 
 def _arguments(function: Callable[..., Any], arguments: Iterable[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a program by the names of its parameters."""
-    inner: Any = unwrap(function)
+    inner = _without_handlers(function)
     inner = inner.forward if isinstance(inner, torch.nn.Module) else inner
     bound = inspect.signature(inner).bind(*arguments, **keywords)
     named: dict[str, Any] = {}
@@ -61,6 +62,17 @@ def _arguments(function: Callable[..., Any], arguments: Iterable[Any], keywords:
         else:
             named[name] = value
     return named
+
+
+def _without_handlers(function: Any) -> Any:  # noqa: ANN401 (any callable)
+    """Return the function inside of Pyro's handlers, which hide its parameters. The caller's own partials stay."""
+    while isinstance(function, functools.partial):
+        call = function if type(function) is functools.partial else function.func
+        arguments = call.args if isinstance(call, functools.partial) else ()
+        if len(arguments) < 2 or not isinstance(arguments[0], Messenger):
+            break
+        function = arguments[1]
+    return function
 
 
 def _is_observed(argument: Tensor, observed: Iterable[Tensor]) -> bool:

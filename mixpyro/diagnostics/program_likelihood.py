@@ -1,7 +1,7 @@
 """Log likelihood of each object under draws of a Pyro program, with its discrete sites summed out."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from pyro import poutine
@@ -147,11 +147,11 @@ def enumerated(data: Mapping[str, Tensor], n_dims: int) -> Handler:
         n_dims: number of axes, from the right, that are of plates.
     """
 
-    def handled(program: object) -> object:
+    def handled(program: Callable[..., Any]) -> Callable[..., Any]:
         conditioned = poutine.condition(program, data=dict(data)) if data else program
         return poutine.enum(config_enumerate(conditioned, default="parallel"), first_available_dim=-1 - n_dims)
 
-    return handled  # type: ignore[return-value]
+    return handled
 
 
 def _with_values(trace: poutine.Trace, sites: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Runs of a Pyro program at many draws: all at once in a plate of draws, or one after the other where that fails."""
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -75,7 +76,7 @@ class Program:
         self.arguments, self.keywords = arguments, dict(keywords)
         with poutine.block():
             self.first = self.alone()
-        sites = {name: site for name, site in self.first.nodes.items() if is_sampled(site)}
+        sites: dict[str, Site] = {name: site for name, site in self.first.nodes.items() if is_sampled(site)}
         self.layouts = {name: Layout.of(site) for name, site in sites.items() if not isinstance(site["fn"], Unit)}
         depths = [-frame.dim for site in sites.values() for frame in site["cond_indep_stack"] if frame.vectorized]
         self.max_plate_nesting = max([max_plate_nesting, *depths])
@@ -144,8 +145,16 @@ class Program:
             "with `Vindex(means)[..., z]` of pyro.ops.indexing in place of `means[z]`, count axes from the right, and "
             "branch with torch.where.",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=_level_of_caller(),
         )
+
+
+def _level_of_caller() -> int:
+    """Return the ``stacklevel`` of the first function outside of this library, seen from the caller."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] == __name__.split(".")[0]:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 class Stage:
@@ -219,14 +228,15 @@ def results_of(program: Program, stage: Stage, n_draws: int, n_together: int) ->
 def _block(stage: Stage, draws: slice) -> Results:
     """Return the results of some draws from one run, after a comparison with two runs alone."""
     results = stage.together(draws)
+    precisions = [torch.finfo(values.dtype).eps for values in results.values() if values.is_floating_point()]
+    # Half the digits of the least precise numbers: sums are in another order, and a mistake of axes is larger.
+    tolerance = max(precisions) ** 0.5
     for number in sorted({0, draws.stop - draws.start - 1}):
         found = {name: values[number] for name, values in results.items()}
         for name, values in stage.again(draws.start + number, found).items():
-            together = found[name]
-            # Half the digits: sums are in another order, and a mistake of axes is no matter of digits.
-            tolerance = torch.finfo(values.dtype).eps ** 0.5 if values.is_floating_point() else 0.0
+            together = found[name].to(values.dtype)
             if values.shape != together.shape or not torch.allclose(
-                values, together.to(values.dtype), rtol=tolerance, atol=tolerance, equal_nan=True
+                values, together, rtol=tolerance, atol=tolerance, equal_nan=True
             ):
                 what = repr(name) if name else "the log density"
                 raise ValueError(f"{what} of a draw is another one when it is run alone")

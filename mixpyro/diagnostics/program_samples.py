@@ -8,6 +8,7 @@ from pyro import poutine
 from pyro.distributions import Delta, Unit
 from torch import Tensor
 
+from mixpyro.diagnostics.draws import Site
 from mixpyro.diagnostics.program_runs import LOG_DENSITY, Handler, Program, Results, Stage, is_enumerable, is_sampled
 
 
@@ -59,26 +60,35 @@ class SampledSites(Stage):
     def _alone(self, data: Mapping[str, Tensor], sampled: Mapping[str, Tensor] | None = None) -> Results:
         """Return the values of one run, in which some sites have given values."""
         trace = self.program.alone(self._handler(data, sampled))
-        found = self._values(trace, frozenset(sampled or ()))
+        found = self._values(trace)
         return found | {LOG_DENSITY: _log_density(trace, list(found), 1)[0]}
 
     def _handler(self, data: Mapping[str, Tensor], sampled: Mapping[str, Tensor] | None = None) -> Handler:
-        """Return what gives sites their values. Those that were sampled count as sampled."""
+        """Return what gives sites their values. Those that were sampled are replayed, which counts as sampling them."""
 
         def handled(program: Callable[..., Any]) -> Callable[..., Any]:
             inner = poutine.uncondition(program) if self.replicate else program
             inner = poutine.condition(inner, data=dict(data)) if data else inner
-            return inner if sampled is None else poutine.condition(inner, data=dict(sampled))
+            return inner if sampled is None else poutine.replay(inner, trace=_trace_of(sampled))
 
         return handled
 
-    def _values(self, trace: poutine.Trace, sampled: frozenset[str] = frozenset()) -> Results:
+    def _values(self, trace: poutine.Trace) -> Results:
         """Return the values of what was sampled in a run, by name."""
+        sites: dict[str, Site] = dict(trace.nodes)
         return {
             name: site["value"]
-            for name, site in trace.nodes.items()
-            if is_sampled(site) and not isinstance(site["fn"], Unit) and (not site["is_observed"] or name in sampled)
+            for name, site in sites.items()
+            if is_sampled(site) and not site["is_observed"] and not isinstance(site["fn"], Unit)
         }
+
+
+def _trace_of(values: Mapping[str, Tensor]) -> poutine.Trace:
+    """Return a trace with some values, to be replayed."""
+    trace = poutine.Trace()
+    for name, value in values.items():
+        trace.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
+    return trace
 
 
 def _is_delta(fn: Any) -> bool:  # noqa: ANN401 (any distribution)

@@ -85,7 +85,7 @@ class Factors:
             wanted = [*symbols, *(symbol for symbol in of_mask._pyro_dims if symbol not in symbols)]
             values, mask = _aligned(values, symbols, wanted), _aligned(mask, of_mask._pyro_dims, wanted)
             symbols = wanted
-        values = scale_and_mask(values, 1.0, mask)  # type: ignore[no-untyped-call]
+        values = scale_and_mask(values, 1.0, mask)
         return Term(values, tuple(names[symbol] for symbol in symbols), self._plates(site))
 
     def variables_of(self, site: str) -> set[str]:

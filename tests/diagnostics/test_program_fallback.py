@@ -129,6 +129,55 @@ def test_a_run_that_mixes_draws_is_not_taken_for_right(name: str) -> None:
     np.testing.assert_allclose(group(found, "log_likelihood")["y"].values[0], log_joint.logsumexp(-1), atol=1e-10)
 
 
+def test_rounding_is_no_reason_to_run_draw_by_draw() -> None:
+    """In float32, with sums over many rows; a warning would be an error here."""
+    y = 30.0 + torch.randn(3000, generator=torch.Generator().manual_seed(0))
+
+    def model(y: Tensor) -> None:
+        means = pyro.sample("means", dist.Normal(torch.zeros(2), 5.0).to_event(1))
+        plate = pyro.plate("objects", len(y), dim=-1)
+        z = GATE.model(y[:, None], plate=plate)
+        with plate:
+            pyro.sample("y", dist.Normal(Vindex(means)[..., z], 1.0), obs=y)
+
+    guide = AutoNormal(poutine.block(model, hide=["gate.assignment"]))
+    found = program_to_arviz(model, y, guide=guide, n_draws=S)
+    assert group(found, "log_likelihood")["y"].dtype == np.float32
+
+
+@pytest.mark.parametrize("kind", ["sequential plate", "counts", "plate in a plate"])
+def test_other_forms_of_programs_run_for_all_draws_at_once(kind: str) -> None:
+    x, y = data()
+    counts = torch.arange(N) % 5
+
+    def model() -> None:
+        rate = pyro.sample("rate", dist.Gamma(torch.ones((), dtype=torch.float64), 1.0))
+        if kind == "counts":
+            with pyro.plate("objects", N):
+                pyro.sample("y", dist.Poisson(rate), obs=counts.double())
+        elif kind == "sequential plate":
+            for part in pyro.plate("parts", 2):
+                with pyro.plate(f"objects {part}", N // 2):
+                    pyro.sample(f"y {part}", dist.Poisson(rate), obs=counts.double()[part::2])
+        else:
+            with pyro.plate("groups", 3), pyro.plate("objects", N // 3):
+                pyro.sample("y", dist.Bernoulli(rate.sigmoid()), obs=(counts > 2).double().reshape(N // 3, 3))
+
+    def guide() -> None:
+        pyro.sample("rate", dist.Gamma(torch.ones((), dtype=torch.float64), 2.0))
+
+    found = program_to_arviz(model, guide=guide, n_draws=S)
+    rate = torch.as_tensor(group(found, "posterior")["rate"].values[0]).unsqueeze(-1)
+    if kind == "plate in a plate":
+        expected = dist.Bernoulli(rate.sigmoid()).log_prob((counts > 2).double())
+    else:
+        expected = dist.Poisson(rate).log_prob(counts.double())
+    likelihoods = group(found, "log_likelihood")
+    parts = [likelihoods[name].values[0] for name in likelihoods]
+    joined = np.stack(parts, -1).reshape(S, -1) if len(parts) > 1 else parts[0]
+    np.testing.assert_allclose(joined, expected, atol=1e-10)
+
+
 def test_a_guide_that_mixes_draws_is_run_draw_by_draw() -> None:
     x, y = data()
 
@@ -156,7 +205,7 @@ def test_errors_of_the_program_surface_as_they_are() -> None:
 
     def guide(x: Tensor, y: Tensor) -> None:
         pyro.sample("means", dist.Normal(torch.zeros(2, dtype=torch.float64), 1.0).to_event(1))
-        GATE.guide(x)
+        GATE.guide(x, plate=pyro.plate("objects", len(x), dim=-1))
 
     def fails(means: Tensor, z: Tensor) -> Tensor:
         raise KeyError("no such column")

@@ -31,6 +31,11 @@ def numbers(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+def some_rows() -> Any:
+    """Return True for two rows of three [N]; Pyro's types want a BoolTensor."""
+    return torch.arange(N) % 3 > 0
+
+
 def draws_of_mixture() -> dict[str, Tensor]:
     """Return draws of means and weights, [1, S, 2] each."""
     weights = (0.5 * numbers(1, S, 2)).softmax(-1)
@@ -150,7 +155,7 @@ def test_sites_of_several_values_an_object() -> None:
 
 @pytest.mark.parametrize("how", ["handler", "distribution"])
 def test_masked_rows_are_left_out(how: str) -> None:
-    y, seen = numbers(N), torch.arange(N) % 3 > 0
+    y, seen = numbers(N), some_rows()
     kept = np.flatnonzero(seen)
 
     def likelihood(mean: Tensor, plate: pyro.plate) -> None:
@@ -170,7 +175,7 @@ def test_masked_rows_are_left_out(how: str) -> None:
 
 
 def test_an_object_with_one_of_two_outcomes_keeps_its_row() -> None:
-    y, seen = numbers(N, 2), torch.arange(N) % 3 > 0
+    y, seen = numbers(N, 2), some_rows()
 
     def likelihood(mean: Tensor, plate: pyro.plate) -> None:
         with plate:
@@ -309,7 +314,7 @@ def test_assignments_in_two_plates_and_in_an_outer_one() -> None:
 
 
 def test_labels_that_are_known_for_some_rows() -> None:
-    y, labels, known = numbers(N), torch.arange(N) % 2, torch.arange(N) < 4
+    y, labels, known = numbers(N), torch.arange(N) % 2, some_rows()
 
     def model(y: Tensor) -> None:
         means = pyro.sample("means", normal([0.0, 0.0], 5.0).to_event(1))

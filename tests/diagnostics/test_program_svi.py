@@ -1,5 +1,6 @@
 """Conversion of a ConjugateSVI: README's own program, its arguments and its parameters."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO, TraceEnum_ELBO
 from pyro.infer.autoguide import AutoNormal
-from pyro.optim import Adam, ClippedAdam
+from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
 from mixpyro import ConjugateSVI, DirichletGate, NeuralGate
@@ -56,8 +57,9 @@ def test_the_weights_are_drawn_from_the_posterior_of_the_gate() -> None:
     (svi, gate), (x, y) = trained(), data()
     before = {name: value.clone() for name, value in pyro.get_param_store().items()}
     state, posterior = torch.get_rng_state(), gate.posterior_concentration.clone()
-    with pytest.warns(RuntimeWarning, match="Vindex"):
+    with pytest.warns(RuntimeWarning, match="`model` is run for each of 400 draws alone.*Vindex") as warned:
         found = program_to_arviz(svi, x, y, n_draws=400)
+    assert len(warned) == 1
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(gate.posterior_concentration, posterior)
     for name, value in pyro.get_param_store().items():
@@ -67,7 +69,6 @@ def test_the_weights_are_drawn_from_the_posterior_of_the_gate() -> None:
     np.testing.assert_allclose(draws.mean(0), expected.mean, atol=4 * float(expected.stddev.max()) / 20)
     np.testing.assert_allclose(draws.std(0), expected.stddev, rtol=0.2)
     assert khat(found) < 0.7
-    assert loo(found).n_untrusted == 0
     assert set(datasets_of(found)) == {
         "posterior",
         "posterior_predictive",
@@ -87,7 +88,7 @@ def test_a_plain_svi_gives_its_model_and_guide(tmp_path: Any) -> None:
         with pyro.plate("objects", len(x)):
             pyro.sample("y", dist.Normal(slope * x[:, 0] + offset, 1.0), obs=y[:, 0])
 
-    svi = SVI(model, AutoNormal(model), Adam({"lr": 0.1}), Trace_ELBO())
+    svi = SVI(model, AutoNormal(model), ClippedAdam({"lr": 0.1}), Trace_ELBO())
     svi.step(x, y, offset=torch.ones(()))
     found = program_to_arviz(svi, x, y, offset=torch.ones(()), n_draws=S)
     constants = group(found, "constant_data")
@@ -123,6 +124,29 @@ def test_arguments_that_are_observed_are_no_constants() -> None:
     assert group(found, "log_likelihood")["e"].dims == ("chain", "draw", "object")
 
 
+@pytest.mark.parametrize("kind", ["handlers", "partial", "method"])
+def test_arguments_have_the_names_of_the_innermost_function(kind: str) -> None:
+    x, y = data()
+
+    def model(factor: float, unit: float, x: Tensor, y: Tensor) -> None:
+        slope = pyro.sample("slope", dist.Normal(0.0, 1.0))
+        with pyro.plate("objects", len(x)):
+            pyro.sample("y", dist.Normal(factor * unit * slope * x[:, 0], 1.0), obs=y[:, 0])
+
+    class Owner:
+        def program(self, x: Tensor, y: Tensor) -> None:
+            model(2.0, 3.0, x, y)
+
+    partial = functools.partial(model, 2.0, 3.0)
+    programs: dict[str, Any] = {
+        "handlers": poutine.scale(poutine.block(Owner().program, hide=["nothing"]), scale=1.0),
+        "partial": partial,
+        "method": Owner().program,
+    }
+    found = program_to_arviz(programs[kind], x, y, samples={"slope": torch.zeros(1, 3)})
+    assert list(group(found, "constant_data")) == ["x"]
+
+
 def test_a_program_of_parameters_only() -> None:
     """No posterior and no k-hat; the likelihood is that of the estimates, and replicates differ from draw to draw."""
     pyro.clear_param_store()
@@ -136,7 +160,7 @@ def test_a_program_of_parameters_only() -> None:
         with plate:
             pyro.sample("y", dist.Normal(means[z], 1.0), obs=y[:, 0])
 
-    svi = ConjugateSVI(model, lambda x, y: None, Adam({"lr": 0.03}), gates=gate)
+    svi = ConjugateSVI(model, lambda x, y: None, ClippedAdam({"lr": 0.03}), gates=gate)
     for _ in range(20):
         svi.step(x, y)
     found = program_to_arviz(svi, x, y, n_draws=S)
@@ -171,8 +195,9 @@ def test_axes_of_several_gates_and_of_plates() -> None:
     def guide(x: Tensor, y: Tensor) -> None:
         with pyro.plate("clusters", 2):
             pyro.sample("means", dist.Normal(0.0, 5.0))
-        first.guide(x)
-        second.guide(x)
+        plate = pyro.plate("objects", N, dim=-1)
+        first.guide(x, plate=plate)
+        second.guide(x, plate=plate)
 
     with pytest.warns(RuntimeWarning, match="Vindex"):
         found = program_to_arviz(model, x, y, guide=guide, n_draws=3, axes={"clusters": ("first.component",)})
