@@ -41,7 +41,7 @@ def model(x: Tensor, y: Tensor | None = None) -> None:
 def guide(x: Tensor, y: Tensor | None = None) -> None:
     """Sample means near the clusters, and the weights from the gate's own guide."""
     pyro.sample("means", dist.Normal(torch.tensor([-3.0, 3.0]).double(), 0.2).to_event(1))
-    GATE.guide(x)
+    GATE.guide(x, plate=pyro.plate("objects", len(x), dim=-1))
 
 
 def expected(draws: dict[str, np.ndarray], y: Tensor) -> np.ndarray:

@@ -100,7 +100,9 @@ def test_marginals_are_those_of_all_values(variable: str) -> None:
     for values in itertools.product(range(K), repeat=1 + T):
         c, words = values[0], torch.tensor(values[1:])
         log_density = first[c].log() + normal(torch.tensor(c)).log_prob(title) + table[c, words].log().sum()
-        joint[(slice(None), *values)] = (log_density + normal(words[:, None]).log_prob(y).sum(0)).exp()
+        joint[:, values[0], values[1], values[2], values[3]] = (
+            log_density + normal(words[:, None]).log_prob(y).sum(0)
+        ).exp()
     joint = joint / joint.flatten(1).sum(1).reshape(-1, *[1] * (1 + T))
     if variable == "c":
         expected = joint.sum((2, 3, 4))
