@@ -21,6 +21,7 @@ from mixpyro.programs.explanations import explained
 from mixpyro.programs.full_guide import FullGuide
 from mixpyro.pyro_internals.expected_weights import GateRecord, expected_weights
 from mixpyro.pyro_internals.given_sites import GuideWithoutSites
+from mixpyro.pyro_internals.handlers import handlers_restored
 
 
 class ConjugateSVI(SVI):
@@ -163,7 +164,12 @@ class ConjugateSVI(SVI):
         """Yield records of the gates, model and guide: these in the caller's contexts, all else outside of them."""
         self._begin()
         model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
-        with explained(self.elbo), arguments.outside_of_contexts(), expected_weights(*self.gates) as records:
+        with (
+            handlers_restored(),
+            explained(self.elbo),
+            arguments.outside_of_contexts(),
+            expected_weights(*self.gates) as records,
+        ):
             for record in records:
                 record.is_collapsed = self.collapsed
             yield records, collapsed_bound.collapsible(model) if self.collapsed else model, guide
