@@ -7,7 +7,8 @@ from torch import Generator
 
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
-from mixpyro.fitting.starts import Start
+from mixpyro.fitting.known_labels import agreeing, with_known
+from mixpyro.fitting.starts import GivenResponsibilities, Start
 from mixpyro.fitting.table import Table
 from mixpyro.gates.conjugate import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
@@ -62,7 +63,7 @@ class Candidates:
             for _ in range(n_candidates):
                 self.mixture.hold(initial)
                 try:
-                    responsibilities = kind(self.mixture, table.x, table.y, generator)
+                    responsibilities = self._drawn(kind, table, generator)
                     known = signature(responsibilities)
                     if known not in seen:
                         found.append(em.start(self.mixture, table, responsibilities))
@@ -72,6 +73,13 @@ class Candidates:
             if found:
                 return found
         return [None] if failed else []
+
+    def _drawn(self, kind: Start, table: Table, generator: Generator) -> Responsibilities:
+        """Return the responsibilities of a start, certain where a component is known."""
+        drawn = kind(self.mixture, table.x, table.y, generator)
+        # The components of a user's start are as they shall be.
+        ordered = drawn if isinstance(kind, GivenResponsibilities) else agreeing(drawn, table.labels)
+        return with_known(ordered, table.labels)
 
     def sample(self, table: Table, number: int) -> Table:
         """Return the rows that candidates are compared on; all where they are few or each object has a posterior.
@@ -86,7 +94,11 @@ class Candidates:
             return table
         # With replacement: an order of all rows would take longer than all that follows.
         rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(number, salt=1), device="cpu")
-        return table.block(rows.to(table.x.device))
+        rows = rows.to(table.x.device)
+        if table.labels is not None:
+            # Rows that say which component is which are few, perhaps.
+            rows = torch.cat([rows, (table.labels >= 0).nonzero().squeeze(-1)[:n_sampled]])
+        return table.block(rows)
 
     def _generator(self, number: int, *, salt: int = 0) -> Generator:
         """Return a generator for the restart of this number, or with a salt for what else is drawn for it."""

@@ -78,6 +78,7 @@ class FitResult:
         best: number of the best run.
         runs: every restart, in order.
         weights: of the rows [N], where the fit had any.
+        labels: the known components of the rows [N], −1 where one is not known; None where the fit had none.
         interrupted: whether Ctrl-C ended the fit before all restarts were done.
         optima: the distinct optima that runs ended at, that of the best run first, then by bound; :meth:`at` gives the
             mixture at each.
@@ -92,6 +93,7 @@ class FitResult:
     best: int
     runs: tuple[Run, ...] = field(repr=False)
     weights: Tensor | None = field(repr=False, default=None)
+    labels: Tensor | None = field(repr=False, default=None)
     interrupted: bool = False
     optima: tuple[Optimum, ...] = field(repr=False, default=())
     cautions: tuple[str, ...] = field(repr=False, default=())
@@ -103,7 +105,7 @@ class FitResult:
 
     @property
     def bound(self) -> float:
-        """What the best run reached, in nats; ``mixture.bound`` of the same data where rows have no weights.
+        """What the best run reached, in nats; ``mixture.bound`` of the same data without weights and known components.
 
         A lower bound on log p(y | x) where every parameter has a posterior. Parameters that are estimated (a network, a
         learnt prior) enter by their maximum, with the log density of their prior if they have one: such bounds compare
