@@ -7,7 +7,7 @@ from torch import Generator
 
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
-from mixpyro.fitting.known_labels import agreeing, with_known
+from mixpyro.fitting.known_labels import agreeing, all_known, with_known
 from mixpyro.fitting.starts import GivenResponsibilities, Start
 from mixpyro.fitting.table import Table
 from mixpyro.gates.conjugate import ObjectGate
@@ -27,7 +27,8 @@ class Candidates:
     Restarts take turns among the kinds of start, and all candidates of a restart are of one kind. A choice between
     kinds would be won by the same kind nearly every time, and restarts that all begin alike are no evidence. A start
     that equals an earlier one, but for the order of its components, is dropped. If that leaves a restart without
-    candidates, the turn passes to the next kind. One component has one start.
+    candidates, the turn passes to the next kind. One component has one start, and so have rows whose components are all
+    known.
 
     Args:
         mixture: what the starts read and change.
@@ -53,9 +54,10 @@ class Candidates:
             initial: state that the mixture has at every start.
             seen: starts before; those of this restart are added.
         """
-        if self.mixture.n_components == 1 and seen:
+        has_one_start = self.mixture.n_components == 1 or all_known(table.labels)
+        if has_one_start and seen:
             return []
-        n_candidates = 1 if self.mixture.n_components == 1 else self.n_candidates
+        n_candidates = 1 if has_one_start else self.n_candidates
         generator, failed = self._generator(number), False
         for turn in range(len(self.kinds)):
             kind = self.kinds[(number + turn) % len(self.kinds)]

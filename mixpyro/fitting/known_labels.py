@@ -128,6 +128,15 @@ def agreeing(responsibilities: Responsibilities, labels: Tensor | None) -> Respo
     return responsibilities[:, torch.as_tensor(order, device=responsibilities.device)]
 
 
+def all_known(labels: Tensor | None) -> bool:
+    """Return whether the component of every row is known.
+
+    Args:
+        labels: [N], as :func:`checked_labels` returns them.
+    """
+    return labels is not None and bool((labels >= 0).all())
+
+
 def known_components(labels: Tensor | None, n_components: int) -> list[bool]:
     """Return whether each of K components has a row that is known to be of it.
 

@@ -98,9 +98,10 @@ def em_by_hand(x: Tensor, y: Tensor, z: Tensor, known: Tensor, n_iterations: int
 
 def maximum_likelihood(x: Tensor, y: Tensor, **options: Any) -> FitResult:
     mixture = MixtureOfExperts(SoftmaxGate(2, 0), GLMExperts(2, 1, Gaussian()))
-    return fit(mixture, x, y, gate_x=x[:, :0], tolerance=1e-12, progress=False, **options)
+    return fit(mixture, x, y, gate_x=x[:, :0], tolerance=1e-11, n_restarts=3, progress=False, **options)
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_with_some_known_it_is_em_by_hand() -> None:
     x, y, z = lines(80, 2, noise=1.5)
     known = half_known(80, 20)
@@ -156,7 +157,7 @@ def bound_by_hand(mixture: MixtureOfExperts, x: Tensor, y: Tensor, z: Tensor, kn
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(
     ("gate", "experts"),
-    [*products.PAIRS, *((gate, "linear") for gate in products.GATES), *(("dirichlet", e) for e in products.EXPERTS)],
+    [*products.PAIRS, ("object", "linear"), ("neural", "linear"), ("dirichlet", "neural")],
 )
 def test_every_gate_and_every_family_use_what_is_known(gate: str, experts: str, dtype: torch.dtype) -> None:
     x, y = products.data(experts, dtype)
@@ -166,7 +167,7 @@ def test_every_gate_and_every_family_use_what_is_known(gate: str, experts: str, 
         z = (y > 0).long()
     mixture = products.mixture(gate, experts)
     given = torch.where(known, z, 17)
-    options = {"n_restarts": 2, "n_candidates": 2, "max_iterations": 12, "n_gradient_steps": 8, "n_annealing": 2}
+    options = {"n_restarts": 2, "n_candidates": 2, "max_iterations": 8, "n_gradient_steps": 5, "n_annealing": 2}
     result = fit(mixture, x, y, observed=given, mask=known, progress=False, **options)  # type: ignore[arg-type]
     assert torch.equal(result.responsibilities[known], torch.eye(2, dtype=dtype)[z[known]])
     assert not torch.equal(result.responsibilities[~known], torch.eye(2, dtype=dtype)[z[~known]])
@@ -275,7 +276,7 @@ def test_no_labels_are_no_labels() -> None:
 def test_labels_of_any_integer_dtype(kind: torch.dtype) -> None:
     x, y, z = lines(30, 2)
     results = [
-        fit(MixtureOfExperts(DirichletGate(2), linear(2)), x, y, observed=labels, progress=False)
+        fit(MixtureOfExperts(DirichletGate(2), linear(2)), x, y, observed=labels, n_restarts=1, progress=False)
         for labels in (z, z.to(kind))
     ]
     assert results[0].bound == results[1].bound
@@ -331,9 +332,17 @@ def test_bad_labels_are_refused_and_change_nothing(
 def test_a_row_that_its_component_cannot_have_is_refused() -> None:
     x, y = products.data("inflated")
     with pytest.raises(RuntimeError, match="each row must be possible under its component"):
-        fit(products.mixture("dirichlet", "inflated"), x, y, observed=torch.zeros(len(x)).long(), progress=False)
+        fit(
+            products.mixture("dirichlet", "inflated"),
+            x,
+            y,
+            observed=torch.zeros(len(x)).long(),
+            n_restarts=1,
+            progress=False,
+        )
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_criteria_count_known_components_as_data() -> None:
     x, y, z = lines(60, 2, noise=1.0)
     known = half_known(60, 20)
@@ -367,6 +376,7 @@ def test_fits_that_knew_other_components_are_not_compared() -> None:
                 compare(results, x, y)
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_standard_errors_know_the_components() -> None:
     x, y, z = lines(60, 2, noise=1.0)
     known, gate_x = half_known(60, 30), x[:, :0]
