@@ -78,7 +78,6 @@ class FitResult:
         best: number of the best run.
         runs: every restart, in order.
         weights: of the rows [N], where the fit had any.
-        labels: the known components of the rows [N], −1 where one is not known; None where the fit had none.
         interrupted: whether Ctrl-C ended the fit before all restarts were done.
         optima: the distinct optima that runs ended at, that of the best run first, then by bound; :meth:`at` gives the
             mixture at each.
@@ -86,6 +85,7 @@ class FitResult:
         data: numbers of rows and columns, dtype and device of what was fitted.
         options: of the fit, by the names of its arguments, the seed among them.
         versions: of mixpyro, torch, Pyro and Python.
+        labels: the known components of the rows [N], −1 where one is not known; None where the fit had none.
     """
 
     mixture: MixtureOfExperts = field(repr=False)
@@ -93,13 +93,13 @@ class FitResult:
     best: int
     runs: tuple[Run, ...] = field(repr=False)
     weights: Tensor | None = field(repr=False, default=None)
-    labels: Tensor | None = field(repr=False, default=None)
     interrupted: bool = False
     optima: tuple[Optimum, ...] = field(repr=False, default=())
     cautions: tuple[str, ...] = field(repr=False, default=())
     data: FittedData | None = field(repr=False, default=None)
     options: Mapping[str, Any] = field(repr=False, default_factory=dict)
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
+    labels: Tensor | None = field(repr=False, default=None)
     # A copy of the mixture, which a later fit does not change.
     _template: MixtureOfExperts | None = field(repr=False, default=None)
 

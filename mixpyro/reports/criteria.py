@@ -1,6 +1,7 @@
 """Criteria for model choice: bound, log likelihood, AIC, BIC and ICL of a fitted mixture."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -100,16 +101,20 @@ def _log_evidence(bound: float, mixture: MixtureOfExperts, weighted: Responsibil
     return bound + log_labellings(mixture, weighted.sum(0).tolist(), known)
 
 
-def log_labellings(mixture: MixtureOfExperts, counts: list[float], known: list[bool]) -> float:
+def log_labellings(mixture: MixtureOfExperts, counts: list[float], known: Sequence[bool] = ()) -> float:
     """Return the log of the number of ways to label the components that differ and leave the prior as it is.
 
     Args:
         mixture: any.
         counts: number of objects in each component.
-        known: whether a row is known to be of the component, which then has one label.
+        known: whether a row is known to be of the component, which then has one label; no component by default.
     """
     kinds = list(zip(mixture.gate.prior_kinds, mixture.experts.prior_kinds, strict=True))
-    free = [(count, kind) for count, kind, fixed in zip(counts, kinds, known, strict=True) if not fixed]
+    free = [
+        (count, kind)
+        for count, kind, fixed in zip(counts, kinds, known or [False] * len(kinds), strict=True)
+        if not fixed
+    ]
     total = 0.0
     for kind in {kind for _, kind in free}:
         alike = [count for count, one in free if one == kind]
