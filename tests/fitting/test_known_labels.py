@@ -17,34 +17,18 @@ from torch import Tensor
 from mixpyro import (
     DirichletGate,
     FitResult,
-    GLMExperts,
     LinearExperts,
     MarginalObjectDirichletGate,
     MixtureOfExperts,
     ObjectDirichletGate,
-    SoftmaxGate,
-    coefficients,
-    compare,
-    criteria,
     fit,
-    observed_information,
-    to_arviz,
 )
-from mixpyro.diagnostics import ResponsibilityDraws, exact_loo
-from mixpyro.experts.families import Gaussian
 from mixpyro.fitting.fitted_rows import fitted_rows
-from mixpyro.fitting.known_labels import agreeing
-from mixpyro.fitting.starts import k_means, random_assignments, random_subsets
 from tests import products
+from tests.fitting.known_labels import PRECISION, A, B, half_known, linear, maximum_likelihood
 from tests.problems import lines
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
-A, B, PRECISION = 1.0, 0.7, 0.5
-
-
-def linear(k: int, n_features: int = 1) -> LinearExperts:
-    """Experts with τ ~ Gamma(1, 0.7) and w ~ Normal(0, 1 / (0.5 τ))."""
-    return LinearExperts(k, n_features, coefficient_precision=PRECISION, noise_rate=B)
 
 
 def log_evidence_of_lines(x: Tensor, y: Tensor) -> float:
@@ -52,10 +36,6 @@ def log_evidence_of_lines(x: Tensor, y: Tensor) -> float:
     u = np.concatenate([np.ones((len(x), 1)), x.numpy()], axis=1)
     scale = B / A * (np.eye(len(x)) + u @ u.T / PRECISION)
     return float(stats.multivariate_t(np.zeros(len(x)), scale, df=2 * A).logpdf(y[:, 0].numpy()))
-
-
-def half_known(n_rows: int, n_known: int) -> Tensor:
-    return torch.arange(n_rows) % n_rows < n_known
 
 
 def test_with_all_known_the_bound_is_the_exact_log_evidence() -> None:
@@ -93,11 +73,6 @@ def em_by_hand(x: Tensor, y: Tensor, z: Tensor, known: Tensor, n_iterations: int
         bound = float(torch.where(known, own, joint.logsumexp(1)).sum())
         r = torch.where(known[:, None], torch.eye(2).double()[z], joint.softmax(1))
     return bound, r
-
-
-def maximum_likelihood(x: Tensor, y: Tensor, **options: Any) -> FitResult:
-    mixture = MixtureOfExperts(SoftmaxGate(2, 0), GLMExperts(2, 1, Gaussian()))
-    return fit(mixture, x, y, gate_x=x[:, :0], tolerance=1e-11, n_restarts=3, progress=False, **options)
 
 
 @pytest.mark.usefixtures("without_type_checks")
@@ -196,41 +171,6 @@ def test_labels_say_which_component_is_which(swapped: bool, noise: float) -> Non
         assert (mixture.experts.coefficients[k] - ours).abs().max() < 3.0 * noise / math.sqrt(20)
 
 
-def test_every_start_is_put_in_the_order_of_the_labels() -> None:
-    x, y, z = lines(300, 3, noise=0.1)
-    labels = torch.where(half_known(300, 30), z, -1)
-    mixture = MixtureOfExperts(DirichletGate(3), linear(3))
-    for kind in (random_subsets, k_means, random_assignments):
-        for seed in range(4):
-            drawn = kind(mixture, x, y, torch.Generator().manual_seed(seed))
-            ordered = agreeing(drawn, labels)
-            of_known = torch.eye(3).double()[z[:30]]
-            best = max(
-                float((drawn[:30][:, list(order)] * of_known).sum())
-                for order in ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
-            )
-            assert float((ordered[:30] * of_known).sum()) == pytest.approx(best)
-    assert agreeing(drawn, None) is drawn
-    # Components of which nothing is known stay.
-    third = torch.where(labels == 2, 2, -1)
-    moved = agreeing(torch.eye(3).double()[(z + 1) % 3], third)
-    assert torch.equal(moved.sum(0).sort().values, z.bincount().double().sort().values)
-    assert torch.equal(moved[third == 2], torch.eye(3).double()[z[third == 2]])
-
-
-def test_a_start_of_the_users_is_not_permuted() -> None:
-    x, y, z = lines(60, 2, noise=1.0)
-    known, wrong = half_known(60, 3), torch.eye(2).double()[1 - z]
-    mixture = MixtureOfExperts(DirichletGate(2), linear(2))
-    result = fit(
-        mixture, x, y, observed=z, mask=known, initial_responsibilities=wrong, max_iterations=1, progress=False
-    )
-    started = torch.where(known[:, None], torch.eye(2).double()[z], wrong)
-    assert isinstance(mixture.gate, DirichletGate)
-    torch.testing.assert_close(mixture.gate.posterior_concentration, 1.0 + started.sum(0))
-    assert torch.equal(result.responsibilities[:3], torch.eye(2).double()[z[:3]])
-
-
 def test_weights_count_known_rows_too() -> None:
     x, y, z = lines(40, 2, noise=1.0)
     known, weights = half_known(40, 20), torch.arange(40).double() % 3
@@ -247,16 +187,6 @@ def test_weights_count_known_rows_too() -> None:
     assert torch.equal(weighted.responsibilities[known], start[known])
     torch.testing.assert_close(weighted.responsibilities[repeated], plain.responsibilities, atol=1e-6, rtol=0.0)
     fitted_rows(weighted, x, y)
-
-
-def test_few_labels_among_many_rows_are_read_by_every_candidate() -> None:
-    """Candidates are compared on a sample of the rows, which need not have a label."""
-    x, y, z = lines(3000, 3, noise=0.2)
-    known = torch.zeros(3000, dtype=torch.bool)
-    known[[int((z == k).nonzero()[0]) for k in range(3)]] = True
-    mixture = MixtureOfExperts(DirichletGate(3), linear(3))
-    result = fit(mixture, x, y, observed=z, mask=known, n_restarts=4, progress=False)
-    assert (result.responsibilities.argmax(1) == z).double().mean() > 0.85
 
 
 def test_no_labels_are_no_labels() -> None:
@@ -338,95 +268,3 @@ def test_a_row_that_its_component_cannot_have_is_refused() -> None:
             n_restarts=1,
             progress=False,
         )
-
-
-@pytest.mark.usefixtures("without_type_checks")
-def test_criteria_count_known_components_as_data() -> None:
-    x, y, z = lines(60, 2, noise=1.0)
-    known = half_known(60, 20)
-    result = maximum_likelihood(x, y, observed=z, mask=known)
-    found = criteria(result, x, y, gate_x=x[:, :0])
-    # By maximum likelihood the bound is the likelihood.
-    assert found.log_likelihood == pytest.approx(result.bound, abs=1e-6)
-    assert found.bic == pytest.approx(7 * math.log(60) - 2 * result.bound, abs=1e-6)
-    assert math.isnan(found.log_evidence)
-    mixture = MixtureOfExperts(DirichletGate(3), linear(3))
-    for labels, n_free in ((z, 1), (torch.zeros_like(z), 2)):
-        bayes = fit(mixture, x, y, observed=labels, mask=known, n_restarts=2, progress=False)
-        row = criteria(bayes, x, y)
-        n_empty = int((bayes.responsibilities.sum(0)[3 - n_free :] < 0.5).sum())
-        expected = math.lgamma(n_free + 1) - math.lgamma(n_empty + 1)
-        assert row.log_evidence == pytest.approx(bayes.bound + expected)
-
-
-def test_fits_that_knew_other_components_are_not_compared() -> None:
-    x, y, z = lines(40, 2, noise=1.0)
-    known = half_known(40, 10)
-
-    def fitted(k: int, **labels: Any) -> FitResult:
-        return fit(MixtureOfExperts(DirichletGate(k), linear(k)), x, y, n_restarts=2, progress=False, **labels)
-
-    same = {"two": fitted(2, observed=z, mask=known), "three": fitted(3, observed=z, mask=known)}
-    assert set(compare(same, x, y)) == {"two", "three"}
-    for other in (fitted(2), fitted(2, observed=z), fitted(2, observed=1 - z, mask=known)):
-        for results in ([same["two"], other], [other, same["two"]]):
-            with pytest.raises(ValueError, match="must be fits with the same known components"):
-                compare(results, x, y)
-
-
-@pytest.mark.usefixtures("without_type_checks")
-def test_standard_errors_know_the_components() -> None:
-    x, y, z = lines(60, 2, noise=1.0)
-    known, gate_x = half_known(60, 30), x[:, :0]
-    result = maximum_likelihood(x, y, observed=z, mask=known)
-    mixture = result.mixture
-    names = [name for name, parameter in mixture.named_parameters() if parameter.requires_grad]
-    values = [parameter.detach() for _, parameter in mixture.named_parameters() if parameter.requires_grad]
-
-    def log_likelihood(flat: Tensor) -> Tensor:
-        parts = flat.split([value.numel() for value in values])
-        given = {name: part.view(value.shape) for name, part, value in zip(names, parts, values, strict=True)}
-        joint = torch.func.functional_call(
-            _Joint(mixture), {f"mixture.{k}": v for k, v in given.items()}, (x, y, gate_x)
-        )
-        return torch.where(known, joint.gather(1, z[:, None])[:, 0], joint.logsumexp(1)).sum()
-
-    flat = torch.cat([value.flatten() for value in values])
-    hessian = torch.autograd.functional.hessian(log_likelihood, flat)
-    ours = observed_information(mixture, x, y, gate_x=gate_x, observed=z, mask=known)
-    torch.testing.assert_close(ours, -hessian, rtol=1e-6, atol=1e-6)
-    table = coefficients(result, x, y, gate_x=gate_x)
-    errors = torch.tensor([row.standard_error for row in table.values()]).double()
-    torch.testing.assert_close(errors, torch.linalg.inv(-hessian).diagonal().sqrt(), rtol=1e-4, atol=1e-6)
-    with pytest.warns(RuntimeWarning, match="not at a maximum|had the fit weights, known components"):
-        coefficients(mixture, x, y, gate_x=gate_x)
-
-
-class _Joint(torch.nn.Module):
-    """The log joint of a mixture as a module, for functional calls."""
-
-    def __init__(self, mixture: MixtureOfExperts) -> None:
-        super().__init__()
-        self.mixture = mixture
-
-    def forward(self, x: Tensor, y: Tensor, gate_x: Tensor) -> Tensor:
-        return self.mixture.expected_log_joint(x, y, gate_x=gate_x)
-
-
-def test_reports_that_do_not_read_labels_refuse() -> None:
-    x, y, z = lines(30, 2)
-    result = fit(MixtureOfExperts(DirichletGate(2), linear(2)), x, y, observed=z, progress=False)
-    plain = fit(MixtureOfExperts(DirichletGate(2), linear(2)), x, y, n_restarts=1, progress=False)
-    data = to_arviz(plain, x, y, n_draws=10)
-    refused = "`fitted` must be a fit without `observed` components.*got one that knew those of 30 rows"
-    for report in (
-        lambda: to_arviz(result, x, y),
-        lambda: to_arviz(result, x, y, objects=torch.arange(30)),
-        lambda: exact_loo(result, x, y),
-    ):
-        with pytest.raises(ValueError, match=refused):
-            report()
-    with pytest.raises(ValueError, match="must be"):
-        ResponsibilityDraws(data, result, x, y)
-    with pytest.raises(ValueError, match="must be the rows that were fitted"):
-        criteria(result, x, y + 1.0)
