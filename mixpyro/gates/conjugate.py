@@ -203,7 +203,7 @@ class ConjugateGate(ConjugatePart, Gate):
         """
         return categorical(self._sample(self.prior, x, self._parts(x)))
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample ``<name>.weights`` from the posterior.
 
         Args:

@@ -170,7 +170,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
             self._refuse_compiled()
         return Categorical(probs=self.mean.to(x.dtype))
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample nothing: the weights are integrated out.
 
         Args:

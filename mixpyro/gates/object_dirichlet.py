@@ -263,7 +263,7 @@ class ObjectDirichletGate(ObjectGate):
         with plate:
             return categorical(pyro.sample(self.site("weights"), self.weights_distribution(self.prior, x.dtype)))
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample ``<name>.weights`` [N, K] from the objects' posteriors, from the prior for new objects.
 
         Args:
@@ -273,6 +273,7 @@ class ObjectDirichletGate(ObjectGate):
         """
         refuse_outer_plates(self.site("weights"))
         known = self.prior_concentration.detach()
+        assert plate is not None
         if objects is not None:
             axes_to_the_right = [1] * (-1 - int(plate.dim or -1))
             known = self._concentration_of(x, objects).reshape(-1, *axes_to_the_right, self.n_components)

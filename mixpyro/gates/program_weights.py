@@ -101,7 +101,7 @@ class ProgramWeights:
         if observed is not None and known is True:
             index = self._index(parents, observed)
             terms = self._terms(self.log_weights.flatten()[index], plates)
-            self._collect(terms, index, None, plates, may_be_silent=False)
+            self._collect(terms, index, None, plates, speaks=True)
             density = self._density(terms, self.log_weights.flatten()[index])
             site = pyro.sample(name, Delta(observed.expand(density.shape), log_density=density), obs=observed)
             return torch.as_tensor(site)
@@ -111,13 +111,12 @@ class ProgramWeights:
         # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
         terms = self._terms(normaliser.expand(torch.broadcast_shapes(index.shape, normaliser.shape)), plates)
         axis = -z.ndim if z.numel() == self.n_components and z.ndim > len(plates) else None
-        silent: Tensor | bool = self.n_components > 1 and not parents
-        if silent and isinstance(known, Tensor):
-            silent = ~known
-        self._collect(terms, index, axis, plates, may_be_silent=silent)
         density = self._density(terms, normaliser)
         # Of a value that `poutine.do` has replaced the data say nothing.
         pyro.factor(f"{name}.log_normaliser", 0.0 * density if is_replaced(name) else density)
+        # In a chain, later states depend on this one. What comes now may be a likelihood.
+        speaks = True if parents or self.n_components == 1 else known
+        self._collect(terms, index, axis, plates, speaks=speaks)
         return z
 
     def _terms(self, log_density: Tensor, plates: list[int]) -> Tensor:
@@ -134,11 +133,11 @@ class ProgramWeights:
         return terms
 
     def _collect(
-        self, terms: Tensor, index: Tensor, axis: int | None, plates: list[int], *, may_be_silent: Tensor | bool
+        self, terms: Tensor, index: Tensor, axis: int | None, plates: list[int], *, speaks: Tensor | bool
     ) -> None:
         """Put the terms of one site into the record."""
         assert self.record is not None
-        self.record.evidence.append(Evidence(terms, index, axis, len(plates), may_be_silent))
+        self.record.evidence.append(Evidence(terms, index, axis, len(plates), speaks))
         self.record.is_subsample |= any(
             frame.full_size != frame.size for frame in data_plates() if frame.name not in self.plates_of_parts
         )

@@ -27,6 +27,8 @@ class FullGuide:
 
     def __init__(self, model: Callable[..., Any], guide: Callable[..., Any], gates: Sequence[Gate]) -> None:
         self.model, self.guide, self.gates = model, guide, tuple(gates)
+        # For gates whose weights stand outside of all plates, an empty tensor of the dtype and device of their site.
+        self._outside: dict[str, Tensor] | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # noqa: ANN401 (they are the model's)
         """Sample the guide's latents, and the gates' weights from their posteriors.
@@ -42,20 +44,44 @@ class FullGuide:
             stored_posteriors.take_over(gate)
         with poutine.trace() as guided:
             self.guide(*args, **kwargs)
-        drawn = set(guided.trace.nodes)
-        weights = {gate.site(gate.weights_site) for gate in self.gates if gate.weights_site is not None}
+        with poutine.trace() as of_gates, torch.no_grad():
+            if self._outside is None or len(self._outside) < len(self._sites()):
+                self._run_model(guided.trace, *args, **kwargs)
+            else:
+                for gate in self.gates:
+                    if gate.weights_site is not None:
+                        like = self._outside[gate.site(gate.weights_site)]
+                        gate.weights_guide(like, plate=None, objects=None)
+        if self._outside is None:
+            self._outside = _outside_of_plates(of_gates.trace, self._sites())
+        sites = {**guided.trace.nodes, **of_gates.trace.nodes}
+        return {name: torch.as_tensor(site["value"]) for name, site in sites.items() if _is_latent(site)}
+
+    def _sites(self) -> set[str]:
+        """Return the names of the sites of the gates' weights."""
+        return {gate.site(gate.weights_site) for gate in self.gates if gate.weights_site is not None}
+
+    def _run_model(self, guided: poutine.Trace, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Run the model with the guide's values, of which only weights of gates and new subsamples are seen outside."""
+        weights, drawn = self._sites(), set(guided.nodes)
 
         def is_hidden(site: Any) -> bool:  # noqa: ANN401
             if site["name"] in drawn or site["type"] != "sample":
                 return True
             return not (site["name"] in weights or site_is_subsample(site))
 
-        model = poutine.block(poutine.replay(self.model, trace=guided.trace), hide_fn=is_hidden)
-        with poutine.trace() as modelled, weights_from_posterior(*self.gates), torch.no_grad():
+        model = poutine.block(poutine.replay(self.model, trace=guided), hide_fn=is_hidden)
+        with weights_from_posterior(*self.gates):
             model(*args, **kwargs)
-        sites = {**guided.trace.nodes, **modelled.trace.nodes}
-        return {
-            name: torch.as_tensor(site["value"])
-            for name, site in sites.items()
-            if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
-        }
+
+
+def _outside_of_plates(trace: poutine.Trace, names: set[str]) -> dict[str, Tensor]:
+    """Return empty tensors like the values of sites that are in no plate, by name."""
+    sites = {name: site for name, site in trace.nodes.items() if name in names}
+    outside = {name: site for name, site in sites.items() if not any(f.vectorized for f in site["cond_indep_stack"])}
+    return {name: torch.as_tensor(site["value"]).new_empty(1, 0) for name, site in outside.items()}
+
+
+def _is_latent(site: Any) -> bool:  # noqa: ANN401
+    """Return whether a node of a trace is a latent variable."""
+    return site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
