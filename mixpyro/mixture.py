@@ -297,4 +297,5 @@ class MixtureOfExperts(RemembersColumns):
         with torch.no_grad():
             q = None if y is None else self.assign(x, y, gate_x=gate_x, objects=objects).responsibilities
         self.experts.guide(self.experts.check_inputs(x))
-        self.gate.guide(self.gate_inputs(x, gate_x), responsibilities=q, objects=objects)
+        plate = objects_plate(x, site_name(self, OBJECTS_PLATE))
+        self.gate.guide_of_rows(self.gate_inputs(x, gate_x), (plate,), responsibilities=q, objects=objects)

@@ -25,6 +25,8 @@ from typing import Any, TypeAlias
 from jaxtyping import Float, Int
 from torch import Tensor
 
+# What a gate reads in a Pyro program: [N, D], and [*objects, D] in several plates.
+ProgramInputs: TypeAlias = Float[Tensor, "*objects"]
 Inputs: TypeAlias = Float[Tensor, "N D"]
 GateInputs: TypeAlias = Float[Tensor, "N G"]
 Design: TypeAlias = Float[Tensor, "N E"]

@@ -1,7 +1,10 @@
 """Small random problems for the tests."""
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
+import pyro
 import torch
 from torch import Generator, Tensor
 
@@ -29,3 +32,12 @@ def lines(
     z = torch.randint(n_components, (n_objects,), generator=generator)
     y = torch.einsum("nd,ndp->np", x, coefficients[z]) + noise * draw(n_objects, n_outputs)
     return x, y, z
+
+
+def in_plate(call: Callable[..., Any], name: str = "objects") -> Callable[..., Any]:
+    """Return a call of a gate's model or guide in a plate over the rows of x."""
+
+    def called(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return call(x, *args, plate=pyro.plate(name, len(x), dim=-1), **kwargs)
+
+    return called

@@ -33,7 +33,7 @@ LAYERS = (
 
 
 # Files of a folder of gates or experts that hold what several of them have in common.
-BASES = {"base", "conjugate", "logits", "estimated", "exponential_family"}
+BASES = {"base", "conjugate", "per_object", "logits", "estimated", "exponential_family"}
 
 
 def modules() -> list[Path]:

@@ -19,7 +19,7 @@ from mixpyro import (
 )
 from mixpyro.gates import Gate
 from tests.gates.contract import learn
-from tests.problems import lines, responsibilities
+from tests.problems import in_plate, lines, responsibilities
 
 K = 3
 EVERYONE = slice(None)
@@ -53,7 +53,7 @@ def test_one_evaluation_of_the_joint_elbo_equals_the_closed_form(gate: Gate) -> 
 
     def guide(x: Tensor, y: Tensor) -> None:
         mixture.experts.guide(x)
-        mixture.gate.guide(x, responsibilities=r, objects=EVERYONE)
+        in_plate(mixture.gate.guide)(x, responsibilities=r, objects=EVERYONE)
 
     elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
     with torch.no_grad():

@@ -20,6 +20,7 @@ from mixpyro.fitting.minibatches import fit_minibatches
 from mixpyro.hyper_models import HyperExpertNN, HyperModelDirichlet, HyperModelGateSparsed
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.programs.conjugate_svi import ConjugateSVI
+from tests.problems import in_plate
 from tests.products import PAIRS, data, fitted, mixture
 
 pytestmark = [
@@ -223,7 +224,7 @@ def test_steps_of_conjugate_svi_are_the_same_inside_autocast() -> None:
                 pyro.sample("y", Normal(means[z], 1.0), obs=y)
 
         pyro.clear_param_store()
-        svi = ConjugateSVI(model, lambda: gate.guide(x), ClippedAdam({"lr": 0.1}), gates=gate)
+        svi = ConjugateSVI(model, lambda: in_plate(gate.guide)(x), ClippedAdam({"lr": 0.1}), gates=gate)
         return [torch.tensor([svi.step() for _ in range(3)]), gate.coefficients, *svi.responsibilities()]
 
     expected = steps()

@@ -25,15 +25,21 @@ def tensor(name: str, value: object, shape: Sequence[int | str]) -> Tensor:
         TypeError: if ``value`` is not a tensor, or not of float32 or float64.
         ValueError: if it has another shape.
     """
-    value = a_tensor(name, value)
-    if value.dtype not in DTYPES:
-        wanted = "dtype float32 or float64" if value.is_floating_point() else "a floating dtype"
-        raise TypeError(f"`{name}` must have {wanted}; got {value.dtype}. Use {name}.double() or {name}.float().")
+    value = _floating(name, value)
     fits = [size >= 1 if isinstance(w, str) else size == w for size, w in zip(value.shape, shape, strict=False)]
     if value.ndim != len(shape) or not all(fits):
         wanted = f"[{', '.join(map(str, shape))}]"
         raise ValueError(f"`{name}` must have shape {wanted}, no axis empty; got {list(value.shape)}.")
     return normal(value)
+
+
+def _floating(name: str, value: object) -> Tensor:
+    """Return a tensor of float32 or float64."""
+    value = a_tensor(name, value)
+    if value.dtype not in DTYPES:
+        wanted = "dtype float32 or float64" if value.is_floating_point() else "a floating dtype"
+        raise TypeError(f"`{name}` must have {wanted}; got {value.dtype}. Use {name}.double() or {name}.float().")
+    return value
 
 
 def a_tensor(name: str, value: object) -> Tensor:
@@ -198,5 +204,7 @@ def program_inputs(value: object) -> Tensor:
         TypeError: if it is no tensor of float32 or float64.
         ValueError: if it is a scalar.
     """
-    checked = a_tensor("x", value)
-    return tensor("x", checked, [size if size else 0 for size in checked.shape] or ["N"])
+    checked = _floating("x", value)
+    if checked.ndim == 0:
+        raise ValueError("`x` must have a row for each object; got a scalar.")
+    return normal(checked)

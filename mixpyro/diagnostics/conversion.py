@@ -142,7 +142,7 @@ def _gate_to_arviz(gate: Gate, x: Named, objects: ObjectIndices | None, n_draws:
     inputs = arguments.inputs(x.values).detach()
     labels = coordinates(n_components=gate.n_components, objects=x.rows, features=x.columns)
     with own_random_numbers(inputs.device, seed):
-        posterior = draw(lambda: gate.guide(inputs, objects=objects), gate, n_draws)
+        posterior = draw(lambda: gate.guide_of_rows(inputs, (objects_plate(inputs),), objects=objects), gate, n_draws)
         prior = draw(lambda: gate.assignment_prior(inputs, plate=objects_plate(inputs)), gate, n_draws)
     with torch.no_grad():
         weights = gate.weights(inputs, objects=objects)

@@ -141,7 +141,7 @@ def draw_from_posterior(data: Observations, n_draws: int, *, objects: ObjectIndi
     def guide() -> None:
         data.mixture.experts.guide(data.x)
         if with_gate:
-            data.mixture.gate.guide(data.gate_x, objects=objects)
+            data.mixture.gate.guide_of_rows(data.gate_x, (objects_plate(data.gate_x),), objects=objects)
 
     return draw(guide, data.mixture, n_draws)
 
@@ -242,7 +242,7 @@ def has_weights_of_objects(gate: Gate) -> bool:
     """
     like = next((tensor for tensor in (*gate.parameters(), *gate.buffers())), torch.empty(0, device="cpu"))
     x = torch.zeros(1, getattr(gate, "n_features", 0), dtype=like.dtype, device=like.device)
-    trace = _traced(lambda: gate.guide(x), gate, 1)
+    trace = _traced(lambda: gate.guide_of_rows(x, (objects_plate(x),)), gate, 1)
     return any(is_of_an_object(site) for site in trace.nodes.values())
 
 

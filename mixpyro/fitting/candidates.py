@@ -9,7 +9,7 @@ from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.starts import Start
 from mixpyro.fitting.table import Table
-from mixpyro.gates.object_gate import ObjectGate
+from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.shapes import Responsibilities
 

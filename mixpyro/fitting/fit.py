@@ -26,7 +26,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.runs import Options, Trace
 from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
 from mixpyro.fitting.table import Table, checked_table
-from mixpyro.gates.object_gate import ObjectGate
+from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 

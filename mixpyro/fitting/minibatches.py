@@ -25,7 +25,7 @@ from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS, Start
 from mixpyro.fitting.streaming import StreamingFit, refuse_kept_posteriors
 from mixpyro.fitting.table import Table, checked_table
-from mixpyro.gates.object_gate import ObjectGate
+from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets

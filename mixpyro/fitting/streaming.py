@@ -16,7 +16,7 @@ from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS
 from mixpyro.fitting.table import Table, checked_mixture, checked_table
-from mixpyro.gates.object_gate import ObjectGate
+from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.numerics.far_rows import normalised_joint

@@ -24,7 +24,7 @@ from mixpyro.pyro_internals.given_sites import is_trained_by_plain_svi, refuse_g
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.pyro_internals.posterior_weights import draws_from_posterior
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Value
+from mixpyro.shapes import Inputs, ObjectIndices, ProgramInputs, Responsibilities, Value
 
 
 class ConjugateGate(ConjugatePart, Gate):
@@ -111,7 +111,7 @@ class ConjugateGate(ConjugatePart, Gate):
         checked = arguments.responsibilities(responsibilities, self.n_components, x.shape[0])
         return self.statistics_of(x, checked)
 
-    def sample_weights(self, x: Inputs) -> ProgramWeights:
+    def sample_weights(self, x: ProgramInputs) -> ProgramWeights:
         """Sample ``<name>.weights`` once in a run of a program, for assignments under names of your own.
 
         The model samples the weights where this is called, and the assignments where :meth:`ProgramWeights.assign` is,
@@ -211,9 +211,14 @@ class ConjugateGate(ConjugatePart, Gate):
         """
         self._sample(self.posterior, x, self._parts(x))
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has changed the posterior, or it has been forgotten."""
+        return nested.equal(self.posterior, self.prior)
+
     def refuse_untrained(self) -> None:
-        """Raise if this gate has its prior in a step of plain SVI, which would leave it there."""
-        if is_trained_by_plain_svi() and nested.equal(self.posterior, self.prior):
+        """Raise if this gate is new in a step of plain SVI, which would leave it so."""
+        if self.weights_site is not None and is_trained_by_plain_svi() and self.is_new:
             raise RuntimeError(untrained(self.site("weights")))
 
     @torch.no_grad()

@@ -51,7 +51,13 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
         return self.learn_mean
 
     def _register(self, mean: Tensor, no_objects: Tensor) -> None:
+        self._first_mean = mean.clone()
         self.register_posterior(MarginalWeights(mean, no_objects), like=mean)
+
+    def forget(self) -> None:
+        """Forget all objects, and what was learnt of μ."""
+        super().forget()
+        self.mean = self._first_mean.to(self.mean)
 
     def expected_log_weights(
         self,

@@ -15,7 +15,7 @@ from torch.distributions import constraints
 from mixpyro import arguments
 from mixpyro.conjugate.dirichlet import Counts, Dirichlet
 from mixpyro.gates.base import categorical
-from mixpyro.gates.object_gate import ObjectGate
+from mixpyro.gates.per_object import ObjectGate
 from mixpyro.numerics.blocks import in_blocks, repeated
 from mixpyro.numerics.precision import at_least
 from mixpyro.pyro_internals.expected_weights import BoundTerms
@@ -271,7 +271,10 @@ class ObjectDirichletGate(ObjectGate):
             objects: which objects of the last update the rows are; None for new ones.
         """
         refuse_outer_plates(self.site("weights"))
-        known = self.prior_concentration.detach() if objects is None else self._concentration_of(x, objects)
+        known = self.prior_concentration.detach()
+        if objects is not None:
+            axes_to_the_right = [1] * (-1 - int(plate.dim or -1))
+            known = self._concentration_of(x, objects).reshape(-1, *axes_to_the_right, self.n_components)
         with plate:
             pyro.sample(self.site("weights"), self.weights_distribution(Dirichlet(known), x.dtype))
 

@@ -19,7 +19,7 @@ from mixpyro.pyro_internals.names import module_name
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import Plates, checked_plates, entered, refuse_outer_plates, rows_of_all
 from mixpyro.pyro_internals.posterior_weights import draws_from_posterior
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
+from mixpyro.shapes import Inputs, ObjectIndices, ProgramInputs, Responsibilities
 
 
 class GateProgram(Part):
@@ -63,7 +63,7 @@ class GateProgram(Part):
     @pyro_method
     def model(
         self,
-        x: Inputs,
+        x: ProgramInputs,
         *,
         plate: Plates | None = None,
         observed: Tensor | None = None,
@@ -150,10 +150,10 @@ class GateProgram(Part):
     @pyro_method
     def guide(
         self,
-        x: Inputs,
+        x: ProgramInputs,
         *,
         plate: Plates | None = None,
-        responsibilities: Responsibilities | None = None,
+        responsibilities: Tensor | None = None,
         objects: ObjectIndices | None = None,
     ) -> None:
         """Sample the weights from their posterior and, given responsibilities, the assignments from q(z).
@@ -174,14 +174,31 @@ class GateProgram(Part):
             ValueError: as :meth:`model`, or if an outer plate would draw the weights more than once.
             RuntimeError: if plain SVI would train a program with a gate that it never updates.
         """
+        plates = checked_plates(plate, arguments.program_inputs(x))
+        if objects is None and self.weights_site is not None and record_of(self) is None:
+            objects = self.objects_in(plates[0])
+        self.guide_of_rows(x, plates, responsibilities=responsibilities, objects=objects)
+
+    def guide_of_rows(
+        self,
+        x: ProgramInputs,
+        plates: tuple[pyro.plate, ...],
+        *,
+        responsibilities: Tensor | None = None,
+        objects: ObjectIndices | None = None,
+    ) -> None:
+        """Sample as :meth:`guide`, for rows that are new objects unless ``objects`` says which they are.
+
+        Args:
+            x: gate inputs [*objects, D].
+            plates: over the objects, the outermost first, not entered.
+            responsibilities: q(z) [*objects, K].
+            objects: which objects of the last update the rows are.
+        """
         refuse_shared_parameters(self)
-        x = arguments.program_inputs(x)
-        plates = checked_plates(plate, x)
         if record_of(self) is None:
             self._refuse_compiled()
             self.refuse_untrained()
-            if objects is None and self.weights_site is not None:
-                objects = self.objects_in(plates[0])
             self.weights_guide(x.flatten(0, len(plates) - 1), plate=plates[0], objects=objects)
         if responsibilities is not None:
             self.assignment_guide(x, responsibilities, plate=plates)
@@ -198,7 +215,7 @@ class GateProgram(Part):
         return None
 
     @pyro_method
-    def assignment_guide(self, x: Inputs, responsibilities: Responsibilities, *, plate: Plates | None = None) -> None:
+    def assignment_guide(self, x: ProgramInputs, responsibilities: Tensor, *, plate: Plates | None = None) -> None:
         """Sample the assignments from q(z), to be enumerated.
 
         Args:
@@ -270,7 +287,7 @@ class GateProgram(Part):
 
 def _view(plates: tuple[pyro.plate, ...], x: Tensor) -> list[int]:
     """Return the shape of the objects as axes of a program, with ones at dims between the plates."""
-    sizes = list(x.shape[: len(plates)])
+    sizes = [int(size) for size in x.shape[: len(plates)]]
     if len(plates) == 1 and plates[0].dim is None:
         return sizes
     dims = {int(plate.dim): size for plate, size in zip(plates, sizes, strict=True)}

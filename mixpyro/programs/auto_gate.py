@@ -8,8 +8,10 @@ from pyro import poutine
 from torch import Tensor
 
 from mixpyro.gates.base import Gate
+from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.pyro_internals.auto_guides import PartialGuide
 from mixpyro.pyro_internals.expected_weights import record_of
+from mixpyro.pyro_internals.given_sites import is_trained_by_plain_svi, untrained
 
 
 class AutoGate(PartialGuide):
@@ -19,7 +21,8 @@ class AutoGate(PartialGuide):
     assignments are left to the model, where TraceEnum_ELBO sums them out. Where the model draws its own ``subsample``,
     pass ``create_plates`` to the ``AutoGuideList``, as for any guide with latent sites in a plate.
 
-    A gate that keeps a posterior of each object knows them by their index in the plate.
+    A gate that keeps a posterior of each object knows them by their index in the plate. Plain SVI has no parameter of a
+    posterior to train: train with :class:`~mixpyro.ConjugateSVI`, whose ``full_guide`` needs no AutoGate.
 
     Args:
         model: a Pyro model that calls ``gate.model``.
@@ -67,7 +70,8 @@ class AutoGate(PartialGuide):
             The weights by the name of their site; nothing for a gate without latent weights.
 
         Raises:
-            RuntimeError: if the model does not call the gate's model, or draws a subsample that the guide cannot know.
+            RuntimeError: if the model does not call the gate's model, draws a subsample that the guide cannot know, or
+                is trained by plain SVI, which would leave the gate's posterior where it is.
         """
         return {name: site["value"] for name, site in self._sites(*args, **kwargs)}
 
@@ -95,6 +99,8 @@ class AutoGate(PartialGuide):
         (gate,) = self._gate
         if record_of(gate) is not None:
             return []
+        if isinstance(gate, ConjugateGate) and gate.weights_site is not None and is_trained_by_plain_svi():
+            raise RuntimeError(untrained(gate.site("weights")))
         assignment = self.model_site(gate.site("assignment"), *args, **kwargs)
         if assignment is None:
             raise RuntimeError(f"`model` must call the gate's model; got no site {gate.site('assignment')!r}.")

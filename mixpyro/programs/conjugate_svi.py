@@ -15,6 +15,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.step_sizes import RobbinsMonro
+from mixpyro.programs import stored_posteriors
 from mixpyro.programs.full_guide import FullGuide
 from mixpyro.pyro_internals.expected_weights import GateRecord, expected_weights
 from mixpyro.pyro_internals.given_sites import GuideWithoutSites
@@ -124,6 +125,8 @@ class ConjugateSVI(SVI):
             value = float(loss.detach()) + sum(record.silent_bound() for record in records)
             self._update_gates(records)
             self.optim(captured())
+        for gate in self.gates:
+            stored_posteriors.put(gate, self.n_steps)
         return value
 
     def _update_gates(self, records: list[GateRecord]) -> None:
@@ -134,9 +137,17 @@ class ConjugateSVI(SVI):
             if record.seen:
                 gate.update_seen(record, self.step_size(record))
 
+    def _begin(self) -> None:
+        """Give the gates what the parameter store has for them, and new ones a start."""
+        for gate in self.gates:
+            n_steps = stored_posteriors.take_over(gate)
+            self.n_steps = self.n_steps if n_steps is None else n_steps
+            gate.initialise()
+
     @contextmanager
     def _programs(self) -> Iterator[tuple[list[GateRecord], Callable[..., Any], Callable[..., Any]]]:
         """Yield records of the gates, model and guide: these in the caller's contexts, all else outside of them."""
+        self._begin()
         model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
         with arguments.outside_of_contexts(), expected_weights(*self.gates) as records:
             yield records, model, guide

@@ -9,6 +9,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from mixpyro.gates.base import Gate
+from mixpyro.programs import stored_posteriors
 from mixpyro.pyro_internals.posterior_weights import weights_from_posterior
 
 
@@ -37,6 +38,8 @@ class FullGuide:
         Returns:
             The values of all latent variables by the names of their sites.
         """
+        for gate in self.gates:
+            stored_posteriors.take_over(gate)
         with poutine.trace() as guided:
             self.guide(*args, **kwargs)
         drawn = set(guided.trace.nodes)

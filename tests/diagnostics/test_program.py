@@ -18,6 +18,7 @@ from mixpyro import AutoGate, DirichletGate
 from mixpyro.diagnostics import program_to_arviz
 from mixpyro.diagnostics.arviz_versions import group
 from mixpyro.numerics import blocks
+from tests.problems import in_plate
 
 N, S = 20, 8
 GATE = DirichletGate(2)
@@ -41,7 +42,7 @@ def model(x: Tensor, y: Tensor | None = None) -> None:
 def guide(x: Tensor, y: Tensor | None = None) -> None:
     """Sample means near the clusters, and the weights from the gate's own guide."""
     pyro.sample("means", dist.Normal(torch.tensor([-3.0, 3.0]).double(), 0.2).to_event(1))
-    GATE.guide(x)
+    in_plate(GATE.guide)(x)
 
 
 def expected(draws: dict[str, np.ndarray], y: Tensor) -> np.ndarray:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, GaussianExperts, LinearExperts, MixtureOfExperts, fit
 from tests.experts.contract import ConjugateExpertsContract, K
-from tests.problems import inputs, responsibilities
+from tests.problems import in_plate, inputs, responsibilities
 
 STRUCTURES = ("full", "diagonal", "spherical")
 MATRIX = torch.tensor([[0.5, 0.2, 0.0], [0.2, 0.8, -0.1], [0.0, -0.1, 0.4]], dtype=torch.float64)
@@ -56,7 +56,7 @@ class TestGaussianExperts(ConjugateExpertsContract):
 
         def guide(x: Tensor, y: Tensor) -> None:
             mixture.experts.guide(x)
-            mixture.gate.guide(x, responsibilities=r)
+            in_plate(mixture.gate.guide)(x, responsibilities=r)
 
         elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
         closed = (r * mixture.expected_log_joint(x, y)).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()

@@ -11,7 +11,7 @@ from torch import Tensor
 from mixpyro import DirichletGate, GaussianExperts, MixtureOfExperts
 from tests.experts.contract import K
 from tests.experts.test_gaussian import MATRIX, STRUCTURES, clusters, learn, make
-from tests.problems import responsibilities
+from tests.problems import in_plate, responsibilities
 
 
 @pytest.mark.parametrize("covariance", STRUCTURES)
@@ -23,7 +23,7 @@ def test_particles_may_be_vectorised(covariance: str) -> None:
 
     def guide(x: Tensor, y: Tensor) -> None:
         mixture.experts.guide(x)
-        mixture.gate.guide(x, responsibilities=r)
+        in_plate(mixture.gate.guide)(x, responsibilities=r)
 
     elbos = [
         TraceEnum_ELBO(max_plate_nesting=1, num_particles=3, vectorize_particles=vectorised).loss(

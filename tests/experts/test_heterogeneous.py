@@ -24,7 +24,7 @@ from mixpyro.experts.families import Gaussian, Poisson
 from mixpyro.numerics import nested
 from mixpyro.pyro_internals.parameter_store import own_parameter_store
 from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, ExpertsContract, K, by_gradient
-from tests.problems import inputs, lines, responsibilities
+from tests.problems import in_plate, inputs, lines, responsibilities
 
 # Movements of a fetal lamb in 240 intervals of five seconds: how many intervals had 0, 1, … of them.
 # Leroux, Puterman (1992), Maximum-penalized-likelihood estimation for independent and Markov-dependent mixture models.
@@ -136,7 +136,7 @@ def test_one_evaluation_of_the_joint_elbo_equals_the_closed_form(order: tuple[in
 
     def guide(x: Tensor, y: Tensor) -> None:
         mixture.experts.guide(x)
-        mixture.gate.guide(x, responsibilities=r)
+        in_plate(mixture.gate.guide)(x, responsibilities=r)
 
     elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
     with torch.no_grad():

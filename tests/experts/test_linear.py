@@ -13,7 +13,7 @@ from torch import Tensor
 from mixpyro import DirichletGate, MixtureOfExperts
 from mixpyro.experts import LinearExperts
 from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K
-from tests.problems import inputs, lines, responsibilities
+from tests.problems import in_plate, inputs, lines, responsibilities
 
 # Every way to share a noise, with the shape that its site has for K components and two outputs.
 SHARED: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
@@ -118,7 +118,7 @@ def test_one_evaluation_of_the_elbo_equals_the_closed_form(shared: str) -> None:
 
     def guide(x: Tensor, y: Tensor) -> None:
         mixture.experts.guide(x)
-        mixture.gate.guide(x, responsibilities=r)
+        in_plate(mixture.gate.guide)(x, responsibilities=r)
 
     elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
     closed = (r * mixture.expected_log_joint(x, y)).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()

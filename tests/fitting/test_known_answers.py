@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
 from mixpyro.fitting.starts import random_subsets
 from tests.conftest import DATA, read_table
+from tests.problems import in_plate
 
 CASES = json.loads((DATA / "conjugate_vb.json").read_text())["cases"]
 CO2, ETHANOL = CASES
@@ -102,7 +103,7 @@ def test_our_bound_is_higher_and_pyro_agrees_with_it(case: dict[str, Any], n_com
 
     def guide(x: Tensor, y: Tensor) -> None:
         mixture.experts.guide(x)
-        mixture.gate.guide(x, responsibilities=result.responsibilities)
+        in_plate(mixture.gate.guide)(x, responsibilities=result.responsibilities)
 
     elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
     assert elbo == pytest.approx(result.bound, abs=1e-7)

@@ -1,7 +1,9 @@
 """What every gate must do; the test of each gate inherits it."""
 
 import copy
+import functools
 import io
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -17,7 +19,7 @@ from mixpyro.gates import Gate
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.numerics import nested
 from mixpyro.part import Part
-from tests.problems import inputs, responsibilities
+from tests.problems import in_plate, inputs, responsibilities
 
 K = 3
 
@@ -81,9 +83,9 @@ class GateContract:
         fresh.load_state_dict(gate.state_dict())
         if isinstance(fresh, ConjugateGate):
             fresh.update(fresh.statistics(x, responsibilities(len(x), K, seed=3)))
-        model = poutine.reparam(fresh.model, fresh.reparam(x, r))
+        model = poutine.reparam(in_plate(fresh.model), fresh.reparam(x, r))
         loss = TraceEnum_ELBO(max_plate_nesting=1)
-        losses = [loss.loss(model, lambda x: fresh.assignment_guide(x, r), x) for _ in range(5)]
+        losses = [loss.loss(model, lambda x: in_plate(fresh.assignment_guide)(x, r), x) for _ in range(5)]
         assert max(abs(loss + bound) for loss in losses) < 1e-10
 
     def test_state_dict_round_trip_with_weights_only(self) -> None:
@@ -135,7 +137,7 @@ class GateContract:
                 self.mixing = gate
 
             def forward(self) -> Tensor:
-                return self.mixing.model(x)
+                return in_plate(self.mixing.model)(x)
 
         trace = poutine.trace(Program()).get_trace()
         names = [name for name, site in trace.nodes.items() if site["type"] == "sample" and name != "objects"]
@@ -149,11 +151,42 @@ class GateContract:
         assert assignments.min() >= 0
         assert assignments.max() < K
 
-    def test_a_plate_that_is_not_innermost_is_refused(self) -> None:
-        gate, x, _ = self.updated()
+    @pytest.mark.usefixtures("bad_arguments")
+    def test_the_plate_must_be_given(self) -> None:
+        gate, x, r = self.updated()
+        calls = gate.model, gate.guide, functools.partial(gate.assignment_guide, responsibilities=r)
+        for call in calls:
+            with pytest.raises(
+                ValueError, match=r"`plate` must be the plate over the objects; got None.*\n.*plate = pyro"
+            ):
+                call(x)
+            with pytest.raises(TypeError, match=r"`plate` must be a pyro.plate or a sequence of them; got 'objects'"):
+                call(x, plate="objects")
+
+    def test_the_plate_may_have_any_dim(self) -> None:
+        """The bound is that of the innermost plate."""
+        gate, x, r = self.updated()
+        losses = []
+        for dim in (-1, -2):
+
+            def program(call: Callable[..., Any], dim: int = dim, **given: Any) -> None:
+                call(x, plate=pyro.plate("objects", len(x), dim=dim), **given)
+
+            torch.manual_seed(0)
+            model, guide = (
+                functools.partial(program, gate.model),
+                functools.partial(program, gate.guide, responsibilities=r),
+            )
+            losses.append(TraceEnum_ELBO(max_plate_nesting=2).loss(model, guide))
+        assert losses[0] == pytest.approx(losses[1], abs=1e-9)
+
+    @pytest.mark.usefixtures("bad_arguments")
+    @pytest.mark.parametrize("bad", [None, 3, [[1.0]], torch.ones(4, 2).long(), torch.ones(4, 2).half()])
+    def test_inputs_of_another_type_are_refused_at_the_door(self, bad: Any) -> None:
+        gate, plate = self.make(), pyro.plate("objects", 4, dim=-1)
         for call in (gate.model, gate.guide):
-            with pytest.raises(ValueError, match="`plate` must have dim -1, the objects innermost; got dim -2"):
-                call(x, plate=pyro.plate("objects", len(x), dim=-2))
+            with pytest.raises(TypeError, match=r"`x` must (be a torch.Tensor|have)"):
+                call(bad, plate=plate)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_runs_with_a_leading_axis_go_as_they_go_alone(self, dtype: torch.dtype) -> None:
@@ -191,7 +224,7 @@ class GateContract:
         gate.weights(x), gate.expected_log_weights(x), gate.kl_divergence()
         assert torch.equal(torch.get_rng_state(), state)
         with pyro.get_param_store().scope():
-            gate.model(x), gate.guide(x)
+            in_plate(gate.model)(x), in_plate(gate.guide)(x)
         assert list(pyro.get_param_store()) == ["theirs"]
 
 
@@ -293,9 +326,9 @@ def elbo(gate: Gate, x: Tensor, r: Tensor) -> float:
     """One evaluation of Pyro's ELBO on the gate's model and guide, z enumerated in the guide with q(z) = r."""
 
     def guide(x: Tensor) -> None:
-        gate.guide(x, responsibilities=r, objects=slice(None))
+        in_plate(gate.guide)(x, responsibilities=r, objects=slice(None))
 
-    return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(gate.model, guide, x))
+    return -float(TraceEnum_ELBO(max_plate_nesting=1).loss(in_plate(gate.model), guide, x))
 
 
 def closed_form(gate: Gate, x: Tensor, r: Tensor) -> float:
@@ -328,9 +361,9 @@ def elbo_gradient(gate: Gate, x: Tensor, r: Tensor) -> Tensor:
 
     def guide(x: Tensor) -> None:
         with Stick():
-            gate.guide(x, responsibilities=r, objects=slice(None))
+            in_plate(gate.guide)(x, responsibilities=r, objects=slice(None))
 
-    loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(gate.model, guide, x)
+    loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(in_plate(gate.model), guide, x)
     (gradient,) = torch.autograd.grad(loss, concentration)
     return gradient
 

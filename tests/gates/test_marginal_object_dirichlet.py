@@ -12,7 +12,7 @@ from mixpyro.conjugate.dirichlet import Counts
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import Gate, MarginalObjectDirichletGate, NeuralGate
 from tests.gates.contract import K, UpdatedContract
-from tests.problems import inputs, responsibilities
+from tests.problems import in_plate, inputs, responsibilities
 
 
 class TestMarginalObjectDirichletGate(UpdatedContract):
@@ -49,7 +49,7 @@ def test_enumerating_z_in_svi_agrees_with_it() -> None:
         with plate:
             pyro.sample("y", pyro.distributions.Normal(means[z], 1.0), obs=y)
 
-    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(model, lambda x: gate.guide(x), x)
+    loss = TraceEnum_ELBO(max_plate_nesting=1).loss(model, lambda x: in_plate(gate.guide)(x), x)
     log_likelihood = torch.distributions.Normal(means, torch.ones(2).double()).log_prob(y.unsqueeze(-1))
     evidence = (gate.expected_log_weights(x) + log_likelihood).logsumexp(-1).sum()
     assert abs(-loss - evidence.item()) < 1e-10

@@ -16,7 +16,7 @@ from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate
 from mixpyro.pyro_internals.parameter_store import own_parameter_store
 from tests.gates.contract import GateContract, K
-from tests.problems import inputs, responsibilities
+from tests.problems import in_plate, inputs, responsibilities
 
 
 def network(n_components: int = K, dtype: torch.dtype = torch.float64) -> nn.Module:
@@ -54,7 +54,7 @@ def test_the_gradient_through_the_pyro_model_is_the_same() -> None:
     parameters = list(gate.parameters())
     expected = torch.autograd.grad(cross_entropy(gate, x, r), parameters)
     loss = TraceEnum_ELBO(max_plate_nesting=1).differentiable_loss(
-        gate.model, lambda x: gate.guide(x, responsibilities=r), x
+        in_plate(gate.model), lambda x: in_plate(gate.guide)(x, responsibilities=r), x
     )
     for first, second in zip(torch.autograd.grad(loss, parameters), expected, strict=True):
         assert (first - second).abs().max() < 1e-12
@@ -82,8 +82,8 @@ def test_users_svi_trains_the_network() -> None:
     gate, x, r = NeuralGate(K, network()), inputs(20), responsibilities(20, K)
     before = cross_entropy(gate, x, r)
     svi = SVI(
-        gate.model,
-        lambda x: gate.guide(x, responsibilities=r),
+        in_plate(gate.model),
+        lambda x: in_plate(gate.guide)(x, responsibilities=r),
         ClippedAdam({"lr": 0.01}),
         TraceEnum_ELBO(max_plate_nesting=1),
     )
@@ -95,13 +95,13 @@ def test_users_svi_trains_the_network() -> None:
 def test_a_collision_of_names_is_refused() -> None:
     """Pyro itself would let the second gate use the first one's parameters in silence."""
     first, second, x = NeuralGate(K, network()), NeuralGate(K, network()), inputs(4)
-    first.model(x)
-    first.model(x)
+    in_plate(first.model)(x)
+    in_plate(first.model)(x)
     with pytest.raises(RuntimeError, match=r"'gate.network.0.weight'.*its own `name`"):
-        second.model(x)
-    NeuralGate(K, network(), name="other").model(x)
+        in_plate(second.model)(x)
+    in_plate(NeuralGate(K, network(), name="other").model)(x)
     pyro.clear_param_store()
-    second.model(x)
+    in_plate(second.model)(x)
 
 
 @pytest.mark.usefixtures("bad_arguments")
@@ -120,7 +120,7 @@ def test_random_weights_are_refused_where_an_output_is_needed() -> None:
     gate, x = NeuralGate(K, bayesian), inputs(4)
     with pytest.raises(RuntimeError, match="`network` must have no random weights"):
         gate.weights(x)
-    assert "gate.network.weight" in poutine.trace(gate.model).get_trace(x).nodes
+    assert "gate.network.weight" in poutine.trace(in_plate(gate.model)).get_trace(x).nodes
 
 
 def test_a_pyro_module_as_network_leaves_the_users_store_alone() -> None:
@@ -197,7 +197,7 @@ def test_fixed_parameters_stay_fixed_in_a_users_program(kind: type) -> None:
     before = [parameter.detach().clone() for parameter in gate.parameters()]
     r = responsibilities(10, K)
     optim, elbo = ClippedAdam({"lr": 0.1}), TraceEnum_ELBO(max_plate_nesting=1)
-    svi = SVI(gate.model, lambda x: gate.guide(x, responsibilities=r), optim, elbo)
+    svi = SVI(in_plate(gate.model), lambda x: in_plate(gate.guide)(x, responsibilities=r), optim, elbo)
     for _ in range(3):
         svi.step(x)
     moved = [not torch.equal(old, new) for old, new in zip(before, gate.parameters(), strict=True)]

@@ -15,7 +15,15 @@ from pyro.infer.autoguide import AutoDelta, AutoGuideList, AutoNormal
 from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
-from mixpyro import AutoGate, DirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate, expected_weights
+from mixpyro import (
+    AutoGate,
+    ConjugateSVI,
+    DirichletGate,
+    NeuralGate,
+    ObjectDirichletGate,
+    SoftmaxGate,
+    expected_weights,
+)
 from mixpyro.gates import Gate
 from tests.gates.contract import learn
 from tests.problems import inputs, lines, responsibilities
@@ -51,7 +59,11 @@ def test_a_list_of_guides_takes_the_gate_and_the_models_arguments(name: str, res
     guide = AutoGuideList(model)
     guide.append(rest(poutine.block(model, hide=gate.latent_sites)))
     guide.append(AutoGate(model, gate))
-    svi = SVI(model, guide, ClippedAdam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1))
+    loss = TraceEnum_ELBO(max_plate_nesting=1)
+    if name in ("dirichlet", "object"):
+        with pytest.raises(RuntimeError, match=r"'gate.weights' must be trained by ConjugateSVI.*got plain SVI"):
+            SVI(model, guide, ClippedAdam({"lr": 0.01}), loss).step(y[:, 0], x)
+    svi = ConjugateSVI(model, guide, ClippedAdam({"lr": 0.01}), loss, gates=gate)
     first = [svi.step(y[:, 0], x) for _ in range(3)]
     assert all(torch.isfinite(torch.tensor(first)))
     sampled = guide(y[:, 0], x)

@@ -13,7 +13,7 @@ from pyro.infer import JitTraceEnum_ELBO, Trace_ELBO, TraceEnum_ELBO
 from pyro.optim import ClippedAdam
 
 from mixpyro import ConjugateSVI, DirichletGate, RobbinsMonro, SoftmaxGate
-from tests.problems import responsibilities
+from tests.problems import in_plate, responsibilities
 from tests.programs.known_means import GATES, K, Means, N
 
 
@@ -64,7 +64,7 @@ def test_a_guide_of_a_gates_sites_is_refused(site: str) -> None:
         if site == "weights":
             pyro.sample("gate.weights", dist.Dirichlet(torch.ones(K).double()))
         else:
-            program.gate.guide(program.x, responsibilities=responsibilities(N, K))
+            in_plate(program.gate.guide)(program.x, responsibilities=responsibilities(N, K))
 
     program.guide = guide  # type: ignore[method-assign, assignment]
     with pytest.raises(ValueError, match=f"`guide` must leave the sites of `gates` to the gates; got 'gate.{site}'"):
@@ -92,5 +92,7 @@ def test_bad_arguments_are_refused() -> None:
         RobbinsMonro(decay=0.4)
     program = Means(SoftmaxGate(K, 2))
     stranger = ConjugateSVI(program.model, program.guide, optim, elbo, gates=DirichletGate(K, name="other"))
-    with pytest.raises(RuntimeError, match=r"call the model of every gate.*got no evidence on 'other.assignment'"):
+    with pytest.raises(
+        RuntimeError, match=r"call the model of a gate in `gates`.*got no evidence on 'other.assignment'"
+    ):
         stranger.step()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mixpyro import AutoGate, ConjugateSVI, DirichletGate, NeuralGate, SoftmaxGate, fit
 from tests.fitting.test_known_answers import CO2, ETHANOL, problem
 from tests.gates.contract import learn
-from tests.problems import lines, responsibilities
+from tests.problems import in_plate, lines, responsibilities
 from tests.programs.known_means import GATES, K, Means, N
 from tests.pyro_programs import HandWrittenLines
 
@@ -117,7 +117,9 @@ def test_the_guide_of_the_gate_can_be_used_in_plain_svi_afterwards() -> None:
     for _ in range(40):
         svi.step()
     elbo = TraceEnum_ELBO(max_plate_nesting=1)
-    losses = torch.tensor([elbo.loss(program.model, lambda: program.gate.guide(program.x)) for _ in range(200)])
+    losses = torch.tensor(
+        [elbo.loss(program.model, lambda: in_plate(program.gate.guide)(program.x)) for _ in range(200)]
+    )
     assert losses.mean() < svi.evaluate_loss() + 4 * losses.std() / 200**0.5
 
 
@@ -193,7 +195,7 @@ def test_particles_of_float32_programs_may_be_vectorised(name: str, kind: type[S
 
     def guide() -> None:
         pyro.sample("means", dist.Delta(torch.linspace(-1.0, 1.0, K), event_dim=1))
-        gate.guide(x)
+        in_plate(gate.guide)(x)
 
     arguments: dict[str, Any] = {"gates": gate} if kind is ConjugateSVI else {}
     one, three = (TraceEnum_ELBO(max_plate_nesting=1, num_particles=n, vectorize_particles=n > 1) for n in (1, 3))

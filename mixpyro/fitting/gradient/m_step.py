@@ -18,7 +18,7 @@ from mixpyro import arguments
 from mixpyro.fitting.gradient.minibatches import growing_subsamples, shuffled_batches
 from mixpyro.fitting.gradient.objective_elbo import ObjectiveELBO
 from mixpyro.fitting.gradient.optimisers import FullDataLBFGS, FusedAdam, TorchOptimizer
-from mixpyro.gates.object_gate import ObjectGate
+from mixpyro.gates.per_object import ObjectGate
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import gradients_set_aside, own_parameter_store, parameters_registered
 

@@ -12,7 +12,6 @@ from mixpyro.gates.program import GateProgram
 from mixpyro.gates.program_weights import ProgramWeights
 from mixpyro.part import Gradient, State
 from mixpyro.pyro_internals.expected_weights import GateRecord
-from mixpyro.pyro_internals.given_sites import is_trained_by_plain_svi, untrained
 from mixpyro.pyro_internals.plates import rows_of
 from mixpyro.shapes import Inputs, Value
 
@@ -89,10 +88,14 @@ class ObjectGate(ConjugateGate):
             raise ValueError(f"`plate` must be one plate for a gate with weights of each object; got {len(plates)}.")
         return GateProgram.program_weights(self, x, plates)
 
-    def refuse_untrained(self) -> None:
-        """Raise if this gate knows no object in a step of plain SVI, which would leave it so."""
-        if self.weights_site is not None and not self.n_objects and is_trained_by_plain_svi():
-            raise RuntimeError(untrained(self.site("weights")))
+    @property
+    def is_new(self) -> bool:
+        """Whether no object is known."""
+        return self.n_objects == 0
+
+    def forget(self) -> None:
+        """Forget all objects."""
+        self._buffers[self.posterior_names[-1]] = self.posterior[-1][:0]
 
     @torch.no_grad()
     def update_seen(self, record: GateRecord, step_size: float) -> None:
