@@ -142,13 +142,15 @@ class ConjugateGate(ConjugatePart, Gate):
             ...             z = weights.assign(f"z_{t}", parent=torch.as_tensor(z))
             ...             pyro.sample(f"y_{t}", dist.Normal(z.double(), 1.0), obs=y[:, t])
         """
-        x = arguments.program_inputs(x)
+        x = arguments.program_inputs(x).new_empty(1, 0)
         refuse_shared_parameters(self)
         parts = self._parts(x)
         n_parents = len(self.batch_shape) - parts.n_plates
         record = record_of(self)
         if record is not None:
             terms = self._expected(x, parts)
+            if record.is_collapsed:
+                terms = terms._replace(log_weights=self.weights(x).log()[0])
             run = record.begin(terms, parts=parts.numbers)
             pyro.factor(self.site("minus_kl_divergence"), (run.divergence - terms.divergence).to(x.dtype))
             return ProgramWeights(terms.log_weights, n_parents=n_parents, record=run)

@@ -100,30 +100,43 @@ class ProgramWeights:
         plates = batch_shape(data_plates())
         if observed is not None and known is True:
             index = self._index(parents, observed)
-            zeros = _zeros(log_weights, index.shape, plates)
-            self._collect(zeros, index, None, plates, may_be_silent=False)
-            density = self.log_weights.flatten()[index] + zeros - self.divergence
+            terms = self._terms(self.log_weights.flatten()[index], plates)
+            self._collect(terms, index, None, plates, may_be_silent=False)
+            density = self._density(terms, self.log_weights.flatten()[index])
             site = pyro.sample(name, Delta(observed.expand(density.shape), log_density=density), obs=observed)
             return torch.as_tensor(site)
         logits, normaliser = _given(log_weights, observed, known)
         z = torch.as_tensor(pyro.sample(name, Categorical(logits=logits), infer=ENUMERATED))
-        # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
         index = self._index(parents, z)
-        zeros = _zeros(log_weights, index.shape, plates)
+        # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
+        terms = self._terms(normaliser.expand(torch.broadcast_shapes(index.shape, normaliser.shape)), plates)
         axis = -z.ndim if z.numel() == self.n_components and z.ndim > len(plates) else None
         silent: Tensor | bool = self.n_components > 1 and not parents
         if silent and isinstance(known, Tensor):
             silent = ~known
-        self._collect(zeros, index, axis, plates, may_be_silent=silent)
-        pyro.factor(f"{name}.log_normaliser", (normaliser - self.divergence) + zeros)
+        self._collect(terms, index, axis, plates, may_be_silent=silent)
+        pyro.factor(f"{name}.log_normaliser", self._density(terms, normaliser))
         return z
 
+    def _terms(self, log_density: Tensor, plates: list[int]) -> Tensor:
+        """Return a leaf for each value of z of each object: their log density, or zeros where that has a graph."""
+        shape = torch.broadcast_shapes(log_density.shape, plates)
+        if log_density.requires_grad or isinstance(self.divergence, Tensor):
+            return log_density.new_zeros(shape).requires_grad_()
+        return log_density.expand(shape).clone().requires_grad_()
+
+    def _density(self, terms: Tensor, log_density: Tensor) -> Tensor:
+        """Return the log density, which depends on the leaf of :meth:`_terms`."""
+        if log_density.requires_grad or isinstance(self.divergence, Tensor):
+            return terms + (log_density - self.divergence)
+        return terms
+
     def _collect(
-        self, zeros: Tensor, index: Tensor, axis: int | None, plates: list[int], *, may_be_silent: Tensor | bool
+        self, terms: Tensor, index: Tensor, axis: int | None, plates: list[int], *, may_be_silent: Tensor | bool
     ) -> None:
-        """Put the zeros of one site into the record."""
+        """Put the terms of one site into the record."""
         assert self.record is not None
-        self.record.evidence.append(Evidence(zeros, index, axis, len(plates), may_be_silent))
+        self.record.evidence.append(Evidence(terms, index, axis, len(plates), may_be_silent))
         self.record.is_subsample |= any(
             frame.full_size != frame.size for frame in data_plates() if frame.name not in self.plates_of_parts
         )
@@ -162,11 +175,6 @@ def _given(log_weights: Tensor, observed: Tensor | None, known: Tensor | bool) -
     own = log_weights.expand(*torch.broadcast_shapes(log_weights.shape[:-1], known.shape), log_weights.shape[-1])
     at_label = own.gather(-1, labels.expand(*own.shape[:-1], 1)).squeeze(-1)
     return logits, torch.where(known, at_label, normaliser)
-
-
-def _zeros(log_weights: Tensor, index_shape: torch.Size, plates: list[int]) -> Tensor:
-    """Return zeros for every value of z of every object, to differentiate by."""
-    return log_weights.new_zeros(torch.broadcast_shapes(index_shape, plates)).requires_grad_()
 
 
 def _checked_labels(observed: Tensor | None, mask: Tensor | None, n_components: int) -> Tensor | bool:

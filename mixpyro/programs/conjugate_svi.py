@@ -14,8 +14,10 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.gates.base import Gate
+from mixpyro.gates.dirichlet import DirichletGate
 from mixpyro.numerics.step_sizes import RobbinsMonro
-from mixpyro.programs import stored_posteriors
+from mixpyro.programs import collapsed_bound, stored_posteriors
+from mixpyro.programs.explanations import explained
 from mixpyro.programs.full_guide import FullGuide
 from mixpyro.pyro_internals.expected_weights import GateRecord, expected_weights
 from mixpyro.pyro_internals.given_sites import GuideWithoutSites
@@ -86,6 +88,7 @@ class ConjugateSVI(SVI):
         *,
         gates: Gate | Sequence[Gate],
         step_size: float | Callable[[int], float] | None = None,
+        collapsed: bool = False,
     ) -> None:
         elbo = TraceEnum_ELBO() if loss is None else loss
         if not isinstance(elbo, TraceEnum_ELBO) or isinstance(elbo, JitTraceEnum_ELBO):
@@ -97,6 +100,12 @@ class ConjugateSVI(SVI):
         super().__init__(model, guide, optim, loss=elbo)  # type: ignore[no-untyped-call]
         self.elbo = elbo
         self.gates = _checked_gates(gates)
+        self.collapsed = collapsed
+        if collapsed and (len(self.gates) > 1 or type(self.gates[0]) is not DirichletGate or self.gates[0].batch_shape):
+            raise ValueError(
+                "`collapsed` must have one DirichletGate without a `batch_shape` in `gates`; got "
+                f"{', '.join(type(gate).__name__ for gate in self.gates)}."
+            )
         self.n_steps = 0
         if step_size is not None and not callable(step_size):
             step_size = arguments.step_size(step_size)
@@ -121,13 +130,19 @@ class ConjugateSVI(SVI):
         with self._programs() as (records, model, guide), gradients_of_parameters() as captured:
             loss = self.elbo.differentiable_loss(model, self._without_sites_of_gates(guide), *args, **kwargs)
             _refuse_infinite(float(loss.detach()))
-            loss.backward()
-            value = float(loss.detach()) + sum(record.silent_bound() for record in records)
+            value = self._differentiate(loss, records)
             self._update_gates(records)
             self.optim(captured())
         for gate in self.gates:
             stored_posteriors.put(gate, self.n_steps)
         return value
+
+    def _differentiate(self, loss: Tensor, records: list[GateRecord]) -> float:
+        """Differentiate the loss by all parameters and terms of gates, and return its value."""
+        if self.collapsed:
+            return collapsed_bound.differentiate(loss, self._gate, records[0])
+        loss.backward()
+        return float(loss.detach()) + sum(record.silent_bound() for record in records)
 
     def _update_gates(self, records: list[GateRecord]) -> None:
         """Check what the program has said of all gates, then update each gate that it has visited."""
@@ -149,8 +164,17 @@ class ConjugateSVI(SVI):
         """Yield records of the gates, model and guide: these in the caller's contexts, all else outside of them."""
         self._begin()
         model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
-        with arguments.outside_of_contexts(), expected_weights(*self.gates) as records:
-            yield records, model, guide
+        with explained(self.elbo), arguments.outside_of_contexts(), expected_weights(*self.gates) as records:
+            for record in records:
+                record.is_collapsed = self.collapsed
+            yield records, collapsed_bound.collapsible(model) if self.collapsed else model, guide
+
+    @property
+    def _gate(self) -> DirichletGate:
+        """The gate whose posterior is fitted to the collapsed bound."""
+        gate = self.gates[0]
+        assert isinstance(gate, DirichletGate)
+        return gate
 
     def _without_sites_of_gates(self, guide: Callable[..., Any]) -> Callable[..., Any]:
         """The guide, which raises where it samples a site of a gate."""
@@ -165,6 +189,8 @@ class ConjugateSVI(SVI):
         """
         with self._programs() as (records, model, guide), torch.enable_grad():
             loss = self._differentiated(records, model, guide, *args, **kwargs)
+            if self.collapsed and records[0].seen:
+                return loss - collapsed_bound.expectation(self._gate, records[0]).bound
             return loss + sum(record.silent_bound() for record in records)
 
     def responsibilities(self, *args: Any, **kwargs: Any) -> list[Responsibilities]:  # noqa: ANN401
@@ -185,17 +211,21 @@ class ConjugateSVI(SVI):
         found = []
         for record in records:
             sites = record.responsibilities()
+            if self.collapsed:
+                sites[0] = sites[0] * collapsed_bound.expectation(self._gate, record).derivative.mT.reshape(
+                    sites[0].shape
+                )
             r = sites[0] if len(sites) == 1 else torch.stack(sites)
             found.append(r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny))
         return found
 
     def _differentiated(self, records: list[GateRecord], model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401
-        """Return the loss, differentiated by the zeros of the gates and by nothing else."""
+        """Return the loss, differentiated by the terms of the gates and by nothing else."""
         loss = self.elbo.differentiable_loss(model, guide, *args, **kwargs)
-        zeros = [zero for record in records for zero in record.leaves()]
-        if zeros and loss.requires_grad:
-            for zero, gradient in zip(zeros, torch.autograd.grad(loss, zeros, allow_unused=True), strict=True):
-                zero.grad = gradient
+        leaves = [leaf for record in records for leaf in record.leaves()]
+        if leaves and loss.requires_grad:
+            for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves, allow_unused=True), strict=True):
+                leaf.grad = gradient
         return float(loss.detach())
 
     def step_size(self, seen: GateRecord) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -64,41 +65,45 @@ class WeightsInProgram:
     @property
     def seen(self) -> list[Evidence]:
         """The evidence that the loss depends on."""
-        return [one for one in self.evidence if one.derivative is not None]
+        return [one for one in self.evidence if one.is_seen]
 
     @property
     def scale(self) -> Tensor:
         """Scale of the gate's divergence in the bound, of the shape of the divergence."""
         return torch.zeros_like(self.divergence) if self.divergence.grad is None else self.divergence.grad.neg()
 
+    @cached_property
+    def silent(self) -> list[Tensor | None]:
+        """Which objects say nothing of the weights, for each site of :attr:`seen`."""
+        flat = self.log_weights.flatten()
+        return [one.silent(flat) for one in self.seen]
+
     def counts(self) -> Tensor:
         """Return the responsibilities summed over what shares a weight, of the shape of the log weights, float64."""
-        flat, n_weights = self.log_weights.flatten(), self.log_weights.numel()
-        counted = [one.counts(n_weights, one.silent(flat)) for one in self.seen]
-        return torch.stack(counted).sum(0).reshape(self.log_weights.shape)
+        pairs = zip(self.seen, self.silent, strict=True)
+        counted = [one.counts(self.log_weights.numel(), silent) for one, silent in pairs]
+        return sum(counted[1:], start=counted[0]).reshape(self.log_weights.shape)
 
-    def silent_bound(self) -> Tensor:
+    def silent_bound(self) -> float:
         """Return what objects that say nothing of the weights have in the bound of the mean field, in nats.
 
         They have it in place of the zero that they have if z is summed out exactly.
         """
-        flat = self.log_weights.detach().flatten()
-        total = flat.new_zeros(())
-        for one in self.seen:
-            silent = one.silent(flat)
+        flat, total = self.log_weights.detach().flatten(), 0.0
+        for one, silent in zip(self.seen, self.silent, strict=True):
             if silent is not None and one.values_axis is not None:
                 normaliser = flat[one.index].logsumexp(one.values_axis, keepdim=True)
-                total = total + (one.weights_of_objects() * silent * normaliser).sum()
+                total += float((one.weights_of_objects * silent * normaliser).sum())
         return total
 
     def counts_several_times(self) -> bool:
         """Return whether every object counts more than once, as those of a minibatch do."""
-        least = min((float(one.weights_of_objects().min()) for one in self.seen), default=0.0)
+        least = min((float(one.weights_of_objects.min()) for one in self.seen), default=0.0)
         return least > float(self.scale.max()) * (1.0 + 1e-4)
 
     def leaves(self) -> list[Tensor]:
-        """Return the zeros that the bound is to be differentiated by."""
-        return [self.divergence, *(one.zeros for one in self.evidence)]
+        """Return the tensors that the bound is to be differentiated by."""
+        return [self.divergence, *(one.terms for one in self.evidence)]
 
 
 @dataclass
@@ -106,9 +111,13 @@ class GateRecord:
     """What a program has said of one gate.
 
     Attributes:
+        is_collapsed: whether z is to be summed out given the weights: the program has the weights at their mean then.
+        given_counts: counts [K] in place of the responsibilities' sums, times the scale of the gate.
         runs: one per run of the program, those included that Pyro made to find the program's structure.
     """
 
+    is_collapsed: bool = False
+    given_counts: Tensor | None = None
     runs: list[WeightsInProgram] = field(default_factory=list)
 
     def begin(self, terms: BoundTerms, **attributes: Any) -> WeightsInProgram:  # noqa: ANN401 (of the record)
@@ -129,7 +138,7 @@ class GateRecord:
         return [run for run in self.runs if run.seen]
 
     def leaves(self) -> list[Tensor]:
-        """Return the zeros of all runs."""
+        """Return the tensors of all runs that the bound is to be differentiated by."""
         return [zeros for run in self.runs for zeros in run.leaves()]
 
     @property
@@ -151,14 +160,13 @@ class GateRecord:
         Raises:
             ValueError: if a derivative is not finite or negative, or the gate is scaled up with its objects.
         """
-        for run in self.seen:
-            for one in run.seen:
-                least, most = one.derivative.aminmax()  # type: ignore[union-attr]
-                if not (least >= -1e-6 * (1.0 + most) and most < math.inf):
-                    raise ValueError(
-                        f"responsibilities of {site!r} must be finite and non-negative; got values from "
-                        f"{float(least):.6g} to {float(most):.6g}."
-                    )
+        for one in (one for run in self.seen for one in run.seen):
+            least, most = float(one.weights_of_objects.min()), float(one.weights_of_objects.max())
+            if not (least >= -1e-6 * (1.0 + most) and most < math.inf):
+                raise ValueError(
+                    f"responsibilities of {site!r} must be finite and non-negative; got sums from {least:.6g} to "
+                    f"{most:.6g}."
+                )
         if self.scale > 1.0 + 1e-4 and not any(run.divergence.ndim for run in self.seen):
             raise ValueError(
                 f"`poutine.scale` must not be around a call of the gate's model; got {site!r} scaled by "
@@ -168,7 +176,7 @@ class GateRecord:
 
     def silent_bound(self) -> float:
         """Return what objects without evidence on z have in the bound, in nats."""
-        return sum(float(run.silent_bound()) for run in self.seen)
+        return sum(run.silent_bound() for run in self.seen)
 
     def seen_objects(self) -> SeenObjects:
         """Return the responsibilities of the objects of all runs, for a gate that reads rows; zeros for silent ones."""
@@ -178,6 +186,8 @@ class GateRecord:
 
     def seen_counts(self) -> SeenCounts:
         """Return the responsibilities summed over what shares weights, of the parts that all runs have visited."""
+        if self.given_counts is not None:
+            return SeenCounts(self.given_counts.unsqueeze(0) / self.scale, torch.zeros(1, dtype=torch.long))
         counts, scales, parts = [], [], []
         for run in self.seen:
             assert run.parts is not None
