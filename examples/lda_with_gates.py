@@ -6,13 +6,12 @@ document, or for each topic. A topic is the parent of a word, and words are assi
 
 Data: simulated documents of equal length, as in Pyro's example; their words follow the model.
 
-Expected answer: from the best of four starts the gates reach −18,575 nats after a hundred steps, in two seconds, and in
-batches of 25 documents the same to 0.1 %, though they may end at another optimum as other starts do. From that start
-plain SVI is still 80 to 500 nats below after five hundred steps and half a minute.
+Expected answer: from the best of four starts the gates reach −18,575 nats in a hundred steps and two seconds, and in
+batches of 25 documents the same to 0.1 %; batches, like other starts, may find another optimum. From that start plain
+SVI is 80 to 500 nats below after five hundred steps and half a minute.
 
 "mean field" is the bound with q(z) q(weights) in nats, computed exactly at the posterior that a program has: compare
-these. "own" is minus the loss of the last step. Plain SVI's is another bound, with z summed out given sampled weights:
-higher at the same posterior, and noisy. That of batches is noisy too.
+these. "own" is minus the loss of the last step: of plain SVI another bound, with z summed out given sampled weights.
 
 Source of the method: Hoffman, Blei, Wang, Paisley (2013), Stochastic variational inference.
 """
@@ -20,7 +19,6 @@ Source of the method: Hoffman, Blei, Wang, Paisley (2013), Stochastic variationa
 import argparse
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -39,8 +37,7 @@ class TopicModel:
     """Pyro's topic model with and without gates, from one start."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.words, self.batch_size = simulate(args), args.batch_size
-        (_, self.n_documents), k, v = self.words.shape, args.topics, args.vocabulary
+        self.words, self.n_documents, k, v = simulate(args), args.documents, args.topics, args.vocabulary
         self.start: dict[str, Tensor] = {}
         self.prior = {"doc_topics": torch.full((k,), 0.3).double(), "topic_words": torch.full((v,), 0.1).double()}
         self.gates = {
@@ -51,8 +48,8 @@ class TopicModel:
     def new_start(self) -> dict[str, Tensor]:
         """Return concentrations of q with nearly equal topics, as Hoffman et al. start."""
         documents, topics = (gate.prior_concentration for gate in self.gates.values())
-        nearly_equal = dist.Gamma(100.0, 100.0).sample(topics.shape).double()
-        return {"doc_topics": documents + len(self.words) / len(topics), "topic_words": nearly_equal}
+        topics = dist.Gamma(100.0, 100.0).sample(topics.shape).double()
+        return {"doc_topics": documents + len(self.words) / len(topics), "topic_words": topics}
 
     def hold(self, concentrations: dict[str, Tensor]) -> None:
         """Put concentrations of q into the gates."""
@@ -68,10 +65,10 @@ class TopicModel:
             with words_plate:
                 topics.assign("doc_words", parent=z, observed=self.words[:, batch])
 
-    def conjugate_svi(self, **arguments: Any) -> ConjugateSVI:  # noqa: ANN401
+    def conjugate_svi(self, step_size: Callable[[int], float] | None = None) -> ConjugateSVI:
         """Make an SVI that updates both gates in closed form."""
-        gates = list(self.gates.values())
-        return ConjugateSVI(self.gated, lambda *_: None, ClippedAdam(ADAM), ELBO, gates=gates, **arguments)
+        gates, optim = list(self.gates.values()), ClippedAdam(ADAM)
+        return ConjugateSVI(self.gated, lambda *_: None, optim, ELBO, gates=gates, step_size=step_size)
 
     def plain(self) -> None:
         """Score the words of all documents: the model as Pyro's example has it."""
@@ -98,8 +95,8 @@ class TopicModel:
 def main(args: argparse.Namespace) -> None:
     """Train all programs from one start, and print their bounds and seconds."""
     torch.manual_seed(args.seed)
-    topics = TopicModel(args)
-    svi, found = topics.conjugate_svi(), []
+    topics, found = TopicModel(args), []
+    svi = topics.conjugate_svi()
     for start in (topics.new_start() for _ in range(args.starts)):
         topics.hold(start)
         found.append((max(-svi.step() for _ in range(args.steps)), start))
@@ -108,14 +105,12 @@ def main(args: argparse.Namespace) -> None:
     print(f"{'program':<16}{'steps':>7}{'seconds':>9}{'mean field':>14}{'own':>14}")
     topics.hold(topics.start)
     train("gates", svi.step, args.steps, svi.evaluate_loss)
-    best = topics.gates["topic_words"].posterior_concentration.topk(5).indices.tolist()
-    print(f"five words of each component: {best}")
-
+    print("words of each component:", topics.gates["topic_words"].posterior_concentration.topk(5).indices.tolist())
     topics.hold(topics.start)
     torch.manual_seed(args.seed)
-    batches = topics.conjugate_svi(step_size=lambda step: min(0.2, 40.0 / step))
-    n_batches = args.steps * topics.n_documents // args.batch_size
-    train("gates, batches", lambda: batches.step(args.batch_size), n_batches, svi.evaluate_loss)
+    batches = topics.conjugate_svi(lambda step: min(0.2, 40.0 / step))
+    per_pass = args.documents // args.batch_size
+    train("gates, batches", lambda: batches.step(args.batch_size), per_pass * args.steps, svi.evaluate_loss)
 
     def loss() -> float:
         """Compute minus the mean-field bound of plain SVI: its concentrations are put into the gates."""
@@ -146,9 +141,15 @@ def simulate(args: argparse.Namespace) -> Tensor:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("documents", 100), ("words", 50), ("topics", 5), ("vocabulary", 100), ("batch-size", 25)):
-        parser.add_argument(f"--{name}", type=int, default=default, help="size of the data or of a batch")
-    parser.add_argument("--starts", type=int, default=4, help="starts of the gates; all programs go on from the best")
+    for name, n in {
+        "documents": 100,
+        "words": 50,
+        "topics": 5,
+        "vocabulary": 100,
+        "batch-size": 25,
+        "starts": 4,
+    }.items():
+        parser.add_argument(f"--{name}", type=int, default=n, help="size of the data, or number")
     parser.add_argument("--steps", type=int, default=100, help="steps on all data, or passes in batches, at least five")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
     torch.set_num_threads(1)

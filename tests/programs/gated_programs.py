@@ -23,6 +23,7 @@ class TopicProgram:
         prior: concentrations, those of every document and of every topic being equal.
         start: concentrations that the gates have at first.
         document_dim: axis of the documents, −1 as in Pyro's example, or −2; the tokens have the other one.
+        dtype: of the log weights in the program.
         mask_topics: whether the mask of padding is around the topics of tokens too, or around their words only.
     """
 
@@ -34,9 +35,10 @@ class TopicProgram:
         start: Topics | None = None,
         *,
         document_dim: int = -1,
+        dtype: torch.dtype = torch.float64,
         mask_topics: bool = False,
     ) -> None:
-        self.words, self.known = words, known
+        self.words, self.known, self.dtype = words, known, dtype
         self.document_dim, self.mask_topics = document_dim, mask_topics
         (self.n_documents, n_topics), vocabulary = prior.documents.shape, prior.words.shape[-1]
         self.documents = DirichletGate(
@@ -58,7 +60,7 @@ class TopicProgram:
 
     def model(self, rows: Tensor | None = None) -> None:
         """Score the words of some documents, or of all: the Pyro model."""
-        like = self.documents.posterior_concentration
+        like = self.documents.posterior_concentration.to(self.dtype)
         topics = self.topics.sample_weights(like)
         documents = pyro.plate("in_documents", self.n_documents, subsample=rows, dim=self.document_dim)
         tokens = pyro.plate("tokens", len(self.words), dim=-3 - self.document_dim)

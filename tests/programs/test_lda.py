@@ -57,6 +57,15 @@ def test_every_step_is_coordinate_ascent(padded: bool, mask_topics: bool, docume
     assert all(after <= before + 1e-9 for before, after in itertools.pairwise(losses))
 
 
+def test_it_is_coordinate_ascent_in_float32() -> None:
+    words, known, prior, start = problem(padded=True)
+    program = TopicProgram(words, known, prior, start, dtype=torch.float32)
+    svi = program.svi()
+    bounds, q = by_hand.ascend(stepping(words, known, prior), start, 10)
+    assert [-svi.step() for _ in range(10)] == pytest.approx(bounds, rel=1e-5)
+    assert_equal(program, q, rtol=1e-3, atol=1e-3)
+
+
 def test_it_ends_where_coordinate_ascent_ends() -> None:
     words, known, prior, start = problem(padded=True)
     bound, _, n_steps = by_hand.optimum(stepping(words, known, prior), start, tolerance=1e-7)
