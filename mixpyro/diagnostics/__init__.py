@@ -8,6 +8,7 @@ from mixpyro.diagnostics.importance_sampling import khat, resample
 from mixpyro.diagnostics.labels import Alignment, align, relabel
 from mixpyro.diagnostics.predictive_checks import Check, predictive_checks
 from mixpyro.diagnostics.program import program_to_arviz
+from mixpyro.diagnostics.program_assignments import ProgramResponsibilities
 from mixpyro.diagnostics.psis_loo import Comparison, Elpd, as_arviz, compare_loo, loo, loo_table
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Check",
     "Comparison",
     "Elpd",
+    "ProgramResponsibilities",
     "ResponsibilityDraws",
     "align",
     "as_arviz",

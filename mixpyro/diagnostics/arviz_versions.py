@@ -41,7 +41,8 @@ def container(
 
     Args:
         groups: variables by name, by the name of their group.
-        coordinates: the labels along each axis, by the axis's name. An axis without any is numbered from 0.
+        coordinates: the labels along each axis, by the axis's name. An axis without any, or of another length in its
+            group, is numbered from 0.
         attributes: stored with every group.
     """
     import xarray
@@ -51,7 +52,12 @@ def container(
         lengths = {
             axis: size for axes, values in variables.values() for axis, size in zip(axes, values.shape, strict=True)
         }
-        labels = {axis: coordinates.get(axis, np.arange(length)) for axis, length in lengths.items()}
+        labels = {
+            axis: coordinates[axis]
+            if len(coordinates.get(axis, [])) == length and axis in coordinates
+            else np.arange(length)
+            for axis, length in lengths.items()
+        }
         datasets[group_name] = xarray.Dataset(dict(variables), coords=labels, attrs=dict(attributes))
     return from_datasets(datasets)
 

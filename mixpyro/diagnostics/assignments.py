@@ -36,6 +36,23 @@ class Assignments(NamedTuple):
         return 1.0 - self.mean.max(1)
 
 
+def summary_of(responsibilities: np.ndarray, probability: float) -> Assignments:
+    """Summarise responsibilities over the draws.
+
+    Args:
+        responsibilities: [S, N, K].
+        probability: of the central interval, above 0 and below 1.
+
+    Raises:
+        ValueError: if the probability is not in (0, 1).
+    """
+    level = arguments.positive_number("probability", probability)
+    if level >= 1.0:
+        raise ValueError(f"`probability` must be below 1; got {level}.")
+    low, high = np.quantile(responsibilities, [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0)
+    return Assignments(responsibilities.mean(0), responsibilities.std(0), low, high)
+
+
 def posterior_sites(data: ArvizData, device: torch.device) -> tuple[dict[str, Tensor], int]:
     """Return the posterior's draws [S, …], chains one after the other, and their number.
 
@@ -106,14 +123,10 @@ class ResponsibilityDraws:
         Raises:
             ValueError: if the probability is not in (0, 1).
         """
-        level = arguments.positive_number("probability", probability)
-        if level >= 1.0:
-            raise ValueError(f"`probability` must be below 1; got {level}.")
         summaries = []
         for rows in slices(len(self.data.x), rows_per_program(self.n_draws * self._width, self.data.x.device)):
             values = self.of(slice(0, self.n_draws), rows).double().cpu().numpy()
-            low, high = np.quantile(values, [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0)
-            summaries.append((values.mean(0), values.std(0), low, high))
+            summaries.append(summary_of(values, probability))
         return Assignments(*(np.concatenate(parts) for parts in zip(*summaries, strict=True)))
 
     @property

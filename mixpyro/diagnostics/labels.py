@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, from_datasets
+from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, from_datasets
 
 # Mean confidence, from 0 to 1, below which another labelling of a component is nearly as good.
 LEAST_CONFIDENCE = 0.5
@@ -57,8 +57,10 @@ def align(
 
     Args:
         responsibilities: p(zᵢ = k | yᵢ, θₛ), an array [S, N, K] or an iterable of blocks [·, N, K]. It is iterated
-            several times, so pass a list or an array, not a generator. For the solutions of several fits pass
-            ``[result.responsibilities.numpy() for result in results]``.
+            several times, so pass a list or an array, not a generator; a
+            :class:`~mixpyro.diagnostics.ResponsibilityDraws`, or a
+            :class:`~mixpyro.diagnostics.ProgramResponsibilities` of a Pyro program. For the solutions of several fits
+            pass ``[result.responsibilities.numpy() for result in results]``.
         reference: responsibilities [N, K] to align to, such as a fit's. By default the first draw is the first
             reference, and the mean of the relabelled draws replaces it.
         max_passes: largest number of passes over the draws, at least 1.
@@ -82,15 +84,18 @@ def align(
     return Alignment(order, confidence, root**2, n_passes)
 
 
-def relabel(data: ArvizData, alignment: Alignment) -> ArvizData:
+def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -> ArvizData:
     """Put the components of every draw in the order of the alignment's reference.
 
     Args:
-        data: result of :func:`mixpyro.to_arviz`, whose S draws, chains one after the other, were aligned.
+        data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`, whose S draws,
+            chains one after the other, were aligned.
         alignment: result of :func:`align`.
+        axis: name of the axis of components, ``<gate>.component`` where a program has several gates.
 
     Raises:
-        ValueError: if the alignment has another number of draws.
+        ValueError: if the alignment has another number of draws, or a site of a program has an axis that may be of the
+            components, as it is as long and has not been named.
     """
     import xarray
 
@@ -99,14 +104,29 @@ def relabel(data: ArvizData, alignment: Alignment) -> ArvizData:
     n_chains, n_draws = posterior.sizes["chain"], posterior.sizes["draw"]
     if n_chains * n_draws != len(alignment.order):
         raise ValueError(f"`alignment` must be of {n_chains * n_draws} draws; got {len(alignment.order)}.")
-    axes = ("chain", "draw", "component")
+    _refuse_unknown_axes(posterior, alignment.order.shape[1], axis)
+    axes = ("chain", "draw", axis)
     order = xarray.DataArray(alignment.order.reshape(n_chains, n_draws, -1), dims=axes)
     reordered = {
-        name: values.isel(component=order).transpose(*values.dims).assign_coords(component=values["component"])
+        name: values.isel({axis: order}).transpose(*values.dims).assign_coords({axis: values[axis]})
         for name, values in posterior.data_vars.items()
-        if "component" in values.dims
+        if axis in values.dims
     }
     return from_datasets(datasets | {"posterior": posterior.assign(reordered)})
+
+
+def _refuse_unknown_axes(posterior: Dataset, n_components: int, axis: str) -> None:
+    """Raise if an axis of a program's site might be that of the components, which only its author knows."""
+    not_named = str(posterior.attrs.get("axes_not_named", "")).split(",")
+    unknown = [(name, own) for name in not_named for own in posterior.data_vars.values() if name in own.dims]
+    unknown = [(name, own) for name, own in unknown if own.sizes[name] == n_components and axis not in own.dims]
+    if unknown:
+        name, own = unknown[0]
+        site = own.name if name.startswith(f"{own.name}_dim_") else name
+        raise ValueError(
+            f"`data` must name the axes of components; got {name!r} of {own.name!r}, of length {n_components}. "
+            f"Pass axes={{{site!r}: ({axis!r},)}} to program_to_arviz, or any other name if it is not."
+        )
 
 
 def _first_draw(responsibilities: Iterable[np.ndarray]) -> np.ndarray:

@@ -44,7 +44,7 @@ class Check(NamedTuple):
 
 
 def predictive_checks(
-    data: ArvizData, statistics: Mapping[str, Statistic] = STATISTICS, *, output: int = 0
+    data: ArvizData, statistics: Mapping[str, Statistic] = STATISTICS, *, output: int = 0, site: str | None = None
 ) -> dict[str, Check]:
     """Compare statistics of y with those of data drawn from the posterior predictive distribution.
 
@@ -52,6 +52,7 @@ def predictive_checks(
         data: result of :func:`mixpyro.to_arviz`.
         statistics: functions by name; each takes values [..., N] and returns [...].
         output: number of the column of y, from 0.
+        site: name of the observed site, where a program has several.
 
     Returns:
         One check a statistic, by its name.
@@ -59,7 +60,7 @@ def predictive_checks(
     References:
         Gelman, Meng, Stern (1996), Posterior predictive assessment of model fitness via realized discrepancies.
     """
-    observed, replicated = observed_and_replicated(data, output)
+    observed, replicated = observed_and_replicated(data, output, site)
     checks = {}
     for name, statistic in statistics.items():
         value, values = float(statistic(observed)), np.asarray(statistic(replicated))
@@ -68,14 +69,25 @@ def predictive_checks(
     return checks
 
 
-def observed_and_replicated(data: ArvizData, output: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return one column of y [N], and the same of every replicate [S, N].
+def observed_and_replicated(data: ArvizData, output: int = 0, site: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return one column of y [N], and the same of every replicate [S, N], without rows where it is missing.
 
     Args:
         data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`.
         output: number of the column of y, from 0; not read where y has one axis.
+        site: name of the observed site; by default the only one.
+
+    Raises:
+        ValueError: if ``site`` is not one of several.
     """
-    observed = next(iter(group(data, "observed_data").values())).values
-    replicated = next(iter(group(data, "posterior_predictive").values())).values
+    variables = group(data, "observed_data").data_vars
+    names = list(variables) if site is None else [site]
+    if len(names) != 1 or names[0] not in variables:
+        raise ValueError(f"`site` must be one of {', '.join(map(str, variables))}; got {site}.")
+    observed = variables[names[0]].values
+    replicated = group(data, "posterior_predictive")[names[0]].values
     rows = replicated.reshape(-1, len(observed), *observed.shape[1:])
-    return (observed, rows) if observed.ndim == 1 else (observed[:, output], rows[..., output])
+    if observed.ndim > 1:
+        observed, rows = observed[:, output], rows[..., output]
+    seen = ~np.isnan(observed)
+    return observed[seen], rows[:, seen]

@@ -1,7 +1,7 @@
 """Leave-one-out cross-validation by Pareto smoothed importance sampling (PSIS-LOO)."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Elpd(NamedTuple):
         return f"{estimate}; k-hat above {self.good_k:.2f} for {self.n_untrusted} of {len(self.pareto_k)} objects"
 
 
-def loo(data: ArvizData) -> Elpd:
+def loo(data: ArvizData, *, site: str | None = None) -> Elpd:
     """Estimate leave-one-out cross-validation from draws, corrected for the approximate posterior.
 
     The draws of a guide are weighted by p(y, θ) / q(θ) as well as by 1 / p(yᵢ | θ). The estimate is that of the true
@@ -48,10 +48,11 @@ def loo(data: ArvizData) -> Elpd:
     model again without each object and does not favour such models.
 
     Args:
-        data: result of :func:`mixpyro.to_arviz`.
+        data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`.
+        site: name of the log likelihood, where a program has several.
 
     Raises:
-        ValueError: if the data have no draws, or their rows have weights.
+        ValueError: if the data have no draws, their rows have weights, or ``site`` is not one of several.
 
     References:
         Vehtari, Gelman, Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and
@@ -62,9 +63,22 @@ def loo(data: ArvizData) -> Elpd:
         raise ValueError("`data` must have latent parameters to be drawn; got none. Use exact_loo, which fits again.")
     if "weights" in datasets.get("constant_data", {}):
         raise ValueError("`data` must have rows that count once; got weights. Repeat the rows instead.")
-    values = next(iter(group(data, "log_likelihood").values())).values
-    observed = next(iter(group(data, "observed_data").values())).values if "observed_data" in datasets else None
+    log_likelihoods = group(data, "log_likelihood").data_vars
+    names = list(log_likelihoods) if site is None else [site]
+    if len(names) != 1 or names[0] not in log_likelihoods:
+        raise ValueError(f"`site` must be one of {', '.join(map(str, log_likelihoods))}; got {site}.")
+    values = log_likelihoods[names[0]].values
+    observed = _observed(datasets, names[0], values.shape[-1])
     return leave_one_out(values.reshape(-1, values.shape[-1]).T, log_ratios(data))._replace(observed=observed)
+
+
+def _observed(datasets: Mapping[str, Any], site: Hashable, n_objects: int) -> np.ndarray | None:
+    """Return what is observed of each object [N, …]: of one site, or of all that are in a joint log likelihood."""
+    variables = datasets["observed_data"].data_vars if "observed_data" in datasets else {}
+    if site in variables:
+        return np.asarray(variables[site].values)
+    parts = [np.asarray(v.values) for v in variables.values() if v.shape[:1] == (n_objects,)]
+    return np.concatenate([part.reshape(n_objects, -1) for part in parts], 1) if parts else None
 
 
 def leave_one_out(log_likelihood: np.ndarray, log_ratios: np.ndarray) -> Elpd:
@@ -207,7 +221,9 @@ def _refuse_other_y(elpds: Mapping[str, Elpd]) -> None:
     }
     for (first, one), (second, other) in itertools.pairwise(known.items()):
         # Half the digits of float32: the same y may come in either dtype.
-        if one.shape != other.shape or not np.allclose(one, other, rtol=3e-4, atol=3e-4 * float(np.std(one))):
+        if one.shape != other.shape or not np.allclose(
+            one, other, rtol=3e-4, atol=3e-4 * float(np.nanstd(one)), equal_nan=True
+        ):
             raise ValueError(
                 f"`models` must be of the same y in the same order; got others in {first!r} and {second!r}."
             )

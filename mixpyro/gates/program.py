@@ -105,7 +105,7 @@ class GateProgram(Part):
             x: gate inputs [*objects, D].
             plates: over the objects, the outermost first, not entered.
         """
-        rows, view = x.flatten(0, len(plates) - 1), _view(plates, x)
+        rows, view = _rows(plates, x), _view(plates, x)
         record = record_of(self)
         if record is not None:
             return self._expected_weights(rows, plates, record, view)
@@ -199,7 +199,7 @@ class GateProgram(Part):
         if record_of(self) is None:
             self._refuse_compiled()
             self.refuse_untrained()
-            self.weights_guide(x.flatten(0, len(plates) - 1), plate=plates[0], objects=objects)
+            self.weights_guide(_rows(plates, x), plate=plates[0], objects=objects)
         if responsibilities is not None:
             self.assignment_guide(x, responsibilities, plate=plates)
 
@@ -283,6 +283,11 @@ class GateProgram(Part):
         """Full names of the sites that :meth:`model` samples, to hide from an automatic guide for all the rest."""
         names = ("assignment",) if self.weights_site is None else (self.weights_site, "assignment")
         return [self.site(name) for name in names]
+
+
+def _rows(plates: tuple[pyro.plate, ...], x: Tensor) -> Tensor:
+    """Return x as rows [N, D], of one column where it has none."""
+    return x.reshape(-1, 1) if x.ndim == len(plates) else x.flatten(0, len(plates) - 1)
 
 
 def _view(plates: tuple[pyro.plate, ...], x: Tensor) -> list[int]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.pyro_internals.evidence import Evidence
 from mixpyro.pyro_internals.expected_weights import WeightsInProgram
-from mixpyro.pyro_internals.given_sites import refuse_taken_name
+from mixpyro.pyro_internals.given_sites import is_replaced, refuse_taken_name
 from mixpyro.pyro_internals.plates import batch_shape, data_plates
 
 ENUMERATED: dict[str, Any] = {"enumerate": "parallel"}
@@ -115,7 +115,9 @@ class ProgramWeights:
         if silent and isinstance(known, Tensor):
             silent = ~known
         self._collect(terms, index, axis, plates, may_be_silent=silent)
-        pyro.factor(f"{name}.log_normaliser", self._density(terms, normaliser))
+        density = self._density(terms, normaliser)
+        # Of a value that `poutine.do` has replaced the data say nothing.
+        pyro.factor(f"{name}.log_normaliser", 0.0 * density if is_replaced(name) else density)
         return z
 
     def _terms(self, log_density: Tensor, plates: list[int]) -> Tensor:
@@ -191,7 +193,7 @@ def _checked_labels(observed: Tensor | None, mask: Tensor | None, n_components: 
         raise ValueError(f"`observed` must have the shape of the plates, {list(shape)}; got {list(labels.shape)}.")
     if mask is not None:
         if arguments.a_tensor("mask", mask).dtype != torch.bool or mask.shape != shape:
-            raise ValueError(f"`mask` must hold truth values [{shape}]; got {mask.dtype} {list(mask.shape)}.")
+            raise ValueError(f"`mask` must hold truth values {list(shape)}; got {mask.dtype} {list(mask.shape)}.")
         labels = labels.masked_fill(~mask, 0)
     if arguments.checks_values() and ((labels < 0) | (labels >= n_components)).any():
         raise ValueError(

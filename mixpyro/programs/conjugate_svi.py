@@ -21,7 +21,7 @@ from mixpyro.programs.explanations import explained
 from mixpyro.programs.full_guide import FullGuide
 from mixpyro.pyro_internals.expected_weights import GateRecord, expected_weights
 from mixpyro.pyro_internals.given_sites import GuideWithoutSites
-from mixpyro.shapes import Responsibilities
+from mixpyro.pyro_internals.handlers import handlers_restored
 
 
 class ConjugateSVI(SVI):
@@ -164,7 +164,12 @@ class ConjugateSVI(SVI):
         """Yield records of the gates, model and guide: these in the caller's contexts, all else outside of them."""
         self._begin()
         model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
-        with explained(self.elbo), arguments.outside_of_contexts(), expected_weights(*self.gates) as records:
+        with (
+            handlers_restored(),
+            explained(self.elbo),
+            arguments.outside_of_contexts(),
+            expected_weights(*self.gates) as records,
+        ):
             for record in records:
                 record.is_collapsed = self.collapsed
             yield records, collapsed_bound.collapsible(model) if self.collapsed else model, guide
@@ -193,7 +198,7 @@ class ConjugateSVI(SVI):
                 return loss - collapsed_bound.expectation(self._gate, records[0]).bound
             return loss + sum(record.silent_bound() for record in records)
 
-    def responsibilities(self, *args: Any, **kwargs: Any) -> list[Responsibilities]:  # noqa: ANN401
+    def responsibilities(self, *args: Any, **kwargs: Any) -> list[Tensor]:  # noqa: ANN401
         """Return q(z) [*plates, K] of the objects that the program sees, for each gate, without changing anything.
 
         Of a gate with several assignment sites, the results have an axis of the sites first.

@@ -11,6 +11,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from mixpyro.gates.base import Gate
 from mixpyro.gates.conjugate import ConjugateGate
+from mixpyro.gates.per_object import ObjectGate
 from mixpyro.numerics import nested
 from mixpyro.shapes import Value
 
@@ -114,7 +115,7 @@ def _hold(gate: ConjugateGate, entries: dict[str, Tensor]) -> None:
     values = []
     for name, own in _named(gate).items():
         entry = entries.get(name, own).detach()
-        if entry.shape[1:] != own.shape[1:] or (entry.shape != own.shape and gate.takes_row_weights):
+        if entry.shape[1:] != own.shape[1:] or (entry.shape != own.shape and not isinstance(gate, ObjectGate)):
             raise ValueError(
                 f"{name!r} in Pyro's parameter store must have shape {list(own.shape)}; got {list(entry.shape)}. It is "
                 "of another gate of this name: call pyro.clear_param_store(), or give the gate another `name`."

@@ -49,6 +49,15 @@ def refuse_given_value(name: str) -> None:
             )
 
 
+def is_replaced(name: str) -> bool:
+    """Return whether ``poutine.do`` gives the program another value of a site than the one that is scored.
+
+    Args:
+        name: full name of the site.
+    """
+    return any(isinstance(handler, DoMessenger) and name in handler.data for handler in _PYRO_STACK)
+
+
 class GuideWithoutSites(Messenger):
     """Raise where a guide samples a site that belongs to a gate.
 

@@ -18,7 +18,6 @@ from mixpyro import AutoGate, DirichletGate
 from mixpyro.diagnostics import program_to_arviz
 from mixpyro.diagnostics.arviz_versions import group
 from mixpyro.numerics import blocks
-from tests.problems import in_plate
 
 N, S = 20, 8
 GATE = DirichletGate(2)
@@ -42,7 +41,7 @@ def model(x: Tensor, y: Tensor | None = None) -> None:
 def guide(x: Tensor, y: Tensor | None = None) -> None:
     """Sample means near the clusters, and the weights from the gate's own guide."""
     pyro.sample("means", dist.Normal(torch.tensor([-3.0, 3.0]).double(), 0.2).to_event(1))
-    in_plate(GATE.guide)(x)
+    GATE.guide(x, plate=pyro.plate("objects", len(x), dim=-1))
 
 
 def expected(draws: dict[str, np.ndarray], y: Tensor) -> np.ndarray:
@@ -153,7 +152,7 @@ def test_models_that_cannot_be_converted_are_refused() -> None:
         mean = pyro.sample("means", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
         pyro.sample("y", dist.Normal(mean[..., :1], 1.0), obs=y[:1])
 
-    with pytest.raises(ValueError, match="`model` must have one observed site inside a plate; got none"):
+    with pytest.raises(ValueError, match="`model` must have an observed site inside a plate; got none"):
         program_to_arviz(without_a_plate, x, y, guide=guide, n_draws=2)
     with pytest.raises(ValueError, match="every continuous site that the model does not observe; got no 'y'"):
         program_to_arviz(model, x, guide=guide, n_draws=2)

@@ -1,0 +1,106 @@
+"""Draws of the sites that a Pyro program samples."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.distributions import Delta, Unit
+from torch import Tensor
+
+from mixpyro.diagnostics.draws import Site
+from mixpyro.diagnostics.program_runs import LOG_DENSITY, Handler, Program, Results, Stage, is_enumerable, is_sampled
+
+
+class SampledSites(Stage):
+    """The values of all sites that a program samples, and their log density.
+
+    Args:
+        program: to run.
+        given: draws [S, …] of sites that are not sampled, by name.
+        replicate: whether to sample what the program observes, too.
+    """
+
+    def __init__(self, program: Program, given: Mapping[str, Tensor], *, replicate: bool = False) -> None:
+        self.program, self.given, self.replicate = program, given, replicate
+
+    def together(self, draws: slice) -> Results:
+        """Return the values of some draws from one run.
+
+        Args:
+            draws: which.
+        """
+        n_draws = draws.stop - draws.start
+        data = {name: self.program.in_plate(name, values[draws]) for name, values in self.given.items()}
+        trace = self.program.together(n_draws, self._handler(data))
+        found = self._values(trace)
+        results = {name: self.program.out_of_plate(name, values, n_draws) for name, values in found.items()}
+        return results | {LOG_DENSITY: _log_density(trace, list(found), n_draws)}
+
+    def alone(self, draw: int) -> Results:
+        """Return the values of one draw.
+
+        Args:
+            draw: which.
+        """
+        return self._alone({name: values[draw] for name, values in self.given.items()})
+
+    def again(self, draw: int, found: Results) -> Results:
+        """Return the log density of one draw, and the values that are functions of others.
+
+        Args:
+            draw: which.
+            found: all values.
+        """
+        deltas = {name for name, site in self.program.first.nodes.items() if is_sampled(site) and _is_delta(site["fn"])}
+        own = {name: values for name, values in found.items() if name != LOG_DENSITY and name not in deltas}
+        results = self._alone({name: values[draw] for name, values in self.given.items()}, own)
+        return {name: values for name, values in results.items() if name not in own}
+
+    def _alone(self, data: Mapping[str, Tensor], sampled: Mapping[str, Tensor] | None = None) -> Results:
+        """Return the values of one run, in which some sites have given values."""
+        trace = self.program.alone(self._handler(data, sampled))
+        found = self._values(trace)
+        return found | {LOG_DENSITY: _log_density(trace, list(found), 1)[0]}
+
+    def _handler(self, data: Mapping[str, Tensor], sampled: Mapping[str, Tensor] | None = None) -> Handler:
+        """Return what gives sites their values. Those that were sampled are replayed, which counts as sampling them."""
+
+        def handled(program: Callable[..., Any]) -> Callable[..., Any]:
+            inner = poutine.uncondition(program) if self.replicate else program
+            inner = poutine.condition(inner, data=dict(data)) if data else inner
+            return inner if sampled is None else poutine.replay(inner, trace=_trace_of(sampled))
+
+        return handled
+
+    def _values(self, trace: poutine.Trace) -> Results:
+        """Return the values of what was sampled in a run, by name."""
+        sites: dict[str, Site] = dict(trace.nodes)
+        return {
+            name: site["value"]
+            for name, site in sites.items()
+            if is_sampled(site) and not site["is_observed"] and not isinstance(site["fn"], Unit)
+        }
+
+
+def _trace_of(values: Mapping[str, Tensor]) -> poutine.Trace:
+    """Return a trace with some values, to be replayed."""
+    trace = poutine.Trace()
+    for name, value in values.items():
+        trace.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
+    return trace
+
+
+def _is_delta(fn: Any) -> bool:  # noqa: ANN401 (any distribution)
+    """Whether a distribution is a point mass, behind whatever reshapes or masks it."""
+    while hasattr(fn, "base_dist") and not isinstance(fn, Delta):
+        fn = fn.base_dist
+    return isinstance(fn, Delta)
+
+
+def _log_density(trace: poutine.Trace, names: list[str], n_draws: int) -> Tensor:
+    """Return the log density [S] in nats of those sites that are not summed out elsewhere, float64."""
+    chosen = [name for name in names if not is_enumerable(trace.nodes[name])]
+    trace.compute_log_prob(lambda name, site: name in chosen)
+    parts = [trace.nodes[name]["log_prob"].double().reshape(n_draws, -1).sum(1) for name in chosen]
+    return torch.stack(parts).sum(0) if parts else torch.zeros(n_draws, dtype=torch.float64)
