@@ -125,7 +125,7 @@ def topics(
 
 
 def markov(
-    n_chains: int = 200, n_steps: int = 10, n_states: int = 5, n_outcomes: int = 20, *, most: float = 20.0
+    n_chains: int = 200, n_steps: int = 10, n_states: int = 3, n_outcomes: int = 20, *, most: float = 20.0
 ) -> None:
     """Print the steps and seconds of hidden Markov models.
 
