@@ -6,9 +6,9 @@ document, or for each topic. A topic is the parent of a word, and words are assi
 
 Data: simulated documents of equal length, as in Pyro's example; their words follow the model.
 
-Expected answer: from the best of four starts the gates reach −18,575 nats in a hundred steps and two seconds. Steps on a
-quarter of the documents reach the same to 0.1 %, but may, like other starts, find another optimum. From that start plain
-SVI is 80 to 500 nats below after five hundred steps and half a minute.
+Expected answer: from the best of four starts the gates reach −18,575 nats in a hundred steps and two seconds. Steps on
+a quarter of the documents reach the same to 0.1 %, but may find another optimum, as other starts do. From that start
+plain SVI is 80 to 500 nats below after five hundred steps and half a minute.
 
 "mean field" is the bound with q(z) q(weights) in nats, computed exactly at the posterior that a program has: compare
 these. "own" is minus the loss of the last step: of plain SVI another bound, with z summed out given sampled weights.
