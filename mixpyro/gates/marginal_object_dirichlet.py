@@ -159,7 +159,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
             scale: not read.
         """
 
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Return Categorical(μ): there is no site for the weights, their posterior is known once z is.
 
         Args:

@@ -252,13 +252,14 @@ class ObjectDirichletGate(ObjectGate):
         divergence = Dirichlet(m.double()).kl(Dirichlet(prior.double()))
         return BoundTerms(_expected_log(m), divergence.to(x.dtype))
 
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Sample ``<name>.weights`` [N, K] from their prior inside the plate.
 
         Args:
             x: gate inputs [N, D].
             plate: over the objects, not entered.
         """
+        assert plate is not None
         with plate:
             return categorical(pyro.sample(self.site("weights"), self.weights_distribution(self.prior, x.dtype)))
 

@@ -15,7 +15,7 @@ from mixpyro.pyro_internals.expected_weights import WeightsInProgram
 from mixpyro.pyro_internals.given_sites import is_replaced, refuse_taken_name
 from mixpyro.pyro_internals.plates import batch_shape, data_plates
 
-ENUMERATED: dict[str, Any] = {"enumerate": "parallel"}
+ENUMERATED: Any = {"enumerate": "parallel"}
 
 
 class ProgramWeights:

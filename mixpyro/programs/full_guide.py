@@ -55,7 +55,7 @@ class FullGuide:
             model(*args, **kwargs)
         sites = {**guided.trace.nodes, **modelled.trace.nodes}
         return {
-            name: site["value"]
+            name: torch.as_tensor(site["value"])
             for name, site in sites.items()
             if site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
         }

@@ -34,7 +34,7 @@ def program(gate: DirichletGate, y: Tensor, seen: Tensor, means: Callable[[], Te
         own = y[plate.indices]
         z = gate.model(own, plate=plate)
         locations = means()
-        with plate, poutine.mask(mask=seen[plate.indices]):
+        with plate, poutine.mask(mask=seen[plate.indices]):  # type: ignore[call-overload]
             pyro.sample("y", dist.Normal(locations[z], 1.0), obs=own)
 
     return model
