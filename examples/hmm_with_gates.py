@@ -65,9 +65,10 @@ class Tones:
         initial, probs_x = (self.gates[name].sample_weights(like) for name in ("initial", "probs_x"))
         with self.tones_plate:
             probs_y = self.gates["probs_y"].sample_weights(like)
+        x = torch.tensor(0)
         with pyro.plate("sequences", len(self.tones), dim=-2):
             for t in pyro.markov(range(self.tones.shape[1])):
-                with poutine.mask(mask=(t < self.lengths).unsqueeze(-1)):
+                with poutine.mask(mask=(t < self.lengths).unsqueeze(-1)):  # type: ignore[call-overload]
                     x = probs_x.assign(f"x_{t}", parent=x) if t else initial.assign("x_0")
                     with self.tones_plate:
                         probs_y.assign(f"y_{t}", parent=x, observed=self.tones[:, t])
@@ -75,12 +76,13 @@ class Tones:
     def plain(self) -> None:
         """Score all sequences: the model as Pyro's example has it."""
         weights = {name: pyro.sample(name, dist.Dirichlet(a).to_event(a.ndim - 1)) for name, a in self.prior.items()}
-        enumerated, probs_y = {"enumerate": "parallel"}, weights["probs_y"][..., 1].T
+        probs_y = weights["probs_y"][..., 1].T
+        x = torch.tensor(0)
         with pyro.plate("sequences", len(self.tones), dim=-2):
             for t in pyro.markov(range(self.tones.shape[1])):
-                with poutine.mask(mask=(t < self.lengths).unsqueeze(-1)):
+                with poutine.mask(mask=(t < self.lengths).unsqueeze(-1)):  # type: ignore[call-overload]
                     probs = weights["probs_x"][x] if t else weights["initial"]
-                    x = pyro.sample(f"x_{t}", dist.Categorical(probs), infer=enumerated)
+                    x = pyro.sample(f"x_{t}", dist.Categorical(probs), infer={"enumerate": "parallel"})
                     with self.tones_plate:
                         tones = self.tones[:, t].double()
                         pyro.sample(f"y_{t}", dist.Bernoulli(probs_y[x.squeeze(-1)]), obs=tones)

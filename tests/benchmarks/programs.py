@@ -28,7 +28,7 @@ from tests.programs.simulated import chains, documents
 
 # Norm beyond which gradients are clipped: at the default of 10 noisy gradients of sampled weights average to zero.
 ADAM = {"lr": 0.05, "lrd": 0.999, "clip_norm": 1e12}
-ENUMERATED = {"enumerate": "parallel"}
+ENUMERATED: Any = {"enumerate": "parallel"}
 POSITIVE = dist.constraints.positive
 
 
@@ -164,8 +164,9 @@ def markov(
             for name, part in zip(names, parts, strict=True)
         )
         with pyro.plate("sequences", n_chains, dim=-1):
+            z = torch.tensor(0)  # replaced by the first state
             for t in pyro.markov(range(int(lengths.max()))):
-                with poutine.mask(mask=t < lengths):
+                with poutine.mask(mask=t < lengths):  # type: ignore[call-overload]
                     z = pyro.sample(f"z_{t}", dist.Categorical(rows[z] if t else first), infer=ENUMERATED)
                     pyro.sample(f"y_{t}", dist.Categorical(shown[z]), obs=outcomes[:, t])
 

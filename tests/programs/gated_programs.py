@@ -70,12 +70,12 @@ class TopicProgram:
                 words, known = words.T, known.T
             if self.mask_topics:
                 weights = self.documents.sample_weights(like)
-                with tokens, poutine.mask(mask=known):
+                with tokens, poutine.mask(mask=known):  # type: ignore[call-overload]
                     z = weights.assign("topic_of_words")
                     topics.assign("words", parent=z, observed=words)
             else:
                 z = self.documents.model(like.new_zeros(len(self.words), 0), plate=tokens)
-                with tokens, poutine.mask(mask=known):
+                with tokens, poutine.mask(mask=known):  # type: ignore[call-overload]
                     topics.assign("words", parent=z, observed=words)
 
     def guide(self, rows: Tensor | None = None) -> None:
@@ -132,8 +132,9 @@ class ChainProgram:
         means = torch.arange(self.initial.n_components).double()
         with pyro.plate("sequences", len(self.outcomes), subsample=rows, dim=-1) as batch:
             y, lengths = self.outcomes[batch], self.lengths[batch]
+            z = torch.tensor(0)  # replaced by the first state
             for t in pyro.markov(range(int(lengths.max()))):
-                with poutine.mask(mask=t < lengths):
+                with poutine.mask(mask=t < lengths):  # type: ignore[call-overload]
                     z = tables[0].assign(f"z_{t}", parent=z) if t else first.assign("z_0")
                     if len(tables) > 1:
                         tables[1].assign(f"y_{t}", parent=z, observed=y[:, t])

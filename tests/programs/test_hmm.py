@@ -117,7 +117,7 @@ class Tones:
         """Score one sequence after the other."""
         rows = self.gate.sample_weights(self.start)
         tones_plate = pyro.plate("tones", self.tones.shape[-1], dim=-1)
-        for i in pyro.plate("sequences", len(self.tones)):
+        for i in map(int, pyro.plate("sequences", len(self.tones))):
             x = torch.tensor(0)
             for t in pyro.markov(range(int(self.lengths[i]))):
                 x = rows.assign(f"x_{i}_{t}", parent=x)
@@ -131,7 +131,7 @@ class Tones:
         with pyro.plate("sequences", len(self.tones), dim=-2):
             x = torch.tensor(0)
             for t in pyro.markov(range(int(self.lengths.max()))):
-                with poutine.mask(mask=(t < self.lengths).unsqueeze(-1)):
+                with poutine.mask(mask=(t < self.lengths).unsqueeze(-1)):  # type: ignore[call-overload]
                     x = rows.assign(f"x_{t}", parent=x)
                     with tones_plate:
                         pyro.sample(f"y_{t}", dist.Bernoulli(self.probs[x.squeeze(-1)]), obs=self.tones[:, t])
@@ -167,7 +167,7 @@ def test_probabilities_of_tones_are_a_gate_in_their_plate() -> None:
         with pyro.plate("sequences", len(case.tones), dim=-2):
             x = torch.tensor(0)
             for t in pyro.markov(range(int(case.lengths.max()))):
-                with poutine.mask(mask=(t < case.lengths).unsqueeze(-1)):
+                with poutine.mask(mask=(t < case.lengths).unsqueeze(-1)):  # type: ignore[call-overload]
                     x = rows.assign(f"x_{t}", parent=x)
                     with tones_plate:
                         tones.assign(f"y_{t}", parent=x, observed=case.tones[:, t].long())
