@@ -7,9 +7,10 @@ from torch import Tensor
 
 from mixpyro.numerics.digamma import digamma
 
-# Points of Gauss's quadrature for two components, and draws for more.
-N_POINTS = 32
-N_DRAWS = 256
+# Points of Gauss's quadrature for two components; draws for more, at least, and for each component.
+N_POINTS = 24
+N_DRAWS = 64
+N_DRAWS_PER_COMPONENT = 8
 
 
 class DirichletNodes(NamedTuple):
@@ -66,8 +67,9 @@ def _gauss_jacobi(concentration: Tensor) -> tuple[Tensor, Tensor]:
 def _draws(concentration: Tensor) -> tuple[Tensor, Tensor]:
     """Return log π [S, K] of draws and equal weights [S]; Gamma draws below one by Stuart's theorem, in logarithms."""
     generator = torch.Generator(device=concentration.device).manual_seed(0)
-    shape = (N_DRAWS, len(concentration))
+    n_components = len(concentration)
+    shape = (max(N_DRAWS, N_DRAWS_PER_COMPONENT * n_components), n_components)
     gamma = torch._standard_gamma((concentration + 1.0).expand(shape).contiguous(), generator=generator)
     uniform = torch.rand(shape, generator=generator, dtype=concentration.dtype, device=concentration.device)
     logarithms = gamma.log() + uniform.clamp_min(1e-300).log() / concentration
-    return logarithms.log_softmax(1), torch.full_like(logarithms[:, 0], 1.0 / N_DRAWS)
+    return logarithms.log_softmax(1), torch.full_like(logarithms[:, 0], 1.0 / len(logarithms))

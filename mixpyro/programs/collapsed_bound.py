@@ -90,9 +90,9 @@ def expectation(gate: DirichletGate, record: GateRecord) -> Collapsed:
     for rows in slices(q.shape[1], max(1, BLOCK // len(ratio))):
         weight = q[:, rows].sum(0)
         r = q[:, rows] / weight.clamp_min(torch.finfo(q.dtype).tiny)
-        likelihood = (ratio @ r).clamp_min(torch.finfo(q.dtype).tiny)
-        totals += (weight * likelihood.log()).sum(1, dtype=torch.float64)
+        likelihood = (ratio @ r).clamp_min_(torch.finfo(q.dtype).tiny)
         derivative[:, rows] = ratio.mT @ (share.unsqueeze(1) / likelihood)
+        totals += (likelihood.log_() @ weight).double()
     return Collapsed(float(nodes.expectation @ totals), (nodes.regression @ totals).clamp_min(0.0), derivative)
 
 

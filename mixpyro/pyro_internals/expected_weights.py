@@ -234,11 +234,15 @@ def expected_weights(*gates: Any) -> Iterator[list[GateRecord]]:  # noqa: ANN401
         Khan, Lin (2017), Conjugate-computation variational inference, eq. 3.
 
     Example:
+        >>> import functools
+        >>> import pyro
         >>> from mixpyro import DirichletGate
         >>> from pyro.infer import TraceEnum_ELBO
         >>> gate, x = DirichletGate(2), torch.zeros(3, 0)
         >>> with expected_weights(gate):  # −N log Σ exp(ψ(1) − ψ(2)), twice the same
-        ...     [round(TraceEnum_ELBO(max_plate_nesting=1).loss(gate.model, gate.guide, x), 4) for _ in range(2)]
+        ...     plate = pyro.plate("objects", 3, dim=-1)
+        ...     model, guide = (functools.partial(call, x, plate=plate) for call in (gate.model, gate.guide))
+        ...     [round(TraceEnum_ELBO(max_plate_nesting=1).loss(model, guide), 4) for _ in range(2)]
         [0.9206, 0.9206]
     """
     records = [GateRecord() for _ in gates]
