@@ -8,7 +8,7 @@ Data: simulated documents of equal length, as in Pyro's example; their words fol
 
 Expected answer: from the best of four starts the gates reach −18,575 nats in a hundred steps and two seconds. Steps on
 a quarter of the documents reach the same to 0.1 %, but may find another optimum, as other starts do. From that start
-plain SVI is 80 to 500 nats below after five hundred steps and half a minute.
+plain SVI is 480 nats below after five hundred steps and half a minute (80 with other random numbers).
 
 "mean field" is the bound with q(z) q(weights) in nats, computed exactly at the posterior that a program has: compare
 these. "own" is minus the loss of the last step: of plain SVI another bound, with z summed out given sampled weights.
