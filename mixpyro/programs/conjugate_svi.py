@@ -46,9 +46,9 @@ class ConjugateSVI(SVI):
     nothing of the weights in either.
 
     On all data the gates take full steps. On a subsample of a plate, statistics count N / B times and the steps are
-    those of Robbins and Monro. Posteriors of single objects, and of parts in a subsampled plate, take full steps; what a
-    step does not visit stays. Where the guide samples other latents, responsibilities are noisy on all data too: give a
-    ``step_size``.
+    those of Robbins and Monro. Posteriors of single objects, and of parts in a subsampled plate, take full steps; what
+    a step does not visit stays. Where the guide samples other latents, responsibilities are noisy on all data too: give
+    a ``step_size``.
 
     A gate that nobody has updated is given a start by its ``initialise``. Posteriors are in Pyro's parameter store
     beside the parameters, as ``<name>.posterior_…``: they are saved, loaded and cleared with it.
@@ -211,7 +211,8 @@ class ConjugateSVI(SVI):
         with self._programs() as (records, model, guide), torch.enable_grad():
             loss = self._differentiated(records, model, guide, *args, **kwargs)
             if self.collapsed and records[0].seen:
-                return loss - collapsed_bound.expectation(self._gate, records[0]).bound
+                likelihoods = collapsed_bound.likelihoods_of(self._gate, records[0])
+                return loss - collapsed_bound.expectation(self._gate, likelihoods).value
             return loss + sum(record.silent_bound() for record in records)
 
     def responsibilities(self, *args: Any, **kwargs: Any) -> list[Tensor]:  # noqa: ANN401
@@ -233,9 +234,9 @@ class ConjugateSVI(SVI):
         for record in records:
             sites = record.responsibilities()
             if self.collapsed:
-                sites[0] = sites[0] * collapsed_bound.expectation(self._gate, record).derivative.mT.reshape(
-                    sites[0].shape
-                )
+                likelihoods = collapsed_bound.likelihoods_of(self._gate, record)
+                derivative = collapsed_bound.expectation(self._gate, likelihoods).derivative
+                sites = [(likelihoods.q * derivative).clamp_min(0.0).mT.reshape(sites[0].shape)]
             r = sites[0] if len(sites) == 1 else torch.stack(sites)
             found.append(r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny))
         return found
