@@ -38,13 +38,14 @@ def dirichlet_nodes(concentration: Tensor) -> DirichletNodes:
         Salimans, Knowles (2013), Fixed-form variational posterior approximation through stochastic linear regression,
         eq. 18.
     """
+    device, concentration = concentration.device, concentration.cpu()  # Draws that do not depend on the device.
     log_weights, shares = (_gauss_jacobi if len(concentration) == 2 else _draws)(concentration)
     expected = digamma(concentration) - digamma(concentration.sum())
     features = torch.cat([torch.ones_like(log_weights[:, :1]), log_weights - expected], 1)
     weighted = shares.unsqueeze(1) * features
     fit = torch.linalg.solve(features.mT @ weighted, weighted.mT)
     # The intercept of the regression is E f, log π being centred: without noise where f is linear in log π.
-    return DirichletNodes(log_weights, fit[0], fit[1:])
+    return DirichletNodes(log_weights.to(device), fit[0].to(device), fit[1:].to(device))
 
 
 def _gauss_jacobi(concentration: Tensor) -> tuple[Tensor, Tensor]:
