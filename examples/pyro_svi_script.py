@@ -48,7 +48,11 @@ START = {"lines": torch.tensor([[0.6, 0.0], [1.2, 0.0]]).double(), "noise": torc
 def main(args: argparse.Namespace) -> None:
     """Run the programs and print their progress."""
     x, y = read_data(HERE / "data" / "ethanol.csv")
-    programs = {"without a gate": without_gate, "gate": with_gate, "gate, collapsed": lambda: with_gate(collapsed=True)}
+    programs: dict[str, Callable[[], Any]] = {
+        "without a gate": without_gate,
+        "gate": with_gate,
+        "gate, collapsed": lambda: with_gate(collapsed=True),
+    }
     for title, make in programs.items():
         pyro.set_rng_seed(args.seed)
         pyro.clear_param_store()
