@@ -124,7 +124,7 @@ class ProgramWeights:
         shape = torch.broadcast_shapes(log_density.shape, plates)
         if log_density.requires_grad or isinstance(self.divergence, Tensor):
             return log_density.new_zeros(shape).requires_grad_()
-        return log_density.expand(shape).clone().requires_grad_()
+        return log_density.expand(shape).requires_grad_()
 
     def _density(self, terms: Tensor, log_density: Tensor) -> Tensor:
         """Return the log density, which depends on the leaf of :meth:`_terms`."""

@@ -42,17 +42,18 @@ class Evidence:
         """Whether the loss depends on the terms."""
         return self.derivative is not None or self.terms.grad is not None
 
-    @cached_property
-    def q(self) -> Tensor:
-        """Derivative of the bound with respect to the terms: each object's q at its values, times its weight."""
-        gradient = self.terms.grad if self.derivative is None else self.derivative
-        assert gradient is not None
-        return gradient.neg()
+    @property
+    def loss_derivative(self) -> Tensor:
+        """Minus q(z), times the weight of each object: derivative of the loss with respect to the terms."""
+        found = self.terms.grad if self.derivative is None else self.derivative
+        assert found is not None
+        return found
 
     @cached_property
     def weights_of_objects(self) -> Tensor:
         """How much each object counts in the bound, with an axis of length one for the values of z."""
-        return self.q if self.values_axis is None else self.q.sum(self.values_axis, keepdim=True)
+        axis = self.values_axis
+        return -self.loss_derivative if axis is None else self.loss_derivative.sum(axis, keepdim=True).neg_()
 
     @property
     def silent(self) -> Tensor | None:
@@ -90,11 +91,11 @@ class Evidence:
         Args:
             n_weights: number of the gate's log weights, flat.
         """
-        silent = self.silent
-        q = self.q if silent is None else self.q.masked_fill(silent, 0.0)
-        summed = q if q.shape == self.index.shape else _sum_to(q, self.index.shape)
+        silent, minus_q = self.silent, self.loss_derivative
+        minus_q = minus_q if silent is None else minus_q.masked_fill(silent, 0.0)
+        summed = minus_q if minus_q.shape == self.index.shape else _sum_to(minus_q, self.index.shape)
         counted = torch.bincount(self.index.flatten(), summed.double().flatten(), minlength=n_weights)
-        return counted.clamp_min_(0.0)
+        return counted.neg_().clamp_min_(0.0)
 
     def responsibilities(self, n_components: int) -> Tensor:
         """Return q(z) [*plates, K], each object's times its weight in the bound.
@@ -102,7 +103,7 @@ class Evidence:
         Args:
             n_components: K.
         """
-        q = self.q.clamp_min(0.0)
+        q = self.loss_derivative.neg().clamp_min_(0.0)
         if self.values_axis is None:
             values = (self.index % n_components).expand(q.shape)
             q = q.new_zeros(n_components, *q.shape).scatter(0, values.unsqueeze(0), q.unsqueeze(0))
