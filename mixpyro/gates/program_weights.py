@@ -12,7 +12,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.pyro_internals.evidence import Evidence
 from mixpyro.pyro_internals.expected_weights import WeightsInProgram
-from mixpyro.pyro_internals.given_sites import is_replaced, refuse_taken_name
+from mixpyro.pyro_internals.given_sites import DrawnFromPrior, is_replaced, refuse_taken_name
 from mixpyro.pyro_internals.plates import batch_shape, data_plates
 
 ENUMERATED: dict[str, Any] = {"enumerate": "parallel"}
@@ -88,9 +88,14 @@ class ProgramWeights:
                 f"`parent` must have a value for each axis of `batch_shape` beyond the plates around the weights, "
                 f"{self.n_parents}; got {len(parents)}."
             )
-        for one in parents:
+        for one, size in zip(parents, self.log_weights.shape[-1 - self.n_parents : -1], strict=True):
             if one.is_floating_point() or one.dtype == torch.bool:
                 raise TypeError(f"`parent` must hold integers; got {one.dtype}.")
+            if arguments.checks_values() and ((one < 0) | (one >= size)).any():
+                raise ValueError(
+                    f"`parent` must be from 0 to {size - 1}; got {int(one.min())} to {int(one.max())}. Give an object "
+                    "without a parent any number, and mask it."
+                )
         return parents
 
     def _sample_and_record(
@@ -106,19 +111,32 @@ class ProgramWeights:
             site = pyro.sample(name, Delta(observed.expand(density.shape), log_density=density), obs=observed)
             return torch.as_tensor(site)
         logits, normaliser = _given(log_weights, observed, known)
-        z = torch.as_tensor(pyro.sample(name, Categorical(logits=logits), infer=ENUMERATED))
-        index = self._index(parents, z)
+        with DrawnFromPrior() as draw:
+            z = torch.as_tensor(pyro.sample(name, Categorical(logits=logits), infer=ENUMERATED))
+        values = self._values(z) if z.ndim > len(plates) else None
+        axis = None if values is None else -z.ndim
+        index = self._index(parents, z if values is None else values)
         # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
         terms = self._terms(normaliser.expand(torch.broadcast_shapes(index.shape, normaliser.shape)), plates)
-        axis = -z.ndim if z.numel() == self.n_components and z.ndim > len(plates) else None
-        silent: Tensor | bool = self.n_components > 1 and not parents
+        # What depends on the values of a parent has a likelihood for each of them.
+        silent: Tensor | bool = self.n_components > 1 and all(parent.ndim <= len(plates) for parent in parents)
         if silent and isinstance(known, Tensor):
             silent = ~known
-        self._collect(terms, index, axis, plates, may_be_silent=silent)
+        self._collect(terms, index, axis, plates, may_be_silent=silent, is_drawn=draw.is_drawn)
         density = self._density(terms, normaliser)
         # Of a value that `poutine.do` has replaced the data say nothing.
         pyro.factor(f"{name}.log_normaliser", 0.0 * density if is_replaced(name) else density)
         return z
+
+    def _values(self, z: Tensor) -> Tensor | None:
+        """Return the values 0 to K − 1 [K, 1, …] that z takes along its first axis; None if it is one draw.
+
+        ``config_enumerate(expand=True)`` repeats them for every object.
+        """
+        if z.numel() == self.n_components:
+            return z
+        values = torch.arange(self.n_components, device=z.device).reshape(-1, *[1] * (z.ndim - 1))
+        return values if len(z) == self.n_components and torch.equal(z, values.expand_as(z)) else None
 
     def _terms(self, log_density: Tensor, plates: list[int]) -> Tensor:
         """Return a leaf for each value of z of each object: their log density, or zeros where that has a graph."""
@@ -134,11 +152,18 @@ class ProgramWeights:
         return terms
 
     def _collect(
-        self, terms: Tensor, index: Tensor, axis: int | None, plates: list[int], *, may_be_silent: Tensor | bool
+        self,
+        terms: Tensor,
+        index: Tensor,
+        axis: int | None,
+        plates: list[int],
+        *,
+        may_be_silent: Tensor | bool,
+        is_drawn: bool = False,
     ) -> None:
         """Put the terms of one site into the record."""
         assert self.record is not None
-        self.record.evidence.append(Evidence(terms, index, axis, len(plates), may_be_silent))
+        self.record.evidence.append(Evidence(terms, index, axis, len(plates), may_be_silent, is_drawn))
         self.record.is_subsample |= any(
             frame.full_size != frame.size for frame in data_plates() if frame.name not in self.plates_of_parts
         )

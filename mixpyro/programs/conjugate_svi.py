@@ -157,7 +157,8 @@ class ConjugateSVI(SVI):
         for gate in self.gates:
             n_steps = stored_posteriors.take_over(gate)
             self.n_steps = self.n_steps if n_steps is None else n_steps
-            gate.initialise()
+            if not stored_posteriors.is_stored(gate):
+                gate.initialise()
 
     @contextmanager
     def _programs(self) -> Iterator[tuple[list[GateRecord], Callable[..., Any], Callable[..., Any]]]:
@@ -289,10 +290,12 @@ def _check_seen(gates: Sequence[Gate], records: list[GateRecord]) -> None:
     is.
     """
     for gate, record in zip(gates, records, strict=True):
-        if not record.seen and (record.runs or not any(other.runs for other in records)):
+        is_called = record.runs or not any(other.runs for other in records)
+        if any(one.is_drawn for run in record.seen for one in run.seen) or (is_called and not record.seen):
             raise RuntimeError(
                 f"`model` must call the model of a gate in `gates`, and leave its assignments to be enumerated; got no "
-                f"evidence on {gate.site('assignment')!r}."
+                f"evidence on {gate.site('assignment')!r}. Hide the assignments from the guide, and not from the model; "
+                "with `sample_weights`, call `assign` too."
             )
         record.check(gate.site("assignment"))
 

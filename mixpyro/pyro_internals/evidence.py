@@ -23,6 +23,7 @@ class Evidence:
         values_axis: the axis, counted from the right, along which z takes its values; None if it is given.
         n_plates: number of axes of plates.
         may_be_silent: whether an object whose likelihood does not depend on z is left out.
+        is_drawn: whether z is a draw from its prior, of which nothing can be learnt.
         derivative: of the loss with respect to the terms, where it is not their ``grad``.
     """
 
@@ -31,6 +32,7 @@ class Evidence:
     values_axis: int | None
     n_plates: int
     may_be_silent: Tensor | bool
+    is_drawn: bool = False
     derivative: Tensor | None = None
 
     @property
@@ -49,6 +51,13 @@ class Evidence:
     def weights_of_objects(self) -> Tensor:
         """How much each object counts in the bound, with an axis of length one for the values of z."""
         return self.q if self.values_axis is None else self.q.sum(self.values_axis, keepdim=True)
+
+    def least_weight(self) -> float:
+        """Return how much the object counts that counts least, of those that are not masked."""
+        q = self.q
+        enumerated = tuple(range(q.ndim - self.n_plates))
+        weights = q.sum(enumerated) if enumerated else q
+        return float(weights[weights > 0.0].min()) if bool((weights > 0.0).any()) else 0.0
 
     def silent(self, log_weights: Tensor) -> Tensor | None:
         """Return which objects say nothing of the weights, for their likelihood does not depend on z.
