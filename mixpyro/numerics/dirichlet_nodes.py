@@ -7,9 +7,11 @@ from torch import Tensor
 
 from mixpyro.numerics.digamma import digamma
 
-# Points of Gauss's quadrature for two components, and draws for more.
+# Points of Gauss's quadrature for two components, and draws for more: so many at least, and so many a component, for a
+# regression on K features needs more than K of them.
 N_POINTS = 32
 N_DRAWS = 256
+N_DRAWS_EACH = 8
 
 
 class DirichletNodes(NamedTuple):
@@ -37,6 +39,9 @@ def dirichlet_nodes(concentration: Tensor) -> DirichletNodes:
         Salimans, Knowles (2013), Fixed-form variational posterior approximation through stochastic linear regression,
         eq. 18.
     """
+    if len(concentration) == 1:
+        one = torch.ones_like(concentration)
+        return DirichletNodes(torch.zeros_like(one).unsqueeze(1), one, torch.zeros_like(one).unsqueeze(1))
     log_weights, shares = (_gauss_jacobi if len(concentration) == 2 else _draws)(concentration)
     expected = digamma(concentration) - digamma(concentration.sum())
     features = torch.cat([torch.ones_like(log_weights[:, :1]), log_weights - expected], 1)
@@ -66,8 +71,8 @@ def _gauss_jacobi(concentration: Tensor) -> tuple[Tensor, Tensor]:
 def _draws(concentration: Tensor) -> tuple[Tensor, Tensor]:
     """Return log π [S, K] of draws and equal weights [S]; Gamma draws below one by Stuart's theorem, in logarithms."""
     generator = torch.Generator(device=concentration.device).manual_seed(0)
-    shape = (N_DRAWS, len(concentration))
+    shape = (max(N_DRAWS, N_DRAWS_EACH * len(concentration)), len(concentration))
     gamma = torch._standard_gamma((concentration + 1.0).expand(shape).contiguous(), generator=generator)
     uniform = torch.rand(shape, generator=generator, dtype=concentration.dtype, device=concentration.device)
     logarithms = gamma.log() + uniform.clamp_min(1e-300).log() / concentration
-    return logarithms.log_softmax(1), torch.full_like(logarithms[:, 0], 1.0 / N_DRAWS)
+    return logarithms.log_softmax(1), torch.full_like(logarithms[:, 0], 1.0 / len(logarithms))

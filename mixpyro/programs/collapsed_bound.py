@@ -7,6 +7,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from mixpyro.conjugate.dirichlet import Dirichlet
 from mixpyro.gates.dirichlet import DirichletGate
 from mixpyro.numerics.blocks import slices
 from mixpyro.numerics.dirichlet_nodes import dirichlet_nodes
@@ -15,6 +16,8 @@ from mixpyro.pyro_internals.expected_weights import GateRecord
 
 # Numbers of one block of points × objects.
 BLOCK = 1 << 22
+# A natural-gradient step is halved so often at most, until the bound rises.
+N_HALVINGS = 8
 
 
 class Collapsed(NamedTuple):
@@ -51,8 +54,11 @@ def differentiate(loss: Tensor, gate: DirichletGate, record: GateRecord) -> floa
         [one.responsibilities(gate.n_components).numel() // gate.n_components for one in _sites(record)], 1
     )
     weights = [_like(one, part) for one, part in zip(_sites(record), parts, strict=True)]
-    torch.autograd.backward([loss, *gradients], [torch.ones_like(loss), *weights])
-    record.given_counts = found.counts
+    # Derivatives by an assignment that is given, or has one value, are constant.
+    pairs = [(loss, torch.ones_like(loss)), *zip(gradients, weights, strict=True)]
+    varying = [pair for pair in pairs if pair[0].requires_grad]
+    torch.autograd.backward([pair[0] for pair in varying], [pair[1] for pair in varying])
+    record.given_counts = _rising(gate, record, found)
     return float(loss.detach()) - found.bound
 
 
@@ -75,15 +81,16 @@ def derivatives(loss: Tensor, record: GateRecord, *, create_graph: bool = False)
 
 
 @torch.no_grad()
-def expectation(gate: DirichletGate, record: GateRecord) -> Collapsed:
+def expectation(gate: DirichletGate, record: GateRecord, q_weights: Dirichlet | None = None) -> Collapsed:
     """Return the expectation of the log likelihood under q(π), beyond its value at the mean weights.
 
     Args:
-        gate: with q(π).
+        gate: whose mean weights the program had.
         record: of the program, with derivatives.
+        q_weights: q(π), by default the gate's.
     """
     q = torch.cat([one.responsibilities(gate.n_components).flatten(0, -2).mT for one in _sites(record)], 1)
-    nodes = dirichlet_nodes(gate.posterior.concentration)
+    nodes = dirichlet_nodes((gate.posterior if q_weights is None else q_weights).concentration)
     ratio = (nodes.log_weights - gate.posterior.mean.log()).exp().to(q.dtype)
     share = nodes.expectation.to(q.dtype)
     totals, derivative = q.new_zeros(len(ratio), dtype=torch.float64), torch.empty_like(q)
@@ -94,6 +101,32 @@ def expectation(gate: DirichletGate, record: GateRecord) -> Collapsed:
         totals += (weight * likelihood.log()).sum(1, dtype=torch.float64)
         derivative[:, rows] = ratio.mT @ (share.unsqueeze(1) / likelihood)
     return Collapsed(float(nodes.expectation @ totals), (nodes.regression @ totals).clamp_min(0.0), derivative)
+
+
+@torch.no_grad()
+def _rising(gate: DirichletGate, record: GateRecord, found: Collapsed) -> Tensor:
+    """Return counts on the way from q(π) to the end of a full natural-gradient step, at which the bound is higher.
+
+    The bound is not conjugate in q(π): a full step from far away may lead past the optimum, and back, for ever. How
+    high the bound is under another q(π) takes no other run of the program.
+
+    Args:
+        gate: with q(π).
+        record: of the program, with derivatives, after that by the scale of the gate.
+        found: under q(π).
+
+    Returns:
+        Counts [K] times the scale of the gate.
+    """
+    prior, own, scale = gate.prior.concentration, gate.posterior, record.scale
+    before, way = found.bound - scale * float(gate.kl(own)), prior + found.counts / scale - own.concentration
+    share = 1.0
+    for _ in range(N_HALVINGS):
+        after = Dirichlet(own.concentration + share * way)
+        if expectation(gate, record, after).bound - scale * float(gate.kl(after)) >= before:
+            break
+        share *= 0.5
+    return scale * (own.concentration + share * way - prior)
 
 
 def _sites(record: GateRecord) -> list[Evidence]:
