@@ -58,10 +58,14 @@ class ProgramWeights:
 
         Args:
             name: of the site, full.
-            parent: values that say which weights an object has, one tensor of integers for each axis of ``batch_shape``
-                beyond the plates that the weights were sampled in: the last state in a hidden Markov model.
+            parent: values from 0 up that say which weights an object has, one tensor of integers for each axis of
+                ``batch_shape`` beyond the plates that the weights were sampled in: the last state in a hidden Markov
+                model.
             observed: components of the objects that are known, integers from 0 to K − 1 of the shape of the plates.
             mask: which of them are known, truth values of the same shape; all by default. The rest is not read.
+
+        An object without an outcome says nothing of its weights, unless its parent is enumerated: in a hidden Markov
+        model put the mask of padding around the assignment too, and not around the outcome alone.
 
         Returns:
             The components, of the shape of the plates; under enumeration, [K, 1, …] as Pyro broadcasts them.

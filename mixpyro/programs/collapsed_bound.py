@@ -18,6 +18,8 @@ from mixpyro.pyro_internals.expected_weights import GateRecord
 BLOCK = 1 << 22
 # A natural-gradient step is halved so often at most, until the bound rises.
 N_HALVINGS = 8
+# Nats: a step to a q(π) that is no further from the last one is taken unseen.
+SMALL_STEP = 1e-4
 
 
 class Collapsed(NamedTuple):
@@ -87,7 +89,7 @@ def expectation(gate: DirichletGate, record: GateRecord, q_weights: Dirichlet | 
     Args:
         gate: whose mean weights the program had.
         record: of the program, with derivatives.
-        q_weights: q(π), by default the gate's.
+        q_weights: q(π), for which there is no derivative; by default the gate's.
     """
     q = torch.cat([one.responsibilities(gate.n_components).flatten(0, -2).mT for one in _sites(record)], 1)
     nodes = dirichlet_nodes((gate.posterior if q_weights is None else q_weights).concentration)
@@ -99,7 +101,8 @@ def expectation(gate: DirichletGate, record: GateRecord, q_weights: Dirichlet | 
         r = q[:, rows] / weight.clamp_min(torch.finfo(q.dtype).tiny)
         likelihood = (ratio @ r).clamp_min(torch.finfo(q.dtype).tiny)
         totals += (weight * likelihood.log()).sum(1, dtype=torch.float64)
-        derivative[:, rows] = ratio.mT @ (share.unsqueeze(1) / likelihood)
+        if q_weights is None:
+            derivative[:, rows] = ratio.mT @ (share.unsqueeze(1) / likelihood)
     return Collapsed(float(nodes.expectation @ totals), (nodes.regression @ totals).clamp_min(0.0), derivative)
 
 
@@ -123,10 +126,24 @@ def _rising(gate: DirichletGate, record: GateRecord, found: Collapsed) -> Tensor
     share = 1.0
     for _ in range(N_HALVINGS):
         after = Dirichlet(own.concentration + share * way)
+        if float(after.kl(own)) < SMALL_STEP:
+            break
         if expectation(gate, record, after).bound - scale * float(gate.kl(after)) >= before:
             break
         share *= 0.5
     return scale * (own.concentration + share * way - prior)
+
+
+def responsibilities(gate: DirichletGate, record: GateRecord) -> Tensor:
+    """Return q(z) [*plates, K] under q(π), times the weight of the object in the bound, summed over runs.
+
+    Args:
+        gate: with q(π).
+        record: of the program, with derivatives.
+    """
+    at_mean = [one.responsibilities(gate.n_components) for one in _sites(record)]
+    parts = expectation(gate, record).derivative.mT.split([one.numel() // gate.n_components for one in at_mean])
+    return torch.stack([one * part.reshape(one.shape) for one, part in zip(at_mean, parts, strict=True)]).sum(0)
 
 
 def _sites(record: GateRecord) -> list[Evidence]:

@@ -210,11 +210,12 @@ class GateRecord:
         return SeenCounts(summed / total.reshape(-1, *[1] * (summed.ndim - 1)), known[is_visited])
 
     def responsibilities(self) -> list[Tensor]:
-        """Return q(z) [*plates, K] of each assignment site, times the weight of the object in the bound."""
-        found: list[Tensor] = []
-        for run in self.seen:
-            found += [one.responsibilities(run.log_weights.shape[-1]) for one in run.seen]
-        return found
+        """Return q(z) [*plates, K] of each assignment site, times the weight of the object in the bound.
+
+        Those of several runs of the program, one a particle, are summed.
+        """
+        runs = [[one.responsibilities(run.log_weights.shape[-1]) for one in run.seen] for run in self.seen]
+        return [torch.stack(same).sum(0) for same in zip(*runs, strict=True)]
 
 
 _EXPECTED: ContextVar[dict[int, GateRecord] | None] = ContextVar("mixpyro_expected", default=None)

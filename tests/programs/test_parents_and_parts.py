@@ -210,7 +210,7 @@ def test_the_full_guide_says_what_it_is_not_for() -> None:
     model = mixture(gate)
     svi = svi_of(model, gate)
     plain = SVI(model, svi.full_guide, ClippedAdam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1))  # type: ignore[no-untyped-call]
-    with pytest.raises(RuntimeError, match="'gate.weights' must be trained by ConjugateSVI"):
+    with pytest.raises(RuntimeError, match=r"'gate\.weights' must be trained by ConjugateSVI"):
         plain.step(y)
     for _ in range(10):
         svi.step(y)
