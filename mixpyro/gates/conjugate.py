@@ -20,7 +20,12 @@ from mixpyro.gates.program_weights import ProgramWeights
 from mixpyro.numerics import nested
 from mixpyro.part import State
 from mixpyro.pyro_internals.expected_weights import BoundTerms, GateRecord, record_of
-from mixpyro.pyro_internals.given_sites import is_trained_by_plain_svi, refuse_given_value, untrained
+from mixpyro.pyro_internals.given_sites import (
+    is_trained_by_plain_svi,
+    refuse_given_value,
+    refuse_taken_name,
+    untrained,
+)
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.pyro_internals.posterior_weights import draws_from_posterior
@@ -128,7 +133,8 @@ class ConjugateGate(ConjugatePart, Gate):
             TypeError: if x is no floating tensor.
             ValueError: if the plates around the call are not those of ``batch_shape``, or a mask of single objects is
                 around it.
-            RuntimeError: if another module has registered parameters under the gate's name.
+            RuntimeError: if the program has called the gate already, or another module has registered parameters under
+                its name.
 
         Example:
             >>> import pyro, pyro.distributions as dist
@@ -147,6 +153,7 @@ class ConjugateGate(ConjugatePart, Gate):
         parts = self._parts(x)
         n_parents = len(self.batch_shape) - parts.n_plates
         record = record_of(self)
+        refuse_taken_name(self.site("weights" if record is None else "minus_kl_divergence"))
         if record is not None:
             terms = self._expected(x, parts)
             if record.is_collapsed:

@@ -15,6 +15,7 @@ from torch.distributions import Distribution, constraints
 from mixpyro import arguments
 from mixpyro.conjugate.dirichlet import Counts, Dirichlet
 from mixpyro.gates.conjugate import ConjugateGate
+from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import repeated
 from mixpyro.numerics.prior_pull import MANY
 from mixpyro.numerics.weighted_sums import column_sums
@@ -142,6 +143,18 @@ class DirichletGate(ConjugateGate):
         """
         return DirichletDistribution(posterior.concentration.to(dtype))
 
+    @property
+    def start(self) -> Dirichlet:
+        """Where a fit of a program starts by default: the prior, times what makes its smallest α one."""
+        prior = self.prior.concentration
+        start = prior * (1.0 / prior.amin(-1, keepdim=True)).clamp_min(1.0)
+        return Dirichlet(start.to(self._buffers["posterior_concentration"]).double())
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the posterior is the prior, or where :meth:`initialise` puts it by default."""
+        return super().is_new or nested.equal(self.posterior, self.start)
+
     @torch.no_grad()
     def initialise(
         self,
@@ -173,17 +186,15 @@ class DirichletGate(ConjugateGate):
             shares = shares / shares.sum(-1, keepdim=True)
             firmness = (1.0 / shares.amin(-1, keepdim=True)).maximum(prior.sum(-1, keepdim=True))
             self.hold_posterior(Dirichlet(firmness * shares))
-        else:
-            firmness = (1.0 / prior.amin(-1, keepdim=True)).clamp_min(1.0)
-            is_new = (own == prior).all(-1, keepdim=True)
-            if bool((is_new & (firmness > 1.0)).any()):
-                self.hold_posterior(Dirichlet(torch.where(is_new, firmness * prior, own)))
+        elif self.is_new:
+            self.hold_posterior(self.start)
 
     @torch.no_grad()
     def update_seen(self, record: GateRecord, step_size: float) -> None:
         """Go part of the way to the optimum; a part that the program did not visit stays as it is.
 
-        Where it visits a subsample of the parts, these go to their optimum, as a posterior of each object does.
+        Where it visits a subsample of the parts, and all objects of these, they go to their optimum, as a posterior of
+        each object does.
 
         Args:
             record: of the program, after the bound has been differentiated.
@@ -197,7 +208,7 @@ class DirichletGate(ConjugateGate):
         n_plates = 1 + after.ndim - seen.counts.ndim
         parts = after.flatten(0, n_plates - 1) if n_plates else after.unsqueeze(0)
         prior = self.prior.concentration.reshape(parts.shape)[seen.parts]
-        if n_plates and len(seen.parts) < len(parts):
+        if n_plates and len(seen.parts) < len(parts) and not record.is_subsample:
             step_size = 1.0  # A part that few steps visit has all its objects in each of them.
         parts[seen.parts] = torch.lerp(parts[seen.parts], prior + seen.counts, step_size)
         self.hold_posterior(Dirichlet(parts.reshape(after.shape)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
+from mixpyro.gates.program_axes import axes_of_objects, rows_of_objects, with_axes
 from mixpyro.gates.program_weights import ProgramWeights
 from mixpyro.part import Part
 from mixpyro.pyro_internals.compiled import refuse_compiled
@@ -105,7 +106,7 @@ class GateProgram(Part):
             x: gate inputs [*objects, D].
             plates: over the objects, the outermost first, not entered.
         """
-        rows, view = _rows(plates, x), _view(plates, x)
+        rows, view = rows_of_objects(plates, x), axes_of_objects(plates, x)
         record = record_of(self)
         if record is not None:
             return self._expected_weights(rows, plates, record, view)
@@ -116,7 +117,7 @@ class GateProgram(Part):
                 log_weights = self.weights(rows, objects=objects).log()
         else:
             log_weights = self.assignment_prior(rows, plate=plates[0]).logits
-        return ProgramWeights(_shaped(log_weights, view))
+        return ProgramWeights(with_axes(log_weights, view))
 
     def _expected_weights(
         self, x: Tensor, plates: tuple[pyro.plate, ...], record: GateRecord, view: list[int]
@@ -129,7 +130,7 @@ class GateProgram(Part):
         objects, n_objects = rows_of_all(plates)
         terms = self.bound_terms(x, objects=objects, n_objects=n_objects)
         own = terms.divergence.ndim == 1
-        log_weights = _shaped(terms.log_weights.expand(len(x), -1), view)
+        log_weights = with_axes(terms.log_weights.expand(len(x), -1), view)
         run = record.begin(
             BoundTerms(log_weights, terms.divergence),
             x=x.detach(),
@@ -199,7 +200,7 @@ class GateProgram(Part):
         if record_of(self) is None:
             self._refuse_compiled()
             self.refuse_untrained()
-            self.weights_guide(_rows(plates, x), plate=plates[0], objects=objects)
+            self.weights_guide(rows_of_objects(plates, x), plate=plates[0], objects=objects)
         if responsibilities is not None:
             self.assignment_guide(x, responsibilities, plate=plates)
 
@@ -230,7 +231,9 @@ class GateProgram(Part):
         x = arguments.program_inputs(x)
         plates = checked_plates(plate, x)
         # No tiny weight for a zero here: the object's y may be impossible there, and tiny · (−∞) is −∞.
-        q = Categorical(logits=_shaped(responsibilities.flatten(0, len(plates) - 1).log(), _view(plates, x)))
+        q = Categorical(
+            logits=with_axes(responsibilities.flatten(0, len(plates) - 1).log(), axes_of_objects(plates, x))
+        )
         with entered(plates):
             pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
 
@@ -283,25 +286,3 @@ class GateProgram(Part):
         """Full names of the sites that :meth:`model` samples, to hide from an automatic guide for all the rest."""
         names = ("assignment",) if self.weights_site is None else (self.weights_site, "assignment")
         return [self.site(name) for name in names]
-
-
-def _rows(plates: tuple[pyro.plate, ...], x: Tensor) -> Tensor:
-    """Return x as rows [N, D], of one column where it has none."""
-    return x.reshape(-1, 1) if x.ndim == len(plates) else x.flatten(0, len(plates) - 1)
-
-
-def _view(plates: tuple[pyro.plate, ...], x: Tensor) -> list[int]:
-    """Return the shape of the objects as axes of a program, with ones at dims between the plates."""
-    sizes = [int(size) for size in x.shape[: len(plates)]]
-    if len(plates) == 1 and plates[0].dim is None:
-        return sizes
-    dims = {int(plate.dim or 0): size for plate, size in zip(plates, sizes, strict=True)}
-    return [dims.get(dim, 1) for dim in range(min(dims), 0)]
-
-
-def _shaped(log_weights: Tensor, view: list[int]) -> Tensor:
-    """Return log weights [..., N, K] with the objects' axes in place of N; those that all objects share as given."""
-    if len(view) == 1 or log_weights.ndim == 1:
-        return log_weights
-    outer = log_weights.shape[: -1 - len(view)]
-    return log_weights.reshape(*outer, *view, log_weights.shape[-1])

@@ -12,7 +12,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.pyro_internals.evidence import Evidence
 from mixpyro.pyro_internals.expected_weights import WeightsInProgram
-from mixpyro.pyro_internals.given_sites import is_replaced, refuse_taken_name
+from mixpyro.pyro_internals.given_sites import DrawnFromPrior, is_replaced, refuse_taken_name
 from mixpyro.pyro_internals.plates import batch_shape, data_plates
 
 ENUMERATED: Any = {"enumerate": "parallel"}
@@ -58,10 +58,14 @@ class ProgramWeights:
 
         Args:
             name: of the site, full.
-            parent: values that say which weights an object has, one tensor of integers for each axis of ``batch_shape``
-                beyond the plates that the weights were sampled in: the last state in a hidden Markov model.
+            parent: values from 0 up that say which weights an object has, one tensor of integers for each axis of
+                ``batch_shape`` beyond the plates that the weights were sampled in: the last state in a hidden Markov
+                model.
             observed: components of the objects that are known, integers from 0 to K − 1 of the shape of the plates.
             mask: which of them are known, truth values of the same shape; all by default. The rest is not read.
+
+        An object without an outcome says nothing of its weights, unless its parent is enumerated: in a hidden Markov
+        model put the mask of padding around the assignment too, and not around the outcome alone.
 
         Returns:
             The components, of the shape of the plates; under enumeration, [K, 1, …] as Pyro broadcasts them.
@@ -88,9 +92,14 @@ class ProgramWeights:
                 f"`parent` must have a value for each axis of `batch_shape` beyond the plates around the weights, "
                 f"{self.n_parents}; got {len(parents)}."
             )
-        for one in parents:
+        for one, size in zip(parents, self.log_weights.shape[-1 - self.n_parents : -1], strict=True):
             if one.is_floating_point() or one.dtype == torch.bool:
                 raise TypeError(f"`parent` must hold integers; got {one.dtype}.")
+            if arguments.checks_values() and ((one < 0) | (one >= size)).any():
+                raise ValueError(
+                    f"`parent` must be from 0 to {size - 1}; got {int(one.min())} to {int(one.max())}. Give an object "
+                    "without a parent any number, and mask it."
+                )
         return parents
 
     def _sample_and_record(
@@ -106,18 +115,30 @@ class ProgramWeights:
             site = pyro.sample(name, Delta(observed.expand(density.shape), log_density=density), obs=observed)
             return torch.as_tensor(site)
         logits, normaliser = _given(log_weights, observed, known)
-        z = torch.as_tensor(pyro.sample(name, Categorical(logits=logits), infer=ENUMERATED))
-        index = self._index(parents, z)
+        with DrawnFromPrior() as draw:
+            z = torch.as_tensor(pyro.sample(name, Categorical(logits=logits), infer=ENUMERATED))
+        values = self._values(z) if z.ndim > len(plates) else None
+        axis = None if values is None else -z.ndim
+        index = self._index(parents, z if values is None else values)
         # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
         terms = self._terms(normaliser.expand(torch.broadcast_shapes(index.shape, normaliser.shape)), plates)
-        axis = -z.ndim if z.numel() == self.n_components and z.ndim > len(plates) else None
         density = self._density(terms, normaliser)
         # Of a value that `poutine.do` has replaced the data say nothing.
         pyro.factor(f"{name}.log_normaliser", 0.0 * density if is_replaced(name) else density)
-        # In a chain, later states depend on this one. What comes now may be a likelihood.
-        speaks = True if parents or self.n_components == 1 else known
-        self._collect(terms, index, axis, plates, speaks=speaks)
+        # What depends on the values of a parent has a likelihood for each of them. What comes now may be a likelihood.
+        may_be_silent = self.n_components > 1 and all(one.ndim <= len(plates) for one in parents)
+        self._collect(terms, index, axis, plates, speaks=known if may_be_silent else True, is_drawn=draw.is_drawn)
         return z
+
+    def _values(self, z: Tensor) -> Tensor | None:
+        """Return the values 0 to K − 1 [K, 1, …] that z takes along its first axis; None if it is one draw.
+
+        ``config_enumerate(expand=True)`` repeats them for every object.
+        """
+        if z.numel() == self.n_components:
+            return z
+        values = torch.arange(self.n_components, device=z.device).reshape(-1, *[1] * (z.ndim - 1))
+        return values if len(z) == self.n_components and torch.equal(z, values.expand_as(z)) else None
 
     def _terms(self, log_density: Tensor, plates: list[int]) -> Tensor:
         """Return a leaf for each value of z of each object: their log density, or zeros where that has a graph."""
@@ -133,11 +154,18 @@ class ProgramWeights:
         return terms
 
     def _collect(
-        self, terms: Tensor, index: Tensor, axis: int | None, plates: list[int], *, speaks: Tensor | bool
+        self,
+        terms: Tensor,
+        index: Tensor,
+        axis: int | None,
+        plates: list[int],
+        *,
+        speaks: Tensor | bool,
+        is_drawn: bool = False,
     ) -> None:
         """Put the terms of one site into the record."""
         assert self.record is not None
-        self.record.evidence.append(Evidence(terms, index, axis, len(plates), speaks))
+        self.record.evidence.append(Evidence(terms, index, axis, len(plates), speaks, is_drawn))
         self.record.is_subsample |= any(
             frame.full_size != frame.size for frame in data_plates() if frame.name not in self.plates_of_parts
         )

@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.infer import SVI, JitTraceEnum_ELBO, TraceEnum_ELBO
-from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
 from torch import Tensor
 
@@ -21,7 +19,7 @@ from mixpyro.programs.explanations import explained
 from mixpyro.programs.full_guide import FullGuide
 from mixpyro.pyro_internals.expected_weights import GateRecord, expected_weights
 from mixpyro.pyro_internals.given_sites import GuideWithoutSites
-from mixpyro.pyro_internals.handlers import handlers_restored
+from mixpyro.pyro_internals.handlers import gradients_of_parameters, handlers_restored
 
 
 class ConjugateSVI(SVI):
@@ -62,8 +60,9 @@ class ConjugateSVI(SVI):
             program.
         step_size: of the gates, a number in (0, 1] or a function of the step's number, which starts at one; by default
             1 on all data and :class:`~mixpyro.RobbinsMonro` on a subsample.
-        collapsed: whether z is summed out given the weights; for one DirichletGate without a ``batch_shape``, whose
-            objects are independent given the weights.
+        collapsed: whether q(π) is fitted to the bound in which z is summed out given π; a step takes several times as
+            long. For one DirichletGate without a ``batch_shape``, whose objects are independent given the weights; by
+            quadrature for two components, by draws for more.
 
     Attributes:
         n_steps: number of steps taken.
@@ -71,8 +70,8 @@ class ConjugateSVI(SVI):
 
     Raises:
         TypeError: if ``loss``, ``optim`` or ``gates`` has another type.
-        ValueError: if ``gates`` has one gate twice, ``step_size`` is not in (0, 1], or ``collapsed`` is given for other
-            gates.
+        ValueError: if ``gates`` has one gate twice, ``step_size`` is not in (0, 1], or ``collapsed`` does not know
+            these gates.
 
     References:
         Hoffman, Blei, Wang, Paisley (2013), Stochastic variational inference, fig. 4;
@@ -173,7 +172,8 @@ class ConjugateSVI(SVI):
         for gate in self.gates:
             n_steps = stored_posteriors.take_over(gate)
             self.n_steps = self.n_steps if n_steps is None else n_steps
-            gate.initialise()
+            if not stored_posteriors.is_stored(gate):
+                gate.initialise()
 
     @contextmanager
     def _programs(self) -> Iterator[tuple[list[GateRecord], Callable[..., Any], Callable[..., Any]]]:
@@ -218,7 +218,8 @@ class ConjugateSVI(SVI):
     def responsibilities(self, *args: Any, **kwargs: Any) -> list[Tensor]:  # noqa: ANN401
         """Return q(z) [*plates, K] of the objects that the program sees, for each gate, without changing anything.
 
-        Of a gate with several assignment sites, the results have an axis of the sites first.
+        Of a gate with several assignment sites, the results have an axis of the sites first. Of several particles they
+        are the mean.
 
         Args:
             *args: arguments of the model and the guide.
@@ -232,11 +233,8 @@ class ConjugateSVI(SVI):
         _check_seen(self.gates, records)
         found = []
         for record in records:
-            sites = record.responsibilities()
-            if self.collapsed:
-                likelihoods = collapsed_bound.likelihoods_of(self._gate, record)
-                derivative = collapsed_bound.expectation(self._gate, likelihoods).derivative
-                sites = [(likelihoods.q * derivative).clamp_min(0.0).mT.reshape(sites[0].shape)]
+            collapsed = self.collapsed
+            sites = [collapsed_bound.responsibilities(self._gate, record)] if collapsed else record.responsibilities()
             r = sites[0] if len(sites) == 1 else torch.stack(sites)
             found.append(r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny))
         return found
@@ -259,25 +257,6 @@ class ConjugateSVI(SVI):
         if self._step_size is None:
             return RobbinsMonro()(self.n_steps) if seen.is_subsample else 1.0
         return self._step_size(self.n_steps) if callable(self._step_size) else self._step_size
-
-
-@contextmanager
-def gradients_of_parameters() -> Iterator[Callable[[], set[Tensor]]]:
-    """Yield a function that returns the parameters of the programs run inside; leave them without gradients.
-
-    Also after an interrupt, whenever it comes.
-    """
-    captured = poutine.trace(param_only=True)
-
-    def parameters() -> set[Tensor]:
-        nodes: dict[str, Any] = dict(captured.trace.nodes)
-        return {_unconstrained(site["value"]) for site in nodes.values()}
-
-    try:
-        with torch.enable_grad(), captured:
-            yield parameters
-    finally:
-        zero_grads(parameters())
 
 
 def _refuse_infinite(loss: float) -> None:
@@ -306,14 +285,11 @@ def _check_seen(gates: Sequence[Gate], records: list[GateRecord]) -> None:
     is.
     """
     for gate, record in zip(gates, records, strict=True):
-        if not record.seen and (record.runs or not any(other.runs for other in records)):
+        is_called = record.runs or not any(other.runs for other in records)
+        if any(one.is_drawn for run in record.seen for one in run.seen) or (is_called and not record.seen):
             raise RuntimeError(
                 f"`model` must call the model of a gate in `gates`, and leave its assignments to be enumerated; got no "
-                f"evidence on {gate.site('assignment')!r}."
+                f"evidence on {gate.site('assignment')!r}. Hide them from the guide, and not from the model; with "
+                "`sample_weights`, call `assign` too."
             )
         record.check(gate.site("assignment"))
-
-
-def _unconstrained(value: Any) -> Tensor:  # noqa: ANN401
-    """Return the leaf tensor of a parameter site; with module-local parameters the site holds the leaf itself."""
-    return value.unconstrained() if hasattr(value, "unconstrained") else value

@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.poutine.runtime import get_plates
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from mixpyro.gates.base import Gate
 from mixpyro.programs import stored_posteriors
+from mixpyro.pyro_internals.plates import PREDICTIVE_PLATE
 from mixpyro.pyro_internals.posterior_weights import weights_from_posterior
 
 
@@ -39,9 +41,15 @@ class FullGuide:
 
         Returns:
             The values of all latent variables by the names of their sites.
+
+        Raises:
+            RuntimeError: if plain SVI would train a program with a gate that it never updates.
+            ValueError: inside ``Predictive(parallel=True)``.
         """
+        _refuse_parallel()
         for gate in self.gates:
             stored_posteriors.take_over(gate)
+            gate.refuse_untrained()
         with poutine.trace() as guided:
             self.guide(*args, **kwargs)
         with poutine.trace() as of_gates, torch.no_grad():
@@ -85,3 +93,16 @@ def _outside_of_plates(trace: poutine.Trace, names: set[str]) -> dict[str, Tenso
 def _is_latent(site: Any) -> bool:  # noqa: ANN401
     """Return whether a node of a trace is a latent variable."""
     return site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
+
+
+def _refuse_parallel() -> None:
+    """Raise inside Pyro's plate of draws, whose dim leaves no room for the plates of the model.
+
+    ``Predictive`` counts the plates around the sites of a guide, and this one runs the model too.
+    """
+    if any(frame.name == PREDICTIVE_PLATE for frame in get_plates()):
+        raise ValueError(
+            "`parallel` must be False in Predictive with `full_guide`; got True. For draws of the model at once write\n"
+            "    draws = Predictive(svi.full_guide, num_samples=S)(*args)\n"
+            "    Predictive(model, posterior_samples=draws, parallel=True)(*args)"
+        )

@@ -20,7 +20,7 @@ class _LastStored(NamedTuple):
     """What this process put into the store last for a gate."""
 
     posterior: Value
-    n_steps: int
+    versions: list[int]  # of its tensors, for they are the gate's own: a count of changes in place
 
 
 # By gate, and the gate that wrote an entry by the entry: what ``ParamStore.load`` reads has no writer.
@@ -44,7 +44,17 @@ def put(gate: Gate, n_steps: int) -> None:
         store._params.pop(name, None)
         store[name] = value.detach().clone()
         _WRITERS[_entry(store, name)] = weakref.ref(gate)
-    _LAST[gate] = _LastStored(gate.posterior, n_steps)
+    posterior = gate.posterior
+    _LAST[gate] = _LastStored(posterior, _versions(posterior))
+
+
+def is_stored(gate: Gate) -> bool:
+    """Return whether the store has had the posterior of a gate since it was last cleared.
+
+    Args:
+        gate: a gate of a program.
+    """
+    return gate in _LAST
 
 
 def take_over(gate: Gate) -> int | None:
@@ -91,11 +101,16 @@ def _entry(store: ParamStoreDict, name: str) -> Tensor:
     return store._params[name]
 
 
+def _versions(posterior: Value) -> list[int]:
+    """Return how often the tensors of a posterior have been changed in place, as ``load_state_dict`` does."""
+    return [tensor._version for tensor in nested.tensors(posterior)]
+
+
 def _is_set_otherwise(gate: ConjugateGate, last: _LastStored | None) -> bool:
     """Return whether the posterior was set by something else than the store or a program."""
     if last is None:
         return not gate.is_new
-    return not nested.equal(gate.posterior, last.posterior)
+    return _versions(last.posterior) != last.versions or not nested.equal(gate.posterior, last.posterior)
 
 
 def _is_of_another(entry: Tensor, gate: Gate) -> bool:

@@ -27,6 +27,7 @@ class Evidence:
         speaks: which objects have a likelihood that depends on z, True for all of them: truth values of the plates'
             shape, found while the program runs. The others are silent: z is summed out exactly, and they say nothing of
             the weights, where the mean field would count each as one object at the current weights.
+        is_drawn: whether z is a draw from its prior, of which nothing can be learnt.
         derivative: of the loss with respect to the terms, where it is not their ``grad``.
     """
 
@@ -35,6 +36,7 @@ class Evidence:
     values_axis: int | None
     n_plates: int
     speaks: Tensor | bool
+    is_drawn: bool = False
     derivative: Tensor | None = None
 
     @property
@@ -54,6 +56,13 @@ class Evidence:
         """How much each object counts in the bound, with an axis of length one for the values of z."""
         axis = self.values_axis
         return -self.loss_derivative if axis is None else self.loss_derivative.sum(axis, keepdim=True).neg_()
+
+    def least_weight(self) -> float:
+        """Return how much the object counts that counts least, of those that are not masked."""
+        weights = self.weights_of_objects
+        enumerated = tuple(range(weights.ndim - self.n_plates))
+        weights = weights.sum(enumerated) if enumerated else weights
+        return float(weights[weights > 0.0].min()) if bool((weights > 0.0).any()) else 0.0
 
     @property
     def silent(self) -> Tensor | None:

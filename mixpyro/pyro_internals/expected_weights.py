@@ -13,6 +13,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from mixpyro.pyro_internals.evidence import Evidence
+from mixpyro.pyro_internals.plates import scale_of_plates
 from mixpyro.shapes import Responsibilities
 
 
@@ -50,6 +51,7 @@ class WeightsInProgram:
         objects: row numbers of such a gate's objects in the whole data [B].
         n_objects: number of all of them.
         parts: numbers of the parts that share weights, flat [M]; None for a gate that reads rows.
+        scale_of_plates: scale that the plates around the call of the gate give it.
         is_subsample: whether the objects are a subsample of a plate.
         evidence: on each assignment site, in the order of the program.
     """
@@ -60,6 +62,7 @@ class WeightsInProgram:
     objects: Tensor | None = None
     n_objects: int = 0
     parts: Tensor | None = None
+    scale_of_plates: float = 1.0
     is_subsample: bool = False
     evidence: list[Evidence] = field(default_factory=list)
 
@@ -93,7 +96,7 @@ class WeightsInProgram:
 
     def counts_several_times(self) -> bool:
         """Return whether every object counts more than once, as those of a minibatch do."""
-        least = min((float(one.weights_of_objects.min()) for one in self.seen), default=0.0)
+        least = min((one.least_weight() for one in self.seen), default=0.0)
         return least > float(self.scale.max()) * (1.0 + 1e-4)
 
     def leaves(self) -> list[Tensor]:
@@ -124,7 +127,8 @@ class GateRecord:
         """
         shape = () if "x" in attributes else terms.divergence.shape
         zeros = torch.zeros(shape, dtype=torch.float64, device=terms.log_weights.device, requires_grad=True)
-        self.runs.append(WeightsInProgram(terms.log_weights, zeros, **attributes))
+        run = WeightsInProgram(terms.log_weights, zeros, scale_of_plates=scale_of_plates(), **attributes)
+        self.runs.append(run)
         return self.runs[-1]
 
     @property
@@ -162,10 +166,11 @@ class GateRecord:
                     f"responsibilities of {site!r} must be finite and non-negative; got sums from {least:.6g} to "
                     f"{most:.6g}."
                 )
-        if self.scale > 1.0 + 1e-4 and not any(run.divergence.ndim for run in self.seen):
+        scale = sum(float(run.scale.max()) / run.scale_of_plates for run in self.seen)
+        if scale > 1.0 + 1e-4:
             raise ValueError(
                 f"`poutine.scale` must not be around a call of the gate's model; got {site!r} scaled by "
-                f"{self.scale:.6g}, its prior with it. For minibatches write `plate(size=N, subsample_size=B)`, or "
+                f"{scale:.6g}, its prior with it. For minibatches write `plate(size=N, subsample_size=B)`, or "
                 "`subsample=rows`, which counts every object N / B times."
             )
 
@@ -200,11 +205,12 @@ class GateRecord:
         return SeenCounts(summed / total.reshape(-1, *[1] * (summed.ndim - 1)), known[is_visited])
 
     def responsibilities(self) -> list[Tensor]:
-        """Return q(z) [*plates, K] of each assignment site, times the weight of the object in the bound."""
-        found: list[Tensor] = []
-        for run in self.seen:
-            found += [one.responsibilities(run.log_weights.shape[-1]) for one in run.seen]
-        return found
+        """Return q(z) [*plates, K] of each assignment site, times the weight of the object in the bound.
+
+        Those of several runs of the program, one a particle, are summed.
+        """
+        runs = [[one.responsibilities(run.log_weights.shape[-1]) for one in run.seen] for run in self.seen]
+        return [torch.stack(same).sum(0) for same in zip(*runs, strict=True)]
 
 
 class SitesThatSpeak(Messenger):

@@ -58,6 +58,27 @@ def is_replaced(name: str) -> bool:
     return any(isinstance(handler, DoMessenger) and name in handler.data for handler in _PYRO_STACK)
 
 
+class DrawnFromPrior(Messenger):
+    """Find out whether sites sampled inside are drawn from their prior: neither enumerated, given nor the guide's.
+
+    Attributes:
+        is_drawn: whether the last one is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_drawn = False
+        self._infer: object = None
+
+    def _pyro_sample(self, message: Any) -> None:  # noqa: ANN401
+        self._infer = message["infer"]
+
+    def _pyro_post_sample(self, message: Any) -> None:  # noqa: ANN401
+        # A replayed site has the `infer` of the guide's.
+        is_own = message["infer"] is self._infer and not message["is_observed"]
+        self.is_drawn = is_own and message["infer"].get("_enumerate_dim") is None and not is_replaced(message["name"])
+
+
 class GuideWithoutSites(Messenger):
     """Raise where a guide samples a site that belongs to a gate.
 

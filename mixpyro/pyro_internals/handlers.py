@@ -1,9 +1,14 @@
-"""Pyro's stack of handlers, put back after an interrupt."""
+"""Pyro's stack of handlers and gradients of parameters, put back after an interrupt."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import torch
+from pyro import poutine
+from pyro.infer.util import zero_grads
 from pyro.poutine.runtime import _DIM_ALLOCATOR, _PYRO_STACK
+from torch import Tensor
 
 
 @contextmanager
@@ -20,3 +25,27 @@ def handlers_restored() -> Iterator[None]:
         _PYRO_STACK[:] = stack
         _DIM_ALLOCATOR._stack[:] = dims
         raise
+
+
+@contextmanager
+def gradients_of_parameters() -> Iterator[Callable[[], set[Tensor]]]:
+    """Yield a function that returns the parameters of the programs run inside; leave them without gradients.
+
+    Also after an interrupt, whenever it comes.
+    """
+    captured = poutine.trace(param_only=True)
+
+    def parameters() -> set[Tensor]:
+        nodes: dict[str, Any] = dict(captured.trace.nodes)
+        return {_unconstrained(site["value"]) for site in nodes.values()}
+
+    try:
+        with torch.enable_grad(), captured:
+            yield parameters
+    finally:
+        zero_grads(parameters())
+
+
+def _unconstrained(value: Any) -> Tensor:  # noqa: ANN401
+    """Return the leaf tensor of a parameter site; with module-local parameters the site holds the leaf itself."""
+    return value.unconstrained() if hasattr(value, "unconstrained") else value

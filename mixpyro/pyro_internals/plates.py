@@ -119,6 +119,15 @@ def data_plates() -> list[CondIndepStackFrame]:
     return sorted(frames, key=lambda frame: int(frame.dim))  # type: ignore[arg-type]
 
 
+def scale_of_plates() -> float:
+    """Return how often each part counts in the plates around the call: N / B for each plate with a subsample.
+
+    Sequential plates are among them.
+    """
+    frames = [frame for frame in get_plates() if frame.full_size is not None and frame.name not in REPEATED]
+    return math.prod(int(frame.full_size or 0) / int(frame.size) for frame in frames)
+
+
 def batch_shape(frames: Sequence[CondIndepStackFrame]) -> list[int]:
     """Return the batch shape that plates give to a site, with ones at dims without a plate.
 

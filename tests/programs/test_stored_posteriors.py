@@ -1,5 +1,6 @@
 """Posteriors of gates in Pyro's parameter store."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,3 +117,54 @@ def test_a_stored_posterior_of_another_shape_is_refused(tmp_path: Path) -> None:
         ValueError, match=r"'gate.posterior_concentration' in Pyro's parameter store must have shape \[3\]"
     ):
         svi_of(DirichletGate(3)).evaluate_loss()
+
+
+@pytest.mark.parametrize("name", ["dirichlet", "float32", "object"])
+def test_a_state_dict_that_is_loaded_stays(name: str) -> None:
+    """``load_state_dict`` copies into the buffers that the gate already has."""
+    svi = svi_of(GATES[name]())
+    svi.step()
+    loss, saved = svi.evaluate_loss(), copy.deepcopy(svi.gates[0].state_dict())
+    for _ in range(5):
+        svi.step()
+    means = torch.tensor([-0.5, 1.5]).double()
+    pyro.get_param_store()["means"] = means
+    svi.gates[0].load_state_dict(saved)
+    pyro.get_param_store()["means"] = means + 0.01
+    svi.evaluate_loss()
+    for key, value in svi.gates[0].state_dict().items():
+        assert torch.equal(value, saved[key])
+    assert loss == pytest.approx(svi.evaluate_loss(), abs=2.0)
+
+
+def test_a_change_in_place_stays() -> None:
+    svi = svi_of(DirichletGate(2))
+    svi.step()
+    svi.gates[0].posterior_concentration.copy_(torch.tensor([7.0, 8.0]))
+    svi.evaluate_loss()
+    assert svi.gates[0].posterior_concentration.tolist() == [7.0, 8.0]
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_store_is_taken_after_a_first_look_at_the_loss(name: str) -> None:
+    """Also where a sparse prior has given the gate a start of its own."""
+    svi = svi_of(GATES[name]())
+    for _ in range(3):
+        svi.step()
+    loss, state = svi.evaluate_loss(), copy.deepcopy(pyro.get_param_store().get_state())
+    pyro.clear_param_store()
+    other = svi_of(GATES[name]())
+    other.evaluate_loss()
+    pyro.get_param_store().set_state(state)
+    assert other.evaluate_loss() == loss
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_scope_of_the_store_leaves_the_gate_as_it_was(name: str) -> None:
+    svi = svi_of(GATES[name]())
+    for _ in range(3):
+        svi.step()
+    loss = svi.evaluate_loss()
+    with pyro.get_param_store().scope():
+        assert svi.evaluate_loss() != loss
+    assert svi.evaluate_loss() == loss
