@@ -36,16 +36,8 @@ OF_ROWS = (
     "assignment_guide",
 )
 # Those and more run outside the caller's contexts: see `mixpyro.arguments.torch_contexts`.
-PUBLIC = (
-    "update",
-    "update_objects",
-    "sample_weights",
-    "initialise",
-    "centre",
-    "maximise",
-    "partial_bound",
-    *OF_ROWS[2:],
-)
+UPDATES = ("update", "update_objects", "sample_weights", "initialise", "centre", "maximise", "partial_bound")
+PUBLIC = (*UPDATES, *OF_ROWS[2:])
 # Those whose results have a graph only where the rows ask for one.
 PREDICTIONS = OF_ROWS[:2]
 # A gradient M-step: called with a part and its rows, it raises the part's partial bound.
