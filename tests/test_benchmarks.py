@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import structure
+from tests.benchmarks import programs, structure
 from tests.benchmarks.speed.__main__ import measured
 from tests.benchmarks.speed.harness import Row, as_table, fastest
 
@@ -39,6 +39,13 @@ def test_functions_are_timed_alternately() -> None:
     seconds = fastest(lambda: called.append(0), lambda: called.append(1), repeats=2)
     assert called == [0, 1, 0, 1, 0, 1]
     assert all(0 < second < 1 for second in seconds)
+
+
+def test_the_benchmark_of_programs_runs(capsys: pytest.CaptureFixture[str], without_type_checks: None) -> None:
+    programs.topics(8, 5, 2, 8, most=0.01)
+    programs.markov(8, 3, 2, 4, most=0.01)
+    programs.ratio(50, 2, n_steps=2)
+    assert capsys.readouterr().out.count("from the target") == 6
 
 
 # A package whose figures are counted by hand below.

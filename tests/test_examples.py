@@ -15,6 +15,8 @@ ARGUMENTS = {
     "diagnose_a_mixture.py": ["--restarts", "16", "--draws", "300", "--no-refits"],
     "nuts_versus_vb.py": ["--restarts", "2", "--warmup", "4", "--samples", "4", "--tree-depth", "2"],
     "pyro_svi_script.py": ["--steps", "20"],
+    "lda_with_gates.py": ["--documents", "20", "--words", "10", "--starts", "2", "--steps", "5"],
+    "hmm_with_gates.py": ["--sequences", "10", "--length", "4", "--steps", "5"],
     "streaming_fit.py": ["--rows", "6000", "--restarts", "2"],
 }
 # The argument of --output, below a temporary folder, and the pictures that the example must write there.

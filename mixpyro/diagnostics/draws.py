@@ -15,7 +15,7 @@ from pyro import poutine
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.fitting.fitted_rows import fitted_rows
+from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
@@ -51,9 +51,11 @@ class Observations(NamedTuple):
 
         Raises:
             TypeError: if one is no floating tensor.
-            ValueError: if a shape, device or value does not fit, or the rows are not those of the result.
+            ValueError: if a shape, device or value does not fit, the rows are not those of the result, or
+                it knew components of rows.
         """
         mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
+        refuse_known_labels(fitted, "the likelihood of draws")
         if isinstance(fitted, FitResult) and all_rows:
             fitted_rows(fitted, x, y, gate_x)
         return cls(mixture, *(part.detach() for part in mixture.check_data(x, y, gate_x)))

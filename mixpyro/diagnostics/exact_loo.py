@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mixpyro import arguments
 from mixpyro.diagnostics.psis_loo import Elpd
 from mixpyro.fitting.fit import fit
-from mixpyro.fitting.fitted_rows import fitted_rows
+from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels
 from mixpyro.fitting.result import FitResult
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -37,8 +37,9 @@ def exact_loo(
         The estimate, with k-hat −∞ for every object, since there are no importance weights.
 
     Raises:
-        ValueError: if the data are not those of the fit, or rows have weights.
+        ValueError: if the data are not those of the fit, or rows have weights or known components.
     """
+    refuse_known_labels(result, "the density of an object that is left out")
     fitted_rows(result, x, y, gate_x)
     if result.weights is not None:
         raise ValueError("`result` must be of rows that count once; got weights. Repeat the rows instead.")

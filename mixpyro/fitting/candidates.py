@@ -7,7 +7,8 @@ from torch import Generator
 
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
-from mixpyro.fitting.starts import Start
+from mixpyro.fitting.known_labels import agreeing, all_known, with_known
+from mixpyro.fitting.starts import GivenResponsibilities, Start
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
@@ -26,7 +27,8 @@ class Candidates:
     Restarts take turns among the kinds of start, and all candidates of a restart are of one kind. A choice between
     kinds would be won by the same kind nearly every time, and restarts that all begin alike are no evidence. A start
     that equals an earlier one, but for the order of its components, is dropped. If that leaves a restart without
-    candidates, the turn passes to the next kind. One component has one start.
+    candidates, the turn passes to the next kind. One component has one start, and so have rows whose components are all
+    known.
 
     Args:
         mixture: what the starts read and change.
@@ -52,9 +54,10 @@ class Candidates:
             initial: state that the mixture has at every start.
             seen: starts before; those of this restart are added.
         """
-        if self.mixture.n_components == 1 and seen:
+        has_one_start = self.mixture.n_components == 1 or all_known(table.labels)
+        if has_one_start and seen:
             return []
-        n_candidates = 1 if self.mixture.n_components == 1 else self.n_candidates
+        n_candidates = 1 if has_one_start else self.n_candidates
         generator, failed = self._generator(number), False
         for turn in range(len(self.kinds)):
             kind = self.kinds[(number + turn) % len(self.kinds)]
@@ -62,7 +65,7 @@ class Candidates:
             for _ in range(n_candidates):
                 self.mixture.hold(initial)
                 try:
-                    responsibilities = kind(self.mixture, table.x, table.y, generator)
+                    responsibilities = self._drawn(kind, table, generator)
                     known = signature(responsibilities)
                     if known not in seen:
                         found.append(em.start(self.mixture, table, responsibilities))
@@ -72,6 +75,13 @@ class Candidates:
             if found:
                 return found
         return [None] if failed else []
+
+    def _drawn(self, kind: Start, table: Table, generator: Generator) -> Responsibilities:
+        """Return the responsibilities of a start, certain where a component is known."""
+        drawn = kind(self.mixture, table.x, table.y, generator)
+        # The components of a user's start are as they shall be.
+        ordered = drawn if isinstance(kind, GivenResponsibilities) else agreeing(drawn, table.labels)
+        return with_known(ordered, table.labels)
 
     def sample(self, table: Table, number: int) -> Table:
         """Return the rows that candidates are compared on; all where they are few or each object has a posterior.
@@ -86,7 +96,11 @@ class Candidates:
             return table
         # With replacement: an order of all rows would take longer than all that follows.
         rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(number, salt=1), device="cpu")
-        return table.block(rows.to(table.x.device))
+        rows = rows.to(table.x.device)
+        if table.labels is not None:
+            # Rows that say which component is which are few, perhaps.
+            rows = torch.cat([rows, (table.labels >= 0).nonzero().squeeze(-1)[:n_sampled]])
+        return table.block(rows)
 
     def _generator(self, number: int, *, salt: int = 0) -> Generator:
         """Return a generator for the restart of this number, or with a salt for what else is drawn for it."""

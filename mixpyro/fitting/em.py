@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
@@ -69,7 +70,8 @@ def e_step(
     found: tuple[Statistics, Tensor] | None = None
     for rows in table.blocks(n_runs * k):
         block = table.block(rows)
-        r, log_evidence = normalised_joint(mixture.log_joint, block.gate_x, block.columns, state, objects=rows)
+        log_joint, columns = joint_of(mixture, block.columns, block.labels)
+        r, log_evidence = normalised_joint(log_joint, block.gate_x, columns, state, objects=rows)
         if power != 1.0:
             r = r.pow_(power).div_(r.sum(-2, keepdim=True))
         if kept is not None:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,6 +19,7 @@ from mixpyro.fitting.checkpoint import Checkpoint
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
+from mixpyro.fitting.known_labels import with_known
 from mixpyro.fitting.optima import optima_of, options_of
 from mixpyro.fitting.provenance import FittedData, versions
 from mixpyro.fitting.restarts import Search
@@ -39,6 +40,8 @@ def fit(
     *,
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
+    observed: Integer[Tensor, " N"] | None = None,
+    mask: Bool[Tensor, " N"] | None = None,
     n_restarts: int = 20,
     n_candidates: int = 3,
     starts: Sequence[Start] = DEFAULT_STARTS,
@@ -74,13 +77,18 @@ def fit(
         gate_x: what the gate reads [N, G], where that is not x: other columns, or none.
         weights: how much each row counts [N], at least 0; a row of weight three is three rows. Not for the mean-field
             per-object gate, where three objects are not one.
+        observed: components that are known [N], integers from 0 to K − 1: component k of the mixture. A row of a known
+            component has a q(z) that is certain, and its E log π + E log p(y | k) enters the bound. A start is put in
+            the order of components that agrees best with them.
+        mask: in which rows they are known [N]; in all by default. The others of ``observed`` are not read.
         n_restarts: how many starts to run from, at least 1. No start is run twice: there are fewer runs where there are
             fewer different starts, as for K = 1. A network's weights are the same in each of them.
         n_candidates: starts of one kind that each restart tries for a few iterations, to go on from the best of them;
             Biernacki, Celeux, Govaert (2003), Choosing starting values for the EM algorithm.
         starts: kinds of start, which draw the first responsibilities. The restarts use them in round-robin order; see
             :mod:`mixpyro.fitting.starts`.
-        initial_responsibilities: a start of your own [N, K], non-negative; it is the only one then.
+        initial_responsibilities: a start of your own [N, K], non-negative, which ``observed`` overrides; it is the only
+            one then.
         max_iterations: most iterations of a run, at least 1.
         tolerance: in nats an object, at least 0. In float32 the tolerance is never below rounding.
         n_gradient_steps: most steps of SVI an iteration, by L-BFGS, for what has no closed form.
@@ -94,7 +102,7 @@ def fit(
         The fitted mixture with the bound, its trace, the responsibilities and what each restart reached.
 
     Raises:
-        TypeError: if x or y is no floating tensor.
+        TypeError: if x or y is no floating tensor, ``observed`` none of integers, or ``mask`` none of bool.
         ValueError: if a shape, dtype, device or value does not fit, N = 0, or the checkpoint is of another fit.
         RuntimeError: if no run reached a finite bound.
         KeyboardInterrupt: if Ctrl-C comes before there is anything to end with.
@@ -109,13 +117,13 @@ def fit(
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
         McLachlan, Peel (2000), Finite Mixture Models, section 2.11 (the stopping rule).
     """
-    table = checked_table(mixture, x, y, gate_x, weights, new_fit=True)
+    table = checked_table(mixture, x, y, gate_x, weights, observed=observed, mask=mask, new_fit=True)
     columns = FittedColumns.of(x, gate_x)
     counted = table.counted_rows()
     options = Options(max_iterations, tolerance, n_gradient_steps, n_annealing)
     seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
     if initial_responsibilities is not None:
-        given = _checked_start(initial_responsibilities, mixture.n_components, len(table.x))[counted]
+        given = _checked_start(initial_responsibilities, mixture.n_components, table)[counted]
         starts, n_restarts, n_candidates = [GivenResponsibilities(given)], 1, 1
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
     with torch.no_grad():
@@ -159,10 +167,11 @@ def _watched(
     return goes_on
 
 
-def _checked_start(start: Tensor, n_components: int, n_objects: int) -> Tensor:
-    """Return the caller's responsibilities if a run can begin with them."""
+def _checked_start(start: Tensor, n_components: int, table: Table) -> Tensor:
+    """Return the caller's responsibilities, certain where components are known, if a run can begin with them."""
     name = "initial_responsibilities"
-    arguments.responsibilities(start, n_components, n_objects, name=name)
+    arguments.responsibilities(start, n_components, len(table.x), name=name)
+    start = with_known(start, table.labels)
     if bool((start.sum(-1) <= 0).any()):
         raise ValueError(f"`{name}` must have a positive sum in every row; got a row of zeros.")
     if n_components > 1 and bool((start == start[:, :1]).all()):
@@ -188,6 +197,7 @@ def _result(
         best,
         tuple(search.ended),
         weights=table.weights,
+        labels=table.labels,
         interrupted=interrupted,
         optima=optima_of(search),
         data=FittedData.of(table, columns),

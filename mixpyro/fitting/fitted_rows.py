@@ -5,8 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 
 # Roundings of each row's log evidence, and nats beside, that the bound of the same rows may be off by.
 ROUNDINGS, LEAST_DIFFERENCE = 64.0, 1e-6
@@ -16,7 +19,7 @@ ROUNDINGS, LEAST_DIFFERENCE = 64.0, 1e-6
 def fitted_rows(
     result: FitResult, x: Tensor, y: Tensor, gate_x: Tensor | None = None, weights: Tensor | None = None
 ) -> Table:
-    """Return the rows, with the weights of the fit, if they are those that were fitted.
+    """Return the rows, with the weights and known components of the fit, if they are those that were fitted.
 
     The bound of the rows must be the result's, to some roundings of their dtype.
 
@@ -36,8 +39,11 @@ def fitted_rows(
         raise ValueError(f"`x` must be what was fitted, {n_rows} rows; got {len(x)}.")
     weights = result.weights if weights is None else weights
     table = checked_table(result.mixture, x, y, gate_x, None if weights is None else weights.to(y))
-    assigned = result.mixture.assign(x, y, gate_x=gate_x, objects=slice(None))
-    evidence = table.weighted(assigned.log_evidence).double()
+    labels = None if result.labels is None else result.labels.to(table.x.device)
+    table = table._replace(labels=labels).with_columns(result.mixture.experts)
+    log_joint, columns = joint_of(result.mixture, table.columns, labels)
+    _, log_evidence = normalised_joint(log_joint, table.gate_x, columns, objects=slice(None), far=FAR)
+    evidence = table.weighted(rounded(log_evidence, table.x.dtype)).double()
     bound = float(evidence.sum() - result.mixture.kl_divergence())
     allowed = LEAST_DIFFERENCE + _precision(result, table) * (table.n_objects + float(evidence.abs().sum()))
     if math.isfinite(result.bound) and not abs(bound - result.bound) <= allowed:
@@ -55,3 +61,20 @@ def _precision(result: FitResult, table: Table) -> float:
     kinds = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     kinds += [] if result.data is None else [result.data.dtype]
     return ROUNDINGS * max(torch.finfo(kind).eps for kind in kinds)
+
+
+def refuse_known_labels(fitted: FitResult | MixtureOfExperts, report: str) -> None:
+    """Raise if a fit knew components of rows, for a report that takes every assignment as unknown.
+
+    Args:
+        fitted: a result, or a mixture, of which it is not known.
+        report: what would be wrong, for the message.
+
+    Raises:
+        ValueError: if there are known components.
+    """
+    if isinstance(fitted, FitResult) and fitted.labels is not None:
+        raise ValueError(
+            f"`fitted` must be a fit without `observed` components, which {report} would take as unknown; got one that "
+            f"knew those of {int((fitted.labels >= 0).sum())} rows. Use `criteria` or `coefficients`, which read them."
+        )

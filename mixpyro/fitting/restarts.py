@@ -225,7 +225,8 @@ class Search:
         if not math.isfinite(self.ended[number].bound):
             raise RuntimeError(
                 f"`x` and `y` must allow a finite bound; got {self.ended[number].bound} in {len(self.ended)} runs. "
-                "Scale the columns to unit order, or widen the priors."
+                "Scale the columns to unit order, or widen the priors. With `observed`, each row must be possible "
+                "under its component."
             )
         return number, best
 

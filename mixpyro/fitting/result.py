@@ -85,6 +85,7 @@ class FitResult:
         data: numbers of rows and columns, dtype and device of what was fitted.
         options: of the fit, by the names of its arguments, the seed among them.
         versions: of mixpyro, torch, Pyro and Python.
+        labels: the known components of the rows [N], −1 where one is not known; None where the fit had none.
     """
 
     mixture: MixtureOfExperts = field(repr=False)
@@ -98,12 +99,13 @@ class FitResult:
     data: FittedData | None = field(repr=False, default=None)
     options: Mapping[str, Any] = field(repr=False, default_factory=dict)
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
+    labels: Tensor | None = field(repr=False, default=None)
     # A copy of the mixture, which a later fit does not change.
     _template: MixtureOfExperts | None = field(repr=False, default=None)
 
     @property
     def bound(self) -> float:
-        """What the best run reached, in nats; ``mixture.bound`` of the same data where rows have no weights.
+        """What the best run reached, in nats; ``mixture.bound`` of the same data without weights and known components.
 
         A lower bound on log p(y | x) where every parameter has a posterior. Parameters that are estimated (a network, a
         learnt prior) enter by their maximum, with the log density of their prior if they have one: such bounds compare

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.experts.base import Experts
+from mixpyro.fitting.known_labels import checked_labels
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import rows_per_e_step, slices
@@ -15,13 +16,14 @@ from mixpyro.shapes import GateInputs, Inputs, Outputs
 
 
 class Table(NamedTuple):
-    """Rows of N objects: inputs, outputs, what the gate reads, and how much each row counts."""
+    """Rows of N objects: inputs, outputs, what the gate reads, how much each counts, and its component if known."""
 
     x: Inputs
     y: Outputs
     gate_x: GateInputs
     weights: Tensor | None  # [N], or None where every row counts once
     columns: Any = ()  # what the experts' formulas read, rows along the last axis; see `with_columns`
+    labels: Tensor | None = None  # the known components [N], −1 where one is not known; None where none is
 
     @property
     def n_objects(self) -> float:
@@ -46,7 +48,8 @@ class Table(NamedTuple):
             return self
         weights = None if self.weights is None else self.weights[rows]
         columns = nested.apply(lambda column: column[..., rows], self.columns)
-        return Table(self.x[rows], self.y[rows], self.gate_x[rows], weights, columns)
+        labels = None if self.labels is None else self.labels[rows]
+        return Table(self.x[rows], self.y[rows], self.gate_x[rows], weights, columns, labels)
 
     def blocks(self, width: int) -> Iterator[slice]:
         """Return slices that cover all rows, small enough for an E-step's temporaries to stay in a cache.
@@ -89,7 +92,15 @@ def checked_mixture(mixture: object) -> MixtureOfExperts:
 
 
 def checked_table(
-    mixture: MixtureOfExperts, x: object, y: object, gate_x: object, weights: object, *, new_fit: bool = False
+    mixture: MixtureOfExperts,
+    x: object,
+    y: object,
+    gate_x: object,
+    weights: object,
+    *,
+    observed: object = None,
+    mask: object = None,
+    new_fit: bool = False,
 ) -> Table:
     """Return the rows without gradients, if they fit the mixture and each other.
 
@@ -99,6 +110,8 @@ def checked_table(
         y: outputs [N, P] or [N].
         gate_x: what the gate reads [N, G], None for x.
         weights: how much each row counts [N], at least 0; None where every row counts once.
+        observed: the components of rows [N]; None where none is known.
+        mask: where they are known [N]; None for everywhere.
         new_fit: whether the columns may be others than those of the last fit.
 
     Raises:
@@ -107,12 +120,13 @@ def checked_table(
     """
     checked_rows = checked_mixture(mixture).check_data(x, y, gate_x, new_fit=new_fit)
     x, y, gate_x = (part.detach() for part in checked_rows)
+    labels = checked_labels(observed, mask, n_components=mixture.n_components, like=x)
     if weights is None:
-        return Table(x, y, gate_x, None)
+        return Table(x, y, gate_x, None, labels=labels)
     if not mixture.gate.takes_row_weights:
         kind = type(mixture.gate).__name__
         raise ValueError(f"`weights` must be None for a {kind}, whose objects have a posterior each; got a tensor.")
     checked = arguments.finite("weights", arguments.tensor("weights", weights, (len(x),))).detach()
     if not bool((checked >= 0).all() and checked.sum() > 0):
         raise ValueError(f"`weights` must be at least 0, and not all 0; got values from {float(checked.min()):.6g}.")
-    return Table(x, y, gate_x, arguments.same_device("weights", checked, x.device).to(x.dtype))
+    return Table(x, y, gate_x, arguments.same_device("weights", checked, x.device).to(x.dtype), labels=labels)

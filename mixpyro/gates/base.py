@@ -141,19 +141,6 @@ class Gate(GateProgram):
         expected = self.expected_log_weights(x, objects=slice(None))
         return (responsibilities * expected).sum() - self.kl_divergence()
 
-    def update_objects(
-        self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
-    ) -> None:
-        """Go part of the way to the optimum given some of N objects. Nothing for a gate without a posterior.
-
-        Args:
-            x: gate inputs [B, D].
-            responsibilities: [B, K], each row times what its object stands for, N / B where B of N were drawn.
-            objects: which of the N objects the rows are [B].
-            n_objects: N.
-            step_size: in (0, 1].
-        """
-
     def update_seen(self, record: GateRecord, step_size: float) -> None:
         """Go part of the way to the optimum given what a program has said; nothing for a gate without a posterior.
 

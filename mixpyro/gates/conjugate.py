@@ -210,7 +210,7 @@ class ConjugateGate(ConjugatePart, Gate):
         """
         return categorical(self._sample(self.prior, x, self._parts(x)))
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample ``<name>.weights`` from the posterior.
 
         Args:
@@ -240,17 +240,3 @@ class ConjugateGate(ConjugatePart, Gate):
         """
         seen = record.seen_counts()
         self.update(Counts(seen.counts[0]), step_size)
-
-    def update_objects(
-        self, x: Inputs, responsibilities: Responsibilities, *, objects: Tensor, n_objects: int, step_size: float
-    ) -> None:
-        """Go part of the way to the optimum given some objects.
-
-        Args:
-            x: gate inputs [B, D].
-            responsibilities: [B, K], each row times what its object stands for, N / B where B of N were drawn.
-            objects: which of the N objects the rows are [B].
-            n_objects: N.
-            step_size: in (0, 1].
-        """
-        self.update(self.statistics(x, responsibilities), step_size)

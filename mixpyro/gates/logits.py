@@ -86,7 +86,7 @@ class LogitGate(EstimatedPart, Gate):
         # To subtract a zero in float64 costs, with its gradient, as much as a layer of a small network.
         return fit if self.prior_scale is None else fit - self.kl_divergence()
 
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Return Categorical(softmax f(x)); a prior on the parameters is scored as ``<name>.log_prior``.
 
         Args:

@@ -159,7 +159,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
             scale: not read.
         """
 
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Return Categorical(μ): there is no site for the weights, their posterior is known once z is.
 
         Args:
@@ -170,7 +170,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
             self._refuse_compiled()
         return Categorical(probs=self.mean.to(x.dtype))
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample nothing: the weights are integrated out.
 
         Args:

@@ -252,17 +252,18 @@ class ObjectDirichletGate(ObjectGate):
         divergence = Dirichlet(m.double()).kl(Dirichlet(prior.double()))
         return BoundTerms(_expected_log(m), divergence.to(x.dtype))
 
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Sample ``<name>.weights`` [N, K] from their prior inside the plate.
 
         Args:
             x: gate inputs [N, D].
             plate: over the objects, not entered.
         """
+        assert plate is not None
         with plate:
             return categorical(pyro.sample(self.site("weights"), self.weights_distribution(self.prior, x.dtype)))
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample ``<name>.weights`` [N, K] from the objects' posteriors, from the prior for new objects.
 
         Args:
@@ -272,6 +273,7 @@ class ObjectDirichletGate(ObjectGate):
         """
         refuse_outer_plates(self.site("weights"))
         known = self.prior_concentration.detach()
+        assert plate is not None
         if objects is not None:
             axes_to_the_right = [1] * (-1 - int(plate.dim or -1))
             known = self._concentration_of(x, objects).reshape(-1, *axes_to_the_right, self.n_components)

@@ -33,7 +33,7 @@ class GateProgram(Part):
     # Name of the site of the latent weights, without the prefix; None where there is no such site.
     weights_site: str | None = None
 
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Sample the weights from their prior, outside or inside the plate, and return p(z | weights).
 
         Args:
@@ -42,7 +42,7 @@ class GateProgram(Part):
         """
         raise NotImplementedError
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample the weights from their posterior. Nothing for a gate without latent weights.
 
         Args:

@@ -15,7 +15,7 @@ from mixpyro.pyro_internals.expected_weights import WeightsInProgram
 from mixpyro.pyro_internals.given_sites import DrawnFromPrior, is_replaced, refuse_taken_name
 from mixpyro.pyro_internals.plates import batch_shape, data_plates
 
-ENUMERATED: dict[str, Any] = {"enumerate": "parallel"}
+ENUMERATED: Any = {"enumerate": "parallel"}
 
 
 class ProgramWeights:
@@ -110,7 +110,7 @@ class ProgramWeights:
         if observed is not None and known is True:
             index = self._index(parents, observed)
             terms = self._terms(self.log_weights.flatten()[index], plates)
-            self._collect(terms, index, None, plates, may_be_silent=False)
+            self._collect(terms, index, None, plates, speaks=True)
             density = self._density(terms, self.log_weights.flatten()[index])
             site = pyro.sample(name, Delta(observed.expand(density.shape), log_density=density), obs=observed)
             return torch.as_tensor(site)
@@ -122,14 +122,13 @@ class ProgramWeights:
         index = self._index(parents, z if values is None else values)
         # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
         terms = self._terms(normaliser.expand(torch.broadcast_shapes(index.shape, normaliser.shape)), plates)
-        # What depends on the values of a parent has a likelihood for each of them.
-        silent: Tensor | bool = self.n_components > 1 and all(parent.ndim <= len(plates) for parent in parents)
-        if silent and isinstance(known, Tensor):
-            silent = ~known
-        self._collect(terms, index, axis, plates, may_be_silent=silent, is_drawn=draw.is_drawn)
         density = self._density(terms, normaliser)
         # Of a value that `poutine.do` has replaced the data say nothing.
         pyro.factor(f"{name}.log_normaliser", 0.0 * density if is_replaced(name) else density)
+        # What depends on an enumerated parent has a likelihood for each of its values. What comes now may be one.
+        in_a_chain = any(parent.ndim > len(plates) for parent in parents)
+        speaks = True if in_a_chain or self.n_components == 1 else known
+        self._collect(terms, index, axis, plates, speaks=speaks, is_drawn=draw.is_drawn)
         return z
 
     def _values(self, z: Tensor) -> Tensor | None:
@@ -147,7 +146,7 @@ class ProgramWeights:
         shape = torch.broadcast_shapes(log_density.shape, plates)
         if log_density.requires_grad or isinstance(self.divergence, Tensor):
             return log_density.new_zeros(shape).requires_grad_()
-        return log_density.expand(shape).clone().requires_grad_()
+        return log_density.expand(shape).requires_grad_()
 
     def _density(self, terms: Tensor, log_density: Tensor) -> Tensor:
         """Return the log density, which depends on the leaf of :meth:`_terms`."""
@@ -162,12 +161,12 @@ class ProgramWeights:
         axis: int | None,
         plates: list[int],
         *,
-        may_be_silent: Tensor | bool,
+        speaks: Tensor | bool,
         is_drawn: bool = False,
     ) -> None:
         """Put the terms of one site into the record."""
         assert self.record is not None
-        self.record.evidence.append(Evidence(terms, index, axis, len(plates), may_be_silent, is_drawn))
+        self.record.evidence.append(Evidence(terms, index, axis, len(plates), speaks, is_drawn))
         self.record.is_subsample |= any(
             frame.full_size != frame.size for frame in data_plates() if frame.name not in self.plates_of_parts
         )

@@ -93,7 +93,7 @@ class SoftmaxGate(LogitGate):
         """Return the coefficients."""
         return [self.coefficients_estimate]
 
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate) -> Categorical:
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Return Categorical(softmax of the logits); with a prior, sample the coefficients as ``<name>.coefficients``.
 
         Args:
@@ -107,7 +107,7 @@ class SoftmaxGate(LogitGate):
         # Normalised first: logits of far rows may be too large for x's dtype.
         return Categorical(logits=logits.log_softmax(-1).to(x.dtype))
 
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate, objects: ObjectIndices | None) -> None:
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample ``<name>.coefficients`` at their estimate if they have a prior: SVI then finds the MAP estimate.
 
         Args:

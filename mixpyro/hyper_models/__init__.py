@@ -2,8 +2,9 @@
 
 Change ``from mixturelib.hyper_models import …`` to ``from mixpyro.hyper_models import …``. X is [N, D], Y is [N, P],
 Z is [N, K] with rows q(zᵢ), and ``HyperParameters`` is not read. Results have the floating dtype of Z and X, lie on
-``device``, and may be changed in place. A call that raises leaves the object unchanged. While Pyro's validation is off,
-the values of Z are used unchecked.
+``device``, and may be changed in place. Numbers that are written into an attribute, such as ``m[0] = 5``, are assigned
+to it: they are checked at the next call, and used. A call that raises leaves the object unchanged. While Pyro's
+validation is off, the values of Z are used unchecked.
 """
 
 from mixpyro.hyper_models.base import HyperModel

@@ -6,6 +6,7 @@ from torch.distributions import Distribution
 
 from mixpyro import arguments
 from mixpyro.gates import DirichletGate
+from mixpyro.hyper_models.attributes import PlainAttribute
 from mixpyro.hyper_models.base import HyperParametersDict, checked_device
 from mixpyro.hyper_models.dirichlet_base import DirichletHyperModel
 
@@ -23,9 +24,11 @@ class HyperModelDirichlet(DirichletHyperModel):
     Attributes:
         output_dim: K.
         device: as given, ``'cuda'`` for ``'gpu'``.
-        mu: the prior's concentration [K]; a copy, which may be assigned.
-        m: the posterior's concentration [K], equal to mu before the first E-step; a copy, which may be assigned.
+        mu: the prior's concentration [K].
+        m: the posterior's concentration [K], equal to mu before the first E-step.
         N: rows of the last E-step's Z, 0 before.
+
+    mu and m may be assigned, and changed in place.
 
     Raises:
         ValueError: if an argument has a value or a length that it cannot have.
@@ -57,11 +60,12 @@ class HyperModelDirichlet(DirichletHyperModel):
         )
         self.N = 0
 
-    @property
+    @PlainAttribute
     def mu(self) -> Tensor:
-        """The prior's concentration [K], a copy.
+        """The prior's concentration [K].
 
-        A number or K numbers above zero may be assigned. They take effect at the next E-step; m stays as it is.
+        A number or K numbers above zero may be assigned, or written into the tensor; they are checked at the next call
+        then. They take effect at the next E-step; m stays as it is.
 
         Raises:
             TypeError: if what is assigned is neither a number nor numbers.
@@ -70,14 +74,15 @@ class HyperModelDirichlet(DirichletHyperModel):
         return self.gate.prior_concentration.detach().to(self._dtype, copy=True)
 
     @mu.setter
-    def mu(self, mu: float | Tensor) -> None:
+    def _assign_mu(self, mu: float | Tensor) -> None:
         self.gate.prior_concentration = self._concentration("mu", mu)
 
-    @property
+    @PlainAttribute
     def m(self) -> Tensor:
-        """The posterior's concentration [K], a copy.
+        """The posterior's concentration [K].
 
-        A number or K numbers above zero may be assigned. The next E-step replaces them.
+        A number or K numbers above zero may be assigned, or written into the tensor; they are checked at the next call
+        then. The next E-step replaces the tensor.
 
         Raises:
             TypeError: if what is assigned is neither a number nor numbers.
@@ -86,7 +91,7 @@ class HyperModelDirichlet(DirichletHyperModel):
         return self.gate.posterior_concentration.to(self._dtype, copy=True)
 
     @m.setter
-    def m(self, m: float | Tensor) -> None:
+    def _assign_m(self, m: float | Tensor) -> None:
         self.gate.posterior_concentration = self._concentration("m", m)
 
     def _concentration(self, name: str, value: float | Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import DirichletGate, ObjectDirichletGate
+from mixpyro.hyper_models.attributes import PlainAttributes
 from mixpyro.hyper_models.base import (
     HyperModel,
     HyperParametersDict,
@@ -19,7 +20,7 @@ from mixpyro.hyper_models.base import (
 from mixpyro.numerics.blocks import repeated
 
 
-class DirichletHyperModel(HyperModel):
+class DirichletHyperModel(PlainAttributes, HyperModel):
     """Base of the two hyper models with Dirichlet weights: the four methods, over a gate.
 
     Args:
@@ -30,6 +31,7 @@ class DirichletHyperModel(HyperModel):
     gate: DirichletGate | ObjectDirichletGate
 
     def __init__(self, gate: DirichletGate | ObjectDirichletGate, device: str | torch.device) -> None:
+        super().__init__()
         self.gate = gate
         self.output_dim = gate.n_components
         self.device = device
@@ -49,10 +51,15 @@ class DirichletHyperModel(HyperModel):
             TypeError: if X or Z is no tensor.
             ValueError: if Z is not [N, K] for the N of X, or holds a negative or non-finite value.
         """
+        if self.handed_out:
+            self.take_over()
         check_rows(X)
         weights = floating(Z, self.gate.posterior_concentration.device)
         self.gate.update(self._statistics(X.shape[0], weights))
         self._dtype, self._n_rows = weights.dtype, X.shape[0]
+        # What callers have of the posterior is of the one before.
+        if self.handed_out:
+            self.handed_out = {name: one for name, one in self.handed_out.items() if name == "mu"}
 
     def _statistics(self, n_rows: int, weights: Tensor) -> Any:  # noqa: ANN401 (each gate has its own)
         """Return the gate's statistics; repeat a check of the gate that fails, to name the caller's argument.
@@ -82,6 +89,7 @@ class DirichletHyperModel(HyperModel):
         """
         if self._m_step is None:
             return
+        self.take_over()
         weights = checked_responsibilities(X, Z, self.output_dim, self.gate.posterior_concentration)
         if isinstance(self.gate, ObjectDirichletGate) and len(self.gate.posterior_concentration) != len(weights):
             n_rows = len(self.gate.posterior_concentration)
@@ -89,6 +97,7 @@ class DirichletHyperModel(HyperModel):
                 f"`Z` must have the rows of the last E_step, {n_rows}; got {len(weights)}. Call E_step first."
             )
         self._m_step.improve(rows_like(X, weights), weights, n_steps=100)
+        self.handed_out.pop("mu", None)
 
     def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
         """Return E[log π] [N, K], ψ(mₖ) − ψ(Σm) of each object's Dirichlet(m).
@@ -121,6 +130,8 @@ class DirichletHyperModel(HyperModel):
 
     def _rows(self, X: Tensor) -> Tensor:
         """Gate inputs [N, 0] for the N rows of X, in the dtype of the result."""
+        if self.handed_out:
+            self.take_over()
         check_rows(X)
         dtype = torch.promote_types(self._dtype, X.dtype) if X.is_floating_point() else self._dtype
         return self.gate.posterior_concentration.new_empty((len(X), 0), dtype=dtype)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.gates import ObjectDirichletGate
+from mixpyro.hyper_models.attributes import PlainAttribute
 from mixpyro.hyper_models.base import checked_device
 from mixpyro.hyper_models.dirichlet_base import DirichletHyperModel
 
@@ -27,10 +28,12 @@ class HyperModelGateSparsed(DirichletHyperModel):
     Attributes:
         output_dim: K.
         device: as given, ``'cuda'`` for ``'gpu'``.
-        gamma: as given; may be assigned.
-        mu: the population's weights [K], which sum to one; a copy, which may be assigned.
+        gamma: as given.
+        mu: the population's weights [K], which sum to one.
         mu_posterior: mean of each object's weights [N, K] after an E-step, mu before.
         gamma_posterior: sum of each object's concentration [N, 1] after an E-step, gamma before.
+
+    All may be assigned, and the tensors changed in place.
 
     Raises:
         ValueError: if an argument has a value or a length that it cannot have.
@@ -85,12 +88,13 @@ class HyperModelGateSparsed(DirichletHyperModel):
         number = arguments.positive_number("gamma", gamma)
         self.gate.concentration = torch.full_like(self.gate.concentration, number)
 
-    @property
+    @PlainAttribute
     def mu(self) -> Tensor:
-        """The population's weights [K], a copy.
+        """The population's weights [K].
 
-        A number or K numbers above zero may be assigned, and are divided by their sum. New objects have them at once,
-        those of the last E-step from the next one on.
+        A number or K numbers above zero may be assigned, or written into the tensor; they are checked at the next call
+        then. They are divided by their sum. New objects have them at once, those of the last E-step from the next one
+        on.
 
         Raises:
             TypeError: if what is assigned is neither a number nor numbers.
@@ -99,18 +103,63 @@ class HyperModelGateSparsed(DirichletHyperModel):
         return self.gate.mean.detach().to(self._dtype, copy=True)
 
     @mu.setter
-    def mu(self, mu: float | Tensor) -> None:
+    def _assign_mu(self, mu: float | Tensor) -> None:
         weights = arguments.positive_vector("mu", mu, self.output_dim)
         self.gate.mean = (weights / weights.sum()).to(self.gate.mean.detach())
 
-    @property
+    @PlainAttribute
     def mu_posterior(self) -> Tensor:
-        """Mean of each object's weights [N, K] after an E-step, mu before."""
-        m = self.gate.posterior_concentration
-        return m / m.sum(-1, keepdim=True) if len(m) else self.mu
+        """Mean of each object's weights [N, K] after an E-step, mu before.
 
-    @property
+        Numbers above zero may be assigned, or written into the tensor; they are checked at the next call then. Each row
+        is divided by its sum. The next E-step replaces the tensor.
+
+        Raises:
+            TypeError: if what is assigned is neither a number nor numbers.
+            ValueError: if it has another shape, or a value is not finite and above zero.
+        """
+        m = self.gate.posterior_concentration
+        return m / m.sum(-1, keepdim=True) if len(m) else self.gate.mean.detach().to(self._dtype, copy=True)
+
+    @mu_posterior.setter
+    def _assign_mu_posterior(self, mean: float | Tensor) -> None:
+        m = self.gate.posterior_concentration
+        if not len(m):
+            self._assign_mu(mean)
+            return
+        weights = _positive("mu_posterior", mean, m.shape)
+        self._hold(weights / weights.sum(-1, keepdim=True) * m.sum(-1, keepdim=True))
+
+    @PlainAttribute
     def gamma_posterior(self) -> Tensor | float:
-        """Sum of each object's concentration [N, 1] after an E-step, gamma before."""
+        """Sum of each object's concentration [N, 1] after an E-step, gamma before.
+
+        Numbers above zero may be assigned, or written into the tensor; they are checked at the next call then. The next
+        E-step replaces the tensor.
+
+        Raises:
+            TypeError: if what is assigned is neither a number nor numbers.
+            ValueError: if it has another shape, or a value is not finite and above zero.
+        """
         m = self.gate.posterior_concentration
         return m.sum(-1, keepdim=True) if len(m) else self.gamma
+
+    @gamma_posterior.setter
+    def _assign_gamma_posterior(self, concentration: float | Tensor) -> None:
+        m = self.gate.posterior_concentration
+        if not len(m):
+            self.gamma = float(_positive("gamma_posterior", concentration, torch.Size([])))
+            return
+        self._hold(m / m.sum(-1, keepdim=True) * _positive("gamma_posterior", concentration, m[:, :1].shape))
+
+    def _hold(self, concentration: Tensor) -> None:
+        """Take over the concentration [N, K] of the objects of the last E-step."""
+        self.gate.posterior_concentration = concentration.to(self.gate.posterior_concentration)
+
+
+def _positive(name: str, value: float | Tensor, shape: torch.Size) -> Tensor:
+    """Return finite numbers above zero repeated to a shape, float64."""
+    numbers = arguments.filled(name, value, tuple(shape))
+    if not bool((numbers > 0).all()):
+        raise ValueError(f"`{name}` must be finite and above 0; got values from {float(numbers.min()):.6g}.")
+    return numbers

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from mixpyro.numerics.digamma import digamma
 
-# Points of Gauss's quadrature for two components, and draws for more: so many at least, and so many a component, for a
-# regression on K features needs more than K of them.
-N_POINTS = 32
-N_DRAWS = 256
-N_DRAWS_EACH = 8
+# Points of Gauss's quadrature for two components; draws for more, at least, and for each component.
+N_POINTS = 24
+N_DRAWS = 64
+N_DRAWS_PER_COMPONENT = 8
 
 
 class DirichletNodes(NamedTuple):
@@ -42,13 +41,14 @@ def dirichlet_nodes(concentration: Tensor) -> DirichletNodes:
     if len(concentration) == 1:
         one = torch.ones_like(concentration)
         return DirichletNodes(torch.zeros_like(one).unsqueeze(1), one, torch.zeros_like(one).unsqueeze(1))
+    device, concentration = concentration.device, concentration.cpu()  # Draws that do not depend on the device.
     log_weights, shares = (_gauss_jacobi if len(concentration) == 2 else _draws)(concentration)
     expected = digamma(concentration) - digamma(concentration.sum())
     features = torch.cat([torch.ones_like(log_weights[:, :1]), log_weights - expected], 1)
     weighted = shares.unsqueeze(1) * features
     fit = torch.linalg.solve(features.mT @ weighted, weighted.mT)
     # The intercept of the regression is E f, log π being centred: without noise where f is linear in log π.
-    return DirichletNodes(log_weights, fit[0], fit[1:])
+    return DirichletNodes(log_weights.to(device), fit[0].to(device), fit[1:].to(device))
 
 
 def _gauss_jacobi(concentration: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +71,8 @@ def _gauss_jacobi(concentration: Tensor) -> tuple[Tensor, Tensor]:
 def _draws(concentration: Tensor) -> tuple[Tensor, Tensor]:
     """Return log π [S, K] of draws and equal weights [S]; Gamma draws below one by Stuart's theorem, in logarithms."""
     generator = torch.Generator(device=concentration.device).manual_seed(0)
-    shape = (max(N_DRAWS, N_DRAWS_EACH * len(concentration)), len(concentration))
+    n_components = len(concentration)
+    shape = (max(N_DRAWS, N_DRAWS_PER_COMPONENT * n_components), n_components)
     gamma = torch._standard_gamma((concentration + 1.0).expand(shape).contiguous(), generator=generator)
     uniform = torch.rand(shape, generator=generator, dtype=concentration.dtype, device=concentration.device)
     logarithms = gamma.log() + uniform.clamp_min(1e-300).log() / concentration

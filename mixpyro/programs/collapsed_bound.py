@@ -10,24 +10,48 @@ from torch import Tensor
 from mixpyro.conjugate.dirichlet import Dirichlet
 from mixpyro.gates.dirichlet import DirichletGate
 from mixpyro.numerics.blocks import slices
-from mixpyro.numerics.dirichlet_nodes import dirichlet_nodes
+from mixpyro.numerics.dirichlet_nodes import DirichletNodes, dirichlet_nodes
 from mixpyro.pyro_internals.evidence import Evidence
 from mixpyro.pyro_internals.expected_weights import GateRecord
 
 # Numbers of one block of points × objects.
 BLOCK = 1 << 22
-# A natural-gradient step is halved so often at most, until the bound rises.
-N_HALVINGS = 8
-# Nats: a step to a q(π) that is no further from the last one is taken unseen.
-SMALL_STEP = 1e-4
+# Of a step of the natural gradient.
+MOST_HALVINGS = 6
 
 
-class Collapsed(NamedTuple):
-    """What a program says of the weights once z is summed out given them."""
+class Likelihoods(NamedTuple):
+    """Likelihoods of objects in every component, up to a factor each: responsibilities at known weights."""
 
-    bound: float  # E_q[log p(y | π)] beyond its value at the mean weights, in nats
-    counts: Tensor  # [K], float64: a step of the natural gradient leads to q(π) = Dirichlet(α + counts)
-    derivative: Tensor  # of the bound with respect to q(z) at the mean weights [K, N]
+    q: Tensor  # r(μ), times the objects' weights [K, N]
+    weights: Tensor  # μ [K]
+
+    def log_density(self, nodes: DirichletNodes, derivative: Tensor | None = None) -> Tensor:
+        """Return Σᵢ log p(yᵢ | π) − log p(yᵢ | μ) at points π [S], in nats.
+
+        Args:
+            nodes: the points.
+            derivative: where to put the derivative of the expectation with respect to q [K, N].
+        """
+        ratio = (nodes.log_weights - self.weights.log()).exp().to(self.q.dtype)
+        share = nodes.expectation.to(self.q.dtype).unsqueeze(1)
+        total = ratio.new_zeros(len(ratio), dtype=torch.float64)
+        for rows in slices(self.q.shape[1], max(1, BLOCK // len(ratio))):
+            weight = self.q[:, rows].sum(0)
+            r = self.q[:, rows] / weight.clamp_min(torch.finfo(weight.dtype).tiny)
+            likelihood = (ratio @ r).clamp_min_(torch.finfo(weight.dtype).tiny)
+            if derivative is not None:
+                derivative[:, rows] = ratio.mT @ (share / likelihood)
+            total += (likelihood.log_() @ weight).double()
+        return total
+
+
+class Expectation(NamedTuple):
+    """The expectation of the log likelihood under q(π), beyond its value at the weights of the likelihoods."""
+
+    value: float  # nats
+    counts: Tensor  # [K], float64: the natural gradient leads to Dirichlet(α + counts)
+    derivative: Tensor  # with respect to q(z) [K, N]
 
 
 def differentiate(loss: Tensor, gate: DirichletGate, record: GateRecord) -> float:
@@ -51,17 +75,17 @@ def differentiate(loss: Tensor, gate: DirichletGate, record: GateRecord) -> floa
     gradients = derivatives(loss, record, create_graph=True)
     if not gradients:
         return float(loss.detach())
-    found = expectation(gate, record)
-    parts = found.derivative.split(
-        [one.responsibilities(gate.n_components).numel() // gate.n_components for one in _sites(record)], 1
-    )
-    weights = [_like(one, part) for one, part in zip(_sites(record), parts, strict=True)]
+    likelihoods = likelihoods_of(gate, record)
+    now = expectation(gate, likelihoods)
+    sites = _sites(record)
+    parts = now.derivative.split([one.responsibilities(gate.n_components)[..., 0].numel() for one in sites], 1)
+    weights = [_like(one, part) for one, part in zip(sites, parts, strict=True)]
     # Derivatives by an assignment that is given, or has one value, are constant.
     pairs = [(loss, torch.ones_like(loss)), *zip(gradients, weights, strict=True)]
     varying = [pair for pair in pairs if pair[0].requires_grad]
     torch.autograd.backward([pair[0] for pair in varying], [pair[1] for pair in varying])
-    record.given_counts = _rising(gate, record, found)
-    return float(loss.detach()) - found.bound
+    record.given_counts = record.scale * (improved(gate, likelihoods, now, record.scale) - gate.prior.concentration)
+    return float(loss.detach()) - now.value
 
 
 def derivatives(loss: Tensor, record: GateRecord, *, create_graph: bool = False) -> list[Tensor]:
@@ -82,56 +106,56 @@ def derivatives(loss: Tensor, record: GateRecord, *, create_graph: bool = False)
     return [gradient for gradient in found if gradient is not None]
 
 
-@torch.no_grad()
-def expectation(gate: DirichletGate, record: GateRecord, q_weights: Dirichlet | None = None) -> Collapsed:
-    """Return the expectation of the log likelihood under q(π), beyond its value at the mean weights.
-
-    Args:
-        gate: whose mean weights the program had.
-        record: of the program, with derivatives.
-        q_weights: q(π), for which there is no derivative; by default the gate's.
-    """
-    q = torch.cat([one.responsibilities(gate.n_components).flatten(0, -2).mT for one in _sites(record)], 1)
-    nodes = dirichlet_nodes((gate.posterior if q_weights is None else q_weights).concentration)
-    ratio = (nodes.log_weights - gate.posterior.mean.log()).exp().to(q.dtype)
-    share = nodes.expectation.to(q.dtype)
-    totals, derivative = q.new_zeros(len(ratio), dtype=torch.float64), torch.empty_like(q)
-    for rows in slices(q.shape[1], max(1, BLOCK // len(ratio))):
-        weight = q[:, rows].sum(0)
-        r = q[:, rows] / weight.clamp_min(torch.finfo(q.dtype).tiny)
-        likelihood = (ratio @ r).clamp_min(torch.finfo(q.dtype).tiny)
-        totals += (weight * likelihood.log()).sum(1, dtype=torch.float64)
-        if q_weights is None:
-            derivative[:, rows] = ratio.mT @ (share.unsqueeze(1) / likelihood)
-    return Collapsed(float(nodes.expectation @ totals), (nodes.regression @ totals).clamp_min(0.0), derivative)
-
-
-@torch.no_grad()
-def _rising(gate: DirichletGate, record: GateRecord, found: Collapsed) -> Tensor:
-    """Return counts on the way from q(π) to the end of a full natural-gradient step, at which the bound is higher.
-
-    The bound is not conjugate in q(π): a full step from far away may lead past the optimum, and back, for ever. How
-    high the bound is under another q(π) takes no other run of the program.
+def likelihoods_of(gate: DirichletGate, record: GateRecord) -> Likelihoods:
+    """Return the likelihoods of the objects of a program.
 
     Args:
         gate: with q(π).
-        record: of the program, with derivatives, after that by the scale of the gate.
-        found: under q(π).
-
-    Returns:
-        Counts [K] times the scale of the gate.
+        record: of the program, with derivatives.
     """
-    prior, own, scale = gate.prior.concentration, gate.posterior, record.scale
-    before, way = found.bound - scale * float(gate.kl(own)), prior + found.counts / scale - own.concentration
-    share = 1.0
-    for _ in range(N_HALVINGS):
-        after = Dirichlet(own.concentration + share * way)
-        if float(after.kl(own)) < SMALL_STEP:
-            break
-        if expectation(gate, record, after).bound - scale * float(gate.kl(after)) >= before:
-            break
-        share *= 0.5
-    return scale * (own.concentration + share * way - prior)
+    q = torch.cat([one.responsibilities(gate.n_components).flatten(0, -2).mT for one in _sites(record)], 1)
+    return Likelihoods(q, gate.posterior.mean)
+
+
+@torch.no_grad()
+def expectation(gate: DirichletGate, likelihoods: Likelihoods) -> Expectation:
+    """Return E_q[log p(y | π)] − log p(y | μ) of the gate's q(π).
+
+    Args:
+        gate: with q(π).
+        likelihoods: of the objects.
+    """
+    nodes, derivative = dirichlet_nodes(gate.posterior.concentration), torch.empty_like(likelihoods.q)
+    log_density = likelihoods.log_density(nodes, derivative)
+    return Expectation(float(nodes.expectation @ log_density), nodes.regression @ log_density, derivative)
+
+
+@torch.no_grad()
+def improved(gate: DirichletGate, likelihoods: Likelihoods, now: Expectation, scale: float) -> Tensor:
+    """Return a concentration of q(π) with a higher bound, by a step of the natural gradient, halved while it falls.
+
+    Args:
+        gate: with q(π) and the prior.
+        likelihoods: of the objects.
+        now: the expectation under q(π).
+        scale: of the program.
+    """
+    prior, start = gate.prior, gate.posterior.concentration
+
+    def bound(concentration: Tensor) -> float:
+        nodes = dirichlet_nodes(concentration)
+        value = nodes.expectation @ likelihoods.log_density(nodes) / scale
+        return float(value - Dirichlet(concentration).kl(prior))
+
+    least = now.value / scale - float(Dirichlet(start).kl(prior))
+    optimum = prior.concentration + (now.counts / scale).clamp_min(0.0)
+    steps = [torch.lerp(start, optimum, 0.5**halvings) for halvings in range(MOST_HALVINGS)]
+    # From far away the regression may be wild; the mean field is not.
+    mean_field = prior.concentration + likelihoods.q.double().sum(1) / scale
+    for found in (mean_field, *steps) if gate.is_new else (*steps, mean_field):
+        if bound(found) >= least:
+            return found
+    return start
 
 
 def responsibilities(gate: DirichletGate, record: GateRecord) -> Tensor:
@@ -141,9 +165,11 @@ def responsibilities(gate: DirichletGate, record: GateRecord) -> Tensor:
         gate: with q(π).
         record: of the program, with derivatives.
     """
-    at_mean = [one.responsibilities(gate.n_components) for one in _sites(record)]
-    parts = expectation(gate, record).derivative.mT.split([one.numel() // gate.n_components for one in at_mean])
-    return torch.stack([one * part.reshape(one.shape) for one, part in zip(at_mean, parts, strict=True)]).sum(0)
+    likelihoods = likelihoods_of(gate, record)
+    r = (likelihoods.q * expectation(gate, likelihoods).derivative).clamp_min(0.0).mT
+    shapes = [one.responsibilities(gate.n_components).shape for one in _sites(record)]
+    parts = r.split([shape[:-1].numel() for shape in shapes])
+    return torch.stack([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]).sum(0)
 
 
 def _sites(record: GateRecord) -> list[Evidence]:

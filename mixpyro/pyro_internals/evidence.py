@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from pyro.distributions import Independent, MaskedDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 
@@ -22,7 +24,9 @@ class Evidence:
         index: which of the gate's log weights each of them belongs to, flat; broadcastable to the terms.
         values_axis: the axis, counted from the right, along which z takes its values; None if it is given.
         n_plates: number of axes of plates.
-        may_be_silent: whether an object whose likelihood does not depend on z is left out.
+        speaks: which objects have a likelihood that depends on z, True for all of them: truth values of the plates'
+            shape, found while the program runs. The others are silent: z is summed out exactly, and they say nothing of
+            the weights, where the mean field would count each as one object at the current weights.
         is_drawn: whether z is a draw from its prior, of which nothing can be learnt.
         derivative: of the loss with respect to the terms, where it is not their ``grad``.
     """
@@ -31,7 +35,7 @@ class Evidence:
     index: Tensor
     values_axis: int | None
     n_plates: int
-    may_be_silent: Tensor | bool
+    speaks: Tensor | bool
     is_drawn: bool = False
     derivative: Tensor | None = None
 
@@ -40,63 +44,67 @@ class Evidence:
         """Whether the loss depends on the terms."""
         return self.derivative is not None or self.terms.grad is not None
 
-    @cached_property
-    def q(self) -> Tensor:
-        """Derivative of the bound with respect to the terms: each object's q at its values, times its weight."""
-        gradient = self.terms.grad if self.derivative is None else self.derivative
-        assert gradient is not None
-        return gradient.neg()
+    @property
+    def loss_derivative(self) -> Tensor:
+        """Minus q(z), times the weight of each object: derivative of the loss with respect to the terms."""
+        found = self.terms.grad if self.derivative is None else self.derivative
+        assert found is not None
+        return found
 
     @cached_property
     def weights_of_objects(self) -> Tensor:
         """How much each object counts in the bound, with an axis of length one for the values of z."""
-        return self.q if self.values_axis is None else self.q.sum(self.values_axis, keepdim=True)
+        axis = self.values_axis
+        return -self.loss_derivative if axis is None else self.loss_derivative.sum(axis, keepdim=True).neg_()
 
     def least_weight(self) -> float:
         """Return how much the object counts that counts least, of those that are not masked."""
-        q = self.q
-        enumerated = tuple(range(q.ndim - self.n_plates))
-        weights = q.sum(enumerated) if enumerated else q
+        minus_q = self.loss_derivative
+        enumerated = tuple(range(minus_q.ndim - self.n_plates))
+        weights = (minus_q.sum(enumerated) if enumerated else minus_q).neg()
         return float(weights[weights > 0.0].min()) if bool((weights > 0.0).any()) else 0.0
 
-    def silent(self, log_weights: Tensor) -> Tensor | None:
-        """Return which objects say nothing of the weights, for their likelihood does not depend on z.
+    @property
+    def silent(self) -> Tensor | None:
+        """Which objects say nothing of the weights, broadcastable to the terms; None if no object is silent."""
+        if self.values_axis is None or self.speaks is True:
+            return None
+        return torch.as_tensor(self.speaks, device=self.terms.device).logical_not()
 
-        Their q(z) is the prior exp(E_q[log π]) itself, which the mean field would count as one object at the current
-        weights. Such an object has z summed out exactly, and says nothing.
+    def note(self, distribution: TorchDistributionMixin, mask: Tensor | bool | None) -> None:
+        """Note a later site of the program: objects speak where it depends on z and is not masked.
 
         Args:
-            log_weights: E_q[log π], flat, which ``index`` points into.
-
-        Returns:
-            One truth value an object, with an axis of length one for the values; None if no object is silent.
+            distribution: of the site.
+            mask: of the site, True or None where nothing is masked.
         """
         axis = self.values_axis
-        if axis is None or self.may_be_silent is False:
-            return None
-        prior = log_weights.detach()[self.index].softmax(axis)
-        largest = torch.finfo(prior.dtype).eps ** 0.5
-        # Where a weight is too small for a number, nothing is known of the likelihood there.
-        smallest = torch.finfo(prior.dtype).tiny
-        first = self.q.narrow(axis, 0, 1) / (self.weights_of_objects * prior.narrow(axis, 0, 1))
-        candidates = ((first - 1.0).abs() <= largest) & self.may_be_silent
-        if not bool(candidates.any()):
-            return None
-        likelihood = self.q / (self.weights_of_objects * prior)
-        is_same = ((likelihood - 1.0).abs() <= largest) & (prior > smallest)
-        return candidates & is_same.all(axis, keepdim=True)
+        if self.speaks is True or axis is None:
+            return
+        shape = distribution.batch_shape
+        if len(shape) < -axis or shape[axis] == 1:
+            return
+        seen: Tensor | bool = True
+        for one in (mask, _mask_of(distribution)):
+            if one is not None and one is not True:
+                seen = one if seen is True else torch.as_tensor(seen) & torch.as_tensor(one)
+        if isinstance(seen, Tensor):
+            if seen.ndim > self.n_plates:
+                seen = seen.reshape(-1, *seen.shape[seen.ndim - self.n_plates :]).any(0)
+            seen = seen if self.speaks is False else torch.as_tensor(self.speaks) | seen
+        self.speaks = seen or self.speaks if isinstance(seen, bool) else seen
 
-    def counts(self, n_weights: int, silent: Tensor | None) -> Tensor:
-        """Return the responsibilities summed over what shares a weight, flat [n_weights], float64.
+    def counts(self, n_weights: int) -> Tensor:
+        """Return the responsibilities of objects that speak, summed over what shares a weight [n_weights], float64.
 
         Args:
-            n_weights: number of the gate's log weights.
-            silent: objects to leave out.
+            n_weights: number of the gate's log weights, flat.
         """
-        q = self.q if silent is None else self.q.masked_fill(silent, 0.0)
-        summed = q if q.shape == self.index.shape else _sum_to(q, self.index.shape)
+        silent, minus_q = self.silent, self.loss_derivative
+        minus_q = minus_q if silent is None else minus_q.masked_fill(silent, 0.0)
+        summed = minus_q if minus_q.shape == self.index.shape else _sum_to(minus_q, self.index.shape)
         counted = torch.bincount(self.index.flatten(), summed.double().flatten(), minlength=n_weights)
-        return counted.clamp_min_(0.0)
+        return counted.neg_().clamp_min_(0.0)
 
     def responsibilities(self, n_components: int) -> Tensor:
         """Return q(z) [*plates, K], each object's times its weight in the bound.
@@ -104,7 +112,7 @@ class Evidence:
         Args:
             n_components: K.
         """
-        q = self.q.clamp_min(0.0)
+        q = self.loss_derivative.neg().clamp_min_(0.0)
         if self.values_axis is None:
             values = (self.index % n_components).expand(q.shape)
             q = q.new_zeros(n_components, *q.shape).scatter(0, values.unsqueeze(0), q.unsqueeze(0))
@@ -119,3 +127,17 @@ def _sum_to(q: Tensor, shape: torch.Size) -> Tensor:
     extra = q.ndim - len(shape)
     summed = tuple(axis for axis in range(q.ndim) if axis < extra or shape[axis - extra] == 1 != q.shape[axis])
     return q.sum(summed, keepdim=True, dtype=torch.float64).reshape(shape)
+
+
+def _mask_of(distribution: TorchDistributionMixin) -> Tensor | bool | None:
+    """Return the mask that a distribution has itself, by its ``mask`` method, over its batch axes."""
+    if isinstance(distribution, MaskedDistribution):
+        return distribution._mask
+    if isinstance(distribution, Independent):
+        mask = _mask_of(distribution.base_dist)
+        axes = distribution.reinterpreted_batch_ndims
+        if isinstance(mask, Tensor) and axes:
+            wide = mask.expand(*distribution.base_dist.batch_shape)
+            return wide.flatten(wide.ndim - axes).any(-1)
+        return mask
+    return None

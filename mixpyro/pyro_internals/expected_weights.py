@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from mixpyro.pyro_internals.evidence import Evidence
@@ -75,16 +76,9 @@ class WeightsInProgram:
         """Scale of the gate's divergence in the bound, of the shape of the divergence."""
         return torch.zeros_like(self.divergence) if self.divergence.grad is None else self.divergence.grad.neg()
 
-    @cached_property
-    def silent(self) -> list[Tensor | None]:
-        """Which objects say nothing of the weights, for each site of :attr:`seen`."""
-        flat = self.log_weights.flatten()
-        return [one.silent(flat) for one in self.seen]
-
     def counts(self) -> Tensor:
         """Return the responsibilities summed over what shares a weight, of the shape of the log weights, float64."""
-        pairs = zip(self.seen, self.silent, strict=True)
-        counted = [one.counts(self.log_weights.numel(), silent) for one, silent in pairs]
+        counted = [one.counts(self.log_weights.numel()) for one in self.seen]
         return sum(counted[1:], start=counted[0]).reshape(self.log_weights.shape)
 
     def silent_bound(self) -> float:
@@ -93,7 +87,8 @@ class WeightsInProgram:
         They have it in place of the zero that they have if z is summed out exactly.
         """
         flat, total = self.log_weights.detach().flatten(), 0.0
-        for one, silent in zip(self.seen, self.silent, strict=True):
+        for one in self.seen:
+            silent = one.silent
             if silent is not None and one.values_axis is not None:
                 normaliser = flat[one.index].logsumexp(one.values_axis, keepdim=True)
                 total += float((one.weights_of_objects * silent * normaliser).sum())
@@ -218,6 +213,25 @@ class GateRecord:
         return [torch.stack(same).sum(0) for same in zip(*runs, strict=True)]
 
 
+class SitesThatSpeak(Messenger):
+    """Tell the evidence on a gate's assignments which objects have a likelihood that depends on them.
+
+    Args:
+        records: of the gates of the program.
+    """
+
+    def __init__(self, records: list[GateRecord]) -> None:
+        super().__init__()
+        self.records = records
+
+    def _pyro_post_sample(self, message: Any) -> None:  # noqa: ANN401
+        if site_is_subsample(message):
+            return
+        for record in self.records:
+            for one in record.runs[-1].evidence if record.runs else ():
+                one.note(message["fn"], message["mask"])
+
+
 _EXPECTED: ContextVar[dict[int, GateRecord] | None] = ContextVar("mixpyro_expected", default=None)
 
 
@@ -240,18 +254,23 @@ def expected_weights(*gates: Any) -> Iterator[list[GateRecord]]:  # noqa: ANN401
         Khan, Lin (2017), Conjugate-computation variational inference, eq. 3.
 
     Example:
+        >>> import functools
+        >>> import pyro
         >>> from mixpyro import DirichletGate
         >>> from pyro.infer import TraceEnum_ELBO
         >>> gate, x = DirichletGate(2), torch.zeros(3, 0)
         >>> with expected_weights(gate):  # −N log Σ exp(ψ(1) − ψ(2)), twice the same
-        ...     [round(TraceEnum_ELBO(max_plate_nesting=1).loss(gate.model, gate.guide, x), 4) for _ in range(2)]
+        ...     plate = pyro.plate("objects", 3, dim=-1)
+        ...     model, guide = (functools.partial(call, x, plate=plate) for call in (gate.model, gate.guide))
+        ...     [round(TraceEnum_ELBO(max_plate_nesting=1).loss(model, guide), 4) for _ in range(2)]
         [0.9206, 0.9206]
     """
     records = [GateRecord() for _ in gates]
     outer = _EXPECTED.get() or {}
     token = _EXPECTED.set({**outer, **{id(gate): record for gate, record in zip(gates, records, strict=True)}})
     try:
-        yield records
+        with SitesThatSpeak(records):
+            yield records
     finally:
         _EXPECTED.reset(token)
 

@@ -65,7 +65,7 @@ def checked_plates(plate: Plates | None, x: Tensor) -> tuple[pyro.plate, ...]:
     if len(plates) > 1:
         if any(one.dim is None for one in plates):
             raise ValueError("`plate` must have a `dim` in each of several plates; got a plate without.")
-        plates = tuple(sorted(plates, key=lambda one: int(one.dim)))  # type: ignore[call-overload]
+        plates = tuple(sorted(plates, key=lambda one: int(one.dim or 0)))
     for one in plates:
         refuse_entered(one)
     _check_rows(plates, x)

@@ -11,6 +11,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.table import checked_table
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
 from mixpyro.reports.observed_information import derivatives, estimated, flat
@@ -50,7 +51,7 @@ def coefficients(
     result with :func:`~mixpyro.as_table`.
 
     Args:
-        fitted: result of :func:`~mixpyro.fit`, or its mixture.
+        fitted: result of :func:`~mixpyro.fit`, or its mixture; the result where components of rows were known.
         x: inputs [N, D] that were fitted.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
@@ -85,8 +86,10 @@ def coefficients(
     gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
     estimated(mixture)
     if isinstance(fitted, FitResult):
-        weights = fitted_rows(fitted, x, y, gate_x, weights).weights
-    gradient, information = derivatives(mixture, x, y, gate_x, weights)
+        table = fitted_rows(fitted, x, y, gate_x, weights)
+    else:
+        table = checked_table(mixture, x, y, gate_x, weights)
+    gradient, information = derivatives(mixture, table)
     names = parameter_names(mixture, features, gate_features)
     errors = standard_errors(information).tolist()
     for message in (*_held_parts(mixture), *_cautions(gradient, information, names, errors)):
@@ -176,7 +179,7 @@ def _cautions(gradient: Tensor, information: Tensor, names: list[str], errors: l
     if gain > MOST_GAIN:
         return [
             f"the estimates are not a maximum for these data, {gain:.3g} nats are left to gain: had the fit weights, "
-            "or other rows? If not, fit to a smaller `tolerance`."
+            "known components, or other rows? If not, fit to a smaller `tolerance`."
         ]
     unknown = [name for name, error in zip(names, errors, strict=True) if math.isinf(error)]
     if not unknown:

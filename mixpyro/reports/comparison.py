@@ -75,6 +75,7 @@ def compare(
     if isinstance(gate_x, Tensor):
         gate_inputs = {name: gate_x if _reads_gate_x(result) else None for name, result in named.items()}
     _refuse_unequal_weights(named)
+    _refuse_unequal_labels(named)
     rows = {}
     for name, result in named.items():
         try:
@@ -91,6 +92,15 @@ def _refuse_unequal_weights(named: Mapping[str, FitResult]) -> None:
         own, other = _weights_of(result), _weights_of(first)
         if len(own) == len(other) and not torch.allclose(own, other):
             raise ValueError(f"`results` must be fits with the same weights of the rows; got {name!r} with others.")
+
+
+def _refuse_unequal_labels(named: Mapping[str, FitResult]) -> None:
+    """Raise if one fit knew components that another did not: they had other data."""
+    first = next(iter(named.values())).labels
+    for name, result in named.items():
+        own = result.labels
+        if (own is None) != (first is None) or not (own is None or first is None or torch.equal(own, first.to(own))):
+            raise ValueError(f"`results` must be fits with the same known components; got {name!r} with others.")
 
 
 def _weights_of(result: FitResult) -> Tensor:

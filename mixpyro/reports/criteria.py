@@ -1,12 +1,16 @@
 """Criteria for model choice: bound, log likelihood, AIC, BIC and ICL of a fitted mixture."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
+from mixpyro.fitting.known_labels import known_components, without_others
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
@@ -16,7 +20,7 @@ class Criteria(NamedTuple):
     """Criteria of one fitted mixture."""
 
     bound: float  # of the fit, nats; a lower bound on the log evidence where every parameter has a posterior
-    log_likelihood: float  # Σᵢ log p(yᵢ | xᵢ) of the predictive distribution, nats
+    log_likelihood: float  # Σᵢ log p(yᵢ | xᵢ) of the predictive distribution, and of zᵢ where it is known, nats
     n_parameters: int  # of gate and experts
     aic: float  # in units of two nats, as are bic and icl; smaller is better
     bic: float
@@ -39,6 +43,9 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
     labelling that leaves the prior as it is, so that log K! is added for K components of one prior:
     log_evidence = bound + log K!. Components without objects are alike, and their order is not counted.
 
+    Components that were known are data, as y is: log p(yᵢ, zᵢ | xᵢ) takes the place of log p(yᵢ | xᵢ), and a component
+    that is known for some row has one label.
+
     Args:
         result: of a fit to x and y.
         x: inputs [N, D] that were fitted.
@@ -53,10 +60,10 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
         model for clustering with the integrated completed likelihood, eq. 9; Bishop (2006), Pattern Recognition and
         Machine Learning, section 10.2.4 (log K!).
     """
-    fitted_rows(result, x, y, gate_x)
+    table = fitted_rows(result, x, y, gate_x)
     weights = x.new_ones(len(x)) if result.weights is None else result.weights
     counts = weights > 0
-    log_prob = result.mixture.log_prob(x, y, gate_x=gate_x)
+    log_prob = _log_prob(result.mixture, x, table.y, gate_x, table.labels)
     log_likelihood = float(torch.where(counts, weights * log_prob, 0.0).sum(dtype=torch.float64))
     n_parameters = result.mixture.gate.n_parameters + result.mixture.experts.n_parameters
     r = result.responsibilities.double()[counts]
@@ -70,28 +77,47 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
         bic=bic,
         icl=bic - 2.0 * float((weights * r.amax(-1).log()).sum()),
         entropy=max(0.0, -float((weights.unsqueeze(-1) * torch.xlogy(r, r)).sum())),
-        log_evidence=_log_evidence(result.bound, result.mixture, weights.unsqueeze(-1) * r),
+        log_evidence=_log_evidence(result.bound, result.mixture, weights.unsqueeze(-1) * r, table.labels),
     )
 
 
-def _log_evidence(bound: float, mixture: MixtureOfExperts, weighted: Responsibilities) -> float:
+def _log_prob(
+    mixture: MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None, labels: Tensor | None
+) -> Float[Tensor, " N"]:
+    """Return log p(yᵢ | xᵢ) [N] under the predictive distribution, log p(yᵢ, zᵢ | xᵢ) where zᵢ is known."""
+    if labels is None:
+        return mixture.log_prob(x, y, gate_x=gate_x)
+    predictive = mixture.predictive(x.double(), gate_x=None if gate_x is None else gate_x.double())
+    log_weights = predictive.mixture_distribution.logits.log_softmax(-1)
+    joint = log_weights + predictive.component_distribution.log_prob(y.double().unsqueeze(1))
+    return without_others(joint.mT, labels).logsumexp(-2)
+
+
+def _log_evidence(bound: float, mixture: MixtureOfExperts, weighted: Responsibilities, labels: Tensor | None) -> float:
     """Return the bound with all labellings counted; NaN where parameters are estimated."""
     if mixture.gate.is_estimated or mixture.experts.is_estimated:
         return math.nan
-    return bound + log_labellings(mixture, weighted.sum(0).tolist())
+    known = known_components(labels, mixture.n_components)
+    return bound + log_labellings(mixture, weighted.sum(0).tolist(), known)
 
 
-def log_labellings(mixture: MixtureOfExperts, counts: list[float]) -> float:
+def log_labellings(mixture: MixtureOfExperts, counts: list[float], known: Sequence[bool] = ()) -> float:
     """Return the log of the number of ways to label the components that differ and leave the prior as it is.
 
     Args:
         mixture: any.
         counts: number of objects in each component.
+        known: whether a row is known to be of the component, which then has one label; no component by default.
     """
     kinds = list(zip(mixture.gate.prior_kinds, mixture.experts.prior_kinds, strict=True))
+    free = [
+        (count, kind)
+        for count, kind, fixed in zip(counts, kinds, known or [False] * len(kinds), strict=True)
+        if not fixed
+    ]
     total = 0.0
-    for kind in set(kinds):
-        alike = [count for count, one in zip(counts, kinds, strict=True) if one == kind]
+    for kind in {kind for _, kind in free}:
+        alike = [count for count, one in free if one == kind]
         n_empty = sum(count < 0.5 for count in alike)
         total += math.lgamma(len(alike) + 1) - math.lgamma(n_empty + 1)
     return total

@@ -4,12 +4,13 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import Parameter
 
 from mixpyro import arguments
-from mixpyro.fitting.table import checked_table
+from mixpyro.fitting.known_labels import joint_of
+from mixpyro.fitting.table import Table, checked_table
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Targets
@@ -23,6 +24,8 @@ def observed_information(
     *,
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
+    observed: Integer[Tensor, " N"] | None = None,
+    mask: Bool[Tensor, " N"] | None = None,
 ) -> Float[Tensor, "Q Q"]:
     """Return minus the Hessian of the log likelihood in all Q estimated parameters, float64.
 
@@ -37,6 +40,8 @@ def observed_information(
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
         weights: of the rows [N], at least 0; every row counts once by default.
+        observed: the components that were known [N], as in :func:`~mixpyro.fit`.
+        mask: in which rows they were known [N].
 
     Returns:
         [Q, Q], in the order of ``mixture.parameters()``, each flattened.
@@ -44,37 +49,32 @@ def observed_information(
     Raises:
         ValueError: if the mixture has no estimated parameters, an argument does not fit, or derivatives are not finite.
     """
-    return derivatives(mixture, x, y, gate_x, weights)[1]
+    return derivatives(mixture, checked_table(mixture, x, y, gate_x, weights, observed=observed, mask=mask))[1]
 
 
-def derivatives(
-    mixture: MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None, weights: Tensor | None
-) -> tuple[Float[Tensor, " Q"], Float[Tensor, "Q Q"]]:
+def derivatives(mixture: MixtureOfExperts, table: Table) -> tuple[Float[Tensor, " Q"], Float[Tensor, "Q Q"]]:
     """Return the gradient of the log likelihood and minus its Hessian.
 
     Both are summed over blocks of rows.
 
     Args:
         mixture: as for :func:`observed_information`.
-        x: inputs [N, D].
-        y: outputs [N, P] or [N].
-        gate_x: what the gate reads [N, G]; None for x.
-        weights: of the rows [N]; None where every row counts once.
+        table: the rows that were fitted, checked.
 
     Raises:
         ValueError: as :func:`observed_information`.
     """
-    table = checked_table(mixture, x, y, gate_x, weights)
     double = copy.deepcopy(mixture).double()
-    table = nested.apply(Tensor.double, table).with_columns(double.experts)
+    table = nested.apply(Tensor.double, table._replace(columns=())).with_columns(double.experts)
     _refuse_other_objects(double, table.gate_x)
     parameters = estimated(double)
     with torch.enable_grad():
         gradient, hessian = _two_derivatives(-double.gate.kl_divergence() - double.experts.kl_divergence(), parameters)
         for rows in table.blocks(double.n_components):
             block = table.block(rows)
-            log_joint = double.log_joint(block.gate_x, block.columns, objects=rows)
-            first, second = _two_derivatives(block.weighted(log_joint.logsumexp(-2)).sum(), parameters)
+            log_joint, columns = joint_of(double, block.columns, block.labels)
+            log_evidence = log_joint(block.gate_x, columns, objects=rows).logsumexp(-2)
+            first, second = _two_derivatives(block.weighted(log_evidence).sum(), parameters)
             gradient, hessian = gradient + first, hessian + second
     _refuse_infinite(double, gradient, hessian)
     return gradient, -0.5 * (hessian + hessian.mT)

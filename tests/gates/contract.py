@@ -161,7 +161,7 @@ class GateContract:
             ):
                 call(x)
             with pytest.raises(TypeError, match=r"`plate` must be a pyro.plate or a sequence of them; got 'objects'"):
-                call(x, plate="objects")
+                call(x, plate="objects")  # type: ignore[arg-type]
 
     def test_the_plate_may_have_any_dim(self) -> None:
         """The bound is that of the innermost plate."""

@@ -23,6 +23,7 @@ class TopicProgram:
         prior: concentrations, those of every document and of every topic being equal.
         start: concentrations that the gates have at first.
         document_dim: axis of the documents, −1 as in Pyro's example, or −2; the tokens have the other one.
+        dtype: of the log weights in the program.
         mask_topics: whether the mask of padding is around the topics of tokens too, or around their words only.
     """
 
@@ -34,9 +35,10 @@ class TopicProgram:
         start: Topics | None = None,
         *,
         document_dim: int = -1,
+        dtype: torch.dtype = torch.float64,
         mask_topics: bool = False,
     ) -> None:
-        self.words, self.known = words, known
+        self.words, self.known, self.dtype = words, known, dtype
         self.document_dim, self.mask_topics = document_dim, mask_topics
         (self.n_documents, n_topics), vocabulary = prior.documents.shape, prior.words.shape[-1]
         self.documents = DirichletGate(
@@ -58,7 +60,7 @@ class TopicProgram:
 
     def model(self, rows: Tensor | None = None) -> None:
         """Score the words of some documents, or of all: the Pyro model."""
-        like = self.documents.posterior_concentration
+        like = self.documents.posterior_concentration.to(self.dtype)
         topics = self.topics.sample_weights(like)
         documents = pyro.plate("in_documents", self.n_documents, subsample=rows, dim=self.document_dim)
         tokens = pyro.plate("tokens", len(self.words), dim=-3 - self.document_dim)
@@ -68,12 +70,12 @@ class TopicProgram:
                 words, known = words.T, known.T
             if self.mask_topics:
                 weights = self.documents.sample_weights(like)
-                with tokens, poutine.mask(mask=known):
+                with tokens, poutine.mask(mask=known):  # type: ignore[call-overload]
                     z = weights.assign("topic_of_words")
                     topics.assign("words", parent=z, observed=words)
             else:
                 z = self.documents.model(like.new_zeros(len(self.words), 0), plate=tokens)
-                with tokens, poutine.mask(mask=known):
+                with tokens, poutine.mask(mask=known):  # type: ignore[call-overload]
                     topics.assign("words", parent=z, observed=words)
 
     def guide(self, rows: Tensor | None = None) -> None:
@@ -130,8 +132,9 @@ class ChainProgram:
         means = torch.arange(self.initial.n_components).double()
         with pyro.plate("sequences", len(self.outcomes), subsample=rows, dim=-1) as batch:
             y, lengths = self.outcomes[batch], self.lengths[batch]
+            z = torch.tensor(0)  # replaced by the first state
             for t in pyro.markov(range(int(lengths.max()))):
-                with poutine.mask(mask=t < lengths):
+                with poutine.mask(mask=t < lengths):  # type: ignore[call-overload]
                     z = tables[0].assign(f"z_{t}", parent=z) if t else first.assign("z_0")
                     if len(tables) > 1:
                         tables[1].assign(f"y_{t}", parent=z, observed=y[:, t])

@@ -13,7 +13,7 @@ from pyro import poutine
 from pyro.infer import MCMC, NUTS, TraceEnum_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoNormal, init_to_value
 from pyro.ops.indexing import Vindex
-from pyro.optim import Adam, ClippedAdam
+from pyro.optim import ClippedAdam
 from torch import Tensor, nn
 
 from mixpyro import ConjugateSVI, DirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
@@ -75,7 +75,7 @@ def test_a_sparse_prior_does_not_decide_where_the_gate_starts() -> None:
 
     start = {"locations": torch.tensor([0.0, 1.0]), "scale": torch.tensor(0.3)}
     guide = AutoDelta(poutine.block(model, expose=["locations", "scale"]), init_loc_fn=init_to_value(values=start))
-    svi = ConjugateSVI(model, guide, Adam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1), gates=gate)
+    svi = ConjugateSVI(model, guide, ClippedAdam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1), gates=gate)
     losses = [svi.step() for _ in range(300)]
     assert losses[-1] < 195.0
     assert gate.posterior_concentration[1] == pytest.approx(23.6, abs=1.0)
@@ -139,7 +139,7 @@ def test_a_padded_batch_counts_what_is_there() -> None:
     def padded() -> None:
         plates = pyro.plate("sequences", 8, dim=-2), pyro.plate("positions", 6, dim=-1)
         z = gates[0].model(y, plate=plates)
-        with plates[0], plates[1], poutine.mask(mask=there):
+        with plates[0], plates[1], poutine.mask(mask=there.bool()):  # type: ignore[call-overload]
             pyro.sample("y", dist.Normal(MEANS[z], 1.0), obs=y)
 
     def flat() -> None:
@@ -229,7 +229,7 @@ def test_a_mask_around_the_gate_is_refused() -> None:
     y, gate = two_groups(), DirichletGate(2)
     plate = pyro.plate("data", len(y), dim=-1)
     with (
-        poutine.mask(mask=y > 0),
+        poutine.mask(mask=y > 0),  # type: ignore[call-overload]
         pytest.raises(ValueError, match=r"`poutine.mask` must not be around.*assign\(name\)"),
     ):
         gate.model(y, plate=plate)
@@ -297,7 +297,7 @@ def test_known_components_that_do_not_fit_are_refused() -> None:
         ([0, 1, 0, 1], None, TypeError, "`observed` must be a torch.Tensor; got list"),
     ):
         with pytest.raises(error, match=words):
-            gate.model(x, plate=plate, observed=observed, mask=mask)
+            gate.model(x, plate=plate, observed=observed, mask=mask)  # type: ignore[arg-type]
 
 
 def test_vectorised_particles_name_vindex_and_dtypes_name_x() -> None:

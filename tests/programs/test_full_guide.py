@@ -102,7 +102,7 @@ def test_a_subsample_that_the_model_draws_is_the_one_of_the_guide() -> None:
     def model() -> None:
         with pyro.plate("parts", 6, subsample_size=3, dim=-1) as rows:
             z = gate.model(torch.zeros(4, 3).double(), plate=pyro.plate("objects", 4, dim=-2))
-            pyro.deterministic("rows", rows)
+            pyro.deterministic("rows", torch.as_tensor(rows))
             pyro.deterministic("z", z)
 
     svi = ConjugateSVI(model, lambda: None, ClippedAdam({}), TraceEnum_ELBO(max_plate_nesting=2), gates=gate)

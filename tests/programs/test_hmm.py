@@ -117,7 +117,7 @@ class Tones:
         """Score one sequence after the other."""
         rows = self.gate.sample_weights(self.start)
         tones_plate = pyro.plate("tones", self.tones.shape[-1], dim=-1)
-        for i in pyro.plate("sequences", len(self.tones)):
+        for i in map(int, pyro.plate("sequences", len(self.tones))):
             x = torch.tensor(0)
             for t in pyro.markov(range(int(self.lengths[i]))):
                 x = rows.assign(f"x_{i}_{t}", parent=x)
@@ -131,7 +131,7 @@ class Tones:
         with pyro.plate("sequences", len(self.tones), dim=-2):
             x = torch.tensor(0)
             for t in pyro.markov(range(int(self.lengths.max()))):
-                with poutine.mask(mask=(t < self.lengths).unsqueeze(-1)):
+                with poutine.mask(mask=(t < self.lengths).unsqueeze(-1)):  # type: ignore[call-overload]
                     x = rows.assign(f"x_{t}", parent=x)
                     with tones_plate:
                         pyro.sample(f"y_{t}", dist.Bernoulli(self.probs[x.squeeze(-1)]), obs=self.tones[:, t])
@@ -148,3 +148,41 @@ def test_pyros_models_of_tones_are_variational_em(name: str) -> None:
         assert -svi.step() == pytest.approx(float(bound), rel=1e-10)
         torch.testing.assert_close(case.gate.posterior_concentration, after, rtol=1e-8, atol=1e-8)
         q = after
+
+
+def test_probabilities_of_tones_are_a_gate_in_their_plate() -> None:
+    """Parts are in a plate that the assignments are in too, beside the sequences, and chosen by the state."""
+    case = Tones()
+    n_tones = case.tones.shape[-1]
+    prior = torch.tensor([0.9, 0.1]).double().expand(n_tones, K, 2)
+    gate = DirichletGate(2, batch_shape=(n_tones, K), concentration=prior, name="probs_y")
+    table = prior + torch.rand(n_tones, K, 2).double()
+    gate.posterior_concentration = table.clone()
+    tones_plate = pyro.plate("tones", n_tones, dim=-1)
+
+    def model() -> None:
+        rows = case.gate.sample_weights(case.start)
+        with tones_plate:
+            tones = gate.sample_weights(case.start)
+        with pyro.plate("sequences", len(case.tones), dim=-2):
+            x = torch.tensor(0)
+            for t in pyro.markov(range(int(case.lengths.max()))):
+                with poutine.mask(mask=(t < case.lengths).unsqueeze(-1)):  # type: ignore[call-overload]
+                    x = rows.assign(f"x_{t}", parent=x)
+                    with tones_plate:
+                        tones.assign(f"y_{t}", parent=x, observed=case.tones[:, t].long())
+
+    svi = ConjugateSVI(
+        model, lambda: None, ClippedAdam({}), TraceEnum_ELBO(max_plate_nesting=2), gates=[case.gate, gate]
+    )
+    q, sounds = case.start, torch.stack([1.0 - case.tones, case.tones], -1)  # [N, T, S, 2]
+    for _ in range(6):
+        likelihoods = torch.einsum("ntsv,skv->ntk", sounds, by_hand.expected_log(table))
+        rows = by_hand.expected_log(q)
+        states = by_hand.forward_backward(rows[0], rows, likelihoods, case.lengths).states
+        bound, q = started_at_zero(q, case.prior, likelihoods, case.lengths)
+        bound = bound - by_hand.dirichlet_divergence(table, prior)
+        table = prior + torch.einsum("ntk,ntsv->skv", states, sounds)
+        assert -svi.step() == pytest.approx(float(bound), rel=1e-10)
+        torch.testing.assert_close(case.gate.posterior_concentration, q, rtol=1e-8, atol=1e-8)
+        torch.testing.assert_close(gate.posterior_concentration, table, rtol=1e-8, atol=1e-8)

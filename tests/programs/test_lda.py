@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -36,7 +37,7 @@ def stepping(words: Tensor, known: Tensor, prior: Topics) -> Callable[[Topics], 
     return lambda q: by_hand.topic_step(q, prior, words, known)
 
 
-def assert_equal(program: TopicProgram, q: Topics, **tolerances: float) -> None:
+def assert_equal(program: TopicProgram, q: Topics, **tolerances: Any) -> None:
     """Compare the gates' posteriors with those by hand."""
     for found, wanted in zip(program.posterior, q, strict=True):
         torch.testing.assert_close(found, wanted, **tolerances)
@@ -55,6 +56,15 @@ def test_every_step_is_coordinate_ascent(padded: bool, mask_topics: bool, docume
     assert [-loss for loss in losses] == pytest.approx(bounds, rel=1e-10)
     assert_equal(program, q, rtol=1e-8, atol=1e-8)
     assert all(after <= before + 1e-9 for before, after in itertools.pairwise(losses))
+
+
+def test_it_is_coordinate_ascent_in_float32() -> None:
+    words, known, prior, start = problem(padded=True)
+    program = TopicProgram(words, known, prior, start, dtype=torch.float32)
+    svi = program.svi()
+    bounds, q = by_hand.ascend(stepping(words, known, prior), start, 10)
+    assert [-svi.step() for _ in range(10)] == pytest.approx(bounds, rel=1e-5)
+    assert_equal(program, q, rtol=1e-3, atol=1e-3)
 
 
 def test_it_ends_where_coordinate_ascent_ends() -> None:
@@ -145,7 +155,7 @@ def test_topics_by_gradient_beside_gated_documents() -> None:
         plate = pyro.plate("tokens", W, dim=-2)
         with pyro.plate("in_documents", D, dim=-1):
             z = gate.model(like.new_zeros(W, 0), plate=plate)
-            with plate, poutine.mask(mask=known):
+            with plate, poutine.mask(mask=known):  # type: ignore[call-overload]
                 pyro.sample("words", dist.Categorical(phi[z]), obs=words)
 
     svi = ConjugateSVI(model, lambda: None, ClippedAdam({"lr": 0.0}), TraceEnum_ELBO(max_plate_nesting=2), gates=gate)

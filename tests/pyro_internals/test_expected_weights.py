@@ -1,5 +1,6 @@
 """Records of a gate in a program, and the responsibilities that the gradient of a bound gives."""
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ def bound(record: GateRecord, rows: Tensor, log_joint: Tensor, log_weights: Tens
     """Compute a mean-field bound of some rows under weights that all share, each with a weight of its own."""
     run = record.begin(BoundTerms(log_weights, torch.zeros(()).double()), parts=torch.zeros(1).long())
     zeros = torch.zeros(K, len(rows)).double().requires_grad_()
-    run.evidence.append(Evidence(zeros, torch.arange(K).unsqueeze(1), -2, 1, may_be_silent=True))
+    run.evidence.append(Evidence(zeros, torch.arange(K).unsqueeze(1), -2, 1, speaks=True))
     return (log_joint[rows].mT + zeros).logsumexp(0).sum() * scale + run.divergence.sum()
 
 
@@ -43,13 +44,47 @@ def test_a_gate_that_is_scaled_up_is_refused() -> None:
         record.check("gate.assignment")
 
 
-def test_objects_whose_likelihood_is_the_same_in_all_components_are_silent() -> None:
-    """However small a weight is: what is compared is the likelihood, not q(z)."""
+def evidence() -> Evidence:
+    """Evidence on assignments of N objects of which nothing is known yet."""
+    terms = torch.zeros(K, N).double().requires_grad_()
+    return Evidence(terms, torch.arange(K).unsqueeze(1), -2, 1, speaks=False)
+
+
+def test_objects_speak_where_a_site_depends_on_them_and_is_not_masked() -> None:
+    normal, seen = dist.Normal(torch.zeros(K, 1), 1.0).expand([K, N]), torch.arange(N) < 3
+    for one, mask, expected in (
+        (dist.Normal(torch.zeros(N), 1.0), None, False),
+        (dist.Normal(torch.zeros(1, N), 1.0), None, False),
+        (normal, False, False),
+        (normal.mask(False), None, False),
+        (normal, None, True),
+        (normal, True, True),
+        (normal, seen, seen),
+        (normal.mask(seen), None, seen),
+        (normal.mask(seen), torch.arange(N) > 0, seen & (torch.arange(N) > 0)),
+        (normal, seen.expand(K, N), seen),
+        (
+            dist.Normal(torch.zeros(K, 1, 1), 1.0).expand([K, N, 2]).mask(torch.stack([seen, ~seen], 1)).to_event(1),
+            None,
+            N > 0,
+        ),
+        (dist.Normal(torch.zeros(K, 1, 1), 1.0).expand([K, N, 2]).mask(seen.unsqueeze(1)).to_event(1), None, seen),
+    ):
+        found = evidence()
+        found.note(one, mask)
+        assert torch.equal(torch.as_tensor(found.speaks).expand(N), torch.as_tensor(expected).expand(N))
+    found.note(normal, ~seen)
+    assert torch.as_tensor(found.speaks).all()
+    found.note(normal, None)
+    assert found.speaks is True
+
+
+def test_silent_objects_are_left_out_of_counts_and_bound() -> None:
     log_weights = torch.tensor([0.0, -40.0, -3.0]).double()
     likelihood = torch.randn(N, K).double()
-    likelihood[3:] = likelihood[3:, :1]
     record = GateRecord()
     (-bound(record, torch.arange(N), likelihood + log_weights, log_weights)).backward()
+    record.runs[0].evidence[0].speaks = torch.arange(N) < 3
     q = (likelihood + log_weights).softmax(-1)
     torch.testing.assert_close(record.seen_counts().counts[0], q[:3].sum(0))
     assert record.silent_bound() == pytest.approx(float(5 * log_weights.logsumexp(0)))
@@ -64,7 +99,7 @@ def test_parts_of_several_runs_are_put_together() -> None:
         run = record.begin(BoundTerms(torch.zeros(2, K).double(), torch.zeros(2).double()), parts=torch.tensor(parts))
         zeros = torch.zeros(K, 2).double().requires_grad_()
         index = torch.arange(2) * K + torch.arange(K).unsqueeze(1)
-        run.evidence.append(Evidence(zeros, index, -2, 1, may_be_silent=False))
+        run.evidence.append(Evidence(zeros, index, -2, 1, speaks=True))
         loss = loss - 0.5 * ((own.mT + zeros).logsumexp(0).sum() + run.divergence.sum())
     loss.backward()
     seen, q = record.seen_counts(), logits.softmax(-1)
