@@ -24,7 +24,7 @@ def axes_of_objects(plates: tuple[pyro.plate, ...], x: Tensor) -> list[int]:
     sizes = [int(size) for size in x.shape[: len(plates)]]
     if len(plates) == 1 and plates[0].dim is None:
         return sizes
-    dims = {int(plate.dim): size for plate, size in zip(plates, sizes, strict=True)}
+    dims = {int(plate.dim or 0): size for plate, size in zip(plates, sizes, strict=True)}
     return [dims.get(dim, 1) for dim in range(min(dims), 0)]
 
 

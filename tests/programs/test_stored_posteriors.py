@@ -138,9 +138,9 @@ def test_a_state_dict_that_is_loaded_stays(name: str) -> None:
 def test_a_change_in_place_stays() -> None:
     svi = svi_of(DirichletGate(2))
     svi.step()
-    svi.gates[0].posterior_concentration.copy_(torch.tensor([7.0, 8.0]))  # type: ignore[operator, union-attr]
+    svi.gates[0].posterior_concentration.copy_(torch.tensor([7.0, 8.0]))
     svi.evaluate_loss()
-    assert svi.gates[0].posterior_concentration.tolist() == [7.0, 8.0]  # type: ignore[operator, union-attr]
+    assert svi.gates[0].posterior_concentration.tolist() == [7.0, 8.0]
 
 
 @pytest.mark.parametrize("name", GATES)
