@@ -27,6 +27,8 @@ from mixpyro.experts.families import Poisson
 from mixpyro.gates import Gate
 from tests.problems import lines
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 N = 5
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(2),

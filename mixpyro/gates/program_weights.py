@@ -125,10 +125,9 @@ class ProgramWeights:
         density = self._density(terms, normaliser)
         # Of a value that `poutine.do` has replaced the data say nothing.
         pyro.factor(f"{name}.log_normaliser", 0.0 * density if is_replaced(name) else density)
-        # What depends on an enumerated parent has a likelihood for each of its values. What comes now may be one.
-        in_a_chain = any(parent.ndim > len(plates) for parent in parents)
-        speaks = True if in_a_chain or self.n_components == 1 else known
-        self._collect(terms, index, axis, plates, speaks=speaks, is_drawn=draw.is_drawn)
+        # What depends on the values of a parent has a likelihood for each of them. What comes now may be a likelihood.
+        may_be_silent = self.n_components > 1 and all(one.ndim <= len(plates) for one in parents)
+        self._collect(terms, index, axis, plates, speaks=known if may_be_silent else True, is_drawn=draw.is_drawn)
         return z
 
     def _values(self, z: Tensor) -> Tensor | None:

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from mixpyro.numerics.digamma import digamma
 
-# Points of Gauss's quadrature for two components; draws for more, at least, and for each component. By 64 draws q(π) of
-# six components with α = 0.1 is 1.1 nats below the optimum, by 256 within 0.05.
+# Points of Gauss's quadrature for two components; draws for more, for each component at least.
 N_POINTS = 24
-N_DRAWS = 256
-N_DRAWS_PER_COMPONENT = 8
+N_DRAWS = 1024
+N_DRAWS_PER_COMPONENT = 16
 
 
 class DirichletNodes(NamedTuple):
@@ -25,7 +24,7 @@ class DirichletNodes(NamedTuple):
     regression: Tensor  # [K, S]: times f, the coefficients of log π in the least-squares fit of f under the Dirichlet
 
 
-def dirichlet_nodes(concentration: Tensor) -> DirichletNodes:
+def dirichlet_nodes(concentration: Tensor, n_draws: int = N_DRAWS) -> DirichletNodes:
     """Return points and weights for a Dirichlet distribution; the same for the same concentration.
 
     The coefficients of the regression of f on log π are the natural gradient of E f in the concentration: the
@@ -33,17 +32,18 @@ def dirichlet_nodes(concentration: Tensor) -> DirichletNodes:
 
     Args:
         concentration: m [K], float64.
+        n_draws: S for more than two components, at least 16 K.
 
     References:
         Golub, Welsch (1969), Calculation of Gauss quadrature rules, section 4 (Jacobi polynomials);
         Salimans, Knowles (2013), Fixed-form variational posterior approximation through stochastic linear regression,
         eq. 18.
     """
-    if len(concentration) == 1:
-        one = torch.ones_like(concentration)
-        return DirichletNodes(torch.zeros_like(one).unsqueeze(1), one, torch.zeros_like(one).unsqueeze(1))
     device, concentration = concentration.device, concentration.cpu()  # Draws that do not depend on the device.
-    log_weights, shares = (_gauss_jacobi if len(concentration) == 2 else _draws)(concentration)
+    if len(concentration) == 1:
+        one = torch.ones_like(concentration, device=device)
+        return DirichletNodes(torch.zeros_like(one).unsqueeze(1), one, torch.zeros_like(one).unsqueeze(1))
+    log_weights, shares = _gauss_jacobi(concentration) if len(concentration) == 2 else _draws(concentration, n_draws)
     expected = digamma(concentration) - digamma(concentration.sum())
     features = torch.cat([torch.ones_like(log_weights[:, :1]), log_weights - expected], 1)
     weighted = shares.unsqueeze(1) * features
@@ -69,11 +69,11 @@ def _gauss_jacobi(concentration: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([share.log(), (1.0 - share).log()], 1), vectors[0].square()
 
 
-def _draws(concentration: Tensor) -> tuple[Tensor, Tensor]:
+def _draws(concentration: Tensor, n_draws: int) -> tuple[Tensor, Tensor]:
     """Return log π [S, K] of draws and equal weights [S]; Gamma draws below one by Stuart's theorem, in logarithms."""
     generator = torch.Generator(device=concentration.device).manual_seed(0)
     n_components = len(concentration)
-    shape = (max(N_DRAWS, N_DRAWS_PER_COMPONENT * n_components), n_components)
+    shape = (max(n_draws, N_DRAWS_PER_COMPONENT * n_components), n_components)
     gamma = torch._standard_gamma((concentration + 1.0).expand(shape).contiguous(), generator=generator)
     uniform = torch.rand(shape, generator=generator, dtype=concentration.dtype, device=concentration.device)
     logarithms = gamma.log() + uniform.clamp_min(1e-300).log() / concentration

@@ -3,15 +3,16 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from pyro import poutine
 from torch import Tensor
 
 from mixpyro.gates.base import Gate
 from mixpyro.gates.conjugate import ConjugateGate
+from mixpyro.gates.per_object import ObjectGate
 from mixpyro.pyro_internals.auto_guides import PartialGuide
 from mixpyro.pyro_internals.expected_weights import record_of
 from mixpyro.pyro_internals.given_sites import is_trained_by_plain_svi, untrained
+from mixpyro.pyro_internals.plates import entered
 
 
 class AutoGate(PartialGuide):
@@ -101,13 +102,29 @@ class AutoGate(PartialGuide):
             return []
         if isinstance(gate, ConjugateGate) and gate.weights_site is not None and is_trained_by_plain_svi():
             raise RuntimeError(untrained(gate.site("weights")))
-        assignment = self.model_site(gate.site("assignment"), *args, **kwargs)
-        if assignment is None:
+        known = self.weights_of_parts(gate, *args, **kwargs)
+        site = self.model_site(gate.site("assignment"), *args, **kwargs) if known is None else known
+        if site is None:
             raise RuntimeError(f"`model` must call the gate's model; got no site {gate.site('assignment')!r}.")
-        plate = self.innermost_plate(assignment, *args, **kwargs)
-        logits = assignment["fn"].logits
-        x = torch.empty(plate.subsample_size, 0, dtype=logits.dtype, device=logits.device)
         with poutine.trace() as captured:
-            gate.guide(x, plate=plate)
+            if known is None:
+                plate, logits = self.innermost_plate(site, *args, **kwargs), site["fn"].logits
+                gate.guide(logits.new_empty(plate.subsample_size, 0), plate=plate)
+            else:
+                plates = self._create_plates(*args, **kwargs)  # type: ignore[no-untyped-call]
+                with entered(tuple(plates[frame.name] for frame in site["cond_indep_stack"] if frame.vectorized)):
+                    gate.weights_guide(site["value"].new_empty(1, 0), plate=None, objects=None)
         nodes = captured.trace.nodes
         return [(name, nodes[name]) for name in gate.latent_sites if name in nodes]
+
+    def weights_of_parts(self, gate: Gate, *args: Any, **kwargs: Any) -> Any | None:  # noqa: ANN401
+        """Return the site of weights that objects share, which stands in the plates of the gate's parts.
+
+        Args:
+            gate: of the model.
+            *args: arguments of the model.
+            **kwargs: likewise.
+        """
+        if isinstance(gate, ConjugateGate) and not isinstance(gate, ObjectGate):
+            return self.model_site(gate.site("weights"), *args, **kwargs)
+        return None

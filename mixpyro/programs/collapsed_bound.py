@@ -10,14 +10,19 @@ from torch import Tensor
 from mixpyro.conjugate.dirichlet import Dirichlet
 from mixpyro.gates.dirichlet import DirichletGate
 from mixpyro.numerics.blocks import slices
-from mixpyro.numerics.dirichlet_nodes import DirichletNodes, dirichlet_nodes
+from mixpyro.numerics.dirichlet_nodes import N_DRAWS, DirichletNodes, dirichlet_nodes
 from mixpyro.pyro_internals.evidence import Evidence
 from mixpyro.pyro_internals.expected_weights import GateRecord
 
 # Numbers of one block of points × objects.
 BLOCK = 1 << 22
+# Draws × objects, for as many draws as a step has time for, and the fewest of them.
+WORK = 2_000_000
+LEAST_DRAWS = 128
 # Of a step of the natural gradient.
 MOST_HALVINGS = 6
+# Nats: a step to a q(π) that is no further from the last one is taken unseen.
+SMALL_STEP = 1e-4
 
 
 class Likelihoods(NamedTuple):
@@ -25,6 +30,14 @@ class Likelihoods(NamedTuple):
 
     q: Tensor  # r(μ), times the objects' weights [K, N]
     weights: Tensor  # μ [K]
+
+    def nodes(self, concentration: Tensor) -> DirichletNodes:
+        """Return points of a Dirichlet, for many objects fewer of them.
+
+        Args:
+            concentration: [K], float64.
+        """
+        return dirichlet_nodes(concentration, n_draws=min(N_DRAWS, max(LEAST_DRAWS, WORK // self.q.shape[1])))
 
     def log_density(self, nodes: DirichletNodes, derivative: Tensor | None = None) -> Tensor:
         """Return Σᵢ log p(yᵢ | π) − log p(yᵢ | μ) at points π [S], in nats.
@@ -110,7 +123,7 @@ def likelihoods_of(gate: DirichletGate, record: GateRecord) -> Likelihoods:
     """Return the likelihoods of the objects of a program.
 
     Args:
-        gate: with q(π).
+        gate: whose mean weights the program had.
         record: of the program, with derivatives.
     """
     q = torch.cat([one.responsibilities(gate.n_components).flatten(0, -2).mT for one in _sites(record)], 1)
@@ -125,7 +138,7 @@ def expectation(gate: DirichletGate, likelihoods: Likelihoods) -> Expectation:
         gate: with q(π).
         likelihoods: of the objects.
     """
-    nodes, derivative = dirichlet_nodes(gate.posterior.concentration), torch.empty_like(likelihoods.q)
+    nodes, derivative = likelihoods.nodes(gate.posterior.concentration), torch.empty_like(likelihoods.q)
     log_density = likelihoods.log_density(nodes, derivative)
     return Expectation(float(nodes.expectation @ log_density), nodes.regression @ log_density, derivative)
 
@@ -143,7 +156,7 @@ def improved(gate: DirichletGate, likelihoods: Likelihoods, now: Expectation, sc
     prior, start = gate.prior, gate.posterior.concentration
 
     def bound(concentration: Tensor) -> float:
-        nodes = dirichlet_nodes(concentration)
+        nodes = likelihoods.nodes(concentration)
         value = nodes.expectation @ likelihoods.log_density(nodes) / scale
         return float(value - Dirichlet(concentration).kl(prior))
 
@@ -153,7 +166,7 @@ def improved(gate: DirichletGate, likelihoods: Likelihoods, now: Expectation, sc
     # From far away the regression may be wild; the mean field is not.
     mean_field = prior.concentration + likelihoods.q.double().sum(1) / scale
     for found in (mean_field, *steps) if gate.is_new else (*steps, mean_field):
-        if bound(found) >= least:
+        if float(Dirichlet(found).kl(gate.posterior)) < SMALL_STEP or bound(found) >= least:
             return found
     return start
 
@@ -165,11 +178,10 @@ def responsibilities(gate: DirichletGate, record: GateRecord) -> Tensor:
         gate: with q(π).
         record: of the program, with derivatives.
     """
-    likelihoods = likelihoods_of(gate, record)
-    r = (likelihoods.q * expectation(gate, likelihoods).derivative).clamp_min(0.0).mT
-    shapes = [one.responsibilities(gate.n_components).shape for one in _sites(record)]
-    parts = r.split([shape[:-1].numel() for shape in shapes])
-    return torch.stack([part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]).sum(0)
+    at_mean = [one.responsibilities(gate.n_components) for one in _sites(record)]
+    derivative = expectation(gate, likelihoods_of(gate, record)).derivative.clamp_min(0.0)
+    parts = derivative.mT.split([one.numel() // gate.n_components for one in at_mean])
+    return torch.stack([one * part.reshape(one.shape) for one, part in zip(at_mean, parts, strict=True)]).sum(0)
 
 
 def _sites(record: GateRecord) -> list[Evidence]:

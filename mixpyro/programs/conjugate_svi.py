@@ -44,9 +44,9 @@ class ConjugateSVI(SVI):
     nothing of the weights in either.
 
     On all data the gates take full steps. On a subsample of a plate, statistics count N / B times and the steps are
-    those of Robbins and Monro. Posteriors of single objects, and of parts in a subsampled plate all of whose objects
-    are there, take full steps; what a step does not visit stays. Where the guide samples other latents,
-    responsibilities are noisy on all data too: give a ``step_size``.
+    those of Robbins and Monro. Posteriors of single objects, and of parts in a subsampled plate, take full steps; what
+    a step does not visit stays. Where the guide samples other latents, responsibilities are noisy on all data too: give
+    a ``step_size``.
 
     A gate that nobody has updated is given a start by its ``initialise``. Posteriors are in Pyro's parameter store
     beside the parameters, as ``<name>.posterior_…``: they are saved, loaded and cleared with it.
@@ -60,8 +60,9 @@ class ConjugateSVI(SVI):
             program.
         step_size: of the gates, a number in (0, 1] or a function of the step's number, which starts at one; by default
             1 on all data and :class:`~mixpyro.RobbinsMonro` on a subsample.
-        collapsed: whether z is summed out given the weights; for one DirichletGate without a ``batch_shape``, whose
-            objects are independent given the weights.
+        collapsed: whether q(π) is fitted to the bound in which z is summed out given π; a step takes several times as
+            long. For one DirichletGate without a ``batch_shape``, whose objects are independent given the weights; by
+            quadrature for two components, by draws for more.
 
     Attributes:
         n_steps: number of steps taken.
@@ -69,8 +70,8 @@ class ConjugateSVI(SVI):
 
     Raises:
         TypeError: if ``loss``, ``optim`` or ``gates`` has another type.
-        ValueError: if ``gates`` has one gate twice, ``step_size`` is not in (0, 1], or ``collapsed`` is given for other
-            gates.
+        ValueError: if ``gates`` has one gate twice, ``step_size`` is not in (0, 1], or ``collapsed`` does not know
+            these gates.
 
     References:
         Hoffman, Blei, Wang, Paisley (2013), Stochastic variational inference, fig. 4;

@@ -59,9 +59,9 @@ class Evidence:
 
     def least_weight(self) -> float:
         """Return how much the object counts that counts least, of those that are not masked."""
-        minus_q = self.loss_derivative
-        enumerated = tuple(range(minus_q.ndim - self.n_plates))
-        weights = (minus_q.sum(enumerated) if enumerated else minus_q).neg()
+        weights = self.weights_of_objects
+        enumerated = tuple(range(weights.ndim - self.n_plates))
+        weights = weights.sum(enumerated) if enumerated else weights
         return float(weights[weights > 0.0].min()) if bool((weights > 0.0).any()) else 0.0
 
     @property

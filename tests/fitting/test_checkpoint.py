@@ -85,6 +85,8 @@ import sys, torch
 from pathlib import Path
 from tests.fitting.test_checkpoint import fitted
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 torch.set_num_threads(1)
 print("ready", flush=True)
 while True:

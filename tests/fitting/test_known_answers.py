@@ -19,6 +19,8 @@ from mixpyro.fitting.starts import random_subsets
 from tests.conftest import DATA, read_table
 from tests.problems import in_plate
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 CASES = json.loads((DATA / "conjugate_vb.json").read_text())["cases"]
 CO2, ETHANOL = CASES
 

@@ -26,7 +26,10 @@ from tests.conftest import DATA, read_table
 from tests.problems import lines
 
 # Some restarts of the Gaussian problems end on two or three points.
-pytestmark = pytest.mark.filterwarnings("ignore:.*restarts reached a higher bound")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*restarts reached a higher bound"),
+    pytest.mark.usefixtures("without_type_checks"),
+]
 
 PATENT, CO2, ETHANOL = json.loads((DATA / "maximum_likelihood.json").read_text())["cases"]
 

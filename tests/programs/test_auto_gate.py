@@ -139,3 +139,39 @@ def test_a_gate_of_another_type_or_not_in_the_model_is_refused() -> None:
     guide = AutoGate(program(DirichletGate(K)), DirichletGate(K, name="other"))
     with pytest.raises(RuntimeError, match=r"must call the gate's model; got no site 'other.assignment'"):
         guide(inputs(4)[:, 0], inputs(4))
+
+
+def test_weights_of_parts_stand_in_their_plates() -> None:
+    """The ELBO of the model under the guide is that of weights sampled by hand; states of a chain have no plate."""
+    y, gate = inputs(4, 6), DirichletGate(2, batch_shape=(6,))
+    gate.initialise(weights=[0.2, 0.8])
+
+    def model() -> None:
+        with pyro.plate("groups", 6, dim=-1):
+            objects = pyro.plate("objects", 4, dim=-2)
+            z = gate.model(y, plate=objects)
+            with objects:
+                pyro.sample("y", dist.Normal(z.double(), 1.0), obs=y)
+
+    guide = AutoGuideList(model)
+    guide.append(AutoGate(model, gate))
+    site = poutine.trace(guide).get_trace().nodes["gate.weights"]
+    assert [frame.name for frame in site["cond_indep_stack"]] == ["groups"]
+    assert torch.as_tensor(site["value"]).shape == (6, 2)
+    loss = TraceEnum_ELBO(max_plate_nesting=2).loss(model, guide)
+    assert torch.isfinite(torch.tensor(loss))
+
+    rows = DirichletGate(2, batch_shape=(2,), name="rows")
+
+    def chain(y: Tensor) -> None:
+        weights = rows.sample_weights(y)
+        with pyro.plate("sequences", len(y), dim=-1):
+            z = torch.zeros(len(y)).long()
+            for t in pyro.markov(range(y.shape[1])):
+                z = weights.assign(f"z_{t}", parent=z)
+
+    guide = AutoGuideList(chain)
+    guide.append(AutoGate(chain, rows))
+    assert guide(y)["rows.weights"].shape == (2, 2)
+    with pytest.raises(RuntimeError, match=r"must call the gate's model; got no site 'other.assignment'"):
+        AutoGate(chain, DirichletGate(2, name="other"))(y)

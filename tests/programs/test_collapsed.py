@@ -15,6 +15,8 @@ from torch import Tensor
 from mixpyro import ConjugateSVI, DirichletGate, ObjectDirichletGate
 from mixpyro.numerics.dirichlet_nodes import dirichlet_nodes
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 N = 200
 
 

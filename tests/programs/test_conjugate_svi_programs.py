@@ -21,6 +21,8 @@ from tests.problems import in_plate, lines, responsibilities
 from tests.programs.known_means import GATES, K, Means, N
 from tests.pyro_programs import HandWrittenLines
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 
 @pytest.mark.parametrize("case", [ETHANOL, CO2], ids=["ethanol", "co2"])
 def test_a_hand_written_program_reaches_the_bound_of_a_fit(case: dict[str, Any]) -> None:

@@ -20,6 +20,8 @@ from mixpyro import ConjugateSVI, DirichletGate, NeuralGate, ObjectDirichletGate
 from mixpyro.gates import Gate
 from tests.problems import inputs
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 MEANS = torch.tensor([0.0, 4.0]).double()
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(2),

@@ -15,6 +15,8 @@ from torch import Tensor
 from mixpyro import ConjugateSVI, DirichletGate, ObjectDirichletGate, SoftmaxGate
 from mixpyro.gates import Gate
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(2),
     "object": lambda: ObjectDirichletGate(2, concentration=3.0),

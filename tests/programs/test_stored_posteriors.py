@@ -15,6 +15,8 @@ from torch import Tensor
 from mixpyro import ConjugateSVI, DirichletGate, MarginalObjectDirichletGate, ObjectDirichletGate
 from mixpyro.gates.conjugate import ConjugateGate
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 GATES: dict[str, Callable[[], ConjugateGate]] = {
     "dirichlet": lambda: DirichletGate(2),
     "sparse": lambda: DirichletGate(2, concentration=0.1),

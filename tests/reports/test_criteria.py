@@ -26,6 +26,7 @@ from tests.fitting.test_maximum_likelihood import PATENT, patent
 from tests.problems import lines
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_criteria_of_the_patents() -> None:
     """BIC to the published digits; ICL to the difference that the two programs' stopping rules allow."""
     x, y = read_table("patent.csv", "lgRD", "Patents")
@@ -48,6 +49,7 @@ def test_by_maximum_likelihood_the_log_likelihood_is_the_bound() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:only one of 3 restarts", "ignore:the noise of component")
+@pytest.mark.usefixtures("without_type_checks")
 def test_the_bic_finds_the_number_of_components() -> None:
     x, y, _ = lines(150, 2, noise=0.2, seed=2)
     results = {
