@@ -12,7 +12,6 @@ from pyro.poutine.runtime import get_mask
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.conjugate.dirichlet import Counts
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.gates.parts import Parts, parts_around
@@ -238,5 +237,5 @@ class ConjugateGate(ConjugatePart, Gate):
             record: of the program, after the bound has been differentiated.
             step_size: in (0, 1].
         """
-        seen = record.seen_counts()
-        self.update(Counts(seen.counts[0]), step_size)
+        counts = record.seen_counts().counts  # [1, K]: as one row with the responsibilities of all.
+        self.update(self.statistics_of(counts.new_empty(1, 0), counts), step_size)

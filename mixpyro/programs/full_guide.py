@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixpyro.gates.base import Gate
 from mixpyro.programs import stored_posteriors
+from mixpyro.pyro_internals.handlers import outside_of_handlers
 from mixpyro.pyro_internals.plates import PREDICTIVE_PLATE
 from mixpyro.pyro_internals.posterior_weights import weights_from_posterior
 
@@ -44,12 +45,13 @@ class FullGuide:
 
         Raises:
             RuntimeError: if plain SVI would train a program with a gate that it never updates.
-            ValueError: inside ``Predictive(parallel=True)``.
+            ValueError: inside ``Predictive(parallel=True)``, if weights are in a plate of parts.
         """
-        _refuse_parallel()
         for gate in self.gates:
             stored_posteriors.take_over(gate)
             gate.refuse_untrained()
+        if any(frame.name == PREDICTIVE_PLATE for frame in get_plates()):
+            self._prepare_for_draws_at_once(*args, **kwargs)
         with poutine.trace() as guided:
             self.guide(*args, **kwargs)
         with poutine.trace() as of_gates, torch.no_grad():
@@ -64,6 +66,19 @@ class FullGuide:
             self._outside = _outside_of_plates(of_gates.trace, self._sites())
         sites = {**guided.trace.nodes, **of_gates.trace.nodes}
         return {name: torch.as_tensor(site["value"]) for name, site in sites.items() if _is_latent(site)}
+
+    def _prepare_for_draws_at_once(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        """Find out where the weights stand, without the plate of draws, whose dim the plates of the model need."""
+        if self._outside is None:
+            with outside_of_handlers():
+                self(*args, **kwargs)
+        if self._outside is None or len(self._outside) < len(self._sites()):
+            raise ValueError(
+                "`parallel` must be False in a Predictive of `full_guide` whose weights are in plates; got True. "
+                "For draws of the model at once write\n"
+                "    draws = Predictive(svi.full_guide, num_samples=S)(*args)\n"
+                "    Predictive(model, posterior_samples=draws, parallel=True)(*args)"
+            )
 
     def _sites(self) -> set[str]:
         """Return the names of the sites of the gates' weights."""
@@ -93,16 +108,3 @@ def _outside_of_plates(trace: poutine.Trace, names: set[str]) -> dict[str, Tenso
 def _is_latent(site: Any) -> bool:  # noqa: ANN401
     """Return whether a node of a trace is a latent variable."""
     return site["type"] == "sample" and not site["is_observed"] and not site_is_subsample(site)
-
-
-def _refuse_parallel() -> None:
-    """Raise inside Pyro's plate of draws, whose dim leaves no room for the plates of the model.
-
-    ``Predictive`` counts the plates around the sites of a guide, and this one runs the model too.
-    """
-    if any(frame.name == PREDICTIVE_PLATE for frame in get_plates()):
-        raise ValueError(
-            "`parallel` must be False in Predictive with `full_guide`; got True. For draws of the model at once write\n"
-            "    draws = Predictive(svi.full_guide, num_samples=S)(*args)\n"
-            "    Predictive(model, posterior_samples=draws, parallel=True)(*args)"
-        )

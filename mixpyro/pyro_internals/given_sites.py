@@ -75,8 +75,10 @@ class DrawnFromPrior(Messenger):
 
     def _pyro_post_sample(self, message: Any) -> None:  # noqa: ANN401
         # A replayed site has the `infer` of the guide's.
-        is_own = message["infer"] is self._infer and not message["is_observed"]
-        self.is_drawn = is_own and message["infer"].get("_enumerate_dim") is None and not is_replaced(message["name"])
+        infer = message["infer"]
+        is_own = infer is self._infer and not message["is_observed"] and not is_replaced(message["name"])
+        # With `num_samples` Pyro enumerates draws.
+        self.is_drawn = is_own and (infer.get("_enumerate_dim") is None or infer.get("num_samples") is not None)
 
 
 class GuideWithoutSites(Messenger):

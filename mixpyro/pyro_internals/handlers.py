@@ -28,6 +28,17 @@ def handlers_restored() -> Iterator[None]:
 
 
 @contextmanager
+def outside_of_handlers() -> Iterator[None]:
+    """Run what is inside as if no handler and no plate of Pyro were around it."""
+    stack, dims = list(_PYRO_STACK), list(_DIM_ALLOCATOR._stack)
+    _PYRO_STACK[:], _DIM_ALLOCATOR._stack[:] = [], []
+    try:
+        yield
+    finally:
+        _PYRO_STACK[:], _DIM_ALLOCATOR._stack[:] = stack, dims
+
+
+@contextmanager
 def gradients_of_parameters() -> Iterator[Callable[[], set[Tensor]]]:
     """Yield a function that returns the parameters of the programs run inside; leave them without gradients.
 

@@ -276,3 +276,41 @@ def test_many_components_have_draws_enough(n_components: int) -> None:
     torch.testing.assert_close(nodes.regression @ f, slope, rtol=1e-5, atol=0)
     expected = torch.digamma(m) - torch.digamma(m.sum())
     assert float(nodes.expectation @ f) == pytest.approx(float(expected @ slope))
+
+
+@pytest.mark.parametrize("concentration", [0.1, 1.0])
+def test_the_bound_of_six_components_is_as_high_as_it_is_said_to_be(concentration: float) -> None:
+    """By 40,000 draws of its own; with too few in a step q(π) is fitted to those few."""
+    generator = torch.Generator().manual_seed(1)
+    centres = torch.tensor([-2.0, 0.0, 2.0]).double()
+    y = centres[torch.randint(3, (150,), generator=generator)] + torch.randn(150, generator=generator).double()
+    means = torch.linspace(-2.0, 2.0, 6).double()
+    likelihood = dist.Normal(means, 1.0).log_prob(y.unsqueeze(1)).exp()
+    found = []
+    for collapsed in (True, False):
+        gate = DirichletGate(6, concentration=concentration)
+        svi = svi_of(program(gate, y, y.isfinite(), lambda: means), gate, collapsed=collapsed)
+        for _ in range(60):
+            svi.step()
+        q = torch.distributions.Dirichlet(gate.posterior.concentration)
+        torch.manual_seed(0)
+        value = (q.sample(torch.Size([40_000])) @ likelihood.mT).log().sum(1).mean()
+        prior = torch.distributions.Dirichlet(gate.prior.concentration)
+        found.append(float(value - torch.distributions.kl_divergence(q, prior)))
+        if collapsed:
+            assert -svi.evaluate_loss() == pytest.approx(found[0], abs=0.1)
+    assert found[0] > found[1]
+
+
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_responsibilities_of_particles_are_their_mean(collapsed: bool) -> None:
+    y, seen = overlapping()
+    means = torch.tensor([0.0, 1.5]).double()
+    gate = DirichletGate(2)
+    model = program(gate, y, seen, lambda: means)
+    alone = svi_of(model, gate, collapsed=collapsed).responsibilities()[0]
+    loss = TraceEnum_ELBO(max_plate_nesting=1, num_particles=3)
+    several = ConjugateSVI(
+        model, lambda *_: None, ClippedAdam({"lr": 0.05}), loss, gates=gate, collapsed=collapsed
+    ).responsibilities()[0]
+    torch.testing.assert_close(several, alone)
