@@ -17,8 +17,8 @@ from mixpyro.pyro_internals.expected_weights import GateRecord
 # Numbers of one block of points × objects.
 BLOCK = 1 << 22
 # Draws × objects, for as many draws as a step has time for, and the fewest of them.
-WORK = 2_000_000
-LEAST_DRAWS = 128
+WORK = 5_000_000
+LEAST_DRAWS = 256
 # Of a step of the natural gradient.
 MOST_HALVINGS = 6
 # Nats: a step to a q(π) that is no further from the last one is taken unseen.
