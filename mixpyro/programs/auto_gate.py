@@ -35,6 +35,7 @@ class AutoGate(PartialGuide):
 
     Example:
         >>> import pyro
+        >>> import torch
         >>> from mixpyro import DirichletGate
         >>> from pyro.infer.autoguide import AutoGuideList, AutoNormal
         >>> gate = DirichletGate(2)

@@ -26,7 +26,7 @@ from mixpyro import (
 from mixpyro.fitting.fitted_rows import fitted_rows
 from tests import products
 from tests.fitting.known_labels import PRECISION, A, B, half_known, linear, maximum_likelihood
-from tests.problems import lines
+from tests.problems import in_plate, lines
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
@@ -113,7 +113,7 @@ def test_the_bound_is_that_of_a_pyro_program_with_known_assignments(gate: str) -
 
     def guide(x: Tensor, y: Tensor) -> None:
         mixture.experts.guide(x)
-        mixture.gate.guide(x, responsibilities=r, objects=slice(None))
+        in_plate(mixture.gate.guide)(x, responsibilities=r, objects=slice(None))
 
     elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(model, guide, x, y)
     assert abs(elbo - result.bound) < 1e-6
