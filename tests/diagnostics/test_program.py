@@ -19,6 +19,8 @@ from mixpyro.diagnostics import program_to_arviz
 from mixpyro.diagnostics.arviz_versions import group
 from mixpyro.numerics import blocks
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 N, S = 20, 8
 GATE = DirichletGate(2)
 

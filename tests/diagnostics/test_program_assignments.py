@@ -16,6 +16,8 @@ from mixpyro import DirichletGate
 from mixpyro.diagnostics import ProgramResponsibilities, align, program_to_arviz, relabel
 from mixpyro.diagnostics.arviz_versions import arviz, group, has_data_trees
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 N, S = 20, 6
 GATE = DirichletGate(2)
 AXES = {"means": ("component",)}

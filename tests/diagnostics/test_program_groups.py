@@ -24,7 +24,10 @@ from tests.diagnostics.programs import (
     some_rows,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto"),
+    pytest.mark.usefixtures("without_type_checks"),
+]
 
 
 def test_sites_of_one_assignment_have_a_joint_log_likelihood() -> None:

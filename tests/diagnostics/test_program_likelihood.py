@@ -31,6 +31,8 @@ from tests.diagnostics.programs import (
     some_rows,
 )
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 
 def test_factors_and_data_outside_of_plates_count_in_lp() -> None:
     y = numbers(N)

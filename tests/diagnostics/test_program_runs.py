@@ -19,6 +19,8 @@ from mixpyro import DirichletGate
 from mixpyro.diagnostics import program_to_arviz
 from mixpyro.diagnostics.arviz_versions import group
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 N, S = 12, 6
 GATE = DirichletGate(2)
 Program = Callable[..., None]

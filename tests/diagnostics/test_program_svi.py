@@ -18,6 +18,8 @@ from mixpyro import ConjugateSVI, DirichletGate, NeuralGate
 from mixpyro.diagnostics import khat, loo, program_to_arviz
 from mixpyro.diagnostics.arviz_versions import datasets_of, from_netcdf, group
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 N, S = 30, 40
 
 

@@ -14,7 +14,10 @@ from tests.diagnostics.fits import fitted, two_lines
 from tests.problems import lines
 
 # Few rows in small components: that is not what these tests ask.
-pytestmark = pytest.mark.filterwarnings("ignore:the noise of component")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the noise of component"),
+    pytest.mark.usefixtures("without_type_checks"),
+]
 
 S, N = 2000, 12
 

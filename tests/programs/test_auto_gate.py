@@ -28,6 +28,8 @@ from mixpyro.gates import Gate
 from tests.gates.contract import learn
 from tests.problems import inputs, lines, responsibilities
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 K = 3
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(K),

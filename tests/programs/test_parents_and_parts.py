@@ -15,6 +15,8 @@ from torch import Tensor
 from mixpyro import ConjugateSVI, DirichletGate
 from mixpyro.gates.base import Gate
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 MEANS = torch.tensor([0.0, 3.0]).double()
 
 
