@@ -14,7 +14,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.reports.coefficients import checked_names, parameter_names
 from mixpyro.reports.responses.autograd import ByAutograd
-from mixpyro.reports.responses.closed_form import ROUNDING, ClosedForm
+from mixpyro.reports.responses.closed_form import ClosedForm
 from mixpyro.reports.responses.matrices import Matrices
 from mixpyro.reports.responses.parts import posterior_parts, quantity_names
 from mixpyro.shapes import GateInputs, Inputs, Targets
@@ -23,6 +23,8 @@ from mixpyro.shapes import GateInputs, Inputs, Targets
 MOST_COORDINATES = 2000
 # Fraction of missing information above which intervals by linear response are too short, and EM is slow.
 MUCH_MISSING = 0.95
+# Slope of the bound in posterior standard deviations, by about which means are off, that is worth a word.
+STEEP = 1e-3
 # Posterior standard deviations between the fit and the optimum that are worth a word.
 FAR_FROM_OPTIMUM = 0.1
 
@@ -217,7 +219,7 @@ def _cautions(matrices: Matrices, share: float, names: tuple[str, ...]) -> list[
             f"{share:.1%} of the information on some combination of parameters is missing, because assignments are "
             "unknown: intervals by linear response are too short, and the posterior may have other modes."
         )
-    if matrices.slope > ROUNDING:
+    if matrices.slope > STEEP:
         found.append(
             f"the bound is not at its maximum: it rises by {matrices.slope:.2g} nats for each standard deviation. Fit to "
             "a smaller `tolerance`."
@@ -227,7 +229,8 @@ def _cautions(matrices: Matrices, share: float, names: tuple[str, ...]) -> list[
             f"the optimum is up to {matrices.moved:.2g} standard deviations away from the fit; estimates and covariances "
             "are those of the optimum. Fit to a smaller `tolerance`."
         )
-    infinite = [name for name, value in zip(names, matrices.covariance.diagonal().tolist(), strict=True) if value == float("inf")]
+    variances = matrices.covariance.diagonal()
+    infinite = [names[number] for number in variances.isinf().nonzero().squeeze(-1).tolist()]
     if infinite:
         found.append(
             f"{len(infinite)} quantities have too few objects for a variance ({infinite[0]} and others): it is infinite."

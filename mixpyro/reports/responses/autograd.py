@@ -124,7 +124,7 @@ class ByAutograd:
     def _derivatives(self) -> tuple[float, Tensor, Tensor, Tensor]:
         """Return bound, gradient [P], information H [P, P] and missing information M [P, P]."""
         value = -self._divergence()
-        bound, (gradient, hessian) = float(value), _two_derivatives(value, self.leaves)
+        bound, (gradient, hessian) = float(value.detach()), _two_derivatives(value, self.leaves)
         missing = torch.zeros_like(hessian)
         for block in self._blocks():
             counted = block.weights > 0.0
@@ -182,7 +182,9 @@ def _flat(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([part.flatten() for part in parts])
 
 
-def _gradients(value: Tensor, leaves: list[Tensor], *, create_graph: bool = False, by: Tensor | None = None) -> Sequence[Tensor]:
+def _gradients(
+    value: Tensor, leaves: list[Tensor], *, create_graph: bool = False, by: Tensor | None = None
+) -> Sequence[Tensor]:
     """Return gradients, zero for leaves that the value does not depend on, and keep its graph."""
     if not value.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]

@@ -20,7 +20,7 @@ from mixpyro.reports.responses.parts import PosteriorPart
 from mixpyro.reports.responses.rows import Block, blocks_of, evidence_of
 
 # Slope of the bound in posterior standard deviations at which the optimum counts as reached. Means are off by as much.
-TIGHT = 1e-10
+TIGHT = 1e-12
 # Slope that rounding may leave: below it a step that gains nothing ends the search.
 ROUNDING = 1e-6
 # Steps that are tried to reach the optimum; one that does not shorten the slope to this share needs new matrices.
@@ -112,11 +112,11 @@ class ClosedForm:
             after = None if direction is None else self._newton(point, direction)
             if after is None or direction is None:
                 after, since = self._em(), torch.inf
-            elif after.steepness >= point.steepness and point.steepness < ROUNDING:
+            elif point.steepness < ROUNDING and after.steepness > 0.5 * point.steepness:
                 break
             else:
                 since += float(direction.abs().max())
-            if since == torch.inf or after.steepness > SLOW * point.steepness:
+            if since == torch.inf or after.steepness > max(ROUNDING, SLOW * point.steepness):
                 missing, since = self._missing(), 0.0
             point = after
         return (missing if since < TIGHT else self._missing()), point.steepness
@@ -168,9 +168,7 @@ class ClosedForm:
             gate.posterior.statistics_beyond(gate.prior), experts.posterior.statistics_beyond(experts.prior)
         )
         rest = nested.apply(torch.sub, total, beyond)
-        of_gate, of_experts = (
-            response.totals(part) for response, part in zip(self._responses, rest, strict=True)
-        )
+        of_gate, of_experts = (response.totals(part) for response, part in zip(self._responses, rest, strict=True))
         bound = evidence - float(gate.kl_divergence() + experts.kl_divergence())
         return Point(total, bound, _joined(of_gate, of_experts).flat)
 

@@ -103,7 +103,11 @@ def whitening_of(complete: Tensor, names: list[str]) -> Tensor:
     scale = complete.diagonal().clamp_min(torch.finfo(complete.dtype).tiny).rsqrt()
     correlation = scale.unsqueeze(-1) * complete * scale
     factor, failed = torch.linalg.cholesky_ex(correlation)
-    if not bool(complete.isfinite().all()) or bool(failed) or not bool(factor.diagonal().square().min() > LEAST_INFORMATION):
+    if (
+        not bool(complete.isfinite().all())
+        or bool(failed)
+        or not bool(factor.diagonal().square().min() > LEAST_INFORMATION)
+    ):
         values, directions = spectrum(complete.nan_to_num())
         involved = names[int((directions[:, 0] / scale).abs().argmax())]
         raise ValueError(

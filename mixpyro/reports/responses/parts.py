@@ -63,7 +63,8 @@ def posterior_parts(mixture: MixtureOfExperts) -> list[PosteriorPart]:
     found = []
     for name, part in members_of(mixture):
         if isinstance(part, ObjectGate) or (
-            isinstance(part, ConjugatePart) and (response_of(part.posterior) is None or getattr(part, "batch_shape", ()))
+            isinstance(part, ConjugatePart)
+            and (response_of(part.posterior) is None or getattr(part, "batch_shape", ()))
         ):
             raise ValueError(
                 "`result` must be of a gate and experts with parameters that all objects share, such as DirichletGate, "
@@ -120,5 +121,3 @@ def _of_densities(part: GaussianPrior) -> list[str]:
 def _outputs(n_outputs: int) -> list[str]:
     """Return what tells outputs apart in names: nothing where there is one."""
     return [""] if n_outputs == 1 else [f", output {p}" for p in range(n_outputs)]
-
-
