@@ -221,18 +221,18 @@ def _cautions(matrices: Matrices, share: float, names: tuple[str, ...]) -> list[
         )
     if matrices.slope > STEEP:
         found.append(
-            f"the bound is not at its maximum: it rises by {matrices.slope:.2g} nats for each standard deviation. Fit to "
-            "a smaller `tolerance`."
+            f"the bound is not at its maximum: it rises by {matrices.slope:.2g} nats for each standard deviation. "
+            "Fit to a smaller `tolerance`."
         )
     if matrices.moved > FAR_FROM_OPTIMUM:
         found.append(
-            f"the optimum is up to {matrices.moved:.2g} standard deviations away from the fit; estimates and covariances "
-            "are those of the optimum. Fit to a smaller `tolerance`."
+            f"the optimum is up to {matrices.moved:.2g} standard deviations away from the fit; estimates and "
+            "covariances are those of the optimum. Fit to a smaller `tolerance`."
         )
     variances = matrices.covariance.diagonal()
     infinite = [names[number] for number in variances.isinf().nonzero().squeeze(-1).tolist()]
     if infinite:
         found.append(
-            f"{len(infinite)} quantities have too few objects for a variance ({infinite[0]} and others): it is infinite."
+            f"{len(infinite)} quantities have too few objects for a finite variance, {infinite[0]} among them."
         )
     return found

@@ -1,15 +1,13 @@
-"""Linear-response covariances against exact posteriors, automatic differentiation and refits."""
+"""Linear-response covariances against exact posteriors, the observed information and refits."""
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Generator, Tensor, nn
+from torch import nn
 
 from mixpyro import (
     DirichletGate,
-    FitResult,
     GaussianExperts,
     GLMExperts,
     LinearExperts,
@@ -23,124 +21,11 @@ from mixpyro import (
     linear_response,
     observed_information,
 )
-from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Gaussian, Poisson
-from mixpyro.fitting.table import checked_table
-from mixpyro.gates import Gate
 from mixpyro.numerics import blocks, nested
-from mixpyro.reports.responses.autograd import ByAutograd
-from mixpyro.reports.responses.closed_form import ClosedForm
-from tests.benchmarks.coverage import SETTINGS, simulate
 from tests.reports.fits import patent_fit, patents
 from tests.reports.gibbs import gibbs
-
-APART, CROSSING, OVERLAPPING = SETTINGS
-K = 2
-CLOSED: dict[str, Callable[[], Experts]] = {
-    "lines": lambda: LinearExperts(K, 1),
-    "one noise": lambda: LinearExperts(K, 1, noise_per_component=False),
-    "no intercept": lambda: LinearExperts(K, 1, intercept=False),
-    "two outputs": lambda: LinearExperts(K, 1, 2),
-    "two outputs, one noise each": lambda: LinearExperts(K, 1, 2, noise_per_output=False),
-    "two outputs, a noise for each": lambda: LinearExperts(K, 1, 2, noise_per_component=False),
-    "two outputs, one noise": lambda: LinearExperts(K, 1, 2, noise_per_output=False, noise_per_component=False),
-    "density": lambda: GaussianExperts(K, 1),
-    "full": lambda: GaussianExperts(K, 2),
-    "diagonal": lambda: GaussianExperts(K, 2, covariance="diagonal"),
-    "spherical": lambda: GaussianExperts(K, 2, covariance="spherical"),
-}
-
-
-def rows(setting: int, n_outputs: int = 1, n_objects: int = 200) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw x [N, 1], y [N, P] and a start [N, 2] at the true components."""
-    x, y, z, _ = simulate(SETTINGS[setting], 3, n_objects)
-    if n_outputs == 2:
-        noise = torch.randn(y.shape, generator=Generator().manual_seed(1), dtype=torch.float64)
-        y = torch.cat([y, 0.5 * y + noise], dim=1)
-    return x, y, nn.functional.one_hot(z, 2).double() + 0.05
-
-
-def fitted(gate: Gate, experts: Experts, x: Tensor, y: Tensor, start: Tensor, **options: object) -> FitResult:
-    """Fit from a start."""
-    mixture = MixtureOfExperts(gate, experts)
-    return fit(mixture, x, y, initial_responsibilities=start.to(x.dtype), progress=False, **options)  # type: ignore[arg-type]
-
-
-def lines_fit(setting: int = 1) -> tuple[FitResult, Tensor, Tensor]:
-    """Fit two lines."""
-    x, y, start = rows(setting)
-    return fitted(DirichletGate(2), LinearExperts(2, 1), x, y, start), x, y
-
-
-def relative(found: Tensor, expected: Tensor, deviations: Tensor) -> float:
-    """Return the largest difference of two covariances, in correlations."""
-    return float(((found - expected) / torch.outer(deviations, deviations)).abs().max())
-
-
-@pytest.mark.parametrize("setting", [2])
-@pytest.mark.parametrize("name", list(CLOSED))
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_the_closed_form_equals_automatic_differentiation(name: str, setting: int) -> None:
-    experts = CLOSED[name]()
-    x, y, start = rows(setting, experts.n_outputs)
-    weights = 0.5 + torch.arange(len(x)).double() % 3
-    result = fitted(DirichletGate(2, concentration=2.0), experts, x, y, start, weights=weights)
-    table = checked_table(result.mixture, x, y, None, weights)
-    closed = ClosedForm(copy.deepcopy(result.mixture), table).matrices()
-    smooth = ByAutograd(copy.deepcopy(result.mixture), table, []).matrices()
-    deviations = closed.covariance.diagonal().sqrt()
-    precision = 1e-10 if float(closed.shares[-1]) < 0.9 else 4e-10
-    assert closed.slope < 1e-9
-    assert relative(closed.covariance, smooth.covariance, deviations) < precision
-    assert relative(closed.mean_field, smooth.mean_field, deviations) < 1e-10
-    assert abs(float(closed.shares[-1] - smooth.shares[-1])) < 1e-10
-    for part in ("gate", "experts"):
-        found = [matrices.response.mT @ matrices.priors[part] / deviations for matrices in (closed, smooth)]
-        torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-9)
-    scores = [torch.cat([own @ m.response for _, own in m.scores()]) / deviations for m in (closed, smooth)]
-    torch.testing.assert_close(scores[0], scores[1], rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", list(CLOSED))
-def test_with_one_component_it_is_the_covariance_of_the_posterior(name: str) -> None:
-    """Of draws from Pyro's guide, whose sites know nothing of linear response."""
-    x, y, _ = rows(0, CLOSED[name]().n_outputs, 60)
-    made = CLOSED[name]()
-    options = {key: getattr(made, key) for key in ("noise_per_output", "intercept") if hasattr(made, key)}
-    one: Experts = (
-        LinearExperts(1, 1, made.n_outputs, **options)
-        if isinstance(made, LinearExperts)
-        else (
-            GaussianExperts(1, made.n_outputs, covariance=made.covariance)  # type: ignore[attr-defined]
-        )
-    )
-    result = fit(MixtureOfExperts(DirichletGate(1), one), x, y, progress=False)
-    response = linear_response(result, x, y)
-    draws = torch.stack([draw_of(one, x) for _ in range(1500)])
-    deviations = response.standard_deviations
-    assert response.missing_information < 1e-9
-    assert relative(response.covariance, response.mean_field, deviations) < 1e-9
-    assert float(((draws.mean(0) - response.estimates) / deviations).abs().max()) < 0.12
-    assert relative(draws.mT.cov(), response.covariance, deviations) < 0.16
-    if isinstance(one, LinearExperts):
-        exact = one.coefficient_standard_deviations.flatten()
-        torch.testing.assert_close(deviations[: len(exact)], exact, rtol=1e-3, atol=0.0)
-
-
-def draw_of(experts: Experts, x: Tensor) -> Tensor:
-    """Return one draw of the quantities of one component from the guide."""
-    import pyro.poutine as poutine
-
-    with poutine.trace() as tracer:
-        experts.guide(x)
-    sites = {
-        name.split(".")[-1]: site["value"] for name, site in tracer.trace.nodes.items() if site["type"] == "sample"
-    }
-    if "coefficients" in sites:
-        n_noises = experts.posterior_rate.shape[1]  # type: ignore[operator]
-        return torch.cat([sites["coefficients"].flatten(), sites["precision"].reshape(-1)[:n_noises].log()])
-    log_precision = sites.get("conditional_precision", sites.get("precision")).log()
-    return torch.cat([sites["mean"].flatten(), log_precision.flatten(), sites.get("regression", x[:0]).flatten()])
+from tests.reports.line_fits import fitted, lines_fit, relative, rows
 
 
 def test_of_components_far_apart_it_is_the_mean_field() -> None:
@@ -157,7 +42,7 @@ def test_standard_deviations_are_those_of_the_exact_posterior(setting: int, shor
     response, mixture = linear_response(result, x, y), result.mixture
     z = result.responsibilities.argmax(-1)
     design = torch.cat([torch.ones_like(x), x], dim=1)
-    prior, concentration = mixture.experts.prior_from_zero, mixture.gate.prior.concentration  # type: ignore[union-attr]
+    prior, concentration = mixture.experts.prior_from_zero, mixture.gate.prior.concentration
     draws = gibbs(design, y[:, 0], prior, concentration, z, n_draws=2000)  # type: ignore[arg-type]
     log_ratio = draws.log_weights[:, 1:] - draws.log_weights[:, :1]
     exact = torch.cat([log_ratio, draws.coefficients.flatten(1), draws.log_precision], dim=1)
@@ -227,8 +112,9 @@ def test_a_row_of_weight_two_counts_as_two_rows() -> None:
     result = fitted(DirichletGate(2), LinearExperts(2, 1, **prior), x, y, start, weights=weights)  # type: ignore[arg-type]
     weighted = linear_response(result, x, y)
     repeated = [torch.cat([part, part[:50]]) for part in (x, y, start)]
-    other = fitted(DirichletGate(2), LinearExperts(2, 1, **prior), *repeated)  # type: ignore[arg-type]
-    twice = linear_response(other, *repeated[:2])
+    more_x, more_y, more_start = repeated
+    other = fitted(DirichletGate(2), LinearExperts(2, 1, **prior), more_x, more_y, more_start)  # type: ignore[arg-type]
+    twice = linear_response(other, more_x, more_y)
     assert relative(weighted.covariance, twice.covariance, twice.standard_deviations) < 1e-9
     influence = twice.influence()
     torch.testing.assert_close(weighted.influence()[:50], influence[:50] + influence[200:], rtol=1e-6, atol=1e-9)
@@ -247,7 +133,7 @@ def test_a_float32_fit_has_the_covariance_of_its_rows() -> None:
     x, y, start = rows(1)
     narrow = (x.float(), y.float())
     wide = [part.double() for part in narrow]
-    first = linear_response(fitted(DirichletGate(2), LinearExperts(2, 1), *narrow, start), *narrow)
+    first = linear_response(fitted(DirichletGate(2), LinearExperts(2, 1), x.float(), y.float(), start), *narrow)
     other = linear_response(fitted(DirichletGate(2), LinearExperts(2, 1), *wide, start), *wide)
     assert first.covariance.dtype == torch.float64
     assert relative(first.covariance, other.covariance, other.standard_deviations) < 1e-5
@@ -326,7 +212,7 @@ def test_names_and_the_caution_of_missing_information() -> None:
     assert any("of the information" in caution for caution in response.cautions) == (share > 0.95)
 
 
-@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.usefixtures("bad_arguments")
 def test_what_it_does_not_cover_is_refused() -> None:
     result, x, y = lines_fit()
     with pytest.raises(TypeError, match="`result` must be what `fit` returned; got MixtureOfExperts"):
@@ -335,7 +221,9 @@ def test_what_it_does_not_cover_is_refused() -> None:
         linear_response(result, x, y + 1.0)
     start = rows(1)[2]
     of_objects = fitted(ObjectDirichletGate(2, concentration=20.0), LinearExperts(2, 1), x, y, start)
-    with pytest.raises(ValueError, match="parameters that all objects share.*got the gate part, a ObjectDirichletGate"):
+    with pytest.raises(
+        ValueError, match=r"parameters that all objects share.*got the gate part, a ObjectDirichletGate"
+    ):
         linear_response(of_objects, x, y)
     response = linear_response(result, x, y)
     with pytest.raises(ValueError, match=r"`groups` must have shape \[200\]"):

@@ -2,7 +2,6 @@
 
 import math
 from functools import cached_property
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -143,7 +142,7 @@ class FullResponse(Response):
     @cached_property
     def _whitening(self) -> Tensor:
         """L⁻¹ [K, P, P]."""
-        return inverted(cast(Tensor, self.value.factor))
+        return inverted(self.value.factor)
 
     @cached_property
     def _excess(self) -> Tensor:
@@ -159,7 +158,7 @@ class FullResponse(Response):
 
     def _regression_root(self, k: int, p: int) -> Tensor:
         """Matrix [p, p] from coefficients of column p in units of L to those in units of y."""
-        factor = cast(Tensor, self.value.factor)
+        factor = self.value.factor
         return factor[k, p, p] * self._whitening[k, :p, :p].mT
 
     def _by_kind(self, rows: Tensor) -> Tensor:

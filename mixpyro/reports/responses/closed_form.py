@@ -1,7 +1,7 @@
 """Linear response in closed form: a Dirichlet gate and conjugate experts whose statistics are sums over rows."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from mixpyro.reports.responses.information import add_missing, change_of, scores
 from mixpyro.reports.responses.matrices import Matrices, factor_of
 from mixpyro.reports.responses.parts import PosteriorPart
 from mixpyro.reports.responses.rows import Block, blocks_of, evidence_of
+from mixpyro.shapes import Value
 
 # Slope of the bound in posterior standard deviations at which the optimum counts as reached. Means are off by as much.
 TIGHT = 1e-12
@@ -26,6 +27,8 @@ ROUNDING = 1e-6
 # Steps that are tried to reach the optimum; one that does not shorten the slope to this share needs new matrices.
 MOST_STEPS = 100
 SLOW = 0.1
+# Of so many rows a step takes seconds, and a slope of this size is enough: their covariance changes by a share of it.
+MANY_ROWS, TIGHT_OF_MANY = 20_000, 1e-7
 # Iterations of EM that follow a step by which the bound has fallen.
 N_EM = 10
 # Relative error of a sum of log evidences, by which a bound may fall.
@@ -58,6 +61,8 @@ class ClosedForm:
 
     def __init__(self, mixture: MixtureOfExperts, table: Table) -> None:
         self.mixture, self.table = mixture, table
+        self.gate = cast(DirichletGate, mixture.gate)
+        self.experts = cast(LinearExperts | GaussianExperts, mixture.experts)
 
     @staticmethod
     def suits(mixture: MixtureOfExperts) -> bool:
@@ -103,23 +108,24 @@ class ClosedForm:
     def _search(self) -> tuple[Tensor, float]:
         """Move to the optimum, and return S there and the slope that is left."""
         point = self._point()
-        missing = self._missing()
+        missing, tight = self._missing(), TIGHT if len(self.table.x) < MANY_ROWS else TIGHT_OF_MANY
         since = 0.0  # posterior standard deviations that the point has moved from where S was computed
         for _ in range(MOST_STEPS):
-            if point.steepness < TIGHT:
+            if point.steepness < tight:
                 break
             direction = self._direction(missing, point)
             after = None if direction is None else self._newton(point, direction)
             if after is None or direction is None:
-                after, since = self._em(), torch.inf
+                after = self._em()
+                missing, since = self._missing(), 0.0
             elif point.steepness < ROUNDING and after.steepness > 0.5 * point.steepness:
                 break
             else:
                 since += float(direction.abs().max())
-            if since == torch.inf or after.steepness > max(ROUNDING, SLOW * point.steepness):
-                missing, since = self._missing(), 0.0
+                if after.steepness > max(ROUNDING, SLOW * point.steepness):
+                    missing, since = self._missing(), 0.0
             point = after
-        return (missing if since < TIGHT else self._missing()), point.steepness
+        return (missing if since < tight else self._missing()), point.steepness
 
     def _direction(self, missing: Tensor, point: Point) -> Tensor | None:
         """Return (I − S)⁻¹ slope; None where the matrix is not positive definite."""
@@ -151,12 +157,13 @@ class ClosedForm:
 
     def _hold(self, statistics: Statistics) -> None:
         """Set both posteriors to those that statistics lead to."""
-        self.mixture.gate.hold_posterior(self.mixture.gate.prior.updated(statistics.gate))
-        self.mixture.experts.hold_posterior(self.mixture.experts.prior.updated(statistics.experts))
+        self.gate.hold_posterior(self.gate.prior.updated(statistics.gate))
+        after: Value = self.experts.prior.updated(statistics.experts)
+        self.experts.hold_posterior(after)
 
     def _point(self) -> Point:
         """Return statistics, bound and slope where the mixture is."""
-        gate, experts = self.mixture.gate, self.mixture.experts
+        gate, experts = self.gate, self.experts
         total, evidence = None, 0.0
         for block in self._blocks(width=experts.n_components * (experts.n_features + experts.n_outputs + 1)):
             r, log_evidence = evidence_of(block)
@@ -200,7 +207,7 @@ class ClosedForm:
         """Return the features of the log densities of both priors."""
         responses = self._responses
         found = {}
-        for number, (name, part) in enumerate((("gate", self.mixture.gate), ("experts", self.mixture.experts))):
+        for number, (name, part) in enumerate((("gate", self.gate), ("experts", self.experts))):
             own = [_nothing(response) for response in responses]
             own[number] = responses[number].of_prior(part.prior)
             found[name] = _joined(*own).flat
@@ -223,8 +230,8 @@ class ClosedForm:
 
     def _statistics(self, block: Block, weighted: Tensor) -> Statistics:
         """Return sums over a block of rows; weighted responsibilities are [K, B]."""
-        gate, experts = self.mixture.gate, self.mixture.experts
-        return Statistics(gate.statistics_of(block.gate_x, weighted.mT), experts.statistics_of(block.columns, weighted))
+        of_gate = self.gate.statistics_of(block.gate_x, weighted.mT)
+        return Statistics(of_gate, self.experts.statistics_of(block.columns, weighted))
 
     def _quantities(self) -> Tensor:
         """Return E_q[g] [Q]."""
@@ -233,7 +240,7 @@ class ClosedForm:
     @property
     def _responses(self) -> list[Response]:
         """Linear responses of gate and experts where they are."""
-        parts = (PosteriorPart("gate", self.mixture.gate), PosteriorPart("experts", self.mixture.experts))
+        parts = (PosteriorPart("gate", self.gate), PosteriorPart("experts", self.experts))
         return [part.response for part in parts]
 
 

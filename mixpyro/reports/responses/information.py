@@ -1,7 +1,6 @@
 """Missing information of a mixture: M = Σᵢ wᵢ Tᵢ'(diag rᵢ − rᵢ rᵢ')Tᵢ, from the features of blocks of rows.
 
-Louis (1982), eq. 3.1; for posteriors, Giordano, Broderick, Jordan (2018), section 5, after the assignments are optimised
-out.
+Louis (1982), eq. 3.1; for posteriors, Giordano, Broderick, Jordan (2018), section 5.
 """
 
 import torch

@@ -108,7 +108,7 @@ def whitening_of(complete: Tensor, names: list[str]) -> Tensor:
         or bool(failed)
         or not bool(factor.diagonal().square().min() > LEAST_INFORMATION)
     ):
-        values, directions = spectrum(complete.nan_to_num())
+        _, directions = spectrum(complete.nan_to_num())
         involved = names[int((directions[:, 0] / scale).abs().argmax())]
         raise ValueError(
             "`result` must be at a strict maximum of the bound; got one where the data and the prior do not determine "

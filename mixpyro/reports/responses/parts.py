@@ -64,7 +64,7 @@ def posterior_parts(mixture: MixtureOfExperts) -> list[PosteriorPart]:
     for name, part in members_of(mixture):
         if isinstance(part, ObjectGate) or (
             isinstance(part, ConjugatePart)
-            and (response_of(part.posterior) is None or getattr(part, "batch_shape", ()))
+            and (response_of(part.posterior) is None or bool(getattr(part, "batch_shape", None)))
         ):
             raise ValueError(
                 "`result` must be of a gate and experts with parameters that all objects share, such as DirichletGate, "
