@@ -43,7 +43,7 @@ def test_standard_deviations_are_those_of_the_exact_posterior(setting: int, shor
     z = result.responsibilities.argmax(-1)
     design = torch.cat([torch.ones_like(x), x], dim=1)
     prior, concentration = mixture.experts.prior_from_zero, mixture.gate.prior.concentration
-    draws = gibbs(design, y[:, 0], prior, concentration, z, n_draws=2000)  # type: ignore[arg-type]
+    draws = gibbs(design, y[:, 0], prior, concentration, z, n_draws=2000)
     log_ratio = draws.log_weights[:, 1:] - draws.log_weights[:, :1]
     exact = torch.cat([log_ratio, draws.coefficients.flatten(1), draws.log_precision], dim=1)
     ratio = response.standard_deviations / exact.std(0)
@@ -132,7 +132,7 @@ def test_blocks_of_rows_give_the_covariance_of_all_rows(monkeypatch: pytest.Monk
 def test_a_float32_fit_has_the_covariance_of_its_rows() -> None:
     x, y, start = rows(1)
     narrow = (x.float(), y.float())
-    wide = [part.double() for part in narrow]
+    wide = (x.float().double(), y.float().double())
     first = linear_response(fitted(DirichletGate(2), LinearExperts(2, 1), x.float(), y.float(), start), *narrow)
     other = linear_response(fitted(DirichletGate(2), LinearExperts(2, 1), *wide, start), *wide)
     assert first.covariance.dtype == torch.float64
