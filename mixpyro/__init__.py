@@ -24,6 +24,7 @@ from mixpyro.pyro_internals.expected_weights import expected_weights
 from mixpyro.reports.coefficients import Coefficient, coefficients
 from mixpyro.reports.comparison import Ranking, compare
 from mixpyro.reports.criteria import Criteria, criteria
+from mixpyro.reports.linear_response import LinearResponse, linear_response
 from mixpyro.reports.observed_information import observed_information
 from mixpyro.reports.tables import as_table
 from mixpyro.saving.model_file import load, save
@@ -42,6 +43,7 @@ __all__ = [
     "GaussianExperts",
     "HeterogeneousExperts",
     "LinearExperts",
+    "LinearResponse",
     "MarginalObjectDirichletGate",
     "MixtureOfExperts",
     "NeuralExperts",
@@ -63,6 +65,7 @@ __all__ = [
     "fit",
     "fit_batches",
     "fit_minibatches",
+    "linear_response",
     "load",
     "observed_information",
     "save",

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import programs, structure
+from tests.benchmarks import intervals, programs, structure
+from tests.benchmarks.coverage import SETTINGS
 from tests.benchmarks.speed.__main__ import measured
 from tests.benchmarks.speed.harness import Row, as_table, fastest
 
@@ -46,6 +47,14 @@ def test_the_benchmark_of_programs_runs(capsys: pytest.CaptureFixture[str], with
     programs.markov(8, 3, 2, 4, most=0.01)
     programs.ratio(50, 2, n_steps=2)
     assert capsys.readouterr().out.count("from the target") == 6
+
+
+def test_the_benchmark_of_intervals_runs(without_type_checks: None) -> None:
+    (mean_field, response, exact) = intervals.coverage(SETTINGS[1], 0.0, n_draws=50)
+    assert mean_field.split()[1:3] == ["mean", "field"]
+    assert response.split()[1:3] == ["linear", "response"]
+    assert exact.split()[1:3] == ["exact", "(Gibbs)"]
+    assert "ratio" in intervals.cost(200, 1, 2)
 
 
 # A package whose figures are counted by hand below.

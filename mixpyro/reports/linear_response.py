@@ -1,0 +1,238 @@
+"""Covariances of a fit's parameters that include the uncertainty of the assignments."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.fitting.fitted_rows import fitted_rows
+from mixpyro.fitting.result import FitResult
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.reports.coefficients import checked_names, parameter_names
+from mixpyro.reports.responses.autograd import ByAutograd
+from mixpyro.reports.responses.closed_form import ClosedForm
+from mixpyro.reports.responses.matrices import Matrices
+from mixpyro.reports.responses.parts import posterior_parts, quantity_names
+from mixpyro.shapes import GateInputs, Inputs, Targets
+
+# Coordinates; more would take minutes and gigabytes.
+MOST_COORDINATES = 2000
+# Fraction of missing information above which intervals by linear response are too short, and EM is slow.
+MUCH_MISSING = 0.95
+# Slope of the bound in posterior standard deviations, by about which means are off, that is worth a word.
+STEEP = 1e-3
+# Posterior standard deviations between the fit and the optimum that are worth a word.
+FAR_FROM_OPTIMUM = 0.1
+
+
+@dataclass(frozen=True)
+class LinearResponse:
+    """Means and covariances of a fit's parameters, from how its means respond to a tilt of the posterior.
+
+    Quantities are real numbers without limits: coefficients and means for x and y as they are, log precisions, log
+    ratios of weights, and estimated parameters as they are.
+
+    Attributes:
+        names: of the Q quantities.
+        estimates: their posterior means at the optimum of the bound, or estimates [Q], float64.
+        covariance: by linear response [Q, Q].
+        mean_field: were the assignments independent of the parameters, as the fit's own posterior has it [Q, Q]; of
+            estimated parameters, were the responsibilities known.
+        missing_information: largest share of the information of any combination of parameters that is missing because
+            the assignments are unknown, from 0 to 1. It is the rate at which EM converges.
+        prior_sensitivity: change of the estimates [Q] if the density of a part's prior were raised to the power 1 + δ,
+            per δ, by the part's name; only parts with a prior.
+        cautions: what to look at before trusting it, in words.
+    """
+
+    names: tuple[str, ...]
+    estimates: Float[Tensor, " Q"] = field(repr=False)
+    covariance: Float[Tensor, "Q Q"] = field(repr=False)
+    mean_field: Float[Tensor, "Q Q"] = field(repr=False)
+    missing_information: float
+    prior_sensitivity: dict[str, Tensor] = field(repr=False)
+    cautions: tuple[str, ...]
+    _matrices: Matrices = field(repr=False)
+    _n_rows: int = field(repr=False)
+
+    @property
+    def standard_deviations(self) -> Float[Tensor, " Q"]:
+        """Square roots of the diagonal of the covariance [Q]."""
+        return self.covariance.diagonal().sqrt()
+
+    @torch.no_grad()
+    def influence(self) -> Float[Tensor, "N Q"]:
+        """Return how each row moves each estimate.
+
+        Returns:
+            Derivatives of the estimates in the logarithm of each row's weight [N, Q], float64. Without the row, an
+            estimate would be lower by about as much.
+        """
+        found = self.covariance.new_empty(self._n_rows, len(self.names))
+        for rows, scores in self._matrices.scores():
+            found[rows] = scores @ self._matrices.response
+        return found
+
+    @torch.no_grad()
+    def sandwich(self, groups: Integer[Tensor, " N"] | None = None) -> Float[Tensor, "Q Q"]:
+        """Return a covariance that holds where the model is wrong, or rows of a group depend on each other.
+
+        Σ [Σᵢ (sᵢ − s̄)(sᵢ − s̄)'] Σ with the scores sᵢ of rows, or their sums over groups, without a correction for few
+        groups. It estimates the covariance of the estimates over data sets, not of a posterior.
+
+        Args:
+            groups: a number of the group of each row [N]; every row is a group by default.
+
+        Raises:
+            TypeError: if the groups are no tensor of integers.
+            ValueError: if there is not one for each row, or all rows are of one group.
+        """
+        number, n_groups = self._numbered(groups)
+        sums = self.covariance.new_zeros(n_groups, len(self.names))
+        for rows, scores in self._matrices.scores():
+            sums.index_add_(0, number[rows], scores @ self._matrices.response)
+        deviations = sums - sums.mean(0)
+        return deviations.mT @ deviations
+
+    def _numbered(self, groups: Tensor | None) -> tuple[Tensor, int]:
+        """Return the group of each row as numbers from 0, and how many there are."""
+        device = self.covariance.device
+        if groups is None:
+            return torch.arange(self._n_rows, device=device), self._n_rows
+        if not isinstance(groups, Tensor) or groups.is_floating_point() or groups.is_complex():
+            got = groups.dtype if isinstance(groups, Tensor) else type(groups).__name__
+            raise TypeError(f"`groups` must be a tensor of integers; got {got}. Use torch.as_tensor(groups).")
+        if groups.shape != (self._n_rows,):
+            raise ValueError(f"`groups` must have shape [{self._n_rows}], one for each row; got {list(groups.shape)}.")
+        kinds, number = groups.to(device).unique(return_inverse=True)
+        if len(kinds) < 2:
+            raise ValueError("`groups` must be at least two groups; got one.")
+        return number, len(kinds)
+
+
+@arguments.outside_contexts
+def linear_response(
+    result: FitResult,
+    x: Inputs,
+    y: Targets,
+    *,
+    gate_x: GateInputs | None = None,
+    weights: Float[Tensor, " N"] | None = None,
+    feature_names: Sequence[str] | None = None,
+    gate_feature_names: Sequence[str] | None = None,
+) -> LinearResponse:
+    """Return the covariance of a fit's parameters by linear response.
+
+    Mean field takes parameters and assignments as independent, so its intervals are too short where components overlap.
+    Linear response is the derivative of the posterior means when the posterior is tilted, with the assignments
+    following. Posteriors and estimated parameters enter together, the latter as point masses; where all are estimated
+    it is the inverse of :func:`~mixpyro.observed_information`. With one component, or components far apart, it is the
+    posterior's own covariance. It speaks of one optimum, and sees no second one.
+
+    The bound is first brought to its maximum near the fit, by Newton steps on a copy; the result is not changed.
+
+    Args:
+        result: of :func:`~mixpyro.fit`; all parameters must be shared by all objects.
+        x: inputs [N, D] that were fitted.
+        y: outputs [N, P] or [N] that were fitted.
+        gate_x: the gate's inputs [N, G], if they were not x.
+        weights: of the rows [N], at least 0; those of the fit by default.
+        feature_names: D different names of the columns of x; x0, x1, … by default.
+        gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
+
+    Raises:
+        TypeError: if ``result`` is no result of a fit.
+        ValueError: if an argument does not fit, the rows are not those of the result, a part has no linear response,
+            there are more than 2,000 coordinates, or the fit is not near a strict maximum.
+
+    References:
+        Giordano, Broderick, Jordan (2018), Covariances, robustness, and variational Bayes, JMLR 19, definition 4;
+        Louis (1982), Finding the observed information matrix when using the EM algorithm, eq. 3.1.
+
+    Example:
+        >>> from mixpyro import DirichletGate, LinearExperts, fit
+        >>> x = torch.linspace(-1, 1, 40).double().unsqueeze(1)
+        >>> y = torch.where(torch.arange(40) % 2 == 0, 1 + x[:, 0], 1 - x[:, 0]) + 0.2 * torch.sin(50 * x[:, 0])
+        >>> result = fit(MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1)), x, y, seed=0)
+        >>> response = linear_response(result, x, y)
+        >>> len(response.names), response.missing_information < 0.95
+        (7, True)
+        >>> bool((response.covariance.diagonal() >= response.mean_field.diagonal()).all())
+        True
+    """
+    if not isinstance(result, FitResult):
+        raise TypeError(f"`result` must be what `fit` returned; got {type(result).__name__}.")
+    features = checked_names("feature_names", feature_names, x)
+    gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
+    posterior_parts(result.mixture)
+    table = fitted_rows(result, x, y, gate_x, weights)
+    names, n_estimated = _names(result.mixture, features, gate_features)
+    if not names:
+        raise ValueError("`result` must be of a mixture with parameters; got one without any.")
+    mixture = copy.deepcopy(result.mixture).double()
+    estimated = names[len(names) - n_estimated :]
+    solver = ClosedForm(mixture, table) if ClosedForm.suits(mixture) else ByAutograd(mixture, table, estimated)
+    if solver.n_coordinates > MOST_COORDINATES:
+        raise ValueError(
+            f"`result` must be of a mixture with at most {MOST_COORDINATES:,} coordinates, for the matrices to fit; "
+            f"got {solver.n_coordinates:,}. Fit fewer components, or fewer columns."
+        )
+    return _reported(solver.matrices(), tuple(names), len(table.x))
+
+
+def _reported(matrices: Matrices, names: tuple[str, ...], n_rows: int) -> LinearResponse:
+    """Return what the matrices say."""
+    share = float(matrices.shares[-1].clamp(0.0, 1.0)) if len(matrices.shares) else 0.0
+    return LinearResponse(
+        names=names,
+        estimates=matrices.estimates,
+        covariance=matrices.covariance,
+        mean_field=matrices.mean_field,
+        missing_information=share,
+        prior_sensitivity={name: matrices.response.mT @ prior for name, prior in matrices.priors.items()},
+        cautions=tuple(_cautions(matrices, share, names)),
+        _matrices=matrices,
+        _n_rows=n_rows,
+    )
+
+
+def _names(mixture: MixtureOfExperts, features: list[str], gate_features: list[str]) -> tuple[list[str], int]:
+    """Return the names of all quantities, and how many of them, the last ones, are of estimated parameters."""
+    of_posteriors = [
+        f"{part.name.split('.')[0]}: {name}"
+        for part in posterior_parts(mixture)
+        for name in quantity_names(part.part, features)
+    ]
+    estimated = parameter_names(mixture, features, gate_features)
+    return of_posteriors + estimated, len(estimated)
+
+
+def _cautions(matrices: Matrices, share: float, names: tuple[str, ...]) -> list[str]:
+    """Return what to look at before trusting the covariance, in words."""
+    found = []
+    if share > MUCH_MISSING:
+        found.append(
+            f"{share:.1%} of the information on some combination of parameters is missing, because assignments are "
+            "unknown: intervals by linear response are too short, and the posterior may have other modes."
+        )
+    if matrices.slope > STEEP:
+        found.append(
+            f"the bound is not at its maximum: it rises by {matrices.slope:.2g} nats for each standard deviation. "
+            "Fit to a smaller `tolerance`."
+        )
+    if matrices.moved > FAR_FROM_OPTIMUM:
+        found.append(
+            f"the optimum is up to {matrices.moved:.2g} standard deviations away from the fit; estimates and "
+            "covariances are those of the optimum. Fit to a smaller `tolerance`."
+        )
+    variances = matrices.covariance.diagonal()
+    infinite = [names[number] for number in variances.isinf().nonzero().squeeze(-1).tolist()]
+    if infinite:
+        found.append(
+            f"{len(infinite)} quantities have too few objects for a finite variance, {infinite[0]} among them."
+        )
+    return found
