@@ -20,6 +20,7 @@ from mixpyro.diagnostics.program_runs import (
     is_sampled,
     level_of_caller,
 )
+from mixpyro.pyro_internals.handlers import Replicated
 
 
 class SampledSites(Stage):
@@ -77,7 +78,7 @@ class SampledSites(Stage):
         """Return what gives sites their values. Those that were sampled are replayed, which counts as sampling them."""
 
         def handled(program: Callable[..., Any]) -> Callable[..., Any]:
-            inner = poutine.uncondition(program) if self.replicate else program
+            inner = Replicated()(program) if self.replicate else program
             inner = poutine.condition(inner, data=dict(data)) if data else inner
             return inner if sampled is None else poutine.replay(inner, trace=_trace_of(sampled))
 

@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from pyro.infer.util import zero_grads
 from pyro.poutine.runtime import _DIM_ALLOCATOR, _PYRO_STACK
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
 
@@ -36,6 +37,17 @@ def outside_of_handlers() -> Iterator[None]:
         yield
     finally:
         _PYRO_STACK[:], _DIM_ALLOCATOR._stack[:] = stack, dims
+
+
+class Replicated(UnconditionMessenger):
+    """Sample what a program observes, as ``poutine.uncondition`` does, but leave ``pyro.deterministic`` as it is.
+
+    A deterministic value has the axes of the plates around it already; to sample it would repeat them.
+    """
+
+    def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401 (a message of Pyro)
+        if not msg["infer"].get("_deterministic"):
+            super()._pyro_sample(msg)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

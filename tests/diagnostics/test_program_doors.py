@@ -101,6 +101,24 @@ def test_names_of_axes_that_there_are_not_are_refused(axes: Any, error: type[Exc
         program_to_arviz(svi_with(AutoNormal), y_of_objects(), n_draws=3, axes=axes)
 
 
+def test_deterministic_sites_are_no_reason_to_run_draw_by_draw() -> None:
+    def program(y: Tensor) -> None:
+        means = pyro.sample("means", normal([0.0, 0.0], 5.0).to_event(1))
+        shifted = pyro.deterministic("shifted", means + 1.0)
+        plate = pyro.plate("objects", N, dim=-1)
+        z = GATE.model(y, plate=plate)
+        with plate:
+            pyro.sample("y", normal(Vindex(torch.as_tensor(shifted))[..., z], 1e-3), obs=y)
+
+    samples = {"means": 9.0 * numbers(1, 6, 2), "gate.weights": torch.full((1, 6, 2), 0.5).double()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = program_to_arviz(program, y_of_objects(), samples=samples)
+    replicates = torch.as_tensor(group(found, "posterior_predictive")["y"].values[0])
+    distances = (replicates.unsqueeze(-1) - samples["means"][0].unsqueeze(1) - 1.0).abs()
+    assert distances.amin(-1).max() < 0.01
+
+
 def test_a_guide_is_run_for_all_draws_where_the_model_has_inner_plates() -> None:
     gate, words = DirichletGate(K, batch_shape=(D,), name="topics"), torch.arange(W * D).reshape(W, D) % V
 
