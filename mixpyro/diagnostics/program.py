@@ -46,7 +46,8 @@ def program_to_arviz(
     named ``y1+y2``: what an object leaves out when it is left out is all of it, and p(y1, y2 | θ) is no product where
     z is summed out. Sites that share no variable have one each. Pass its name as ``var_name`` of ``az.loo``, or as
     ``site`` of :func:`mixpyro.diagnostics.loo`. Where an object has several values, in an inner plate, its log
-    likelihood is that of all of them. ``posterior_predictive`` and ``observed_data`` are by site in any case.
+    likelihood is that of all of them. A component that a gate knows, by ``mask``, is data of its object, too: its
+    weight is in the object's log likelihood. ``posterior_predictive`` and ``observed_data`` are by site in any case.
 
     A row that ``poutine.mask`` hides says nothing. It is left out of ``log_likelihood``, ``posterior_predictive`` and
     ``observed_data``, whose coordinate ``object`` has the numbers of the rows that are left.
