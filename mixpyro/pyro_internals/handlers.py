@@ -47,7 +47,7 @@ class Replicated(UnconditionMessenger):
 
     def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401 (a message of Pyro)
         if not msg["infer"].get("_deterministic"):
-            super()._pyro_sample(msg)  # type: ignore[no-untyped-call]
+            super()._pyro_sample(msg)
 
 
 @contextmanager
