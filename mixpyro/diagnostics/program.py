@@ -13,7 +13,7 @@ from mixpyro.arguments import integer, outside_contexts
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.conversion import GROUPS, as_numpy
 from mixpyro.diagnostics.draws import Site
-from mixpyro.diagnostics.program_constants import constants, parameters_of
+from mixpyro.diagnostics.program_constants import constants, n_trained
 from mixpyro.diagnostics.program_groups import Names, Rows, axes_of_objects, checked_axes, latent_variable, with_chains
 from mixpyro.diagnostics.program_likelihood import Likelihood
 from mixpyro.diagnostics.program_runs import LOG_DENSITY, Program, is_latent, results_of
@@ -119,8 +119,7 @@ def program_to_arviz(
     groups |= {"posterior": _latents(drawn, program, names), "prior": _latents(prior, program, names)}
     attributes = {
         "inference_library": "mixpyro",
-        "n_estimated_parameters": drawn.n_estimated
-        + sum(v.numel() for v in parameters_of(program.first).values() if v.requires_grad),
+        "n_estimated_parameters": drawn.n_estimated + n_trained(program.first),
         "axes_not_named": ",".join(sorted(names.not_given)),
     }
     return container({name: groups[name] for name in GROUPS if groups[name]}, labels, attributes)

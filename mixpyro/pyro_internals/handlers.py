@@ -60,7 +60,7 @@ def gradients_of_parameters() -> Iterator[Callable[[], set[Tensor]]]:
 
     def parameters() -> set[Tensor]:
         nodes: dict[str, Any] = dict(captured.trace.nodes)
-        return {_unconstrained(site["value"]) for site in nodes.values()}
+        return {unconstrained(site["value"]) for site in nodes.values()}
 
     try:
         with torch.enable_grad(), captured:
@@ -69,6 +69,10 @@ def gradients_of_parameters() -> Iterator[Callable[[], set[Tensor]]]:
         zero_grads(parameters())
 
 
-def _unconstrained(value: Any) -> Tensor:  # noqa: ANN401
-    """Return the leaf tensor of a parameter site; with module-local parameters the site holds the leaf itself."""
+def unconstrained(value: Any) -> Tensor:  # noqa: ANN401
+    """Return the leaf tensor of a parameter site; with module-local parameters the site holds the leaf itself.
+
+    Args:
+        value: of the site.
+    """
     return value.unconstrained() if hasattr(value, "unconstrained") else value

@@ -53,6 +53,24 @@ def test_point_estimates_of_a_guide_count_as_estimated(kind: Any) -> None:
     assert group(found, "posterior").attrs["n_estimated_parameters"] == 2
 
 
+def test_parameters_under_a_constraint_count_as_estimated() -> None:
+    pyro.clear_param_store()
+    gate = DirichletGate(2, concentration_prior=dist.Gamma(2.0, 1.0))
+
+    def program(y: Tensor) -> None:
+        scale = pyro.param("scale", torch.ones(()).double(), constraint=dist.constraints.positive)
+        shift = pyro.param("shift", torch.zeros(3).double())
+        plate = pyro.plate("objects", N, dim=-1)
+        z = gate.model(y, plate=plate)
+        with plate:
+            pyro.sample("y", normal(z.double() + shift.sum(), scale), obs=y)
+
+    svi = ConjugateSVI(program, lambda y: None, ClippedAdam({"lr": 0.01}), gates=gate)
+    svi.step(y_of_objects())
+    found = program_to_arviz(svi, y_of_objects(), n_draws=5)
+    assert group(found, "posterior").attrs["n_estimated_parameters"] == 2 + 1 + 3
+
+
 @pytest.mark.parametrize("n_draws", [1, 20])
 def test_draws_from_a_posterior_are_no_point_estimates(n_draws: int) -> None:
     found = program_to_arviz(svi_with(AutoNormal), y_of_objects(), n_draws=n_draws)
