@@ -63,7 +63,7 @@ def test_parameters_under_a_constraint_count_as_estimated() -> None:
         plate = pyro.plate("objects", N, dim=-1)
         z = gate.model(y, plate=plate)
         with plate:
-            pyro.sample("y", normal(z.double() + shift.sum(), scale), obs=y)
+            pyro.sample("y", dist.Normal(z.double() + shift.sum(), scale), obs=y)
 
     svi = ConjugateSVI(program, lambda y: None, ClippedAdam({"lr": 0.01}), gates=gate)
     svi.step(y_of_objects())

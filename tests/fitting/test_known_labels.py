@@ -113,7 +113,8 @@ def test_the_bound_is_that_of_a_pyro_program_with_known_assignments(gate: str) -
 
     def guide(x: Tensor, y: Tensor) -> None:
         mixture.experts.guide(x)
-        mixture.gate.guide(x, responsibilities=r, objects=slice(None))
+        plate = pyro.plate("objects", len(x), dim=-1)
+        mixture.gate.guide(x, plate=plate, responsibilities=r, objects=slice(None))
 
     elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(model, guide, x, y)
     assert abs(elbo - result.bound) < 1e-6
