@@ -105,11 +105,12 @@ def main(args: argparse.Namespace) -> None:
     print(f"{'program':<16}{'steps':>7}{'seconds':>9}{'mean field':>14}{'own':>14}")
     topics.hold(topics.start)
     train("gates", svi.step, args.steps, svi.evaluate_loss)
-    print("words of each component:", topics.gates["topic_words"].posterior_concentration.topk(5).indices.tolist())
+    words = topics.gates["topic_words"].posterior_concentration.argsort(-1, descending=True)
+    print("words of each component:", words[:, :5].tolist())
     topics.hold(topics.start)
     torch.manual_seed(args.seed)
     batches = topics.conjugate_svi(lambda step: min(0.2, 40.0 / step))
-    train("gates, batches", lambda: batches.step(args.documents // 4), 4 * args.steps, svi.evaluate_loss)
+    train("gates, batches", lambda: batches.step(max(1, args.documents // 4)), 4 * args.steps, svi.evaluate_loss)
 
     def loss() -> float:
         """Compute minus the mean-field bound of plain SVI: its concentrations are put into the gates."""

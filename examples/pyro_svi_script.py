@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"{'step':>6}{'bound':>10}{'± noise':>10}   {'concentration':<18}{'sd of a weight':>15}{'exact':>10}")
         for step in range(1, args.steps + 1):
             svi.step(x, y)
-            if step % (args.steps // 5) == 0:
+            if step % max(1, args.steps // 5) == 0:
                 bounds = torch.tensor([-svi.evaluate_loss(x, y) for _ in range(20)])
                 shown = ", ".join(f"{value:.2f}" for value in posterior().tolist())
                 deviation = float(dist.Dirichlet(posterior()).stddev[0])

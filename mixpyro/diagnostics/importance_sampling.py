@@ -27,10 +27,17 @@ def pareto_smoothed(log_ratios: np.ndarray) -> SmoothedWeights:
     Args:
         log_ratios: log p − log q [..., S] of S draws from q, in nats, up to a constant.
 
+    Raises:
+        ValueError: if there is a single draw, of which nothing can be said.
+
     References:
         Vehtari, Simpson, Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling, JMLR 25 (72), algorithm 1.
     """
     log_ratios = np.asarray(log_ratios, dtype=np.float64)
+    if log_ratios.shape[-1] < 2:
+        raise ValueError(
+            f"`data` must have several draws, a thousand or more; got {log_ratios.shape[-1]}. Pass a larger `n_draws`."
+        )
     log_ratios = log_ratios - log_ratios.max(-1, keepdims=True)
     varies = log_ratios.min(-1) < -LEAST_VARIATION
     log_weights = np.full_like(log_ratios, -np.log(log_ratios.shape[-1]))
@@ -61,13 +68,14 @@ def khat(data: ArvizData) -> float:
     the true posterior. Up to 0.7 they do so if there are many. Above 0.7 the guide misses a part of the posterior: its
     intervals are too short, or the data have more than one explanation. −∞ means that the guide is the posterior.
     Components whose labels can be exchanged do not raise it. Between seeds it varies by 0.1 with 4000 draws, by 0.2
-    with 1000.
+    with 1000. Parameters that are estimated, as by a neural gate or AutoDelta, count as known.
 
     Args:
-        data: result of :func:`mixpyro.to_arviz`, with draws from a guide.
+        data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`, with draws from a
+            guide.
 
     Raises:
-        ValueError: if the data have no draws from a guide.
+        ValueError: if the data have no draws from a guide, or a single one.
 
     References:
         Yao, Vehtari, Simpson, Gelman (2018), Yes, but did it work? Evaluating variational inference, section 2.

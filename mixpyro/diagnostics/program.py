@@ -13,11 +13,11 @@ from mixpyro.arguments import integer, outside_contexts
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
 from mixpyro.diagnostics.conversion import GROUPS, as_numpy
 from mixpyro.diagnostics.draws import Site
-from mixpyro.diagnostics.program_constants import constants, parameters_of
-from mixpyro.diagnostics.program_groups import Names, Rows, axes_of_objects, latent_variable, with_chains
+from mixpyro.diagnostics.program_constants import constants, n_trained
+from mixpyro.diagnostics.program_groups import Names, Rows, axes_of_objects, checked_axes, latent_variable, with_chains
 from mixpyro.diagnostics.program_likelihood import Likelihood
 from mixpyro.diagnostics.program_runs import LOG_DENSITY, Program, is_latent, results_of
-from mixpyro.diagnostics.program_samples import SampledSites
+from mixpyro.diagnostics.program_samples import SampledSites, point_estimates
 from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.programs.conjugate_svi import ConjugateSVI
 
@@ -46,7 +46,8 @@ def program_to_arviz(
     named ``y1+y2``: what an object leaves out when it is left out is all of it, and p(y1, y2 | θ) is no product where
     z is summed out. Sites that share no variable have one each. Pass its name as ``var_name`` of ``az.loo``, or as
     ``site`` of :func:`mixpyro.diagnostics.loo`. Where an object has several values, in an inner plate, its log
-    likelihood is that of all of them. ``posterior_predictive`` and ``observed_data`` are by site in any case.
+    likelihood is that of all of them. A component that a gate knows, by ``mask``, is data of its object, too: its
+    weight is in the object's log likelihood. ``posterior_predictive`` and ``observed_data`` are by site in any case.
 
     A row that ``poutine.mask`` hides says nothing. It is left out of ``log_likelihood``, ``posterior_predictive`` and
     ``observed_data``, whose coordinate ``object`` has the numbers of the rows that are left.
@@ -61,7 +62,7 @@ def program_to_arviz(
             observed site in a plate.
         *arguments: arguments of model and guide.
         guide: a Pyro guide; its continuous sites are drawn. Auxiliary sites, as automatic guides have, count in
-            ``log_q`` only.
+            ``log_q`` only. Sites with one value, as of AutoDelta, count as estimated parameters, with a warning.
         samples: draws by MCMC instead of a guide, ``mcmc.get_samples(group_by_chain=True)``, [chains, draws, …] each.
         max_plate_nesting: depth of the model's nested plates at least, at least 1; deeper ones are found.
         axes: names of the axes of a site's value, by the site's name, without those of plates; and a plate's, by the
@@ -77,7 +78,11 @@ def program_to_arviz(
 
     Raises:
         ValueError: if there is no observed site in a plate, a discrete site is not in the plate of its data, a plate is
-            subsampled, or the guide does not sample a continuous site of the model.
+            subsampled, the guide does not sample a continuous site of the model, or ``samples`` or ``axes`` do not fit.
+        TypeError: if the names of ``axes`` are not tuples.
+
+    Warns:
+        RuntimeWarning: if the model or the guide is run for each draw alone, or the guide has one value for a site.
 
     Example:
         >>> import pyro
@@ -100,18 +105,21 @@ def program_to_arviz(
             drawn = draws_of_samples(samples, program)
         else:
             assert guide is not None
+            # As deep as the model: a guide may run plates of the model in which it samples nothing.
+            depth = program.max_plate_nesting
             drawn = _draws_of_guide(Program("guide", guide, arguments, keywords, depth), program, n_draws)
+        given_axes = checked_axes(axes or {}, {name: program.layouts[name] for name in drawn.values})
         likelihood = Likelihood(program, drawn.values)
         groups, labels = _evaluated_groups(likelihood, drawn)
         prior = Draws({}, None, 1, n_draws)
         if drawn.values:
             sampled = results_of(program, SampledSites(program, {}), n_draws, likelihood.n_together)
             prior = prior._replace(values={name: sampled[name] for name in drawn.values})
-    names = Names(axes or {}, [name for name in drawn.values if name.endswith(".weights")])
+    names = Names(given_axes, [name for name in drawn.values if name.endswith(".weights")])
     groups |= {"posterior": _latents(drawn, program, names), "prior": _latents(prior, program, names)}
     attributes = {
         "inference_library": "mixpyro",
-        "n_estimated_parameters": sum(v.numel() for v in parameters_of(program.first).values() if v.requires_grad),
+        "n_estimated_parameters": drawn.n_estimated + n_trained(program.first),
         "axes_not_named": ",".join(sorted(names.not_given)),
     }
     return container({name: groups[name] for name in GROUPS if groups[name]}, labels, attributes)
@@ -124,6 +132,7 @@ class Draws(NamedTuple):
     log_q: Tensor | None  # log density of the guide [S] in nats; None without a guide
     n_chains: int
     n_draws: int  # S
+    n_estimated: int = 0  # number of values that the guide estimates by one number each
 
 
 def checked_program(
@@ -176,16 +185,17 @@ def draws_of_samples(samples: Mapping[str, Tensor], model: Program, argument: st
         raise ValueError(
             f"`{argument}` must hold {', '.join(latent) or 'nothing'}; got {', '.join(samples) or 'nothing'}."
         )
-    n_chains, n_draws = next(iter(samples.values())).shape[:2] if samples else (1, 1)
+    given = {name: torch.as_tensor(samples[name]) for name in latent}
+    n_chains, n_draws = (*next(iter(given.values())).shape[:2], 0, 0)[:2] if given else (1, 1)
     values = {}
-    for name in latent:
-        layout, given = model.layouts[name], samples[name]
-        if given.shape[:2] != (n_chains, n_draws) or given[0, 0].numel() != layout.shape.numel():
+    for name, drawn in given.items():
+        layout = model.layouts[name]
+        if drawn.shape[:2] != (n_chains, n_draws) or drawn.shape[2:].numel() != layout.shape.numel():
             raise ValueError(
                 f"`{argument}` must have [chains, draws, {', '.join(map(str, layout.shape))}] for {name}; got "
-                f"{list(given.shape)}. Use mcmc.get_samples(group_by_chain=True)."
+                f"{list(drawn.shape)}. Use mcmc.get_samples(group_by_chain=True)."
             )
-        values[name] = given.to(layout.device).reshape(n_chains * n_draws, *layout.shape)
+        values[name] = drawn.to(layout.device).reshape(n_chains * n_draws, *layout.shape)
     return Draws(values, None, n_chains, n_chains * n_draws)
 
 
@@ -215,13 +225,15 @@ def _draws_of_guide(guide: Program, model: Program, n_draws: int) -> Draws:
     missing = [name for name in latent if name not in guide.layouts]
     if missing:
         raise ValueError(
-            f"`guide` must sample every continuous site that the model does not observe; got no {missing[0]!r}."
+            f"`guide` must sample every continuous site that the model does not observe; got no {missing[0]!r}. To "
+            "draw weights of gates, pass the ConjugateSVI in place of the model, without `guide`."
         )
     if not latent:
         return Draws({}, None, 1, n_draws)
     results = results_of(guide, SampledSites(guide, {}), n_draws, n_draws)
     values = {name: results[name].reshape(n_draws, *model.layouts[name].shape) for name in latent}
-    return Draws(values, results[LOG_DENSITY], 1, n_draws)
+    estimated = point_estimates(values, guide, model)
+    return Draws(values, results[LOG_DENSITY], 1, n_draws, sum(values[name][0].numel() for name in estimated))
 
 
 def _evaluated_groups(likelihood: Likelihood, drawn: Draws) -> tuple[Groups, dict[str, np.ndarray]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from mixpyro.diagnostics.arviz_versions import Variable
 from mixpyro.diagnostics.conversion import as_numpy
 from mixpyro.diagnostics.program_runs import Program
+from mixpyro.pyro_internals.handlers import unconstrained
 
 
 def constants(model: Program, n_objects: int, axis: str) -> dict[str, Variable]:
@@ -45,6 +46,18 @@ def parameters_of(trace: poutine.Trace) -> dict[str, Tensor]:
     """
     sites: dict[str, Any] = {name: site["value"] for name, site in trace.nodes.items() if site["type"] == "param"}
     return {name.replace("$$$", "."): value for name, value in sites.items()}
+
+
+def n_trained(trace: poutine.Trace) -> int:
+    """Return the number of a program's parameters that are trained.
+
+    Args:
+        trace: of the program. Values under a constraint are computed from what is trained, and need no gradient in a
+            run without.
+    """
+    sites: dict[str, Any] = {name: site for name, site in trace.nodes.items() if site["type"] == "param"}
+    leaves = {id(leaf): leaf for leaf in (unconstrained(site["value"]) for site in sites.values())}
+    return sum(leaf.numel() for leaf in leaves.values() if leaf.requires_grad)
 
 
 def _arguments(function: Callable[..., Any], arguments: Iterable[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,31 @@ class Names:
         return ("component",) if len(self._weights) == 1 else (f"{site.removesuffix('.weights')}.component",)
 
 
+def checked_axes(axes: Mapping[str, tuple[str, ...]], layouts: Mapping[str, Layout]) -> dict[str, tuple[str, ...]]:
+    """Return the caller's names of axes, if there are such axes.
+
+    Args:
+        axes: names by the name of a site or a plate.
+        layouts: of the latent sites, by name.
+
+    Raises:
+        TypeError: if names are not in a tuple.
+        ValueError: if there is no such site or plate, or it has another number of axes.
+    """
+    plates = {plate for layout in layouts.values() for plate in layout.plates if plate}
+    for name, given in axes.items():
+        if not isinstance(given, tuple | list):
+            raise TypeError(f"`axes` must have tuples of names; got {given!r} for {name!r}. Write ({given!r},).")
+        if name not in plates and name not in layouts:
+            known = ", ".join([*layouts, *sorted(plates)]) or "none"
+            raise ValueError(f"`axes` must be of latent sites, or of plates around them: {known}; got {name!r}.")
+        layout = layouts.get(name)
+        n_axes = 1 if layout is None else len(layout.shape) - len(layout.plates)
+        if len(given) != n_axes and name not in plates:
+            raise ValueError(f"`axes` must have {n_axes} names for the value of {name!r}; got {len(given)}.")
+    return {name: tuple(given) for name, given in axes.items()}
+
+
 def latent_variable(values: Tensor, layout: Layout, names: tuple[str, ...], n_chains: int) -> Variable:
     """Return a latent variable without the batch axes that are in no plate.
 

@@ -145,11 +145,11 @@ class Program:
             "with `Vindex(means)[..., z]` of pyro.ops.indexing in place of `means[z]`, count axes from the right, and "
             "branch with torch.where.",
             RuntimeWarning,
-            stacklevel=_level_of_caller(),
+            stacklevel=level_of_caller(),
         )
 
 
-def _level_of_caller() -> int:
+def level_of_caller() -> int:
     """Return the ``stacklevel`` of the first function outside of this library, seen from the caller."""
     frame, level = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] == __name__.split(".")[0]:

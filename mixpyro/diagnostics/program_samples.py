@@ -1,5 +1,6 @@
 """Draws of the sites that a Pyro program samples."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,7 +10,17 @@ from pyro.distributions import Delta, Unit
 from torch import Tensor
 
 from mixpyro.diagnostics.draws import Site
-from mixpyro.diagnostics.program_runs import LOG_DENSITY, Handler, Program, Results, Stage, is_enumerable, is_sampled
+from mixpyro.diagnostics.program_runs import (
+    LOG_DENSITY,
+    Handler,
+    Program,
+    Results,
+    Stage,
+    is_enumerable,
+    is_sampled,
+    level_of_caller,
+)
+from mixpyro.pyro_internals.handlers import Replicated
 
 
 class SampledSites(Stage):
@@ -67,7 +78,7 @@ class SampledSites(Stage):
         """Return what gives sites their values. Those that were sampled are replayed, which counts as sampling them."""
 
         def handled(program: Callable[..., Any]) -> Callable[..., Any]:
-            inner = poutine.uncondition(program) if self.replicate else program
+            inner = Replicated()(program) if self.replicate else program
             inner = poutine.condition(inner, data=dict(data)) if data else inner
             return inner if sampled is None else poutine.replay(inner, trace=_trace_of(sampled))
 
@@ -81,6 +92,32 @@ class SampledSites(Stage):
             for name, site in sites.items()
             if is_sampled(site) and not site["is_observed"] and not isinstance(site["fn"], Unit)
         }
+
+
+def point_estimates(values: Mapping[str, Tensor], guide: Program, model: Program) -> list[str]:
+    """Return the names of the sites of which a guide has one value, as AutoDelta has, and warn of them.
+
+    Args:
+        values: draws of the model's latent sites [S, …], by name. Of a single draw nothing is known.
+        guide: that has drawn them.
+        model: the program.
+    """
+    found = [
+        name
+        for name, drawn in values.items()
+        if len(drawn) > 1
+        and _is_delta(guide.first.nodes[name]["fn"])
+        and not _is_delta(model.first.nodes[name]["fn"])
+        and bool((drawn == drawn[:1]).all())
+    ]
+    if found:
+        warnings.warn(
+            f"`guide` has one value for {', '.join(found)}, an estimate without a posterior, as AutoDelta and "
+            "AutoLaplaceApproximation have: khat and loo take it as known. Use another guide, such as AutoNormal.",
+            RuntimeWarning,
+            stacklevel=level_of_caller(),
+        )
+    return found
 
 
 def _trace_of(values: Mapping[str, Tensor]) -> poutine.Trace:

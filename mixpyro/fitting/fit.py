@@ -80,7 +80,8 @@ def fit(
         observed: components that are known [N], integers from 0 to K − 1: component k of the mixture. A row of a known
             component has a q(z) that is certain, and its E log π + E log p(y | k) enters the bound. A start is put in
             the order of components that agrees best with them.
-        mask: in which rows they are known [N]; in all by default. The others of ``observed`` are not read.
+        mask: in which rows they are known, bool [N]; in all by default. Values of ``observed`` in other rows are not
+            read.
         n_restarts: how many starts to run from, at least 1. No start is run twice: there are fewer runs where there are
             fewer different starts, as for K = 1. A network's weights are the same in each of them.
         n_candidates: starts of one kind that each restart tries for a few iterations, to go on from the best of them;

@@ -44,8 +44,8 @@ def checked_labels(observed: object, mask: object, *, n_components: int, like: T
     wrong = labels[known & ~((labels >= 0) & (labels < n_components))]
     if len(wrong):
         raise ValueError(
-            f"`observed` must be from 0 to {n_components - 1} where it is known; got {int(wrong[0])} in {len(wrong)} "
-            "rows or others. Say by `mask` which rows are known."
+            f"`observed` must be from 0 to {n_components - 1} where it is known; got {int(wrong[0])} (rows out of "
+            f"range: {len(wrong)}). Say by `mask` which rows are known."
         )
     return torch.where(known, labels.long(), UNKNOWN) if bool(known.any()) else None
 

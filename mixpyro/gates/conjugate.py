@@ -118,12 +118,14 @@ class ConjugateGate(ConjugatePart, Gate):
     def sample_weights(self, x: ProgramInputs) -> ProgramWeights:
         """Sample ``<name>.weights`` once in a run of a program, for assignments under names of your own.
 
-        The model samples the weights where this is called, and the assignments where :meth:`ProgramWeights.assign` is,
-        inside the plates of the objects; in the guide there is nothing to write. A gate with parts is called inside the
-        plates of its parts. :meth:`model` does both in one call.
+        Call this outside of the plates of the objects, and :meth:`ProgramWeights.assign` of what it returns inside of
+        them. Call a gate with a ``batch_shape`` inside the plates of its parts; axes without a plate are chosen by the
+        ``parent`` of an assignment. The guide of :class:`~mixpyro.ConjugateSVI` needs neither. :meth:`model` does both
+        in one call.
 
         Args:
-            x: any floating tensor; its dtype and device are read.
+            x: any floating tensor of the program, whose dtype and device the weights have; ``torch.empty(0)`` where the
+                data are integers.
 
         Returns:
             The weights of this run.

@@ -56,16 +56,16 @@ class ProgramWeights:
     ) -> Tensor:
         """Sample the components of the objects in the plates around the call, to be enumerated.
 
-        Args:
-            name: of the site, full.
-            parent: values from 0 up that say which weights an object has, one tensor of integers for each axis of
-                ``batch_shape`` beyond the plates that the weights were sampled in: the last state in a hidden Markov
-                model.
-            observed: components of the objects that are known, integers from 0 to K − 1 of the shape of the plates.
-            mask: which of them are known, truth values of the same shape; all by default. The rest is not read.
-
         An object without an outcome says nothing of its weights, unless its parent is enumerated: in a hidden Markov
         model put the mask of padding around the assignment too, and not around the outcome alone.
+
+        Args:
+            name: full name of the site.
+            parent: which weights an object has, such as the last state in a hidden Markov model: integers from 0 up, a
+                tensor for each axis of ``batch_shape`` that is not a plate around the gate's ``sample_weights``.
+            observed: components that are known, integers from 0 to K − 1 of the shape of the plates.
+            mask: for which objects they are known, truth values of the same shape; for all by default. Other values of
+                ``observed`` are not read.
 
         Returns:
             The components, of the shape of the plates; under enumeration, [K, 1, …] as Pyro broadcasts them.
@@ -90,7 +90,8 @@ class ProgramWeights:
         if len(parents) != self.n_parents:
             raise ValueError(
                 f"`parent` must have a value for each axis of `batch_shape` beyond the plates around the weights, "
-                f"{self.n_parents}; got {len(parents)}."
+                f"{self.n_parents}; got {len(parents)}. Sample the weights inside the plates of their parts, or say by "
+                "`parent` which part an object has."
             )
         for one, size in zip(parents, self.log_weights.shape[-1 - self.n_parents : -1], strict=True):
             if one.is_floating_point() or one.dtype == torch.bool:

@@ -100,7 +100,7 @@ class Factors:
     def connected(self) -> list[tuple[str, ...]]:
         """Return the sites in sets that have no discrete variable in common, each in the program's order.
 
-        The two halves of a site with an ``obs_mask`` are in one set.
+        The two halves of a site with an ``obs_mask``, or of assignments of which some are known, are in one set.
         """
         groups: list[tuple[set[str], set[str]]] = []
         for site in self.terms:
@@ -201,7 +201,13 @@ def _aligned(values: Tensor, axes: Iterable[str], wanted: list[str]) -> Tensor:
 
 
 def _other_half(site: str, sites: Iterable[str]) -> set[str]:
-    """Return the names of both halves of a site that ``obs_mask`` has split in two, if it is one."""
+    """Return the names of both halves of a site that is split in two, if it is one.
+
+    ``obs_mask`` splits sites, and a gate with known components scores these as ``<assignment>.known``.
+    """
+    assignment = site.removesuffix(".known")
+    if assignment != site and assignment in sites:
+        return {assignment, site}
     for half in ("_observed", "_unobserved"):
         name = site.removesuffix(half)
         if name != site and {f"{name}_observed", f"{name}_unobserved"} <= set(sites):

@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from pyro.infer.util import zero_grads
 from pyro.poutine.runtime import _DIM_ALLOCATOR, _PYRO_STACK
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
 
@@ -38,6 +39,17 @@ def outside_of_handlers() -> Iterator[None]:
         _PYRO_STACK[:], _DIM_ALLOCATOR._stack[:] = stack, dims
 
 
+class Replicated(UnconditionMessenger):
+    """Sample what a program observes, as ``poutine.uncondition`` does, but leave ``pyro.deterministic`` as it is.
+
+    A deterministic value has the axes of the plates around it already; to sample it would repeat them.
+    """
+
+    def _pyro_sample(self, msg: Any) -> None:  # noqa: ANN401 (a message of Pyro)
+        if not msg["infer"].get("_deterministic"):
+            super()._pyro_sample(msg)
+
+
 @contextmanager
 def gradients_of_parameters() -> Iterator[Callable[[], set[Tensor]]]:
     """Yield a function that returns the parameters of the programs run inside; leave them without gradients.
@@ -48,7 +60,7 @@ def gradients_of_parameters() -> Iterator[Callable[[], set[Tensor]]]:
 
     def parameters() -> set[Tensor]:
         nodes: dict[str, Any] = dict(captured.trace.nodes)
-        return {_unconstrained(site["value"]) for site in nodes.values()}
+        return {unconstrained(site["value"]) for site in nodes.values()}
 
     try:
         with torch.enable_grad(), captured:
@@ -57,6 +69,10 @@ def gradients_of_parameters() -> Iterator[Callable[[], set[Tensor]]]:
         zero_grads(parameters())
 
 
-def _unconstrained(value: Any) -> Tensor:  # noqa: ANN401
-    """Return the leaf tensor of a parameter site; with module-local parameters the site holds the leaf itself."""
+def unconstrained(value: Any) -> Tensor:  # noqa: ANN401
+    """Return the leaf tensor of a parameter site; with module-local parameters the site holds the leaf itself.
+
+    Args:
+        value: of the site.
+    """
     return value.unconstrained() if hasattr(value, "unconstrained") else value

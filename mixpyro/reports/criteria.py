@@ -68,6 +68,8 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
     n_parameters = result.mixture.gate.n_parameters + result.mixture.experts.n_parameters
     r = result.responsibilities.double()[counts]
     weights = weights[counts]
+    # A row that counts nothing does not say which component is which.
+    labels = None if table.labels is None else table.labels[counts]
     bic = n_parameters * math.log(float(weights.sum())) - 2.0 * log_likelihood
     return Criteria(
         bound=result.bound,
@@ -77,7 +79,7 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
         bic=bic,
         icl=bic - 2.0 * float((weights * r.amax(-1).log()).sum()),
         entropy=max(0.0, -float((weights.unsqueeze(-1) * torch.xlogy(r, r)).sum())),
-        log_evidence=_log_evidence(result.bound, result.mixture, weights.unsqueeze(-1) * r, table.labels),
+        log_evidence=_log_evidence(result.bound, result.mixture, weights.unsqueeze(-1) * r, labels),
     )
 
 

@@ -245,3 +245,25 @@ def test_programs_that_cannot_be_split_into_objects_are_refused() -> None:
 
     with pytest.raises(ValueError, match="`model` must have an observed value that no mask hides; got none"):
         program_to_arviz(all_masked, y, samples={"mean": numbers(1, S)})
+
+
+def test_components_that_a_gate_knows_count_with_their_objects() -> None:
+    y, labels, known = numbers(N), torch.arange(N) % 2, some_rows()
+
+    def model(y: Tensor) -> None:
+        means = pyro.sample("means", normal([0.0, 0.0], 5.0).to_event(1))
+        plate = pyro.plate("objects", N, dim=-1)
+        z = GATE.model(y, plate=plate, observed=labels, mask=known)
+        with plate:
+            pyro.sample("y", normal(Vindex(means)[..., z]), obs=y)
+
+    draws = draws_of_mixture()
+    data = program_to_arviz(model, y, samples=draws)
+    joint = draws["gate.weights"][0].log().unsqueeze(1) + by_component(y)
+    expected = torch.where(known, joint.gather(-1, labels.expand(S, -1).unsqueeze(-1))[..., 0], joint.logsumexp(-1))
+    assert list(group(data, "log_likelihood")) == ["y"]
+    np.testing.assert_allclose(of(data, "log_likelihood", "y"), expected, atol=1e-10)
+    np.testing.assert_allclose(of(data, "sample_stats", "lp"), log_prior() + expected.sum(-1), atol=1e-8)
+    certain = torch.where(known.unsqueeze(-1), torch.eye(2)[labels], joint.softmax(-1))
+    found = np.concatenate(list(ProgramResponsibilities(data, model, y)))
+    np.testing.assert_allclose(found, certain, atol=1e-6)

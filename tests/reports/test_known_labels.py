@@ -115,3 +115,12 @@ def test_reports_that_do_not_read_labels_refuse() -> None:
         ResponsibilityDraws(data, result, x, y)
     with pytest.raises(ValueError, match="must be the rows that were fitted"):
         criteria(result, x, y + 1.0)
+
+
+def test_rows_that_count_nothing_do_not_tell_components_apart() -> None:
+    x, y, z = lines(40, 2, noise=1.0)
+    known = half_known(40, 10)
+    options: dict[str, Any] = {"observed": z, "mask": known, "n_restarts": 2, "progress": False}
+    for weights, factor in ((torch.ones(40).double(), 1), ((~known).double(), 2)):
+        result = fit(MixtureOfExperts(DirichletGate(2), linear(2)), x, y, weights=weights, **options)
+        assert criteria(result, x, y).log_evidence == pytest.approx(result.bound + math.log(factor))
