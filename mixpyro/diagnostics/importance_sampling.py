@@ -12,6 +12,8 @@ from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, from_data
 
 # Nats. Ratios that vary less are equal up to rounding, and a tail fitted to them would be a tail of rounding errors.
 LEAST_VARIATION = 1e-8
+# A fifth of the draws are the tail, which five points at least must be in.
+LEAST_DRAWS = 25
 
 
 class SmoothedWeights(NamedTuple):
@@ -28,15 +30,16 @@ def pareto_smoothed(log_ratios: np.ndarray) -> SmoothedWeights:
         log_ratios: log p − log q [..., S] of S draws from q, in nats, up to a constant.
 
     Raises:
-        ValueError: if there is a single draw, of which nothing can be said.
+        ValueError: if there are fewer than 25 draws, which have no tail to fit.
 
     References:
         Vehtari, Simpson, Gelman, Yao, Gabry (2024), Pareto smoothed importance sampling, JMLR 25 (72), algorithm 1.
     """
     log_ratios = np.asarray(log_ratios, dtype=np.float64)
-    if log_ratios.shape[-1] < 2:
+    if log_ratios.shape[-1] < LEAST_DRAWS:
         raise ValueError(
-            f"`data` must have several draws, a thousand or more; got {log_ratios.shape[-1]}. Pass a larger `n_draws`."
+            f"`data` must have at least {LEAST_DRAWS} draws, better a thousand; got {log_ratios.shape[-1]}. Pass a "
+            "larger `n_draws`."
         )
     log_ratios = log_ratios - log_ratios.max(-1, keepdims=True)
     varies = log_ratios.min(-1) < -LEAST_VARIATION
@@ -75,7 +78,7 @@ def khat(data: ArvizData) -> float:
             guide.
 
     Raises:
-        ValueError: if the data have no draws from a guide, or a single one.
+        ValueError: if the data have no draws from a guide, or fewer than 25.
 
     References:
         Yao, Vehtari, Simpson, Gelman (2018), Yes, but did it work? Evaluating variational inference, section 2.

@@ -52,7 +52,7 @@ def loo(data: ArvizData, *, site: str | None = None) -> Elpd:
         site: name of the log likelihood, where a program has several.
 
     Raises:
-        ValueError: if the data have fewer than two draws, their rows have weights, or ``site`` is not one of several.
+        ValueError: if the data have fewer than 25 draws, their rows have weights, or ``site`` is not one of several.
 
     References:
         Vehtari, Gelman, Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and

@@ -14,7 +14,7 @@ from mixpyro import DirichletGate
 from mixpyro.diagnostics import program_to_arviz
 from mixpyro.diagnostics.arviz_versions import group
 
-N, T, S = 9, 4, 5
+N, T, S = 9, 4, 25
 GATE = DirichletGate(2)
 
 

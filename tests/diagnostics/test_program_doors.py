@@ -80,7 +80,7 @@ def test_draws_from_a_posterior_are_no_point_estimates(n_draws: int) -> None:
 def test_nothing_is_said_of_a_single_draw() -> None:
     found = program_to_arviz(svi_with(AutoNormal), y_of_objects(), n_draws=1)
     for report in (khat, loo):
-        with pytest.raises(ValueError, match="`data` must have several draws, a thousand or more; got 1"):
+        with pytest.raises(ValueError, match="`data` must have at least 25 draws, better a thousand; got 1"):
             report(found)
 
 
