@@ -62,7 +62,10 @@ class Evidence:
         weights = self.weights_of_objects
         enumerated = tuple(range(weights.ndim - self.n_plates))
         weights = weights.sum(enumerated) if enumerated else weights
-        return float(weights[weights > 0.0].min()) if bool((weights > 0.0).any()) else 0.0
+        least = float(weights.min()) if weights.numel() else 0.0
+        if least > 0.0 or not bool((weights > 0.0).any()):
+            return max(least, 0.0)
+        return float(weights[weights > 0.0].min())
 
     @property
     def silent(self) -> Tensor | None:
