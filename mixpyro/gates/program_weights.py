@@ -106,7 +106,7 @@ class ProgramWeights:
     def _sample_and_record(
         self, name: str, log_weights: Tensor, parents: tuple[Tensor, ...], observed: Tensor | None, known: Tensor | bool
     ) -> Tensor:
-        """Sample assignments, unnormalised, and add zeros to their log density to differentiate by."""
+        """Sample assignments, and record the terms of their log density that the bound is differentiated by."""
         plates = batch_shape(data_plates())
         if observed is not None and known is True:
             index = self._index(parents, observed)
