@@ -6,8 +6,8 @@ weights for all runs; a neural gate computes them from NO.
 
 Data: 88 runs of a single-cylinder engine on ethanol, ``data/ethanol.csv``.
 
-Expected answer: a rising line 0.56 + 0.085 NO and a falling line 1.25 − 0.086 NO under both gates, about half of the
-runs on each. The neural gate gives the rising line a weight that grows with NO, from 0.4 to 0.6: a weak dependence.
+Expected answer: a rising line 0.56 + 0.086 NO and a falling line 1.25 − 0.083 NO under both gates, about half of the
+runs on each. The neural gate gives the rising line a weight that grows with NO, from 0.4 to 0.7: a weak dependence.
 
 Source: Brinkman (1981), Ethanol fuel: a single-cylinder engine study of efficiency and exhaust emissions, SAE
 Transactions 90; analysed by Hurn, Justel, Robert (2003), Estimating mixtures of regressions.
