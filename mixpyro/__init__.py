@@ -16,6 +16,7 @@ from mixpyro.fitting.provenance import FittedData
 from mixpyro.fitting.result import FitResult, Optimum, Run
 from mixpyro.fitting.streaming import StreamingFit, fit_batches
 from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
+from mixpyro.intervals.linear_response import LinearResponse, linear_response
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.programs.auto_gate import AutoGate
@@ -24,7 +25,6 @@ from mixpyro.pyro_internals.expected_weights import expected_weights
 from mixpyro.reports.coefficients import Coefficient, coefficients
 from mixpyro.reports.comparison import Ranking, compare
 from mixpyro.reports.criteria import Criteria, criteria
-from mixpyro.reports.linear_response import LinearResponse, linear_response
 from mixpyro.reports.observed_information import observed_information
 from mixpyro.reports.tables import as_table
 from mixpyro.saving.model_file import load, save

@@ -28,6 +28,7 @@ LAYERS = (
     {"mixture"},
     {"saving", "programs"},
     {"fitting"},
+    {"intervals"},
     {"reports", "diagnostics", "hyper_models"},
 )
 

@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from mixpyro import DirichletGate, FitResult, LinearExperts, MixtureOfExperts, fit, linear_response
 from tests.benchmarks.coverage import SETTINGS, WEIGHTS, Setting, simulate
-from tests.reports.gibbs import gibbs
+from tests.intervals.gibbs import gibbs
 
 # Half the width of a Normal interval of 90 %, in standard deviations.
 HALF_WIDTH = 1.6448536269514722

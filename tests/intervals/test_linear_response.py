@@ -23,9 +23,9 @@ from mixpyro import (
 )
 from mixpyro.experts.families import Gaussian, Poisson
 from mixpyro.numerics import blocks, nested
+from tests.intervals.gibbs import gibbs
+from tests.intervals.line_fits import fitted, lines_fit, relative, rows
 from tests.reports.fits import patent_fit, patents
-from tests.reports.gibbs import gibbs
-from tests.reports.line_fits import fitted, lines_fit, relative, rows
 
 
 def test_of_components_far_apart_it_is_the_mean_field() -> None:

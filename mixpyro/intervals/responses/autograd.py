@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from mixpyro.fitting.table import Table
+from mixpyro.intervals.responses.closed_form import RELATIVE_ERROR, ROUNDING, TIGHT
+from mixpyro.intervals.responses.coordinates import flattened, restored
+from mixpyro.intervals.responses.matrices import Matrices, factor_of, whitening_of
+from mixpyro.intervals.responses.parts import members_of, posterior_parts
+from mixpyro.intervals.responses.rows import Block, blocks_of, evidence_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.part import EstimatedPart
-from mixpyro.reports.responses.closed_form import RELATIVE_ERROR, ROUNDING, TIGHT
-from mixpyro.reports.responses.coordinates import flattened, restored
-from mixpyro.reports.responses.matrices import Matrices, factor_of, whitening_of
-from mixpyro.reports.responses.parts import members_of, posterior_parts
-from mixpyro.reports.responses.rows import Block, blocks_of, evidence_of
 
 # Newton steps, and halvings of one by which the bound has fallen.
 MOST_STEPS = 30

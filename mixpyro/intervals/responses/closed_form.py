@@ -12,12 +12,12 @@ from mixpyro.experts.linear import LinearExperts
 from mixpyro.fitting.em import Statistics
 from mixpyro.fitting.table import Table
 from mixpyro.gates.dirichlet import DirichletGate
+from mixpyro.intervals.responses.information import add_missing, change_of, scores_of, symmetric
+from mixpyro.intervals.responses.matrices import Matrices, factor_of
+from mixpyro.intervals.responses.parts import PosteriorPart
+from mixpyro.intervals.responses.rows import Block, blocks_of, evidence_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
-from mixpyro.reports.responses.information import add_missing, change_of, scores_of, symmetric
-from mixpyro.reports.responses.matrices import Matrices, factor_of
-from mixpyro.reports.responses.parts import PosteriorPart
-from mixpyro.reports.responses.rows import Block, blocks_of, evidence_of
 from mixpyro.shapes import Value
 
 # Slope of the bound in posterior standard deviations at which the optimum counts as reached. Means are off by as much.

@@ -11,12 +11,12 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
+from mixpyro.intervals.names import checked_names, parameter_names
+from mixpyro.intervals.responses.autograd import ByAutograd
+from mixpyro.intervals.responses.closed_form import ClosedForm
+from mixpyro.intervals.responses.matrices import Matrices
+from mixpyro.intervals.responses.parts import posterior_parts, quantity_names
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.reports.coefficients import checked_names, parameter_names
-from mixpyro.reports.responses.autograd import ByAutograd
-from mixpyro.reports.responses.closed_form import ClosedForm
-from mixpyro.reports.responses.matrices import Matrices
-from mixpyro.reports.responses.parts import posterior_parts, quantity_names
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 # Coordinates; more would take minutes and gigabytes.

@@ -12,9 +12,9 @@ from torch import Tensor
 from mixpyro import DirichletGate, GaussianExperts, LinearExperts, MixtureOfExperts, fit, linear_response
 from mixpyro.experts.base import Experts
 from mixpyro.fitting.table import checked_table
-from mixpyro.reports.responses.autograd import ByAutograd
-from mixpyro.reports.responses.closed_form import ClosedForm
-from tests.reports.line_fits import fitted, relative, rows
+from mixpyro.intervals.responses.autograd import ByAutograd
+from mixpyro.intervals.responses.closed_form import ClosedForm
+from tests.intervals.line_fits import fitted, relative, rows
 
 K = 2
 CLOSED: dict[str, Callable[[], Experts]] = {
