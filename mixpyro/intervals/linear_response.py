@@ -11,6 +11,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.table import Table
 from mixpyro.intervals.names import checked_names, parameter_names
 from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
@@ -58,6 +59,8 @@ class LinearResponse:
     cautions: tuple[str, ...]
     _matrices: Matrices = field(repr=False)
     _n_rows: int = field(repr=False)
+    _mixture: MixtureOfExperts = field(repr=False)  # in float64, at the optimum
+    _table: Table = field(repr=False)
 
     @property
     def standard_deviations(self) -> Float[Tensor, " Q"]:
@@ -181,10 +184,10 @@ def linear_response(
             f"`result` must be of a mixture with at most {MOST_COORDINATES:,} coordinates, for the matrices to fit; "
             f"got {solver.n_coordinates:,}. Fit fewer components, or fewer columns."
         )
-    return _reported(solver.matrices(), tuple(names), len(table.x))
+    return _reported(solver.matrices(), tuple(names), mixture, table)
 
 
-def _reported(matrices: Matrices, names: tuple[str, ...], n_rows: int) -> LinearResponse:
+def _reported(matrices: Matrices, names: tuple[str, ...], mixture: MixtureOfExperts, table: Table) -> LinearResponse:
     """Return what the matrices say."""
     share = float(matrices.shares[-1].clamp(0.0, 1.0)) if len(matrices.shares) else 0.0
     return LinearResponse(
@@ -196,7 +199,9 @@ def _reported(matrices: Matrices, names: tuple[str, ...], n_rows: int) -> Linear
         prior_sensitivity={name: matrices.response.mT @ prior for name, prior in matrices.priors.items()},
         cautions=tuple(_cautions(matrices, share, names)),
         _matrices=matrices,
-        _n_rows=n_rows,
+        _n_rows=len(table.x),
+        _mixture=mixture,
+        _table=table,
     )
 
 
