@@ -1,7 +1,6 @@
 """Distributions of the free parameters that can be drawn from and whose density is known."""
 
 import math
-from typing import Protocol
 
 import pyro
 import torch
@@ -18,7 +17,7 @@ from mixpyro.pyro_internals.plates import DRAWS_PLATE, objects_plate
 LEAST_CORRELATION = 1e-13
 
 
-class Proposal(Protocol):
+class Proposal:
     """A distribution of Q coordinates."""
 
     def sample(self, n_draws: int) -> Float[Tensor, "S Q"]:
@@ -27,7 +26,7 @@ class Proposal(Protocol):
         Args:
             n_draws: S.
         """
-        ...
+        raise NotImplementedError
 
     def log_prob(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, " S"]:
         """Return log densities in nats [S].
@@ -35,10 +34,10 @@ class Proposal(Protocol):
         Args:
             theta: coordinates.
         """
-        ...
+        raise NotImplementedError
 
 
-class StudentT:
+class StudentT(Proposal):
     """Multivariate t distribution; heavier tails than the Normal, so that importance weights are bounded more often.
 
     Args:
@@ -77,7 +76,7 @@ class StudentT:
         return constant - self.root.diagonal().log().sum() - 0.5 * (nu + size) * torch.log1p(distance / nu)
 
 
-class MeanField:
+class MeanField(Proposal):
     """The analytic posterior of a mixture all of whose parameters have one.
 
     Args:
