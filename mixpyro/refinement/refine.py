@@ -39,7 +39,7 @@ def refine(
     weights: Float[Tensor, " N"] | None = None,
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
-    n_draws: int = 2000,
+    n_draws: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> Refined:
@@ -82,7 +82,7 @@ def refine(
         >>> result = fit(MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1)), x, y, seed=0, progress=False)
         >>> refined = refine(result, x, y, seed=0, progress=False)
         >>> refined.draws.shape, refined.khat < 0.7
-        (torch.Size([2000, 7]), True)
+        (torch.Size([1000, 7]), True)
     """
     n_draws = arguments.integer("n_draws", n_draws, least=2)
     names = {"feature_names": feature_names, "gate_feature_names": gate_feature_names}
