@@ -100,7 +100,7 @@ def khat(data: ArvizData) -> float:
         raise ValueError("`data` must have draws from a guide, with `log_q` in `sample_stats`; got draws without.")
     if "posterior" not in datasets_of(data):
         raise ValueError(
-            f"`data` must have latent parameters with draws; got {n_estimated(data)} point estimates, of whose posterior "
+            f"`data` must have draws of latent parameters; got {n_estimated(data)} point estimates, of whose posterior "
             "k-hat cannot tell."
         )
     warn_of_estimates(data, "khat")

@@ -51,7 +51,7 @@ def test_a_data_frame_names_columns_and_rows() -> None:
     same = to_arviz(result, x, y, n_draws=5)
     assert data["constant_data"]["x"].coords["feature"].values.tolist() == ["dose"]
     assert data["log_likelihood_of_guide"]["experts.y"].coords["object"].values[3] == "run 3"
-    assert data["observed_data"]["experts.y"].coords["output"].values.tolist() == ["yield"]
+    assert data["observed_data"]["experts.y"].attrs["long_name"] == "yield"
     np.testing.assert_array_equal(
         data["log_likelihood_of_guide"]["experts.y"].values, same["log_likelihood_of_guide"]["experts.y"].values
     )
@@ -111,10 +111,10 @@ def test_rows_of_a_fit_are_the_fitted_objects_and_those_of_a_mixture_are_new() -
     result, x, y = fitted("object")
     gate, permuted = result.mixture.gate, torch.arange(len(x)).flip(0)
     cases = (
-        (to_arviz(result, x, y, n_draws=3000), gate.weights(x, objects=slice(None))),
-        (to_arviz(result.mixture, x, y, n_draws=3000), gate.weights(x)),
+        (to_arviz(result, x, y, n_draws=3000, weights_of_objects=True), gate.weights(x, objects=slice(None))),
+        (to_arviz(result.mixture, x, y, n_draws=3000, weights_of_objects=True), gate.weights(x)),
         (
-            to_arviz(result.mixture, x[permuted], y[permuted], objects=permuted, n_draws=3000),
+            to_arviz(result.mixture, x[permuted], y[permuted], objects=permuted, n_draws=3000, weights_of_objects=True),
             gate.weights(x, objects=permuted),
         ),
     )
@@ -180,10 +180,10 @@ def test_chains_are_kept_separate() -> None:
         for name, values in group(one, "posterior").items()
     }
     three = to_arviz(result.mixture, x, y, samples=samples)
-    for group_name in ("log_likelihood", "posterior"):
-        for name, values in group(three, group_name).items():
+    for before, after in (("log_likelihood_of_guide", "log_likelihood"), ("posterior", "posterior")):
+        for name, values in group(three, after).items():
             assert values.sizes["chain"] == 3
-            expected = one[group_name][name].values.reshape(values.shape)
+            expected = one[before][name].values.reshape(values.shape)
             np.testing.assert_allclose(values.values, expected, rtol=1e-12)
 
 
