@@ -239,8 +239,10 @@ def draw_outcomes(data: Observations, sites: Mapping[str, Tensor], n_draws: int)
 
 def _replicated(data: Observations, model: Conditioned, n_draws: int) -> Tensor:
     """Draw assignments and then y [S, N, P]."""
-    shape = n_draws, len(data.x), data.mixture.n_components
-    assignment = torch.distributions.Categorical(logits=model.log_weights.expand(shape)).sample()
+    # Not by torch's Categorical: its weights of all objects take longer than all else, and a shared gate has one row.
+    reached = model.log_weights.double().softmax(-1).cumsum(-1)[..., :-1]
+    uniform = torch.rand(n_draws, len(data.x), 1, dtype=torch.float64, device=data.x.device)
+    assignment = (uniform > reached).sum(-1)
     drawn: Tensor = data.mixture.experts.likelihood(data.x, model.parameters, assignment).sample()
     return drawn
 
