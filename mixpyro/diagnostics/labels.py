@@ -1,7 +1,7 @@
 """Labels of components: one labelling for draws by MCMC, or for the solutions of several fits."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,6 +9,8 @@ from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, 
 
 # Mean confidence, from 0 to 1, below which another labelling of a component is nearly as good.
 LEAST_CONFIDENCE = 0.5
+# Axis of the components whose log odds against the first one a gate's coefficients are.
+LOG_ODDS = "gate_component"
 
 
 class Alignment(NamedTuple):
@@ -87,6 +89,9 @@ def align(
 def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -> ArvizData:
     """Put the components of every draw in the order of the alignment's reference.
 
+    Log odds against the first component, of a gate's coefficients, become those against the component that is first
+    then.
+
     Args:
         data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`, whose S draws,
             chains one after the other, were aligned.
@@ -112,7 +117,23 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
         for name, values in posterior.data_vars.items()
         if axis in values.dims
     }
+    if axis == "component":
+        reordered |= {
+            name: _log_odds(values, alignment.order)
+            for name, values in posterior.data_vars.items()
+            if LOG_ODDS in values.dims
+        }
     return from_datasets(datasets | {"posterior": posterior.assign(reordered)})
+
+
+def _log_odds(coefficients: Any, order: np.ndarray) -> Any:  # noqa: ANN401 (an xarray DataArray)
+    """Return coefficients of log odds against the component that is first in the new order of each draw."""
+    moved = coefficients.transpose("chain", "draw", LOG_ODDS, ...)
+    drawn = moved.values.reshape(len(order), *moved.shape[2:])
+    of_all = np.concatenate([np.zeros_like(drawn, shape=(len(drawn), 1, *drawn.shape[2:])), drawn], axis=1)
+    of_all = np.take_along_axis(of_all, order.reshape(*order.shape, *[1] * (of_all.ndim - 2)), axis=1)
+    against_first = (of_all - of_all[:, :1])[:, 1:]
+    return moved.copy(data=against_first.reshape(moved.shape)).transpose(*coefficients.dims)
 
 
 def _refuse_unknown_axes(posterior: Dataset, n_components: int, axis: str) -> None:

@@ -25,7 +25,9 @@ def test_groups_and_names_of_a_fitted_mixture() -> None:
         "posterior",
         "prior",
         "posterior_predictive",
-        "log_likelihood",
+        "log_likelihood_of_guide",
+        "log_prior",
+        "prior_predictive",
         "sample_stats",
         "observed_data",
         "constant_data",
@@ -36,7 +38,7 @@ def test_groups_and_names_of_a_fitted_mixture() -> None:
     assert coefficients.coords["output"].values.tolist() == ["left", "right"]
     assert data["posterior"]["gate.weights"].sizes == {"chain": 1, "draw": 20, "component": 3}
     assert data["posterior_predictive"]["experts.y"].dims == ("chain", "draw", "object", "output")
-    assert data["log_likelihood"]["experts.y"].dims == ("chain", "draw", "object")
+    assert data["log_likelihood_of_guide"]["experts.y"].dims == ("chain", "draw", "object")
     np.testing.assert_array_equal(data["observed_data"]["experts.y"].values, y.numpy())
     np.testing.assert_array_equal(data["constant_data"]["x"].values, x.numpy())
     np.testing.assert_array_equal(data["constant_data"]["bound"].values[0], result.trace)
@@ -48,10 +50,10 @@ def test_a_data_frame_names_columns_and_rows() -> None:
     data = to_arviz(result, table, pandas.DataFrame({"yield": y[:, 0].numpy()}), n_draws=5)
     same = to_arviz(result, x, y, n_draws=5)
     assert data["constant_data"]["x"].coords["feature"].values.tolist() == ["dose"]
-    assert data["log_likelihood"]["experts.y"].coords["object"].values[3] == "run 3"
-    assert data["observed_data"]["experts.y"].coords["output"].values.tolist() == ["yield"]
+    assert data["log_likelihood_of_guide"]["experts.y"].coords["object"].values[3] == "run 3"
+    assert data["observed_data"]["experts.y"].attrs["long_name"] == "yield"
     np.testing.assert_array_equal(
-        data["log_likelihood"]["experts.y"].values, same["log_likelihood"]["experts.y"].values
+        data["log_likelihood_of_guide"]["experts.y"].values, same["log_likelihood_of_guide"]["experts.y"].values
     )
 
 
@@ -60,7 +62,7 @@ def test_the_bound_is_at_most_the_mean_of_lp_minus_log_q(name: str) -> None:
     """The bound is below E_q[log p(y, θ) − log q(θ)] by the KL divergence of the assignments."""
     result, x, y = fitted(name)
     data = to_arviz(result, x, y, n_draws=400)
-    stats, likelihood = group(data, "sample_stats"), data["log_likelihood"]["experts.y"].values
+    stats, likelihood = group(data, "sample_stats"), data["log_likelihood_of_guide"]["experts.y"].values
     ratio = (stats["lp"] - stats["log_q"]).values
     marginal = result.bound
     if name == "object":  # its bound has the KL divergence of the objects' weights, which are integrated out here
@@ -84,8 +86,8 @@ def test_row_weights_enter_lp_only() -> None:
     start = nn.functional.one_hot(z, 2).double() + 0.1
     result = fit(mixture, x, y, weights=weights, initial_responsibilities=start, progress=False)
     weighted, plain = (to_arviz(one, x, y, n_draws=9) for one in (result, mixture))
-    likelihood = weighted["log_likelihood"]["experts.y"].values
-    np.testing.assert_array_equal(likelihood, plain["log_likelihood"]["experts.y"].values)
+    likelihood = weighted["log_likelihood_of_guide"]["experts.y"].values
+    np.testing.assert_array_equal(likelihood, plain["log_likelihood_of_guide"]["experts.y"].values)
     extra = (likelihood * (weights.numpy() - 1)).sum(-1)
     np.testing.assert_allclose(
         weighted["sample_stats"]["lp"].values, plain["sample_stats"]["lp"].values + extra, rtol=1e-10
@@ -109,10 +111,10 @@ def test_rows_of_a_fit_are_the_fitted_objects_and_those_of_a_mixture_are_new() -
     result, x, y = fitted("object")
     gate, permuted = result.mixture.gate, torch.arange(len(x)).flip(0)
     cases = (
-        (to_arviz(result, x, y, n_draws=3000), gate.weights(x, objects=slice(None))),
-        (to_arviz(result.mixture, x, y, n_draws=3000), gate.weights(x)),
+        (to_arviz(result, x, y, n_draws=3000, weights_of_objects=True), gate.weights(x, objects=slice(None))),
+        (to_arviz(result.mixture, x, y, n_draws=3000, weights_of_objects=True), gate.weights(x)),
         (
-            to_arviz(result.mixture, x[permuted], y[permuted], objects=permuted, n_draws=3000),
+            to_arviz(result.mixture, x[permuted], y[permuted], objects=permuted, n_draws=3000, weights_of_objects=True),
             gate.weights(x, objects=permuted),
         ),
     )
@@ -178,10 +180,10 @@ def test_chains_are_kept_separate() -> None:
         for name, values in group(one, "posterior").items()
     }
     three = to_arviz(result.mixture, x, y, samples=samples)
-    for group_name in ("log_likelihood", "posterior"):
-        for name, values in group(three, group_name).items():
+    for before, after in (("log_likelihood_of_guide", "log_likelihood"), ("posterior", "posterior")):
+        for name, values in group(three, after).items():
             assert values.sizes["chain"] == 3
-            expected = one[group_name][name].values.reshape(values.shape)
+            expected = one[before][name].values.reshape(values.shape)
             np.testing.assert_allclose(values.values, expected, rtol=1e-12)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from mixpyro.diagnostics.arrays import name_of_output
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.draws import components_of
 from mixpyro.diagnostics.made_from import mixture_of
@@ -53,12 +54,13 @@ def plot_expert_lines(
         responsibilities = fitted.responsibilities.cpu().numpy()
     points = grid(data, [feature], n_points, of_gate=False)
     observed = next(iter(group(data, "observed_data").values()))
-    _plot_data(ax, group(data, "constant_data")["x"].values[:, feature], observed.values[:, output], responsibilities)
+    y = observed.values.reshape(len(observed), -1)[:, output]
+    _plot_data(ax, group(data, "constant_data")["x"].values[:, feature], y, responsibilities)
     means = _means(data, mixture, points)[..., output]
     for k in range(mixture.n_components):
         is_empty = responsibilities is not None and float(responsibilities[:, k].sum()) < LEAST_OBJECTS
         _plot_component(ax, k, points.values[0], None if is_empty else means[:, k], probability)
-    ax.set(xlabel=points.labels[0], ylabel=str(observed.coords["output"].values[output]))
+    ax.set(xlabel=points.labels[0], ylabel=name_of_output(observed, output))
     legend(ax, mixture.n_components)
     return plain(ax)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, group
 from mixpyro.diagnostics.assignments import posterior_sites
-from mixpyro.diagnostics.draws import Conditioned, conditioned_on
+from mixpyro.diagnostics.draws import Conditioned, Observations, conditioned_on
 from mixpyro.mixture import MixtureOfExperts
 
 
@@ -61,11 +61,12 @@ def some_draws(data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, most
         points: the grid.
         most_draws: twice this number are used at most, at least 1.
     """
-    sites, n_draws = posterior_sites(data, points.x.device)
+    x = mixture.experts.check_inputs(points.x)
+    sites, n_draws = posterior_sites(data, Observations(mixture, x, x, points.gate_x))
     step = max(1, n_draws // most_draws)
     some = {name: values[::step] for name, values in sites.items()}
     n_some = len(range(0, n_draws, step))
-    return conditioned_on(mixture, mixture.experts.check_inputs(points.x), points.gate_x, some, n_some), n_some
+    return conditioned_on(mixture, x, points.gate_x, some, n_some), n_some
 
 
 def has_draws(data: ArvizData, prefix: str) -> bool:
