@@ -1,6 +1,7 @@
 """Conversion of fitted mixtures and gates to ArviZ."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from mixpyro.diagnostics.mixture_groups import (
 from mixpyro.diagnostics.names import Named, Table, named
 from mixpyro.diagnostics.point_masses import estimates_of_mixture, point_estimates, without_point_estimates
 from mixpyro.diagnostics.random_numbers import own_random_numbers
+from mixpyro.diagnostics.response_draws import Rows, draws_by_response
 from mixpyro.diagnostics.under_draws import UnderDraws, warn_of_size
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
@@ -45,6 +47,8 @@ GROUPS = (
     "observed_data",
     "constant_data",
 )
+# What draws can be by.
+LINEAR_RESPONSE, MEAN_FIELD = INTERVALS = ("linear response", "mean field")
 # Groups of all objects under all draws, which may be left out.
 OPTIONAL = ("log_likelihood", "posterior_predictive", "prior_predictive")
 
@@ -59,6 +63,7 @@ def to_arviz(
     objects: ObjectIndices | None = None,
     samples: Mapping[str, Tensor] | None = None,
     n_draws: int = 1000,
+    intervals: str | None = None,
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     weights_of_objects: bool = False,
@@ -82,10 +87,10 @@ def to_arviz(
     :func:`~mixpyro.diagnostics.compare_loo`, which correct for it, or give ArviZ ``resample(data)`` of
     :func:`mixpyro.diagnostics.resample`, which has it.
 
-    A parameter with an estimate and no posterior, as by maximum likelihood or a MAP estimate, is in ``constant_data``,
-    not in ``posterior``. The attributes ``n_estimated_parameters`` and ``point_estimates`` say which. Without a prior a
-    parameter is not in ``log_prior``, and there is no ``prior_predictive``: ``log_prior_left_out`` and
-    ``prior_predictive_left_out`` say why.
+    A parameter with an estimate and no posterior, as by maximum likelihood or a MAP estimate, has draws by linear
+    response too, about its estimate. Without, it is in ``constant_data`` alone, not in ``posterior``. The attributes
+    ``n_estimated_parameters`` and ``point_estimates`` say which. Without a prior a parameter is not in ``log_prior``,
+    and there is no ``prior_predictive``: ``log_prior_left_out`` and ``prior_predictive_left_out`` say why.
 
     Weights that a gate keeps for each object are summed out of likelihood and predictions, as the assignments are:
     both are those of new objects with the same x.
@@ -103,8 +108,13 @@ def to_arviz(
             all that were fitted for a fit's result, and new objects for a mixture or a gate. For new rows pass the
             result's mixture.
         samples: draws of the mixture's model by MCMC, ``mcmc.get_samples(group_by_chain=True)``: [chains, draws, …]
-            each. By default there is one chain of draws from the analytic posterior.
+            each, or ``samples`` of :func:`mixpyro.refine`. By default there is one chain of ``n_draws``.
         n_draws: number of draws of posterior and prior, at least 1.
+        intervals: "linear response", the default for all rows of a fit: draws are from a multivariate t distribution
+            whose covariance includes the uncertainty of the assignments (:func:`mixpyro.linear_response`), estimated
+            parameters among them, and ``log_q`` is its density. "mean field", the default otherwise: draws are from the
+            analytic posterior, whose intervals are too short where components overlap. The attribute ``intervals`` says
+            which it is, and ``no_linear_response`` why not the first.
         feature_names: D names of the columns of x.
         output_names: P names of the columns of y. That of one output is the attribute ``long_name`` of y.
         weights_of_objects: whether to keep draws of weights of single objects too, which take 8 ``n_draws`` N K bytes
@@ -146,16 +156,18 @@ def to_arviz(
     data = Observations.checked(fitted, x_named.values, y_named.values, own_gate_x, all_rows=all_rows)
     with own_random_numbers(data.x.device, seed):
         if samples is None:
-            drawn = draw_from_posterior(data, n_draws, objects=objects, of_objects=weights_of_objects)
-            chains = Chains(drawn, without_point_estimates(drawn, estimates_of_mixture(data)), 1, OF_GUIDE)
+            asked = _asked(fitted, intervals, all_rows=all_rows)
+            rows = Rows(x_named.values, y_named.values, own_gate_x)
+            found_draws = _drawn(fitted, rows, data, n_draws, asked, objects, of_objects=weights_of_objects)
+            chains, data, about_draws = found_draws
         else:
             drawn, n_chains = _draws_of_samples(samples, data)
-            chains = Chains(drawn, drawn, n_chains, OF_POSTERIOR)
+            chains, about_draws = Chains(drawn, drawn, n_chains, OF_POSTERIOR), {}
         prior = draw_from_prior(data, n_draws)
         missing = list(estimated_without_draws(mixture, prior.sites))
         _warn_of_size(data, chains, n_draws, {*leave_out, "prior_predictive"} if missing else leave_out)
         row_weights = fitted.weights if isinstance(fitted, FitResult) else None
-        found = UnderDraws(data, drawn, row_weights=row_weights, leave_out=leave_out, progress=progress)
+        found = UnderDraws(data, chains.drawn, row_weights=row_weights, leave_out=leave_out, progress=progress)
         predicted = prior_predictive(data, prior, missing, leave_out=leave_out, progress=progress)
     labels = labels_of(mixture, x_named, y_named, gate_named)
     outcome = Outcome(mixture.experts.site("y"), y_named.columns)
@@ -166,8 +178,46 @@ def to_arviz(
         "observed_data": outcome.observed(data),
         "constant_data": constants(x_named.values, own_gate_x, fitted, labels),
     }
-    attributes = attributes_of(mixture, chains.kept.sites) | why_left_out(mixture, chains, predicted)
+    attributes = attributes_of(mixture, chains.kept.sites) | about_draws | why_left_out(mixture, chains, predicted)
     return container({name: groups[name] for name in GROUPS if groups.get(name)}, labels, attributes)
+
+
+class _Asked(NamedTuple):
+    """By what the draws shall be, and whether that is the default."""
+
+    intervals: str
+    by_default: bool
+
+
+def _asked(fitted: FitResult | MixtureOfExperts, intervals: str | None, *, all_rows: bool) -> _Asked:
+    """Return by what the draws shall be: for a fit's own rows linear response by default."""
+    if intervals is not None and intervals not in INTERVALS:
+        raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
+    if intervals is not None:
+        return _Asked(intervals, False)
+    return _Asked(LINEAR_RESPONSE if isinstance(fitted, FitResult) and all_rows else MEAN_FIELD, True)
+
+
+def _drawn(
+    fitted: FitResult | MixtureOfExperts,
+    rows: Rows,
+    data: Observations,
+    n_draws: int,
+    asked: _Asked,
+    objects: ObjectIndices | None,
+    *,
+    of_objects: bool,
+) -> tuple[Chains, Observations, dict[str, str]]:
+    """Return draws of the parameters, what they are evaluated on, and attributes that say by what they are."""
+    about = {"intervals": MEAN_FIELD}
+    if asked.intervals == LINEAR_RESPONSE and not of_objects:
+        found = draws_by_response(fitted, rows, data, n_draws, by_default=asked.by_default)
+        if found.draws is not None:
+            return Chains(found.draws, found.draws, 1, OF_GUIDE), found.data, {"intervals": LINEAR_RESPONSE}
+        about["no_linear_response"] = found.why_not
+    drawn = draw_from_posterior(data, n_draws, objects=objects, of_objects=of_objects)
+    kept = without_point_estimates(drawn, estimates_of_mixture(data))
+    return Chains(drawn, kept, 1, OF_GUIDE), data, about
 
 
 def _checked_groups(leave_out: Collection[str]) -> frozenset[str]:

@@ -5,7 +5,8 @@ a gate keeps for each object: given these the objects would be independent, and 
 the others. Such a gate contributes its population's weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from pyro import poutine
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.diagnostics.estimated_draws import model_of, with_parameters
 from mixpyro.diagnostics.traces import Site, is_latent, is_of_an_object, log_densities, total_density, traced
 from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels
 from mixpyro.fitting.result import FitResult
@@ -83,6 +85,7 @@ class Draws(NamedTuple):
 
     sites: dict[str, Tensor]  # [S, …] each, by the name of its site
     log_density: Tensor  # of the parameters that objects share, under the distribution drawn from [S], nats
+    log_prior: Tensor | None = None  # of all parameters [S] in nats, where that is known; else the sum over the sites
 
     @property
     def n_draws(self) -> int:
@@ -96,6 +99,20 @@ class Evaluation(NamedTuple):
     log_joint: Tensor  # log πᵢₖ + log p(yᵢ | xᵢ, k) [S, N, K], nats
     log_priors: dict[str, Tensor]  # log density of each site [S] in nats; they sum to log p(θ)
     replicated: Tensor | None  # y of new objects with the same x [S, N, P]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Evaluation]") -> "Evaluation":
+        """Return evaluations under one draw after the other as one.
+
+        Args:
+            parts: at least one.
+        """
+        first = parts[0]
+        return cls(
+            torch.cat([part.log_joint for part in parts]),
+            {name: torch.cat([part.log_priors[name] for part in parts]) for name in first.log_priors},
+            None if first.replicated is None else torch.cat([part.replicated for part in parts]),
+        )
 
     @property
     def log_prior(self) -> Float[Tensor, " S"]:
@@ -174,10 +191,42 @@ class Conditioned(NamedTuple):
     log_priors: dict[str, Tensor]  # log density of each site [S], nats
 
 
+def conditioned_in_turn(
+    mixture: MixtureOfExperts, x: Tensor, gate_x: Tensor, sites: Mapping[str, Tensor], n_draws: int
+) -> Iterator[tuple[Conditioned, int]]:
+    """Yield the model's parameters and weights at given draws of its parameters, and how many draws they are of.
+
+    All draws are in one, unless estimated parameters have draws that the model has no site for: then each is by itself.
+
+    Args:
+        mixture: the model.
+        x: what the experts read [N, D].
+        gate_x: what the gate reads [N, G].
+        sites: [S, …] each, by name, those of estimated parameters among them. Weights of single objects are not read.
+        n_draws: S.
+    """
+    model = model_of(mixture, sites)
+    own = {name: values for name, values in sites.items() if name not in model.swapped}
+    if not model.swapped:
+        yield conditioned_on(model.mixture, x, gate_x, own, n_draws, flat=model.flat), n_draws
+        return
+    for draw in range(n_draws):
+        one = {name: values[draw : draw + 1] for name, values in own.items()}
+        parameters = {name: sites[site][draw] for site, name in model.swapped.items()}
+        conditioned = functools.partial(conditioned_on, model.mixture, x, gate_x, one, 1, flat=model.flat)
+        yield with_parameters(model.mixture, parameters, conditioned), 1
+
+
 @torch.no_grad()
 @arguments.outside_contexts
 def conditioned_on(
-    mixture: MixtureOfExperts, x: Tensor, gate_x: Tensor, sites: Mapping[str, Tensor], n_draws: int
+    mixture: MixtureOfExperts,
+    x: Tensor,
+    gate_x: Tensor,
+    sites: Mapping[str, Tensor],
+    n_draws: int,
+    *,
+    flat: Collection[str] = (),
 ) -> Conditioned:
     """Return the model's parameters and weights at given draws of its latent sites.
 
@@ -187,6 +236,7 @@ def conditioned_on(
         gate_x: what the gate reads [N, G].
         sites: [S, …] each, by name. Weights of single objects are not read.
         n_draws: S.
+        flat: names of sites whose prior does not count.
     """
     of_objects = has_weights_of_objects(mixture.gate)
     own = mixture.gate.site("") if of_objects else None
@@ -201,7 +251,8 @@ def conditioned_on(
     trace = traced(poutine.condition(model, data=shared), mixture, n_draws)
     returned: Any = trace.nodes["_RETURN"]["value"]
     parameters, log_weights = returned
-    return Conditioned(parameters, log_weights, log_densities(trace, list(shared), n_draws))
+    counted = [name for name in shared if name not in flat]
+    return Conditioned(parameters, log_weights, log_densities(trace, counted, n_draws))
 
 
 @torch.no_grad()
@@ -215,9 +266,19 @@ def evaluate(data: Observations, sites: Mapping[str, Tensor], n_draws: int, *, r
         n_draws: S.
         replicate: whether to draw y of new objects with the same x too.
     """
+    found = [
+        _evaluated(data, model, n, replicate)
+        for model, n in conditioned_in_turn(data.mixture, data.x, data.gate_x, sites, n_draws)
+    ]
+    return found[0] if len(found) == 1 else Evaluation.joined(found)
+
+
+def _evaluated(data: Observations, model: Conditioned, n_draws: int, replicate: bool) -> Evaluation:
+    """Evaluate the log joint of all rows under draws that the model is at."""
     experts = data.mixture.experts
-    model = conditioned_on(data.mixture, data.x, data.gate_x, sites, n_draws)
     log_likelihood = experts.likelihood(data.x, model.parameters, components_of(data.mixture, data.x)).log_prob(data.y)
+    if log_likelihood.ndim == 2:  # of parameters that are no site, without an axis of draws
+        log_likelihood = log_likelihood.unsqueeze(1)
     shape = n_draws, len(data.x), data.mixture.n_components
     log_joint = (model.log_weights + log_likelihood.movedim(0, -1)).expand(shape)
     replicated = _replicated(data, model, n_draws) if replicate else None
@@ -234,7 +295,8 @@ def draw_outcomes(data: Observations, sites: Mapping[str, Tensor], n_draws: int)
         sites: draws of the latent sites, [S, …] each, by name.
         n_draws: S.
     """
-    return _replicated(data, conditioned_on(data.mixture, data.x, data.gate_x, sites, n_draws), n_draws)
+    models = conditioned_in_turn(data.mixture, data.x, data.gate_x, sites, n_draws)
+    return torch.cat([_replicated(data, model, n) for model, n in models])
 
 
 def _replicated(data: Observations, model: Conditioned, n_draws: int) -> Tensor:

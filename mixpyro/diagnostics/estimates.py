@@ -14,7 +14,7 @@ from mixpyro.diagnostics.names import site_axes
 from mixpyro.part import Part
 
 # How the parameter of a site that is estimated is called, and one that Pyro keeps without its constraint.
-SUFFIXES = ("_estimate", "_unconstrained")
+SUFFIXES = ("_estimate",)
 
 
 def estimates(module: torch.nn.Module, labels: Mapping[str, np.ndarray]) -> dict[str, Variable]:
@@ -43,6 +43,15 @@ def estimated_without_draws(module: torch.nn.Module, drawn: Container[str]) -> d
         for name, site, values, _ in _parameters(module)
         if values.requires_grad and values.numel() and site not in drawn
     }
+
+
+def sites_of_estimates(module: torch.nn.Module) -> dict[str, str]:
+    """Return the name of each trainable parameter's site, whether or not the model samples it, by the parameter's name.
+
+    Args:
+        module: a mixture or a gate.
+    """
+    return {name: site for name, site, values, _ in _parameters(module) if values.requires_grad and values.numel()}
 
 
 def attributes_of_estimates(n_values: Mapping[str, int]) -> dict[str, str | int]:

@@ -38,7 +38,5 @@ def psense_summary(data: ArvizData, *, seed: int = 0, **options: Any) -> Any:  #
             "'likelihood'."
         )
     datasets = datasets_of(resample(data, seed=seed) if OF_GUIDE in datasets_of(data) else data)
-    renamed = {
-        name: one.rename({RESERVED: OTHER}) if RESERVED in one.dims else one for name, one in datasets.items()
-    }
+    renamed = {name: one.rename({RESERVED: OTHER}) if RESERVED in one.dims else one for name, one in datasets.items()}
     return arviz().psense_summary(from_datasets(renamed), **options)

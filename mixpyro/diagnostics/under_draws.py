@@ -91,7 +91,7 @@ class UnderDraws:
             log_prior[draws] = as_numpy(found.log_prior)
             for name, values in found.log_priors.items():
                 self.log_priors.setdefault(name, np.empty(n_draws))[draws] = as_numpy(values)
-        self.lp = totals + log_prior
+        self.lp = totals + (log_prior if drawn.log_prior is None else as_numpy(drawn.log_prior))
 
 
 def predictions_of(data: Observations, drawn: Draws, *, progress: bool) -> Predictions:

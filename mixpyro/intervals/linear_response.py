@@ -17,6 +17,7 @@ from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
 from mixpyro.intervals.responses.matrices import Matrices
 from mixpyro.intervals.responses.parts import posterior_parts, quantity_names
+from mixpyro.intervals.shared_weights import integrate_weights
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -140,6 +141,7 @@ def linear_response(
     it is the inverse of :func:`~mixpyro.observed_information`. With one component, or components far apart, it is the
     posterior's own covariance. It speaks of one optimum, and sees no second one.
 
+    Weights of single objects are integrated out, exactly; a population mean that is learnt is an estimated parameter.
     The bound is first brought to its maximum near the fit, by Newton steps on a copy; the result is not changed.
 
     Args:
@@ -182,10 +184,13 @@ def linear_response(
     else:
         table = checked_table(fitted, x, y, gate_x, weights).with_columns(fitted.experts)
     mixture = copy.deepcopy(fitted).double()
+    has_integrated = integrate_weights(mixture)
+    if has_integrated:
+        table = table._replace(gate_x=table.gate_x[:, :0])
     try:
         names, n_estimated = _names(mixture, features, gate_features)
         matrices = _matrices(mixture, table, names[len(names) - n_estimated :])
-        return _reported(matrices, tuple(names), mixture, table)
+        return _reported(matrices, tuple(names), mixture, table, has_integrated)
     except ValueError as error:
         raise NoLinearResponse(str(error)) from error
 
@@ -203,7 +208,9 @@ def _matrices(mixture: MixtureOfExperts, table: Table, estimated: list[str]) -> 
     return solver.matrices()
 
 
-def _reported(matrices: Matrices, names: tuple[str, ...], mixture: MixtureOfExperts, table: Table) -> LinearResponse:
+def _reported(
+    matrices: Matrices, names: tuple[str, ...], mixture: MixtureOfExperts, table: Table, has_integrated: bool
+) -> LinearResponse:
     """Return what the matrices say."""
     share = float(matrices.shares[-1].clamp(0.0, 1.0)) if len(matrices.shares) else 0.0
     return LinearResponse(
@@ -213,7 +220,7 @@ def _reported(matrices: Matrices, names: tuple[str, ...], mixture: MixtureOfExpe
         mean_field=matrices.mean_field,
         missing_information=share,
         prior_sensitivity={name: matrices.response.mT @ prior for name, prior in matrices.priors.items()},
-        cautions=tuple(_cautions(matrices, share, names)),
+        cautions=tuple(_cautions(matrices, share, names, has_integrated)),
         _matrices=matrices,
         _n_rows=len(table.x),
         _mixture=mixture,
@@ -232,7 +239,7 @@ def _names(mixture: MixtureOfExperts, features: list[str], gate_features: list[s
     return of_posteriors + estimated, len(estimated)
 
 
-def _cautions(matrices: Matrices, share: float, names: tuple[str, ...]) -> list[str]:
+def _cautions(matrices: Matrices, share: float, names: tuple[str, ...], has_integrated: bool) -> list[str]:
     """Return what to look at before trusting the covariance, in words."""
     found = []
     if share > MUCH_MISSING:
@@ -245,7 +252,12 @@ def _cautions(matrices: Matrices, share: float, names: tuple[str, ...]) -> list[
             f"the bound is not at its maximum: it rises by {matrices.slope:.2g} nats for each standard deviation. "
             "Fit to a smaller `tolerance`."
         )
-    if matrices.moved > FAR_FROM_OPTIMUM:
+    if matrices.moved > FAR_FROM_OPTIMUM and has_integrated:
+        found.append(
+            "weights of single objects are integrated out, which the fit's mean field does not do: estimates are up to "
+            f"{matrices.moved:.2g} standard deviations from the fit's. MarginalObjectDirichletGate fits them."
+        )
+    elif matrices.moved > FAR_FROM_OPTIMUM:
         found.append(
             f"the optimum is up to {matrices.moved:.2g} standard deviations away from the fit; estimates and "
             "covariances are those of the optimum. Fit to a smaller `tolerance`."

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from mixpyro import arguments
 from mixpyro.diagnostics.random_numbers import own_random_numbers
+from mixpyro.diagnostics.response_draws import samples_by_site
 from mixpyro.fitting.known_labels import known_components
 from mixpyro.fitting.result import FitResult
 from mixpyro.intervals.approximate_posterior import approximate_posterior
@@ -161,7 +162,8 @@ class _Ladder:
     ) -> Refined:
         """Return the result of a rung."""
         values = self.log_joint.parameters.values(theta.flatten(0, 1))
-        samples = {name: value.unflatten(0, theta.shape[:2]) for name, value in values.items()}
+        chains = {name: value.unflatten(0, theta.shape[:2]) for name, value in values.items()}
+        samples = samples_by_site(self.log_joint.mixture, chains)
         return Refined(
             names=self.response.names,
             draws=theta.flatten(0, 1),

@@ -87,8 +87,11 @@ def _plot_component(ax: Axes, k: int, x: np.ndarray, means: np.ndarray | None, p
 @torch.no_grad()
 def _means(data: ArvizData, mixture: MixtureOfExperts, points: Grid) -> np.ndarray:
     """Return E[y | x, k, θ] at some of the posterior's draws [S, K, G, P]."""
-    model, n_draws = some_draws(data, mixture, points, most_draws=500)
-    x = mixture.experts.check_inputs(points.x)
-    likelihood = mixture.experts.likelihood(x, model.parameters, components_of(mixture, x))
-    shape = mixture.n_components, n_draws, len(x), mixture.experts.n_outputs
-    return np.asarray(likelihood.mean.expand(shape).movedim(0, 1).double().cpu().numpy())
+    x, experts = mixture.experts.check_inputs(points.x), mixture.experts
+    found = []
+    for model, n_draws in some_draws(data, mixture, points, most_draws=500):
+        mean = experts.likelihood(x, model.parameters, components_of(mixture, x)).mean
+        mean = mean.reshape(mixture.n_components, -1, *mean.shape[-2:])
+        shape = mixture.n_components, n_draws, len(x), experts.n_outputs
+        found.append(mean.expand(shape).movedim(0, 1).double().cpu().numpy())
+    return np.concatenate(found)
