@@ -14,6 +14,7 @@ from pyro import poutine
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.diagnostics.traces import Site, is_latent, is_of_an_object, log_densities, total_density, traced
 from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels
 from mixpyro.fitting.result import FitResult
@@ -198,7 +199,9 @@ def conditioned_on(
             return parameters, categorical(mixture.gate.weights(gate_x)).logits
         return parameters, mixture.gate.assignment_prior(gate_x, plate=objects_plate(gate_x)).logits
 
-    trace = traced(poutine.condition(model, data=shared), mixture, n_draws)
+    # What the programs draw beside the given sites is not read.
+    with own_random_numbers(x.device, 0):
+        trace = traced(poutine.condition(model, data=shared), mixture, n_draws)
     returned: Any = trace.nodes["_RETURN"]["value"]
     parameters, log_weights = returned
     return Conditioned(parameters, log_weights, log_densities(trace, list(shared), n_draws))
