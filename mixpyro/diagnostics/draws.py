@@ -268,5 +268,6 @@ def has_weights_of_objects(gate: Gate) -> bool:
     """
     like = next((tensor for tensor in (*gate.parameters(), *gate.buffers())), torch.empty(0, device="cpu"))
     x = torch.zeros(1, getattr(gate, "n_features", 0), dtype=like.dtype, device=like.device)
-    trace = traced(lambda: gate.guide_of_rows(x, (objects_plate(x),)), gate, 1)
+    with own_random_numbers(x.device, 0):
+        trace = traced(lambda: gate.guide_of_rows(x, (objects_plate(x),)), gate, 1)
     return any(is_of_an_object(site) for site in trace.nodes.values())

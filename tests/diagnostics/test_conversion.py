@@ -189,8 +189,9 @@ def test_chains_are_kept_separate() -> None:
             np.testing.assert_allclose(values.values, expected, rtol=1e-12)
 
 
-def test_global_state_is_not_changed() -> None:
-    result, x, y = fitted("neural")
+@pytest.mark.parametrize("name", GATES)
+def test_global_state_is_not_changed(name: str) -> None:
+    result, x, y = fitted(name)
     before = torch.get_rng_state()
     first, second = (to_arviz(result, x, y, n_draws=4) for _ in range(2))
     plot_expert_lines(first, result)
