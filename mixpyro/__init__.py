@@ -22,6 +22,8 @@ from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.programs.auto_gate import AutoGate
 from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.expected_weights import expected_weights
+from mixpyro.refinement.refine import refine
+from mixpyro.refinement.refined import Refined
 from mixpyro.reports.coefficients import Coefficient, coefficients
 from mixpyro.reports.comparison import Ranking, compare
 from mixpyro.reports.criteria import Criteria, criteria
@@ -52,6 +54,7 @@ __all__ = [
     "Optimum",
     "PointMassExperts",
     "Ranking",
+    "Refined",
     "RelevanceLinearExperts",
     "RobbinsMonro",
     "Run",
@@ -68,6 +71,7 @@ __all__ = [
     "linear_response",
     "load",
     "observed_information",
+    "refine",
     "save",
     "to_arviz",
 ]

@@ -30,6 +30,7 @@ LAYERS = (
     {"fitting"},
     {"intervals"},
     {"reports", "diagnostics", "hyper_models"},
+    {"refinement"},
 )
 
 

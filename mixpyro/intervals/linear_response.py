@@ -11,6 +11,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.table import Table, checked_table
 from mixpyro.intervals.names import checked_names, parameter_names
 from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
@@ -27,6 +28,10 @@ MUCH_MISSING = 0.95
 STEEP = 1e-3
 # Posterior standard deviations between the fit and the optimum that are worth a word.
 FAR_FROM_OPTIMUM = 0.1
+
+
+class NoLinearResponse(ValueError):
+    """A mixture has parts without a linear response, or is not at a strict maximum of its bound."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class LinearResponse:
     cautions: tuple[str, ...]
     _matrices: Matrices = field(repr=False)
     _n_rows: int = field(repr=False)
+    _mixture: MixtureOfExperts = field(repr=False)  # in float64, at the optimum
+    _table: Table = field(repr=False)
 
     @property
     def standard_deviations(self) -> Float[Tensor, " Q"]:
@@ -116,7 +123,7 @@ class LinearResponse:
 
 @arguments.outside_contexts
 def linear_response(
-    result: FitResult,
+    result: FitResult | MixtureOfExperts,
     x: Inputs,
     y: Targets,
     *,
@@ -136,7 +143,7 @@ def linear_response(
     The bound is first brought to its maximum near the fit, by Newton steps on a copy; the result is not changed.
 
     Args:
-        result: of :func:`~mixpyro.fit`; all parameters must be shared by all objects.
+        result: of :func:`~mixpyro.fit`, or its mixture; all parameters must be shared by all objects.
         x: inputs [N, D] that were fitted.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
@@ -145,9 +152,10 @@ def linear_response(
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
 
     Raises:
-        TypeError: if ``result`` is no result of a fit.
+        TypeError: if ``result`` is neither.
         ValueError: if an argument does not fit, the rows are not those of the result, a part has no linear response,
-            there are more than 2,000 coordinates, or the fit is not near a strict maximum.
+            there are more than 2,000 coordinates, or the fit is not near a strict maximum; of its subclass
+            ``NoLinearResponse`` where not an argument is at fault.
 
     References:
         Giordano, Broderick, Jordan (2018), Covariances, robustness, and variational Bayes, JMLR 19, definition 4;
@@ -164,27 +172,38 @@ def linear_response(
         >>> bool((response.covariance.diagonal() >= response.mean_field.diagonal()).all())
         True
     """
-    if not isinstance(result, FitResult):
-        raise TypeError(f"`result` must be what `fit` returned; got {type(result).__name__}.")
+    if not isinstance(result, FitResult | MixtureOfExperts):
+        raise TypeError(f"`result` must be what `fit` returned, or its mixture; got {type(result).__name__}.")
+    fitted = result.mixture if isinstance(result, FitResult) else result
     features = checked_names("feature_names", feature_names, x)
     gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
-    posterior_parts(result.mixture)
-    table = fitted_rows(result, x, y, gate_x, weights)
-    names, n_estimated = _names(result.mixture, features, gate_features)
-    if not names:
-        raise ValueError("`result` must be of a mixture with parameters; got one without any.")
-    mixture = copy.deepcopy(result.mixture).double()
-    estimated = names[len(names) - n_estimated :]
+    if isinstance(result, FitResult):
+        table = fitted_rows(result, x, y, gate_x, weights)
+    else:
+        table = checked_table(fitted, x, y, gate_x, weights).with_columns(fitted.experts)
+    mixture = copy.deepcopy(fitted).double()
+    try:
+        names, n_estimated = _names(mixture, features, gate_features)
+        matrices = _matrices(mixture, table, names[len(names) - n_estimated :])
+        return _reported(matrices, tuple(names), mixture, table)
+    except ValueError as error:
+        raise NoLinearResponse(str(error)) from error
+
+
+def _matrices(mixture: MixtureOfExperts, table: Table, estimated: list[str]) -> Matrices:
+    """Move a mixture to the optimum nearby, and return its matrices there."""
     solver = ClosedForm(mixture, table) if ClosedForm.suits(mixture) else ByAutograd(mixture, table, estimated)
+    if not solver.n_coordinates:
+        raise ValueError("`result` must be of a mixture with parameters; got one without any.")
     if solver.n_coordinates > MOST_COORDINATES:
         raise ValueError(
             f"`result` must be of a mixture with at most {MOST_COORDINATES:,} coordinates, for the matrices to fit; "
             f"got {solver.n_coordinates:,}. Fit fewer components, or fewer columns."
         )
-    return _reported(solver.matrices(), tuple(names), len(table.x))
+    return solver.matrices()
 
 
-def _reported(matrices: Matrices, names: tuple[str, ...], n_rows: int) -> LinearResponse:
+def _reported(matrices: Matrices, names: tuple[str, ...], mixture: MixtureOfExperts, table: Table) -> LinearResponse:
     """Return what the matrices say."""
     share = float(matrices.shares[-1].clamp(0.0, 1.0)) if len(matrices.shares) else 0.0
     return LinearResponse(
@@ -196,7 +215,9 @@ def _reported(matrices: Matrices, names: tuple[str, ...], n_rows: int) -> Linear
         prior_sensitivity={name: matrices.response.mT @ prior for name, prior in matrices.priors.items()},
         cautions=tuple(_cautions(matrices, share, names)),
         _matrices=matrices,
-        _n_rows=n_rows,
+        _n_rows=len(table.x),
+        _mixture=mixture,
+        _table=table,
     )
 
 

@@ -64,6 +64,13 @@ class Matrices:
         return self.beyond + half.mT @ half
 
     @property
+    def finite_covariance(self) -> Tensor:
+        """The covariance, of what the coordinates explain alone where a variance is infinite [Q, Q]."""
+        beyond = torch.where(self.beyond.isfinite(), self.beyond, 0.0)
+        half = torch.linalg.solve_triangular(self.factor, self.loadings.mT, upper=False)
+        return beyond + half.mT @ half
+
+    @property
     def moved(self) -> float:
         """How far the optimum is from the fit, in standard deviations, the most of any quantity."""
         if not len(self.estimates):

@@ -1,0 +1,238 @@
+"""Densities of a gate or of experts at many draws of the parameters: of these under the prior, and of rows."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import Gamma
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from mixpyro.conjugate.independent_columns import Uncorrelated
+from mixpyro.conjugate.normal_gamma import NormalGamma
+from mixpyro.conjugate.responses.registry import as_regressions
+from mixpyro.conjugate_part import ConjugatePart
+from mixpyro.experts.base import Experts
+from mixpyro.experts.gaussian_prior import GaussianPrior
+from mixpyro.experts.linear import LinearExperts
+from mixpyro.experts.linear_prior import LinearPrior
+from mixpyro.experts.relevance import RelevanceLinearExperts
+from mixpyro.fitting.table import Table
+from mixpyro.gates.base import Gate
+from mixpyro.intervals.free_parameters import log_weights
+from mixpyro.numerics.design_matrix import with_intercept
+from mixpyro.part import Part
+from mixpyro.pyro_internals.parameter_store import unregistered
+from mixpyro.pyro_internals.plates import DRAWS_PLATE
+
+# Of a block of rows, the log density of each component's y, or of its weight: [S, K, B] or [S, K, 1].
+OfRows = Callable[[Table], Tensor]
+
+
+class AtDraws(NamedTuple):
+    """A part of a mixture at S draws of its parameters."""
+
+    log_prior: Tensor  # log p of the values of the sites [S], nats
+    of_rows: OfRows
+
+
+class Given(NamedTuple):
+    """S draws of the parameters."""
+
+    values: dict[str, Tensor]  # of the sites [S, …], by name
+    coordinates: dict[str, Tensor]  # of the sites [S, q], by name
+    own: dict[str, Tensor]  # of the estimated parameters of the part in question [S, …], by the name in the part
+    n_draws: int
+
+    def parameters(self, draw: int) -> dict[str, Tensor]:
+        """Return the part's estimated parameters of one draw, as :class:`Evaluated` has them.
+
+        Args:
+            draw: its number.
+        """
+        return {f"part.{name}": values[draw] for name, values in self.own.items()}
+
+
+def density_of(part: Part) -> Callable[[Given], AtDraws]:
+    """Return the density of a part, with what does not depend on the parameters computed once.
+
+    Args:
+        part: in float64.
+    """
+    if not isinstance(part, ConjugatePart):
+        return lambda given: _estimated(part, given)
+    if isinstance(part, Gate):
+        return lambda given: _gate(part, given)
+    if type(part) is LinearExperts or (isinstance(part, GaussianPrior) and part.covariance != "full"):
+        return LinesDensity(part)
+    return lambda given: _by_model(cast(Experts, part), given)
+
+
+class LinesDensity:
+    """Regressions with a Normal-Gamma prior, or densities of uncorrelated columns, their regressions on a constant.
+
+    Written out: a Pyro program takes ten times as long, and NUTS evaluates it ten thousand times.
+
+    Args:
+        part: the experts.
+    """
+
+    def __init__(self, part: ConjugatePart) -> None:
+        self.part = cast(Experts, part)
+        if isinstance(part, LinearPrior):
+            self.prior, self.has_intercept = part.prior_from_zero, part.intercept
+            self.coefficients = part.site("coefficients")
+        else:
+            counted: Uncorrelated = part.prior
+            at_zero = counted._replace(mean=counted.mean + cast(Any, part).y_origin.double())
+            self.prior, self.has_intercept = as_regressions(at_zero), True
+            self.coefficients = part.site("mean")
+        self.noise = part.site("precision")
+        self._constant = self._constant_of_prior(self.prior)
+
+    def __call__(self, given: Given) -> AtDraws:
+        """Return the density at draws.
+
+        Args:
+            given: the draws.
+        """
+        prior = self.prior
+        coefficients = given.values[self.coefficients].unflatten(1, prior.mean.shape[:1])
+        coefficients = coefficients.reshape(given.n_draws, *prior.mean.shape)
+        log_noise = given.coordinates[self.noise].reshape(given.n_draws, *prior.rate.shape)
+        noise = log_noise.exp()
+        of_noise = ((prior.shape - 1.0).unsqueeze(-1) * log_noise - prior.rate * noise).sum((-2, -1))
+        log_each, each = (part.expand(-1, *prior.mean.shape[:2]) for part in (log_noise, noise))
+        deviation = coefficients - prior.mean
+        distance = ((deviation @ prior.precision) * deviation).sum(-1)
+        of_coefficients = 0.5 * (prior.mean.shape[-1] * log_each - each * distance).sum((-2, -1))
+        log_prior = self._constant + of_noise + of_coefficients
+        return AtDraws(log_prior, lambda block: self._of_rows(coefficients, log_each, each, block))
+
+    def _of_rows(self, coefficients: Tensor, log_noise: Tensor, noise: Tensor, block: Table) -> Tensor:
+        """Return log p(y | x, k) [S, K, B], with one matrix product for the means of all draws."""
+        x = self.part.select_inputs(block.x)[:, : coefficients.shape[-1] - int(self.has_intercept)]
+        u = with_intercept(x) if self.has_intercept else x
+        means = (coefficients.flatten(0, -2) @ u.mT).unflatten(0, coefficients.shape[:-1])
+        squares = (noise.unsqueeze(-1) * (means - block.y.mT).square()).sum(-2)
+        return 0.5 * (log_noise - math.log(2.0 * math.pi)).sum(-1, keepdim=True) - 0.5 * squares
+
+    @staticmethod
+    def _constant_of_prior(prior: NormalGamma) -> Tensor:
+        """Return the logarithm of the prior's normalising constant."""
+        shape = prior.shape.unsqueeze(-1).expand_as(prior.rate)
+        of_noise = (shape * prior.rate.log() - torch.lgamma(shape)).sum()
+        n_components, n_outputs, n_columns = prior.mean.shape
+        log_determinant = torch.linalg.slogdet(prior.precision).logabsdet.expand(n_components).sum()
+        log_two_pi = n_components * n_columns * math.log(2.0 * math.pi)
+        return of_noise + 0.5 * n_outputs * (log_determinant - log_two_pi)
+
+
+def _gate(part: Gate, given: Given) -> AtDraws:
+    """Return weights that all objects share, with a Dirichlet prior, whose concentration may be estimated."""
+    if part.n_components == 1:
+        nothing = next(iter(part.buffers())).new_zeros(given.n_draws, dtype=torch.float64)
+        return AtDraws(nothing, lambda _: nothing[:, None, None])
+    name = part.site("weights")
+    log_pi = log_weights(given.coordinates[name])
+
+    def log_prior(draw: slice) -> Tensor:
+        prior = cast(Any, part).prior.concentration
+        # Not by the weights: a small one may be too small for a number.
+        constant = torch.lgamma(prior.sum(-1)) - torch.lgamma(prior).sum(-1)
+        found = constant + ((prior - 1.0) * log_pi[draw]).sum(-1)
+        of_concentration = getattr(part, "concentration_prior", None)
+        if of_concentration is not None:
+            found = found + of_concentration.log_prob(cast(Any, part).prior_concentration.double()).sum()
+        return found
+
+    whole = _by_draw(part, given, log_prior) if given.own else log_prior(slice(None))
+    return AtDraws(whole, lambda _: log_pi.unsqueeze(-1))
+
+
+def _by_model(part: Experts, given: Given) -> AtDraws:
+    """Return experts with a conjugate prior, their Pyro model conditioned on the draws."""
+    sites = {name: value.unsqueeze(1) for name, value in given.values.items() if name.startswith(part.site(""))}
+    extra = torch.zeros((), dtype=torch.float64)
+    if isinstance(part, RelevanceLinearExperts):
+        name = part.site("column_precision")
+        posterior = column_precision_given(part, given.values)
+        sites[name] = posterior.mean.unsqueeze(1)
+        extra = posterior.log_prob(posterior.mean).flatten(1).sum(-1)
+    like = next(iter(part.buffers()))
+    x = torch.zeros(1, part.n_features, dtype=torch.float64, device=like.device)
+
+    def model() -> Any:  # noqa: ANN401
+        with pyro.plate(DRAWS_PLATE, given.n_draws, dim=-2):
+            return part.model(x)
+
+    with unregistered(part), poutine.block():
+        trace = poutine.trace(poutine.condition(model, data=sites)).get_trace()
+    trace.compute_log_prob(lambda name, site: name in sites)
+    log_prior = sum(
+        (trace.nodes[name]["log_prob"].reshape(given.n_draws, -1).sum(-1) for name in sites), -extra.to(like.device)
+    )
+    parameters = trace.nodes["_RETURN"]["value"]
+    return AtDraws(cast(Tensor, log_prior), lambda block: _likelihood(part, parameters, block))
+
+
+def _likelihood(part: Experts, parameters: Any, block: Table) -> Tensor:  # noqa: ANN401
+    """Return log p(y | x, k) [S, K, B] of a block of rows."""
+    x = part.select_inputs(block.x)
+    components = torch.arange(part.n_components, device=x.device).reshape(-1, 1, 1)
+    return part.likelihood(x, parameters, components).log_prob(block.y).movedim(0, 1)
+
+
+def column_precision_given(part: RelevanceLinearExperts, values: dict[str, Tensor]) -> Gamma:
+    """Return p(λ | w, τ) of the columns' precisions [S, K, D]: Gamma(c₀ + P/2, d₀ + ½ Σₚ τ (w − m₀)²).
+
+    Args:
+        part: experts with a learnt prior precision for each column.
+        values: draws of their sites, for x and y as they are.
+    """
+    prior, first = part.prior, int(part.intercept)
+    coefficients, precision = values[part.site("coefficients")], values[part.site("precision")]
+    precision = precision.expand(*precision.shape[:-2], part.n_components, part.n_outputs)
+    deviation = coefficients[..., first:] - part.prior_mean.double()[..., first:]
+    squares = (precision.unsqueeze(-1) * deviation.square()).sum(-2)
+    shape, rate = (prior_part.expand(part.n_components, part.n_features) for prior_part in prior.columns)
+    return Gamma(shape + 0.5 * part.n_outputs, rate + 0.5 * squares)
+
+
+def _estimated(part: Part, given: Given) -> AtDraws:
+    """Return a part with estimated parameters, evaluated draw by draw."""
+    log_prior = _by_draw(part, given, lambda _: -part.kl_divergence()[None])
+
+    def of_rows(block: Table) -> Tensor:
+        if isinstance(part, Gate):
+            return _by_draw(part, given, lambda _: part.expected_log_weights(block.gate_x).mT[None])
+        experts = cast(Experts, part)
+        x = experts.select_inputs(block.x)
+        return _by_draw(part, given, lambda _: experts.log_likelihoods(experts.columns(x, block.y))[None])
+
+    return AtDraws(log_prior, of_rows)
+
+
+def _by_draw(part: Part, given: Given, function: Callable[[slice], Tensor]) -> Tensor:
+    """Return a function of some draws, with their axis first, at the parameters of each; once where there are none."""
+    if not given.own:
+        found = function(slice(0, 1))
+        return found.expand(given.n_draws, *found.shape[1:])
+    evaluated = _Evaluated(part, function)
+    draws = range(given.n_draws)
+    return torch.cat([functional_call(evaluated, given.parameters(n), (slice(n, n + 1),)) for n in draws])
+
+
+class _Evaluated(nn.Module):
+    """A function of a part, as a module whose parameters ``functional_call`` replaces."""
+
+    def __init__(self, part: Part, function: Callable[[slice], Tensor]) -> None:
+        super().__init__()
+        self.part, self.function = part, function
+
+    def forward(self, draw: slice) -> Tensor:
+        """Return the function's value."""
+        return self.function(draw)

@@ -1,0 +1,118 @@
+"""Permutations of the components that leave the posterior as it is, applied to draws of the free parameters."""
+
+from itertools import permutations, product
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixpyro.experts.glm import GLMExperts
+from mixpyro.gates.softmax import SoftmaxGate
+from mixpyro.intervals.free_parameters import LOG_RATIOS, FreeParameters, Site
+from mixpyro.intervals.responses.parts import members_of
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.part import Part
+
+# Permutations that are gone through; with more components than that, labels stay as they are drawn.
+MOST_PERMUTATIONS = 120
+
+
+class Relabelling:
+    """The permutations of components with the same prior, as maps of draws.
+
+    Args:
+        mixture: any whose parameters all objects share.
+        known: whether each component has rows that are known to be of it [K].
+    """
+
+    def __init__(self, mixture: MixtureOfExperts, known: list[bool]) -> None:
+        self.parameters = FreeParameters(mixture)
+        self._first = {}  # of each path, the number of its first component, and how many it has
+        first = 0
+        for path, part in members_of(mixture):
+            self._first[path] = (0 if path == "gate" else first, part.n_components)
+            first += 0 if path == "gate" else part.n_components
+        self._names = {path: part.site("") for path, part in members_of(mixture)}
+        self.orders = orders_of(_kinds(mixture, known))
+
+    def images(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, "G S Q"]:
+        """Return the draws under every permutation, the identity first.
+
+        Args:
+            theta: coordinates.
+        """
+        parts = self.parameters.split(theta)
+        return torch.stack(
+            [
+                torch.cat([self._moved(site, parts[site.name], order) for site in self.parameters.sites], dim=-1)
+                for order in self.orders
+            ]
+        )
+
+    def _moved(self, site: Site, coordinates: Tensor, order: tuple[int, ...]) -> Tensor:
+        """Return the coordinates of one site with the components in another order."""
+        path = self._path(site)
+        first, size = self._first[path]
+        own = [number - first for number in order[first : first + size]]
+        if path == "gate" and site.shape[0] == size - 1:
+            values = coordinates.unflatten(-1, (size - 1, -1))
+            whole = torch.cat([torch.zeros_like(values[:, :1]), values], dim=1)[:, own]
+            return (whole[:, 1:] - whole[:, :1]).flatten(1)
+        if not site.shape or site.shape[0] != size:
+            return coordinates  # in common
+        return coordinates.unflatten(-1, (size, -1))[:, own].flatten(1)
+
+    def _path(self, site: Site) -> str:
+        """Return which part a site is of."""
+        if site.kind == LOG_RATIOS:
+            return "gate"
+        by = {path: f"{path}." for path in self._first} if site.is_estimated else self._names
+        return max((path for path, prefix in by.items() if site.name.startswith(prefix)), key=len)
+
+
+def orders_of(kinds: list[object]) -> list[tuple[int, ...]]:
+    """Return the orders of components in which each place has one of its kind, the present order first.
+
+    Args:
+        kinds: a label of every component [K].
+    """
+    places: dict[object, list[int]] = {}
+    for number, kind in enumerate(kinds):
+        places.setdefault(kind, []).append(number)
+    groups = list(places.values())
+    total = 1
+    for group in groups:
+        for number in range(2, len(group) + 1):
+            total *= number
+    if total > MOST_PERMUTATIONS:
+        return [tuple(range(len(kinds)))]
+    found = []
+    for chosen in product(*(permutations(group) for group in groups)):
+        order = list(range(len(kinds)))
+        for group, moved in zip(groups, chosen, strict=True):
+            for place, number in zip(group, moved, strict=True):
+                order[place] = number
+        found.append(tuple(order))
+    return found
+
+
+def _kinds(mixture: MixtureOfExperts, known: list[bool]) -> list[object]:
+    """Return a label of each component; those of one label can change places."""
+    gate = _kinds_of(mixture.gate)
+    experts: list[object] = []
+    for path, part in members_of(mixture):
+        if path != "gate":
+            experts += [(path, kind) for kind in _kinds_of(part)]
+    fixed = [number if is_known else -1 for number, is_known in enumerate(known)]
+    return list(zip(gate, experts, fixed, strict=True))
+
+
+def _kinds_of(part: Part) -> list[tuple[float, ...]]:
+    """Return a label of each component of a part."""
+    if isinstance(part, GLMExperts):
+        return [()] * part.n_components
+    if isinstance(part, SoftmaxGate):
+        # A prior on the log odds against the first component changes when another one is the first.
+        is_symmetric = part.prior_scale is None or part.n_components <= 2
+        return [()] * part.n_components if is_symmetric else [(float(k),) for k in range(part.n_components)]
+    return part.prior_kinds

@@ -1,0 +1,1 @@
+"""From a fit's approximate posterior towards the exact one: importance sampling, then NUTS."""

@@ -1,0 +1,127 @@
+"""Adaptive importance sampling of a mixture's parameters, labels of components taken into account.
+
+The posterior has a mode for every order of the components. Draws are taken to the order that the first proposal finds
+most probable, and weighted by the density of all orders together: they represent the posterior near one mode.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixpyro.diagnostics.importance_sampling import pareto_smoothed
+from mixpyro.intervals.densities import LogJoint
+from mixpyro.intervals.proposals import Proposal, StudentT
+from mixpyro.intervals.relabelling import Relabelling
+
+# Degrees of freedom of adapted proposals.
+FREEDOM = 5.0
+# Draws of a round, and for each coordinate, whose covariance they must tell.
+DRAWS_OF_ROUND, DRAWS_PER_COORDINATE = 1500, 20
+
+
+class Weighted(NamedTuple):
+    """Draws with importance weights that sum to one, their largest smoothed."""
+
+    theta: Tensor  # [S, Q]
+    weights: Tensor  # [S]
+    khat: float
+    n_rounds: int
+
+    @property
+    def n_effective(self) -> float:
+        """1 / Σ w²; Kong (1992)."""
+        return float(self.weights.square().sum().reciprocal())
+
+    @property
+    def mean(self) -> Float[Tensor, " Q"]:
+        """Weighted mean of the draws."""
+        return self.weights @ self.theta
+
+    @property
+    def covariance(self) -> Float[Tensor, "Q Q"]:
+        """Weighted covariance of the draws."""
+        deviation = self.theta - self.mean
+        return (deviation * self.weights.unsqueeze(-1)).mT @ deviation
+
+    def resampled(self, n_draws: int) -> Float[Tensor, "S Q"]:
+        """Return draws of equal weights in random order, by systematic resampling.
+
+        Args:
+            n_draws: how many.
+        """
+        points = (torch.arange(n_draws, device=self.weights.device) + torch.rand((), device=self.weights.device)) / (
+            n_draws
+        )
+        chosen = torch.searchsorted(self.weights.cumsum(0), points.double()).clamp_max(len(self.theta) - 1)
+        return self.theta[chosen[torch.randperm(n_draws, device=chosen.device)]]
+
+
+def rounds(
+    log_joint: LogJoint, relabelling: Relabelling, first: Proposal, covariance: Tensor, *, most: int
+) -> Iterator[Weighted]:
+    """Yield the weighted draws after every round: of the first proposal, then of ones refitted to all draws so far.
+
+    Weights are those of the mixture of all proposals; Cornuet, Marin, Mira, Robert (2012), Adaptive multiple importance
+    sampling, algorithm 1.
+
+    Args:
+        log_joint: log p(y, θ).
+        relabelling: orders of the components.
+        first: of the first round.
+        covariance: where draws do not tell more, that of the proposals [Q, Q].
+        most: rounds at most.
+    """
+    size = log_joint.parameters.size
+    n_draws = max(DRAWS_OF_ROUND, DRAWS_PER_COORDINATE * size)
+    proposals: list[Proposal] = [first]
+    theta, target = torch.zeros(0, size), torch.zeros(0)
+    while True:
+        own = in_first_order(relabelling, first, proposals[-1].sample(n_draws))
+        own_target = log_joint(own)
+        theta = own if not len(theta) else torch.cat([theta, own])
+        target = own_target if not len(target) else torch.cat([target, own_target])
+        found = _weighted(theta, target - _log_density(relabelling, proposals, theta), len(proposals))
+        yield found
+        if len(proposals) == most:
+            return
+        proposals.append(_adapted(found, covariance))
+
+
+def _adapted(found: Weighted, covariance: Tensor) -> StudentT:
+    """Return a t of the draws' mean and covariance, the latter nearer to a given one the fewer draws tell it."""
+    share = found.n_effective / (found.n_effective + len(covariance))
+    return StudentT(found.mean, share * found.covariance + (1.0 - share) * covariance, FREEDOM)
+
+
+def _weighted(theta: Tensor, log_ratios: Tensor, n_rounds: int) -> Weighted:
+    """Return draws with smoothed weights."""
+    finite = torch.where(log_ratios.isnan(), -torch.inf, log_ratios).cpu().numpy()
+    if not np.isfinite(finite).any():
+        return Weighted(theta, torch.full_like(log_ratios, 1.0 / len(theta)), math.inf, n_rounds)
+    lowest = finite.max() - 1e3  # whose weight is zero
+    smoothed = pareto_smoothed(np.maximum(finite, lowest))
+    weights = torch.as_tensor(np.exp(smoothed.log_weights), dtype=theta.dtype, device=theta.device)
+    return Weighted(theta, weights / weights.sum(), float(smoothed.pareto_k), n_rounds)
+
+
+def in_first_order(relabelling: Relabelling, first: Proposal, theta: Tensor) -> Tensor:
+    """Return the draws with components in the order that is most probable under the first proposal."""
+    if len(relabelling.orders) == 1:
+        return theta
+    images = relabelling.images(theta)
+    order = torch.stack([first.log_prob(image) for image in images]).argmax(0)
+    return images[order, torch.arange(len(theta), device=theta.device)]
+
+
+def _log_density(relabelling: Relabelling, proposals: list[Proposal], theta: Tensor) -> Tensor:
+    """Return the log density of draws from all proposals in equal numbers, in any order of the components."""
+    images = relabelling.images(theta)
+    density = torch.stack(
+        [torch.stack([proposal.log_prob(image) for image in images]).logsumexp(0) for proposal in proposals]
+    )
+    return density.logsumexp(0) - math.log(len(proposals))

@@ -1,0 +1,1 @@
+"""Tests of the ladder towards the exact posterior."""
