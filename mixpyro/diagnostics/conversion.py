@@ -146,14 +146,16 @@ def to_arviz(
     data = Observations.checked(fitted, x_named.values, y_named.values, own_gate_x, all_rows=all_rows)
     with own_random_numbers(data.x.device, seed):
         if samples is None:
-            chains = _of_guide(data, n_draws, objects=objects, of_objects=weights_of_objects)
+            drawn = draw_from_posterior(data, n_draws, objects=objects, of_objects=weights_of_objects)
+            chains = Chains(drawn, without_point_estimates(drawn, estimates_of_mixture(data)), 1, OF_GUIDE)
         else:
-            chains = _of_samples(samples, data)
+            drawn, n_chains = _draws_of_samples(samples, data)
+            chains = Chains(drawn, drawn, n_chains, OF_POSTERIOR)
         prior = draw_from_prior(data, n_draws)
         missing = list(estimated_without_draws(mixture, prior.sites))
         _warn_of_size(data, chains, n_draws, {*leave_out, "prior_predictive"} if missing else leave_out)
         row_weights = fitted.weights if isinstance(fitted, FitResult) else None
-        found = UnderDraws(data, chains.drawn, row_weights=row_weights, leave_out=leave_out, progress=progress)
+        found = UnderDraws(data, drawn, row_weights=row_weights, leave_out=leave_out, progress=progress)
         predicted = prior_predictive(data, prior, missing, leave_out=leave_out, progress=progress)
     labels = labels_of(mixture, x_named, y_named, gate_named)
     outcome = Outcome(mixture.experts.site("y"), y_named.columns)
@@ -215,14 +217,8 @@ def _gate_to_arviz(gate: Gate, x: Named, objects: ObjectIndices | None, n_draws:
     return container({name: group for name, group in groups.items() if group}, labels, attributes)
 
 
-def _of_guide(data: Observations, n_draws: int, *, objects: ObjectIndices | None, of_objects: bool) -> Chains:
-    """Return draws from the analytic posterior, in one chain."""
-    drawn = draw_from_posterior(data, n_draws, objects=objects, of_objects=of_objects)
-    return Chains(drawn, without_point_estimates(drawn, estimates_of_mixture(data)), 1, OF_GUIDE)
-
-
-def _of_samples(samples: Mapping[str, Tensor], data: Observations) -> Chains:
-    """Return draws by MCMC, chains one after the other."""
+def _draws_of_samples(samples: Mapping[str, Tensor], data: Observations) -> tuple[Draws, int]:
+    """Return draws by MCMC, chains one after the other, and the number of chains."""
     wanted = draw_from_prior(data, 1).sites
     missing = ", ".join(name for name in wanted if name not in samples)
     if missing:
@@ -239,5 +235,4 @@ def _of_samples(samples: Mapping[str, Tensor], data: Observations) -> Chains:
     if not sites:
         raise ValueError("`samples` must hold at least one latent site; got none.")
     n_chains, n_draws = next(iter(samples.values())).shape[:2]
-    drawn = Draws(sites, torch.full((n_chains * n_draws,), torch.nan, dtype=torch.float64, device="cpu"))
-    return Chains(drawn, drawn, n_chains, OF_POSTERIOR)
+    return Draws(sites, torch.full((n_chains * n_draws,), torch.nan, dtype=torch.float64, device="cpu")), n_chains
