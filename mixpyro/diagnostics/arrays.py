@@ -30,7 +30,8 @@ def with_chains(axes: Sequence[str], values: np.ndarray, n_chains: int) -> Varia
         values: [S, …].
         n_chains: number of chains, one after the other in the draws.
     """
-    return ("chain", "draw", *axes), values.reshape(n_chains, -1, *values.shape[1:])
+    # Not -1: an array without numbers, as of the coefficients of a gate of one component, has many sizes.
+    return ("chain", "draw", *axes), values.reshape(n_chains, len(values) // n_chains, *values.shape[1:])
 
 
 def axes_of_outcome(n_outputs: int) -> tuple[str, ...]:

@@ -102,8 +102,8 @@ class ResponsibilityDraws:
         gate_x: GateInputs | None = None,
     ) -> None:
         mixture_of(data, fitted)
-        group(data, "posterior")
         self.data = Observations.checked(fitted, x, y, gate_x)
+        group(data, "posterior")  # Raises where nothing has draws.
         self.sites, self.n_draws = posterior_sites(data, self.data)
 
     def __iter__(self) -> Iterator[np.ndarray]:

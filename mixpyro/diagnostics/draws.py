@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.estimated_draws import model_of, with_parameters
+from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.diagnostics.traces import Site, is_latent, is_of_an_object, log_densities, total_density, traced
 from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels
 from mixpyro.fitting.result import FitResult
@@ -248,7 +249,9 @@ def conditioned_on(
             return parameters, categorical(mixture.gate.weights(gate_x)).logits
         return parameters, mixture.gate.assignment_prior(gate_x, plate=objects_plate(gate_x)).logits
 
-    trace = traced(poutine.condition(model, data=shared), mixture, n_draws)
+    # What the programs draw beside the given sites is not read.
+    with own_random_numbers(x.device, 0):
+        trace = traced(poutine.condition(model, data=shared), mixture, n_draws)
     returned: Any = trace.nodes["_RETURN"]["value"]
     parameters, log_weights = returned
     counted = [name for name in shared if name not in flat]
@@ -327,5 +330,6 @@ def has_weights_of_objects(gate: Gate) -> bool:
     """
     like = next((tensor for tensor in (*gate.parameters(), *gate.buffers())), torch.empty(0, device="cpu"))
     x = torch.zeros(1, getattr(gate, "n_features", 0), dtype=like.dtype, device=like.device)
-    trace = traced(lambda: gate.guide_of_rows(x, (objects_plate(x),)), gate, 1)
+    with own_random_numbers(x.device, 0):
+        trace = traced(lambda: gate.guide_of_rows(x, (objects_plate(x),)), gate, 1)
     return any(is_of_an_object(site) for site in trace.nodes.values())

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, from_datasets
+from mixpyro.diagnostics.estimates import names_of_estimates
 
 # Mean confidence, from 0 to 1, below which another labelling of a component is nearly as good.
 LEAST_CONFIDENCE = 0.5
@@ -99,8 +100,8 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
         axis: name of the axis of components, ``<gate>.component`` where a program has several gates.
 
     Raises:
-        ValueError: if the alignment has another number of draws, or a site of a program has an axis that may be of the
-            components, as it is as long and has not been named.
+        ValueError: if the alignment has another number of draws, a site of a program has an axis that may be of the
+            components, as it is as long and has not been named, or components move that have a point estimate.
     """
     import xarray
 
@@ -110,6 +111,7 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
     if n_chains * n_draws != len(alignment.order):
         raise ValueError(f"`alignment` must be of {n_chains * n_draws} draws; got {len(alignment.order)}.")
     _refuse_unknown_axes(posterior, alignment.order.shape[1], axis)
+    _refuse_moved_estimates(data, alignment, axis)
     axes = ("chain", "draw", axis)
     order = xarray.DataArray(alignment.order.reshape(n_chains, n_draws, -1), dims=axes)
     reordered = {
@@ -124,6 +126,18 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
             if LOG_ODDS in values.dims
         }
     return from_datasets(datasets | {"posterior": posterior.assign(reordered)})
+
+
+def _refuse_moved_estimates(data: ArvizData, alignment: Alignment, axis: str) -> None:
+    """Raise if components change places in some draws that have an estimate, which is the same in all draws."""
+    constants = datasets_of(data).get("constant_data", {})
+    named = [name for name in names_of_estimates(data) if name in constants]
+    estimates = [name for name in named if {axis, LOG_ODDS} & set(constants[name].dims)]
+    if estimates and bool((alignment.order != np.arange(alignment.order.shape[1])).any()):
+        raise ValueError(
+            f"`alignment` must keep the labels of components with a point estimate, {', '.join(estimates)}; got one "
+            "that moves them. Align to the labels of the estimates with `reference=`."
+        )
 
 
 def _log_odds(coefficients: Any, order: np.ndarray) -> Any:  # noqa: ANN401 (an xarray DataArray)

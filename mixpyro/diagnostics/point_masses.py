@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.draws import Draws, Observations
+from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.diagnostics.traces import is_latent, is_of_an_object, traced
 from mixpyro.pyro_internals.plates import objects_plate
 
@@ -53,7 +54,8 @@ def estimates_of_mixture(data: Observations) -> dict[str, Tensor]:
         data.mixture.experts.guide(x)
         data.mixture.gate.guide_of_rows(gate_x, (objects_plate(gate_x),))
 
-    return point_estimates(guide, data.mixture)
+    with own_random_numbers(x.device, 0):
+        return point_estimates(guide, data.mixture)
 
 
 def without_point_estimates(drawn: Draws, estimates: dict[str, Tensor]) -> Draws:

@@ -14,8 +14,9 @@ OTHER = "k"
 def psense_summary(data: ArvizData, *, seed: int = 0, **options: Any) -> Any:  # noqa: ANN401 (a pandas DataFrame)
     """Return how much each parameter's posterior follows from the prior and from the data, a table of ArviZ 1.x.
 
-    ``az.psense_summary`` uses the name ``component`` for an axis of its own, so it cannot read draws that have one. Here
-    that axis is called ``k``. Draws of a guide are resampled first, as by :func:`~mixpyro.diagnostics.resample`.
+    ``az.psense_summary`` uses the name ``component`` for an axis of its own, so it cannot read draws that have one.
+    Here that axis is called ``k``. Draws of a guide are resampled first, as by
+    :func:`~mixpyro.diagnostics.resample`.
 
     Args:
         data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`.

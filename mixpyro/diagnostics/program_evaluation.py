@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from mixpyro.diagnostics.arrays import as_numpy, with_chains
 from mixpyro.diagnostics.arviz_versions import Variable
@@ -50,35 +49,19 @@ def groups_of_program(likelihood: Likelihood, drawn: Draws, names: Names, n_draw
     if not rows:
         raise ValueError("`model` must have an observed value that no mask hides; got none.")
     axes = axes_of_objects(rows)
-    log_likelihoods = {
-        name: with_chains((axes[name],), as_numpy(results[name])[:, one.kept], drawn.n_chains)
-        for name, one in rows.items()
-    }
-    first = next(iter(rows.values()))
     why = _why_left_out(likelihood, drawn, prior, results)
     groups = {
         "posterior": _latents(drawn, drawn.without_estimates, model, names),
         "posterior_predictive": _predictions(rows, axes, replicated, drawn.n_chains),
-        OF_POSTERIOR if drawn.by_mcmc else OF_GUIDE: log_likelihoods,
-        "log_prior": {
-            name: with_chains((), as_numpy(results[LOG_PRIOR + name]), drawn.n_chains)
-            for name in drawn.without_estimates
-            if LOG_PRIOR + name in results
-        },
-        "sample_stats": _densities(results[LOG_DENSITY], drawn),
         "prior": _latents(prior, {name: prior.values[name] for name in drawn.values}, model, names),
-        "prior_predictive": {}
-        if "prior_predictive_left_out" in why
-        else _predictions(rows, axes, prior.values, prior.n_chains),
-        "observed_data": {
-            site: ((axes[name], *one.names(site)), one.values(site))
-            for name, one in rows.items()
-            for site in one.outcome.sites
-        },
-        "constant_data": _estimates(drawn, model, names)
-        | constants(model, int(np.prod(first.outcome.sizes)), axes[first.outcome.name]),
+        "constant_data": _constants(drawn, model, names, rows, axes),
+        **_densities(results, drawn, rows, axes),
+        **_observed(rows, axes),
     }
-    return OfProgram(groups, {axes[name]: one.kept for name, one in rows.items()}, _attributes(drawn, model) | why)
+    if "prior_predictive_left_out" not in why:
+        groups["prior_predictive"] = _predictions(rows, axes, prior.values, prior.n_chains)
+    labels = {axes[name]: one.kept for name, one in rows.items()}
+    return OfProgram(groups, labels, {**_attributes(drawn, model), **why})
 
 
 def prior_of_program(model: Program, n_draws: int, n_together: int) -> Draws:
@@ -105,10 +88,36 @@ def _predictions(rows: dict[str, Rows], axes: dict[str, str], values: Results, n
     }
 
 
-def _densities(log_density: Tensor, drawn: Draws) -> dict[str, Variable]:
-    """Return log p(y, θ), and log q(θ) of a guide."""
-    densities = {"lp": log_density} if drawn.log_q is None else {"lp": log_density, "log_q": drawn.log_q}
-    return {name: with_chains((), as_numpy(values), drawn.n_chains) for name, values in densities.items()}
+def _densities(results: Results, drawn: Draws, rows: dict[str, Rows], axes: dict[str, str]) -> Groups:
+    """Return log likelihoods, log densities of latent sites, log p(y, θ), and log q(θ) of a guide."""
+    totals = {"lp": results[LOG_DENSITY]} | ({} if drawn.log_q is None else {"log_q": drawn.log_q})
+    priors = {name: LOG_PRIOR + name for name in drawn.without_estimates if LOG_PRIOR + name in results}
+    log_likelihoods = {
+        name: with_chains((axes[name],), as_numpy(results[name])[:, one.kept], drawn.n_chains)
+        for name, one in rows.items()
+    }
+    return {
+        OF_POSTERIOR if drawn.by_mcmc else OF_GUIDE: log_likelihoods,
+        "log_prior": {name: with_chains((), as_numpy(results[own]), drawn.n_chains) for name, own in priors.items()},
+        "sample_stats": {name: with_chains((), as_numpy(one), drawn.n_chains) for name, one in totals.items()},
+    }
+
+
+def _observed(rows: dict[str, Rows], axes: dict[str, str]) -> Groups:
+    """Return what the program observes."""
+    sites = [(axes[name], one, site) for name, one in rows.items() for site in one.outcome.sites]
+    return {"observed_data": {site: ((axis, *one.names(site)), one.values(site)) for axis, one, site in sites}}
+
+
+def _constants(
+    drawn: Draws, model: Program, names: Names, rows: dict[str, Rows], axes: dict[str, str]
+) -> dict[str, Variable]:
+    """Return the arguments and parameters, and the value of each latent site that a guide has one for."""
+    name, first = next(iter(rows.items()))
+    values = {site: drawn.values[site][:1] for site in drawn.estimated}
+    sites = _latents(drawn._replace(n_chains=1), values, model, names)
+    estimates: dict[str, Variable] = {site: (one[0][2:], one[1][0, 0]) for site, one in sites.items()}
+    return estimates | constants(model, int(np.prod(first.outcome.sizes)), axes[name])
 
 
 def _latents(drawn: Draws, values: Results, model: Program, names: Names) -> dict[str, Variable]:
@@ -117,15 +126,6 @@ def _latents(drawn: Draws, values: Results, model: Program, names: Names) -> dic
     return {
         name: latent_variable(values[name], layout, names.of(name, layout), drawn.n_chains)
         for name, layout in layouts.items()
-    }
-
-
-def _estimates(drawn: Draws, model: Program, names: Names) -> dict[str, Variable]:
-    """Return the value of each latent site that a guide has one for, with the names of its axes."""
-    values = {name: drawn.values[name][:1] for name in drawn.estimated}
-    return {
-        name: (variable[0][2:], variable[1][0, 0])
-        for name, variable in _latents(drawn._replace(n_chains=1), values, model, names).items()
     }
 
 

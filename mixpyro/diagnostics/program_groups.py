@@ -1,6 +1,7 @@
 """The groups of ArviZ that a Pyro program's draws and data become."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -164,7 +165,8 @@ class Rows:
         n_own = len(layout.shape) - len(layout.plates)
         shape = values.shape[: values.ndim - n_own]
         values = values.reshape(*shape, *self._own_shape(site))
-        is_count = bool(getattr(self.model.first.nodes[site]["fn"].support, "is_discrete", False))
+        fn: Any = self.model.first.nodes[site]["fn"]
+        is_count = bool(getattr(fn.support, "is_discrete", False))
         return values.astype(np.int64) if is_count and are_counts(values) else values
 
     def replicates(self, site: str, values: Tensor) -> np.ndarray:

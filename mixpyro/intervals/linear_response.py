@@ -19,6 +19,7 @@ from mixpyro.intervals.responses.matrices import Matrices
 from mixpyro.intervals.responses.parts import posterior_parts, quantity_names
 from mixpyro.intervals.shared_weights import integrate_weights
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 # Coordinates; more would take minutes and gigabytes.
@@ -190,9 +191,19 @@ def linear_response(
     try:
         names, n_estimated = _names(mixture, features, gate_features)
         matrices = _matrices(mixture, table, names[len(names) - n_estimated :])
-        return _reported(matrices, tuple(names), mixture, table, has_integrated)
+        return _reported(matrices, tuple(names), _without_graph(mixture), table, has_integrated)
     except ValueError as error:
         raise NoLinearResponse(str(error)) from error
+
+
+def _without_graph(mixture: MixtureOfExperts) -> MixtureOfExperts:
+    """Return a copy whose posteriors have no gradient."""
+    held = mixture.state()
+    plain = nested.apply(lambda tensor: tensor.detach().clone(), held)
+    mixture.hold(plain)
+    copied = copy.deepcopy(mixture)
+    mixture.hold(held)
+    return copied
 
 
 def _matrices(mixture: MixtureOfExperts, table: Table, estimated: list[str]) -> Matrices:

@@ -10,7 +10,9 @@ from pyro.infer import MCMC, NUTS
 from torch import nn
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, NeuralGate, ObjectDirichletGate, fit, to_arviz
+from mixpyro.diagnostics import ResponsibilityDraws
 from mixpyro.diagnostics.arviz_versions import datasets_of, from_netcdf, group
+from mixpyro.diagnostics.plots import plot_expert_lines, plot_gate_curve
 from mixpyro.gates import Gate
 from tests.diagnostics.fits import GATES, fitted
 from tests.problems import inputs, lines, responsibilities
@@ -187,10 +189,14 @@ def test_chains_are_kept_separate() -> None:
             np.testing.assert_allclose(values.values, expected, rtol=1e-12)
 
 
-def test_global_state_is_not_changed() -> None:
-    result, x, y = fitted("neural")
+@pytest.mark.parametrize("name", GATES)
+def test_global_state_is_not_changed(name: str) -> None:
+    result, x, y = fitted(name)
     before = torch.get_rng_state()
     first, second = (to_arviz(result, x, y, n_draws=4) for _ in range(2))
+    plot_expert_lines(first, result)
+    plot_gate_curve(first, result)
+    ResponsibilityDraws(first, result, x, y).summary()
     assert torch.equal(torch.get_rng_state(), before)
     assert len(pyro.get_param_store()) == 0
     assert group(first, "posterior").equals(group(second, "posterior"))

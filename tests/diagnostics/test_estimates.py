@@ -18,7 +18,7 @@ from mixpyro import (
     fit,
     to_arviz,
 )
-from mixpyro.diagnostics import ResponsibilityDraws, compare_loo, khat, loo, resample
+from mixpyro.diagnostics import Alignment, ResponsibilityDraws, compare_loo, khat, loo, relabel, resample
 from mixpyro.diagnostics.arviz_versions import datasets_of, group
 from mixpyro.experts.families import Categorical, Gaussian, Poisson
 from mixpyro.gates import Gate
@@ -133,6 +133,24 @@ def test_estimates_have_named_axes(family: Any, axes: dict[str, tuple[str, ...]]
     regressors = ["intercept", "dose", "age"]
     assert constants["gate.coefficients_estimate"].coords["gate_regressor"].values.tolist() == regressors
     assert constants["experts.coefficients_estimate"].coords["regressor"].values.tolist() == regressors
+
+
+def test_components_with_an_estimate_keep_their_labels() -> None:
+    result, x, y = fitted(SoftmaxGate(2, 1, prior_scale=2.0))
+    data = to_arviz(result, x, y, n_draws=5)
+    order = np.tile([0, 1], (5, 1))
+    kept = Alignment(order, np.ones((5, 2)), result.responsibilities.numpy(), 1)
+    assert group(relabel(data, kept), "posterior").equals(group(data, "posterior"))
+    with pytest.raises(ValueError, match=r"must keep the labels of components with a point estimate, gate.coeff"):
+        relabel(data, kept._replace(order=order[:, ::-1]))
+
+
+def test_one_component_has_no_coefficients() -> None:
+    x, y, _ = lines(30, 1)
+    mixture = MixtureOfExperts(SoftmaxGate(1, 1, prior_scale=2.0), LinearExperts(1, 1))
+    data = to_arviz(fit(mixture, x, y, n_restarts=1, progress=False), x, y, n_draws=30)
+    assert group(data, "posterior").attrs["n_estimated_parameters"] == 0
+    assert khat(data) == -np.inf
 
 
 def test_a_gate_alone_keeps_its_estimate_out_of_the_posterior() -> None:
