@@ -160,6 +160,7 @@ def to_arviz(
             rows = Rows(x_named.values, y_named.values, own_gate_x)
             found_draws = _drawn(fitted, rows, data, n_draws, asked, objects, of_objects=weights_of_objects)
             chains, data, about_draws = found_draws
+            mixture = data.mixture
         else:
             drawn, n_chains = _draws_of_samples(samples, data)
             chains, about_draws = Chains(drawn, drawn, n_chains, OF_POSTERIOR), {}

@@ -190,20 +190,12 @@ def linear_response(
         table = table._replace(gate_x=table.gate_x[:, :0])
     try:
         names, n_estimated = _names(mixture, features, gate_features)
+        at_optimum = copy.deepcopy(mixture)
         matrices = _matrices(mixture, table, names[len(names) - n_estimated :])
-        return _reported(matrices, tuple(names), _without_graph(mixture), table, has_integrated)
+        at_optimum.hold(nested.apply(torch.detach, mixture.state()))
+        return _reported(matrices, tuple(names), at_optimum, table, has_integrated)
     except ValueError as error:
         raise NoLinearResponse(str(error)) from error
-
-
-def _without_graph(mixture: MixtureOfExperts) -> MixtureOfExperts:
-    """Return a copy whose posteriors have no gradient."""
-    held = mixture.state()
-    plain = nested.apply(lambda tensor: tensor.detach().clone(), held)
-    mixture.hold(plain)
-    copied = copy.deepcopy(mixture)
-    mixture.hold(held)
-    return copied
 
 
 def _matrices(mixture: MixtureOfExperts, table: Table, estimated: list[str]) -> Matrices:
