@@ -75,6 +75,16 @@ class Response:
         """
         raise NotImplementedError
 
+    def statistics(self, sums: Features) -> Value:
+        """Return statistics that have given sums of features; inverse of :meth:`totals`.
+
+        What components or outputs share is divided evenly among them.
+
+        Args:
+            sums: without the axis of rows, such as a change of the natural parameters.
+        """
+        raise NotImplementedError
+
     def of_prior(self, prior: Value) -> Features:
         """Return the features of the log density of a prior.
 

@@ -12,7 +12,7 @@ from mixpyro.experts.linear import LinearExperts
 from mixpyro.fitting.em import Statistics
 from mixpyro.fitting.table import Table
 from mixpyro.gates.dirichlet import DirichletGate
-from mixpyro.intervals.responses.information import add_missing, change_of, scores_of, symmetric
+from mixpyro.intervals.responses.information import add_missing, scores_of, symmetric
 from mixpyro.intervals.responses.matrices import Matrices, factor_of
 from mixpyro.intervals.responses.parts import PosteriorPart
 from mixpyro.intervals.responses.rows import Block, blocks_of, evidence_of
@@ -39,6 +39,7 @@ class Point(NamedTuple):
     """A point of the search, and where EM goes from there."""
 
     statistics: Statistics  # of the rows, under the responsibilities at the point
+    beyond: Statistics  # what leads from the priors to the point
     bound: float  # nats
     slope: Tensor  # derivatives of the bound in the coordinates [P]
 
@@ -135,8 +136,8 @@ class ClosedForm:
             return None
 
     def _newton(self, point: Point, direction: Tensor) -> Point | None:
-        """Take Newton's step; None, and back where it was, if the bound has fallen."""
-        statistics = nested.add(point.statistics, self._changed_statistics(direction))
+        """Move the natural parameters along a direction; None, and back where it was, if the bound has fallen."""
+        statistics = nested.add(point.beyond, self._statistics_of_sums(direction))
         if not bool((statistics.gate.counts >= 0.0).all() and (statistics.experts.r >= 0.0).all()):
             return None
         before = self.mixture.state()
@@ -177,17 +178,18 @@ class ClosedForm:
         rest = nested.apply(torch.sub, total, beyond)
         of_gate, of_experts = (response.totals(part) for response, part in zip(self._responses, rest, strict=True))
         bound = evidence - float(gate.kl_divergence() + experts.kl_divergence())
-        return Point(total, bound, _joined(of_gate, of_experts).flat)
+        return Point(total, beyond, bound, _joined(of_gate, of_experts).flat)
 
-    def _changed_statistics(self, direction: Tensor) -> Statistics:
-        """Return the statistics under the change of the responsibilities along a direction."""
-        total = None
-        for block, features in self._features():
-            r, _ = evidence_of(block)
-            found = self._statistics(block, change_of(features, r, direction) * block.weights)
-            total = found if total is None else nested.add(total, found)
-        assert total is not None
-        return total
+    def _statistics_of_sums(self, sums: Tensor) -> Statistics:
+        """Return the statistics that have given sums of features [P]."""
+        gate, experts = self._responses
+        common, own = sums.split([gate.n_common + experts.n_common, experts.n_components * experts.n_own])
+        of_gate, of_experts = common.split([gate.n_common, experts.n_common])
+        nothing = own.new_zeros(gate.n_components, 0)
+        return Statistics(
+            gate.statistics(Features(of_gate, nothing)),
+            experts.statistics(Features(of_experts, own.unflatten(0, (experts.n_components, experts.n_own)))),
+        )
 
     def _missing(self) -> Tensor:
         """Return S where the mixture is."""
