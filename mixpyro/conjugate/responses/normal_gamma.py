@@ -26,7 +26,7 @@ class NormalGammaResponse(Response):
     """
 
     def __init__(self, value: NormalGamma, origin: Origin) -> None:
-        self.value, self.origin = value, origin
+        self.value, self.origin, self.has_constant = value, origin, origin.intercept
         self.n_components, self.n_outputs, self.n_columns = value.mean.shape
         self.has_common_noise = len(value.rate) < self.n_components
         self.n_noises = value.rate.shape[1]  # of a component, or in common
