@@ -19,12 +19,12 @@ class Quartics:
     Args:
         n_columns: F.
         n_weights: M.
-        like: a tensor on the device of the rows, in the dtype of the products; sums are float64.
+        like: a tensor on the device of the rows, in the dtype of the products and the sums.
     """
 
     def __init__(self, n_columns: int, n_weights: int, like: Tensor) -> None:
         self.n_columns, self.dtype = n_columns, like.dtype
-        self.sums = torch.zeros(number_of_quartics(n_columns), n_weights, dtype=torch.float64, device=like.device)
+        self.sums = like.new_zeros(number_of_quartics(n_columns), n_weights)
         self._sizes = [(b + 1) * number_of_pairs(n_columns - b) for b in range(n_columns)]
 
     def add(self, columns: Tensor, weights: Tensor) -> None:
@@ -48,20 +48,16 @@ class Quartics:
             shape = (b + 1, len(later), columns.shape[1])
             products = buffer[: size * columns.shape[1]].view(shape)
             torch.mul(earlier.unsqueeze(1), later, out=products)
-            total = self.sums[end : end + size]
-            if self.dtype == total.dtype:
-                total.addmm_(products.flatten(0, 1), weights.mT)
-            else:
-                total += products.flatten(0, 1) @ weights.mT
+            self.sums[end : end + size].addmm_(products.flatten(0, 1), weights.mT)
             end += size
 
     def gram(self, weight: int) -> Tensor:
-        """Return the sums as a matrix over pairs of columns [F (F + 1) / 2, F (F + 1) / 2].
+        """Return the sums as a matrix over pairs of columns [F (F + 1) / 2, F (F + 1) / 2], float64.
 
         Args:
             weight: which of the M.
         """
-        return self.sums[:, weight].contiguous()[self._position]
+        return self.sums[:, weight].double()[self._position]
 
     @cached_property
     def _position(self) -> Tensor:

@@ -77,7 +77,8 @@ class Passes:
     def n_operations(self) -> int:
         """Multiplications that S takes, about."""
         n_pairs = self.experts.n_components * (self.experts.n_components - 1) // 2
-        return len(self.table.x) * n_pairs * number_of_quartics(1 + self.experts.n_features + self.experts.n_outputs)
+        n_own = self.responses[-1].n_own
+        return len(self.table.x) * n_pairs * min(number_of_quartics(self._n_variables), n_own**2)
 
     @property
     def n_coordinates(self) -> int:
@@ -120,10 +121,15 @@ class Passes:
 
     def _moments(self, dtype: torch.dtype) -> SharedMoments | None:
         """Return moments without any rows; None where products of features take less."""
-        n_columns = 1 + self.experts.n_features + self.experts.n_outputs
-        if self._frame is None or number_of_quartics(n_columns) > self.responses[-1].n_own ** 2:
+        responses = self.responses
+        if self._frame is None or number_of_quartics(self._n_variables) > responses[-1].n_own ** 2:
             return None
-        return SharedMoments(self._frame, self.responses, dtype)
+        return SharedMoments(self._frame, responses, dtype)
+
+    @property
+    def _n_variables(self) -> int:
+        """Number of columns of x and y, and one."""
+        return 1 + self.experts.n_features + self.experts.n_outputs
 
     @cached_property
     def _frame(self) -> Frame | None:
