@@ -34,13 +34,16 @@ RELATIVE_ERROR = 1e-13
 class ClosedForm:
     """A Dirichlet gate and linear or Gaussian experts at a point, and their search for the optimum nearby.
 
-    The step to the optimum is Newton's. In natural parameters λ it is (I − M V)⁻¹ (λ_EM − λ) = (I + M Σ)(λ_EM − λ): the
-    update by the statistics under responsibilities moved along Σ (λ_EM − λ), so no matrix but I − S is solved with.
+    The step to the optimum is Newton's. In natural parameters λ it is (I − M V)⁻¹ (λ_EM − λ). In coordinates, where the
+    complete data have unit information, λ_EM − λ is the slope of the bound and the step (I − S)⁻¹ slope.
 
     Args:
         mixture: in float64; the search moves it.
         table: the rows.
     """
+
+    # Of more, the few matrices [P, P] would take several gigabytes.
+    most_coordinates = 10_000
 
     def __init__(self, mixture: MixtureOfExperts, table: Table) -> None:
         self.mixture, self.passes = mixture, Passes(mixture, table)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mixpyro.conjugate.responses.base import Features, Response
 from mixpyro.intervals.responses.information import NEGLIGIBLE, unsure_rows
+from mixpyro.numerics.largest_eigenvalue import largest_eigenvalue
 from mixpyro.numerics.pairs import pair_indices
 from mixpyro.numerics.quartics import Quartics
 
@@ -52,7 +53,7 @@ class Frame(NamedTuple):
         scale = covariance.diagonal().sqrt()
         scale = torch.where(scale > 0.0, scale, 1.0)
         correlation = covariance / scale / scale.unsqueeze(-1)
-        correlation.diagonal().copy_(1.0 + JITTER)
+        correlation.diagonal().fill_(1.0 + JITTER)
         return cls(mean, scale.unsqueeze(-1) * torch.linalg.cholesky(correlation), has_constant)
 
     def coordinates(self, columns: Tensor) -> Tensor:
@@ -150,8 +151,10 @@ class SharedMoments:
             rows = torch.cat([torch.arange(n_common, device=total.device), *own])
             total[rows.unsqueeze(-1), rows] += difference @ gram @ difference.mT
             bounds[rows, number] = difference.abs() @ gram.diagonal().clamp_min(0.0).sqrt()
-        error = float(torch.linalg.matrix_norm(bounds, 2).square()) if self.pairs else 0.0
-        return 0.5 * (total + total.mT), RELATIVE_ERROR * torch.finfo(self.quartics.dtype).eps * error
+        # The bound of pair p is a multiple of bₚ bₚ', and that of their sum of B B'. Products of float32 may overflow.
+        squares = bounds.mT @ bounds
+        norm = largest_eigenvalue(squares) if self.pairs and bool(squares.isfinite().all()) else float(squares.sum())
+        return (total + total.mT).mul_(0.5), RELATIVE_ERROR * torch.finfo(self.quartics.dtype).eps * norm
 
     def _difference(self, k: int, j: int) -> Tensor:
         """Return the coefficients of one component's features less another's [C + 2 O, S]."""

@@ -34,7 +34,7 @@ BANKS: dict[str, Callable[[], Experts]] = {
 }
 
 
-def planes(n_outputs: int, *, noise: float = 0.5, n_rows: int = 300) -> tuple[Tensor, Tensor, Tensor]:
+def planes(n_outputs: int, noise: float = 0.5, n_rows: int = 300) -> tuple[Tensor, Tensor, Tensor]:
     """Draw x [N, 2] far from zero, y [N, P] and a start [N, 3] at the true components, which overlap."""
     generator = Generator().manual_seed(5)
     x = 30.0 + torch.randn(n_rows, 2, generator=generator).double()
@@ -45,9 +45,9 @@ def planes(n_outputs: int, *, noise: float = 0.5, n_rows: int = 300) -> tuple[Te
     return x, y, nn.functional.one_hot(z, K).double() + 0.05
 
 
-def fitted_planes(experts: Experts, **options: float) -> tuple[FitResult, Tensor, Tensor]:
+def fitted_planes(experts: Experts, noise: float = 0.5, n_rows: int = 300) -> tuple[FitResult, Tensor, Tensor]:
     """Fit planes or densities from their start."""
-    x, y, start = planes(experts.n_outputs, **options)
+    x, y, start = planes(experts.n_outputs, noise, n_rows)
     mixture = MixtureOfExperts(DirichletGate(K), experts)
     return fit(mixture, x, y, initial_responsibilities=start, progress=False), x, y
 
@@ -126,3 +126,24 @@ def test_work_that_is_large_takes_a_rough_first_step(monkeypatch: pytest.MonkeyP
     deviations = exact.standard_deviations
     assert float(((found.estimates - exact.estimates) / deviations).abs().max()) < 1e-6
     assert relative(found.covariance, exact.covariance, deviations) < 1e-3
+
+
+def test_thousands_of_coordinates_have_the_derivatives_of_refits() -> None:
+    """Of 4 components and 31 columns, of which all but two do not matter."""
+    generator = Generator().manual_seed(2)
+    x = torch.randn(1200, 30, generator=generator).double()
+    z = torch.randint(4, (1200,), generator=generator)
+    slopes = torch.randn(4, 2, generator=generator).double()
+    y = 3.0 * z + (x[:, :2] * slopes[z]).sum(1) + torch.randn(1200, generator=generator).double()
+    start = nn.functional.one_hot(z, 4).double() + 0.05
+    responses = []
+    for change in (1e-4, 0.0):
+        weights = torch.ones(1200).double()
+        weights[7] += change
+        mixture = MixtureOfExperts(DirichletGate(4), LinearExperts(4, 30, coefficient_precision=1.0, noise_rate=1.0))
+        result = fit(mixture, x, y, weights=weights, initial_responsibilities=start, progress=False)
+        responses.append(linear_response(result, x, y, weights=weights))
+    higher, response = responses
+    assert response.missing_information > 0.1
+    numerical = (higher.estimates - response.estimates) / 1e-4
+    torch.testing.assert_close(response.influence()[7], numerical, rtol=1e-2, atol=1e-5)
