@@ -23,7 +23,7 @@ class Quartics:
     """
 
     def __init__(self, n_columns: int, n_weights: int, like: Tensor) -> None:
-        self.n_columns, self.dtype = n_columns, like.dtype
+        self.n_columns = n_columns
         self.sums = like.new_zeros(number_of_quartics(n_columns), n_weights)
         self._sizes = [(b + 1) * number_of_pairs(n_columns - b) for b in range(n_columns)]
 
@@ -52,12 +52,12 @@ class Quartics:
             end += size
 
     def gram(self, weight: int) -> Tensor:
-        """Return the sums as a matrix over pairs of columns [F (F + 1) / 2, F (F + 1) / 2], float64.
+        """Return the sums as a matrix over pairs of columns [F (F + 1) / 2, F (F + 1) / 2].
 
         Args:
             weight: which of the M.
         """
-        return self.sums[:, weight].double()[self._position]
+        return self.sums[:, weight].contiguous()[self._position]
 
     @cached_property
     def _position(self) -> Tensor:

@@ -108,16 +108,15 @@ class SharedMoments:
     Args:
         frame: coordinates of the columns.
         responses: of the gate and the experts.
-        dtype: of the products of columns.
     """
 
-    def __init__(self, frame: Frame, responses: list[Response], dtype: torch.dtype = torch.float64) -> None:
+    def __init__(self, frame: Frame, responses: list[Response]) -> None:
         self.frame = frame
         parts = [frame.polynomial(response) for response in responses]
         self.coefficients = Features(torch.cat([part.common for part in parts], 1), parts[-1].own)
         n_components = len(self.coefficients.own)
         self.pairs = torch.triu_indices(n_components, n_components, 1).mT.tolist()
-        self.quartics = Quartics(1 + len(frame.mean), len(self.pairs), frame.mean.to(dtype))
+        self.quartics = Quartics(1 + len(frame.mean), len(self.pairs), frame.mean)
 
     def add(self, columns: Tensor, r: Tensor, weights: Tensor) -> None:
         """Add rows.
@@ -131,11 +130,10 @@ class SharedMoments:
         if unsure is not None:
             columns, r, weights = columns[:, unsure], r[:, unsure], weights[unsure]
         weighted = r * weights
-        dtype = self.quartics.dtype
         both = torch.cat([r[:0], *(weighted[k] * r[k + 1 :] for k in range(len(r) - 1))])
         # Also because denormal numbers would take ten times as long.
         both = torch.threshold_(both, NEGLIGIBLE, 0.0)
-        self.quartics.add(self.frame.coordinates(columns).to(dtype), both.to(dtype))
+        self.quartics.add(self.frame.coordinates(columns), both)
 
     def missing(self) -> tuple[Tensor, float]:
         """Return M [P, P], and about the norm of its error."""
@@ -151,10 +149,10 @@ class SharedMoments:
             rows = torch.cat([torch.arange(n_common, device=total.device), *own])
             total[rows.unsqueeze(-1), rows] += difference @ gram @ difference.mT
             bounds[rows, number] = difference.abs() @ gram.diagonal().clamp_min(0.0).sqrt()
-        # The bound of pair p is a multiple of bₚ bₚ', and that of their sum of B B'. Products of float32 may overflow.
+        # The bound of pair p is a multiple of bₚ bₚ', and that of their sum of B B'. Products of huge columns overflow.
         squares = bounds.mT @ bounds
         norm = largest_eigenvalue(squares) if self.pairs and bool(squares.isfinite().all()) else float(squares.sum())
-        return (total + total.mT).mul_(0.5), RELATIVE_ERROR * torch.finfo(self.quartics.dtype).eps * norm
+        return (total + total.mT).mul_(0.5), RELATIVE_ERROR * torch.finfo(total.dtype).eps * norm
 
     def _difference(self, k: int, j: int) -> Tensor:
         """Return the coefficients of one component's features less another's [C + 2 O, S]."""

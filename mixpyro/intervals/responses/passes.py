@@ -24,8 +24,6 @@ from mixpyro.numerics.quartics import number_of_quartics
 
 # Largest error of S, in units of the information of the complete data; with more, S is computed from features.
 PRECISION = 1e-11
-# The same of an S that only gives the direction of a step.
-ROUGH = 1e-2
 
 
 class Point(NamedTuple):
@@ -59,17 +57,13 @@ class Passes:
         """Return statistics, bound and slope."""
         return self._pass(None)
 
-    def point_and_missing(self, dtype: torch.dtype = torch.float64) -> tuple[Point, Tensor]:
-        """Return the same, and the missing information S [P, P].
-
-        Args:
-            dtype: in which moments are summed; of a lower one S is good for the direction of a step alone.
-        """
-        moments = self._moments(dtype)
+    def point_and_missing(self) -> tuple[Point, Tensor]:
+        """Return the same, and the missing information S [P, P]."""
+        moments = self._moments()
         point = self._pass(moments)
         if moments is not None:
             missing, error = moments.missing()
-            if error < PRECISION or (dtype != torch.float64 and error < ROUGH):
+            if error < PRECISION:
                 return point, missing
         return point, self._by_features()
 
@@ -119,12 +113,12 @@ class Passes:
         bound = evidence - float(gate.kl_divergence() + experts.kl_divergence())
         return Point(total, beyond, bound, sums.flat)
 
-    def _moments(self, dtype: torch.dtype) -> SharedMoments | None:
+    def _moments(self) -> SharedMoments | None:
         """Return moments without any rows; None where products of features take less."""
         responses = self.responses
         if self._frame is None or number_of_quartics(self._n_variables) > responses[-1].n_own ** 2:
             return None
-        return SharedMoments(self._frame, responses, dtype)
+        return SharedMoments(self._frame, responses)
 
     @property
     def _n_variables(self) -> int:
