@@ -12,7 +12,6 @@ from mixpyro.intervals.responses.matrices import Matrices, factor_of, whitening_
 from mixpyro.intervals.responses.parts import members_of, posterior_parts
 from mixpyro.intervals.responses.rows import Block, blocks_of, evidence_of
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics.blocks import rows_per_block
 from mixpyro.part import EstimatedPart
 
 # Newton steps, and halvings of one by which the bound has fallen.
@@ -157,8 +156,7 @@ class ByAutograd:
 
     def _blocks(self) -> Iterator[Block]:
         """Yield blocks of rows."""
-        width = self.n_coordinates * self.mixture.n_components
-        return blocks_of(self.mixture, self.table, n_rows=rows_per_block(width, self.table.x.device))
+        return blocks_of(self.mixture, self.table, width=self.n_coordinates * self.mixture.n_components)
 
     def _quantities(self) -> Tensor:
         """Return E_q[g] of posteriors, then estimated parameters [Q]."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mixpyro.conjugate.responses.base import Features, Response
 from mixpyro.intervals.responses.information import NEGLIGIBLE, unsure_rows
+from mixpyro.numerics.blocks import row_slices
 from mixpyro.numerics.largest_eigenvalue import largest_eigenvalue
 from mixpyro.numerics.pairs import pair_indices
 from mixpyro.numerics.quartics import Quartics
@@ -129,11 +130,13 @@ class SharedMoments:
         unsure = unsure_rows(r, weights)
         if unsure is not None:
             columns, r, weights = columns[:, unsure], r[:, unsure], weights[unsure]
-        weighted = r * weights
-        both = torch.cat([r[:0], *(weighted[k] * r[k + 1 :] for k in range(len(r) - 1))])
-        # Also because denormal numbers would take ten times as long.
-        both = torch.threshold_(both, NEGLIGIBLE, 0.0)
-        self.quartics.add(self.frame.coordinates(columns), both)
+        for rows in row_slices(len(weights), width=len(self.pairs), device=weights.device):
+            part = r[:, rows]
+            weighted = part * weights[rows]
+            both = torch.cat([part[:0], *(weighted[k] * part[k + 1 :] for k in range(len(r) - 1))])
+            # Also because denormal numbers would take ten times as long.
+            both = torch.threshold_(both, NEGLIGIBLE, 0.0)
+            self.quartics.add(self.frame.coordinates(columns[:, rows]), both)
 
     def missing(self) -> tuple[Tensor, float]:
         """Return M [P, P], and about the norm of its error."""

@@ -19,7 +19,6 @@ from mixpyro.intervals.responses.parts import PosteriorPart
 from mixpyro.intervals.responses.rows import Block, blocks_of, evidence_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
-from mixpyro.numerics.blocks import rows_per_block, rows_per_e_step
 from mixpyro.numerics.quartics import number_of_quartics
 
 # Largest error of S, in units of the information of the complete data; with more, S is computed from features.
@@ -95,7 +94,7 @@ class Passes:
         """Return the point, and add all rows to the moments."""
         gate, experts = self.gate, self.experts
         total, evidence = None, 0.0
-        for block in self._blocks(rows_per_e_step(experts.n_components, self.table.x.device)):
+        for block in self._blocks(width=experts.n_components):
             r, log_evidence = evidence_of(block)
             evidence = evidence + float((log_evidence * block.weights).sum())
             weighted = r * block.weights
@@ -147,12 +146,12 @@ class Passes:
     def _features(self) -> Iterator[tuple[Block, Features]]:
         """Yield blocks of rows with their features."""
         responses = self.responses
-        for block in self._blocks(rows_per_block(self.n_coordinates, self.table.x.device)):
+        for block in self._blocks(width=self.n_coordinates):
             yield block, joined(*(response.features(block.columns) for response in responses))
 
-    def _blocks(self, n_rows: int) -> Iterator[Block]:
+    def _blocks(self, width: int) -> Iterator[Block]:
         """Yield blocks of rows."""
-        return blocks_of(self.mixture, self.table, n_rows=n_rows)
+        return blocks_of(self.mixture, self.table, width=width)
 
 
 def joined(gate: Features, experts: Features) -> Features:

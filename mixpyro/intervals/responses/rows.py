@@ -8,7 +8,7 @@ from torch import Tensor
 from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics.blocks import slices
+from mixpyro.numerics.blocks import rows_per_block, slices
 from mixpyro.numerics.normalised import normalised
 from mixpyro.shapes import Value
 
@@ -23,15 +23,15 @@ class Block(NamedTuple):
     log_joint: Tensor  # [K, B], nats
 
 
-def blocks_of(mixture: MixtureOfExperts, table: Table, *, n_rows: int) -> Iterator[Block]:
+def blocks_of(mixture: MixtureOfExperts, table: Table, *, width: int) -> Iterator[Block]:
     """Yield all rows in order, in float64.
 
     Args:
         mixture: in float64.
         table: the rows, of any dtype.
-        n_rows: of a block at most.
+        width: numbers that each temporary has for a row.
     """
-    for rows in slices(len(table.x), n_rows):
+    for rows in slices(len(table.x), rows_per_block(width, table.x.device)):
         block = table._replace(columns=()).block(rows)
         x, y, gate_x = block.x.double(), block.y.double(), block.gate_x.double()
         own = mixture.experts.columns(x, y)

@@ -116,14 +116,18 @@ def test_collinear_columns_have_the_covariance_of_automatic_differentiation(diff
     equals_autograd(result, x, y, 1e-8)
 
 
-def test_large_work_ends_near_the_optimum(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, x, y = fitted_planes(LinearExperts(K, 2))
+@pytest.mark.parametrize("tolerance", [1e-1, 1e-2, 1e-7])
+def test_large_work_ends_near_the_optimum(tolerance: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, start = planes(1, 1.0)
+    mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, 2))
+    result = fit(mixture, x, y, initial_responsibilities=start, progress=False, tolerance=tolerance)
     exact = linear_response(result, x, y)
     monkeypatch.setattr(closed_form, "MANY", 1)
     found = linear_response(result, x, y)
     deviations = exact.standard_deviations
-    assert float(((found.estimates - exact.estimates) / deviations).abs().max()) < 1e-6
-    assert relative(found.covariance, exact.covariance, deviations) < 1e-3
+    assert exact.missing_information > 0.3
+    assert float(((found.estimates - exact.estimates) / deviations).abs().max()) < 1e-5
+    assert relative(found.covariance, exact.covariance, deviations) < 1e-2
 
 
 def test_thousands_of_coordinates_have_the_derivatives_of_refits() -> None:
