@@ -24,9 +24,9 @@ ROUNDING = 1e-6
 MOST_STEPS = 100
 SLOW = 0.1
 # Where S takes more multiplications than this, about a second, a slope of this size is enough, and S may be that of a
-# point so many posterior standard deviations away. A deviation changes a covariance by its skewness, about 1/√N: of
-# 10,000 objects a component, by 1e-4 of its value.
-MANY, TIGHT_OF_MANY, NEAR_OF_MANY = 10**9, 1e-7, 1e-2
+# point nearby. A posterior standard deviation changes a covariance by its skewness, about one over the square root of
+# the objects of a component; it may change by this share of its value.
+MANY, TIGHT_OF_MANY, CHANGE_OF_MANY = 10**9, 1e-7, 1e-4
 # Most steps of accelerated EM, each an iteration's time, before S is computed, and how much farther than the first of
 # them the optimum may be.
 MOST_ACCELERATED, UNKNOWN_RATIO = 8, 10.0
@@ -99,8 +99,9 @@ class ClosedForm:
         """Move to the optimum, and return S there and the slope that is left."""
         if self.passes.n_operations < MANY:
             return self._approach(*self.passes.point_and_missing(), tight=TIGHT, near=TIGHT)
-        self._accelerate(NEAR_OF_MANY)
-        return self._approach(*self.passes.point_and_missing(), tight=TIGHT_OF_MANY, near=NEAR_OF_MANY)
+        near = CHANGE_OF_MANY * (len(self.passes.table.x) / self.mixture.n_components) ** 0.5
+        self._accelerate(near)
+        return self._approach(*self.passes.point_and_missing(), tight=TIGHT_OF_MANY, near=near)
 
     def _accelerate(self, near: float) -> None:
         """Move by accelerated EM, until the optimum should be so many posterior standard deviations away."""
