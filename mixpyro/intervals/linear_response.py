@@ -22,8 +22,6 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
-# Coordinates; more would take minutes and gigabytes.
-MOST_COORDINATES = 2000
 # Fraction of missing information above which intervals by linear response are too short, and EM is slow.
 MUCH_MISSING = 0.95
 # Slope of the bound in posterior standard deviations, by about which means are off, that is worth a word.
@@ -157,8 +155,8 @@ def linear_response(
     Raises:
         TypeError: if ``result`` is neither.
         ValueError: if an argument does not fit, the rows are not those of the result, a part has no linear response,
-            there are more than 2,000 coordinates, or the fit is not near a strict maximum; of its subclass
-            ``NoLinearResponse`` where not an argument is at fault.
+            there are more than 10,000 coordinates (2,000 where a part has no closed form), or the fit is not near a
+            strict maximum; of its subclass ``NoLinearResponse`` where not an argument is at fault.
 
     References:
         Giordano, Broderick, Jordan (2018), Covariances, robustness, and variational Bayes, JMLR 19, definition 4;
@@ -203,10 +201,10 @@ def _matrices(mixture: MixtureOfExperts, table: Table, estimated: list[str]) -> 
     solver = ClosedForm(mixture, table) if ClosedForm.suits(mixture) else ByAutograd(mixture, table, estimated)
     if not solver.n_coordinates:
         raise ValueError("`result` must be of a mixture with parameters; got one without any.")
-    if solver.n_coordinates > MOST_COORDINATES:
+    if solver.n_coordinates > solver.most_coordinates:
         raise ValueError(
-            f"`result` must be of a mixture with at most {MOST_COORDINATES:,} coordinates, for the matrices to fit; "
-            f"got {solver.n_coordinates:,}. Fit fewer components, or fewer columns."
+            f"`result` must be of a mixture with at most {solver.most_coordinates:,} coordinates, for the matrices to "
+            f"fit; got {solver.n_coordinates:,}. Fit fewer components, or fewer columns."
         )
     return solver.matrices()
 
@@ -215,7 +213,7 @@ def _reported(
     matrices: Matrices, names: tuple[str, ...], mixture: MixtureOfExperts, table: Table, has_integrated: bool
 ) -> LinearResponse:
     """Return what the matrices say."""
-    share = float(matrices.shares[-1].clamp(0.0, 1.0)) if len(matrices.shares) else 0.0
+    share = min(1.0, max(0.0, matrices.missing_information))
     return LinearResponse(
         names=names,
         estimates=matrices.estimates,
