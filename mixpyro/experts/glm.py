@@ -65,6 +65,8 @@ class GLMExperts(FamilyExperts):
         torch.Size([3, 2, 1])
     """
 
+    finds_maximum = True
+
     def __init__(
         self,
         n_components: int,

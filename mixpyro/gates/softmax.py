@@ -48,6 +48,8 @@ class SoftmaxGate(LogitGate):
         [[0.5, 0.5]]
     """
 
+    finds_maximum = True
+
     def __init__(
         self,
         n_components: int,
