@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import intervals, programs, structure
+from mixpyro.fitting import pace
+from tests.benchmarks import acceleration, intervals, programs, structure
 from tests.benchmarks.coverage import SETTINGS
 from tests.benchmarks.speed.__main__ import measured
 from tests.benchmarks.speed.harness import Row, as_table, fastest
@@ -55,6 +56,12 @@ def test_the_benchmark_of_intervals_runs(without_type_checks: None) -> None:
     assert response.split()[1:3] == ["linear", "response"]
     assert exact.split()[1:3] == ["exact", "(Gibbs)"]
     assert "ratio" in intervals.cost(200, 1, 2)
+
+
+def test_the_benchmark_of_acceleration_runs(without_type_checks: None) -> None:
+    figures = acceleration.line("overlapping lines", 1e-7, n_data_sets=1).split()
+    assert figures[-3:] == ["1", "of", "1"]
+    assert pace.FIRST == 12
 
 
 # A package whose figures are counted by hand below.

@@ -69,6 +69,7 @@ class GLMExperts(FamilyExperts):
         "coefficients": ("component", "output", "regressor"),
         "log_scale": ("component",),
     }
+    finds_maximum = True
 
     def __init__(
         self,

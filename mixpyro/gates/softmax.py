@@ -50,6 +50,7 @@ class SoftmaxGate(LogitGate):
     """
 
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"coefficients": ("gate_component", "gate_regressor")}
+    finds_maximum = True
 
     def __init__(
         self,
