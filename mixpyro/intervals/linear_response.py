@@ -17,7 +17,7 @@ from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
 from mixpyro.intervals.responses.matrices import Matrices
 from mixpyro.intervals.responses.parts import posterior_parts, quantity_names
-from mixpyro.intervals.shared_weights import integrate_weights
+from mixpyro.intervals.shared_weights import integrate_weights, settle
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Targets
@@ -186,6 +186,7 @@ def linear_response(
     has_integrated = integrate_weights(mixture)
     if has_integrated:
         table = table._replace(gate_x=table.gate_x[:, :0])
+        settle(mixture, table)
     try:
         names, n_estimated = _names(mixture, features, gate_features)
         at_optimum = copy.deepcopy(mixture)

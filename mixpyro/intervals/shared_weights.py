@@ -2,9 +2,16 @@
 
 import torch
 
+from mixpyro.fitting.em import Snapshot
+from mixpyro.fitting.runs import Options, Runs, Trace
+from mixpyro.fitting.table import Table
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
 from mixpyro.gates.softmax import SoftmaxGate
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
+
+# Iterations at most, and nats a row that may be left to gain; Newton's steps do the rest.
+MOST_ITERATIONS, TOLERANCE = 1000, 1e-9
 
 
 def integrate_weights(mixture: MixtureOfExperts) -> bool:
@@ -30,3 +37,18 @@ def integrate_weights(mixture: MixtureOfExperts) -> bool:
     shared.coefficients_estimate.requires_grad_(gate.learn_mean)
     mixture.gate = shared
     return True
+
+
+def settle(mixture: MixtureOfExperts, table: Table) -> None:
+    """Move a mixture to the optimum that variational EM leads to, in place: integrated weights have another one.
+
+    Args:
+        mixture: in float64, without per-object weights.
+        table: the rows.
+    """
+    double = nested.apply(lambda t: t.double() if t.is_floating_point() else t, table._replace(columns=()))
+    options = Options(max_iterations=MOST_ITERATIONS, tolerance=TOLERANCE)
+    runs = Runs(mixture, double.with_columns(mixture.experts), options, [Trace()], [Snapshot(mixture.state())])
+    runs.iterate(MOST_ITERATIONS, lambda _: True, lambda _: False)
+    runs.close()
+    mixture.hold(runs.ended[0].state)

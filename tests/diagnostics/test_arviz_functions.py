@@ -112,7 +112,7 @@ def test_functions_of_likelihoods_read_resampled_draws(name: str) -> None:
 
 def test_functions_of_ones_and_zeros() -> None:
     az, data = arviz(), of_counts(Binomial())
-    resampled = _resampled(data)
+    resampled = resample(data)
     if BEFORE:
         az.plot_separation(data, y=Y)
         az.plot_loo_pit(resampled, y=Y)
@@ -147,7 +147,7 @@ def test_draws_of_a_guide_are_not_taken_for_draws_of_the_posterior(name: str) ->
 
 def test_draws_by_mcmc_are_read_as_they_are() -> None:
     result, x, y = fitted("dirichlet", 1)
-    data = to_arviz(result, x, y, n_draws=S)
+    data = to_arviz(result, x, y, n_draws=S, intervals="mean field")
     samples = {str(name): torch.as_tensor(one.values) for name, one in group(data, "posterior").items()}
     by_mcmc = to_arviz(result.mixture, x, y, samples=samples)
     elpd = arviz().loo(by_mcmc)
@@ -197,9 +197,3 @@ def lines_of_one() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(40, 1, generator=generator, dtype=torch.float64)
     return x, 2.0 * x[:, 0] + 0.5 * torch.randn(40, generator=generator, dtype=torch.float64)
-
-
-def _resampled(data: ArvizData) -> ArvizData:
-    """Resample, with the warning that the experts are point estimates."""
-    with pytest.warns(RuntimeWarning, match="point estimates"):
-        return resample(data)

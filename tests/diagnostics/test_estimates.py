@@ -37,7 +37,7 @@ def fitted(gate: Gate, experts: Any = None) -> tuple[FitResult, Tensor, Tensor]:
 
 def test_a_map_estimate_is_a_constant_and_no_draw() -> None:
     result, x, y = fitted(SoftmaxGate(2, 1, prior_scale=2.0))
-    data = to_arviz(result, x, y, n_draws=40, feature_names=["dose"])
+    data = to_arviz(result, x, y, n_draws=40, feature_names=["dose"], intervals="mean field")
     assert set(group(data, "posterior")) == {"experts.precision", "experts.coefficients"}
     estimate = group(data, "constant_data")["gate.coefficients_estimate"]
     np.testing.assert_array_equal(estimate.values, result.mixture.gate.coefficients.numpy())
@@ -70,7 +70,7 @@ def test_draws_of_a_gate_by_mcmc_are_draws() -> None:
 @pytest.mark.parametrize("prior_scale", [None, 2.0])
 def test_diagnostics_say_that_estimates_are_taken_as_known(prior_scale: float | None) -> None:
     result, x, y = fitted(SoftmaxGate(2, 1, prior_scale=prior_scale))
-    data = to_arviz(result, x, y, n_draws=200)
+    data = to_arviz(result, x, y, n_draws=200, intervals="mean field")
     for name, diagnostic in (("khat", khat), ("loo", loo), ("resample", resample)):
         with pytest.warns(RuntimeWarning, match=rf"2 parameters are point estimates \(gate.coefficients_e.*: {name}"):
             found: Any = diagnostic(data)
@@ -86,7 +86,7 @@ def test_diagnostics_say_that_estimates_are_taken_as_known(prior_scale: float | 
 def test_khat_of_estimates_alone_is_refused_and_beside_an_exact_posterior_is_no_number() -> None:
     """Neither is −∞, the mark of an exact posterior."""
     result, x, y = fitted(SoftmaxGate(2, 1, prior_scale=2.0), GLMExperts(2, 1, Gaussian(), prior_scale=3.0))
-    data = to_arviz(result, x, y, n_draws=30)
+    data = to_arviz(result, x, y, n_draws=30, intervals="mean field")
     assert "posterior" not in datasets_of(data)
     with pytest.raises(ValueError, match=r"`data` must have draws of latent parameters; got 8 point estimates"):
         khat(data)
@@ -97,14 +97,14 @@ def test_khat_of_estimates_alone_is_refused_and_beside_an_exact_posterior_is_no_
     # One component: the weight is known, and the experts are estimated.
     x, y, _ = lines(60, 1)
     mixture = MixtureOfExperts(DirichletGate(1), GLMExperts(1, 1, Gaussian()))
-    data = to_arviz(fit(mixture, x, y, n_restarts=1, progress=False), x, y, n_draws=30)
+    data = to_arviz(fit(mixture, x, y, n_restarts=1, progress=False), x, y, n_draws=30, intervals="mean field")
     with pytest.warns(RuntimeWarning, match="3 parameters are point estimates"):
         assert np.isnan(khat(data))
 
 
 def test_estimates_are_used_where_draws_are_read() -> None:
     result, x, y = fitted(SoftmaxGate(2, 1, prior_scale=2.0))
-    data = to_arviz(result, x, y, n_draws=300)
+    data = to_arviz(result, x, y, n_draws=300, intervals="mean field")
     mean = ResponsibilityDraws(data, result, x, y).summary().mean
     np.testing.assert_allclose(mean, result.responsibilities.numpy(), atol=0.05)
 
@@ -137,7 +137,7 @@ def test_estimates_have_named_axes(family: Any, axes: dict[str, tuple[str, ...]]
 
 def test_components_with_an_estimate_keep_their_labels() -> None:
     result, x, y = fitted(SoftmaxGate(2, 1, prior_scale=2.0))
-    data = to_arviz(result, x, y, n_draws=5)
+    data = to_arviz(result, x, y, n_draws=5, intervals="mean field")
     order = np.tile([0, 1], (5, 1))
     kept = Alignment(order, np.ones((5, 2)), result.responsibilities.numpy(), 1)
     assert group(relabel(data, kept), "posterior").equals(group(data, "posterior"))

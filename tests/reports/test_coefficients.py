@@ -255,10 +255,23 @@ def test_every_part_has_intervals_by_linear_response(gate: Gate) -> None:
 
 
 def test_without_a_linear_response_the_mean_field_is_told_as_such() -> None:
+    """Two equal columns of the gate, whose coefficients the data do not tell apart."""
+    x, y, z = lines(60, 2)
+    mixture = MixtureOfExperts(SoftmaxGate(2, 2), LinearExperts(2, 1))
+    twice = x.repeat(1, 2)
+    result = fit(mixture, x, y, gate_x=twice, initial_responsibilities=nn.functional.one_hot(z, 2).double() + 0.05)
+    with pytest.warns(RuntimeWarning, match="standard errors are those of the mean field.*do not determine"):
+        table = coefficients(result, x, y, gate_x=twice)
+    own = mixture.experts.coefficient_standard_deviations[0, 0, 1]
+    assert table["experts: component 0, x0"].standard_error == pytest.approx(float(own), rel=1e-9)
+    assert table["gate: component 1 against 0, x0"].standard_error == math.inf
+
+
+def test_weights_of_objects_are_integrated_out() -> None:
     x, y, z = lines(60, 2)
     mixture = MixtureOfExperts(ObjectDirichletGate(2), LinearExperts(2, 1))
     result = fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
-    with pytest.warns(RuntimeWarning, match="standard errors are those of the mean field.*a ObjectDirichletGate"):
-        table = coefficients(result, x, y)
-    assert table["experts: component 0, x0"].standard_error > 0
+    table = coefficients(result, x, y)
+    response = linear_response(result, x, y)
+    assert [row.standard_error for row in table.values()] == response.standard_deviations.tolist()
     assert not any(name.startswith("gate") for name in table)
