@@ -112,7 +112,7 @@ class Evaluation(NamedTuple):
         return cls(
             torch.cat([part.log_joint for part in parts]),
             {name: torch.cat([part.log_priors[name] for part in parts]) for name in first.log_priors},
-            None if first.replicated is None else torch.cat([part.replicated for part in parts]),
+            None if first.replicated is None else torch.cat([p.replicated for p in parts if p.replicated is not None]),
         )
 
     @property

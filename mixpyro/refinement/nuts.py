@@ -77,7 +77,7 @@ class _Potential:
 
     def __call__(self, parameters: dict[str, Tensor]) -> Tensor:
         """Return the potential energy in nats."""
-        return _InBlocks.apply(parameters["theta"], self)  # type: ignore[no-untyped-call, no-any-return]
+        return _InBlocks.apply(parameters["theta"], self)  # type: ignore[no-untyped-call]
 
     def with_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the potential energy, and its gradient."""

@@ -109,7 +109,7 @@ def coefficients(
     if intervals == INTERVALS[0] and has_posteriors(mixture):
         own = None if gate_x is None else gate_features
         found = _by_response(fitted, x, y, given, {"feature_names": features, "gate_feature_names": own})
-    if found is None or found.estimates is None:
+    if found is None or not found.names:
         messages = () if found is None else found.messages
         found = _by_parts(mixture, _table(fitted, mixture, x, y, **given), features, gate_features, messages)
     for message in found.messages:
@@ -125,8 +125,8 @@ class _Found(NamedTuple):
 
     messages: tuple[str, ...]
     names: tuple[str, ...] = ()
-    estimates: list[float] | None = None
-    errors: list[float] | None = None
+    estimates: Sequence[float] = ()
+    errors: Sequence[float] = ()
 
 
 def _by_response(

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -34,12 +36,12 @@ from mixpyro.numerics import blocks
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 N = 30
-GATES = {
+GATES: dict[str, Callable[[int], Gate]] = {
     "Dirichlet": lambda k: DirichletGate(k, concentration=[0.7, 2.0]),
     "softmax": lambda k: SoftmaxGate(k, 2),
     "softmax with a prior": lambda k: SoftmaxGate(k, 2, prior_scale=2.0),
 }
-EXPERTS = {
+EXPERTS: dict[str, Callable[[int], Experts]] = {
     "lines": lambda k: LinearExperts(k, 2),
     "lines without intercept": lambda k: LinearExperts(k, 2, intercept=False),
     "lines with one noise": lambda k: LinearExperts(k, 2, noise_per_component=False),
@@ -68,7 +70,7 @@ def rows(experts: Experts) -> tuple[Tensor, Tensor]:
     return x, torch.stack(columns[: experts.n_outputs], dim=1)
 
 
-def density(gate: Gate, experts: Experts, **options: Tensor) -> tuple[LogJoint, Tensor, FitResult]:
+def density(gate: Gate, experts: Experts, **options: Any) -> tuple[LogJoint, Tensor, FitResult]:
     """Fit briefly; return the density at the fit, and draws around it."""
     x, y = rows(experts)
     start = torch.nn.functional.one_hot(torch.arange(N) % 2, 2).double() + 0.1
