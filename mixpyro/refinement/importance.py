@@ -5,7 +5,6 @@ most probable, and weighted by the density of all orders together: they represen
 """
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -61,10 +60,8 @@ class Weighted(NamedTuple):
         return self.theta[chosen[torch.randperm(n_draws, device=chosen.device)]]
 
 
-def rounds(
-    log_joint: LogJoint, relabelling: Relabelling, first: Proposal, covariance: Tensor, *, most: int
-) -> Iterator[Weighted]:
-    """Yield the weighted draws after every round: of the first proposal, then of ones refitted to all draws so far.
+class Sampling:
+    """Importance sampling from one proposal after another, all draws weighted together.
 
     Weights are those of the mixture of all proposals; Cornuet, Marin, Mira, Robert (2012), Adaptive multiple importance
     sampling, algorithm 1.
@@ -72,28 +69,51 @@ def rounds(
     Args:
         log_joint: log p(y, θ).
         relabelling: orders of the components.
-        first: of the first round.
-        covariance: where draws do not tell more, that of the proposals [Q, Q].
-        most: rounds at most.
+        first: the first proposal, whose order of the components all draws are taken to.
     """
-    size = log_joint.parameters.size
-    n_draws = max(DRAWS_OF_ROUND, DRAWS_PER_COORDINATE * size)
-    proposals: list[Proposal] = [first]
-    theta, target = torch.zeros(0, size), torch.zeros(0)
-    while True:
-        own = in_first_order(relabelling, first, proposals[-1].sample(n_draws))
-        own_target = log_joint(own)
-        theta = own if not len(theta) else torch.cat([theta, own])
-        target = own_target if not len(target) else torch.cat([target, own_target])
-        found = _weighted(theta, target - _log_density(relabelling, proposals, theta), len(proposals))
-        yield found
-        if len(proposals) == most:
-            return
-        proposals.append(_adapted(found, covariance))
+
+    def __init__(self, log_joint: LogJoint, relabelling: Relabelling, first: Proposal) -> None:
+        self.log_joint, self.relabelling, self.first = log_joint, relabelling, first
+        size = log_joint.parameters.size
+        self.n_draws = max(DRAWS_OF_ROUND, DRAWS_PER_COORDINATE * size)
+        self._proposals: list[Proposal] = []
+        self._theta: list[Tensor] = []
+        self._target: list[Tensor] = []
+
+    def round(self, proposal: Proposal) -> Weighted:
+        """Add draws of a proposal, and return all so far with their weights.
+
+        Args:
+            proposal: of this round.
+        """
+        own = self.in_order(proposal.sample(self.n_draws))
+        self._proposals.append(proposal)
+        self._theta.append(own)
+        self._target.append(self.log_joint(own))
+        theta, target = torch.cat(self._theta), torch.cat(self._target)
+        log_ratios = target - _log_density(self.relabelling, self._proposals, theta)
+        return _weighted(theta, log_ratios, len(self._proposals))
+
+    def in_order(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, "S Q"]:
+        """Return draws with components in the order that is most probable under the first proposal.
+
+        Args:
+            theta: draws.
+        """
+        if len(self.relabelling.orders) == 1:
+            return theta
+        images = self.relabelling.images(theta)
+        order = torch.stack([self.first.log_prob(image) for image in images]).argmax(0)
+        return images[order, torch.arange(len(theta), device=theta.device)]
 
 
-def _adapted(found: Weighted, covariance: Tensor) -> StudentT:
-    """Return a t of the draws' mean and covariance, the latter nearer to a given one the fewer draws tell it."""
+def adapted(found: Weighted, covariance: Tensor) -> StudentT:
+    """Return a t of the draws' mean and covariance, the latter nearer to a given one the fewer draws tell it.
+
+    Args:
+        found: weighted draws.
+        covariance: where draws do not tell more [Q, Q].
+    """
     share = found.n_effective / (found.n_effective + len(covariance))
     return StudentT(found.mean, share * found.covariance + (1.0 - share) * covariance, FREEDOM)
 
@@ -107,15 +127,6 @@ def _weighted(theta: Tensor, log_ratios: Tensor, n_rounds: int) -> Weighted:
     smoothed = pareto_smoothed(np.maximum(finite, lowest))
     weights = torch.as_tensor(np.exp(smoothed.log_weights), dtype=theta.dtype, device=theta.device)
     return Weighted(theta, weights / weights.sum(), float(smoothed.pareto_k), n_rounds)
-
-
-def in_first_order(relabelling: Relabelling, first: Proposal, theta: Tensor) -> Tensor:
-    """Return the draws with components in the order that is most probable under the first proposal."""
-    if len(relabelling.orders) == 1:
-        return theta
-    images = relabelling.images(theta)
-    order = torch.stack([first.log_prob(image) for image in images]).argmax(0)
-    return images[order, torch.arange(len(theta), device=theta.device)]
 
 
 def _log_density(relabelling: Relabelling, proposals: list[Proposal], theta: Tensor) -> Tensor:

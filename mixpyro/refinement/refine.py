@@ -1,5 +1,6 @@
 """The ladder from a fit's linear response to its exact posterior."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -16,8 +17,9 @@ from mixpyro.intervals.approximate_posterior import approximate_posterior
 from mixpyro.intervals.densities import LogJoint
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 from mixpyro.intervals.relabelling import Relabelling
+from mixpyro.mixture import MixtureOfExperts
 from mixpyro.refinement import nuts
-from mixpyro.refinement.importance import FREEDOM, Weighted, in_first_order, rounds
+from mixpyro.refinement.importance import FREEDOM, Sampling, Weighted, adapted
 from mixpyro.refinement.refined import Refined
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -25,6 +27,8 @@ from mixpyro.shapes import GateInputs, Inputs, Targets
 GOOD, USABLE = 0.5, 0.7
 # Rounds of importance sampling, the first by linear response.
 MOST_ROUNDS = 4
+# Nats below the best by which another optimum has so much of the posterior that it is worth a word: 5 %.
+MOST_BELOW = 3.0
 # Largest r-hat of chains that agree; Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021).
 MOST_RHAT = 1.05
 
@@ -32,7 +36,7 @@ MOST_RHAT = 1.05
 @torch.no_grad()
 @arguments.outside_contexts
 def refine(
-    result: FitResult,
+    result: FitResult | MixtureOfExperts,
     x: Inputs,
     y: Targets,
     *,
@@ -46,17 +50,21 @@ def refine(
 ) -> Refined:
     """Draw a fit's parameters from the exact posterior near its optimum, by the cheapest method that can.
 
-    The rungs of the ladder, each taken if k-hat says that the one before is not enough:
+    The rungs of the ladder, each taken if the one before is not enough:
 
     1. draws from a t distribution by linear response, reweighted by p(y, θ) with the assignments summed out;
     2. adaptive importance sampling, up to four rounds, where k-hat is above 0.5;
     3. NUTS from the fit, in the units of the covariance by linear response, two chains, where it stays above 0.7.
 
-    Components keep the labels of the fit. Parameters that are estimated without a prior get a flat one. Another optimum
-    of the posterior, beyond the same one with other labels, is not looked for: restarts of :func:`~mixpyro.fit` do.
+    Components keep the labels of the fit. Parameters that are estimated without a prior get a flat one.
+
+    No rung looks for other modes of the posterior, beyond the same one with other labels, and k-hat does not see them:
+    with a weak prior there may be one where a component has a few rows and hardly any noise. Restarts of
+    :func:`~mixpyro.fit` do look: a caution says if another optimum has much of the posterior, and
+    ``refine(result.at(1), x, y)`` draws from it.
 
     Args:
-        result: of :func:`~mixpyro.fit`; all parameters must be shared by all objects.
+        result: of :func:`~mixpyro.fit`, or a mixture at its optimum.
         x: inputs [N, D] that were fitted.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
@@ -68,7 +76,7 @@ def refine(
         progress: whether to show a progress bar after two seconds, and one of Pyro's for each chain of NUTS.
 
     Raises:
-        TypeError: if ``result`` is no result of a fit.
+        TypeError: if ``result`` is neither.
         ValueError: as :func:`~mixpyro.linear_response`.
 
     References:
@@ -91,7 +99,7 @@ def refine(
     log_joint = LogJoint(response._mixture, response._table)
     labels = response._table.labels
     relabelling = Relabelling(response._mixture, known_components(labels, response._mixture.n_components))
-    ladder = _Ladder(response, log_joint, relabelling, progress)
+    ladder = _Ladder(response, log_joint, relabelling, progress, _other_optima(result))
     with own_random_numbers(response.estimates.device, seed):
         return ladder.climb(n_draws)
 
@@ -101,9 +109,10 @@ class _Ladder:
 
     def __init__(self, response: LinearResponse, log_joint: LogJoint, relabelling: Relabelling, progress: bool) -> None:
         self.response, self.log_joint, self.relabelling = response, log_joint, relabelling
-        self.progress = progress
+        self.progress, self.cautions = progress, (*response.cautions, *cautions)
         self.covariance = response._matrices.finite_covariance
         self.first = approximate_posterior(response, log_joint, freedom=FREEDOM)
+        self.sampling = Sampling(log_joint, relabelling, self.first)
 
     def climb(self, n_draws: int) -> Refined:
         """Go up until a rung holds.
@@ -112,14 +121,14 @@ class _Ladder:
             n_draws: of the result.
         """
         history: list[float] = []
+        proposal = self.first
         with tqdm(total=MOST_ROUNDS, unit="round", delay=2.0, disable=not self.progress, leave=False) as bar:
-            steps = rounds(self.log_joint, self.relabelling, self.first, self.covariance, most=MOST_ROUNDS)
-            for found in steps:
-                bar.update()
+            while not history or (history[-1] > GOOD and len(history) < MOST_ROUNDS):
+                found = self.sampling.round(proposal)
+                proposal = adapted(found, self.covariance)
                 history.append(found.khat)
-                if found.khat <= GOOD:
-                    break
-        if history[-1] <= USABLE:
+                bar.update()
+        if found.khat <= USABLE:
             return self._by_weights(found, history, n_draws)
         return self._by_nuts(found, history, n_draws)
 
@@ -127,11 +136,11 @@ class _Ladder:
         """Return resampled draws."""
         effective = f"{found.n_effective:.0f} effective draws of {len(found.theta)}"
         if len(history) == 1:
-            rung, why = "importance sampling", f"k-hat {history[0]:.2f} of draws by linear response, {effective}"
+            rung, why = "importance sampling", f"k-hat {found.khat:.2f} of draws by linear response, {effective}"
         else:
             rung = "adaptive importance sampling"
-            why = f"k-hat {history[-1]:.2f} after {len(history)} rounds, {history[0]:.2f} after the first, {effective}"
-        return self._refined(found.resampled(n_draws).unsqueeze(0), rung, why, history[-1])
+            why = f"k-hat {found.khat:.2f} after {len(history)} rounds, {history[0]:.2f} after the first, {effective}"
+        return self._refined(found.resampled(n_draws).unsqueeze(0), rung, why, found.khat)
 
     def _by_nuts(self, found: Weighted, history: list[float], n_draws: int) -> Refined:
         """Return draws by NUTS."""
@@ -141,12 +150,12 @@ class _Ladder:
             torch.cat([self.response.estimates.unsqueeze(0), others]),
             self.response.estimates,
             self.covariance,
-            lambda theta: in_first_order(self.relabelling, self.first, theta),
+            self.sampling.in_order,
             n_draws=-(-n_draws // nuts.N_CHAINS),
             progress=self.progress,
         )
         why = (
-            f"k-hat was still {history[-1]:.2f} after {len(history)} rounds of importance sampling; "
+            f"k-hat was still {found.khat:.2f} after {len(history)} rounds of importance sampling; "
             f"{nuts.N_CHAINS} chains, r-hat {chains.rhat:.2f}, {chains.n_divergent} divergent transitions"
         )
         cautions = []
@@ -155,7 +164,7 @@ class _Ladder:
                 f"the chains disagree, r-hat {chains.rhat:.2f}: the posterior has several modes, or too few draws were "
                 "made. Look at each chain in `samples`, and at `result.optima`."
             )
-        return self._refined(chains.theta, "NUTS", why, history[-1], cautions)
+        return self._refined(chains.theta, "NUTS", why, found.khat, cautions)
 
     def _refined(
         self, theta: Float[Tensor, "C S Q"], rung: str, why: str, khat: float, cautions: Sequence[str] = ()
@@ -171,5 +180,21 @@ class _Ladder:
             why=why,
             khat=khat,
             samples=samples,
-            cautions=tuple(cautions),
+            cautions=(*self.cautions, *cautions),
         )
+
+
+def _other_optima(result: FitResult | MixtureOfExperts) -> list[str]:
+    """Return a caution for each optimum of other restarts that has a share of the posterior worth a word."""
+    if not isinstance(result, FitResult) or not result.optima:
+        return []
+    best, found = result.optima[0], []
+    for number, optimum in enumerate(result.optima[1:], 1):
+        below = best.bound - optimum.bound
+        if optimum.converged and not optimum.degeneracies and below < MOST_BELOW:
+            share = 1.0 / (1.0 + math.exp(below))
+            found.append(
+                f"another optimum is {below:.2g} nats lower and has about {share:.0%} of the posterior of both, which "
+                f"these draws leave out: see `result.optima[{number}]`, and refine `result.at({number})` for its own."
+            )
+    return found
