@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    panels = {}
+    panels: dict[str, dict[str, Tensor]] = {}
     with nullcontext() if options.nuts else without_nuts():
         for model in MODELS:
             panels |= simulated(model, options.n_data_sets, options.seconds)

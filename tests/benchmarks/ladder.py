@@ -19,7 +19,7 @@ def by_weights(ladder: _Ladder, found: Weighted, history: list[float], n_draws: 
 def without_nuts() -> Iterator[None]:
     """End every refinement at importance sampling."""
     method = _Ladder._by_nuts
-    _Ladder._by_nuts = by_weights  # type: ignore[method-assign]
+    _Ladder._by_nuts = by_weights  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
