@@ -13,6 +13,7 @@ from torch.distributions import Normal
 
 from mixpyro import DirichletGate, FitResult, LinearExperts, MixtureOfExperts, SoftmaxGate, fit, linear_response, refine
 from tests.benchmarks.simulated import Rows, log_ratios
+from tests.benchmarks.uniformity import share_below
 from tests.intervals.exact import DataSets, exact_draws
 from tests.intervals.gibbs import Proposal
 
@@ -102,7 +103,7 @@ def found(model: Model, generator: Generator, seed: int) -> Found:
         name: Normal(response.estimates, covariance.diagonal().sqrt()).cdf(rows.truth)
         for name, covariance in (("mean field", response.mean_field), ("linear response", response.covariance))
     }
-    shares["refined"] = (refined.draws < rows.truth).double().mean(0)
+    shares["refined"] = share_below(refined.draws, rows.truth)
     return Found(rows, result, Proposal(response.estimates, response.covariance), shares, refined.rung)
 
 
@@ -112,4 +113,4 @@ def exact_shares(fits: list[Found], *, n_draws: int, thin: int = 2) -> Tensor:
     near = Proposal(*(torch.stack(parts) for parts in zip(*(own.proposal for own in fits), strict=True)))
     # Labels are left as they are drawn: here they mean something.
     draws = exact_draws([own.result for own in fits], data, n_draws=n_draws, thin=thin, near=near, align=False)
-    return (draws < torch.stack([own.rows.truth for own in fits])).double().mean(0)
+    return share_below(draws, torch.stack([own.rows.truth for own in fits]))

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor
 
 from mixpyro import MarginalObjectDirichletGate, ObjectDirichletGate
+from tests.benchmarks.uniformity import share_below
 
 N_COMPONENTS, N_OBJECTS, N_DRAWS = 3, 60, 999
 MEANS = torch.tensor([-2.0, 0.0, 2.0]).double()
@@ -43,7 +44,7 @@ def shares(kind: Callable[..., ObjectDirichletGate], concentration: float, gener
     else:
         concentrations = gate.posterior_concentration.expand(N_DRAWS, -1, -1)
     draws = torch._standard_gamma(concentrations, generator)
-    return (draws[..., 0] / draws.sum(-1) < truth[:, 0]).double().mean(0)
+    return share_below(draws[..., 0] / draws.sum(-1), truth[:, 0])
 
 
 OBJECT_GATES: dict[str, Callable[[Generator], Tensor]] = {

@@ -102,7 +102,7 @@ def measured(case: Case, n_data_sets: int, seconds: float, *, n_draws: int = 100
     times[EXACT] = time.perf_counter() - begun
     truth = torch.stack([own.rows.truth for own in found])
     lines = [
-        f"{case.name:<22}{name:<17}{coverages(case, own, intervals[EXACT], truth)}"
+        f"{case.name:<24}{name:<17}{coverages(case, own, intervals[EXACT], truth)}"
         f"{widths(case, own, intervals[EXACT])}{times[name] / len(found):>9.2f}"
         for name, own in intervals.items()
     ]
@@ -169,7 +169,7 @@ def main() -> None:
     )
     print("posterior's on the same data sets; widths relative to the exact posterior's, median and 10 to 90 %:")
     of_kinds = f"{'weights':>13}{'− exact':>14}{'coefficients':>14}{'− exact':>13}"
-    print(f"{'':<39}{of_kinds}{'width ÷ exact':>22}{'seconds':>9}")
+    print(f"{'':<41}{of_kinds}{'width ÷ exact':>22}{'seconds':>9}")
     with nullcontext() if options.nuts else without_nuts():
         for case in models() if options.more else [two_lines(setting) for setting in SETTINGS]:
             print("\n".join(measured(case, options.n_data_sets, options.seconds)), flush=True)

@@ -18,6 +18,11 @@ OUTSIDE = 0.05
 COLOURS = ("#D55E00", "#0072B2", "#009E73", "#000000")
 
 
+def share_below(draws: Tensor, truth: Tensor) -> Tensor:
+    """Return which share of the draws [S, ...] lies below the truth [...], from 0 to 1 without the ends."""
+    return ((draws < truth).double().sum(0) + 0.5) / (len(draws) + 1)
+
+
 def chi_square(shares: Tensor) -> float:
     """Return the chi-square statistic of twenty bins, of 19 degrees of freedom where the sample is uniform."""
     counts, _ = np.histogram(shares.numpy(), bins=N_BINS, range=(0.0, 1.0))
