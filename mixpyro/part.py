@@ -64,6 +64,9 @@ class Part(PyroModule):
     # Axes of a draw of each latent site, by its name without the prefix: component, output, feature, regressor, object.
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
+    # Whether `maximise` finds the maximum by a method of the part's own: iterations of a fit can be extrapolated then.
+    finds_maximum: ClassVar[bool] = False
+
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
         # What a user's constructor makes stays on the default device.

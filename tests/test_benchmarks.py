@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mixpyro import fit, linear_response
-from tests.benchmarks import calibration, coverage, intervals, programs, structure
+from mixpyro.fitting import pace
+from tests.benchmarks import acceleration, calibration, coverage, intervals, programs, structure
 from tests.benchmarks.calibration_models import MODELS
 from tests.benchmarks.ladder import without_nuts
 from tests.benchmarks.simulated import SETTINGS, Case, models, two_lines
@@ -107,6 +108,12 @@ def test_uniform_samples_are_told_from_others() -> None:
     assert all(3 <= count <= 30 for count in above)
     narrow = torch.distributions.Normal(0.0, 0.5).icdf(samples[:5]).mul(4.0).erf()
     assert all(largest_difference(0.5 + 0.5 * sample) > difference_limit(100) for sample in narrow)
+
+
+def test_the_benchmark_of_acceleration_runs(without_type_checks: None) -> None:
+    figures = acceleration.line("overlapping lines", 1e-7, n_data_sets=1).split()
+    assert figures[-3:] == ["1", "of", "1"]
+    assert pace.FIRST == 12
 
 
 # A package whose figures are counted by hand below.

@@ -76,7 +76,9 @@ def reports(gate: str, experts: str, dtype: torch.dtype, folder: Path) -> list[T
     if experts == "glm":
         found.append([row.standard_error for row in coefficients(result, x, y).values()])
     draws = to_arviz(result, x, y, n_draws=3)
-    found += [draws[group]["experts.y"].values.tolist() for group in ("log_likelihood", "posterior_predictive")]
+    found += [
+        draws[group]["experts.y"].values.tolist() for group in ("log_likelihood_of_guide", "posterior_predictive")
+    ]
     save(model, folder / "model")
     networks = {"gate.network": model.gate.network} if gate == "neural" else {}
     found.append(load(folder / "model", networks=networks).predict(x).tolist())

@@ -22,6 +22,11 @@ class LinearStatistics(NamedTuple):
     uy: Tensor  # Σ r u y' [..., K, E, P]
     yy: Tensor  # Σ r y² [..., K, P]
 
+    @property
+    def counts(self) -> Tensor:
+        """Σ r [..., K], at least zero in the statistics of any rows."""
+        return self.r
+
 
 class NormalGammaFields(NamedTuple):
     """Parameters of a :class:`NormalGamma`, which can keep what it computes from them where a NamedTuple cannot."""

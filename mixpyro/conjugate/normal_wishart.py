@@ -18,6 +18,11 @@ class GaussianStatistics(NamedTuple):
     y: Tensor  # Σ r y [..., K, P]
     yy: Tensor  # Σ r y y' [..., K, P, P] if full, Σ r y² [..., K, P] if diagonal, its mean over columns if spherical
 
+    @property
+    def counts(self) -> Tensor:
+        """Σ r [..., K], at least zero in the statistics of any rows."""
+        return self.r
+
 
 class NormalWishart(NamedTuple):
     """μ | Λ ~ Normal(mean, (mean_precision Λ)⁻¹) with E[Λ] = degrees · scale⁻¹, for every component, float64.

@@ -6,6 +6,7 @@ from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.diagnostics.exact_loo import exact_loo
 from mixpyro.diagnostics.importance_sampling import khat, resample
 from mixpyro.diagnostics.labels import Alignment, align, relabel
+from mixpyro.diagnostics.power_scaling import psense_summary
 from mixpyro.diagnostics.predictive_checks import Check, predictive_checks
 from mixpyro.diagnostics.program import program_to_arviz
 from mixpyro.diagnostics.program_assignments import ProgramResponsibilities
@@ -29,6 +30,7 @@ __all__ = [
     "loo_table",
     "predictive_checks",
     "program_to_arviz",
+    "psense_summary",
     "relabel",
     "resample",
     "to_arviz",

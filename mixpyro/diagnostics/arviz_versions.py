@@ -16,8 +16,8 @@ import numpy as np
 ArvizData: TypeAlias = Any
 Dataset: TypeAlias = Any
 
-# The names of an array's axes, and the array.
-Variable: TypeAlias = tuple[tuple[str, ...], np.ndarray]
+# The names of an array's axes, the array, and attributes if it has any.
+Variable: TypeAlias = tuple[tuple[str, ...], np.ndarray] | tuple[tuple[str, ...], np.ndarray, dict[str, str]]
 
 
 @functools.cache
@@ -50,7 +50,7 @@ def container(
     datasets = {}
     for group_name, variables in groups.items():
         lengths = {
-            axis: size for axes, values in variables.values() for axis, size in zip(axes, values.shape, strict=True)
+            axis: size for axes, values, *_ in variables.values() for axis, size in zip(axes, values.shape, strict=True)
         }
         labels = {
             axis: coordinates[axis]

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.diagnostics.arviz_versions import ArvizData, group
+from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, group
 from mixpyro.diagnostics.draws import Observations, evaluate
 from mixpyro.diagnostics.made_from import mixture_of
+from mixpyro.diagnostics.point_masses import estimates_of_mixture
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import rows_per_program, slices
@@ -53,16 +54,22 @@ def summary_of(responsibilities: np.ndarray, probability: float) -> Assignments:
     return Assignments(responsibilities.mean(0), responsibilities.std(0), low, high)
 
 
-def posterior_sites(data: ArvizData, device: torch.device) -> tuple[dict[str, Tensor], int]:
+def posterior_sites(data: ArvizData, rows: Observations) -> tuple[dict[str, Tensor], int]:
     """Return the posterior's draws [S, …], chains one after the other, and their number.
+
+    Sites without draws, which the mixture's guide has one value for, have that in every draw. Where no site has draws
+    there is one.
 
     Args:
         data: result of :func:`mixpyro.to_arviz`.
-        device: to put the draws on.
+        rows: the mixture that they are of, and rows on the device to put the draws on; y is not read.
     """
-    posterior = group(data, "posterior")
-    n_draws = posterior.sizes["chain"] * posterior.sizes["draw"]
-    sites = {
+    posterior, device = datasets_of(data).get("posterior"), rows.x.device
+    n_draws = 1 if posterior is None else posterior.sizes["chain"] * posterior.sizes["draw"]
+    fixed = {name: value.expand(n_draws, *value.shape[1:]) for name, value in estimates_of_mixture(rows).items()}
+    if posterior is None:
+        return fixed, n_draws
+    sites = fixed | {
         str(name): torch.tensor(values.values.reshape(n_draws, *values.shape[2:]), device=device)
         for name, values in posterior.data_vars.items()
     }
@@ -96,7 +103,8 @@ class ResponsibilityDraws:
     ) -> None:
         mixture_of(data, fitted)
         self.data = Observations.checked(fitted, x, y, gate_x)
-        self.sites, self.n_draws = posterior_sites(data, self.data.x.device)
+        group(data, "posterior")  # Raises where nothing has draws.
+        self.sites, self.n_draws = posterior_sites(data, self.data)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the responsibilities of all objects, a block of draws at a time."""

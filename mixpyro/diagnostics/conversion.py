@@ -1,24 +1,34 @@
 """Conversion of fitted mixtures and gates to ArviZ."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, container
-from mixpyro.diagnostics.draws import (
-    Draws,
-    Observations,
-    draw,
-    draw_from_posterior,
-    draw_from_prior,
-    evaluate,
+from mixpyro.diagnostics.arrays import as_numpy
+from mixpyro.diagnostics.arviz_versions import ArvizData, container
+from mixpyro.diagnostics.draws import Draws, Observations, draw, draw_from_posterior, draw_from_prior
+from mixpyro.diagnostics.estimates import estimated_without_draws, estimates
+from mixpyro.diagnostics.log_likelihoods import OF_GUIDE, OF_POSTERIOR
+from mixpyro.diagnostics.mixture_groups import (
+    Chains,
+    Outcome,
+    attributes_of,
+    constants,
+    groups_of_draws,
+    labels_of,
+    labels_of_gate,
+    latent_variables,
+    prior_predictive,
+    why_left_out,
 )
-from mixpyro.diagnostics.names import Named, Table, coordinates, named, site_axes
+from mixpyro.diagnostics.names import Named, Table, named
+from mixpyro.diagnostics.point_masses import estimates_of_mixture, point_estimates, without_point_estimates
 from mixpyro.diagnostics.random_numbers import own_random_numbers
-from mixpyro.experts.base import Experts
+from mixpyro.diagnostics.response_draws import Rows, draws_by_response
+from mixpyro.diagnostics.under_draws import UnderDraws, warn_of_size
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
 from mixpyro.mixture import MixtureOfExperts
@@ -28,14 +38,19 @@ from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Targets
 GROUPS = (
     "posterior",
     "posterior_predictive",
-    "log_likelihood",
+    OF_POSTERIOR,
+    OF_GUIDE,
+    "log_prior",
     "sample_stats",
     "prior",
+    "prior_predictive",
     "observed_data",
     "constant_data",
 )
-
-Variables = dict[str, Variable]
+# What draws can be by.
+LINEAR_RESPONSE, MEAN_FIELD = INTERVALS = ("linear response", "mean field")
+# Groups of all objects under all draws, which may be left out.
+OPTIONAL = ("log_likelihood", "posterior_predictive", "prior_predictive")
 
 
 @arguments.outside_contexts
@@ -48,23 +63,40 @@ def to_arviz(
     objects: ObjectIndices | None = None,
     samples: Mapping[str, Tensor] | None = None,
     n_draws: int = 1000,
+    intervals: str | None = None,
     feature_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
-    weights_of_objects: bool = True,
+    weights_of_objects: bool = False,
+    leave_out: Collection[str] = (),
     seed: int = 0,
+    progress: bool = True,
 ) -> ArvizData:
     """Draw from the posterior and convert draws, likelihoods and predictions for ArviZ.
 
-    The groups are ``posterior`` and ``prior`` (latent parameters), ``posterior_predictive``, ``log_likelihood`` (of
-    each object, its assignment summed out), ``sample_stats`` (``lp``, log p(y, θ), and ``log_q``, the guide's log
+    The groups are ``posterior`` and ``prior`` (latent parameters), ``posterior_predictive`` and ``prior_predictive``
+    (y of new objects with the same x), ``log_likelihood_of_guide`` (of each object, its assignment summed out),
+    ``log_prior`` (of each latent parameter), ``sample_stats`` (``lp``, log p(y, θ), and ``log_q``, the guide's log
     density), ``observed_data`` and ``constant_data`` (x, estimated parameters, and ``bound`` of every restart and
-    iteration). ``data.to_netcdf(path)`` writes them to a file.
+    iteration). ``data.to_netcdf(path)`` writes them to a file. y of one output has the axis ``object`` alone, of
+    several ``output`` too; counts are whole numbers.
+
+    Draws of a variational posterior are independent, so r-hat and effective sample sizes do not measure its quality:
+    print ``az.summary(data, kind="stats")``, and :func:`mixpyro.diagnostics.khat`. Nor are they draws of the exact
+    posterior, as ``az.loo``, ``az.waic``, ``az.compare`` and ``az.psense_summary`` take any ``log_likelihood`` to be.
+    So the group of that name is there for draws by MCMC alone. For a guide use :func:`mixpyro.diagnostics.loo` and
+    :func:`~mixpyro.diagnostics.compare_loo`, which correct for it, or give ArviZ ``resample(data)`` of
+    :func:`mixpyro.diagnostics.resample`, which has it.
+
+    A parameter with an estimate and no posterior, as by maximum likelihood or a MAP estimate, has draws by linear
+    response too, about its estimate. Without, it is in ``constant_data`` alone, not in ``posterior``. The attributes
+    ``n_estimated_parameters`` and ``point_estimates`` say which. Without a prior a parameter is not in ``log_prior``,
+    and there is no ``prior_predictive``: ``log_prior_left_out`` and ``prior_predictive_left_out`` say why.
 
     Weights that a gate keeps for each object are summed out of likelihood and predictions, as the assignments are:
     both are those of new objects with the same x.
 
-    Draws of a variational posterior are independent, so r-hat and effective sample sizes do not measure its quality.
-    :func:`mixpyro.diagnostics.khat` does.
+    Memory is 8 ``n_draws`` N bytes for each of ``log_likelihood_of_guide``, ``posterior_predictive`` and
+    ``prior_predictive`` (P times as many for predictions of P outputs).
 
     Args:
         fitted: result of :func:`mixpyro.fit`, a mixture, or a gate alone.
@@ -76,20 +108,31 @@ def to_arviz(
             all that were fitted for a fit's result, and new objects for a mixture or a gate. For new rows pass the
             result's mixture.
         samples: draws of the mixture's model by MCMC, ``mcmc.get_samples(group_by_chain=True)``: [chains, draws, …]
-            each. By default there is one chain of draws from the analytic posterior.
+            each, or ``samples`` of :func:`mixpyro.refine`. By default there is one chain of ``n_draws``.
         n_draws: number of draws of posterior and prior, at least 1.
+        intervals: "linear response", the default for all rows of a fit: draws are from a multivariate t distribution
+            whose covariance includes the uncertainty of the assignments (:func:`mixpyro.linear_response`), estimated
+            parameters among them, and ``log_q`` is its density. "mean field", the default otherwise: draws are from the
+            analytic posterior, whose intervals are too short where components overlap. The attribute ``intervals`` says
+            which it is, and ``no_linear_response`` why not the first.
         feature_names: D names of the columns of x.
-        output_names: P names of the columns of y.
-        weights_of_objects: whether to keep draws of weights of single objects, which take 8 ``n_draws`` N K bytes.
+        output_names: P names of the columns of y. That of one output is the attribute ``long_name`` of y.
+        weights_of_objects: whether to keep draws of weights of single objects too, which take 8 ``n_draws`` N K bytes
+            and as many rows of every summary as there are. A gate alone keeps them in any case.
+        leave_out: groups to leave out: ``log_likelihood``, ``posterior_predictive``, ``prior_predictive``.
         seed: of the draws, at least 0. The global random state is neither used nor changed.
+        progress: whether to show a progress bar after two seconds.
 
     Returns:
         An InferenceData in ArviZ 0.23, a DataTree in 1.x.
 
     Raises:
         TypeError: if ``fitted`` is none of these, or the data are neither tensors nor tables.
-        ValueError: if the data do not fit the mixture or are not those of the result, or ``samples`` do not fit its
-            model.
+        ValueError: if the data do not fit the mixture or are not those of the result, ``samples`` do not fit its
+            model, or ``leave_out`` names another group.
+
+    Warns:
+        RuntimeWarning: if the groups take more than 4 GiB.
 
     Example:
         >>> from mixpyro import DirichletGate
@@ -97,7 +140,7 @@ def to_arviz(
         >>> data["posterior"]["gate.weights"].dims
         ('chain', 'draw', 'component')
     """
-    n_draws = arguments.integer("n_draws", n_draws)
+    n_draws, leave_out = arguments.integer("n_draws", n_draws), _checked_groups(leave_out)
     x_named = named(x, feature_names, argument="feature_names", prefix="x")
     if isinstance(fitted, Gate):
         return _gate_to_arviz(fitted, x_named, objects, n_draws, seed)
@@ -113,49 +156,116 @@ def to_arviz(
     data = Observations.checked(fitted, x_named.values, y_named.values, own_gate_x, all_rows=all_rows)
     with own_random_numbers(data.x.device, seed):
         if samples is None:
-            drawn, n_chains = draw_from_posterior(data, n_draws, objects=objects, of_objects=weights_of_objects), 1
+            asked = _asked(fitted, intervals, all_rows=all_rows)
+            rows = Rows(x_named.values, y_named.values, own_gate_x)
+            found_draws = _drawn(fitted, rows, data, n_draws, asked, objects, of_objects=weights_of_objects)
+            chains, data, about_draws = found_draws
+            mixture = data.mixture
         else:
             drawn, n_chains = _draws_of_samples(samples, data)
+            chains, about_draws = Chains(drawn, drawn, n_chains, OF_POSTERIOR), {}
         prior = draw_from_prior(data, n_draws)
-        groups = _evaluated_groups(data, drawn, n_chains, fitted)
-    labels = _labels(mixture, x_named, y_named, gate_named)
-    groups["posterior"] = _sites(drawn, n_chains, (mixture.experts, mixture.gate), labels)
-    groups["prior"] = _sites(prior, 1, (mixture.experts, mixture.gate), labels)
-    groups["constant_data"] = _constants(x_named.values, own_gate_x, fitted)
-    return container({name: groups[name] for name in GROUPS if groups[name]}, labels, _attributes(mixture))
+        missing = list(estimated_without_draws(mixture, prior.sites))
+        _warn_of_size(data, chains, n_draws, {*leave_out, "prior_predictive"} if missing else leave_out)
+        row_weights = fitted.weights if isinstance(fitted, FitResult) else None
+        found = UnderDraws(data, chains.drawn, row_weights=row_weights, leave_out=leave_out, progress=progress)
+        predicted = prior_predictive(data, prior, missing, leave_out=leave_out, progress=progress)
+    labels = labels_of(mixture, x_named, y_named, gate_named)
+    outcome = Outcome(mixture.experts.site("y"), y_named.columns)
+    groups = groups_of_draws(found, chains, outcome) | {
+        "posterior": latent_variables(chains.kept, chains.n_chains, mixture, labels),
+        "prior": latent_variables(prior, 1, mixture, labels),
+        "prior_predictive": {} if predicted.values is None else outcome.variable(predicted.values, 1),
+        "observed_data": outcome.observed(data),
+        "constant_data": constants(x_named.values, own_gate_x, fitted, labels),
+    }
+    attributes = attributes_of(mixture, chains.kept.sites) | about_draws | why_left_out(mixture, chains, predicted)
+    return container({name: groups[name] for name in GROUPS if groups.get(name)}, labels, attributes)
 
 
-def _labels(mixture: MixtureOfExperts, x: Named, y: Named, gate_x: Named) -> dict[str, np.ndarray]:
-    """Return the labels along every axis of a mixture's arrays."""
-    return coordinates(
-        n_components=mixture.n_components,
-        objects=x.rows,
-        features=x.columns,
-        n_regressors=mixture.experts.n_features,
-        gate_features=gate_x.columns,
-        outputs=y.columns,
-    )
+class _Asked(NamedTuple):
+    """By what the draws shall be, and whether that is the default."""
+
+    intervals: str
+    by_default: bool
+
+
+def _asked(fitted: FitResult | MixtureOfExperts, intervals: str | None, *, all_rows: bool) -> _Asked:
+    """Return by what the draws shall be: for a fit's own rows linear response by default."""
+    if intervals is not None and intervals not in INTERVALS:
+        raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
+    if intervals is not None:
+        return _Asked(intervals, False)
+    return _Asked(LINEAR_RESPONSE if isinstance(fitted, FitResult) and all_rows else MEAN_FIELD, True)
+
+
+def _drawn(
+    fitted: FitResult | MixtureOfExperts,
+    rows: Rows,
+    data: Observations,
+    n_draws: int,
+    asked: _Asked,
+    objects: ObjectIndices | None,
+    *,
+    of_objects: bool,
+) -> tuple[Chains, Observations, dict[str, str]]:
+    """Return draws of the parameters, what they are evaluated on, and attributes that say by what they are."""
+    about = {"intervals": MEAN_FIELD}
+    if asked.intervals == LINEAR_RESPONSE and not of_objects:
+        found = draws_by_response(fitted, rows, data, n_draws, by_default=asked.by_default)
+        if found.draws is not None:
+            return Chains(found.draws, found.draws, 1, OF_GUIDE), found.data, {"intervals": LINEAR_RESPONSE}
+        about["no_linear_response"] = found.why_not
+    drawn = draw_from_posterior(data, n_draws, objects=objects, of_objects=of_objects)
+    kept = without_point_estimates(drawn, estimates_of_mixture(data))
+    return Chains(drawn, kept, 1, OF_GUIDE), data, about
+
+
+def _checked_groups(leave_out: Collection[str]) -> frozenset[str]:
+    """Return names of groups if they may be left out."""
+    given = frozenset([leave_out] if isinstance(leave_out, str) else leave_out)
+    if given - set(OPTIONAL):
+        raise ValueError(f"`leave_out` must be of {', '.join(OPTIONAL)}; got {', '.join(sorted(map(str, given)))}.")
+    return given
+
+
+def _warn_of_size(data: Observations, chains: Chains, n_draws: int, leave_out: Collection[str]) -> None:
+    """Warn where the groups of all objects under all draws take several gigabytes."""
+    n_objects, n_numbers = len(data.x), data.y.numel()
+    sizes = {
+        "log_likelihood": chains.drawn.n_draws * n_objects,
+        "posterior_predictive": chains.drawn.n_draws * n_numbers,
+        "prior_predictive": n_draws * n_numbers,
+    }
+    latent = sum(values.numel() for values in chains.drawn.sites.values())
+    warn_of_size(latent + sum(size for name, size in sizes.items() if name not in leave_out), leave_out)
 
 
 def _gate_to_arviz(gate: Gate, x: Named, objects: ObjectIndices | None, n_draws: int, seed: int) -> ArvizData:
     """Convert draws of a gate's weights, and their means for every object."""
     inputs = arguments.inputs(x.values).detach()
-    labels = coordinates(n_components=gate.n_components, objects=x.rows, features=x.columns)
+    labels = labels_of_gate(gate, x)
+
+    def guide() -> None:
+        gate.guide_of_rows(inputs, (objects_plate(inputs),), objects=objects)
+
     with own_random_numbers(inputs.device, seed):
-        posterior = draw(lambda: gate.guide_of_rows(inputs, (objects_plate(inputs),), objects=objects), gate, n_draws)
+        posterior = draw(guide, gate, n_draws)
         prior = draw(lambda: gate.assignment_prior(inputs, plate=objects_plate(inputs)), gate, n_draws)
+    kept = without_point_estimates(posterior, point_estimates(guide, gate))
     with torch.no_grad():
         weights = gate.weights(inputs, objects=objects)
     groups = {
-        "posterior": _sites(posterior, 1, (gate,), labels),
-        "prior": _sites(prior, 1, (gate,), labels),
+        "posterior": latent_variables(kept, 1, gate, labels),
+        "prior": latent_variables(prior, 1, gate, labels),
         "constant_data": {
             "x": (("object", "feature"), as_numpy(inputs)),
             gate.site("mean_weights"): (("object", "component"), as_numpy(weights)),
-            **_estimates(gate),
+            **estimates(gate, labels),
         },
     }
-    return container({name: group for name, group in groups.items() if group}, labels, _attributes(gate))
+    attributes = attributes_of(gate, kept.sites)
+    return container({name: group for name, group in groups.items() if group}, labels, attributes)
 
 
 def _draws_of_samples(samples: Mapping[str, Tensor], data: Observations) -> tuple[Draws, int]:
@@ -177,92 +287,3 @@ def _draws_of_samples(samples: Mapping[str, Tensor], data: Observations) -> tupl
         raise ValueError("`samples` must hold at least one latent site; got none.")
     n_chains, n_draws = next(iter(samples.values())).shape[:2]
     return Draws(sites, torch.full((n_chains * n_draws,), torch.nan, dtype=torch.float64, device="cpu")), n_chains
-
-
-def _evaluated_groups(
-    data: Observations, drawn: Draws, n_chains: int, fitted: FitResult | MixtureOfExperts
-) -> dict[str, Variables]:
-    """Return the groups that follow from the data under every draw, and the data themselves."""
-    n_draws, n_objects, site = drawn.n_draws, len(data.x), data.mixture.experts.site("y")
-    log_likelihood = np.empty((n_draws, n_objects))
-    replicated = np.empty((n_draws, *data.y.shape))
-    log_prior = np.empty(n_draws)
-    for draws, rows in data.blocks(n_draws):
-        sites = {name: values[draws] for name, values in drawn.sites.items()}
-        evaluation = evaluate(data.rows(rows), sites, draws.stop - draws.start, replicate=True)
-        log_likelihood[draws, rows] = as_numpy(evaluation.log_likelihood)
-        replicated[draws, rows] = as_numpy(evaluation.replicated)
-        log_prior[draws] = as_numpy(evaluation.log_prior)
-    row_weights = fitted.weights if isinstance(fitted, FitResult) else None
-    weighted = log_likelihood if row_weights is None else log_likelihood * as_numpy(row_weights)
-    densities = {"lp": weighted.sum(1) + log_prior, "log_q": as_numpy(drawn.log_density)}
-    return {
-        "posterior_predictive": {site: _with_chains(("object", "output"), replicated, n_chains)},
-        "log_likelihood": {site: _with_chains(("object",), log_likelihood, n_chains)},
-        "sample_stats": {
-            name: _with_chains((), values, n_chains) for name, values in densities.items() if not np.isnan(values).all()
-        },
-        "observed_data": {site: (("object", "output"), as_numpy(data.y))},
-    }
-
-
-def _sites(drawn: Draws, n_chains: int, parts: Sequence[Gate | Experts], labels: Mapping[str, np.ndarray]) -> Variables:
-    """Return the latent parameters, with the names of the axes that their gate or experts give."""
-    variables = {}
-    for name, values in drawn.sites.items():
-        part = next((part for part in parts if name.startswith(part.site(""))), parts[0])
-        axes = site_axes(name, values.shape[1:], part.site_axes, labels)
-        variables[name] = _with_chains(axes, as_numpy(values), n_chains)
-    return variables
-
-
-def _with_chains(axes: tuple[str, ...], values: np.ndarray, n_chains: int) -> Variable:
-    """Split the first axis of an array into chains and draws."""
-    return ("chain", "draw", *axes), values.reshape(n_chains, -1, *values.shape[1:])
-
-
-def _constants(x: Tensor, gate_x: Tensor | None, fitted: FitResult | MixtureOfExperts) -> Variables:
-    """Return the inputs, the estimated parameters, the rows' weights and the bounds of the restarts."""
-    variables: Variables = {"x": (("object", "feature"), as_numpy(x))}
-    if gate_x is not None:
-        variables["gate_x"] = (("object", "gate_feature"), as_numpy(gate_x))
-    if not isinstance(fitted, FitResult):
-        return variables | _estimates(fitted)
-    variables |= _estimates(fitted.mixture)
-    variables["bound"] = ("restart", "iteration"), _bounds(fitted)
-    if fitted.weights is not None:
-        variables["weights"] = ("object",), as_numpy(fitted.weights)
-    return variables
-
-
-def _bounds(result: FitResult) -> np.ndarray:
-    """Return the bound of every restart and iteration in nats, NaN after the end of a run."""
-    longest = max(len(run.trace) for run in result.runs)
-    bounds = np.full((len(result.runs), longest), np.nan)
-    for row, run in zip(bounds, result.runs, strict=True):
-        row[: len(run.trace)] = run.trace
-    return bounds
-
-
-def _estimates(module: torch.nn.Module) -> Variables:
-    """Return the parameters that have no posterior; those of a learnt prior are unconstrained, as Pyro keeps them."""
-    return {
-        name: (tuple(f"{name}_dim_{axis}" for axis in range(values.ndim)), as_numpy(values))
-        for name, values in module.named_parameters()
-    }
-
-
-def _attributes(module: torch.nn.Module) -> dict[str, str | int]:
-    """Return the library's name and the number of estimated parameters, which are the same in all draws."""
-    n_estimated = sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
-    return {"inference_library": "mixpyro", "n_estimated_parameters": n_estimated}
-
-
-def as_numpy(values: Tensor | None) -> np.ndarray:
-    """Return a tensor's values as an array.
-
-    Args:
-        values: of any shape, on any device; not None.
-    """
-    assert values is not None
-    return values.detach().cpu().numpy()

@@ -5,27 +5,26 @@ a gate keeps for each object: given these the objects would be independent, and 
 the others. Such a gate contributes its population's weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeAlias
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import pyro
 import torch
 from jaxtyping import Float
 from pyro import poutine
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.diagnostics.estimated_draws import model_of, with_parameters
+from mixpyro.diagnostics.random_numbers import own_random_numbers
+from mixpyro.diagnostics.traces import Site, is_latent, is_of_an_object, log_densities, total_density, traced
 from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import row_slices, rows_per_program, slices
-from mixpyro.pyro_internals.parameter_store import unregistered
-from mixpyro.pyro_internals.plates import DRAWS_PLATE, is_objects_plate, objects_plate
+from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import ObjectIndices
-
-# A node of a trace, a TypedDict of Pyro most of whose values may be None.
-Site: TypeAlias = Any
 
 
 class Observations(NamedTuple):
@@ -87,6 +86,7 @@ class Draws(NamedTuple):
 
     sites: dict[str, Tensor]  # [S, …] each, by the name of its site
     log_density: Tensor  # of the parameters that objects share, under the distribution drawn from [S], nats
+    log_prior: Tensor | None = None  # of all parameters [S] in nats, where that is known; else the sum over the sites
 
     @property
     def n_draws(self) -> int:
@@ -98,8 +98,27 @@ class Evaluation(NamedTuple):
     """The log joint of N objects, and replicated data, under S draws."""
 
     log_joint: Tensor  # log πᵢₖ + log p(yᵢ | xᵢ, k) [S, N, K], nats
-    log_prior: Tensor  # log p(θ) [S], nats
+    log_priors: dict[str, Tensor]  # log density of each site [S] in nats; they sum to log p(θ)
     replicated: Tensor | None  # y of new objects with the same x [S, N, P]
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Evaluation]") -> "Evaluation":
+        """Return evaluations under one draw after the other as one.
+
+        Args:
+            parts: at least one.
+        """
+        first = parts[0]
+        return cls(
+            torch.cat([part.log_joint for part in parts]),
+            {name: torch.cat([part.log_priors[name] for part in parts]) for name in first.log_priors},
+            None if first.replicated is None else torch.cat([p.replicated for p in parts if p.replicated is not None]),
+        )
+
+    @property
+    def log_prior(self) -> Float[Tensor, " S"]:
+        """log p(θ) [S] in nats."""
+        return total_density(self.log_priors, len(self.log_joint))
 
     @property
     def log_likelihood(self) -> Float[Tensor, "S N"]:
@@ -122,11 +141,11 @@ def draw(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -> D
         module: whose parameters the program uses; the user's parameter store does not see them.
         n_draws: S.
     """
-    trace = _traced(program, module, n_draws)
+    trace = traced(program, module, n_draws)
     sites: dict[str, Site] = {name: site for name, site in trace.nodes.items() if is_latent(site)}
     shared = [name for name, site in sites.items() if not is_of_an_object(site)]
     values = {name: site["value"].squeeze(1) if name in shared else site["value"] for name, site in sites.items()}
-    return Draws(values, _log_density(trace, shared, n_draws))
+    return Draws(values, total_density(log_densities(trace, shared, n_draws), n_draws))
 
 
 def draw_from_posterior(data: Observations, n_draws: int, *, objects: ObjectIndices | None, of_objects: bool) -> Draws:
@@ -170,13 +189,45 @@ class Conditioned(NamedTuple):
 
     parameters: Any  # as the experts' model returns them, with leading axes of S and 1
     log_weights: Tensor  # log πᵢₖ in nats, broadcastable to [S, N, K]
-    log_prior: Tensor  # log p(θ) [S], nats
+    log_priors: dict[str, Tensor]  # log density of each site [S], nats
+
+
+def conditioned_in_turn(
+    mixture: MixtureOfExperts, x: Tensor, gate_x: Tensor, sites: Mapping[str, Tensor], n_draws: int
+) -> Iterator[tuple[Conditioned, int]]:
+    """Yield the model's parameters and weights at given draws of its parameters, and how many draws they are of.
+
+    All draws are in one, unless estimated parameters have draws that the model has no site for: then each is by itself.
+
+    Args:
+        mixture: the model.
+        x: what the experts read [N, D].
+        gate_x: what the gate reads [N, G].
+        sites: [S, …] each, by name, those of estimated parameters among them. Weights of single objects are not read.
+        n_draws: S.
+    """
+    model = model_of(mixture, sites)
+    own = {name: values for name, values in sites.items() if name not in model.swapped}
+    if not model.swapped:
+        yield conditioned_on(model.mixture, x, gate_x, own, n_draws, flat=model.flat), n_draws
+        return
+    for draw in range(n_draws):
+        one = {name: values[draw : draw + 1] for name, values in own.items()}
+        parameters = {name: sites[site][draw] for site, name in model.swapped.items()}
+        conditioned = functools.partial(conditioned_on, model.mixture, x, gate_x, one, 1, flat=model.flat)
+        yield with_parameters(model.mixture, parameters, conditioned), 1
 
 
 @torch.no_grad()
 @arguments.outside_contexts
 def conditioned_on(
-    mixture: MixtureOfExperts, x: Tensor, gate_x: Tensor, sites: Mapping[str, Tensor], n_draws: int
+    mixture: MixtureOfExperts,
+    x: Tensor,
+    gate_x: Tensor,
+    sites: Mapping[str, Tensor],
+    n_draws: int,
+    *,
+    flat: Collection[str] = (),
 ) -> Conditioned:
     """Return the model's parameters and weights at given draws of its latent sites.
 
@@ -186,6 +237,7 @@ def conditioned_on(
         gate_x: what the gate reads [N, G].
         sites: [S, …] each, by name. Weights of single objects are not read.
         n_draws: S.
+        flat: names of sites whose prior does not count.
     """
     of_objects = has_weights_of_objects(mixture.gate)
     own = mixture.gate.site("") if of_objects else None
@@ -197,10 +249,13 @@ def conditioned_on(
             return parameters, categorical(mixture.gate.weights(gate_x)).logits
         return parameters, mixture.gate.assignment_prior(gate_x, plate=objects_plate(gate_x)).logits
 
-    trace = _traced(poutine.condition(model, data=shared), mixture, n_draws)
+    # What the programs draw beside the given sites is not read.
+    with own_random_numbers(x.device, 0):
+        trace = traced(poutine.condition(model, data=shared), mixture, n_draws)
     returned: Any = trace.nodes["_RETURN"]["value"]
     parameters, log_weights = returned
-    return Conditioned(parameters, log_weights, _log_density(trace, list(shared), n_draws))
+    counted = [name for name in shared if name not in flat]
+    return Conditioned(parameters, log_weights, log_densities(trace, counted, n_draws))
 
 
 @torch.no_grad()
@@ -214,16 +269,47 @@ def evaluate(data: Observations, sites: Mapping[str, Tensor], n_draws: int, *, r
         n_draws: S.
         replicate: whether to draw y of new objects with the same x too.
     """
+    found = [
+        _evaluated(data, model, n, replicate)
+        for model, n in conditioned_in_turn(data.mixture, data.x, data.gate_x, sites, n_draws)
+    ]
+    return found[0] if len(found) == 1 else Evaluation.joined(found)
+
+
+def _evaluated(data: Observations, model: Conditioned, n_draws: int, replicate: bool) -> Evaluation:
+    """Evaluate the log joint of all rows under draws that the model is at."""
     experts = data.mixture.experts
-    model = conditioned_on(data.mixture, data.x, data.gate_x, sites, n_draws)
     log_likelihood = experts.likelihood(data.x, model.parameters, components_of(data.mixture, data.x)).log_prob(data.y)
+    if log_likelihood.ndim == 2:  # of parameters that are no site, without an axis of draws
+        log_likelihood = log_likelihood.unsqueeze(1)
     shape = n_draws, len(data.x), data.mixture.n_components
     log_joint = (model.log_weights + log_likelihood.movedim(0, -1)).expand(shape)
-    replicated = None
-    if replicate:
-        assignment = torch.distributions.Categorical(logits=model.log_weights.expand(shape)).sample()
-        replicated = experts.likelihood(data.x, model.parameters, assignment).sample()
-    return Evaluation(log_joint, model.log_prior, replicated)
+    replicated = _replicated(data, model, n_draws) if replicate else None
+    return Evaluation(log_joint, model.log_priors, replicated)
+
+
+@torch.no_grad()
+@arguments.outside_contexts
+def draw_outcomes(data: Observations, sites: Mapping[str, Tensor], n_draws: int) -> Tensor:
+    """Return y of new objects with the same x under all draws at once [S, N, P]; pass blocks of both.
+
+    Args:
+        data: the mixture and its rows; y is not read.
+        sites: draws of the latent sites, [S, …] each, by name.
+        n_draws: S.
+    """
+    models = conditioned_in_turn(data.mixture, data.x, data.gate_x, sites, n_draws)
+    return torch.cat([_replicated(data, model, n) for model, n in models])
+
+
+def _replicated(data: Observations, model: Conditioned, n_draws: int) -> Tensor:
+    """Draw assignments and then y [S, N, P]."""
+    # Not by torch's Categorical: its weights of all objects take longer than all else, and a shared gate has one row.
+    reached = model.log_weights.double().softmax(-1).cumsum(-1)[..., :-1]
+    uniform = torch.rand(n_draws, len(data.x), 1, dtype=torch.float64, device=data.x.device)
+    assignment = (uniform > reached).sum(-1)
+    drawn: Tensor = data.mixture.experts.likelihood(data.x, model.parameters, assignment).sample()
+    return drawn
 
 
 def components_of(mixture: MixtureOfExperts, x: Tensor) -> Tensor:
@@ -244,49 +330,6 @@ def has_weights_of_objects(gate: Gate) -> bool:
     """
     like = next((tensor for tensor in (*gate.parameters(), *gate.buffers())), torch.empty(0, device="cpu"))
     x = torch.zeros(1, getattr(gate, "n_features", 0), dtype=like.dtype, device=like.device)
-    trace = _traced(lambda: gate.guide_of_rows(x, (objects_plate(x),)), gate, 1)
+    with own_random_numbers(x.device, 0):
+        trace = traced(lambda: gate.guide_of_rows(x, (objects_plate(x),)), gate, 1)
     return any(is_of_an_object(site) for site in trace.nodes.values())
-
-
-def is_latent(site: Site) -> bool:
-    """Whether a node of a trace is a latent variable.
-
-    Args:
-        site: the node.
-    """
-    return site["type"] == "sample" and not site["is_observed"] and not poutine.util.site_is_subsample(site)
-
-
-def is_of_an_object(site: Site) -> bool:
-    """Whether a node of a trace is a latent variable inside the plate of the objects.
-
-    Args:
-        site: the node.
-    """
-    return site["type"] == "sample" and is_latent(site) and any(map(_is_over_objects, site["cond_indep_stack"]))
-
-
-def _is_over_objects(frame: Any) -> bool:  # noqa: ANN401 (a frame of Pyro's)
-    """Whether a plate is that of the objects."""
-    return is_objects_plate(frame.name)
-
-
-def _traced(program: Callable[[], Any], module: torch.nn.Module, n_draws: int) -> poutine.Trace:
-    """Run a program in a plate of draws, left of the objects'; the user's store and handlers do not see it."""
-
-    def vectorised() -> Any:  # noqa: ANN401
-        with pyro.plate(DRAWS_PLATE, n_draws, dim=-2):
-            return program()
-
-    with unregistered(module), poutine.block():
-        return poutine.trace(vectorised).get_trace()
-
-
-def _log_density(trace: poutine.Trace, names: list[str], n_draws: int) -> Tensor:
-    """Return the sum of the sites' log densities [S] in nats, float64."""
-    trace.compute_log_prob(lambda name, site: name in names)
-    total = torch.zeros(n_draws, dtype=torch.float64, device="cpu")
-    for name in names:
-        log_prob = trace.nodes[name]["log_prob"].double()
-        total = total.to(log_prob) + log_prob.reshape(n_draws, -1).sum(-1)
-    return total

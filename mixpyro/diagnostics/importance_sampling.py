@@ -9,11 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, from_datasets, group, psislw
+from mixpyro.diagnostics.estimates import n_estimated, warn_of_estimates
+from mixpyro.diagnostics.log_likelihoods import OF_GUIDE, OF_POSTERIOR
 
 # Nats. Ratios that vary less are equal up to rounding, and a tail fitted to them would be a tail of rounding errors.
 LEAST_VARIATION = 1e-8
 # A fifth of the draws are the tail, which five points at least must be in.
 LEAST_DRAWS = 25
+# Groups with a value for each draw of the posterior.
+OF_DRAWS = ("posterior", "posterior_predictive", OF_GUIDE, "log_prior", "sample_stats")
 
 
 class SmoothedWeights(NamedTuple):
@@ -71,7 +75,13 @@ def khat(data: ArvizData) -> float:
     the true posterior. Up to 0.7 they do so if there are many. Above 0.7 the guide misses a part of the posterior: its
     intervals are too short, or the data have more than one explanation. −∞ means that the guide is the posterior.
     Components whose labels can be exchanged do not raise it. Between seeds it varies by 0.1 with 4000 draws, by 0.2
-    with 1000. Parameters that are estimated, as by a neural gate or AutoDelta, count as known.
+    with 1000.
+
+    It speaks of the reweighted draws, not of the widths of the guide's own: a guide of a weight whose standard
+    deviation was 37 % too short had a k-hat of 0.54. Take intervals from :func:`resample`, or compare them with it.
+
+    Parameters that are point estimates count as known: k-hat says nothing of them, and a warning says so. Where nothing
+    else varies it is NaN.
 
     Args:
         data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`, with draws from a
@@ -80,12 +90,22 @@ def khat(data: ArvizData) -> float:
     Raises:
         ValueError: if the data have no draws from a guide, or fewer than 25.
 
+    Warns:
+        RuntimeWarning: if parameters are point estimates.
+
     References:
         Yao, Vehtari, Simpson, Gelman (2018), Yes, but did it work? Evaluating variational inference, section 2.
     """
     if "log_q" not in group(data, "sample_stats"):
         raise ValueError("`data` must have draws from a guide, with `log_q` in `sample_stats`; got draws without.")
-    return float(pareto_smoothed(log_ratios(data)).pareto_k)
+    if "posterior" not in datasets_of(data):
+        raise ValueError(
+            f"`data` must have draws of latent parameters; got {n_estimated(data)} point estimates, of whose posterior "
+            "k-hat cannot tell."
+        )
+    warn_of_estimates(data, "khat")
+    pareto_k = float(pareto_smoothed(log_ratios(data)).pareto_k)
+    return float("nan") if np.isneginf(pareto_k) and n_estimated(data) else pareto_k
 
 
 def resample(data: ArvizData, *, seed: int = 0) -> ArvizData:
@@ -103,19 +123,34 @@ def resample(data: ArvizData, *, seed: int = 0) -> ArvizData:
     overlapping 0.8          52 %, 70 %      71 %, 79 %
     =========== ============ =============== =============
 
-    It corrects what :func:`khat` finds correctable. Draws are repeated, so start from many.
+    It corrects what :func:`khat` finds correctable. Draws are repeated, so start from many. ArviZ's own functions may
+    take the result for draws of the posterior: its log likelihoods are in the group ``log_likelihood``, which
+    ``az.loo``, ``az.waic``, ``az.compare`` and ``az.psense_summary`` read.
 
     Args:
-        data: result of :func:`mixpyro.to_arviz`, with draws from a guide.
+        data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`, with draws from a
+            guide.
         seed: of the resampling, at least 0.
 
     Returns:
         The same groups with as many draws as before, without ``log_q``.
+
+    Raises:
+        ValueError: if the data have no draws from a guide, or fewer than 25.
+
+    Warns:
+        RuntimeWarning: if parameters are point estimates, which no weights correct.
     """
+    if "posterior" not in datasets_of(data) or "log_q" not in group(data, "sample_stats"):
+        raise ValueError("`data` must have draws of latent parameters from a guide; got none.")
+    warn_of_estimates(data, "resample")
     weights = np.exp(pareto_smoothed(log_ratios(data)).log_weights)
     chosen = np.random.default_rng(seed).choice(len(weights), size=len(weights), p=weights / weights.sum())
     datasets = datasets_of(data)
-    for name in ("posterior", "posterior_predictive", "log_likelihood", "sample_stats"):
-        drawn = datasets[name].isel(draw=chosen).assign_coords(draw=np.arange(len(chosen)))
-        datasets[name] = drawn.drop_vars("log_q", errors="ignore")
-    return from_datasets(datasets)
+    resampled = {}
+    for name, dataset in datasets.items():
+        if name in OF_DRAWS:
+            drawn = dataset.isel(draw=chosen).assign_coords(draw=np.arange(len(chosen)))
+            dataset = drawn.drop_vars("log_q", errors="ignore")
+        resampled[OF_POSTERIOR if name == OF_GUIDE else name] = dataset
+    return from_datasets(resampled)

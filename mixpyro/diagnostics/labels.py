@@ -1,14 +1,17 @@
 """Labels of components: one labelling for draws by MCMC, or for the solutions of several fits."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, from_datasets
+from mixpyro.diagnostics.estimates import names_of_estimates
 
 # Mean confidence, from 0 to 1, below which another labelling of a component is nearly as good.
 LEAST_CONFIDENCE = 0.5
+# Axis of the components whose log odds against the first one a gate's coefficients are.
+LOG_ODDS = "gate_component"
 
 
 class Alignment(NamedTuple):
@@ -87,6 +90,9 @@ def align(
 def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -> ArvizData:
     """Put the components of every draw in the order of the alignment's reference.
 
+    Log odds against the first component, of a gate's coefficients, become those against the component that is first
+    then.
+
     Args:
         data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`, whose S draws,
             chains one after the other, were aligned.
@@ -94,8 +100,8 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
         axis: name of the axis of components, ``<gate>.component`` where a program has several gates.
 
     Raises:
-        ValueError: if the alignment has another number of draws, or a site of a program has an axis that may be of the
-            components, as it is as long and has not been named.
+        ValueError: if the alignment has another number of draws, a site of a program has an axis that may be of the
+            components, as it is as long and has not been named, or components move that have a point estimate.
     """
     import xarray
 
@@ -105,6 +111,7 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
     if n_chains * n_draws != len(alignment.order):
         raise ValueError(f"`alignment` must be of {n_chains * n_draws} draws; got {len(alignment.order)}.")
     _refuse_unknown_axes(posterior, alignment.order.shape[1], axis)
+    _refuse_moved_estimates(data, alignment, axis)
     axes = ("chain", "draw", axis)
     order = xarray.DataArray(alignment.order.reshape(n_chains, n_draws, -1), dims=axes)
     reordered = {
@@ -112,7 +119,35 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
         for name, values in posterior.data_vars.items()
         if axis in values.dims
     }
+    if axis == "component":
+        reordered |= {
+            name: _log_odds(values, alignment.order)
+            for name, values in posterior.data_vars.items()
+            if LOG_ODDS in values.dims
+        }
     return from_datasets(datasets | {"posterior": posterior.assign(reordered)})
+
+
+def _refuse_moved_estimates(data: ArvizData, alignment: Alignment, axis: str) -> None:
+    """Raise if components change places in some draws that have an estimate, which is the same in all draws."""
+    constants = datasets_of(data).get("constant_data", {})
+    named = [name for name in names_of_estimates(data) if name in constants]
+    estimates = [name for name in named if {axis, LOG_ODDS} & set(constants[name].dims)]
+    if estimates and bool((alignment.order != np.arange(alignment.order.shape[1])).any()):
+        raise ValueError(
+            f"`alignment` must keep the labels of components with a point estimate, {', '.join(estimates)}; got one "
+            "that moves them. Align to the labels of the estimates with `reference=`."
+        )
+
+
+def _log_odds(coefficients: Any, order: np.ndarray) -> Any:  # noqa: ANN401 (an xarray DataArray)
+    """Return coefficients of log odds against the component that is first in the new order of each draw."""
+    moved = coefficients.transpose("chain", "draw", LOG_ODDS, ...)
+    drawn = moved.values.reshape(len(order), *moved.shape[2:])
+    of_all = np.concatenate([np.zeros_like(drawn, shape=(len(drawn), 1, *drawn.shape[2:])), drawn], axis=1)
+    of_all = np.take_along_axis(of_all, order.reshape(*order.shape, *[1] * (of_all.ndim - 2)), axis=1)
+    against_first = (of_all - of_all[:, :1])[:, 1:]
+    return moved.copy(data=against_first.reshape(moved.shape)).transpose(*coefficients.dims)
 
 
 def _refuse_unknown_axes(posterior: Dataset, n_components: int, axis: str) -> None:

@@ -74,8 +74,9 @@ def coordinates(
     objects: np.ndarray,
     features: Sequence[str] = (),
     n_regressors: int | None = None,
-    gate_features: Iterable[str] = (),
+    gate_features: Sequence[str] = (),
     outputs: Iterable[str] = (),
+    n_predictors: int = 1,
 ) -> dict[str, np.ndarray]:
     """Return the labels along each axis, by the name of the axis.
 
@@ -87,13 +88,19 @@ def coordinates(
             ``regressor`` is an intercept and these.
         gate_features: names of the columns that the gate reads.
         outputs: names of the columns of y.
+        n_predictors: number of linear predictors of an expert, one less than the categories of a categorical y. The
+            first category is the reference, so the axis ``category`` begins at 1.
     """
     return {
         "component": np.arange(n_components),
+        # Log odds against component 0.
+        "gate_component": np.arange(1, n_components),
         "object": objects,
         "feature": np.array(list(features), dtype=np.str_),
         "gate_feature": np.array(list(gate_features), dtype=np.str_),
+        "gate_regressor": np.array(["intercept", *gate_features], dtype=np.str_),
         "output": np.array(list(outputs), dtype=np.str_),
+        "category": np.arange(1, n_predictors + 1),
         "regressor": np.array(["intercept", *list(features)[:n_regressors]], dtype=np.str_),
     }
 
@@ -109,7 +116,8 @@ def site_axes(
         site: full name, as in ``experts.coefficients``.
         shape: of one draw.
         axes: the names of the axes, by the last part of the site's name.
-        labels: result of :func:`coordinates`. An axis ``regressor`` that is as long as ``feature`` has no intercept.
+        labels: result of :func:`coordinates`. An axis ``regressor`` that is as long as ``feature`` has no intercept. An
+            axis ``output`` of another length than ``output`` is one of categories.
     """
     expected = axes.get(site.rsplit(".", 1)[-1], ("component",))
     names: list[str] = []
@@ -117,6 +125,8 @@ def site_axes(
         name = expected[number] if number < len(expected) else ""
         if name == "regressor" and length == len(labels["feature"]):
             name = "feature"
+        if name == "output" and length != len(labels["output"]):
+            name = "category"
         fits = name in labels and len(labels[name]) == length
         names.append(name if fits and name not in names else f"{site}_dim_{number}")
     return tuple(names)

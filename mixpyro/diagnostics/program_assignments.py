@@ -10,9 +10,11 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from mixpyro.arguments import outside_contexts
-from mixpyro.diagnostics.arviz_versions import ArvizData, group
+from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, group
 from mixpyro.diagnostics.assignments import Assignments, summary_of
-from mixpyro.diagnostics.program import checked_program, device_of, draws_of_samples, model_of
+from mixpyro.diagnostics.estimates import names_of_estimates
+from mixpyro.diagnostics.program import checked_program, device_of, model_of
+from mixpyro.diagnostics.program_draws import draws_of_samples, latent_names
 from mixpyro.diagnostics.program_likelihood import Likelihood
 from mixpyro.diagnostics.program_runs import Program, Results, blocks_of
 from mixpyro.diagnostics.random_numbers import own_random_numbers
@@ -55,6 +57,7 @@ class ProgramResponsibilities:
         self._device = device_of([*arguments, *keywords.values()])
         with torch.no_grad(), own_random_numbers(self._device, 0):
             program = checked_program(model_of(model), arguments, keywords, 1)
+            samples |= _estimates(data, program, (posterior.sizes["chain"], posterior.sizes["draw"]))
             drawn = draws_of_samples(samples, program, "data")
             self._stage = _Marginal(program, drawn.values, site)
         self.n_draws = drawn.n_draws
@@ -91,6 +94,14 @@ class ProgramResponsibilities:
             ValueError: if the probability is not in (0, 1).
         """
         return summary_of(np.concatenate(list(self)), probability)
+
+
+def _estimates(data: ArvizData, model: Program, sizes: tuple[int, int]) -> dict[str, Tensor]:
+    """Return the latent sites that the guide had one value for, in every draw [chains, draws, …]."""
+    constants = datasets_of(data).get("constant_data", {})
+    names = [name for name in names_of_estimates(data) if name in constants and name in latent_names(model)]
+    values = {name: torch.tensor(constants[name].values) for name in names}
+    return {name: value.expand(*sizes, *value.shape) for name, value in values.items()}
 
 
 class _Marginal(Likelihood):

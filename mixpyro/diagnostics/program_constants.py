@@ -10,8 +10,8 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from mixpyro.diagnostics.arrays import as_numpy
 from mixpyro.diagnostics.arviz_versions import Variable
-from mixpyro.diagnostics.conversion import as_numpy
 from mixpyro.diagnostics.program_runs import Program
 from mixpyro.pyro_internals.handlers import unconstrained
 
@@ -48,16 +48,18 @@ def parameters_of(trace: poutine.Trace) -> dict[str, Tensor]:
     return {name.replace("$$$", "."): value for name, value in sites.items()}
 
 
-def n_trained(trace: poutine.Trace) -> int:
-    """Return the number of a program's parameters that are trained.
+def trained(trace: poutine.Trace) -> dict[str, int]:
+    """Return how many numbers each of a program's trained parameters has, by its name.
 
     Args:
         trace: of the program. Values under a constraint are computed from what is trained, and need no gradient in a
             run without.
     """
-    sites: dict[str, Any] = {name: site for name, site in trace.nodes.items() if site["type"] == "param"}
-    leaves = {id(leaf): leaf for leaf in (unconstrained(site["value"]) for site in sites.values())}
-    return sum(leaf.numel() for leaf in leaves.values() if leaf.requires_grad)
+    leaves: dict[int, tuple[str, Tensor]] = {}
+    for name, value in parameters_of(trace).items():
+        leaf = unconstrained(value)
+        leaves.setdefault(id(leaf), (name, leaf))
+    return {name: leaf.numel() for name, leaf in leaves.values() if leaf.requires_grad}
 
 
 def _arguments(function: Callable[..., Any], arguments: Iterable[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:

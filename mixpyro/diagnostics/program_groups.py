@@ -1,17 +1,18 @@
 """The groups of ArviZ that a Pyro program's draws and data become."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from pyro.distributions import MaskedDistribution
 from torch import Tensor
 
+from mixpyro.diagnostics.arrays import are_counts, as_numpy, with_chains
 from mixpyro.diagnostics.arviz_versions import Variable
-from mixpyro.diagnostics.conversion import as_numpy
-from mixpyro.diagnostics.draws import Site
 from mixpyro.diagnostics.program_likelihood import Outcome
 from mixpyro.diagnostics.program_runs import Layout, Program
+from mixpyro.diagnostics.traces import Site
 
 # Plates of these names are over the components.
 COMPONENTS = ("component", "components")
@@ -106,17 +107,6 @@ def latent_variable(values: Tensor, layout: Layout, names: tuple[str, ...], n_ch
     return with_chains(names, shaped, n_chains)
 
 
-def with_chains(names: tuple[str, ...], values: np.ndarray, n_chains: int) -> Variable:
-    """Split the first axis of an array into chains and draws.
-
-    Args:
-        names: of the other axes.
-        values: [S, …].
-        n_chains: number of chains.
-    """
-    return ("chain", "draw", *names), values.reshape(n_chains, -1, *values.shape[1:])
-
-
 class Rows:
     """The objects of an outcome that anything is observed of.
 
@@ -161,8 +151,23 @@ class Rows:
         """
         layout = self.model.layouts[site]
         plates = [plate for plate in layout.plates if plate and plate not in self.outcome.plates]
+        return (*plates, *(f"{site}_dim_{axis}" for axis in range(len(self._own_shape(site)))))
+
+    def _own_shape(self, site: str) -> tuple[int, ...]:
+        """Return the shape of a value of an observed site; a vector of one number has no axis."""
+        layout = self.model.layouts[site]
+        own = tuple(layout.shape[len(layout.plates) :])
+        return own if int(np.prod(own)) != 1 else ()
+
+    def _as_named(self, site: str, values: np.ndarray) -> np.ndarray:
+        """Return values [..., *own] with the axes that have names, whole numbers where the site has probabilities."""
+        layout = self.model.layouts[site]
         n_own = len(layout.shape) - len(layout.plates)
-        return (*plates, *(f"{site}_dim_{axis}" for axis in range(n_own)))
+        shape = values.shape[: values.ndim - n_own]
+        values = values.reshape(*shape, *self._own_shape(site))
+        fn: Any = self.model.first.nodes[site]["fn"]
+        is_count = bool(getattr(fn.support, "is_discrete", False))
+        return values.astype(np.int64) if is_count and are_counts(values) else values
 
     def replicates(self, site: str, values: Tensor) -> np.ndarray:
         """Return replicated values [S, n, …] of the rows with data.
@@ -171,7 +176,7 @@ class Rows:
             site: name of an observed site.
             values: [S, …], shaped as in one run.
         """
-        return as_numpy(self.objects_first(site, values))[:, self.kept]
+        return self._as_named(site, as_numpy(self.objects_first(site, values))[:, self.kept])
 
     def values(self, site: str) -> np.ndarray:
         """Return the observed values [n, …]; NaN where one is masked in a row that has others.
@@ -183,10 +188,9 @@ class Rows:
         value = torch.as_tensor(self.model.first.nodes[site]["value"]).expand(layout.shape).unsqueeze(0)
         values = as_numpy(self.objects_first(site, value))[0, self.kept]
         mask = as_numpy(self.observed[site])[self.kept]
-        if mask.all():
-            return values
         own = (1,) * (values.ndim - mask.ndim)
-        return np.where(mask.reshape(*mask.shape, *own), values, np.nan)
+        seen = values if mask.all() else np.where(mask.reshape(*mask.shape, *own), values, np.nan)
+        return self._as_named(site, seen)
 
 
 def axes_of_objects(rows: Mapping[str, Rows]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from mixpyro.pyro_internals.plates import DRAWS_PLATE
 
 # Longest name of a variable of several sites; netCDF has 256 characters.
 LONGEST_NAME = 200
+# Before the name of a latent site among the results: its log density, summed over its plates [S]. No site has it.
+LOG_PRIOR = "log prior of "
 
 
 class Outcome(NamedTuple):
@@ -118,7 +120,15 @@ class Likelihood(Stage):
             if data := self._data(trace, factors, sites):
                 given = self._given_latents(factors, sites, trace, joint)
                 results[_joint_name(data)] = _flat(given, factors, n_draws)
-        return results | {LOG_DENSITY: torch.stack(parts).sum(0)}
+        return results | self._log_priors(factors, n_draws) | {LOG_DENSITY: torch.stack(parts).sum(0)}
+
+    def _log_priors(self, factors: Factors, n_draws: int | None) -> Results:
+        """Return the log density [S] of each latent site that depends on no discrete variable."""
+        return {
+            LOG_PRIOR + name: _flat(term, factors, n_draws).double().sum(1)
+            for name in self.drawn
+            if set((term := factors.terms[name]).axes) <= {DRAWS_PLATE, *term.plates}
+        }
 
     def _given_latents(self, factors: Factors, sites: tuple[str, ...], trace: poutine.Trace, joint: Term) -> Term:
         """Return log p(data | latents) from their joint density, where latents depend on the same variables."""

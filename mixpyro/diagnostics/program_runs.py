@@ -1,7 +1,6 @@
 """Runs of a Pyro program at many draws: all at once in a plate of draws, or one after the other where that fails."""
 
 import math
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -12,7 +11,8 @@ from pyro import poutine
 from pyro.distributions import Unit
 from torch import Tensor
 
-from mixpyro.diagnostics.draws import Site
+from mixpyro.diagnostics.callers import level_of_caller
+from mixpyro.diagnostics.traces import Site
 from mixpyro.numerics.blocks import slices
 from mixpyro.pyro_internals.plates import DRAWS_PLATE
 
@@ -147,14 +147,6 @@ class Program:
             RuntimeWarning,
             stacklevel=level_of_caller(),
         )
-
-
-def level_of_caller() -> int:
-    """Return the ``stacklevel`` of the first function outside of this library, seen from the caller."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] == __name__.split(".")[0]:
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 class Stage:

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.distributions import Delta, Unit
+from pyro.distributions import Unit
 from torch import Tensor
 
-from mixpyro.diagnostics.draws import Site
+from mixpyro.diagnostics.callers import level_of_caller
+from mixpyro.diagnostics.point_masses import is_point_mass
 from mixpyro.diagnostics.program_runs import (
     LOG_DENSITY,
     Handler,
@@ -18,8 +19,8 @@ from mixpyro.diagnostics.program_runs import (
     Stage,
     is_enumerable,
     is_sampled,
-    level_of_caller,
 )
+from mixpyro.diagnostics.traces import Site
 from mixpyro.pyro_internals.handlers import Replicated
 
 
@@ -63,7 +64,9 @@ class SampledSites(Stage):
             draw: which.
             found: all values.
         """
-        deltas = {name for name, site in self.program.first.nodes.items() if is_sampled(site) and _is_delta(site["fn"])}
+        deltas = {
+            name for name, site in self.program.first.nodes.items() if is_sampled(site) and is_point_mass(site["fn"])
+        }
         own = {name: values for name, values in found.items() if name != LOG_DENSITY and name not in deltas}
         results = self._alone({name: values[draw] for name, values in self.given.items()}, own)
         return {name: values for name, values in results.items() if name not in own}
@@ -106,8 +109,8 @@ def point_estimates(values: Mapping[str, Tensor], guide: Program, model: Program
         name
         for name, drawn in values.items()
         if len(drawn) > 1
-        and _is_delta(guide.first.nodes[name]["fn"])
-        and not _is_delta(model.first.nodes[name]["fn"])
+        and is_point_mass(guide.first.nodes[name]["fn"])
+        and not is_point_mass(model.first.nodes[name]["fn"])
         and bool((drawn == drawn[:1]).all())
     ]
     if found:
@@ -126,13 +129,6 @@ def _trace_of(values: Mapping[str, Tensor]) -> poutine.Trace:
     for name, value in values.items():
         trace.add_node(name, name=name, type="sample", value=value, is_observed=False, infer={})
     return trace
-
-
-def _is_delta(fn: Any) -> bool:  # noqa: ANN401 (any distribution)
-    """Whether a distribution is a point mass, behind whatever reshapes or masks it."""
-    while hasattr(fn, "base_dist") and not isinstance(fn, Delta):
-        fn = fn.base_dist
-    return isinstance(fn, Delta)
 
 
 def _log_density(trace: poutine.Trace, names: list[str], n_draws: int) -> Tensor:

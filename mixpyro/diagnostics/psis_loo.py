@@ -5,9 +5,13 @@ from collections.abc import Hashable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
-from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, elpd_data, group
+from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, elpd_data
+from mixpyro.diagnostics.estimates import n_estimated, warn_of_estimates
 from mixpyro.diagnostics.importance_sampling import log_ratios, pareto_smoothed
+from mixpyro.diagnostics.log_likelihoods import log_likelihoods
+from mixpyro.numerics.blocks import rows_per_program, slices
 
 
 class Elpd(NamedTuple):
@@ -20,6 +24,7 @@ class Elpd(NamedTuple):
     pareto_k: np.ndarray  # k-hat [N], −∞ where no weights were needed
     n_draws: int  # 0 where nothing was drawn
     observed: np.ndarray | None = None  # y, by which models of other data are told; None where it is not known
+    n_estimated: int = 0  # number of parameters that kept their estimates when an object was left out
 
     @property
     def good_k(self) -> float:
@@ -34,7 +39,8 @@ class Elpd(NamedTuple):
     def __str__(self) -> str:
         """Summarise the result in one sentence."""
         estimate = f"elpd {self.elpd:.2f} ± {self.standard_error:.2f} nats, {self.n_effective:.1f} effective parameters"
-        return f"{estimate}; k-hat above {self.good_k:.2f} for {self.n_untrusted} of {len(self.pareto_k)} objects"
+        kept = f"; {self.n_estimated} point estimates taken as known" if self.n_estimated else ""
+        return f"{estimate}; k-hat above {self.good_k:.2f} for {self.n_untrusted} of {len(self.pareto_k)} objects{kept}"
 
 
 def loo(data: ArvizData, *, site: str | None = None) -> Elpd:
@@ -54,22 +60,33 @@ def loo(data: ArvizData, *, site: str | None = None) -> Elpd:
     Raises:
         ValueError: if the data have fewer than 25 draws, their rows have weights, or ``site`` is not one of several.
 
+    Warns:
+        RuntimeWarning: if parameters are point estimates.
+
     References:
         Vehtari, Gelman, Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation and
         WAIC; Magnusson, Andersen, Jonasson, Vehtari (2019), Bayesian leave-one-out cross-validation for large data.
     """
+    found = _loo(data, site)
+    warn_of_estimates(data, "loo")
+    return found
+
+
+def _loo(data: ArvizData, site: str | None) -> Elpd:
+    """Estimate leave-one-out cross-validation, without a warning of estimates."""
     datasets = datasets_of(data)
     if "posterior" not in datasets:
         raise ValueError("`data` must have latent parameters to be drawn; got none. Use exact_loo, which fits again.")
     if "weights" in datasets.get("constant_data", {}):
         raise ValueError("`data` must have rows that count once; got weights. Repeat the rows instead.")
-    log_likelihoods = group(data, "log_likelihood").data_vars
-    names = list(log_likelihoods) if site is None else [site]
-    if len(names) != 1 or names[0] not in log_likelihoods:
-        raise ValueError(f"`site` must be one of {', '.join(map(str, log_likelihoods))}; got {site}.")
-    values = log_likelihoods[names[0]].values
+    variables = log_likelihoods(data).data_vars
+    names = list(variables) if site is None else [site]
+    if len(names) != 1 or names[0] not in variables:
+        raise ValueError(f"`site` must be one of {', '.join(map(str, variables))}; got {site}.")
+    values = variables[names[0]].values
     observed = _observed(datasets, names[0], values.shape[-1])
-    return leave_one_out(values.reshape(-1, values.shape[-1]).T, log_ratios(data))._replace(observed=observed)
+    elpd = leave_one_out(values.reshape(-1, values.shape[-1]).T, log_ratios(data))
+    return elpd._replace(observed=observed, n_estimated=n_estimated(data))
 
 
 def _observed(datasets: Mapping[str, Any], site: Hashable, n_objects: int) -> np.ndarray | None:
@@ -93,16 +110,21 @@ def leave_one_out(log_likelihood: np.ndarray, log_ratios: np.ndarray) -> Elpd:
     References:
         Magnusson, Andersen, Jonasson, Vehtari (2019), Bayesian leave-one-out cross-validation for large data, eq. 7.
     """
-    smoothed = pareto_smoothed(log_ratios - log_likelihood)
-    pointwise = np.logaddexp.reduce(smoothed.log_weights + log_likelihood, axis=-1)
-    # Not reweighted, as in ArviZ.
-    in_sample = np.logaddexp.reduce(log_likelihood, axis=-1) - np.log(log_likelihood.shape[-1])
+    n_objects, n_draws = log_likelihood.shape
+    pointwise, in_sample, pareto_k = np.empty(n_objects), np.empty(n_objects), np.empty(n_objects)
+    for rows in slices(n_objects, rows_per_program(n_draws, torch.device("cpu"))):
+        own = np.asarray(log_likelihood[rows], dtype=np.float64)
+        smoothed = pareto_smoothed(log_ratios - own)
+        pareto_k[rows] = smoothed.pareto_k
+        pointwise[rows] = np.logaddexp.reduce(smoothed.log_weights + own, axis=-1)
+        # Not reweighted, as in ArviZ.
+        in_sample[rows] = np.logaddexp.reduce(own, axis=-1) - np.log(n_draws)
     return Elpd(
         elpd=float(pointwise.sum()),
         standard_error=float(np.sqrt(len(pointwise) * pointwise.var())),
         n_effective=float((in_sample - pointwise).sum()),
         pointwise=pointwise,
-        pareto_k=smoothed.pareto_k,
+        pareto_k=pareto_k,
         n_draws=log_likelihood.shape[-1],
     )
 
@@ -160,7 +182,7 @@ def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]
     """
     if not models:
         raise ValueError("`models` must hold at least one model; got none.")
-    elpds = {name: model if isinstance(model, Elpd) else loo(model) for name, model in models.items()}
+    elpds = {name: model if isinstance(model, Elpd) else _loo(model, None) for name, model in models.items()}
     lengths = {name: len(elpd.pointwise) for name, elpd in elpds.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"`models` must be of the same objects; got {lengths}.")
@@ -168,10 +190,7 @@ def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]
     order = sorted(elpds, key=lambda name: -elpds[name].elpd)
     weights = stacking_weights(np.stack([elpds[name].pointwise for name in order], 1))
     best = elpds[order[0]]
-    return {
-        name: _comparison(elpds[name], best, float(weight), _n_estimated(models[name]))
-        for name, weight in zip(order, weights, strict=True)
-    }
+    return {name: _comparison(elpds[name], best, float(weight)) for name, weight in zip(order, weights, strict=True)}
 
 
 def loo_table(rows: Mapping[str, Comparison]) -> str:
@@ -229,7 +248,7 @@ def _refuse_other_y(elpds: Mapping[str, Elpd]) -> None:
             )
 
 
-def _comparison(elpd: Elpd, best: Elpd, weight: float, n_estimated: int) -> Comparison:
+def _comparison(elpd: Elpd, best: Elpd, weight: float) -> Comparison:
     """Return a model's row."""
     differences = elpd.pointwise - best.pointwise
     return Comparison(
@@ -240,12 +259,5 @@ def _comparison(elpd: Elpd, best: Elpd, weight: float, n_estimated: int) -> Comp
         weight=weight,
         n_effective=elpd.n_effective,
         n_untrusted=elpd.n_untrusted,
-        n_estimated=n_estimated,
+        n_estimated=elpd.n_estimated,
     )
-
-
-def _n_estimated(model: ArvizData | Elpd) -> int:
-    """Return the number of parameters without a posterior; refits penalise them, so zero for those."""
-    if isinstance(model, Elpd):
-        return 0
-    return int(group(model, "posterior").attrs["n_estimated_parameters"])

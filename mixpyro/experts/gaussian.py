@@ -1,7 +1,8 @@
 """Bayesian Gaussian densities, one a component, with conjugate updates."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -82,6 +83,13 @@ class GaussianExperts(GaussianPrior):
         >>> [round(value, 3) for value in experts.means[0].tolist()]
         [2.0, 4.0]
     """
+
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "mean": ("component", "output"),
+        "precision": ("component", "output"),
+        "conditional_precision": ("component", "output"),
+        "regression": ("component",),
+    }
 
     def hold_posterior(self, posterior: NormalWishart) -> None:
         """Put a posterior into the buffers, its scale positive definite in their dtype.

@@ -1,7 +1,7 @@
 """Experts that are generalised linear models, by maximum likelihood or with a Normal prior."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import torch
 from pyro.distributions import Delta, Normal
@@ -64,6 +64,12 @@ class GLMExperts(FamilyExperts):
         >>> experts.predict(torch.zeros(3, 1)).shape
         torch.Size([3, 2, 1])
     """
+
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "coefficients": ("component", "output", "regressor"),
+        "log_scale": ("component",),
+    }
+    finds_maximum = True
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Experts whose predictors a neural network computes, trained by SVI."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 import pyro
 import torch
@@ -81,6 +81,8 @@ class NeuralExperts(FamilyExperts):
     """
 
     noise_floor: Tensor
+
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"log_scale": ("component", "output")}
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Bayesian linear regressions that find out which inputs matter, by automatic relevance determination."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -75,6 +75,11 @@ class RelevanceLinearExperts(LinearExperts):
     column_prior_shape: Tensor
     column_prior_rate: Tensor
     column_start: Tensor
+
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **LinearExperts.site_axes,
+        "column_precision": ("component", "feature"),
+    }
 
     def __init__(
         self,

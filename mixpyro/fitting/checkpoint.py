@@ -14,7 +14,7 @@ import torch
 from mixpyro.fitting.restarts import Search
 from mixpyro.saving import atomic_file
 
-KIND, VERSION = "checkpoint", 4
+KIND, VERSION = "checkpoint", 5
 
 
 class Checkpoint:

@@ -63,6 +63,10 @@ def fit(
     gain, extrapolated from the last three bounds (Aitken), is below ``tolerance`` nats an object. For more rows than
     iterations over all of them allow, see :func:`fit_minibatches`.
 
+    A run that is slow near its optimum is accelerated: its iterations are extrapolated by Anderson's method, and a
+    state of a lower bound is not taken. Its E-step is an iteration too, which repeats the bound before. Parts that SVI
+    trains and gates with a posterior of each object are not accelerated.
+
     Pyro's parameter store, its settings and the global random state are as before afterwards. Fits in several threads
     wait for each other where they use SVI, and no other Pyro program may run beside them.
 
@@ -116,7 +120,9 @@ def fit(
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
-        McLachlan, Peel (2000), Finite Mixture Models, section 2.11 (the stopping rule).
+        McLachlan, Peel (2000), Finite Mixture Models, section 2.11 (the stopping rule);
+        Henderson, Varadhan (2019), Damped Anderson acceleration with restarts and monotonicity control for accelerating
+        EM and EM-like algorithms, J. Comput. Graph. Statist. 28.
     """
     table = checked_table(mixture, x, y, gate_x, weights, observed=observed, mask=mask, new_fit=True)
     columns = FittedColumns.of(x, gate_x)

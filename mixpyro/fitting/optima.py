@@ -11,7 +11,7 @@ from mixpyro.fitting import em
 from mixpyro.fitting.noises import noises_differ, unequal_noises
 from mixpyro.fitting.provenance import difference_at_one_optimum
 from mixpyro.fitting.result import Optimum, Run
-from mixpyro.fitting.stopping import left_to_gain
+from mixpyro.fitting.stopping import left_to_gain, without_repeats
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureState
 from mixpyro.numerics import nested
@@ -85,9 +85,10 @@ def same(first: Run, second: Run, difference: float) -> bool:
 
 def _left(run: Run) -> float:
     """Return what a run that was given up had left to gain, in nats; 0 where that is not known."""
-    if run.converged or len(run.trace) < 3:
+    trace = without_repeats(run.trace)
+    if run.converged or len(trace) < 3:
         return 0.0
-    left = left_to_gain(run.trace[-3:])
+    left = left_to_gain(trace[-3:])
     return left if left < MOST_LEFT else 0.0
 
 

@@ -1,10 +1,10 @@
 """Restarts of a fit, and the best of them so far."""
 
 import copy
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from mixpyro.fitting import em
 from mixpyro.fitting.candidates import Candidates, Signature
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.optima import Ends
+from mixpyro.fitting.pace import Pace
 from mixpyro.fitting.result import Run
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import Start, checked_starts
@@ -184,7 +185,8 @@ class Search:
         if table is self.table:
             return Runs(self.scratch, table, self.options, traces, snapshots)
         # A run on all rows begins with what the run on a sample found of the parameters.
-        options, snapshots = replace(self.options, n_annealing=0), [Snapshot(one.state) for one in snapshots]
+        options = dataclasses.replace(self.options, n_annealing=0)
+        snapshots = [Snapshot(one.state) for one in snapshots]
         return Runs(self.scratch, self.table, options, [Trace() for _ in chosen], snapshots)
 
     def _begun(self, starts: Sequence[Snapshot | None], table: Table) -> Runs:
@@ -251,10 +253,11 @@ class Search:
         open_states = {number: nested.select(group.state, place) for place, number in enumerate(group.open)}
         states = open_states | {number: one.state for number, one in group.ended.items()}
         return {
-            "traces": [[list(trace.bounds), trace.has_ended] for trace in group.traces],
+            "traces": [[list(trace.bounds), trace.has_ended, dataclasses.asdict(trace.pace)] for trace in group.traces],
             # Those on the leading axis together: sums in other company round otherwise.
             "open": list(group.open),
             "states": [nested.tensors(states[number]) for number in range(len(group.traces))],
+            "accelerator": group.accelerator.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -271,9 +274,10 @@ class Search:
             self.best = number, Snapshot(self._restored(tensors))
         if state["current"] is not None:
             group = state["current"]
-            traces = [Trace(list(bounds), has_ended) for bounds, has_ended in group["traces"]]
+            traces = [Trace(list(bounds), has_ended, Pace(**pace)) for bounds, has_ended, pace in group["traces"]]
             snapshots = [Snapshot(self._restored(tensors)) for tensors in group["states"]]
             self.current = Runs(self.scratch, self.table, self.options, traces, snapshots, open=group["open"])
+            self.current.accelerator.restore(group["accelerator"])
 
     def _restored(self, tensors: Sequence[torch.Tensor]) -> MixtureState:
         """Return a mixture's state from its tensors in order."""

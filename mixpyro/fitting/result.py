@@ -19,7 +19,7 @@ class Run:
     """One run of variational EM from one start.
 
     Attributes:
-        trace: the bound at every iteration, in nats.
+        trace: the bound at every iteration, in nats. An accelerated run repeats it where a state was not taken.
         converged: whether the stopping rule was met before the iterations ran out.
         degeneracies: what makes its maximum worthless, in words; such a run is not chosen while there is another.
     """

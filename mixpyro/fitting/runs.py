@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.fitting.em import EStep, Snapshot, e_step, reads_rows, responsibilities_of, update
+from mixpyro.fitting.acceleration import Accelerator
+from mixpyro.fitting.em import EStep, Snapshot, e_step, reads_rows, responsibilities_of
 from mixpyro.fitting.findings import degeneracies
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
+from mixpyro.fitting.pace import Pace, Step
 from mixpyro.fitting.result import Run
-from mixpyro.fitting.stopping import has_ended, least_tolerance
+from mixpyro.fitting.stopping import has_stalled, least_tolerance
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
@@ -38,22 +40,27 @@ class Trace:
     """The bound of one run at every E-step so far.
 
     Attributes:
-        bounds: in nats; −∞ for one that is not finite.
+        bounds: in nats; −∞ for one that is not finite. An E-step of a state that was not taken, because its bound is
+            lower, is an iteration too: it repeats the bound before.
         has_ended: whether the stopping rule has been met.
+        pace: whether the next iteration is extrapolated.
     """
 
     bounds: list[float] = field(default_factory=list)
     has_ended: bool = False
+    pace: Pace = field(default_factory=Pace)
 
-    def record(self, bound: float, tolerance: float) -> None:
+    def record(self, bound: float, tolerance: float, step: Step = Step.PLAIN) -> None:
         """Append the bound of an iteration.
 
         Args:
             bound: in nats.
             tolerance: nats that may be left to gain when the run ends.
+            step: what the iteration was.
         """
-        self.bounds.append(bound if math.isfinite(bound) else -math.inf)
-        self.has_ended = has_ended(self.bounds, tolerance)
+        rejected = step is Step.REJECTED
+        self.bounds.append(self.bounds[-1] if rejected else bound if math.isfinite(bound) else -math.inf)
+        self.has_ended = self.pace.record(self.bounds, tolerance, step) or has_stalled(self.bounds)
 
     @property
     def is_open(self) -> bool:
@@ -101,9 +108,10 @@ class Runs:
         self._keeps_responsibilities = reads_rows(mixture)
         self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
         self._tolerance = options.tolerance * table.n_objects
+        self.accelerator = Accelerator(mixture, table)
         self.step: EStep | Snapshot | None = None
         if self.open:
-            stacked = nested.stack([snapshots[number] for number in self.open])
+            stacked = nested.stack(_alike([snapshots[number] for number in self.open]))
             self.state: MixtureState = stacked.state
             self.step = None if stacked.statistics is None else stacked
 
@@ -134,13 +142,21 @@ class Runs:
 
         asked = True
         while asked and self._narrow([number for number in self.open if stays(self.traces[number])]):
-            self._update()
-            self.step = step = self._e_step()
-            for number, bound, magnitude in zip(self.open, *step.evidence.tolist(), strict=True):
-                rounding = least_tolerance(magnitude, self.table.x.dtype)
-                self.traces[number].record(bound, max(self._tolerance, rounding))
+            self._iterate()
             self.highest_bound = self._highest_bound()
             asked = goes_on(max((self.traces[number] for number in self.open), key=lambda trace: trace.bounds[-1]))
+
+    def _iterate(self) -> None:
+        """Update the open runs, make an E-step, and go back to the states before where that lowers the bound."""
+        traces = [self.traces[number] for number in self.open]
+        self._update()
+        self.step = step = self._e_step()
+        bounds, magnitudes = step.evidence.tolist()
+        before = [trace.bounds[-1] if trace.bounds else -math.inf for trace in traces]
+        self.state, steps = self.accelerator.judged(self.state, bounds, before)
+        for trace, bound, magnitude, kind in zip(traces, bounds, magnitudes, steps, strict=True):
+            rounding = least_tolerance(magnitude, self.table.x.dtype)
+            trace.record(bound, max(self._tolerance, rounding), kind)
 
     def _highest_bound(self) -> float:
         """Return the highest of the runs' last bounds in nats, −∞ if there is none."""
@@ -182,7 +198,8 @@ class Runs:
         """Replace the state by the one after an update."""
         if self.step is None:
             self.step = self._e_step()
-        self.state = update(self.mixture, self.state, self.step, self.table, self._by_gradient)
+        paces = [self.traces[number].pace for number in self.open]
+        self.state = self.accelerator.updated(self.state, self.step, self._by_gradient, paces)
 
     def _narrow(self, staying: Sequence[int]) -> bool:
         """End the other open runs; return whether any are left."""
@@ -192,8 +209,10 @@ class Runs:
             whole = Snapshot(self.state, step.statistics, step.responsibilities)
             for place, number in enumerate(self.open):
                 if number not in staying:
-                    self.ended[number] = nested.select(whole, place)
+                    one = nested.select(whole, place)
+                    self.ended[number] = Snapshot(one.state) if self.accelerator.is_rejected(place) else one
             if kept:
+                self.accelerator.narrow(kept)
                 whole = nested.select(whole, kept)
                 self.state, self.step = whole.state, None if whole.statistics is None else whole
             self.open = list(staying)
@@ -204,3 +223,10 @@ class Runs:
         responsibilities = self.responsibilities(number).mT
         self.mixture.hold(self.ended[number].state)
         return degeneracies(self.mixture, self.table, responsibilities)
+
+
+def _alike(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """Return the snapshots, all of them without statistics if any has none."""
+    if all(one.statistics is not None for one in snapshots):
+        return list(snapshots)
+    return [Snapshot(one.state) for one in snapshots]

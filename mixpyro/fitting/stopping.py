@@ -13,16 +13,6 @@ STALLED = 6
 PATIENCE, GENEROSITY = 8, 10.0
 
 
-def has_ended(trace: Sequence[float], tolerance: float) -> bool:
-    """Return whether a run has converged or stalled.
-
-    Args:
-        trace: the bound at every iteration, in nats.
-        tolerance: nats that may be left to gain.
-    """
-    return has_converged(trace, tolerance) or has_stalled(trace)
-
-
 def has_converged(trace: Sequence[float], tolerance: float) -> bool:
     """Return whether less than the tolerance is left to gain, by Aitken's extrapolation at the last two iterations.
 
@@ -69,10 +59,21 @@ def is_hopeless(trace: Sequence[float], best: float) -> bool:
         trace: the bound at every iteration, in nats.
         best: bound that another run has reached, in nats.
     """
+    # A step that was not taken repeats a bound, and says nothing of what is left.
+    trace = without_repeats(trace[-4 * PATIENCE :])
     if len(trace) < PATIENCE + 2:
         return False
     ends = range(len(trace) - PATIENCE, len(trace))
     return all(trace[end] + GENEROSITY * left_to_gain(trace[end - 2 : end + 1]) < best for end in ends)
+
+
+def without_repeats(trace: Sequence[float]) -> list[float]:
+    """Return the bounds without those that equal the one before.
+
+    Args:
+        trace: the bound at every iteration, in nats.
+    """
+    return [bound for number, bound in enumerate(trace) if not number or bound != trace[number - 1]]
 
 
 def least_tolerance(magnitude: float, dtype: torch.dtype) -> float:

@@ -38,7 +38,10 @@ class ConjugateGate(ConjugatePart, Gate):
     :meth:`weights_distribution`.
     """
 
-    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("component",)}
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "weights": ("component",),
+        "prior_concentration": ("component",),
+    }
     weights_site: str | None = "weights"
     # Axes of parts with weights of their own, before that of the components.
     batch_shape: tuple[int, ...] = ()

@@ -62,7 +62,7 @@ class ObjectDirichletGate(ObjectGate):
     """
 
     takes_row_weights = False
-    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("object", "component")}
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("object", "component"), "mean": ("component",)}
 
     concentration: Tensor
     mean: Tensor

@@ -1,6 +1,7 @@
 """A gate whose weights are a multinomial logistic regression on the inputs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar
 
 import pyro
 import torch
@@ -47,6 +48,9 @@ class SoftmaxGate(LogitGate):
         >>> gate.weights(torch.zeros(1, 1)).tolist()
         [[0.5, 0.5]]
     """
+
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"coefficients": ("gate_component", "gate_regressor")}
+    finds_maximum = True
 
     def __init__(
         self,

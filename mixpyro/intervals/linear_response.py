@@ -11,23 +11,27 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
-from mixpyro.fitting.table import Table
+from mixpyro.fitting.table import Table, checked_table
 from mixpyro.intervals.names import checked_names, parameter_names
 from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
 from mixpyro.intervals.responses.matrices import Matrices
 from mixpyro.intervals.responses.parts import posterior_parts, quantity_names
+from mixpyro.intervals.shared_weights import integrate_weights, settle
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
-# Coordinates; more would take minutes and gigabytes.
-MOST_COORDINATES = 2000
 # Fraction of missing information above which intervals by linear response are too short, and EM is slow.
 MUCH_MISSING = 0.95
 # Slope of the bound in posterior standard deviations, by about which means are off, that is worth a word.
 STEEP = 1e-3
 # Posterior standard deviations between the fit and the optimum that are worth a word.
 FAR_FROM_OPTIMUM = 0.1
+
+
+class NoLinearResponse(ValueError):
+    """A mixture has parts without a linear response, or is not at a strict maximum of its bound."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class LinearResponse:
 
 @arguments.outside_contexts
 def linear_response(
-    result: FitResult,
+    result: FitResult | MixtureOfExperts,
     x: Inputs,
     y: Targets,
     *,
@@ -136,10 +140,11 @@ def linear_response(
     it is the inverse of :func:`~mixpyro.observed_information`. With one component, or components far apart, it is the
     posterior's own covariance. It speaks of one optimum, and sees no second one.
 
+    Weights of single objects are integrated out, exactly; a population mean that is learnt is an estimated parameter.
     The bound is first brought to its maximum near the fit, by Newton steps on a copy; the result is not changed.
 
     Args:
-        result: of :func:`~mixpyro.fit`; all parameters must be shared by all objects.
+        result: of :func:`~mixpyro.fit`, or its mixture; all parameters must be shared by all objects.
         x: inputs [N, D] that were fitted.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
@@ -148,9 +153,10 @@ def linear_response(
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
 
     Raises:
-        TypeError: if ``result`` is no result of a fit.
+        TypeError: if ``result`` is neither.
         ValueError: if an argument does not fit, the rows are not those of the result, a part has no linear response,
-            there are more than 2,000 coordinates, or the fit is not near a strict maximum.
+            there are more than 10,000 coordinates (2,000 where a part has no closed form), or the fit is not near a
+            strict maximum; of its subclass ``NoLinearResponse`` where not an argument is at fault.
 
     References:
         Giordano, Broderick, Jordan (2018), Covariances, robustness, and variational Bayes, JMLR 19, definition 4;
@@ -167,29 +173,48 @@ def linear_response(
         >>> bool((response.covariance.diagonal() >= response.mean_field.diagonal()).all())
         True
     """
-    if not isinstance(result, FitResult):
-        raise TypeError(f"`result` must be what `fit` returned; got {type(result).__name__}.")
+    if not isinstance(result, FitResult | MixtureOfExperts):
+        raise TypeError(f"`result` must be what `fit` returned, or its mixture; got {type(result).__name__}.")
+    fitted = result.mixture if isinstance(result, FitResult) else result
     features = checked_names("feature_names", feature_names, x)
     gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
-    posterior_parts(result.mixture)
-    table = fitted_rows(result, x, y, gate_x, weights)
-    names, n_estimated = _names(result.mixture, features, gate_features)
-    if not names:
-        raise ValueError("`result` must be of a mixture with parameters; got one without any.")
-    mixture = copy.deepcopy(result.mixture).double()
-    estimated = names[len(names) - n_estimated :]
+    if isinstance(result, FitResult):
+        table = fitted_rows(result, x, y, gate_x, weights)
+    else:
+        table = checked_table(fitted, x, y, gate_x, weights).with_columns(fitted.experts)
+    mixture = copy.deepcopy(fitted).double()
+    has_integrated = integrate_weights(mixture)
+    if has_integrated:
+        table = table._replace(gate_x=table.gate_x[:, :0])
+        settle(mixture, table)
+    try:
+        names, n_estimated = _names(mixture, features, gate_features)
+        at_optimum = copy.deepcopy(mixture)
+        matrices = _matrices(mixture, table, names[len(names) - n_estimated :])
+        at_optimum.hold(nested.apply(torch.detach, mixture.state()))
+        return _reported(matrices, tuple(names), at_optimum, table, has_integrated)
+    except ValueError as error:
+        raise NoLinearResponse(str(error)) from error
+
+
+def _matrices(mixture: MixtureOfExperts, table: Table, estimated: list[str]) -> Matrices:
+    """Move a mixture to the optimum nearby, and return its matrices there."""
     solver = ClosedForm(mixture, table) if ClosedForm.suits(mixture) else ByAutograd(mixture, table, estimated)
-    if solver.n_coordinates > MOST_COORDINATES:
+    if not solver.n_coordinates:
+        raise ValueError("`result` must be of a mixture with parameters; got one without any.")
+    if solver.n_coordinates > solver.most_coordinates:
         raise ValueError(
-            f"`result` must be of a mixture with at most {MOST_COORDINATES:,} coordinates, for the matrices to fit; "
-            f"got {solver.n_coordinates:,}. Fit fewer components, or fewer columns."
+            f"`result` must be of a mixture with at most {solver.most_coordinates:,} coordinates, for the matrices to "
+            f"fit; got {solver.n_coordinates:,}. Fit fewer components, or fewer columns."
         )
-    return _reported(solver.matrices(), tuple(names), mixture, table)
+    return solver.matrices()
 
 
-def _reported(matrices: Matrices, names: tuple[str, ...], mixture: MixtureOfExperts, table: Table) -> LinearResponse:
+def _reported(
+    matrices: Matrices, names: tuple[str, ...], mixture: MixtureOfExperts, table: Table, has_integrated: bool
+) -> LinearResponse:
     """Return what the matrices say."""
-    share = float(matrices.shares[-1].clamp(0.0, 1.0)) if len(matrices.shares) else 0.0
+    share = min(1.0, max(0.0, matrices.missing_information))
     return LinearResponse(
         names=names,
         estimates=matrices.estimates,
@@ -197,7 +222,7 @@ def _reported(matrices: Matrices, names: tuple[str, ...], mixture: MixtureOfExpe
         mean_field=matrices.mean_field,
         missing_information=share,
         prior_sensitivity={name: matrices.response.mT @ prior for name, prior in matrices.priors.items()},
-        cautions=tuple(_cautions(matrices, share, names)),
+        cautions=tuple(_cautions(matrices, share, names, has_integrated)),
         _matrices=matrices,
         _n_rows=len(table.x),
         _mixture=mixture,
@@ -216,7 +241,7 @@ def _names(mixture: MixtureOfExperts, features: list[str], gate_features: list[s
     return of_posteriors + estimated, len(estimated)
 
 
-def _cautions(matrices: Matrices, share: float, names: tuple[str, ...]) -> list[str]:
+def _cautions(matrices: Matrices, share: float, names: tuple[str, ...], has_integrated: bool) -> list[str]:
     """Return what to look at before trusting the covariance, in words."""
     found = []
     if share > MUCH_MISSING:
@@ -229,7 +254,12 @@ def _cautions(matrices: Matrices, share: float, names: tuple[str, ...]) -> list[
             f"the bound is not at its maximum: it rises by {matrices.slope:.2g} nats for each standard deviation. "
             "Fit to a smaller `tolerance`."
         )
-    if matrices.moved > FAR_FROM_OPTIMUM:
+    if matrices.moved > FAR_FROM_OPTIMUM and has_integrated:
+        found.append(
+            "weights of single objects are integrated out, which the fit's mean field does not do: estimates are up to "
+            f"{matrices.moved:.2g} standard deviations from the fit's. MarginalObjectDirichletGate fits them."
+        )
+    elif matrices.moved > FAR_FROM_OPTIMUM:
         found.append(
             f"the optimum is up to {matrices.moved:.2g} standard deviations away from the fit; estimates and "
             "covariances are those of the optimum. Fit to a smaller `tolerance`."

@@ -176,7 +176,7 @@ def _by_model(part: Experts, given: Given) -> AtDraws:
         (trace.nodes[name]["log_prob"].reshape(given.n_draws, -1).sum(-1) for name in sites), -extra.to(like.device)
     )
     parameters = trace.nodes["_RETURN"]["value"]
-    return AtDraws(cast(Tensor, log_prior), lambda block: _likelihood(part, parameters, block))
+    return AtDraws(log_prior, lambda block: _likelihood(part, parameters, block))
 
 
 def _likelihood(part: Experts, parameters: Any, block: Table) -> Tensor:  # noqa: ANN401

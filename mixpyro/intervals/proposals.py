@@ -1,6 +1,7 @@
 """Distributions of the free parameters that can be drawn from and whose density is known."""
 
 import math
+from typing import Any
 
 import pyro
 import torch
@@ -89,9 +90,9 @@ class MeanField(Proposal):
 
     def sample(self, n_draws: int) -> Float[Tensor, "S Q"]:
         """Return independent draws; arguments as :meth:`Proposal.sample`."""
-        trace = self._trace(n_draws, {})
+        nodes: dict[str, Any] = dict(self._trace(n_draws, {}).nodes)
         return self.parameters.joined(
-            {site.name: trace.nodes[site.name]["value"].squeeze(1) for site in self.parameters.sites}
+            {site.name: nodes[site.name]["value"].squeeze(1) for site in self.parameters.sites}
         )
 
     def log_prob(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, " S"]:

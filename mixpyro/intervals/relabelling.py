@@ -11,6 +11,7 @@ from mixpyro.gates.softmax import SoftmaxGate
 from mixpyro.intervals.free_parameters import LOG_RATIOS, FreeParameters, Site
 from mixpyro.intervals.responses.parts import members_of
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.linear_predictors import with_reference
 from mixpyro.part import Part
 
 # Permutations that are gone through; with more components than that, labels stay as they are drawn.
@@ -111,6 +112,9 @@ def _kinds_of(part: Part) -> list[tuple[float, ...]]:
     """Return a label of each component of a part."""
     if isinstance(part, GLMExperts):
         return [()] * part.n_components
+    if isinstance(part, SoftmaxGate) and not part.coefficients_estimate.requires_grad:
+        rows = with_reference(part.coefficients.mT).mT.tolist()
+        return [tuple(row) for row in rows]
     if isinstance(part, SoftmaxGate):
         # A prior on the log odds against the first component changes when another one is the first.
         is_symmetric = part.prior_scale is None or part.n_components <= 2

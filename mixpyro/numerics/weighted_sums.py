@@ -12,6 +12,7 @@ from torch import Tensor
 from mixpyro.arguments import has_derivatives
 from mixpyro.numerics import blocks
 from mixpyro.numerics.blocks import row_slices, rows_per_block
+from mixpyro.numerics.pairs import number_of_pairs, pair_indices, pair_products
 
 # Rows that `column_sums` adds up side by side, as one long row. With fewer, PyTorch's sum is slower; more gain nothing.
 SUMMED_ROWS = 128
@@ -32,7 +33,7 @@ def weighted_gram(weights: Tensor, u: Tensor) -> Tensor:
     """
     n_weights, n_columns = weights.shape[1], u.shape[1]
     few_weights = n_weights <= n_columns
-    width = n_weights * n_columns if few_weights else _n_pairs(n_columns)
+    width = n_weights * n_columns if few_weights else number_of_pairs(n_columns)
     other = n_columns if few_weights else n_weights
     total = torch.zeros(width, other, dtype=torch.float64, device=u.device)
     for rows in row_slices(len(u), width=width, device=u.device):
@@ -40,7 +41,7 @@ def weighted_gram(weights: Tensor, u: Tensor) -> Tensor:
         if few_weights:
             total.addmm_((w_columns.unsqueeze(1) * u_columns).flatten(0, 1), u_columns.mT)
         else:
-            total.addmm_(_pairwise_products(u_columns), w_columns.mT)
+            total.addmm_(pair_products(u_columns), w_columns.mT)
     return total.unflatten(0, (n_weights, n_columns)) if few_weights else _symmetric(total.mT, n_columns)
 
 
@@ -78,12 +79,12 @@ def quadratic_forms(matrices: Tensor, columns: Tensor) -> Tensor:
     Returns:
         vᵢ'Mₘvᵢ [N, M], in the dtype of ``columns``.
     """
-    first, second = _pairs(len(columns), columns.device)
+    first, second = pair_indices(len(columns), columns.device)
     # A pair off the diagonal is listed once and counts twice.
     factors = matrices.double()[:, first, second] * torch.where(first == second, 1.0, 2.0)
     result = columns.new_empty(len(matrices), columns.shape[1])
     for block, part in _blocks(columns, result, width=len(first)):
-        part.copy_(factors @ _pairwise_products(block.double()))
+        part.copy_(factors @ pair_products(block.double()))
     return result.mT
 
 
@@ -141,33 +142,9 @@ def _float64_columns(rows: Tensor) -> Tensor:
     return rows.mT.to(torch.float64, memory_format=torch.contiguous_format)
 
 
-def _pairwise_products(columns: Tensor) -> Tensor:
-    """Multiply each pair of rows of [F, N], [F (F + 1) / 2, N], in the order of :func:`_pairs`."""
-    if has_derivatives(columns):
-        # `out=` below has no gradient.
-        return torch.cat([columns[number:] * columns[number] for number in range(len(columns))])
-    products = columns.new_empty(_n_pairs(len(columns)), columns.shape[1])
-    end = 0
-    for number in range(len(columns)):
-        start, end = end, end + len(columns) - number
-        torch.mul(columns[number:], columns[number], out=products[start:end])
-    return products
-
-
-def _n_pairs(size: int) -> int:
-    """Count the entries of a triangle with its diagonal."""
-    return size * (size + 1) // 2
-
-
-def _pairs(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Index the rows and columns of a matrix's upper triangle, row by row."""
-    first, second = torch.triu_indices(size, size, device=device)
-    return first, second
-
-
 def _symmetric(upper: Tensor, size: int) -> Tensor:
     """Fill symmetric matrices [M, F, F] from their upper triangles [M, F (F + 1) / 2]."""
-    first, second = _pairs(size, upper.device)
+    first, second = pair_indices(size, upper.device)
     matrices = upper.new_empty(len(upper), size, size)
     matrices[:, first, second] = upper
     matrices[:, second, first] = upper

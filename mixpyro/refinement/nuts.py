@@ -13,7 +13,7 @@ from mixpyro.intervals.densities import LogJoint
 from mixpyro.intervals.proposals import root_of
 
 N_CHAINS = 2
-N_WARMUP = 300
+N_WARMUP = 200
 
 
 class Chains(NamedTuple):
@@ -50,7 +50,7 @@ def sample(
     draws, n_divergent = [], 0
     for start in starts:
         at = torch.linalg.solve_triangular(root, (start - location).unsqueeze(-1), upper=False).squeeze(-1)
-        kernel = NUTS(potential_fn=potential, adapt_mass_matrix=True, target_accept_prob=0.85, max_tree_depth=8)
+        kernel = NUTS(potential_fn=potential, adapt_mass_matrix=True, max_tree_depth=7)
         mcmc = MCMC(
             kernel,
             n_draws,
@@ -77,7 +77,7 @@ class _Potential:
 
     def __call__(self, parameters: dict[str, Tensor]) -> Tensor:
         """Return the potential energy in nats."""
-        return _InBlocks.apply(parameters["theta"], self)  # type: ignore[no-untyped-call, no-any-return]
+        return _InBlocks.apply(parameters["theta"], self)  # type: ignore[no-untyped-call]
 
     def with_gradient(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return the potential energy, and its gradient."""

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from mixpyro import arguments
 from mixpyro.diagnostics.random_numbers import own_random_numbers
+from mixpyro.diagnostics.response_draws import samples_by_site
 from mixpyro.fitting.known_labels import known_components
 from mixpyro.fitting.result import FitResult
 from mixpyro.intervals.approximate_posterior import approximate_posterior
@@ -39,7 +40,7 @@ def refine(
     weights: Float[Tensor, " N"] | None = None,
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
-    n_draws: int = 2000,
+    n_draws: int = 1000,
     seed: int = 0,
     progress: bool = True,
 ) -> Refined:
@@ -82,7 +83,7 @@ def refine(
         >>> result = fit(MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1)), x, y, seed=0, progress=False)
         >>> refined = refine(result, x, y, seed=0, progress=False)
         >>> refined.draws.shape, refined.khat < 0.7
-        (torch.Size([2000, 7]), True)
+        (torch.Size([1000, 7]), True)
     """
     n_draws = arguments.integer("n_draws", n_draws, least=2)
     names = {"feature_names": feature_names, "gate_feature_names": gate_feature_names}
@@ -161,7 +162,8 @@ class _Ladder:
     ) -> Refined:
         """Return the result of a rung."""
         values = self.log_joint.parameters.values(theta.flatten(0, 1))
-        samples = {name: value.unflatten(0, theta.shape[:2]) for name, value in values.items()}
+        chains = {name: value.unflatten(0, theta.shape[:2]) for name, value in values.items()}
+        samples = samples_by_site(self.log_joint.mixture, chains)
         return Refined(
             names=self.response.names,
             draws=theta.flatten(0, 1),

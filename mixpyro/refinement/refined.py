@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro import arguments
+
 
 @dataclass(frozen=True)
 class Refined:

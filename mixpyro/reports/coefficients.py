@@ -1,23 +1,28 @@
-"""Estimated coefficients by name, with standard errors from the observed information of the whole mixture."""
+"""Parameters by name, with standard errors and intervals that include the uncertainty of the assignments."""
 
 import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
-from mixpyro.fitting.table import checked_table
+from mixpyro.fitting.table import Table, checked_table
+from mixpyro.intervals.linear_response import NoLinearResponse, linear_response
 from mixpyro.intervals.names import checked_names, parameter_names
+from mixpyro.intervals.responses.parts import has_posteriors, parts_with_response, quantity_names
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
 from mixpyro.reports.observed_information import derivatives, estimated, flat
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
+# What intervals can be by.
+INTERVALS = ("linear response", "mean field")
 # Negative information beyond this, relative to the diagonal, means that the point is not a maximum; less is rounding.
 NEGATIVE_INFORMATION = 1e-6
 # Nats. A point from which one Newton step would gain more is not a maximum.
@@ -25,12 +30,14 @@ MOST_GAIN = 1e-2
 
 
 class Coefficient(NamedTuple):
-    """An estimated parameter and its standard error."""
+    """A parameter with its uncertainty."""
 
-    estimate: float
-    standard_error: float  # infinite where the data do not determine the parameter
-    z: float  # estimate / standard_error; NaN for a noise, for a network's weight, and under a prior
+    estimate: float  # posterior mean; of an estimated parameter, its estimate
+    standard_error: float  # posterior standard deviation; infinite where the data do not determine the parameter
+    z: float  # estimate / standard_error; NaN for all but effects that are estimated without a prior
     p_value: float  # probability of a larger |z| under a Normal distribution if the effect were zero; NaN where z is
+    low: float  # ends of the Normal interval
+    high: float
 
 
 @arguments.outside_contexts
@@ -43,13 +50,18 @@ def coefficients(
     weights: Float[Tensor, " N"] | None = None,
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
+    intervals: str = "linear response",
+    probability: float = 0.9,
 ) -> dict[str, Coefficient]:
-    """Return every estimated parameter of a fitted mixture by name, with its standard error.
+    """Return every parameter of a fitted mixture by name, with its standard error and interval.
 
-    A standard error is the square root of the diagonal of the inverse of :func:`~mixpyro.observed_information`. It
-    includes the uncertainty of the assignments, which standard errors of a single M-step do not. It belongs to one
-    maximum of the likelihood. Where components hardly differ, or an estimate is infinite, it means little. Print the
-    result with :func:`~mixpyro.as_table`.
+    Coefficients and means are for x and y as they are, noises are logarithms of precisions, and weights that all
+    objects share are log ratios against the first, so that each is a real number without limits.
+
+    Standard errors include the uncertainty of the assignments: they are those of :func:`~mixpyro.linear_response`, or
+    where every parameter is estimated, of the inverse of :func:`~mixpyro.observed_information`. They belong to one
+    maximum. Where components hardly differ, or an estimate is infinite, they mean little. Print the result with
+    :func:`~mixpyro.as_table`.
 
     Args:
         fitted: result of :func:`~mixpyro.fit`, or its mixture; the result where components of rows were known.
@@ -59,18 +71,22 @@ def coefficients(
         weights: of the rows [N], at least 0; those of the fit by default.
         feature_names: D different names of the columns of x; x0, x1, … by default.
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
+        intervals: "linear response", or "mean field": of each part by itself, as if the rest were known. These are too
+            short, by half or more where components overlap.
+        probability: that the intervals hold, above 0 and below 1.
 
     Raises:
-        ValueError: if the mixture has no estimated parameters, an argument does not fit, or the rows are not those of
-            the result.
+        ValueError: if the mixture has no parameters that all objects share, an argument does not fit, or the rows are
+            not those of the result.
 
     Warns:
-        RuntimeWarning: if the data do not determine a coefficient, whose standard error is then infinite, if the
-            likelihood is not at a maximum, or if a part of the mixture is held as if it were known.
+        RuntimeWarning: if the data do not determine a coefficient, whose standard error is then infinite, if the fit is
+            not at a maximum, if much information is missing, or if standard errors had to be those of the mean field.
 
     References:
         Louis (1982), Finding the observed information matrix when using the EM algorithm; McLachlan, Peel (2000),
-        Finite Mixture Models, chapter 2; Grün, Leisch (2008), FlexMix version 2.
+        Finite Mixture Models, chapter 2; Giordano, Broderick, Jordan (2018), Covariances, robustness, and variational
+        Bayes, JMLR 19.
 
     Example:
         >>> import torch
@@ -83,21 +99,87 @@ def coefficients(
         [('experts: component 0, intercept', -0.07, 0.84), ('experts: component 0, dose', 0.83, 0.51)]
     """
     mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
+    factor = _normal_quantile(probability)
+    if intervals not in INTERVALS:
+        raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
     features = checked_names("feature_names", feature_names, x)
     gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
-    estimated(mixture)
-    if isinstance(fitted, FitResult):
-        table = fitted_rows(fitted, x, y, gate_x, weights)
-    else:
-        table = checked_table(mixture, x, y, gate_x, weights)
-    gradient, information = derivatives(mixture, table)
-    names = parameter_names(mixture, features, gate_features)
-    errors = standard_errors(information).tolist()
-    for message in (*_held_parts(mixture), *_cautions(gradient, information, names, errors)):
+    given = {"gate_x": gate_x, "weights": weights}
+    found = None
+    if intervals == INTERVALS[0] and has_posteriors(mixture):
+        own = None if gate_x is None else gate_features
+        found = _by_response(fitted, x, y, given, {"feature_names": features, "gate_feature_names": own})
+    if found is None or not found.names:
+        messages = () if found is None else found.messages
+        found = _by_parts(mixture, _table(fitted, mixture, x, y, **given), features, gate_features, messages)
+    for message in found.messages:
         warnings.warn(message, RuntimeWarning, stacklevel=3)
-    estimates = flat(estimated(mixture)).tolist()
-    rows = map(_coefficient, estimates, errors, _are_effects(mixture))
-    return dict(zip(names, rows, strict=True))
+    effects = _are_effects(mixture)
+    effects = [False] * (len(found.names) - len(effects)) + effects
+    rows = (_coefficient(*row, factor) for row in zip(found.estimates, found.errors, effects, strict=True))
+    return dict(zip(found.names, rows, strict=True))
+
+
+class _Found(NamedTuple):
+    """Quantities, and cautions in words; without quantities, why they were not found."""
+
+    messages: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    estimates: Sequence[float] = ()
+    errors: Sequence[float] = ()
+
+
+def _by_response(
+    fitted: FitResult | MixtureOfExperts, x: Tensor, y: Tensor, given: dict[str, Any], names: dict[str, Any]
+) -> _Found:
+    """Return what linear response says."""
+    try:
+        response = linear_response(fitted, x, y, **given, **names)
+    except NoLinearResponse as error:
+        return _Found((f"standard errors are those of the mean field, too small where components overlap: {error}",))
+    return _Found(response.cautions, response.names, response.estimates.tolist(), response.standard_deviations.tolist())
+
+
+def _table(
+    fitted: FitResult | MixtureOfExperts,
+    mixture: MixtureOfExperts,
+    x: Tensor,
+    y: Tensor,
+    gate_x: Tensor | None,
+    weights: Tensor | None,
+) -> Table:
+    """Return the rows, those of the result if there is one."""
+    if isinstance(fitted, FitResult):
+        return fitted_rows(fitted, x, y, gate_x, weights)
+    return checked_table(mixture, x, y, gate_x, weights)
+
+
+def _by_parts(
+    mixture: MixtureOfExperts, table: Table, features: list[str], gate_features: list[str], messages: tuple[str, ...]
+) -> _Found:
+    """Return what each part says by itself, of estimated ones together."""
+    names, estimates, errors = [], [], []
+    for part in parts_with_response(mixture):
+        response = part.response
+        names += [f"{part.name.split('.')[0]}: {name}" for name in quantity_names(part.part, features)]
+        estimates += response.quantities.detach().tolist()
+        errors += response.covariance.detach().diagonal().sqrt().tolist()
+    if not names or any(parameter.requires_grad and parameter.numel() for parameter in mixture.parameters()):
+        free = flat(estimated(mixture)).tolist()
+        gradient, information = derivatives(mixture, table)
+        own = parameter_names(mixture, features, gate_features)
+        own_errors = standard_errors(information).tolist()
+        messages = (*messages, *_held_parts(mixture), *_cautions(gradient, information, own, own_errors))
+        names, estimates, errors = names + own, estimates + free, errors + own_errors
+    return _Found(messages, tuple(names), estimates, errors)
+
+
+def _normal_quantile(probability: object) -> float:
+    """Return how many standard deviations each way hold so much of a Normal distribution."""
+    level = arguments.positive_number("probability", probability)
+    if level >= 1.0:
+        raise ValueError(f"`probability` must be below 1; got {level}.")
+    return math.sqrt(2.0) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
 
 
 def _are_effects(mixture: MixtureOfExperts) -> list[bool]:
@@ -109,10 +191,11 @@ def _are_effects(mixture: MixtureOfExperts) -> list[bool]:
     return [name in effects for name, parameter in free for _ in range(parameter.numel())]
 
 
-def _coefficient(estimate: float, error: float, is_effect: bool) -> Coefficient:
-    """Return an estimate with its test statistic."""
+def _coefficient(estimate: float, error: float, is_effect: bool, factor: float) -> Coefficient:
+    """Return an estimate with its test statistic and its interval of so many standard errors each way."""
     z = estimate / error if error > 0 and is_effect else math.nan
-    return Coefficient(estimate, error, z, math.erfc(abs(z) / math.sqrt(2.0)))
+    p_value = math.erfc(abs(z) / math.sqrt(2.0))
+    return Coefficient(estimate, error, z, p_value, estimate - factor * error, estimate + factor * error)
 
 
 def _held_parts(mixture: MixtureOfExperts) -> list[str]:

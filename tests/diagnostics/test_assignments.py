@@ -14,7 +14,7 @@ from tests.diagnostics.fits import GATES, fitted
 def test_each_draw_is_bayes_theorem_at_its_parameters(name: str) -> None:
     """Bayes' theorem written out for Normal densities and the gate's weights of the draw."""
     result, x, y = fitted(name)
-    data = to_arviz(result, x, y, n_draws=6, weights_of_objects=False)
+    data = to_arviz(result, x, y, n_draws=6, weights_of_objects=False, intervals="mean field")
     found = np.concatenate(list(ResponsibilityDraws(data, result, x, y)))
     posterior = group(data, "posterior")
     w, tau = (posterior[f"experts.{part}"].values[0] for part in ("coefficients", "precision"))

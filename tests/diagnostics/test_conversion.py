@@ -10,7 +10,9 @@ from pyro.infer import MCMC, NUTS
 from torch import nn
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, NeuralGate, ObjectDirichletGate, fit, to_arviz
+from mixpyro.diagnostics import ResponsibilityDraws
 from mixpyro.diagnostics.arviz_versions import datasets_of, from_netcdf, group
+from mixpyro.diagnostics.plots import plot_expert_lines, plot_gate_curve
 from mixpyro.gates import Gate
 from tests.diagnostics.fits import GATES, fitted
 from tests.problems import inputs, lines, responsibilities
@@ -25,7 +27,9 @@ def test_groups_and_names_of_a_fitted_mixture() -> None:
         "posterior",
         "prior",
         "posterior_predictive",
-        "log_likelihood",
+        "log_likelihood_of_guide",
+        "log_prior",
+        "prior_predictive",
         "sample_stats",
         "observed_data",
         "constant_data",
@@ -36,7 +40,7 @@ def test_groups_and_names_of_a_fitted_mixture() -> None:
     assert coefficients.coords["output"].values.tolist() == ["left", "right"]
     assert data["posterior"]["gate.weights"].sizes == {"chain": 1, "draw": 20, "component": 3}
     assert data["posterior_predictive"]["experts.y"].dims == ("chain", "draw", "object", "output")
-    assert data["log_likelihood"]["experts.y"].dims == ("chain", "draw", "object")
+    assert data["log_likelihood_of_guide"]["experts.y"].dims == ("chain", "draw", "object")
     np.testing.assert_array_equal(data["observed_data"]["experts.y"].values, y.numpy())
     np.testing.assert_array_equal(data["constant_data"]["x"].values, x.numpy())
     np.testing.assert_array_equal(data["constant_data"]["bound"].values[0], result.trace)
@@ -48,10 +52,10 @@ def test_a_data_frame_names_columns_and_rows() -> None:
     data = to_arviz(result, table, pandas.DataFrame({"yield": y[:, 0].numpy()}), n_draws=5)
     same = to_arviz(result, x, y, n_draws=5)
     assert data["constant_data"]["x"].coords["feature"].values.tolist() == ["dose"]
-    assert data["log_likelihood"]["experts.y"].coords["object"].values[3] == "run 3"
-    assert data["observed_data"]["experts.y"].coords["output"].values.tolist() == ["yield"]
+    assert data["log_likelihood_of_guide"]["experts.y"].coords["object"].values[3] == "run 3"
+    assert data["observed_data"]["experts.y"].attrs["long_name"] == "yield"
     np.testing.assert_array_equal(
-        data["log_likelihood"]["experts.y"].values, same["log_likelihood"]["experts.y"].values
+        data["log_likelihood_of_guide"]["experts.y"].values, same["log_likelihood_of_guide"]["experts.y"].values
     )
 
 
@@ -60,7 +64,7 @@ def test_the_bound_is_at_most_the_mean_of_lp_minus_log_q(name: str) -> None:
     """The bound is below E_q[log p(y, θ) − log q(θ)] by the KL divergence of the assignments."""
     result, x, y = fitted(name)
     data = to_arviz(result, x, y, n_draws=400)
-    stats, likelihood = group(data, "sample_stats"), data["log_likelihood"]["experts.y"].values
+    stats, likelihood = group(data, "sample_stats"), data["log_likelihood_of_guide"]["experts.y"].values
     ratio = (stats["lp"] - stats["log_q"]).values
     marginal = result.bound
     if name == "object":  # its bound has the KL divergence of the objects' weights, which are integrated out here
@@ -83,9 +87,9 @@ def test_row_weights_enter_lp_only() -> None:
     weights = torch.arange(12).double()
     start = nn.functional.one_hot(z, 2).double() + 0.1
     result = fit(mixture, x, y, weights=weights, initial_responsibilities=start, progress=False)
-    weighted, plain = (to_arviz(one, x, y, n_draws=9) for one in (result, mixture))
-    likelihood = weighted["log_likelihood"]["experts.y"].values
-    np.testing.assert_array_equal(likelihood, plain["log_likelihood"]["experts.y"].values)
+    weighted, plain = (to_arviz(one, x, y, n_draws=9, intervals="mean field") for one in (result, mixture))
+    likelihood = weighted["log_likelihood_of_guide"]["experts.y"].values
+    np.testing.assert_allclose(likelihood, plain["log_likelihood_of_guide"]["experts.y"].values, rtol=1e-12)
     extra = (likelihood * (weights.numpy() - 1)).sum(-1)
     np.testing.assert_allclose(
         weighted["sample_stats"]["lp"].values, plain["sample_stats"]["lp"].values + extra, rtol=1e-10
@@ -97,7 +101,7 @@ def test_estimated_parameters_are_constants() -> None:
     x, y, _ = lines(40, 2)
     mixture = MixtureOfExperts(GATES["neural"](2), LinearExperts(2, 1))
     result = fit(mixture, x, y, gate_x=2.0 * x, n_restarts=1, progress=False)
-    data = to_arviz(result, x, y, gate_x=2.0 * x, n_draws=5)
+    data = to_arviz(result, x, y, gate_x=2.0 * x, n_draws=5, intervals="mean field")
     assert set(group(data, "posterior")) == {"experts.precision", "experts.coefficients"}
     weight = result.mixture.gate.network.weight.detach().numpy()
     np.testing.assert_array_equal(data["constant_data"]["gate.network.weight"].values, weight)
@@ -109,10 +113,10 @@ def test_rows_of_a_fit_are_the_fitted_objects_and_those_of_a_mixture_are_new() -
     result, x, y = fitted("object")
     gate, permuted = result.mixture.gate, torch.arange(len(x)).flip(0)
     cases = (
-        (to_arviz(result, x, y, n_draws=3000), gate.weights(x, objects=slice(None))),
-        (to_arviz(result.mixture, x, y, n_draws=3000), gate.weights(x)),
+        (to_arviz(result, x, y, n_draws=3000, weights_of_objects=True), gate.weights(x, objects=slice(None))),
+        (to_arviz(result.mixture, x, y, n_draws=3000, weights_of_objects=True), gate.weights(x)),
         (
-            to_arviz(result.mixture, x[permuted], y[permuted], objects=permuted, n_draws=3000),
+            to_arviz(result.mixture, x[permuted], y[permuted], objects=permuted, n_draws=3000, weights_of_objects=True),
             gate.weights(x, objects=permuted),
         ),
     )
@@ -178,17 +182,21 @@ def test_chains_are_kept_separate() -> None:
         for name, values in group(one, "posterior").items()
     }
     three = to_arviz(result.mixture, x, y, samples=samples)
-    for group_name in ("log_likelihood", "posterior"):
-        for name, values in group(three, group_name).items():
+    for before, after in (("log_likelihood_of_guide", "log_likelihood"), ("posterior", "posterior")):
+        for name, values in group(three, after).items():
             assert values.sizes["chain"] == 3
-            expected = one[group_name][name].values.reshape(values.shape)
+            expected = one[before][name].values.reshape(values.shape)
             np.testing.assert_allclose(values.values, expected, rtol=1e-12)
 
 
-def test_global_state_is_not_changed() -> None:
-    result, x, y = fitted("neural")
+@pytest.mark.parametrize("name", GATES)
+def test_global_state_is_not_changed(name: str) -> None:
+    result, x, y = fitted(name)
     before = torch.get_rng_state()
     first, second = (to_arviz(result, x, y, n_draws=4) for _ in range(2))
+    plot_expert_lines(first, result)
+    plot_gate_curve(first, result)
+    ResponsibilityDraws(first, result, x, y).summary()
     assert torch.equal(torch.get_rng_state(), before)
     assert len(pyro.get_param_store()) == 0
     assert group(first, "posterior").equals(group(second, "posterior"))

@@ -58,7 +58,7 @@ def test_an_exact_posterior_has_no_tail() -> None:
 
 def test_draws_by_mcmc_have_no_khat() -> None:
     result, x, y = fitted("dirichlet", 1)
-    data = to_arviz(result, x, y, n_draws=500)
+    data = to_arviz(result, x, y, n_draws=500, intervals="mean field")
     samples = {name: torch.as_tensor(values.values) for name, values in group(data, "posterior").items()}
     with pytest.raises(ValueError, match="`data` must have draws from a guide, with `log_q`"):
         khat(to_arviz(result.mixture, x, y, samples=samples))

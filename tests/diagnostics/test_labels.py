@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit, to_arviz
-from mixpyro.diagnostics import ResponsibilityDraws, align, relabel
-from mixpyro.diagnostics.arviz_versions import group
+from mixpyro.diagnostics import Alignment, ResponsibilityDraws, align, relabel
+from mixpyro.diagnostics.arviz_versions import container, group
 from tests.diagnostics.fits import fitted
 
 
@@ -112,3 +112,26 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     result, x, y = fitted()
     with pytest.raises(ValueError, match="`alignment` must be of 7 draws; got 2"):
         relabel(to_arviz(result, x, y, n_draws=7), align(np.full((2, 4, 2), 0.5)))
+
+
+def test_log_odds_of_a_gate_follow_their_components() -> None:
+    """The weights of every object are those before, in the other order."""
+    rng = np.random.default_rng(0)
+    coefficients = rng.normal(size=(1, 6, 2, 3))
+    order = np.stack([rng.permutation(3) for _ in range(6)])
+    data = container(
+        {"posterior": {"gate.coefficients": (("chain", "draw", "gate_component", "gate_regressor"), coefficients)}},
+        {"gate_component": np.arange(1, 3)},
+        {},
+    )
+    alignment = Alignment(order, np.ones((6, 3)), np.full((4, 3), 1 / 3), 1)
+    found = relabel(data, alignment)["posterior"]["gate.coefficients"]
+    u = rng.normal(size=(4, 3))
+
+    def weights(log_odds: np.ndarray) -> np.ndarray:
+        logits = np.concatenate([np.zeros((4, 1)), u @ log_odds.T], 1)
+        return np.asarray(np.exp(logits) / np.exp(logits).sum(1, keepdims=True))
+
+    assert found.dims == ("chain", "draw", "gate_component", "gate_regressor")
+    for before, after, own in zip(coefficients[0], found.values[0], order, strict=True):
+        np.testing.assert_allclose(weights(after), weights(before)[:, own])

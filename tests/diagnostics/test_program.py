@@ -61,7 +61,7 @@ def test_the_assignment_is_summed_out(numbers: int, monkeypatch: pytest.MonkeyPa
     posterior = group(found, "posterior")
     draws = {name: values.values[0] for name, values in posterior.items()}
     likelihood = expected(draws, y)
-    np.testing.assert_allclose(found["log_likelihood"]["y"].values[0], likelihood, atol=1e-10)
+    np.testing.assert_allclose(found["log_likelihood_of_guide"]["y"].values[0], likelihood, atol=1e-10)
     assert posterior["means"].dims == posterior["gate.weights"].dims == ("chain", "draw", "component")
     prior = dist.Normal(torch.tensor([-1.0, 1.0]).double(), 5.0).log_prob(torch.as_tensor(draws["means"])).sum(-1)
     lp = likelihood.sum(1) + prior.numpy()  # a Dirichlet(1, 1) has the density one
@@ -115,7 +115,7 @@ def test_automatic_guides(name: str, called_before: bool) -> None:
         q = q + dist.TransformedDistribution(base, [to_weights]).log_prob(draws["gate.weights"])
     np.testing.assert_allclose(group(found, "sample_stats")["log_q"].values[0], q.detach().numpy(), rtol=1e-8)
     likelihood = expected({site: values.numpy() for site, values in draws.items()}, y)
-    np.testing.assert_allclose(group(found, "log_likelihood")["y"].values[0], likelihood, atol=1e-10)
+    np.testing.assert_allclose(group(found, "log_likelihood_of_guide")["y"].values[0], likelihood, atol=1e-10)
 
 
 def test_a_guide_without_a_latent_variable_is_refused() -> None:

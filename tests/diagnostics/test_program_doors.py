@@ -17,6 +17,7 @@ from torch import Tensor
 from mixpyro import ConjugateSVI, DirichletGate
 from mixpyro.diagnostics import khat, loo, program_to_arviz
 from mixpyro.diagnostics.arviz_versions import group
+from mixpyro.diagnostics.log_likelihoods import log_likelihoods
 from tests.diagnostics.programs import GATE, N, a_mixture, normal, numbers
 
 D, W, V, K = 3, 5, 4, 2
@@ -102,7 +103,7 @@ def test_draws_may_be_arrays() -> None:
     samples: Any = {"means": np.zeros((2, 3, 2)), "gate.weights": np.full((2, 3, 2), 0.5)}
     found = program_to_arviz(model, y_of_objects(), samples=samples)
     expected = normal(0.0).log_prob(y_of_objects()).expand(2, 3, -1)
-    np.testing.assert_allclose(group(found, "log_likelihood")["y"].values, expected, atol=1e-10)
+    np.testing.assert_allclose(log_likelihoods(found)["y"].values, expected, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -158,4 +159,4 @@ def test_a_guide_is_run_for_all_draws_where_the_model_has_inner_plates() -> None
     draws = {name: torch.as_tensor(values.values[0]) for name, values in group(found, "posterior").items()}
     joint = draws["words_of"][:, :, words] * draws["topics.weights"].mT.unsqueeze(2)  # [S, K, W, D]
     expected = joint.sum(1).log().flatten(1)
-    np.testing.assert_allclose(group(found, "log_likelihood")["word"].values[0], expected, atol=1e-10)
+    np.testing.assert_allclose(log_likelihoods(found)["word"].values[0], expected, atol=1e-10)

@@ -18,6 +18,7 @@ from torch import Tensor
 from mixpyro import DirichletGate
 from mixpyro.diagnostics import program_to_arviz
 from mixpyro.diagnostics.arviz_versions import group
+from mixpyro.diagnostics.log_likelihoods import OF_GUIDE, log_likelihoods
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
@@ -96,11 +97,11 @@ def test_draw_by_draw_gives_the_numbers_of_the_program_with_vindex(
     log_joint = draws["gate.weights"].log().unsqueeze(1) + dist.Normal(draws["means"].unsqueeze(1), 1.0).log_prob(
         y[:, None]
     )
-    np.testing.assert_allclose(group(one, "log_likelihood")["y"].values[0], log_joint.logsumexp(-1), atol=1e-10)
+    np.testing.assert_allclose(log_likelihoods(one)["y"].values[0], log_joint.logsumexp(-1), atol=1e-10)
     if not in_a_plate:
         together, none = converted(a_model(as_advised))
         assert not none
-        for name, variable in (("posterior", "means"), ("log_likelihood", "y"), ("sample_stats", "lp")):
+        for name, variable in (("posterior", "means"), (OF_GUIDE, "y"), ("sample_stats", "lp")):
             np.testing.assert_allclose(group(one, name)[variable], group(together, name)[variable], atol=1e-10)
         np.testing.assert_allclose(group(one, "sample_stats")["log_q"], group(together, "sample_stats")["log_q"])
     assert group(one, "posterior_predictive")["y"].shape == (1, S, N)
@@ -128,7 +129,7 @@ def test_a_run_that_mixes_draws_is_not_taken_for_right(name: str) -> None:
     assert len(warned) == 1
     locations = torch.stack([change(draw) for draw in means[0]])
     log_joint = dist.Normal(locations.unsqueeze(1), 1.0).log_prob(y[:, None]) + np.log(0.5)
-    np.testing.assert_allclose(group(found, "log_likelihood")["y"].values[0], log_joint.logsumexp(-1), atol=1e-10)
+    np.testing.assert_allclose(log_likelihoods(found)["y"].values[0], log_joint.logsumexp(-1), atol=1e-10)
 
 
 def test_rounding_is_no_reason_to_run_draw_by_draw() -> None:
@@ -144,7 +145,7 @@ def test_rounding_is_no_reason_to_run_draw_by_draw() -> None:
 
     guide = AutoNormal(poutine.block(model, hide=["gate.assignment"]))
     found = program_to_arviz(model, y, guide=guide, n_draws=S)
-    assert group(found, "log_likelihood")["y"].dtype == np.float32
+    assert log_likelihoods(found)["y"].dtype == np.float32
 
 
 @pytest.mark.parametrize("kind", ["sequential plate", "counts", "plate in a plate"])
@@ -174,7 +175,7 @@ def test_other_forms_of_programs_run_for_all_draws_at_once(kind: str) -> None:
         expected = dist.Bernoulli(rate.sigmoid()).log_prob((counts > 2).double())
     else:
         expected = dist.Poisson(rate).log_prob(counts.double())
-    likelihoods = group(found, "log_likelihood")
+    likelihoods = log_likelihoods(found)
     parts = [likelihoods[name].values[0] for name in likelihoods]
     joined = np.stack(parts, -1).reshape(S, -1) if len(parts) > 1 else parts[0]
     np.testing.assert_allclose(joined, expected, atol=1e-10)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mixpyro import ConjugateSVI, DirichletGate, NeuralGate
 from mixpyro.diagnostics import khat, loo, program_to_arviz
 from mixpyro.diagnostics.arviz_versions import datasets_of, from_netcdf, group
+from mixpyro.diagnostics.log_likelihoods import log_likelihoods
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
@@ -74,7 +75,9 @@ def test_the_weights_are_drawn_from_the_posterior_of_the_gate() -> None:
     assert set(datasets_of(found)) == {
         "posterior",
         "posterior_predictive",
-        "log_likelihood",
+        "log_likelihood_of_guide",
+        "log_prior",
+        "prior_predictive",
         "sample_stats",
         "prior",
         "observed_data",
@@ -99,7 +102,7 @@ def test_a_plain_svi_gives_its_model_and_guide(tmp_path: Any) -> None:
     assert constants["x"].dims == ("object", "x_dim_0")
     found.to_netcdf(str(tmp_path / "draws.nc"))
     read = from_netcdf(tmp_path / "draws.nc")
-    np.testing.assert_array_equal(read["log_likelihood"]["y"].values, found["log_likelihood"]["y"].values)
+    np.testing.assert_array_equal(log_likelihoods(read)["y"].values, log_likelihoods(found)["y"].values)
 
 
 def test_arguments_that_are_observed_are_no_constants() -> None:
@@ -122,8 +125,8 @@ def test_arguments_that_are_observed_are_no_constants() -> None:
     arguments = (table[:, 0], table[:, 1], table[:, 2:], torch.arange(N), torch.ones(N))
     found = program_to_arviz(Model(), *arguments, guide=guide, n_draws=2)
     assert set(group(found, "constant_data")) == {"x", "rest_0"}
-    assert list(group(found, "log_likelihood")) == ["a", "b", "c", "d", "e"]
-    assert group(found, "log_likelihood")["e"].dims == ("chain", "draw", "object")
+    assert list(log_likelihoods(found)) == ["a", "b", "c", "d", "e"]
+    assert log_likelihoods(found)["e"].dims == ("chain", "draw", "object")
 
 
 @pytest.mark.parametrize("kind", ["handlers", "partial", "method"])
@@ -169,13 +172,13 @@ def test_a_program_of_parameters_only() -> None:
     assert not {"posterior", "prior"} & set(datasets_of(found))
     means = pyro.param("means").detach()
     log_joint = gate.weights(x).log() + dist.Normal(means, 1.0).log_prob(y)
-    values = group(found, "log_likelihood")["y"].values[0]
+    values = log_likelihoods(found)["y"].values[0]
     np.testing.assert_allclose(values, log_joint.logsumexp(-1).detach().expand(S, -1), rtol=1e-5)
     replicated = group(found, "posterior_predictive")["y"].values[0]
     assert replicated.shape == (S, N)
     assert replicated.std(0).min() > 0.0
     np.testing.assert_array_equal(group(found, "constant_data")["means"].values, means)
-    assert group(found, "log_likelihood").attrs["n_estimated_parameters"] == 6
+    assert log_likelihoods(found).attrs["n_estimated_parameters"] == 6
     with pytest.raises(ValueError, match="must have draws from a guide"):
         khat(found)
     with pytest.raises(ValueError, match="must have latent parameters to be drawn"):
@@ -210,4 +213,4 @@ def test_axes_of_several_gates_and_of_plates() -> None:
     location = w["means"].unsqueeze(-1) + torch.arange(3)
     weights = w["first.weights"].unsqueeze(-1) * w["second.weights"].unsqueeze(1)
     density = dist.Normal(location[:, None], 1.0).log_prob(y[:, :1, None]) + weights[:, None].log()
-    np.testing.assert_allclose(group(found, "log_likelihood")["y"].values[0], density.logsumexp((-1, -2)), atol=1e-4)
+    np.testing.assert_allclose(log_likelihoods(found)["y"].values[0], density.logsumexp((-1, -2)), atol=1e-4)

@@ -98,7 +98,7 @@ def test_leave_one_out_on_co2_equals_refits(co2: tuple[Tensor, Tensor]) -> None:
 def test_draws_by_mcmc_are_not_corrected() -> None:
     """With one component the guide is exact, so correcting its draws changes nothing."""
     result, x, y = fitted("dirichlet", 1)
-    data = to_arviz(result, x, y, n_draws=500)
+    data = to_arviz(result, x, y, n_draws=500, intervals="mean field")
     samples = {name: torch.as_tensor(values.values) for name, values in group(data, "posterior").items()}
     as_exact = to_arviz(result.mixture, x, y, samples=samples)
     assert loo(as_exact).elpd == pytest.approx(loo(data).elpd, abs=1e-8)
@@ -108,11 +108,11 @@ def test_data_without_draws_or_with_weights_are_refused() -> None:
     x, y, _ = lines(30, 1)
     estimated = MixtureOfExperts(SoftmaxGate(1, 1), GLMExperts(1, 1, Gaussian()))
     with pytest.raises(ValueError, match="`data` must have latent parameters to be drawn; got none"):
-        loo(to_arviz(fit(estimated, x, y, n_restarts=1, progress=False), x, y, n_draws=3))
+        loo(to_arviz(fit(estimated, x, y, n_restarts=1, progress=False), x, y, n_draws=3, intervals="mean field"))
     mixture = MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1))
     weighted = fit(mixture, x, y, weights=torch.ones(30).double(), n_restarts=1, progress=False)
     with pytest.raises(ValueError, match="`data` must have rows that count once; got weights"):
-        loo(to_arviz(weighted, x, y, n_draws=3))
+        loo(to_arviz(weighted, x, y, n_draws=3, intervals="mean field"))
 
 
 def elpd_of(pointwise: list[float]) -> Elpd:
@@ -140,7 +140,7 @@ def test_estimated_parameters_are_counted() -> None:
     _, x, y = fitted(n_objects=14)
     result = fit(MixtureOfExperts(SoftmaxGate(2, 1, prior_scale=1.0), LinearExperts(2, 1)), x, y, progress=False)
     exact = exact_loo(result, x, y, progress=False)
-    rows = compare_loo({"estimated": to_arviz(result, x, y, n_draws=50), "refits": exact})
+    rows = compare_loo({"estimated": to_arviz(result, x, y, n_draws=50, intervals="mean field"), "refits": exact})
     assert rows["estimated"].n_estimated == 2
     assert rows["refits"].n_estimated == 0
     assert rows["refits"].elpd < rows["estimated"].elpd

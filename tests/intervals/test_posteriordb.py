@@ -59,8 +59,9 @@ MOST = {"near": torch.full((5,), 0.1), "default": torch.tensor([0.1, 0.1, 0.25, 
 
 @pytest.mark.parametrize("prior", list(MOST))
 def test_refined_draws_are_those_of_the_reference(prior: str) -> None:
-    """Of 1,100 effective draws the errors are 0.03 standard deviations and 2 %."""
-    draws = as_in_the_reference(refine(*normals_fit(prior), progress=False).draws)
+    """Of one refinement, 1,100 effective draws, the errors are 0.04 standard deviations and 2 %: four are joined."""
+    found = [refine(*normals_fit(prior), seed=seed, progress=False).draws for seed in range(4)]
+    draws = as_in_the_reference(torch.cat(found))
     assert_near(draws.mean(0), draws.std(0), MOST[prior], ratio=0.05)
 
 

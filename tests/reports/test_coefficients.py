@@ -14,12 +14,16 @@ from mixpyro import (
     LinearExperts,
     MixtureOfExperts,
     NeuralGate,
+    ObjectDirichletGate,
+    PointMassExperts,
     SoftmaxGate,
     as_table,
     coefficients,
     fit,
+    linear_response,
 )
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
+from mixpyro.gates import Gate
 from tests.problems import inputs, lines
 from tests.reports.fits import patent_fit, patents
 
@@ -71,7 +75,7 @@ def test_the_coefficients_of_the_patents_are_named_and_printed() -> None:
     two_sided = 2 * torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(-abs(row.z)).double())
     assert row.p_value == pytest.approx(float(two_sided), abs=1e-12)
     lines = as_table(table).splitlines()
-    assert lines[0].split() == ["estimate", "standard_error", "z", "p_value"]
+    assert lines[0].split() == ["estimate", "standard_error", "z", "p_value", "low", "high"]
     assert lines[4].startswith("experts: component 0, lgRD ")
 
 
@@ -105,7 +109,8 @@ def test_experts_with_posteriors_are_held_fixed() -> None:
     mixture = MixtureOfExperts(SoftmaxGate(2, 1, prior_scale=1.5), LinearExperts(2, 1))
     result = fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
     with pytest.warns(RuntimeWarning, match="the experts part, a LinearExperts, is held as if it were known"):
-        table = coefficients(result, x, y)
+        table = coefficients(result, x, y, intervals="mean field")
+    table = {name: row for name, row in table.items() if name.startswith("gate")}
     assert all(math.isnan(row.p_value) for row in table.values())
     assert list(table) == ["gate: component 1 against 0, intercept", "gate: component 1 against 0, x0"]
     log_likelihood = mixture.experts.expected_log_likelihood(x, y)
@@ -200,12 +205,14 @@ def test_bad_arguments_are_refused() -> None:
         ({"gate_feature_names": []}, ValueError, "`gate_feature_names` must be 1 different names"),
         ({"feature_names": "lgRD"}, TypeError, "`feature_names` must be strings; got 'lgRD'"),
         ({"weights": -torch.ones(70).double()}, ValueError, "`weights` must be at least 0"),
+        ({"intervals": "exact"}, ValueError, "`intervals` must be one of 'linear response', 'mean field'; got 'exact'"),
+        ({"probability": 1.0}, ValueError, "`probability` must be below 1; got 1.0"),
     ):
         with pytest.raises(error, match=message):
             coefficients(mixture, x, y, gate_x=gate_x, **arguments)
-    posteriors = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    without = MixtureOfExperts(DirichletGate(1), PointMassExperts(1, 1.0))
     with pytest.raises(ValueError, match="`mixture` must have estimated parameters; got posteriors alone"):
-        coefficients(posteriors, x, y)
+        coefficients(without, x, torch.ones(70, 1).double())
 
 
 def test_estimates_that_are_not_a_maximum_for_the_data_give_a_warning() -> None:
@@ -225,3 +232,46 @@ def test_a_noise_has_no_p_value() -> None:
     table = coefficients(result, x, y, gate_x=nothing)
     assert math.isnan(table["experts: component 0, log scale"].p_value)
     assert not math.isnan(table["experts: component 0, x0"].p_value)
+
+
+@pytest.mark.parametrize("gate", [DirichletGate(2), SoftmaxGate(2, 1, prior_scale=2.0), SoftmaxGate(2, 1)])
+def test_every_part_has_intervals_by_linear_response(gate: Gate) -> None:
+    """Longer than those of the mean field where components overlap, and equal to the response's own."""
+    x, y, z = lines(80, 2)
+    mixture = MixtureOfExperts(gate, LinearExperts(2, 1))
+    result = fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double(), tolerance=1e-10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table = coefficients(result, x, y, feature_names=["dose"], probability=0.95)
+        mean_field = coefficients(result, x, y, feature_names=["dose"], intervals="mean field")
+    response = linear_response(result, x, y, feature_names=["dose"])
+    assert list(table) == list(response.names) == list(mean_field)
+    assert [row.standard_error for row in table.values()] == response.standard_deviations.tolist()
+    assert all(row.standard_error > mean_field[name].standard_error for name, row in table.items())
+    row = table["experts: component 0, dose"]
+    assert row.high - row.estimate == pytest.approx(1.959964 * row.standard_error, rel=1e-6)
+    own = mixture.experts.coefficient_standard_deviations[0, 0, 1]
+    assert mean_field["experts: component 0, dose"].standard_error == pytest.approx(float(own), rel=1e-9)
+
+
+def test_without_a_linear_response_the_mean_field_is_told_as_such() -> None:
+    """Two equal columns of the gate, whose coefficients the data do not tell apart."""
+    x, y, z = lines(60, 2)
+    mixture = MixtureOfExperts(SoftmaxGate(2, 2), LinearExperts(2, 1))
+    twice = x.repeat(1, 2)
+    result = fit(mixture, x, y, gate_x=twice, initial_responsibilities=nn.functional.one_hot(z, 2).double() + 0.05)
+    with pytest.warns(RuntimeWarning, match="standard errors are those of the mean field.*do not determine"):
+        table = coefficients(result, x, y, gate_x=twice)
+    own = mixture.experts.coefficient_standard_deviations[0, 0, 1]
+    assert table["experts: component 0, x0"].standard_error == pytest.approx(float(own), rel=1e-9)
+    assert table["gate: component 1 against 0, x0"].standard_error == math.inf
+
+
+def test_weights_of_objects_are_integrated_out() -> None:
+    x, y, z = lines(60, 2)
+    mixture = MixtureOfExperts(ObjectDirichletGate(2), LinearExperts(2, 1))
+    result = fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
+    table = coefficients(result, x, y)
+    response = linear_response(result, x, y)
+    assert [row.standard_error for row in table.values()] == response.standard_deviations.tolist()
+    assert not any(name.startswith("gate") for name in table)

@@ -5,13 +5,13 @@ from mixpyro import Coefficient, Criteria, as_table
 
 def test_a_table_has_titles_and_aligned_lines() -> None:
     rows = {
-        "first": Coefficient(1.25, 0.5, 2.5, 0.0124),
-        "a longer name": Coefficient(-0.002, float("inf"), float("nan"), float("nan")),
+        "first": Coefficient(1.25, 0.5, 2.5, 0.0124, 0.43, 2.07),
+        "a longer name": Coefficient(-0.002, float("inf"), float("nan"), float("nan"), float("-inf"), float("inf")),
     }
     lines = as_table(rows).splitlines()
-    assert lines[0].split() == ["estimate", "standard_error", "z", "p_value"]
-    assert lines[1].split() == ["first", "1.250", "0.5", "2.500", "0.0124"]
-    assert lines[2].split() == ["a", "longer", "name", "-0.002", "inf", "nan", "nan"]
+    assert lines[0].split() == list(Coefficient._fields)
+    assert lines[1].split() == ["first", "1.250", "0.5", "2.500", "0.0124", "0.43", "2.070"]
+    assert lines[2].split() == ["a", "longer", "name", "-0.002", "inf", "nan", "nan", "-inf", "inf"]
     assert len({len(line) for line in lines}) == 1
 
 

@@ -38,6 +38,8 @@ class Response:
     n_own: int
     # Whether the statistics of a row are all that the posterior's update reads.
     is_closed: bool = True
+    # Whether the first of the columns is one.
+    has_constant: bool = True
 
     @property
     def quantities(self) -> Tensor:
@@ -60,7 +62,7 @@ class Response:
         return self.covariance - self.loadings @ self.loadings.mT
 
     def features(self, columns: Tensor) -> Features:
-        """Return the features of rows.
+        """Return the features of rows, which are polynomials of degree two in the columns.
 
         Args:
             columns: what the part's formulas read of N rows [F, N], float64.
@@ -72,6 +74,16 @@ class Response:
 
         Args:
             statistics: as the part's ``statistics_of`` returns them, or a difference of two such.
+        """
+        raise NotImplementedError
+
+    def statistics(self, sums: Features) -> Value:
+        """Return statistics that have given sums of features; inverse of :meth:`totals`.
+
+        What components or outputs share is divided evenly among them.
+
+        Args:
+            sums: without the axis of rows, such as a change of the natural parameters.
         """
         raise NotImplementedError
 

@@ -77,6 +77,16 @@ class DirichletResponse(Response):
         """
         return Features(self.root.mT @ statistics.counts, self.root.new_zeros(self.n_components, 0))
 
+    def statistics(self, sums: Features) -> Counts:
+        """Return Σ r [K]; zero for one component, whose weight does not vary.
+
+        Args:
+            sums: in common [K].
+        """
+        if self.n_components == 1:
+            return Counts(self.value.concentration.new_zeros(1))
+        return Counts(torch.linalg.solve_triangular(self.root.mT, sums.common.unsqueeze(-1), upper=True).squeeze(-1))
+
     def of_prior(self, prior: Dirichlet) -> Features:
         """Return L'(α − 1).
 

@@ -93,6 +93,26 @@ class FullResponse(Response):
         """
         return self._totals(statistics.r, statistics.r, statistics.y, statistics.yy)
 
+    def statistics(self, sums: Features) -> GaussianStatistics:
+        """Return Σ r, Σ r y and Σ r y y'.
+
+        Args:
+            sums: own [K, O].
+        """
+        n, mean, factor = self.n_outputs, self.value.mean, self.value.factor
+        nu, beta = self.value.degrees.unsqueeze(-1), self.value.mean_precision.unsqueeze(-1)
+        counts = 2.0 * sums.own[:, -1:] / self._excess.unsqueeze(-1)
+        first, second = self._below
+        start = n * (n + 1) // 2  # of the sums of z
+        products = mean.new_zeros(self.n_components, n, n)
+        products[:, first, second] = -sums.own[:, n:start] * nu.rsqrt()
+        squares = (0.5 * counts * (0.5 * nu).rsqrt() - sums.own[:, :n]) * (0.5 * nu).rsqrt()
+        products = products + products.mT + squares.diag_embed()
+        z = sums.own[:, start : start + n] * (beta / nu).sqrt()
+        y = (factor @ z.unsqueeze(-1)).squeeze(-1) + counts * mean
+        of_mean = 2.0 * self.value.product(mean, y) - counts.unsqueeze(-1) * self.value.product(mean, mean)
+        return GaussianStatistics(counts.squeeze(-1), y, factor @ products @ factor.mT + of_mean)
+
     def of_prior(self, prior: Full) -> Features:
         """Return the features of log p(μ, Λ), in which log |Λ| counts ν₀ − P objects and the others β₀.
 

@@ -26,7 +26,7 @@ class NormalGammaResponse(Response):
     """
 
     def __init__(self, value: NormalGamma, origin: Origin) -> None:
-        self.value, self.origin = value, origin
+        self.value, self.origin, self.has_constant = value, origin, origin.intercept
         self.n_components, self.n_outputs, self.n_columns = value.mean.shape
         self.has_common_noise = len(value.rate) < self.n_components
         self.n_noises = value.rate.shape[1]  # of a component, or in common
@@ -107,6 +107,29 @@ class NormalGammaResponse(Response):
             statistics.r.unsqueeze(-1), squares.unsqueeze(-1), crossed.unsqueeze(-1), products[:, first, second, None]
         )
         return Features(found.common.sum(0).squeeze(-1), found.own.squeeze(-1))
+
+    def statistics(self, sums: Features) -> LinearStatistics:
+        """Return Σ r, Σ r u u', Σ r u y' and Σ r y².
+
+        Args:
+            sums: in common [C] and own [K, O].
+        """
+        n_w, mean, factor = self.n_outputs * self.n_columns, self.value.mean, self.value.factor
+        first, second = self._pairs
+        products = mean.new_zeros(self.n_components, self.n_columns, self.n_columns)
+        products[:, first, second] = sums.own[:, n_w : n_w + len(first)] / self._pair_scales
+        uu = factor @ (products + products.triu(1).mT) @ factor.mT
+        root = self._of_outputs(self._mean_noise).sqrt()
+        of_mean = mean @ uu
+        uy = (sums.own[:, :n_w].unflatten(1, mean.shape[1:]) / root[..., None]) @ factor.mT + of_mean
+        # Every τ has half the number of its objects and outputs, and the sum of their squares.
+        noises = sums.common.unsqueeze(0) if self.has_common_noise else sums.own[:, -self.n_noises - 1 :]
+        n_sharing = mean[..., 0].numel() // self.value.rate.numel()
+        half = noises[:, -1:] / (math.sqrt(self.n_noises) * self._excess.unsqueeze(-1))
+        squares = (half * self._shape.rsqrt() - noises[:, :-1]) * 2.0 * self.value.rate / self._shape.sqrt()
+        yy = self._of_outputs(squares / n_sharing) + 2.0 * (mean * uy).sum(-1) - (of_mean * mean).sum(-1)
+        counts = 2.0 * half.squeeze(-1) / n_sharing
+        return LinearStatistics(counts.expand(self.n_components), uu, uy.mT, yy)
 
     def of_prior(self, prior: NormalGamma) -> Features:
         """Return the features of log p(w, τ), which is that of rows with statistics λ₀.

@@ -29,12 +29,19 @@ class UncorrelatedResponse(NormalGammaResponse):
 
     def __init__(self, value: Uncorrelated, origin: Origin) -> None:
         super().__init__(as_regressions(value), origin)
+        self.is_spherical = isinstance(value, Spherical)
 
     def totals(self, statistics: GaussianStatistics) -> Features:  # type: ignore[override]
         """Return sums of features; arguments as :meth:`Response.totals`."""
         r = statistics.r
         yy = statistics.yy.reshape(self.n_components, -1).expand(-1, self.n_outputs)
         return self._totals(LinearStatistics(r, r[:, None, None], statistics.y.unsqueeze(1), yy))
+
+    def statistics(self, sums: Features) -> GaussianStatistics:  # type: ignore[override]
+        """Return the statistics of sums of features; arguments as :meth:`Response.statistics`."""
+        found = super().statistics(sums)
+        yy = found.yy.mean(-1) if self.is_spherical else found.yy
+        return GaussianStatistics(found.r, found.uy.squeeze(1), yy)
 
     def of_prior(self, prior: Uncorrelated) -> Features:  # type: ignore[override]
         """Return the features of a prior; arguments as :meth:`Response.of_prior`."""

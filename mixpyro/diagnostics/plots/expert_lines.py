@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from mixpyro.diagnostics.arrays import name_of_output
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.draws import components_of
 from mixpyro.diagnostics.made_from import mixture_of
@@ -53,12 +54,13 @@ def plot_expert_lines(
         responsibilities = fitted.responsibilities.cpu().numpy()
     points = grid(data, [feature], n_points, of_gate=False)
     observed = next(iter(group(data, "observed_data").values()))
-    _plot_data(ax, group(data, "constant_data")["x"].values[:, feature], observed.values[:, output], responsibilities)
+    y = observed.values.reshape(len(observed), -1)[:, output]
+    _plot_data(ax, group(data, "constant_data")["x"].values[:, feature], y, responsibilities)
     means = _means(data, mixture, points)[..., output]
     for k in range(mixture.n_components):
         is_empty = responsibilities is not None and float(responsibilities[:, k].sum()) < LEAST_OBJECTS
         _plot_component(ax, k, points.values[0], None if is_empty else means[:, k], probability)
-    ax.set(xlabel=points.labels[0], ylabel=str(observed.coords["output"].values[output]))
+    ax.set(xlabel=points.labels[0], ylabel=name_of_output(observed, output))
     legend(ax, mixture.n_components)
     return plain(ax)
 
@@ -85,8 +87,11 @@ def _plot_component(ax: Axes, k: int, x: np.ndarray, means: np.ndarray | None, p
 @torch.no_grad()
 def _means(data: ArvizData, mixture: MixtureOfExperts, points: Grid) -> np.ndarray:
     """Return E[y | x, k, θ] at some of the posterior's draws [S, K, G, P]."""
-    model, n_draws = some_draws(data, mixture, points, most_draws=500)
-    x = mixture.experts.check_inputs(points.x)
-    likelihood = mixture.experts.likelihood(x, model.parameters, components_of(mixture, x))
-    shape = mixture.n_components, n_draws, len(x), mixture.experts.n_outputs
-    return np.asarray(likelihood.mean.expand(shape).movedim(0, 1).double().cpu().numpy())
+    x, experts = mixture.experts.check_inputs(points.x), mixture.experts
+    found = []
+    for model, n_draws in some_draws(data, mixture, points, most_draws=500):
+        mean = experts.likelihood(x, model.parameters, components_of(mixture, x)).mean
+        mean = mean.reshape(mixture.n_components, -1, *mean.shape[-2:])
+        shape = mixture.n_components, n_draws, len(x), experts.n_outputs
+        found.append(mean.expand(shape).movedim(0, 1).double().cpu().numpy())
+    return np.concatenate(found)

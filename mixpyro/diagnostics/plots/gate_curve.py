@@ -59,6 +59,9 @@ def gate_weights(data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, mo
         points: grid of G rows.
         most_draws: as for :func:`~mixpyro.diagnostics.plots.grid.some_draws`.
     """
-    model, n_draws = some_draws(data, mixture, points, most_draws=most_draws)
-    shape = n_draws, len(points.gate_x), mixture.n_components
-    return np.asarray(model.log_weights.softmax(-1).expand(shape).double().cpu().numpy())
+    shape = len(points.gate_x), mixture.n_components
+    weights = [
+        model.log_weights.softmax(-1).expand(n_draws, *shape).double().cpu().numpy()
+        for model, n_draws in some_draws(data, mixture, points, most_draws=most_draws)
+    ]
+    return np.concatenate(weights)

@@ -1,6 +1,6 @@
 """Grids over some inputs, and the posterior's draws on them, for the plots of gates and experts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, group
 from mixpyro.diagnostics.assignments import posterior_sites
-from mixpyro.diagnostics.draws import Conditioned, conditioned_on
+from mixpyro.diagnostics.draws import Conditioned, Observations, conditioned_in_turn
 from mixpyro.mixture import MixtureOfExperts
 
 
@@ -52,8 +52,10 @@ def grid(data: ArvizData, features: Sequence[int], n_points: int, *, of_gate: bo
     )
 
 
-def some_draws(data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, most_draws: int) -> tuple[Conditioned, int]:
-    """Return the model on a grid at evenly spaced draws, and their number.
+def some_draws(
+    data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, most_draws: int
+) -> Iterator[tuple[Conditioned, int]]:
+    """Yield the model on a grid at some of evenly spaced draws, and how many.
 
     Args:
         data: result of :func:`mixpyro.to_arviz`.
@@ -61,11 +63,12 @@ def some_draws(data: ArvizData, mixture: MixtureOfExperts, points: Grid, *, most
         points: the grid.
         most_draws: twice this number are used at most, at least 1.
     """
-    sites, n_draws = posterior_sites(data, points.x.device)
+    x = mixture.experts.check_inputs(points.x)
+    sites, n_draws = posterior_sites(data, Observations(mixture, x, x, points.gate_x))
     step = max(1, n_draws // most_draws)
     some = {name: values[::step] for name, values in sites.items()}
     n_some = len(range(0, n_draws, step))
-    return conditioned_on(mixture, mixture.experts.check_inputs(points.x), points.gate_x, some, n_some), n_some
+    yield from conditioned_in_turn(mixture, x, points.gate_x, some, n_some)
 
 
 def has_draws(data: ArvizData, prefix: str) -> bool:

@@ -31,6 +31,9 @@ class ByAutograd:
         names: of the estimated parameters [θ], for messages.
     """
 
+    # Of more, the derivatives would take minutes.
+    most_coordinates = 2000
+
     def __init__(self, mixture: MixtureOfExperts, table: Table, names: list[str]) -> None:
         self.mixture, self.table = mixture, table
         self.parts = posterior_parts(mixture)

@@ -1,8 +1,5 @@
 """Linear response in closed form: a Dirichlet gate and conjugate experts whose statistics are sums over rows."""
 
-from collections.abc import Iterator
-from typing import NamedTuple, cast
-
 import torch
 from torch import Tensor
 
@@ -12,12 +9,11 @@ from mixpyro.experts.linear import LinearExperts
 from mixpyro.fitting.em import Statistics
 from mixpyro.fitting.table import Table
 from mixpyro.gates.dirichlet import DirichletGate
-from mixpyro.intervals.responses.information import add_missing, change_of, scores_of, symmetric
 from mixpyro.intervals.responses.matrices import Matrices, factor_of
-from mixpyro.intervals.responses.parts import PosteriorPart
-from mixpyro.intervals.responses.rows import Block, blocks_of, evidence_of
+from mixpyro.intervals.responses.passes import Passes, Point, joined
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
+from mixpyro.numerics.anderson import Anderson
 from mixpyro.shapes import Value
 
 # Slope of the bound in posterior standard deviations at which the optimum counts as reached. Means are off by as much.
@@ -27,42 +23,36 @@ ROUNDING = 1e-6
 # Steps that are tried to reach the optimum; one that does not shorten the slope to this share needs new matrices.
 MOST_STEPS = 100
 SLOW = 0.1
-# Of so many rows a step takes seconds, and a slope of this size is enough: their covariance changes by a share of it.
-MANY_ROWS, TIGHT_OF_MANY = 20_000, 1e-7
+# Where S takes more multiplications than this, about a second, a slope of this size is enough, and S may be that of a
+# point nearby. A posterior standard deviation changes a covariance by its skewness, about one over the square root of
+# the objects of a component; it may change by this share of its value.
+MANY, TIGHT_OF_MANY, CHANGE_OF_MANY = 10**9, 1e-7, 1e-4
+# Most steps of accelerated EM, each an iteration's time, before S is computed, and how much farther than the first of
+# them the optimum may be.
+MOST_ACCELERATED, UNKNOWN_RATIO = 8, 10.0
 # Iterations of EM that follow a step by which the bound has fallen.
 N_EM = 10
 # Relative error of a sum of log evidences, by which a bound may fall.
 RELATIVE_ERROR = 1e-13
 
 
-class Point(NamedTuple):
-    """A point of the search, and where EM goes from there."""
-
-    statistics: Statistics  # of the rows, under the responsibilities at the point
-    bound: float  # nats
-    slope: Tensor  # derivatives of the bound in the coordinates [P]
-
-    @property
-    def steepness(self) -> float:
-        """The largest derivative, in posterior standard deviations."""
-        return float(self.slope.abs().max())
-
-
 class ClosedForm:
     """A Dirichlet gate and linear or Gaussian experts at a point, and their search for the optimum nearby.
 
-    The step to the optimum is Newton's. In natural parameters λ it is (I − M V)⁻¹ (λ_EM − λ) = (I + M Σ)(λ_EM − λ): the
-    update by the statistics under responsibilities moved along Σ (λ_EM − λ), so no matrix but I − S is solved with.
+    The step to the optimum is Newton's. In natural parameters λ it is (I − M V)⁻¹ (λ_EM − λ). In coordinates, where the
+    complete data have unit information, λ_EM − λ is the slope of the bound and the step (I − S)⁻¹ slope.
 
     Args:
         mixture: in float64; the search moves it.
         table: the rows.
     """
 
+    # Of more, the few matrices [P, P] would take several gigabytes.
+    most_coordinates = 10_000
+
     def __init__(self, mixture: MixtureOfExperts, table: Table) -> None:
-        self.mixture, self.table = mixture, table
-        self.gate = cast(DirichletGate, mixture.gate)
-        self.experts = cast(LinearExperts | GaussianExperts, mixture.experts)
+        self.mixture, self.passes = mixture, Passes(mixture, table)
+        self.gate, self.experts = self.passes.gate, self.passes.experts
 
     @staticmethod
     def suits(mixture: MixtureOfExperts) -> bool:
@@ -92,10 +82,10 @@ class ClosedForm:
         return Matrices(
             estimates=self._quantities(),
             loadings=self._loadings(),
-            beyond=torch.block_diag(*(response.covariance_beyond for response in self._responses)),
+            beyond=torch.block_diag(*(response.covariance_beyond for response in self.passes.responses)),
             missing=missing,
             priors=self._priors(),
-            scores=self._scores,
+            scores=self.passes.scores,
             slope=steepness,
             fitted=start,
         )
@@ -103,12 +93,31 @@ class ClosedForm:
     @property
     def n_coordinates(self) -> int:
         """P."""
-        return sum(response.n_common + response.n_components * response.n_own for response in self._responses)
+        return self.passes.n_coordinates
 
     def _search(self) -> tuple[Tensor, float]:
         """Move to the optimum, and return S there and the slope that is left."""
-        point = self._point()
-        missing, tight = self._missing(), TIGHT if len(self.table.x) < MANY_ROWS else TIGHT_OF_MANY
+        if self.passes.n_operations < MANY:
+            return self._approach(*self.passes.point_and_missing(), tight=TIGHT, near=TIGHT)
+        near = CHANGE_OF_MANY * (len(self.passes.table.x) / self.mixture.n_components) ** 0.5
+        self._accelerate(near)
+        return self._approach(*self.passes.point_and_missing(), tight=TIGHT_OF_MANY, near=near)
+
+    def _accelerate(self, near: float) -> None:
+        """Move by accelerated EM, until the optimum should be so many posterior standard deviations away."""
+        point, acceleration, ratio = self.passes.point(), Anderson(), UNKNOWN_RATIO
+        for _ in range(MOST_ACCELERATED):
+            step, before = acceleration.step(point.slope), self.mixture.state()
+            if not self._move(point, step) or float(step.abs().max()) * ratio < near:
+                return
+            after = self.passes.point()
+            if not _has_risen(point, after):
+                self.mixture.hold(before)
+                return
+            ratio, point = after.steepness / point.steepness, after
+
+    def _approach(self, point: Point, missing: Tensor, *, tight: float, near: float) -> tuple[Tensor, float]:
+        """Move from a point to the optimum, and return S near it and the slope that is left."""
         since = 0.0  # posterior standard deviations that the point has moved from where S was computed
         for _ in range(MOST_STEPS):
             if point.steepness < tight:
@@ -116,16 +125,21 @@ class ClosedForm:
             direction = self._direction(missing, point)
             after = None if direction is None else self._newton(point, direction)
             if after is None or direction is None:
-                after = self._em()
-                missing, since = self._missing(), 0.0
-            elif point.steepness < ROUNDING and after.steepness > 0.5 * point.steepness:
+                self._em()
+                point, missing = self.passes.point_and_missing()
+                since = 0.0
+                continue
+            if point.steepness < ROUNDING and after.steepness > 0.5 * point.steepness:
+                point = after
                 break
-            else:
-                since += float(direction.abs().max())
-                if after.steepness > max(ROUNDING, SLOW * point.steepness):
-                    missing, since = self._missing(), 0.0
+            since += float(direction.abs().max())
+            if after.steepness > max(ROUNDING, SLOW * point.steepness):
+                after, missing = self.passes.point_and_missing()
+                since = 0.0
             point = after
-        return (missing if since < tight else self._missing()), point.steepness
+        if since > near:
+            point, missing = self.passes.point_and_missing()
+        return missing, point.steepness
 
     def _direction(self, missing: Tensor, point: Point) -> Tensor | None:
         """Return (I − S)⁻¹ slope; None where the matrix is not positive definite."""
@@ -135,25 +149,27 @@ class ClosedForm:
             return None
 
     def _newton(self, point: Point, direction: Tensor) -> Point | None:
-        """Take Newton's step; None, and back where it was, if the bound has fallen."""
-        statistics = nested.add(point.statistics, self._changed_statistics(direction))
-        if not bool((statistics.gate.counts >= 0.0).all() and (statistics.experts.r >= 0.0).all()):
-            return None
+        """Move the natural parameters along a direction; None, and back where it was, if the bound has fallen."""
         before = self.mixture.state()
-        self._hold(statistics)
-        after = self._point()
-        if after.bound >= point.bound - RELATIVE_ERROR * (1.0 + abs(point.bound)):
-            return after
+        if self._move(point, direction):
+            after = self.passes.point()
+            if _has_risen(point, after):
+                return after
         self.mixture.hold(before)
         return None
 
-    def _em(self) -> Point:
+    def _move(self, point: Point, direction: Tensor) -> bool:
+        """Move the natural parameters along a direction, if they then are those of rows."""
+        statistics = nested.add(point.beyond, self._statistics_of_sums(direction))
+        if not bool((statistics.gate.counts >= 0.0).all() and (statistics.experts.r >= 0.0).all()):
+            return False
+        self._hold(statistics)
+        return True
+
+    def _em(self) -> None:
         """Take a few iterations of EM."""
-        point = self._point()
         for _ in range(N_EM):
-            self._hold(point.statistics)
-            point = self._point()
-        return point
+            self._hold(self.passes.point().statistics)
 
     def _hold(self, statistics: Statistics) -> None:
         """Set both posteriors to those that statistics lead to."""
@@ -161,96 +177,42 @@ class ClosedForm:
         after: Value = self.experts.prior.updated(statistics.experts)
         self.experts.hold_posterior(after)
 
-    def _point(self) -> Point:
-        """Return statistics, bound and slope where the mixture is."""
-        gate, experts = self.gate, self.experts
-        total, evidence = None, 0.0
-        for block in self._blocks(width=experts.n_components * (experts.n_features + experts.n_outputs + 1)):
-            r, log_evidence = evidence_of(block)
-            evidence = evidence + float((log_evidence * block.weights).sum())
-            found = self._statistics(block, r * block.weights)
-            total = found if total is None else nested.add(total, found)
-        assert total is not None
-        beyond = Statistics(
-            gate.posterior.statistics_beyond(gate.prior), experts.posterior.statistics_beyond(experts.prior)
+    def _statistics_of_sums(self, sums: Tensor) -> Statistics:
+        """Return the statistics that have given sums of features [P]."""
+        gate, experts = self.passes.responses
+        common, own = sums.split([gate.n_common + experts.n_common, experts.n_components * experts.n_own])
+        of_gate, of_experts = common.split([gate.n_common, experts.n_common])
+        nothing = own.new_zeros(gate.n_components, 0)
+        return Statistics(
+            gate.statistics(Features(of_gate, nothing)),
+            experts.statistics(Features(of_experts, own.unflatten(0, (experts.n_components, experts.n_own)))),
         )
-        rest = nested.apply(torch.sub, total, beyond)
-        of_gate, of_experts = (response.totals(part) for response, part in zip(self._responses, rest, strict=True))
-        bound = evidence - float(gate.kl_divergence() + experts.kl_divergence())
-        return Point(total, bound, _joined(of_gate, of_experts).flat)
-
-    def _changed_statistics(self, direction: Tensor) -> Statistics:
-        """Return the statistics under the change of the responsibilities along a direction."""
-        total = None
-        for block, features in self._features():
-            r, _ = evidence_of(block)
-            found = self._statistics(block, change_of(features, r, direction) * block.weights)
-            total = found if total is None else nested.add(total, found)
-        assert total is not None
-        return total
-
-    def _missing(self) -> Tensor:
-        """Return S where the mixture is."""
-        size = self.n_coordinates
-        total = torch.zeros(size, size, dtype=torch.float64, device=self.table.x.device)
-        for block, features in self._features():
-            add_missing(total, features, evidence_of(block)[0], block.weights)
-        return symmetric(total)
-
-    def _scores(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield the scores of blocks of rows."""
-        with torch.no_grad():
-            for block, features in self._features():
-                yield block.rows, scores_of(features, evidence_of(block)[0], block.weights)
 
     def _priors(self) -> dict[str, Tensor]:
         """Return the features of the log densities of both priors."""
-        responses = self._responses
+        responses = self.passes.responses
         found = {}
         for number, (name, part) in enumerate((("gate", self.gate), ("experts", self.experts))):
             own = [_nothing(response) for response in responses]
             own[number] = responses[number].of_prior(part.prior)
-            found[name] = _joined(*own).flat
+            found[name] = joined(*own).flat
         return found
 
     def _loadings(self) -> Tensor:
         """Return Cov_q(g, u) of the quantities of gate and experts [Q, P]."""
-        return torch.block_diag(*(response.loadings for response in self._responses))
-
-    def _features(self) -> Iterator[tuple[Block, Features]]:
-        """Yield blocks of rows with their features."""
-        responses = self._responses
-        for block in self._blocks(width=self.n_coordinates):
-            gate, experts = (response.features(block.columns) for response in responses)
-            yield block, _joined(gate, experts)
-
-    def _blocks(self, width: int) -> Iterator[Block]:
-        """Yield blocks of rows."""
-        return blocks_of(self.mixture, self.table, width=width)
-
-    def _statistics(self, block: Block, weighted: Tensor) -> Statistics:
-        """Return sums over a block of rows; weighted responsibilities are [K, B]."""
-        of_gate = self.gate.statistics_of(block.gate_x, weighted.mT)
-        return Statistics(of_gate, self.experts.statistics_of(block.columns, weighted))
+        return torch.block_diag(*(response.loadings for response in self.passes.responses))
 
     def _quantities(self) -> Tensor:
         """Return E_q[g] [Q]."""
-        return torch.cat([response.quantities for response in self._responses])
+        return torch.cat([response.quantities for response in self.passes.responses])
 
-    @property
-    def _responses(self) -> list[Response]:
-        """Linear responses of gate and experts where they are."""
-        parts = (PosteriorPart("gate", self.gate), PosteriorPart("experts", self.experts))
-        return [part.response for part in parts]
+
+def _has_risen(before: Point, after: Point) -> bool:
+    """Return whether the bound has not fallen by more than rounding."""
+    return after.bound >= before.bound - RELATIVE_ERROR * (1.0 + abs(before.bound))
 
 
 def _nothing(response: Response) -> Features:
     """Return sums of features over no rows."""
     like = response.quantities
     return Features(like.new_zeros(response.n_common), like.new_zeros(response.n_components, response.n_own))
-
-
-def _joined(gate: Features, experts: Features) -> Features:
-    """Return the features of gate and experts together; the gate's are all in common."""
-    axis = -2 if gate.common.ndim == 3 else -1
-    return Features(torch.cat([gate.common, experts.common], dim=axis), experts.own)

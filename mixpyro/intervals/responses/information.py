@@ -23,8 +23,8 @@ def add_missing(total: Tensor, features: Features, r: Tensor, weights: Tensor) -
         r: responsibilities [K, B].
         weights: of the rows [B].
     """
-    unsure = (weights * (1.0 - r.amax(0)) > NEGLIGIBLE).nonzero().squeeze(-1)
-    if len(unsure) < FEW * r.shape[1]:
+    unsure = unsure_rows(r, weights)
+    if unsure is not None:
         features = Features(features.common[..., unsure], features.own[..., unsure])
         r, weights = r[:, unsure], weights[unsure]
     n_components, n_common, n_own = len(r), features.common.shape[1], features.own.shape[1]
@@ -64,19 +64,15 @@ def scores_of(features: Features, r: Tensor, weights: Tensor) -> Tensor:
     return torch.cat([(weighted * features.common).sum(0), (weighted * features.own).flatten(0, 1)]).mT
 
 
-def change_of(features: Features, r: Tensor, direction: Tensor) -> Tensor:
-    """Return the derivative of responsibilities along a direction [K, B].
+def unsure_rows(r: Tensor, weights: Tensor) -> Tensor | None:
+    """Return the numbers of the rows that have missing information; None where nearly all have.
 
     Args:
-        features: of B rows.
         r: responsibilities [K, B].
-        direction: in the coordinates [P].
+        weights: of the rows [B].
     """
-    n_common = features.common.shape[1]
-    own = direction[n_common:].unflatten(0, (len(r), -1))
-    change = torch.einsum("kcn,c->kn", features.common, direction[:n_common])
-    change = change + (own.unsqueeze(1) @ features.own).squeeze(1)
-    return r * (change - (r * change).sum(0))
+    unsure = (weights * (1.0 - r.amax(0)) > NEGLIGIBLE).nonzero().squeeze(-1)
+    return unsure if len(unsure) < FEW * r.shape[1] else None
 
 
 def _product(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mixpyro.numerics.information_matrix import spectrum
+from mixpyro.numerics.largest_eigenvalue import largest_eigenvalue
 
 # Information of the complete data less the missing, relative to the complete: below it the optimum is not strict.
 LEAST_INFORMATION = 1e-12
@@ -41,6 +42,11 @@ class Matrices:
     def shares(self) -> Tensor:
         """Eigenvalues of S, ascending: the fractions of missing information; [P]."""
         return torch.linalg.eigvalsh(self.missing)
+
+    @property
+    def missing_information(self) -> float:
+        """The largest eigenvalue of S; zero without coordinates."""
+        return largest_eigenvalue(self.missing) if len(self.missing) else 0.0
 
     @cached_property
     def factor(self) -> Tensor:
@@ -87,8 +93,9 @@ def factor_of(missing: Tensor) -> Tensor:
     Raises:
         ValueError: if it is not positive definite.
     """
-    identity = torch.eye(len(missing), dtype=missing.dtype, device=missing.device)
-    factor, failed = torch.linalg.cholesky_ex(identity - missing)
+    present = -missing
+    present.diagonal().add_(1.0)
+    factor, failed = torch.linalg.cholesky_ex(present)
     if bool(failed) or not bool((factor.diagonal().square() > LEAST_INFORMATION).all()):
         raise ValueError(
             "`result` must be at a strict maximum of the bound; got one where some parameters are not determined "

@@ -60,20 +60,48 @@ def posterior_parts(mixture: MixtureOfExperts) -> list[PosteriorPart]:
     Raises:
         ValueError: if a part has a posterior of each object, or of a kind without a linear response.
     """
-    found = []
     for name, part in members_of(mixture):
-        if isinstance(part, ObjectGate) or (
-            isinstance(part, ConjugatePart)
-            and (response_of(part.posterior) is None or bool(getattr(part, "batch_shape", None)))
-        ):
+        if isinstance(part, ObjectGate) or (isinstance(part, ConjugatePart) and not _has_response(part)):
             raise ValueError(
                 "`result` must be of a gate and experts with parameters that all objects share, such as DirichletGate, "
                 f"SoftmaxGate, LinearExperts, GaussianExperts and GLMExperts; got the {name} part, a "
                 f"{type(part).__name__}, for which there is no linear response."
             )
-        if isinstance(part, ConjugatePart) and not (isinstance(part, Gate) and part.n_components == 1):
-            found.append(PosteriorPart(name, part))
-    return found
+    return parts_with_response(mixture)
+
+
+def parts_with_response(mixture: MixtureOfExperts) -> list[PosteriorPart]:
+    """Return the parts with an analytic posterior of parameters that all objects share.
+
+    Args:
+        mixture: any.
+    """
+    return [
+        PosteriorPart(name, part)
+        for name, part in members_of(mixture)
+        if isinstance(part, ConjugatePart)
+        and not isinstance(part, ObjectGate)
+        and not (isinstance(part, Gate) and part.n_components == 1)
+        and _has_response(part)
+    ]
+
+
+def has_posteriors(mixture: MixtureOfExperts) -> bool:
+    """Return whether a part has an analytic posterior rather than estimates.
+
+    Args:
+        mixture: any.
+    """
+    parts = [part for _, part in members_of(mixture)]
+    return any(
+        isinstance(part, ConjugatePart | ObjectGate) and not (isinstance(part, Gate) and part.n_components == 1)
+        for part in parts
+    )
+
+
+def _has_response(part: ConjugatePart) -> bool:
+    """Return whether a posterior is of a kind with a linear response, and one for all objects."""
+    return response_of(part.posterior) is not None and not getattr(part, "batch_shape", None)
 
 
 def quantity_names(part: ConjugatePart, feature_names: list[str]) -> list[str]:

@@ -22,4 +22,4 @@ def test_the_curve_is_the_mean_weight_with_its_band() -> None:
 
 def test_a_gate_without_draws_has_no_band() -> None:
     result, x, y = fitted("neural")
-    assert not plot_gate_curve(to_arviz(result, x, y, n_draws=9), result).collections
+    assert not plot_gate_curve(to_arviz(result, x, y, n_draws=9, intervals="mean field"), result).collections

@@ -1,0 +1,11 @@
+"""Where in the caller's program a warning is of."""
+
+import sys
+
+
+def level_of_caller() -> int:
+    """Return the ``stacklevel`` of the first function outside of this library, seen from the caller."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals["__name__"].split(".")[0] == __name__.split(".")[0]:
+        frame, level = frame.f_back, level + 1
+    return level

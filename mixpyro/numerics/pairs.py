@@ -1,0 +1,43 @@
+"""Products of pairs of columns, each pair once."""
+
+import torch
+from torch import Tensor
+
+from mixpyro.arguments import has_derivatives
+
+
+def pair_products(columns: Tensor) -> Tensor:
+    """Multiply each pair of rows of [F, N], [F (F + 1) / 2, N], in the order of :func:`pair_indices`.
+
+    Args:
+        columns: [F, N].
+    """
+    if has_derivatives(columns):
+        # `out=` below has no gradient.
+        return torch.cat([columns[number:] * columns[number] for number in range(len(columns))])
+    products = columns.new_empty(number_of_pairs(len(columns)), columns.shape[1])
+    end = 0
+    for number in range(len(columns)):
+        start, end = end, end + len(columns) - number
+        torch.mul(columns[number:], columns[number], out=products[start:end])
+    return products
+
+
+def number_of_pairs(size: int) -> int:
+    """Count the entries of a triangle with its diagonal.
+
+    Args:
+        size: F.
+    """
+    return size * (size + 1) // 2
+
+
+def pair_indices(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Index the rows and columns of a matrix's upper triangle, row by row.
+
+    Args:
+        size: F.
+        device: of the result.
+    """
+    first, second = torch.triu_indices(size, size, device=device)
+    return first, second

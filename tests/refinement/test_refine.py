@@ -1,0 +1,228 @@
+"""The ladder from a fit to its exact posterior, against Gibbs sampling, and every rung of it."""
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mixpyro import (
+    DirichletGate,
+    GaussianExperts,
+    GLMExperts,
+    LinearExperts,
+    MixtureOfExperts,
+    ObjectDirichletGate,
+    Refined,
+    SoftmaxGate,
+    fit,
+    linear_response,
+    refine,
+    to_arviz,
+)
+from mixpyro.diagnostics import khat, loo
+from mixpyro.diagnostics.arviz_versions import group
+from mixpyro.experts.families import Gaussian, Poisson
+from mixpyro.numerics.design_matrix import with_intercept
+from mixpyro.refinement import nuts
+from mixpyro.refinement import refine as module
+from tests.benchmarks.simulated import SETTINGS, simulate
+from tests.intervals.exact import stacked
+from tests.intervals.gibbs import Pair, gibbs
+from tests.intervals.gibbs_conjugate import DirichletWeights, Lines
+from tests.intervals.line_fits import fitted, lines_fit
+
+pytestmark = [
+    pytest.mark.usefixtures("without_type_checks"),
+    pytest.mark.filterwarnings("ignore:.*of the information:RuntimeWarning"),
+]
+
+
+def exact(x: Tensor, y: Tensor, mixture: MixtureOfExperts, z: Tensor, n_draws: int = 4000) -> Tensor:
+    """Draw the coordinates of two lines by Gibbs sampling."""
+    gate = DirichletWeights(mixture.gate.prior.concentration[None])
+    experts = Lines(stacked([mixture.experts.prior_from_zero]), with_intercept(x)[None], y[None, :, 0])
+    return gibbs(Pair(gate, experts, 2), z[None], n_draws=n_draws)[:, 0]
+
+
+def assert_widths(found: Refined, known: Tensor, low: float, high: float) -> None:
+    """The 90 % intervals are as wide as those of known draws, and means differ by less than a fifth of the sd."""
+    ends = torch.tensor([0.05, 0.95]).double()
+    width = (found.interval(0.9).diff(dim=0) / known.quantile(ends, dim=0).diff(dim=0)).squeeze(0)
+    assert bool(((low < width) & (width < high)).all()), width
+    shift = (found.estimates - known.mean(0)) / known.std(0)
+    assert bool((shift.abs() < 0.2).all()), shift
+
+
+@pytest.mark.parametrize("setting", [0, 1])
+def test_reweighted_draws_have_the_exact_widths(setting: int) -> None:
+    x, y, z, _ = simulate(SETTINGS[setting], 3)
+    result, x, y = lines_fit(setting)
+    found = refine(result, x, y, seed=1, progress=False)
+    assert found.rung == "importance sampling" and found.khat < 0.5
+    assert str(found).startswith("importance sampling: k-hat") and "of draws by linear response" in found.why
+    assert_widths(found, exact(x, y, result.mixture, z), 0.88, 1.12)
+
+
+def test_overlapping_lines_need_no_more_than_adaptation() -> None:
+    """Intervals of the mean field are half as wide; the posterior is skewed.
+
+    By default a tenth of it is in another mode, where one line fits a few rows with hardly any noise, which refinement
+    does not look for: hence the prior of the noise.
+    """
+    x, y, z, _ = simulate(SETTINGS[2], 9)
+    start = nn.functional.one_hot(z, 2).double() + 0.05
+    experts = LinearExperts(2, 1, coefficient_precision=0.01, noise_shape=1.0, noise_rate=0.1)
+    result = fitted(DirichletGate(2), experts, x, y, start)
+    found = refine(result, x, y, seed=0, progress=False)
+    assert found.rung != "NUTS"
+    known = exact(x, y, result.mixture, z, 8000)
+    assert_widths(found, known, 0.8, 1.2)
+    mean_field = linear_response(result, x, y).mean_field.diagonal().sqrt()
+    assert float((mean_field / found.standard_deviations).min()) < 0.75
+
+
+@pytest.mark.parametrize(("usable", "rung"), [(9.0, "adaptive importance sampling"), (-9.0, "NUTS")])
+def test_every_rung_samples_the_same_posterior(usable: float, rung: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits of k-hat are lowered, so that the first rung is left behind."""
+    x, y, z, _ = simulate(SETTINGS[1], 3, 60)
+    start = nn.functional.one_hot(z, 2).double() + 0.05
+    result = fitted(DirichletGate(2), LinearExperts(2, 1), x, y, start)
+    monkeypatch.setattr(module, "GOOD", -9.0)
+    monkeypatch.setattr(module, "USABLE", usable)
+    monkeypatch.setattr(nuts, "N_WARMUP", 100)
+    found = refine(result, x, y, n_draws=240, seed=0, progress=False)
+    assert found.rung == rung
+    assert "rounds" in found.why
+    assert_widths(found, exact(x, y, result.mixture, z), 0.75, 1.3)
+    n_chains = 2 if rung == "NUTS" else 1
+    assert found.samples["experts.coefficients"].shape == (n_chains, 240 // n_chains, 2, 1, 2)
+
+
+def test_estimated_parameters_are_drawn_too() -> None:
+    """A softmax gate without a prior has a flat one, and a Poisson's coefficients follow their likelihood."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(120, 1, generator=generator, dtype=torch.float64)
+    z = torch.rand(120, generator=generator) < 0.5
+    rate = torch.where(z, torch.exp(0.5 + 0.3 * x[:, 0]), torch.exp(3.0 - 0.2 * x[:, 0]))
+    y = torch.poisson(rate, generator=generator)
+    start = nn.functional.one_hot(z.long(), 2).double() + 0.05
+    result = fitted(SoftmaxGate(2, 1, prior_scale=2.0), GLMExperts(2, 1, Poisson()), x, y, start)
+    found = refine(result, x, y, progress=False)
+    response = linear_response(result, x, y)
+    assert found.names == response.names
+    torch.testing.assert_close(found.standard_deviations, response.standard_deviations, rtol=0.15, atol=0)
+    assert found.samples["gate.coefficients"].shape == (1, 1000, 1, 2)
+    assert found.samples["experts.coefficients"].shape == (1, 1000, 2, 1, 2)
+    data = to_arviz(result, x, y, samples=found.samples, progress=False)
+    assert group(data, "posterior")["gate.coefficients"].std() > 0.1
+    assert "log_likelihood" in data and "log_q" not in group(data, "sample_stats")
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal", "spherical"])
+def test_densities_are_refined(covariance: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    y = torch.randn(150, 2, generator=generator, dtype=torch.float64)
+    y[:60] += 2.5
+    start = nn.functional.one_hot((torch.arange(150) < 60).long(), 2).double() + 0.05
+    x = y[:, :0]
+    result = fitted(DirichletGate(2), GaussianExperts(2, 2, covariance=covariance), x, y, start)
+    found = refine(result, x, y, progress=False)
+    assert found.khat < 0.7
+    ratio = found.standard_deviations / linear_response(result, x, y).standard_deviations
+    assert bool(((0.8 < ratio) & (ratio < 1.4)).all()), ratio
+
+
+def test_weights_of_objects_are_integrated_out() -> None:
+    """An ObjectDirichletGate has the posterior of fixed weights, by another way: that of a softmax gate."""
+    x, y, z, _ = simulate(SETTINGS[1], 3, 80)
+    start = nn.functional.one_hot(z, 2).double() + 0.05
+    of_objects = fitted(ObjectDirichletGate(2, concentration=50.0), LinearExperts(2, 1), x, y, start)
+    gate = SoftmaxGate(2, 0)
+    gate.coefficients_estimate.requires_grad_(False)
+    shared = MixtureOfExperts(gate, LinearExperts(2, 1))
+    other = fit(shared, x, y, gate_x=x[:, :0], initial_responsibilities=start, progress=False, tolerance=1e-10)
+    first = linear_response(of_objects, x, y)
+    second = linear_response(other, x, y, gate_x=x[:, :0])
+    assert first.names == second.names
+    torch.testing.assert_close(first.covariance, second.covariance, rtol=1e-5, atol=1e-9)
+    found = refine(of_objects, x, y, progress=False)
+    assert not any(name.startswith("gate") for name in found.samples)
+
+
+def test_draws_depend_on_the_seed_alone_and_leave_the_random_state() -> None:
+    result, x, y = lines_fit(1)
+    torch.manual_seed(5)
+    before, kept = torch.get_rng_state(), result.mixture.state()
+    first = refine(result, x, y, seed=3, n_draws=50, progress=False)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(7)
+    again, other = (refine(result, x, y, seed=seed, n_draws=50, progress=False) for seed in (3, 4))
+    assert torch.equal(first.draws, again.draws) and not torch.equal(first.draws, other.draws)
+    assert torch.equal(kept.gate.posterior[0], result.mixture.state().gate.posterior[0])
+
+
+def test_known_components_and_weights_of_rows_count() -> None:
+    """With all components known the posterior is that of the complete data."""
+    x, y, z, _ = simulate(SETTINGS[2], 3, 60)
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    result = fit(mixture, x, y, observed=z, progress=False)
+    found = refine(result, x, y, progress=False)
+    assert found.khat == -float("inf")
+    own = result.mixture.experts.coefficient_standard_deviations.flatten()
+    torch.testing.assert_close(found.standard_deviations[1:5], own, rtol=0.08, atol=0)
+
+
+def test_draws_for_arviz_are_those_of_linear_response() -> None:
+    result, x, y = lines_fit(1)
+    response = linear_response(result, x, y)
+    data = to_arviz(result, x, y, n_draws=4000, progress=False)
+    assert group(data, "posterior").attrs["intervals"] == "linear response"
+    slopes = group(data, "posterior")["experts.coefficients"].values.reshape(4000, -1).std(0)
+    expected = [
+        s for s, name in zip(response.standard_deviations.tolist(), response.names, strict=True) if "experts" in name
+    ]
+    assert slopes == pytest.approx(expected[: len(slopes)], rel=0.06)
+    mean_field = to_arviz(result, x, y, n_draws=4000, intervals="mean field", progress=False)
+    assert khat(data) < khat(mean_field)
+    assert loo(data).elpd == pytest.approx(loo(mean_field).elpd, abs=1.5)
+
+
+@pytest.mark.parametrize("prior_scale", [None, 2.0])
+def test_estimates_have_draws_for_arviz(prior_scale: float | None) -> None:
+    """A MAP estimate was a thousand equal draws once, with the best marks of every check."""
+    x, y, z, _ = simulate(SETTINGS[1], 3, 120)
+    start = nn.functional.one_hot(z, 2).double() + 0.05
+    experts = GLMExperts(2, 1, Gaussian(), prior_scale=prior_scale)
+    result = fitted(SoftmaxGate(2, 1, prior_scale=prior_scale), experts, x, y, start, tolerance=1e-10)
+    response = linear_response(result, x, y)
+    data = to_arviz(result, x, y, n_draws=300, progress=False)
+    posterior = group(data, "posterior")
+    drawn = [posterior[name].values.reshape(300, -1).std(0) for name in posterior.data_vars]
+    assert set(posterior.data_vars) == {"gate.coefficients", "experts.coefficients", "experts.log_scale"}
+    names = ["gate.coefficients", "experts.coefficients", "experts.log_scale"]
+    by_name = dict(zip(posterior.data_vars, drawn, strict=True))
+    found = torch.cat([torch.as_tensor(by_name[name]) for name in names])
+    torch.testing.assert_close(found, response.standard_deviations, rtol=0.2, atol=0)
+    assert posterior.attrs["n_estimated_parameters"] == 0
+    assert 0.0 < khat(data) < 1.0
+    lp, log_q = (group(data, "sample_stats")[name].values.reshape(-1) for name in ("lp", "log_q"))
+    assert abs(float((lp - log_q).std())) < 2.0
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_what_cannot_be_refined_is_refused() -> None:
+    result, x, y = lines_fit(1)
+    with pytest.raises(TypeError, match="`result` must be what `fit` returned"):
+        refine("result", x, y)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`x` and `y` must be the rows that were fitted"):
+        refine(result, x, y + 1.0)
+    with pytest.raises(ValueError, match="`n_draws`"):
+        refine(result, x, y, n_draws=1)
+    with pytest.raises(ValueError, match="`probability` must be below 1"):
+        refine(result, x, y, n_draws=10, progress=False).interval(1.0)
+    with pytest.raises(ValueError, match="`intervals` must be one of"):
+        to_arviz(result, x, y, intervals="exact")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refine(result, x, y, n_draws=10, progress=False)
