@@ -3,8 +3,7 @@
 Run as ``python -m tests.benchmarks.calibration [n_data_sets] [--nuts] [--seconds S] [--picture path.png]``. Parameters
 are drawn from a proper prior, data from the parameters. The share of the posterior below the true parameter is then
 uniform if the posterior is right. A distribution function that is above the uniform one at low shares and below it at
-high ones means too narrow a posterior. Gates with weights of each object have no linear response; their q is tested
-with known experts.
+high ones means too narrow a posterior. Of gates with weights of each object, q of these is tested, with known experts.
 
 References:
     Talts, Betancourt, Simpson, Vehtari, Gelman (2018), Validating Bayesian inference algorithms with simulation-based
