@@ -4,12 +4,25 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import torch
 
+from mixpyro import fit, linear_response
 from mixpyro.fitting import pace
-from tests.benchmarks import acceleration, intervals, programs, structure
-from tests.benchmarks.coverage import SETTINGS
+from tests.benchmarks import acceleration, calibration, coverage, intervals, programs, structure
+from tests.benchmarks.calibration_models import MODELS
+from tests.benchmarks.ladder import without_nuts
+from tests.benchmarks.simulated import SETTINGS, Case, models, two_lines
 from tests.benchmarks.speed.__main__ import measured
 from tests.benchmarks.speed.harness import Row, as_table, fastest
+from tests.benchmarks.uniformity import (
+    N_POINTS,
+    band,
+    chi_square,
+    chi_square_limit,
+    difference_limit,
+    drawn,
+    largest_difference,
+)
 
 
 def test_speed_benchmarks_run() -> None:
@@ -51,11 +64,50 @@ def test_the_benchmark_of_programs_runs(capsys: pytest.CaptureFixture[str], with
 
 
 def test_the_benchmark_of_intervals_runs(without_type_checks: None) -> None:
-    (mean_field, response, exact) = intervals.coverage(SETTINGS[1], 0.0, n_draws=50)
-    assert mean_field.split()[1:3] == ["mean", "field"]
-    assert response.split()[1:3] == ["linear", "response"]
-    assert exact.split()[1:3] == ["exact", "(Gibbs)"]
     assert "ratio" in intervals.cost(200, 1, 2)
+
+
+def test_the_benchmark_of_coverage_runs(without_type_checks: None) -> None:
+    with without_nuts():
+        *lines, last = coverage.measured(two_lines(SETTINGS[1], 60), 2, 60.0, n_draws=40)
+    methods = ("mean field", "linear response", "refined", "exact")
+    assert all(method in line for method, line in zip(methods, lines, strict=True))
+    assert last.split()[:5] == ["2", "data", "sets,", "0", "failed;"]
+
+
+@pytest.mark.parametrize("case", models(), ids=lambda case: case.name)
+def test_the_truth_of_each_case_is_in_the_order_of_linear_response(case: Case, without_type_checks: None) -> None:
+    """Of one data set all quantities are within five standard deviations of the truth."""
+    rows = case.rows(0)
+    start = torch.nn.functional.one_hot(rows.z, case.mixture().n_components).double() + 0.05
+    result = fit(case.mixture(), rows.x, rows.y, initial_responsibilities=start, progress=False)
+    response = linear_response(result, rows.x, rows.y)
+    assert len(case.kinds) == len(rows.truth) == len(response.names)
+    assert float(((response.estimates - rows.truth) / response.standard_deviations).abs().max()) < 5.0
+    assert all(("gate" in name) == (kind == "w") for name, kind in zip(response.names, case.kinds, strict=True))
+
+
+def test_the_benchmark_of_calibration_runs(without_type_checks: None) -> None:
+    with without_nuts():
+        panels = calibration.simulated(MODELS[1], 2, 60.0, n_draws=40)
+    panels |= calibration.per_object(1)
+    assert calibration.table(panels).count("\n") == 3 * 4 + 3
+    assert len(drawn(panels).axes) == 6
+
+
+def test_uniform_samples_are_told_from_others() -> None:
+    generator = torch.Generator().manual_seed(3)
+    samples = torch.rand(300, 100, generator=generator, dtype=torch.float64)
+    points = torch.arange(1, N_POINTS + 1).double() / (N_POINTS + 1.0)
+    differences = (samples.unsqueeze(-1) < points).double().mean(1) - points
+    low, high = (torch.from_numpy(end) for end in band(100))
+    outside = ((differences < low - 1e-9) | (differences > high + 1e-9)).any(-1).double().mean()
+    assert 0.01 < float(outside) < 0.1
+    above = [sum(chi_square(sample) > chi_square_limit() for sample in samples)]
+    above.append(sum(largest_difference(sample) > difference_limit(100) for sample in samples))
+    assert all(3 <= count <= 30 for count in above)
+    narrow = torch.distributions.Normal(0.0, 0.5).icdf(samples[:5]).mul(4.0).erf()
+    assert all(largest_difference(0.5 + 0.5 * sample) > difference_limit(100) for sample in narrow)
 
 
 def test_the_benchmark_of_acceleration_runs(without_type_checks: None) -> None:

@@ -26,7 +26,7 @@ from mixpyro import (
 )
 from mixpyro.experts.families import Poisson
 from mixpyro.fitting import pace
-from tests.benchmarks.coverage import SETTINGS, simulate
+from tests.benchmarks.simulated import SETTINGS, simulate
 
 
 class Problem(NamedTuple):

@@ -1,137 +1,97 @@
-"""Check whether the gates' posteriors are calibrated, by simulation; print and draw histograms of ranks.
+"""Check by simulation whether posteriors are calibrated: mean field, linear response, refined, and the exact one.
 
-Run as ``python -m tests.benchmarks.calibration [picture.png]``; one minute on one core. Weights are drawn from the
-gate's prior. Data are drawn from known experts, one Normal each. The rank of the true weight among draws from q is
-uniform if q is the posterior. A U-shaped histogram means that q is too narrow, a hill that it is too wide. The softmax
-gate has no posterior; a Normal with its estimates and standard errors is used instead.
+Run as ``python -m tests.benchmarks.calibration [n_data_sets] [--nuts] [--seconds S] [--picture path.png]``. Parameters
+are drawn from a proper prior, data from the parameters. The share of the posterior below the true parameter is then
+uniform if the posterior is right. A distribution function that is above the uniform one at low shares and below it at
+high ones means too narrow a posterior. Of gates with weights of each object, q of these is tested, with known experts.
 
 References:
     Talts, Betancourt, Simpson, Vehtari, Gelman (2018), Validating Bayesian inference algorithms with simulation-based
     calibration.
 """
 
-import sys
+import argparse
+import time
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
 
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
-from mixpyro import DirichletGate, MarginalObjectDirichletGate, ObjectDirichletGate, SoftmaxGate
-from mixpyro.gates.conjugate import ConjugateGate
-
-N_COMPONENTS, N_OBJECTS, N_DRAWS, N_BINS = 3, 60, 199, 20
-MEANS = torch.tensor([-2.0, 0.0, 2.0]).double()
-
-
-def iterated(gate: ConjugateGate | SoftmaxGate, x: Tensor, log_likelihood: Tensor) -> Tensor:
-    """Fit the gate by coordinate ascent with known experts; return the responsibilities [N, K]."""
-    r = torch.full_like(log_likelihood, 1.0 / N_COMPONENTS)
-    for _ in range(200):
-        if isinstance(gate, SoftmaxGate):
-            gate.maximise(x, r)
-        else:
-            gate.update(gate.statistics(x, r))
-        before, r = r, (gate.expected_log_weights(x, objects=slice(None)) + log_likelihood).softmax(-1).detach()
-        if float((r - before).abs().max()) < 1e-8:
-            break
-    return r
+from tests.benchmarks.calibration_models import MODELS, Found, Model, exact_shares, found
+from tests.benchmarks.calibration_objects import OBJECT_GATES
+from tests.benchmarks.ladder import without_nuts
+from tests.benchmarks.uniformity import chi_square, chi_square_limit, difference_limit, drawn, largest_difference
 
 
-def observe(weights: Tensor, generator: Generator) -> Tensor:
-    """Draw data from weights [N, K]; return log p(yᵢ | k) [N, K]."""
-    z = torch.multinomial(weights, 1, generator=generator)[:, 0]
-    y = MEANS[z] + torch.randn(len(z), generator=generator, dtype=torch.float64)
-    return -0.5 * (y.unsqueeze(1) - MEANS) ** 2
+def simulated(model: Model, n_data_sets: int, seconds: float, *, n_draws: int = 1000) -> dict[str, dict[str, Tensor]]:
+    """Return the shares of each method [B] for each ranked quantity, and print the rungs that refinement ended on.
+
+    Args:
+        model: to draw from.
+        n_data_sets: at most.
+        seconds: after which no data set is fitted any more.
+        n_draws: of each exact posterior.
+    """
+    generator, until, fits = Generator().manual_seed(1), time.perf_counter() + seconds, list[Found]()
+    while len(fits) < n_data_sets and (not fits or time.perf_counter() < until):
+        fits.append(found(model, generator, len(fits)))
+    shares = {name: torch.stack([own.shares[name] for own in fits]) for name in fits[0].shares}
+    shares["exact"] = exact_shares(fits, n_draws=n_draws)
+    rungs = Counter(own.rung for own in fits)
+    print(f"{model.name}: {', '.join(f'{count / len(fits):.0%} {rung}' for rung, count in rungs.items())}", flush=True)
+    return {
+        f"{model.name}: {quantity}": {method: own[:, number] for method, own in shares.items()}
+        for quantity, number in model.ranked.items()
+    }
 
 
-def rank(draws: Tensor, truth: Tensor) -> np.ndarray:
-    """Count the draws [S, ...] that lie below the truth [...]."""
-    return np.atleast_1d((draws < truth).sum(0).numpy()).ravel()
-
-
-def global_gate(generator: Generator) -> np.ndarray:
-    """Return the rank of the first weight."""
-    gate, x = DirichletGate(N_COMPONENTS), torch.zeros(N_OBJECTS, 0).double()
-    truth = torch.distributions.Dirichlet(gate.prior_concentration).sample()
-    iterated(gate, x, observe(truth.expand(N_OBJECTS, -1), generator))
-    return rank(torch.distributions.Dirichlet(gate.posterior_concentration).sample((N_DRAWS,))[:, 0], truth[0])
-
-
-def object_gate(kind: Callable[..., ObjectDirichletGate], concentration: float) -> Callable[[Generator], np.ndarray]:
-    """Return a simulation that gives the rank of every object's first weight."""
-
-    def ranks(generator: Generator) -> np.ndarray:
-        gate, x = kind(N_COMPONENTS, concentration=concentration), torch.zeros(N_OBJECTS, 0).double()
-        truth = torch.distributions.Dirichlet(gate.prior_concentration).sample((N_OBJECTS,))
-        r = iterated(gate, x, observe(truth, generator))
-        draws = torch.distributions.Dirichlet(gate.posterior_concentration).sample((N_DRAWS,))
-        if kind is MarginalObjectDirichletGate:
-            # Its posterior is a mixture of Dirichlets: for each z, one count is added to that component.
-            z = torch.multinomial(r, N_DRAWS, replacement=True).mT
-            counted = gate.prior_concentration + torch.nn.functional.one_hot(z, N_COMPONENTS)
-            draws = torch.distributions.Dirichlet(counted).sample()
-        return rank(draws[..., 0], truth[:, 0])
-
-    return ranks
-
-
-def softmax_gate(generator: Generator) -> np.ndarray:
-    """Return the ranks of the coefficients under a Normal(0, 1) prior."""
-    gate = SoftmaxGate(N_COMPONENTS, 1, prior_scale=1.0)
-    x = torch.randn(N_OBJECTS, 1, generator=generator, dtype=torch.float64)
-    truth = torch.randn(gate.coefficients.shape, generator=generator, dtype=torch.float64)
-    u = torch.cat([torch.ones_like(x), x], 1)
-    weights = torch.cat([torch.zeros_like(x), u @ truth.mT], 1).softmax(-1)
-    r = iterated(gate, x, observe(weights, generator))
-    errors = gate.standard_errors(x, r)
-    return rank(torch.distributions.Normal(gate.coefficients.detach(), errors).sample((N_DRAWS,)), truth)
-
-
-GATES: dict[str, Callable[[Generator], np.ndarray]] = {
-    "Dirichlet": global_gate,
-    "per object, mean field, γ = 10": object_gate(ObjectDirichletGate, 10.0),
-    "per object, mean field, γ = 1": object_gate(ObjectDirichletGate, 1.0),
-    "per object, exact, γ = 1": object_gate(MarginalObjectDirichletGate, 1.0),
-    "softmax, standard errors": softmax_gate,
-}
-
-
-def histogram(ranks: np.ndarray) -> np.ndarray:
-    """Return the share of the ranks in each bin, relative to a uniform rank."""
-    counts, _ = np.histogram(ranks, bins=N_BINS, range=(-0.5, N_DRAWS + 0.5))
-    return counts / counts.mean()
-
-
-def main(picture: str | None, n_data_sets: int = 400) -> None:
-    """Print one histogram per gate, in tenths of the height of a uniform rank, and draw them."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    warnings.simplefilter("ignore", RuntimeWarning)
-    found = {}
-    for name, simulate in GATES.items():
+def per_object(n_data_sets: int) -> dict[str, dict[str, Tensor]]:
+    """Return the shares of gates with weights of each object."""
+    panels = {}
+    for name, simulate in OBJECT_GATES.items():
         generator = Generator().manual_seed(1)
-        found[name] = histogram(np.concatenate([simulate(generator) for _ in range(n_data_sets)]))
-        outer = 0.5 * (found[name][0] + found[name][-1])
-        print(f"{name:<32}outer bins {outer:.2f}  " + " ".join(f"{10 * height:2.0f}" for height in found[name]))
-    if picture is not None:
-        draw(found).savefig(picture, dpi=110)
+        panels[name] = {"q": torch.cat([simulate(generator) for _ in range(n_data_sets)])}
+    return panels
 
 
-def draw(found: dict[str, np.ndarray]) -> Figure:
-    """Draw one panel per gate."""
-    figure = Figure(figsize=(13, 2.8), layout="constrained")
-    for ax, (name, heights) in zip(figure.subplots(1, len(found), sharey=True), found.items(), strict=True):
-        ax.bar((np.arange(N_BINS) + 0.5) / N_BINS, heights, width=1 / N_BINS, color="#0072B2", edgecolor="white")
-        ax.axhline(1.0, color="0.3", linestyle="--", linewidth=1)
-        ax.set_title(name, fontsize=9)
-        ax.set(xlim=(0, 1), xlabel="Rank of the truth")
-        ax.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("Share (uniform: 1)")
-    return figure
+def table(panels: dict[str, dict[str, Tensor]]) -> str:
+    """Return a line for each quantity and method."""
+    lines = [f"{'':<38}{'':<17}{'draws':>6}{'chi-square (limit)':>20}{'largest difference (limit)':>28}"]
+    for quantity, methods in panels.items():
+        for method, shares in methods.items():
+            chi, most = chi_square(shares), largest_difference(shares)
+            chi_limit, most_limit = chi_square_limit(), difference_limit(len(shares))
+            lines.append(
+                f"{quantity:<38}{method:<17}{len(shares):>6}{chi:>12.1f} ({chi_limit:.1f}){most:>19.3f} "
+                f"({most_limit:.3f}){' outside' if chi > chi_limit or most > most_limit else ''}"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print a table, and draw a picture where it is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("n_data_sets", type=int, nargs="?", default=300)
+    parser.add_argument("--seconds", type=float, default=200.0, help="for the fits of each model")
+    parser.add_argument(
+        "--nuts", action="store_true", help="climb to NUTS, minutes for a data set, where k-hat says so"
+    )
+    parser.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    panels: dict[str, dict[str, Tensor]] = {}
+    with nullcontext() if options.nuts else without_nuts():
+        for model in MODELS:
+            panels |= simulated(model, options.n_data_sets, options.seconds)
+    panels |= per_object(options.n_data_sets)
+    print(table(panels))
+    if options.picture is not None:
+        drawn(panels).savefig(options.picture, dpi=110)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main()

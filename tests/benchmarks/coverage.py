@@ -1,97 +1,178 @@
-"""Measure how often 90 % intervals cover the truth, for simulated lines that lie apart, cross or overlap.
+"""Measure how often 90 % intervals cover the truth: mean field, linear response, refined, and the exact posterior.
 
-Run as ``python -m tests.benchmarks.coverage``; three minutes on one core. The variational posterior takes assignments
-and parameters as independent, so its intervals are too short where components overlap. The same draws, resampled by
-their importance weights, cover more often as long as k-hat is small.
+Run as ``python -m tests.benchmarks.coverage [n_data_sets] [--more] [--nuts] [--seconds S]``. Two lines lie apart,
+cross or overlap; ``--more`` measures other gates, experts and sizes. Fits start at the true assignments, so that
+components keep the labels of the truth. Mean field and linear response give Normal intervals, refined and exact ones
+are from the 5th to the 95th percentile of draws. Weights are log ratios, or the coefficients of a gate.
+
+All methods see the same data sets, so that the difference from the exact posterior is known better than coverage is.
+The exact posterior is sampled by :mod:`tests.intervals.gibbs`.
 """
 
+import argparse
+import time
 import warnings
+from collections import Counter
+from contextlib import nullcontext
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
-from mixpyro.diagnostics import khat, resample, to_arviz
-from mixpyro.diagnostics.arviz_versions import ArvizData, group
+from mixpyro import FitResult, fit, linear_response, refine
+from tests.benchmarks.ladder import without_nuts
+from tests.benchmarks.simulated import SETTINGS, Case, Rows, models, two_lines
+from tests.intervals.exact import DataSets, exact_draws
+from tests.intervals.gibbs import Proposal
 
-WEIGHTS = torch.tensor([0.3, 0.7]).double()
-COEFFICIENTS = torch.tensor([[0.0, 1.0], [0.0, -1.0]]).double()
-
-
-class Setting(NamedTuple):
-    """Intercepts of two lines of slope 1 and −1, and the standard deviation of the noise."""
-
-    name: str
-    intercepts: tuple[float, float]
-    noise: float
+# Half the width of a Normal interval of 90 %, in standard deviations.
+HALF_WIDTH = 1.6448536269514722
+LEVELS = torch.tensor([0.05, 0.95]).double()
+EXACT = "exact"
 
 
-SETTINGS = (
-    Setting("apart", (6.0, -6.0), 0.5),
-    Setting("crossing", (0.0, 0.0), 0.5),
-    Setting("overlapping", (0.0, 0.0), 1.0),
-)
+class Interval(NamedTuple):
+    """Lower and upper ends [..., Q]."""
+
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, draws: Tensor) -> "Interval":
+        """Return the middle 90 % of draws [S, ..., Q]."""
+        return cls(*draws.quantile(LEVELS, dim=0))
 
 
-def simulate(setting: Setting, seed: int, n_objects: int = 200) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Draw x [N, 1], y [N, 1] and components [N]; return them with the true coefficients [K, 2]."""
-    generator = Generator().manual_seed(seed)
-    truth = COEFFICIENTS.clone()
-    truth[:, 0] = torch.tensor(setting.intercepts)
-    x = 4.0 * torch.rand(n_objects, 1, generator=generator, dtype=torch.float64) - 2.0
-    z = torch.multinomial(WEIGHTS, n_objects, replacement=True, generator=generator)
-    noise = setting.noise * torch.randn(n_objects, generator=generator, dtype=torch.float64)
-    y = truth[z, 0] + truth[z, 1] * x[:, 0] + noise
-    return x, y.unsqueeze(1), z, truth
+class Fitted(NamedTuple):
+    """What the library says of one data set."""
+
+    rows: Rows
+    result: FitResult
+    proposal: Proposal
+    intervals: dict[str, Interval]
+    rung: str
+    khat: float
+    seconds: dict[str, float]
 
 
-class Covered(NamedTuple):
-    """Whether 90 % intervals contain the truth: of the first weight, and of the four coefficients."""
+def fitted(case: Case, seed: int) -> Fitted:
+    """Simulate and fit one data set, and find its intervals."""
+    rows = case.rows(seed)
+    mixture = case.mixture()
+    start = nn.functional.one_hot(rows.z, mixture.n_components).double() + 0.05
+    begun = time.perf_counter()
+    result = fit(mixture, rows.x, rows.y, initial_responsibilities=start, progress=False)
+    of_fit = time.perf_counter()
+    response = linear_response(result, rows.x, rows.y)
+    of_response = time.perf_counter()
+    refined = refine(result, rows.x, rows.y, seed=seed, progress=False)
+    seconds = {"mean field": of_fit - begun, "linear response": of_response - of_fit}
+    seconds["refined"] = time.perf_counter() - of_response
+    intervals = {}
+    for name, covariance in (("mean field", response.mean_field), ("linear response", response.covariance)):
+        half = HALF_WIDTH * covariance.diagonal().sqrt()
+        intervals[name] = Interval(response.estimates - half, response.estimates + half)
+    intervals["refined"] = Interval.of(refined.draws)
+    proposal = Proposal(response.estimates, response.covariance)
+    return Fitted(rows, result, proposal, intervals, refined.rung, refined.khat, seconds)
 
-    weights: np.ndarray
-    coefficients: np.ndarray
 
+def measured(case: Case, n_data_sets: int, seconds: float, *, n_draws: int = 1000) -> list[str]:
+    """Return a line for each method.
 
-def covered(setting: Setting, seed: int) -> tuple[Covered, Covered, float]:
-    """Return the coverage by the guide's draws, by the same draws resampled, and k-hat.
-
-    The fit starts at the true assignments, so that components keep the labels of the truth.
+    Args:
+        case: to simulate.
+        n_data_sets: at most.
+        seconds: after which no data set is fitted any more; the exact posteriors take time beyond.
+        n_draws: of each exact posterior.
     """
-    x, y, z, truth = simulate(setting, seed)
-    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
-    start = nn.functional.one_hot(z, 2).double() + 0.05
-    result = fit(mixture, x, y, initial_responsibilities=start, progress=False)
-    data = to_arviz(result, x, y, n_draws=4000, seed=seed)
-    return intervals(data, truth), intervals(resample(data, seed=seed), truth), khat(data)
+    until, found, failed = time.perf_counter() + seconds, list[Fitted](), 0
+    for seed in range(n_data_sets):
+        if found and time.perf_counter() > until:
+            break
+        try:
+            found.append(fitted(case, seed))
+        except (ValueError, RuntimeError) as error:
+            failed += 1
+            print(f"{case.name}, data set {seed}: {type(error).__name__}: {error}", flush=True)
+    intervals = {name: stacked([own.intervals[name] for own in found]) for name in found[0].intervals}
+    begun = time.perf_counter()
+    intervals[EXACT] = exact(found, n_draws)
+    times = {name: sum(own.seconds[name] for own in found) for name in found[0].seconds}
+    times[EXACT] = time.perf_counter() - begun
+    truth = torch.stack([own.rows.truth for own in found])
+    lines = [
+        f"{case.name:<24}{name:<17}{coverages(case, own, intervals[EXACT], truth)}"
+        f"{widths(case, own, intervals[EXACT])}{times[name] / len(found):>9.2f}"
+        for name, own in intervals.items()
+    ]
+    rungs = ", ".join(f"{count / len(found):.0%} {rung}" for rung, count in Counter(own.rung for own in found).items())
+    khat = float(torch.tensor([own.khat for own in found]).median())
+    return [*lines, f"  {len(found)} data sets, {failed} failed; refined: median k-hat {khat:.2f}; rungs {rungs}"]
 
 
-def intervals(data: ArvizData, truth: Tensor) -> Covered:
-    """Return whether the intervals of one fit contain the truth."""
-    posterior = group(data, "posterior")
-    weights = posterior["gate.weights"].values[0, :, 0]
-    coefficients = posterior["experts.coefficients"].values[0, :, :, 0]
-    return Covered(inside(weights, WEIGHTS[0].numpy()), inside(coefficients, truth.numpy()))
+def exact(found: list[Fitted], n_draws: int) -> Interval:
+    """Return the intervals of the exact posteriors [B, Q]."""
+    data = DataSets(*(torch.stack([own.rows[part] for own in found]) for part in range(3)))
+    near = Proposal(*(torch.stack(parts) for parts in zip(*(own.proposal for own in found), strict=True)))
+    # A sweep of all data sets takes about 10 ms for 200 rows.
+    thin = max(1, 1000 // data.x.shape[1])
+    draws = exact_draws([own.result for own in found], data, n_draws=n_draws, thin=thin, near=near)
+    return Interval.of(draws)
 
 
-def inside(draws: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return whether the middle 90 % of the draws contain the truth."""
-    low, high = np.quantile(draws, [0.05, 0.95], axis=0)
-    return (low <= truth) & (truth <= high)
+def stacked(intervals: list[Interval]) -> Interval:
+    """Return the intervals of all data sets [B, Q]."""
+    return Interval(*(torch.stack(ends) for ends in zip(*intervals, strict=True)))
 
 
-def main(n_data_sets: int = 200) -> None:
-    """Print one line per setting: the percentage of intervals that cover the truth."""
+def of_kind(case: Case, kind: str) -> list[int]:
+    """Return the numbers of the quantities of a kind."""
+    return [number for number, own in enumerate(case.kinds) if own in kind]
+
+
+def coverages(case: Case, own: Interval, reference: Interval, truth: Tensor) -> str:
+    """Return coverage and its difference from the exact posterior's in per cent, with standard errors, in words."""
+    covered, expected = (((ends.low <= truth) & (truth <= ends.high)).double() for ends in (own, reference))
+    words = ""
+    for kind in "wc":
+        # The data sets are independent; the quantities of one are not.
+        share, difference = (100.0 * values[:, of_kind(case, kind)].mean(1) for values in (covered, covered - expected))
+        error = difference.std() / len(truth) ** 0.5
+        words += (
+            f"{share.mean():>7.1f} ±{share.std() / len(truth) ** 0.5:>4.1f}{difference.mean():>+7.1f} ±{error:>4.1f}"
+        )
+    return words
+
+
+def widths(case: Case, own: Interval, reference: Interval) -> str:
+    """Return the median and the 10th to 90th percentile of widths relative to the exact posterior's, in words."""
+    ratios = ((own.high - own.low) / (reference.high - reference.low))[:, of_kind(case, "wc")].flatten()
+    low, middle, high = ratios.quantile(torch.tensor([0.1, 0.5, 0.9]).double()).tolist()
+    return f"{middle:>7.2f}, {low:.2f} to {high:.2f}"
+
+
+def main() -> None:
+    """Print four lines for each case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("n_data_sets", type=int, nargs="?", default=200)
+    parser.add_argument("--more", action="store_true", help="other gates, experts and sizes instead")
+    parser.add_argument(
+        "--nuts", action="store_true", help="climb to NUTS, minutes for a data set, where k-hat says so"
+    )
+    parser.add_argument("--seconds", type=float, default=300.0, help="for the fits of each case")
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore", RuntimeWarning)
-    print(f"of 100 intervals of 90 % cover the truth, over {n_data_sets} data sets:")
-    print(f"{'setting':<14}{'':<12}{'weights':>9}{'coefficients':>14}{'median k-hat':>14}")
-    for setting in SETTINGS:
-        guide, resampled, k_hats = zip(*(covered(setting, seed) for seed in range(n_data_sets)), strict=True)
-        for name, rows in (("guide", guide), ("resampled", resampled)):
-            weights, coefficients = (100 * np.mean(part) for part in zip(*rows, strict=True))
-            print(f"{setting.name:<14}{name:<12}{weights:>9.1f}{coefficients:>14.1f}{np.median(k_hats):>14.2f}")
+    warnings.simplefilter("ignore")
+    print(
+        "of 100 intervals of 90 % cover the truth ± standard error over data sets; then the difference from the exact"
+    )
+    print("posterior's on the same data sets; widths relative to the exact posterior's, median and 10 to 90 %:")
+    of_kinds = f"{'weights':>13}{'− exact':>14}{'coefficients':>14}{'− exact':>13}"
+    print(f"{'':<41}{of_kinds}{'width ÷ exact':>22}{'seconds':>9}")
+    with nullcontext() if options.nuts else without_nuts():
+        for case in models() if options.more else [two_lines(setting) for setting in SETTINGS]:
+            print("\n".join(measured(case, options.n_data_sets, options.seconds)), flush=True)
 
 
 if __name__ == "__main__":

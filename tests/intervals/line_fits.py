@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from mixpyro import DirichletGate, FitResult, LinearExperts, MixtureOfExperts, fit
 from mixpyro.experts.base import Experts
 from mixpyro.gates import Gate
-from tests.benchmarks.coverage import SETTINGS, simulate
+from tests.benchmarks.simulated import SETTINGS, simulate
 
 
 def rows(setting: int, n_outputs: int = 1, n_objects: int = 200) -> tuple[Tensor, Tensor, Tensor]:

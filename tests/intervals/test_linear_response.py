@@ -23,7 +23,7 @@ from mixpyro import (
 )
 from mixpyro.experts.families import Gaussian, Poisson
 from mixpyro.numerics import blocks, nested
-from tests.intervals.gibbs import gibbs
+from tests.intervals.exact import DataSets, exact_draws
 from tests.intervals.line_fits import fitted, lines_fit, relative, rows
 from tests.reports.fits import patent_fit, patents
 
@@ -39,13 +39,9 @@ def test_of_components_far_apart_it_is_the_mean_field() -> None:
 def test_standard_deviations_are_those_of_the_exact_posterior(setting: int, short: float, rest: float) -> None:
     """By Gibbs; where components cross, the mean field's are too small."""
     result, x, y = lines_fit(setting)
-    response, mixture = linear_response(result, x, y), result.mixture
-    z = result.responsibilities.argmax(-1)
-    design = torch.cat([torch.ones_like(x), x], dim=1)
-    prior, concentration = mixture.experts.prior_from_zero, mixture.gate.prior.concentration
-    draws = gibbs(design, y[:, 0], prior, concentration, z, n_draws=2000)
-    log_ratio = draws.log_weights[:, 1:] - draws.log_weights[:, :1]
-    exact = torch.cat([log_ratio, draws.coefficients.flatten(1), draws.log_precision], dim=1)
+    response = linear_response(result, x, y)
+    data = DataSets(x[None], y[None], result.responsibilities.argmax(-1)[None])
+    exact = exact_draws([result], data, n_draws=2000)[:, 0]
     ratio = response.standard_deviations / exact.std(0)
     assert float((ratio - 1.0).abs().max()) < rest
     assert float((response.mean_field.diagonal().sqrt() / exact.std(0)).mean()) < 1.02 - short
