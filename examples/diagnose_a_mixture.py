@@ -6,9 +6,10 @@ oxide (NO). Which one predicts better? Does a third line help? Can the intervals
 Data: 88 runs of a single-cylinder engine on ethanol, ``data/ethanol.csv``.
 
 Expected answer: two lines are better than one by 101 nats. A third line looks better by 5 ± 4 nats, but importance
-sampling cannot be trusted for any of its objects. The gate that reads NO looks better by 1.0 nats, and refits give 0.5 ±
-2.0 nats: no difference. k-hat of the posterior with the global gate is 0.35, so that its draws, reweighted, represent the
-exact posterior, and weighting them hardly changes an interval. Data simulated from the model look like the data.
+sampling cannot be trusted for any of its objects. The gate that reads NO looks better by 1.0 nats, and refits give
+0.5 ± 2.0 nats: no difference. k-hat of the posterior with the global gate is 0.35, so that its draws, reweighted,
+represent the exact posterior, and weighting them hardly changes an interval. Data simulated from the model look like
+the data.
 
 Source: Brinkman (1981), Ethanol fuel: a single-cylinder engine study of efficiency and exhaust emissions, SAE
 Transactions 90; analysed by Hurn, Justel, Robert (2003), Estimating mixtures of regressions.

@@ -10,7 +10,6 @@ from mixpyro import fit, linear_response
 from mixpyro.fitting import pace
 from tests.benchmarks import acceleration, calibration, coverage, intervals, programs, structure
 from tests.benchmarks.calibration_models import MODELS
-from tests.benchmarks.ladder import without_nuts
 from tests.benchmarks.simulated import SETTINGS, Case, models, two_lines
 from tests.benchmarks.speed.__main__ import measured
 from tests.benchmarks.speed.harness import Row, as_table, fastest
@@ -68,8 +67,7 @@ def test_the_benchmark_of_intervals_runs(without_type_checks: None) -> None:
 
 
 def test_the_benchmark_of_coverage_runs(without_type_checks: None) -> None:
-    with without_nuts():
-        *lines, last = coverage.measured(two_lines(SETTINGS[1], 60), 2, 60.0, n_draws=40)
+    *lines, last = coverage.measured(two_lines(SETTINGS[1], 60), 2, 60.0, n_draws=40)
     methods = ("mean field", "linear response", "refined", "exact")
     assert all(method in line for method, line in zip(methods, lines, strict=True))
     assert last.split()[:5] == ["2", "data", "sets,", "0", "failed;"]
@@ -88,8 +86,7 @@ def test_the_truth_of_each_case_is_in_the_order_of_linear_response(case: Case, w
 
 
 def test_the_benchmark_of_calibration_runs(without_type_checks: None) -> None:
-    with without_nuts():
-        panels = calibration.simulated(MODELS[1], 2, 60.0, n_draws=40)
+    panels = calibration.simulated(MODELS[1], 2, 60.0, n_draws=40)
     panels |= calibration.per_object(1)
     assert calibration.table(panels).count("\n") == 3 * 4 + 3
     assert len(drawn(panels).axes) == 6

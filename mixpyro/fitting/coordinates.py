@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mixpyro.conjugate_part import ConjugatePart
-from mixpyro.experts.heterogeneous import HeterogeneousExperts
 from mixpyro.fitting.em import Statistics
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
@@ -77,10 +76,15 @@ def are_possible(
     return possible
 
 
+def _members(part: Part) -> tuple[Part, ...] | None:
+    """Return the banks that experts are made of; None for one bank and for a gate."""
+    return getattr(part, "members", None)
+
+
 def _has_coordinates(part: Part, statistics: Value) -> bool:
     """Return whether a part has coordinates."""
-    if isinstance(part, HeterogeneousExperts):
-        return all(_has_coordinates(member, own) for member, own in zip(part.members, statistics, strict=True))
+    if (members := _members(part)) is not None:
+        return all(_has_coordinates(member, own) for member, own in zip(members, statistics, strict=True))
     if isinstance(part, ConjugatePart):
         return not isinstance(part, ObjectGate) and not has_parameters(part) and hasattr(statistics, "counts")
     return part.finds_maximum or not has_parameters(part)
@@ -94,9 +98,9 @@ def _of_mixture(mixture: MixtureOfExperts, statistics: Statistics, state: Mixtur
 
 def _of_part(part: Part, statistics: Value, state: State) -> Value:
     """Return the coordinates of a part as a nested value."""
-    if isinstance(part, HeterogeneousExperts):
-        members = zip(part.members, statistics, state.posterior, strict=True)
-        return tuple(_of_part(member, own, its_state) for member, own, its_state in members)
+    if (members := _members(part)) is not None:
+        own_states = zip(members, statistics, state.posterior, strict=True)
+        return tuple(_of_part(member, own, its_state) for member, own, its_state in own_states)
     return statistics if isinstance(part, ConjugatePart) else state.estimates
 
 
@@ -112,9 +116,9 @@ def _value(mixture: MixtureOfExperts, statistics: Statistics, state: MixtureStat
 
 def _placed(part: Part, state: State, value: Value) -> State:
     """Return the state of a part at its coordinates."""
-    if isinstance(part, HeterogeneousExperts):
-        members = zip(part.members, state.posterior, value, strict=True)
-        return State(tuple(_placed(member, own, its_value) for member, own, its_value in members), ())
+    if (members := _members(part)) is not None:
+        own_values = zip(members, state.posterior, value, strict=True)
+        return State(tuple(_placed(member, own, its_value) for member, own, its_value in own_values), ())
     if isinstance(part, ConjugatePart):
         return State(part.updated(value, state.posterior), ())
     return State((), value)
@@ -122,7 +126,7 @@ def _placed(part: Part, state: State, value: Value) -> State:
 
 def _counts(part: Part, value: Value) -> list[Tensor]:
     """Return the counts of rows among the coordinates of a part."""
-    if isinstance(part, HeterogeneousExperts):
-        pairs = zip(part.members, value, strict=True)
+    if (members := _members(part)) is not None:
+        pairs = zip(members, value, strict=True)
         return [counts for member, own in pairs for counts in _counts(member, own)]
     return [value.counts] if isinstance(part, ConjugatePart) else []

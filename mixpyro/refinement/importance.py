@@ -19,8 +19,8 @@ from mixpyro.intervals.relabelling import Relabelling
 
 # Degrees of freedom of adapted proposals.
 FREEDOM = 5.0
-# Draws of a round, and for each coordinate, whose covariance they must tell.
-DRAWS_OF_ROUND, DRAWS_PER_COORDINATE = 1500, 20
+# Draws of a round at least, for each coordinate, whose covariance they must tell, and for each draw wanted.
+DRAWS_OF_ROUND, DRAWS_PER_COORDINATE, DRAWS_PER_WANTED = 1500, 20, 2
 
 
 class Weighted(NamedTuple):
@@ -74,19 +74,20 @@ class Sampling:
 
     def __init__(self, log_joint: LogJoint, relabelling: Relabelling, first: Proposal) -> None:
         self.log_joint, self.relabelling, self.first = log_joint, relabelling, first
-        size = log_joint.parameters.size
-        self.n_draws = max(DRAWS_OF_ROUND, DRAWS_PER_COORDINATE * size)
         self._proposals: list[Proposal] = []
         self._theta: list[Tensor] = []
         self._target: list[Tensor] = []
 
-    def round(self, proposal: Proposal) -> Weighted:
+    def round(self, proposal: Proposal, n_draws: int) -> Weighted:
         """Add draws of a proposal, and return all so far with their weights.
 
         Args:
             proposal: of this round.
+            n_draws: that are wanted in the end; a round has more.
         """
-        own = self.in_order(proposal.sample(self.n_draws))
+        size = self.log_joint.parameters.size
+        n_draws = max(DRAWS_OF_ROUND, DRAWS_PER_COORDINATE * size, DRAWS_PER_WANTED * n_draws)
+        own = self.in_order(proposal.sample(n_draws))
         self._proposals.append(proposal)
         self._theta.append(own)
         self._target.append(self.log_joint(own))

@@ -24,7 +24,7 @@ class Chains(NamedTuple):
     n_divergent: int
 
 
-def sample(
+def sample_chains(
     log_joint: LogJoint,
     starts: Float[Tensor, "C Q"],
     location: Float[Tensor, " Q"],

@@ -18,8 +18,8 @@ from mixpyro.intervals.densities import LogJoint
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 from mixpyro.intervals.relabelling import Relabelling
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.refinement import nuts
 from mixpyro.refinement.importance import FREEDOM, Sampling, Weighted, adapted
+from mixpyro.refinement.nuts import N_CHAINS, sample_chains
 from mixpyro.refinement.refined import Refined
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -45,6 +45,7 @@ def refine(
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
     n_draws: int = 1000,
+    nuts: bool = True,
     seed: int = 0,
     progress: bool = True,
 ) -> Refined:
@@ -72,6 +73,8 @@ def refine(
         feature_names: D different names of the columns of x; x0, x1, … by default.
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
         n_draws: number of draws of the result, at least 2.
+        nuts: whether NUTS, which takes minutes, may take over. Without, the draws of the last round are returned, with a
+            caution.
         seed: of the draws, at least 0. The global random state is neither used nor changed.
         progress: whether to show a progress bar after two seconds, and one of Pyro's for each chain of NUTS.
 
@@ -99,38 +102,42 @@ def refine(
     log_joint = LogJoint(response._mixture, response._table)
     labels = response._table.labels
     relabelling = Relabelling(response._mixture, known_components(labels, response._mixture.n_components))
-    ladder = _Ladder(response, log_joint, relabelling, progress, _other_optima(result))
+    ladder = _Ladder(response, log_joint, relabelling, _other_optima(result))
     with own_random_numbers(response.estimates.device, seed):
-        return ladder.climb(n_draws)
+        return ladder.climb(n_draws, with_nuts=nuts, progress=progress)
 
 
 class _Ladder:
     """What all rungs work with."""
 
-    def __init__(self, response: LinearResponse, log_joint: LogJoint, relabelling: Relabelling, progress: bool) -> None:
+    def __init__(
+        self, response: LinearResponse, log_joint: LogJoint, relabelling: Relabelling, cautions: Sequence[str]
+    ) -> None:
         self.response, self.log_joint, self.relabelling = response, log_joint, relabelling
-        self.progress, self.cautions = progress, (*response.cautions, *cautions)
+        self.cautions = (*response.cautions, *cautions)
         self.covariance = response._matrices.finite_covariance
         self.first = approximate_posterior(response, log_joint, freedom=FREEDOM)
         self.sampling = Sampling(log_joint, relabelling, self.first)
 
-    def climb(self, n_draws: int) -> Refined:
+    def climb(self, n_draws: int, *, with_nuts: bool, progress: bool) -> Refined:
         """Go up until a rung holds.
 
         Args:
             n_draws: of the result.
+            with_nuts: whether NUTS may take over.
+            progress: whether to show progress bars.
         """
         history: list[float] = []
         proposal = self.first
-        with tqdm(total=MOST_ROUNDS, unit="round", delay=2.0, disable=not self.progress, leave=False) as bar:
+        with tqdm(total=MOST_ROUNDS, unit="round", delay=2.0, disable=not progress, leave=False) as bar:
             while not history or (history[-1] > GOOD and len(history) < MOST_ROUNDS):
-                found = self.sampling.round(proposal)
+                found = self.sampling.round(proposal, n_draws)
                 proposal = adapted(found, self.covariance)
                 history.append(found.khat)
                 bar.update()
-        if found.khat <= USABLE:
+        if found.khat <= USABLE or not with_nuts:
             return self._by_weights(found, history, n_draws)
-        return self._by_nuts(found, history, n_draws)
+        return self._by_nuts(found, history, n_draws, progress)
 
     def _by_weights(self, found: Weighted, history: list[float], n_draws: int) -> Refined:
         """Return resampled draws."""
@@ -140,23 +147,28 @@ class _Ladder:
         else:
             rung = "adaptive importance sampling"
             why = f"k-hat {found.khat:.2f} after {len(history)} rounds, {history[0]:.2f} after the first, {effective}"
-        return self._refined(found.resampled(n_draws).unsqueeze(0), rung, why, found.khat)
+        cautions = []
+        if found.khat > USABLE:
+            cautions.append(
+                f"k-hat is {found.khat:.2f}: reweighted draws miss a part of the posterior. Let NUTS take over."
+            )
+        return self._refined(found.resampled(n_draws).unsqueeze(0), rung, why, found.khat, cautions)
 
-    def _by_nuts(self, found: Weighted, history: list[float], n_draws: int) -> Refined:
+    def _by_nuts(self, found: Weighted, history: list[float], n_draws: int, progress: bool) -> Refined:
         """Return draws by NUTS."""
-        others = found.resampled(nuts.N_CHAINS - 1)
-        chains = nuts.sample(
+        others = found.resampled(N_CHAINS - 1)
+        chains = sample_chains(
             self.log_joint,
             torch.cat([self.response.estimates.unsqueeze(0), others]),
             self.response.estimates,
             self.covariance,
             self.sampling.in_order,
-            n_draws=-(-n_draws // nuts.N_CHAINS),
-            progress=self.progress,
+            n_draws=-(-n_draws // N_CHAINS),
+            progress=progress,
         )
         why = (
             f"k-hat was still {found.khat:.2f} after {len(history)} rounds of importance sampling; "
-            f"{nuts.N_CHAINS} chains, r-hat {chains.rhat:.2f}, {chains.n_divergent} divergent transitions"
+            f"{N_CHAINS} chains, r-hat {chains.rhat:.2f}, {chains.n_divergent} divergent transitions"
         )
         cautions = []
         if chains.rhat > MOST_RHAT:

@@ -14,7 +14,6 @@ import argparse
 import time
 import warnings
 from collections import Counter
-from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -22,7 +21,7 @@ from torch import Generator, Tensor
 
 from tests.benchmarks.calibration_models import MODELS, Found, Model, exact_shares, found
 from tests.benchmarks.calibration_objects import OBJECT_GATES
-from tests.benchmarks.ladder import without_nuts
+from tests.benchmarks.ladder import with_nuts
 from tests.benchmarks.uniformity import chi_square, chi_square_limit, difference_limit, drawn, largest_difference
 
 
@@ -84,7 +83,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     panels: dict[str, dict[str, Tensor]] = {}
-    with nullcontext() if options.nuts else without_nuts():
+    with with_nuts(options.nuts):
         for model in MODELS:
             panels |= simulated(model, options.n_data_sets, options.seconds)
     panels |= per_object(options.n_data_sets)

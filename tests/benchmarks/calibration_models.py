@@ -11,7 +11,8 @@ import torch
 from torch import Generator, Tensor
 from torch.distributions import Normal
 
-from mixpyro import DirichletGate, FitResult, LinearExperts, MixtureOfExperts, SoftmaxGate, fit, linear_response, refine
+from mixpyro import DirichletGate, FitResult, LinearExperts, MixtureOfExperts, SoftmaxGate, fit, linear_response
+from tests.benchmarks.ladder import refined, rung_of
 from tests.benchmarks.simulated import Rows, log_ratios
 from tests.benchmarks.uniformity import share_below
 from tests.intervals.exact import DataSets, exact_draws
@@ -98,13 +99,13 @@ def found(model: Model, generator: Generator, seed: int) -> Found:
     start = (-0.5 * SHAPE / RATE * squares).softmax(-1)
     result = fit(model.mixture(), rows.x, rows.y, initial_responsibilities=start, progress=False)
     response = linear_response(result, rows.x, rows.y)
-    refined = refine(result, rows.x, rows.y, seed=seed, progress=False)
+    refinement = refined(result, rows.x, rows.y, seed=seed)
     shares = {
         name: Normal(response.estimates, covariance.diagonal().sqrt()).cdf(rows.truth)
         for name, covariance in (("mean field", response.mean_field), ("linear response", response.covariance))
     }
-    shares["refined"] = share_below(refined.draws, rows.truth)
-    return Found(rows, result, Proposal(response.estimates, response.covariance), shares, refined.rung)
+    shares["refined"] = share_below(refinement.draws, rows.truth)
+    return Found(rows, result, Proposal(response.estimates, response.covariance), shares, rung_of(refinement))
 
 
 def exact_shares(fits: list[Found], *, n_draws: int, thin: int = 2) -> Tensor:

@@ -13,14 +13,13 @@ import argparse
 import time
 import warnings
 from collections import Counter
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mixpyro import FitResult, fit, linear_response, refine
-from tests.benchmarks.ladder import without_nuts
+from mixpyro import FitResult, fit, linear_response
+from tests.benchmarks.ladder import refined, rung_of, with_nuts
 from tests.benchmarks.simulated import SETTINGS, Case, Rows, models, two_lines
 from tests.intervals.exact import DataSets, exact_draws
 from tests.intervals.gibbs import Proposal
@@ -65,16 +64,16 @@ def fitted(case: Case, seed: int) -> Fitted:
     of_fit = time.perf_counter()
     response = linear_response(result, rows.x, rows.y)
     of_response = time.perf_counter()
-    refined = refine(result, rows.x, rows.y, seed=seed, progress=False)
+    refinement = refined(result, rows.x, rows.y, seed=seed)
     seconds = {"mean field": of_fit - begun, "linear response": of_response - of_fit}
     seconds["refined"] = time.perf_counter() - of_response
     intervals = {}
     for name, covariance in (("mean field", response.mean_field), ("linear response", response.covariance)):
         half = HALF_WIDTH * covariance.diagonal().sqrt()
         intervals[name] = Interval(response.estimates - half, response.estimates + half)
-    intervals["refined"] = Interval.of(refined.draws)
+    intervals["refined"] = Interval.of(refinement.draws)
     proposal = Proposal(response.estimates, response.covariance)
-    return Fitted(rows, result, proposal, intervals, refined.rung, refined.khat, seconds)
+    return Fitted(rows, result, proposal, intervals, rung_of(refinement), refinement.khat, seconds)
 
 
 def measured(case: Case, n_data_sets: int, seconds: float, *, n_draws: int = 1000) -> list[str]:
@@ -170,7 +169,7 @@ def main() -> None:
     print("posterior's on the same data sets; widths relative to the exact posterior's, median and 10 to 90 %:")
     of_kinds = f"{'weights':>13}{'− exact':>14}{'coefficients':>14}{'− exact':>13}"
     print(f"{'':<41}{of_kinds}{'width ÷ exact':>22}{'seconds':>9}")
-    with nullcontext() if options.nuts else without_nuts():
+    with with_nuts(options.nuts):
         for case in models() if options.more else [two_lines(setting) for setting in SETTINGS]:
             print("\n".join(measured(case, options.n_data_sets, options.seconds)), flush=True)
 

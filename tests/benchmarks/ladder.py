@@ -1,26 +1,31 @@
-"""Refinement that ends before NUTS, which takes minutes for a data set: hundreds of them would take a day."""
+"""Refinement with or without NUTS, which takes minutes for a data set: hundreds of them would take a day."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-from mixpyro.refinement.importance import Weighted
-from mixpyro.refinement.refine import _Ladder
-from mixpyro.refinement.refined import Refined
+from torch import Tensor
 
-LEFT_OUT = "importance sampling with k-hat above 0.7"
+from mixpyro import FitResult, Refined, refine
+
+_WITH_NUTS = ContextVar("with_nuts", default=False)
 
 
-def by_weights(ladder: _Ladder, found: Weighted, history: list[float], n_draws: int) -> Refined:
-    """Return the draws of the last round of importance sampling."""
-    return ladder._refined(found.resampled(n_draws).unsqueeze(0), LEFT_OUT, "NUTS left out", history[-1])
+def refined(result: FitResult, x: Tensor, y: Tensor, *, seed: int) -> Refined:
+    """Refine a fit, by NUTS only inside :func:`with_nuts`."""
+    return refine(result, x, y, seed=seed, progress=False, nuts=_WITH_NUTS.get())
 
 
 @contextmanager
-def without_nuts() -> Iterator[None]:
-    """End every refinement at importance sampling."""
-    method = _Ladder._by_nuts
-    _Ladder._by_nuts = by_weights  # type: ignore[method-assign,assignment]
+def with_nuts(wanted: bool) -> Iterator[None]:
+    """Let refinements inside climb to NUTS, if that is wanted."""
+    token = _WITH_NUTS.set(wanted)
     try:
         yield
     finally:
-        _Ladder._by_nuts = method  # type: ignore[method-assign]
+        _WITH_NUTS.reset(token)
+
+
+def rung_of(refinement: Refined) -> str:
+    """Return where the ladder ended, and whether it should have gone on."""
+    return refinement.rung + (" with k-hat above 0.7" if refinement.rung != "NUTS" and refinement.khat > 0.7 else "")

@@ -14,7 +14,7 @@ from mixpyro import (
     LinearResponse,
     MixtureOfExperts,
     NeuralGate,
-    ObjectDirichletGate,
+    PointMassExperts,
     RelevanceLinearExperts,
     SoftmaxGate,
     fit,
@@ -215,12 +215,9 @@ def test_what_it_does_not_cover_is_refused() -> None:
         linear_response("result", x, y)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`x` and `y` must be the rows that were fitted"):
         linear_response(result, x, y + 1.0)
-    start = rows(1)[2]
-    of_objects = fitted(ObjectDirichletGate(2, concentration=20.0), LinearExperts(2, 1), x, y, start)
-    with pytest.raises(
-        ValueError, match=r"parameters that all objects share.*got the gate part, a ObjectDirichletGate"
-    ):
-        linear_response(of_objects, x, y)
+    without = MixtureOfExperts(DirichletGate(1), PointMassExperts(1, 1.0))
+    with pytest.raises(ValueError, match="`result` must be of a mixture with parameters; got one without any"):
+        linear_response(without, x, torch.ones_like(y))
     response = linear_response(result, x, y)
     with pytest.raises(ValueError, match=r"`groups` must have shape \[200\]"):
         response.sandwich(torch.zeros(3, dtype=torch.long))

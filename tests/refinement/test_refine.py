@@ -90,13 +90,13 @@ def test_every_rung_samples_the_same_posterior(usable: float, rung: str, monkeyp
     result = fitted(DirichletGate(2), LinearExperts(2, 1), x, y, start)
     monkeypatch.setattr(module, "GOOD", -9.0)
     monkeypatch.setattr(module, "USABLE", usable)
-    monkeypatch.setattr(nuts, "N_WARMUP", 100)
-    found = refine(result, x, y, n_draws=240, seed=0, progress=False)
+    monkeypatch.setattr(nuts, "N_WARMUP", 60)
+    found = refine(result, x, y, n_draws=200, seed=0, progress=False)
     assert found.rung == rung
     assert "rounds" in found.why
     assert_widths(found, exact(x, y, result.mixture, z), 0.75, 1.3)
     n_chains = 2 if rung == "NUTS" else 1
-    assert found.samples["experts.coefficients"].shape == (n_chains, 240 // n_chains, 2, 1, 2)
+    assert found.samples["experts.coefficients"].shape == (n_chains, 200 // n_chains, 2, 1, 2)
 
 
 def test_estimated_parameters_are_drawn_too() -> None:
