@@ -63,7 +63,6 @@ class Part(PyroModule):
     unread: ClassVar[Mapping[str, str]] = {}
     # Axes of a draw of each latent site, by its name without the prefix: component, output, feature, regressor, object.
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-
     # Whether `maximise` finds the maximum by a method of the part's own: iterations of a fit can be extrapolated then.
     finds_maximum: ClassVar[bool] = False
 

@@ -3,18 +3,20 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.arrays import as_numpy
 from mixpyro.diagnostics.arviz_versions import ArvizData, container
-from mixpyro.diagnostics.draws import Draws, Observations, draw, draw_from_posterior, draw_from_prior
+from mixpyro.diagnostics.draws import Observations, draw, draw_from_posterior, draw_from_prior, draws_of_samples
 from mixpyro.diagnostics.estimates import estimated_without_draws, estimates
 from mixpyro.diagnostics.log_likelihoods import OF_GUIDE, OF_POSTERIOR
 from mixpyro.diagnostics.mixture_groups import (
     Chains,
     Outcome,
+    Variables,
     attributes_of,
     constants,
     groups_of_draws,
@@ -144,43 +146,55 @@ def to_arviz(
     x_named = named(x, feature_names, argument="feature_names", prefix="x")
     if isinstance(fitted, Gate):
         return _gate_to_arviz(fitted, x_named, objects, n_draws, seed)
-    mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
-    if not isinstance(mixture, MixtureOfExperts):
+    if not isinstance(fitted, FitResult | MixtureOfExperts):
         raise TypeError(f"`fitted` must be a FitResult, a mixture or a gate; got {type(fitted).__name__}.")
     if y is None:
         raise ValueError("`y` must be given for a mixture; got None.")
     all_rows, objects = objects is None, slice(None) if objects is None and isinstance(fitted, FitResult) else objects
     y_named = named(y, output_names, argument="output_names", prefix="y")
     gate_named = x_named if gate_x is None else named(gate_x, None, argument="gate_x", prefix="g")
-    own_gate_x = None if gate_x is None else gate_named.values
-    data = Observations.checked(fitted, x_named.values, y_named.values, own_gate_x, all_rows=all_rows)
+    rows = Rows(x_named.values, y_named.values, None if gate_x is None else gate_named.values)
+    data = Observations.checked(fitted, *rows, all_rows=all_rows)
     with own_random_numbers(data.x.device, seed):
         if samples is None:
             asked = _asked(fitted, intervals, all_rows=all_rows)
-            rows = Rows(x_named.values, y_named.values, own_gate_x)
-            found_draws = _drawn(fitted, rows, data, n_draws, asked, objects, of_objects=weights_of_objects)
-            chains, data, about_draws = found_draws
-            mixture = data.mixture
+            chains, data, about = _drawn(fitted, rows, data, n_draws, asked, objects, of_objects=weights_of_objects)
         else:
-            drawn, n_chains = _draws_of_samples(samples, data)
-            chains, about_draws = Chains(drawn, drawn, n_chains, OF_POSTERIOR), {}
-        prior = draw_from_prior(data, n_draws)
-        missing = list(estimated_without_draws(mixture, prior.sites))
-        _warn_of_size(data, chains, n_draws, {*leave_out, "prior_predictive"} if missing else leave_out)
-        row_weights = fitted.weights if isinstance(fitted, FitResult) else None
-        found = UnderDraws(data, chains.drawn, row_weights=row_weights, leave_out=leave_out, progress=progress)
-        predicted = prior_predictive(data, prior, missing, leave_out=leave_out, progress=progress)
-    labels = labels_of(mixture, x_named, y_named, gate_named)
-    outcome = Outcome(mixture.experts.site("y"), y_named.columns)
+            drawn, n_chains = draws_of_samples(samples, data)
+            chains, about = Chains(drawn, drawn, n_chains, OF_POSTERIOR), {}
+        labels = labels_of(data.mixture, x_named, y_named, gate_named)
+        groups, why = _groups(fitted, data, chains, n_draws, labels, y_named.columns, leave_out, progress)
+    groups["constant_data"] = constants(rows.x, rows.gate_x, fitted, labels)
+    attributes = attributes_of(data.mixture, chains.kept.sites) | about | why
+    return container({name: groups[name] for name in GROUPS if groups.get(name)}, labels, attributes)
+
+
+def _groups(
+    fitted: FitResult | MixtureOfExperts,
+    data: Observations,
+    chains: Chains,
+    n_draws: int,
+    labels: Mapping[str, np.ndarray],
+    columns: list[str],
+    leave_out: frozenset[str],
+    progress: bool,
+) -> tuple[dict[str, Variables], dict[str, str]]:
+    """Return the groups of draws and data, and in words what is not in them."""
+    mixture = data.mixture
+    prior = draw_from_prior(data, n_draws)
+    missing = list(estimated_without_draws(mixture, prior.sites))
+    _warn_of_size(data, chains, n_draws, {*leave_out, "prior_predictive"} if missing else leave_out)
+    row_weights = fitted.weights if isinstance(fitted, FitResult) else None
+    found = UnderDraws(data, chains.drawn, row_weights=row_weights, leave_out=leave_out, progress=progress)
+    predicted = prior_predictive(data, prior, missing, leave_out=leave_out, progress=progress)
+    outcome = Outcome(mixture.experts.site("y"), columns)
     groups = groups_of_draws(found, chains, outcome) | {
         "posterior": latent_variables(chains.kept, chains.n_chains, mixture, labels),
         "prior": latent_variables(prior, 1, mixture, labels),
         "prior_predictive": {} if predicted.values is None else outcome.variable(predicted.values, 1),
         "observed_data": outcome.observed(data),
-        "constant_data": constants(x_named.values, own_gate_x, fitted, labels),
     }
-    attributes = attributes_of(mixture, chains.kept.sites) | about_draws | why_left_out(mixture, chains, predicted)
-    return container({name: groups[name] for name in GROUPS if groups.get(name)}, labels, attributes)
+    return groups, why_left_out(mixture, chains, predicted)
 
 
 class _Asked(NamedTuple):
@@ -266,24 +280,3 @@ def _gate_to_arviz(gate: Gate, x: Named, objects: ObjectIndices | None, n_draws:
     }
     attributes = attributes_of(gate, kept.sites)
     return container({name: group for name, group in groups.items() if group}, labels, attributes)
-
-
-def _draws_of_samples(samples: Mapping[str, Tensor], data: Observations) -> tuple[Draws, int]:
-    """Return draws by MCMC, chains one after the other, and the number of chains."""
-    wanted = draw_from_prior(data, 1).sites
-    missing = ", ".join(name for name in wanted if name not in samples)
-    if missing:
-        raise ValueError(f"`samples` must hold every latent site of the mixture's model; {missing} is missing.")
-    sites = {}
-    for name, values in samples.items():
-        shape = wanted[name].shape[1:] if name in wanted else values.shape[2:]
-        if values.shape[2:] != shape:
-            raise ValueError(
-                f"`samples` must have [chains, draws, {', '.join(map(str, shape))}] for {name}; got "
-                f"{list(values.shape)}. Use mcmc.get_samples(group_by_chain=True)."
-            )
-        sites[name] = values.flatten(0, 1).to(data.x.device)
-    if not sites:
-        raise ValueError("`samples` must hold at least one latent site; got none.")
-    n_chains, n_draws = next(iter(samples.values())).shape[:2]
-    return Draws(sites, torch.full((n_chains * n_draws,), torch.nan, dtype=torch.float64, device="cpu")), n_chains

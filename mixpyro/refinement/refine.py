@@ -73,7 +73,7 @@ def refine(
         feature_names: D different names of the columns of x; x0, x1, … by default.
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
         n_draws: number of draws of the result, at least 2.
-        nuts: whether NUTS, which takes minutes, may take over. Without, the draws of the last round are returned, with a
+        nuts: whether NUTS, which takes minutes, may take over. Without, there are the draws of the last round, with a
             caution.
         seed: of the draws, at least 0. The global random state is neither used nor changed.
         progress: whether to show a progress bar after two seconds, and one of Pyro's for each chain of NUTS.

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from mixpyro.diagnostics.arrays import name_of_output
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
-from mixpyro.diagnostics.draws import components_of
+from mixpyro.diagnostics.conditioning import components_of
 from mixpyro.diagnostics.made_from import mixture_of
 from mixpyro.diagnostics.plots.grid import Grid, grid, some_draws
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, plain

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, group
 from mixpyro.diagnostics.assignments import posterior_sites
-from mixpyro.diagnostics.draws import Conditioned, Observations, conditioned_in_turn
+from mixpyro.diagnostics.conditioning import Conditioned, conditioned_in_turn
+from mixpyro.diagnostics.draws import Observations
 from mixpyro.mixture import MixtureOfExperts
 
 
