@@ -9,6 +9,7 @@ from mixpyro.diagnostics.draws import Draws, Observations
 from mixpyro.diagnostics.estimates import sites_of_estimates
 from mixpyro.experts.relevance import RelevanceLinearExperts
 from mixpyro.fitting.result import FitResult
+from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
 from mixpyro.intervals.approximate_posterior import approximate_posterior
 from mixpyro.intervals.densities import LogJoint
@@ -75,7 +76,7 @@ def _drawn(response: LinearResponse, n_draws: int) -> Draws:
     jacobian = joint.parameters.log_jacobian(theta)
     log_q, log_prior = proposal.log_prob(theta) - jacobian, joint.log_prior(theta) - jacobian
     values = joint.parameters.values(theta)
-    sites = _sites(response._mixture, values)
+    sites = _sites(response._mixture, values, 1)
     for name, part in _relevance(response._mixture):
         posterior = column_precision_given(part, values)
         sites[name] = posterior.sample()
@@ -84,10 +85,17 @@ def _drawn(response: LinearResponse, n_draws: int) -> Draws:
     return Draws(sites, log_q, log_prior)
 
 
-def _sites(mixture: MixtureOfExperts, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return values by the names of sites, of estimated parameters without what tells them from a site."""
-    names = sites_of_estimates(mixture)
-    return {names.get(name, name): value for name, value in values.items()}
+def _sites(mixture: MixtureOfExperts, values: dict[str, Tensor], n_leading: int) -> dict[str, Tensor]:
+    """Return values by the names of sites, of estimated parameters without what tells them from a site.
+
+    The weight of a single component is no free parameter, but is a site.
+    """
+    names, gate = sites_of_estimates(mixture), mixture.gate
+    found = {names.get(name, name): value for name, value in values.items()}
+    if gate.n_components == 1 and isinstance(gate, ConjugateGate) and gate.weights_site is not None:
+        like = next(iter(values.values()))
+        found[gate.site(gate.weights_site)] = like.new_ones(*like.shape[:n_leading], 1)
+    return found
 
 
 def _relevance(mixture: MixtureOfExperts) -> list[tuple[str, RelevanceLinearExperts]]:
@@ -103,7 +111,7 @@ def samples_by_site(mixture: MixtureOfExperts, samples: dict[str, Tensor]) -> di
         mixture: in float64.
         samples: by the names of sites and estimated parameters.
     """
-    found = _sites(mixture, samples)
+    found = _sites(mixture, samples, 2)
     for name, part in _relevance(mixture):
         flat = {site: value.flatten(0, 1) for site, value in samples.items()}
         n_chains = len(next(iter(samples.values())))

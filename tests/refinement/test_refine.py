@@ -10,6 +10,7 @@ from mixpyro import (
     DirichletGate,
     GaussianExperts,
     GLMExperts,
+    HeterogeneousExperts,
     LinearExperts,
     MixtureOfExperts,
     ObjectDirichletGate,
@@ -226,3 +227,30 @@ def test_what_cannot_be_refined_is_refused() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         refine(result, x, y, n_draws=10, progress=False)
+
+
+def test_one_component_is_the_posterior_itself() -> None:
+    """Nothing is unknown: the posterior is exact, and its only weight is a site all the same."""
+    x, y, _, _ = simulate(SETTINGS[0], 3, 40)
+    result = fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1)), x, y, progress=False)
+    data = to_arviz(result, x, y, n_draws=100, progress=False)
+    assert khat(data) == -float("inf")
+    assert bool((group(data, "posterior")["gate.weights"] == 1.0).all())
+    samples = refine(result, x, y, n_draws=50, progress=False).samples
+    assert group(to_arviz(result, x, y, samples=samples, progress=False), "posterior").sizes["draw"] == 50
+
+
+def test_an_optimum_nearly_as_high_is_told_of() -> None:
+    """Unlike experts can take each other's part, which no permutation of labels says."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(80, 1, generator=generator, dtype=torch.float64)
+    first = torch.rand(80, generator=generator) < 0.5
+    y = torch.where(first, 2 + x[:, 0], 0.5 * x[:, 0] - 2) + 0.5 * torch.randn(80, generator=generator).double()
+    experts = HeterogeneousExperts([LinearExperts(1, 1), GLMExperts(1, 1, Gaussian())])
+    result = fit(MixtureOfExperts(DirichletGate(2), experts), x, y, n_restarts=8, seed=0, progress=False)
+    below = result.optima[0].bound - result.optima[1].bound
+    assert below < 3.0
+    found = refine(result, x, y, progress=False, nuts=False)
+    assert any(f"another optimum is {below:.2g} nats lower" in caution for caution in found.cautions)
+    other = refine(result.at(1), x, y, progress=False, nuts=False)
+    assert not any("another optimum" in caution for caution in other.cautions)
