@@ -10,6 +10,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.diagnostics.arrays import as_numpy
 from mixpyro.diagnostics.arviz_versions import ArvizData, container
+from mixpyro.diagnostics.conditioning import has_weights_of_objects
 from mixpyro.diagnostics.draws import Observations, draw, draw_from_posterior, draw_from_prior, draws_of_samples
 from mixpyro.diagnostics.estimates import estimated_without_draws, estimates
 from mixpyro.diagnostics.log_likelihoods import OF_GUIDE, OF_POSTERIOR
@@ -29,7 +30,7 @@ from mixpyro.diagnostics.mixture_groups import (
 from mixpyro.diagnostics.names import Named, Table, named
 from mixpyro.diagnostics.point_masses import estimates_of_mixture, point_estimates, without_point_estimates
 from mixpyro.diagnostics.random_numbers import own_random_numbers
-from mixpyro.diagnostics.response_draws import Rows, draws_by_response
+from mixpyro.diagnostics.response_draws import Rows, draws_by_response, with_integrated_weights
 from mixpyro.diagnostics.under_draws import UnderDraws, warn_of_size
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
@@ -116,7 +117,7 @@ def to_arviz(
             whose covariance includes the uncertainty of the assignments (:func:`mixpyro.linear_response`), estimated
             parameters among them, and ``log_q`` is its density. "mean field", the default otherwise: draws are from the
             analytic posterior, whose intervals are too short where components overlap. The attribute ``intervals`` says
-            which it is, and ``no_linear_response`` why not the first.
+            which it is, ``no_linear_response`` why not the first, and ``cautions`` what to look at.
         feature_names: D names of the columns of x.
         output_names: P names of the columns of y. That of one output is the attribute ``long_name`` of y.
         weights_of_objects: whether to keep draws of weights of single objects too, which take 8 ``n_draws`` N K bytes
@@ -156,10 +157,12 @@ def to_arviz(
     rows = Rows(x_named.values, y_named.values, None if gate_x is None else gate_named.values)
     data = Observations.checked(fitted, *rows, all_rows=all_rows)
     with own_random_numbers(data.x.device, seed):
+        asked = _asked(fitted, intervals, samples, all_rows=all_rows)
         if samples is None:
-            asked = _asked(fitted, intervals, all_rows=all_rows)
             chains, data, about = _drawn(fitted, rows, data, n_draws, asked, objects, of_objects=weights_of_objects)
         else:
+            if data.mixture.gate.site("coefficients") in samples:
+                data = with_integrated_weights(data)
             drawn, n_chains = draws_of_samples(samples, data)
             chains, about = Chains(drawn, drawn, n_chains, OF_POSTERIOR), {}
         labels = labels_of(data.mixture, x_named, y_named, gate_named)
@@ -204,8 +207,10 @@ class _Asked(NamedTuple):
     by_default: bool
 
 
-def _asked(fitted: FitResult | MixtureOfExperts, intervals: str | None, *, all_rows: bool) -> _Asked:
+def _asked(fitted: FitResult | MixtureOfExperts, intervals: str | None, samples: object, *, all_rows: bool) -> _Asked:
     """Return by what the draws shall be: for a fit's own rows linear response by default."""
+    if intervals is not None and samples is not None:
+        raise ValueError(f"`intervals` must be None where `samples` are given; got {intervals!r}.")
     if intervals is not None and intervals not in INTERVALS:
         raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
     if intervals is not None:
@@ -224,11 +229,16 @@ def _drawn(
     of_objects: bool,
 ) -> tuple[Chains, Observations, dict[str, str]]:
     """Return draws of the parameters, what they are evaluated on, and attributes that say by what they are."""
-    about = {"intervals": MEAN_FIELD}
-    if asked.intervals == LINEAR_RESPONSE and not of_objects:
+    about, of_objects = {"intervals": MEAN_FIELD}, of_objects and has_weights_of_objects(data.mixture.gate)
+    if of_objects and asked.intervals == LINEAR_RESPONSE:
+        if not asked.by_default:
+            raise ValueError("`weights_of_objects` must be False for linear response, which has none; got True.")
+        about["no_linear_response"] = "weights of single objects are kept"
+    elif asked.intervals == LINEAR_RESPONSE:
         found = draws_by_response(fitted, rows, data, n_draws, by_default=asked.by_default)
         if found.draws is not None:
-            return Chains(found.draws, found.draws, 1, OF_GUIDE), found.data, {"intervals": LINEAR_RESPONSE}
+            cautions = {"cautions": " ".join(found.cautions)} if found.cautions else {}
+            return Chains(found.draws, found.draws, 1, OF_GUIDE), found.data, {"intervals": LINEAR_RESPONSE} | cautions
         about["no_linear_response"] = found.why_not
     drawn = draw_from_posterior(data, n_draws, objects=objects, of_objects=of_objects)
     kept = without_point_estimates(drawn, estimates_of_mixture(data))

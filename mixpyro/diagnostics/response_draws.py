@@ -15,6 +15,7 @@ from mixpyro.intervals.approximate_posterior import approximate_posterior
 from mixpyro.intervals.densities import LogJoint
 from mixpyro.intervals.linear_response import LinearResponse, NoLinearResponse, linear_response
 from mixpyro.intervals.part_densities import column_precision_given
+from mixpyro.intervals.shared_weights import integrate_weights
 from mixpyro.mixture import MixtureOfExperts
 
 # Estimated parameters beyond the closed form's, with more of which second derivatives would take minutes.
@@ -35,6 +36,7 @@ class Found(NamedTuple):
     draws: Draws | None
     data: Observations
     why_not: str = ""
+    cautions: tuple[str, ...] = ()
 
 
 def draws_by_response(
@@ -62,10 +64,20 @@ def draws_by_response(
         return Found(None, data, str(error))
     drawn = _drawn(response, n_draws)
     sites = {name: values.to(data.x.dtype) for name, values in drawn.sites.items()}
-    if isinstance(data.mixture.gate, ObjectDirichletGate):
-        mixture, table = copy.deepcopy(response._mixture).to(data.x.dtype), response._table
-        data = data._replace(mixture=mixture, gate_x=table.gate_x.to(data.x.dtype))
-    return Found(drawn._replace(sites=sites), data)
+    return Found(drawn._replace(sites=sites), with_integrated_weights(data), cautions=response.cautions)
+
+
+def with_integrated_weights(data: Observations) -> Observations:
+    """Return what draws are evaluated on: a mixture whose gate has no weights of single objects.
+
+    Args:
+        data: a mixture and its rows.
+    """
+    if not isinstance(data.mixture.gate, ObjectDirichletGate):
+        return data
+    mixture = copy.deepcopy(data.mixture)
+    integrate_weights(mixture)
+    return data._replace(mixture=mixture, gate_x=data.gate_x[:, :0])
 
 
 def _drawn(response: LinearResponse, n_draws: int) -> Draws:

@@ -12,7 +12,7 @@ from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
-from mixpyro.intervals.names import checked_names, parameter_names
+from mixpyro.intervals.names import checked_gate_names, checked_names, parameter_names
 from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
 from mixpyro.intervals.responses.matrices import Matrices
@@ -177,7 +177,7 @@ def linear_response(
         raise TypeError(f"`result` must be what `fit` returned, or its mixture; got {type(result).__name__}.")
     fitted = result.mixture if isinstance(result, FitResult) else result
     features = checked_names("feature_names", feature_names, x)
-    gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
+    gate_features = checked_gate_names(gate_feature_names, features, x, gate_x)
     if isinstance(result, FitResult):
         table = fitted_rows(result, x, y, gate_x, weights)
     else:

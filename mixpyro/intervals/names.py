@@ -48,3 +48,21 @@ def checked_names(argument: str, names: Sequence[str] | None, x: Tensor) -> list
     if len(names) != n_columns or len(set(names)) != n_columns:
         raise ValueError(f"`{argument}` must be {n_columns} different names, one a column; got {list(names)}.")
     return list(names)
+
+
+def checked_gate_names(names: Sequence[str] | None, features: list[str], x: Tensor, gate_x: Tensor | None) -> list[str]:
+    """Return one name for each column that the gate reads: those of x where it reads x and no others are given.
+
+    Args:
+        names: different names, or None.
+        features: names of the columns of x.
+        x: inputs [N, D].
+        gate_x: the gate's inputs [N, G], if they are not x.
+
+    Raises:
+        TypeError: if a name is not a string.
+        ValueError: if there is not one name a column, or two are equal.
+    """
+    if names is None and gate_x is None:
+        return features
+    return checked_names("gate_feature_names", names, x if gate_x is None else gate_x)

@@ -1,5 +1,6 @@
 """Permutations of the components that leave the posterior as it is, applied to draws of the free parameters."""
 
+from collections.abc import Iterator
 from itertools import permutations, product
 
 import torch
@@ -36,19 +37,15 @@ class Relabelling:
         self._names = {path: part.site("") for path, part in members_of(mixture)}
         self.orders = orders_of(_kinds(mixture, known))
 
-    def images(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, "G S Q"]:
-        """Return the draws under every permutation, the identity first.
+    def images(self, theta: Float[Tensor, "S Q"]) -> Iterator[Float[Tensor, "S Q"]]:
+        """Yield the draws under every permutation, the identity first.
 
         Args:
             theta: coordinates.
         """
         parts = self.parameters.split(theta)
-        return torch.stack(
-            [
-                torch.cat([self._moved(site, parts[site.name], order) for site in self.parameters.sites], dim=-1)
-                for order in self.orders
-            ]
-        )
+        for order in self.orders:
+            yield torch.cat([self._moved(site, parts[site.name], order) for site in self.parameters.sites], dim=-1)
 
     def _moved(self, site: Site, coordinates: Tensor, order: tuple[int, ...]) -> Tensor:
         """Return the coordinates of one site with the components in another order."""
@@ -111,12 +108,13 @@ def _kinds(mixture: MixtureOfExperts, known: list[bool]) -> list[object]:
 def _kinds_of(part: Part) -> list[tuple[float, ...]]:
     """Return a label of each component of a part."""
     if isinstance(part, GLMExperts):
-        return [()] * part.n_components
+        frozen = [p for p in part.parameters() if p.numel() and not p.requires_grad]
+        return [tuple(float(v) for p in frozen for v in p[k].flatten()) for k in range(part.n_components)]
     if isinstance(part, SoftmaxGate) and not part.coefficients_estimate.requires_grad:
         rows = with_reference(part.coefficients.mT).mT.tolist()
         return [tuple(row) for row in rows]
     if isinstance(part, SoftmaxGate):
         # A prior on the log odds against the first component changes when another one is the first.
         is_symmetric = part.prior_scale is None or part.n_components <= 2
-        return [()] * part.n_components if is_symmetric else [(float(k),) for k in range(part.n_components)]
+        return [()] * part.n_components if is_symmetric else [(float(k > 0),) for k in range(part.n_components)]
     return part.prior_kinds

@@ -39,6 +39,7 @@ def integrate_weights(mixture: MixtureOfExperts) -> bool:
     return True
 
 
+@torch.no_grad()
 def settle(mixture: MixtureOfExperts, table: Table) -> None:
     """Move a mixture to the optimum that variational EM leads to, in place: integrated weights have another one.
 

@@ -75,8 +75,9 @@ class Sampling:
     def __init__(self, log_joint: LogJoint, relabelling: Relabelling, first: Proposal) -> None:
         self.log_joint, self.relabelling, self.first = log_joint, relabelling, first
         self._proposals: list[Proposal] = []
-        self._theta: list[Tensor] = []
+        self._theta: list[Tensor] = []  # of every round
         self._target: list[Tensor] = []
+        self._density: list[Tensor] = []  # log of the sum of all proposals
 
     def round(self, proposal: Proposal, n_draws: int) -> Weighted:
         """Add draws of a proposal, and return all so far with their weights.
@@ -88,12 +89,16 @@ class Sampling:
         size = self.log_joint.parameters.size
         n_draws = max(DRAWS_OF_ROUND, DRAWS_PER_COORDINATE * size, DRAWS_PER_WANTED * n_draws)
         own = self.in_order(proposal.sample(n_draws))
+        self._density = [
+            torch.logaddexp(density, self._log_density(theta, proposal))
+            for theta, density in zip(self._theta, self._density, strict=True)
+        ]
         self._proposals.append(proposal)
         self._theta.append(own)
         self._target.append(self.log_joint(own))
-        theta, target = torch.cat(self._theta), torch.cat(self._target)
-        log_ratios = target - _log_density(self.relabelling, self._proposals, theta)
-        return _weighted(theta, log_ratios, len(self._proposals))
+        self._density.append(torch.stack([self._log_density(own, one) for one in self._proposals]).logsumexp(0))
+        log_ratios = torch.cat(self._target) - torch.cat(self._density) + math.log(len(self._proposals))
+        return _weighted(torch.cat(self._theta), log_ratios, len(self._proposals))
 
     def in_order(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, "S Q"]:
         """Return draws with components in the order that is most probable under the first proposal.
@@ -103,9 +108,19 @@ class Sampling:
         """
         if len(self.relabelling.orders) == 1:
             return theta
-        images = self.relabelling.images(theta)
-        order = torch.stack([self.first.log_prob(image) for image in images]).argmax(0)
-        return images[order, torch.arange(len(theta), device=theta.device)]
+        best, highest = theta, torch.full_like(theta[:, 0], -torch.inf)
+        for image in self.relabelling.images(theta):
+            density = self.first.log_prob(image)
+            best = torch.where((density > highest).unsqueeze(-1), image, best)
+            highest = torch.maximum(highest, density)
+        return best
+
+    def _log_density(self, theta: Tensor, proposal: Proposal) -> Tensor:
+        """Return the log density of draws under a proposal, in any order of the components."""
+        total = torch.full_like(theta[:, 0], -torch.inf)
+        for image in self.relabelling.images(theta):
+            total = torch.logaddexp(total, proposal.log_prob(image))
+        return total
 
 
 def adapted(found: Weighted, covariance: Tensor) -> StudentT:
@@ -128,12 +143,3 @@ def _weighted(theta: Tensor, log_ratios: Tensor, n_rounds: int) -> Weighted:
     smoothed = pareto_smoothed(np.maximum(finite, lowest))
     weights = torch.as_tensor(np.exp(smoothed.log_weights), dtype=theta.dtype, device=theta.device)
     return Weighted(theta, weights / weights.sum(), float(smoothed.pareto_k), n_rounds)
-
-
-def _log_density(relabelling: Relabelling, proposals: list[Proposal], theta: Tensor) -> Tensor:
-    """Return the log density of draws from all proposals in equal numbers, in any order of the components."""
-    images = relabelling.images(theta)
-    density = torch.stack(
-        [torch.stack([proposal.log_prob(image) for image in images]).logsumexp(0) for proposal in proposals]
-    )
-    return density.logsumexp(0) - math.log(len(proposals))

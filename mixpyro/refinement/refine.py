@@ -31,6 +31,8 @@ MOST_ROUNDS = 4
 MOST_BELOW = 3.0
 # Largest r-hat of chains that agree; Vehtari, Gelman, Simpson, Carpenter, Bürkner (2021).
 MOST_RHAT = 1.05
+# Draws of a chain at least, of which halves are compared.
+LEAST_OF_CHAIN = 20
 
 
 @torch.no_grad()
@@ -54,7 +56,7 @@ def refine(
     The rungs of the ladder, each taken if the one before is not enough:
 
     1. draws from a t distribution by linear response, reweighted by p(y, θ) with the assignments summed out;
-    2. adaptive importance sampling, up to four rounds, where k-hat is above 0.5;
+    2. adaptive importance sampling, up to four rounds, where k-hat is above 0.5, and good enough up to 0.7;
     3. NUTS from the fit, in the units of the covariance by linear response, two chains, where it stays above 0.7.
 
     Components keep the labels of the fit. Parameters that are estimated without a prior get a flat one.
@@ -62,7 +64,7 @@ def refine(
     No rung looks for other modes of the posterior, beyond the same one with other labels, and k-hat does not see them:
     with a weak prior there may be one where a component has a few rows and hardly any noise. Restarts of
     :func:`~mixpyro.fit` do look: a caution says if another optimum has much of the posterior, and
-    ``refine(result.at(1), x, y)`` draws from it.
+    ``refine(result.at(1), x, y)`` draws from it, with the weights of the fit if it had any.
 
     Args:
         result: of :func:`~mixpyro.fit`, or a mixture at its optimum.
@@ -97,6 +99,8 @@ def refine(
         (torch.Size([1000, 7]), True)
     """
     n_draws = arguments.integer("n_draws", n_draws, least=2)
+    if not isinstance(nuts, bool):
+        raise TypeError(f"`nuts` must be True or False; got {nuts!r}.")
     names = {"feature_names": feature_names, "gate_feature_names": gate_feature_names}
     response = linear_response(result, x, y, gate_x=gate_x, weights=weights, **names)
     log_joint = LogJoint(response._mixture, response._table)
@@ -163,7 +167,7 @@ class _Ladder:
             self.response.estimates,
             self.covariance,
             self.sampling.in_order,
-            n_draws=-(-n_draws // N_CHAINS),
+            n_draws=max(LEAST_OF_CHAIN, -(-n_draws // N_CHAINS)),
             progress=progress,
         )
         why = (
@@ -171,12 +175,13 @@ class _Ladder:
             f"{N_CHAINS} chains, r-hat {chains.rhat:.2f}, {chains.n_divergent} divergent transitions"
         )
         cautions = []
-        if chains.rhat > MOST_RHAT:
+        if not chains.rhat <= MOST_RHAT:
             cautions.append(
                 f"the chains disagree, r-hat {chains.rhat:.2f}: the posterior has several modes, or too few draws were "
                 "made. Look at each chain in `samples`, and at `result.optima`."
             )
-        return self._refined(chains.theta, "NUTS", why, found.khat, cautions)
+        theta = chains.theta[:, : -(-n_draws // N_CHAINS)]
+        return self._refined(theta, "NUTS", why, found.khat, cautions)
 
     def _refined(
         self, theta: Float[Tensor, "C S Q"], rung: str, why: str, khat: float, cautions: Sequence[str] = ()
@@ -207,6 +212,14 @@ def _other_optima(result: FitResult | MixtureOfExperts) -> list[str]:
             share = 1.0 / (1.0 + math.exp(below))
             found.append(
                 f"another optimum is {below:.2g} nats lower and has about {share:.0%} of the posterior of both, which "
-                f"these draws leave out: see `result.optima[{number}]`, and refine `result.at({number})` for its own."
+                f"these draws leave out: see `result.optima[{number}]`{_advice(result, number)}."
             )
     return found
+
+
+def _advice(result: FitResult, number: int) -> str:
+    """Return how to draw from another optimum; nothing where components were known, which its mixture knows not."""
+    if result.labels is not None:
+        return ""
+    weights = "" if result.weights is None else ", weights=result.weights"
+    return f", and `refine(result.at({number}), x, y{weights})` for its own"

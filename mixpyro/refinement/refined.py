@@ -23,7 +23,7 @@ class Refined:
         rung: on which the ladder ended, "importance sampling" with draws by linear response, "adaptive importance
             sampling", or "NUTS".
         why: in a line, how the rung was reached and what its check says.
-        khat: of the importance weights that decided; above 0.7 only if NUTS took over.
+        khat: of the importance weights that decided. Above 0.7 NUTS takes over, unless it was left out.
         samples: the draws of each latent site of the mixture's Pyro model, and of estimated parameters [1, S, …] or
             [chains, draws, …], for ``to_arviz(result, x, y, samples=refined.samples)``.
         cautions: what to look at before trusting the draws, in words.

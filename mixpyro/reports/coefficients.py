@@ -14,7 +14,7 @@ from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.intervals.linear_response import NoLinearResponse, linear_response
-from mixpyro.intervals.names import checked_names, parameter_names
+from mixpyro.intervals.names import checked_gate_names, checked_names, parameter_names
 from mixpyro.intervals.responses.parts import has_posteriors, parts_with_response, quantity_names
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
@@ -76,6 +76,7 @@ def coefficients(
         probability: that the intervals hold, above 0 and below 1.
 
     Raises:
+        TypeError: if ``fitted`` is neither, or a name is not a string.
         ValueError: if the mixture has no parameters that all objects share, an argument does not fit, or the rows are
             not those of the result.
 
@@ -98,17 +99,18 @@ def coefficients(
         >>> [(name, round(row.estimate, 2), round(row.standard_error, 2)) for name, row in table.items()]
         [('experts: component 0, intercept', -0.07, 0.84), ('experts: component 0, dose', 0.83, 0.51)]
     """
+    if not isinstance(fitted, FitResult | MixtureOfExperts):
+        raise TypeError(f"`fitted` must be what `fit` returned, or its mixture; got {type(fitted).__name__}.")
     mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
     factor = _normal_quantile(probability)
     if intervals not in INTERVALS:
         raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
     features = checked_names("feature_names", feature_names, x)
-    gate_features = features if gate_x is None else checked_names("gate_feature_names", gate_feature_names, gate_x)
+    gate_features = checked_gate_names(gate_feature_names, features, x, gate_x)
     given = {"gate_x": gate_x, "weights": weights}
     found = None
     if intervals == INTERVALS[0] and has_posteriors(mixture):
-        own = None if gate_x is None else gate_features
-        found = _by_response(fitted, x, y, given, {"feature_names": features, "gate_feature_names": own})
+        found = _by_response(fitted, x, y, given, {"feature_names": features, "gate_feature_names": gate_features})
     if found is None or not found.names:
         messages = () if found is None else found.messages
         found = _by_parts(mixture, _table(fitted, mixture, x, y, **given), features, gate_features, messages)

@@ -37,7 +37,10 @@ from mixpyro.numerics import blocks
 from tests.problems import lines
 
 # Few rows in small components: that is not what these tests ask.
-pytestmark = pytest.mark.filterwarnings("ignore:the noise of component")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the noise of component"),
+    pytest.mark.usefixtures("without_type_checks"),
+]
 
 K = 3
 GAMMA = torch.distributions.Gamma(2.0, 1.0)

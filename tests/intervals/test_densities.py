@@ -189,7 +189,7 @@ def test_relabelled_draws_have_the_same_density(gate: str, experts: str) -> None
     joint, theta, _ = density(given, EXPERTS[experts](2))
     relabelling = Relabelling(joint.mixture, [False, False])
     assert len(relabelling.orders) == (1 if experts == "two banks" else 2)
-    images = relabelling.images(theta)
+    images = list(relabelling.images(theta))
     assert torch.equal(images[0], theta)
     for image in images:
         torch.testing.assert_close(joint(image), joint(theta), rtol=1e-10, atol=1e-9)

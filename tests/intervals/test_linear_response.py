@@ -27,6 +27,8 @@ from tests.intervals.exact import DataSets, exact_draws
 from tests.intervals.line_fits import fitted, lines_fit, relative, rows
 from tests.reports.fits import patent_fit, patents
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 
 def test_of_components_far_apart_it_is_the_mean_field() -> None:
     result, x, y = lines_fit(0)

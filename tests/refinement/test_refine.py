@@ -12,6 +12,8 @@ from mixpyro import (
     GLMExperts,
     HeterogeneousExperts,
     LinearExperts,
+    LinearResponse,
+    MarginalObjectDirichletGate,
     MixtureOfExperts,
     ObjectDirichletGate,
     Refined,
@@ -24,6 +26,7 @@ from mixpyro import (
 from mixpyro.diagnostics import khat, loo
 from mixpyro.diagnostics.arviz_versions import group
 from mixpyro.experts.families import Gaussian, Poisson
+from mixpyro.intervals.proposals import StudentT
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.refinement import nuts
 from mixpyro.refinement import refine as module
@@ -91,13 +94,13 @@ def test_every_rung_samples_the_same_posterior(usable: float, rung: str, monkeyp
     result = fitted(DirichletGate(2), LinearExperts(2, 1), x, y, start)
     monkeypatch.setattr(module, "GOOD", -9.0)
     monkeypatch.setattr(module, "USABLE", usable)
-    monkeypatch.setattr(nuts, "N_WARMUP", 60)
-    found = refine(result, x, y, n_draws=200, seed=0, progress=False)
+    monkeypatch.setattr(nuts, "N_WARMUP", 40)
+    found = refine(result, x, y, n_draws=160, seed=0, progress=False)
     assert found.rung == rung
     assert "rounds" in found.why
     assert_widths(found, exact(x, y, result.mixture, z), 0.75, 1.3)
     n_chains = 2 if rung == "NUTS" else 1
-    assert found.samples["experts.coefficients"].shape == (n_chains, 200 // n_chains, 2, 1, 2)
+    assert found.samples["experts.coefficients"].shape == (n_chains, 160 // n_chains, 2, 1, 2)
 
 
 def test_estimated_parameters_are_drawn_too() -> None:
@@ -222,6 +225,10 @@ def test_what_cannot_be_refined_is_refused() -> None:
         refine(result, x, y, n_draws=1)
     with pytest.raises(ValueError, match="`probability` must be below 1"):
         refine(result, x, y, n_draws=10, progress=False).interval(1.0)
+    with pytest.raises(TypeError, match="`nuts` must be True or False; got 'no'"):
+        refine(result, x, y, nuts="no")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`intervals` must be None where `samples` are given"):
+        to_arviz(result, x, y, intervals="mean field", samples={})
     with pytest.raises(ValueError, match="`intervals` must be one of"):
         to_arviz(result, x, y, intervals="exact")
     with warnings.catch_warnings():
@@ -254,3 +261,72 @@ def test_an_optimum_nearly_as_high_is_told_of() -> None:
     assert any(f"another optimum is {below:.2g} nats lower" in caution for caution in found.cautions)
     other = refine(result.at(1), x, y, progress=False, nuts=False)
     assert not any("another optimum" in caution for caution in other.cautions)
+
+
+def test_fixed_components_are_not_exchanged() -> None:
+    """Two known normals of weights π and 1 − π: the posterior of π by quadrature has mass on both sides of a half."""
+    generator = torch.Generator().manual_seed(4)
+    x = torch.zeros(60, 0, dtype=torch.float64)
+    means = torch.where(torch.rand(60, generator=generator) < 0.55, -0.5, 0.5)
+    y = means.double() + torch.randn(60, generator=generator, dtype=torch.float64)
+    experts = GLMExperts(2, 0, Gaussian())
+    with torch.no_grad():
+        experts.coefficients_estimate.copy_(torch.tensor([[[-0.5]], [[0.5]]]))
+    for parameter in experts.parameters():
+        parameter.requires_grad_(False)
+    result = fit(MixtureOfExperts(DirichletGate(2), experts), x, y, n_restarts=1, progress=False)
+    found = refine(result, x, y, n_draws=4000, progress=False).samples["gate.weights"][0, :, 0]
+    grid = torch.linspace(0.0005, 0.9995, 1000, dtype=torch.float64).unsqueeze(1)
+    normal = torch.distributions.Normal(torch.tensor([-0.5, 0.5]).double().unsqueeze(1), 1.0)
+    first, second = normal.log_prob(y).exp()
+    posterior = (grid * first + (1.0 - grid) * second).log().sum(1).softmax(0)
+    mean = float(posterior @ grid[:, 0])
+    deviation = float((posterior @ (grid[:, 0] - mean) ** 2).sqrt())
+    assert float(found.mean()) == pytest.approx(mean, abs=0.1 * deviation)
+    assert float(found.std()) == pytest.approx(deviation, rel=0.08)
+    assert float(found.min()) < 0.45 < 0.55 < float(found.max())
+
+
+@pytest.mark.parametrize("gate", [ObjectDirichletGate, MarginalObjectDirichletGate])
+def test_a_learnt_mean_of_objects_is_an_estimate(gate: type[ObjectDirichletGate]) -> None:
+    x, y, z, _ = simulate(SETTINGS[1], 3, 80)
+    start = nn.functional.one_hot(z, 2).double() + 0.05
+    result = fitted(gate(2, learn_mean=True), LinearExperts(2, 1), x, y, start, tolerance=1e-9)
+    response = linear_response(result, x, y)
+    assert response.names[-1] == "gate: component 1 against 0, intercept"
+    found = refine(result, x, y, n_draws=100, progress=False)
+    data = to_arviz(result.mixture, x, y, samples=found.samples, progress=False)
+    assert group(data, "posterior")["gate.coefficients"].std() > 0.1
+    weights = found.samples["gate.coefficients"][0, :, 0, 0].sigmoid()
+    mean = torch.cat([torch.ones(80, 1).double(), x], 1) @ found.samples["experts.coefficients"][0, :, :, 0].mT
+    deviation = found.samples["experts.precision"][0, :, :, 0].rsqrt().unsqueeze(1)
+    each = torch.distributions.Normal(mean, deviation).log_prob(y)
+    log_weights = torch.stack([(1.0 - weights).log(), weights.log()], -1).unsqueeze(1)
+    known = (each + log_weights).logsumexp(-1)
+    torch.testing.assert_close(torch.as_tensor(group(data, "log_likelihood")["experts.y"].values[0]), known)
+
+
+def test_few_draws_by_nuts_are_compared_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, x, y = lines_fit(0)
+    monkeypatch.setattr(module, "USABLE", -float("inf"))
+    monkeypatch.setattr(module, "GOOD", -float("inf"))
+    monkeypatch.setattr(nuts, "N_WARMUP", 5)
+    monkeypatch.setattr(module, "MOST_ROUNDS", 1)
+    monkeypatch.setattr(module, "approximate_posterior", lambda response, joint, freedom: _t_of(response))
+    found = refine(result, x, y, n_draws=2, progress=False)
+    assert found.rung == "NUTS"
+    assert found.draws.shape == (2, 7)
+
+
+def _t_of(response: LinearResponse) -> StudentT:
+    """Return a t, whose k-hat is a number."""
+    return StudentT.with_covariance(response.estimates, response.covariance, 5.0)
+
+
+def test_nuts_that_is_left_out_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, x, y = lines_fit(1)
+    monkeypatch.setattr(module, "USABLE", -1.0)
+    monkeypatch.setattr(module, "GOOD", -1.0)
+    found = refine(result, x, y, n_draws=10, nuts=False, progress=False)
+    assert found.rung == "adaptive importance sampling"
+    assert any("reweighted draws miss a part of the posterior" in caution for caution in found.cautions)

@@ -210,6 +210,10 @@ def test_bad_arguments_are_refused() -> None:
     ):
         with pytest.raises(error, match=message):
             coefficients(mixture, x, y, gate_x=gate_x, **arguments)
+    with pytest.raises(TypeError, match="`fitted` must be what `fit` returned, or its mixture; got NoneType"):
+        coefficients(None, x, y)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`gate_feature_names` must be 1 different names"):
+        coefficients(MixtureOfExperts(SoftmaxGate(2, 1), LinearExperts(2, 1)), x, y, gate_feature_names=["a", "b"])
     without = MixtureOfExperts(DirichletGate(1), PointMassExperts(1, 1.0))
     with pytest.raises(ValueError, match="`mixture` must have estimated parameters; got posteriors alone"):
         coefficients(without, x, torch.ones(70, 1).double())

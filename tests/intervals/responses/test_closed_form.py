@@ -16,6 +16,8 @@ from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
 from tests.intervals.line_fits import fitted, relative, rows
 
+pytestmark = pytest.mark.usefixtures("without_type_checks")
+
 K = 2
 CLOSED: dict[str, Callable[[], Experts]] = {
     "lines": lambda: LinearExperts(K, 1),

@@ -18,7 +18,7 @@ from mixpyro.intervals.responses.moments import Frame, SharedMoments
 from mixpyro.intervals.responses.passes import Passes, joined
 from tests.intervals.line_fits import relative
 
-pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+pytestmark = [pytest.mark.usefixtures("without_type_checks"), pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 K = 3
 BANKS: dict[str, Callable[[], Experts]] = {
     "lines": lambda: LinearExperts(K, 2),
