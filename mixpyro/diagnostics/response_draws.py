@@ -82,14 +82,14 @@ def with_integrated_weights(data: Observations) -> Observations:
 
 def _drawn(response: LinearResponse, n_draws: int) -> Draws:
     """Draw all parameters, in float64."""
-    joint = LogJoint(response._mixture, response._table)
+    joint = LogJoint(response.mixture, response.table)
     proposal = approximate_posterior(response, joint)
     theta = proposal.sample(n_draws)
     jacobian = joint.parameters.log_jacobian(theta)
     log_q, log_prior = proposal.log_prob(theta) - jacobian, joint.log_prior(theta) - jacobian
     values = joint.parameters.values(theta)
-    sites = _sites(response._mixture, values, 1)
-    for name, part in _relevance(response._mixture):
+    sites = _sites(response.mixture, values, 1)
+    for name, part in _relevance(response.mixture):
         posterior = column_precision_given(part, values)
         sites[name] = posterior.sample()
         density = posterior.log_prob(sites[name]).flatten(1).sum(-1)

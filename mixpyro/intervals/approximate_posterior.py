@@ -24,4 +24,4 @@ def approximate_posterior(response: LinearResponse, log_joint: LogJoint, *, free
     sites = log_joint.parameters.sites
     if response.missing_information < LITTLE_MISSING and not any(site.is_estimated for site in sites):
         return MeanField(log_joint.mixture, log_joint.parameters)
-    return StudentT.with_covariance(response.estimates, response._matrices.finite_covariance, freedom)
+    return StudentT.with_covariance(response.estimates, response.matrices.finite_covariance, freedom)

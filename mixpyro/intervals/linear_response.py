@@ -52,6 +52,9 @@ class LinearResponse:
         prior_sensitivity: change of the estimates [Q] if the density of a part's prior were raised to the power 1 + δ,
             per δ, by the part's name; only parts with a prior.
         cautions: what to look at before trusting it, in words.
+        matrices: what it was computed from, for more of the same.
+        mixture: in float64, at the optimum, the weights of single objects integrated out.
+        table: the rows that were fitted, which this object keeps in memory.
     """
 
     names: tuple[str, ...]
@@ -61,10 +64,9 @@ class LinearResponse:
     missing_information: float
     prior_sensitivity: dict[str, Tensor] = field(repr=False)
     cautions: tuple[str, ...]
-    _matrices: Matrices = field(repr=False)
-    _n_rows: int = field(repr=False)
-    _mixture: MixtureOfExperts = field(repr=False)  # in float64, at the optimum
-    _table: Table = field(repr=False)
+    matrices: Matrices = field(repr=False)
+    mixture: MixtureOfExperts = field(repr=False)
+    table: Table = field(repr=False)
 
     @property
     def standard_deviations(self) -> Float[Tensor, " Q"]:
@@ -79,9 +81,9 @@ class LinearResponse:
             Derivatives of the estimates in the logarithm of each row's weight [N, Q], float64. Without the row, an
             estimate would be lower by about as much.
         """
-        found = self.covariance.new_empty(self._n_rows, len(self.names))
-        for rows, scores in self._matrices.scores():
-            found[rows] = scores @ self._matrices.response
+        found = self.covariance.new_empty(len(self.table.x), len(self.names))
+        for rows, scores in self.matrices.scores():
+            found[rows] = scores @ self.matrices.response
         return found
 
     @torch.no_grad()
@@ -100,8 +102,8 @@ class LinearResponse:
         """
         number, n_groups = self._numbered(groups)
         sums = self.covariance.new_zeros(n_groups, len(self.names))
-        for rows, scores in self._matrices.scores():
-            sums.index_add_(0, number[rows], scores @ self._matrices.response)
+        for rows, scores in self.matrices.scores():
+            sums.index_add_(0, number[rows], scores @ self.matrices.response)
         deviations = sums - sums.mean(0)
         return deviations.mT @ deviations
 
@@ -109,12 +111,14 @@ class LinearResponse:
         """Return the group of each row as numbers from 0, and how many there are."""
         device = self.covariance.device
         if groups is None:
-            return torch.arange(self._n_rows, device=device), self._n_rows
+            return torch.arange(len(self.table.x), device=device), len(self.table.x)
         if not isinstance(groups, Tensor) or groups.is_floating_point() or groups.is_complex():
             got = groups.dtype if isinstance(groups, Tensor) else type(groups).__name__
             raise TypeError(f"`groups` must be a tensor of integers; got {got}. Use torch.as_tensor(groups).")
-        if groups.shape != (self._n_rows,):
-            raise ValueError(f"`groups` must have shape [{self._n_rows}], one for each row; got {list(groups.shape)}.")
+        if groups.shape != (len(self.table.x),):
+            raise ValueError(
+                f"`groups` must have shape [{len(self.table.x)}], one for each row; got {list(groups.shape)}."
+            )
         kinds, number = groups.to(device).unique(return_inverse=True)
         if len(kinds) < 2:
             raise ValueError("`groups` must be at least two groups; got one.")
@@ -223,10 +227,9 @@ def _reported(
         missing_information=share,
         prior_sensitivity={name: matrices.response.mT @ prior for name, prior in matrices.priors.items()},
         cautions=tuple(_cautions(matrices, share, names, has_integrated)),
-        _matrices=matrices,
-        _n_rows=len(table.x),
-        _mixture=mixture,
-        _table=table,
+        matrices=matrices,
+        mixture=mixture,
+        table=table,
     )
 
 

@@ -103,9 +103,9 @@ def refine(
         raise TypeError(f"`nuts` must be True or False; got {nuts!r}.")
     names = {"feature_names": feature_names, "gate_feature_names": gate_feature_names}
     response = linear_response(result, x, y, gate_x=gate_x, weights=weights, **names)
-    log_joint = LogJoint(response._mixture, response._table)
-    labels = response._table.labels
-    relabelling = Relabelling(response._mixture, known_components(labels, response._mixture.n_components))
+    log_joint = LogJoint(response.mixture, response.table)
+    labels = response.table.labels
+    relabelling = Relabelling(response.mixture, known_components(labels, response.mixture.n_components))
     ladder = _Ladder(response, log_joint, relabelling, _other_optima(result))
     with own_random_numbers(response.estimates.device, seed):
         return ladder.climb(n_draws, with_nuts=nuts, progress=progress)
@@ -119,7 +119,7 @@ class _Ladder:
     ) -> None:
         self.response, self.log_joint, self.relabelling = response, log_joint, relabelling
         self.cautions = (*response.cautions, *cautions)
-        self.covariance = response._matrices.finite_covariance
+        self.covariance = response.matrices.finite_covariance
         self.first = approximate_posterior(response, log_joint, freedom=FREEDOM)
         self.sampling = Sampling(log_joint, relabelling, self.first)
 

@@ -45,7 +45,7 @@ def test_mean_field_draws_have_their_density(experts: Experts) -> None:
     """E_q of exp(log r − log q) is one for any density r: here a t of the same mean."""
     x, y, start = rows(1)
     mixture = fitted(DirichletGate(2), experts, x, y, start).mixture
-    joint = LogJoint(mixture, linear_response(mixture, x, y)._table)
+    joint = LogJoint(mixture, linear_response(mixture, x, y).table)
     own = MeanField(mixture, joint.parameters)
     torch.manual_seed(0)
     draws = own.sample(4000)
@@ -58,7 +58,7 @@ def test_mean_field_draws_have_their_density(experts: Experts) -> None:
 def test_draws_have_the_moments_of_the_response() -> None:
     result, x, y = lines_fit(1)
     response = linear_response(result, x, y)
-    proposal = approximate_posterior(response, LogJoint(response._mixture, response._table))
+    proposal = approximate_posterior(response, LogJoint(response.mixture, response.table))
     assert isinstance(proposal, StudentT)
     torch.manual_seed(0)
     draws = proposal.sample(20_000)
@@ -71,7 +71,7 @@ def test_components_apart_are_drawn_from_the_posterior_itself() -> None:
     result, x, y = lines_fit(0)
     response = linear_response(result, x, y)
     assert response.missing_information < 0.01
-    assert isinstance(approximate_posterior(response, LogJoint(response._mixture, response._table)), MeanField)
+    assert isinstance(approximate_posterior(response, LogJoint(response.mixture, response.table)), MeanField)
 
 
 def test_few_objects_without_a_variance_still_have_draws() -> None:
@@ -82,6 +82,6 @@ def test_few_objects_without_a_variance_still_have_draws() -> None:
     )
     response = linear_response(result, x[:1], y[:1])
     assert bool(response.standard_deviations.isinf().any())
-    finite = response._matrices.finite_covariance
+    finite = response.matrices.finite_covariance
     assert bool(finite.isfinite().all()) and bool((finite.diagonal() > 0).all())
-    assert MixtureOfExperts is type(response._mixture)
+    assert MixtureOfExperts is type(response.mixture)
