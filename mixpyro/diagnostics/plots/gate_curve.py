@@ -22,8 +22,8 @@ def plot_gate_curve(
 ) -> Axes:
     """Plot the weights of new objects along one of the gate's inputs, with credible bands.
 
-    The other inputs are at their medians. There are bands where the gate's parameters have draws: those of estimated ones
-    have, by linear response.
+    The other inputs are at their medians. There are bands where the gate's parameters have draws, as estimated ones
+    have by linear response.
 
     Args:
         data: result of :func:`mixpyro.to_arviz`.
