@@ -13,6 +13,7 @@ from tests import products
 from tests.products import COUNTS, PAIRS, data
 
 pytestmark = [
+    pytest.mark.usefixtures("without_type_checks"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),
     # PyTorch's own formulas of forward mode are scripts.
     pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),
