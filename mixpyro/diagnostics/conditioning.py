@@ -11,10 +11,10 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.diagnostics.estimated_draws import model_of, with_parameters
 from mixpyro.diagnostics.random_numbers import own_random_numbers
-from mixpyro.diagnostics.traces import is_of_an_object, log_densities, traced
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.pyro_internals.plates import objects_plate
+from mixpyro.pyro_internals.traces import is_of_an_object, log_densities, traced
 
 
 class Conditioned(NamedTuple):

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.conditioning import Conditioned, components_of, conditioned_in_turn, has_weights_of_objects
-from mixpyro.diagnostics.traces import Site, is_latent, is_of_an_object, log_densities, total_density, traced
 from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import row_slices, rows_per_program, slices
 from mixpyro.pyro_internals.plates import objects_plate
+from mixpyro.pyro_internals.traces import Site, is_latent, is_of_an_object, log_densities, total_density, traced
 from mixpyro.shapes import ObjectIndices
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.diagnostics.draws import Draws, Observations
 from mixpyro.diagnostics.random_numbers import own_random_numbers
-from mixpyro.diagnostics.traces import is_latent, is_of_an_object, traced
 from mixpyro.pyro_internals.plates import objects_plate
+from mixpyro.pyro_internals.traces import is_latent, is_of_an_object, traced
 
 
 def is_point_mass(fn: Any) -> bool:  # noqa: ANN401 (any distribution)

@@ -17,8 +17,8 @@ from mixpyro.diagnostics.program_groups import Names, checked_axes
 from mixpyro.diagnostics.program_likelihood import Likelihood
 from mixpyro.diagnostics.program_runs import Program
 from mixpyro.diagnostics.random_numbers import own_random_numbers
-from mixpyro.diagnostics.traces import Site
 from mixpyro.programs.conjugate_svi import ConjugateSVI
+from mixpyro.pyro_internals.traces import Site
 
 
 @outside_contexts

@@ -12,7 +12,7 @@ from mixpyro.diagnostics.arrays import are_counts, as_numpy, with_chains
 from mixpyro.diagnostics.arviz_versions import Variable
 from mixpyro.diagnostics.program_likelihood import Outcome
 from mixpyro.diagnostics.program_runs import Layout, Program
-from mixpyro.diagnostics.traces import Site
+from mixpyro.pyro_internals.traces import Site
 
 # Plates of these names are over the components.
 COMPONENTS = ("component", "components")

@@ -12,9 +12,9 @@ from pyro.distributions import Unit
 from torch import Tensor
 
 from mixpyro.diagnostics.callers import level_of_caller
-from mixpyro.diagnostics.traces import Site
 from mixpyro.numerics.blocks import slices
 from mixpyro.pyro_internals.plates import DRAWS_PLATE
+from mixpyro.pyro_internals.traces import Site
 
 # Tensors of S draws [S, …] by the name of their site, and a log density or more of each draw by other names.
 Results = dict[str, Tensor]

@@ -20,8 +20,8 @@ from mixpyro.diagnostics.program_runs import (
     is_enumerable,
     is_sampled,
 )
-from mixpyro.diagnostics.traces import Site
 from mixpyro.pyro_internals.handlers import Replicated
+from mixpyro.pyro_internals.traces import Site
 
 
 class SampledSites(Stage):

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Gamma
@@ -25,8 +24,7 @@ from mixpyro.gates.base import Gate
 from mixpyro.intervals.free_parameters import log_weights
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.part import Part
-from mixpyro.pyro_internals.parameter_store import unregistered
-from mixpyro.pyro_internals.plates import DRAWS_PLATE
+from mixpyro.pyro_internals.traces import log_densities, total_density, traced
 
 # Of a block of rows, the log density of each component's y, or of its weight: [S, K, B] or [S, K, 1].
 OfRows = Callable[[Table], Tensor]
@@ -164,18 +162,9 @@ def _by_model(part: Experts, given: Given) -> AtDraws:
         extra = posterior.log_prob(posterior.mean).flatten(1).sum(-1)
     like = next(iter(part.buffers()))
     x = torch.zeros(1, part.n_features, dtype=torch.float64, device=like.device)
-
-    def model() -> Any:  # noqa: ANN401
-        with pyro.plate(DRAWS_PLATE, given.n_draws, dim=-2):
-            return part.model(x)
-
-    with unregistered(part), poutine.block():
-        trace = poutine.trace(poutine.condition(model, data=sites)).get_trace()
-    trace.compute_log_prob(lambda name, site: name in sites)
-    log_prior = sum(
-        (trace.nodes[name]["log_prob"].reshape(given.n_draws, -1).sum(-1) for name in sites), -extra.to(like.device)
-    )
-    parameters = trace.nodes["_RETURN"]["value"]
+    trace = traced(poutine.condition(lambda: part.model(x), data=sites), part, given.n_draws)
+    log_prior = total_density(log_densities(trace, list(sites), given.n_draws), given.n_draws) - extra.to(like.device)
+    parameters: Any = trace.nodes["_RETURN"]["value"]
     return AtDraws(log_prior, lambda block: _likelihood(part, parameters, block))
 
 

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import pyro
 import torch
 from jaxtyping import Float
 from pyro import poutine
@@ -11,8 +10,8 @@ from torch import Tensor
 
 from mixpyro.intervals.free_parameters import FreeParameters
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.pyro_internals.parameter_store import unregistered
-from mixpyro.pyro_internals.plates import DRAWS_PLATE, objects_plate
+from mixpyro.pyro_internals.plates import objects_plate
+from mixpyro.pyro_internals.traces import log_densities, total_density, traced
 
 # Least eigenvalue of a correlation matrix that a root is taken of; below, a covariance has no digits of a direction.
 LEAST_CORRELATION = 1e-13
@@ -98,12 +97,8 @@ class MeanField(Proposal):
     def log_prob(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, " S"]:
         """Return log densities in nats; arguments as :meth:`Proposal.log_prob`."""
         values = {name: value.unsqueeze(1) for name, value in self.parameters.values(theta).items()}
-        trace = self._trace(len(theta), values)
-        trace.compute_log_prob(lambda name, site: name in values)
-        total = self.parameters.log_jacobian(theta)
-        for name in values:
-            total = total + trace.nodes[name]["log_prob"].reshape(len(theta), -1).sum(-1)
-        return total
+        densities = log_densities(self._trace(len(theta), values), list(values), len(theta))
+        return self.parameters.log_jacobian(theta) + total_density(densities, len(theta))
 
     @torch.no_grad()
     def _trace(self, n_draws: int, values: dict[str, Tensor]) -> poutine.Trace:
@@ -113,13 +108,11 @@ class MeanField(Proposal):
         x = torch.zeros(1, experts.n_features, dtype=torch.float64, device=like.device)
 
         def guide() -> None:
-            with pyro.plate(DRAWS_PLATE, n_draws, dim=-2):
-                experts.guide(x)
-                if gate.n_components > 1:
-                    gate.guide_of_rows(x, (objects_plate(x),))
+            experts.guide(x)
+            if gate.n_components > 1:
+                gate.guide_of_rows(x, (objects_plate(x),))
 
-        with unregistered(self.mixture), poutine.block():
-            return poutine.trace(poutine.condition(guide, data=values)).get_trace()
+        return traced(poutine.condition(guide, data=values), self.mixture, n_draws)
 
 
 def root_of(covariance: Float[Tensor, "Q Q"]) -> Float[Tensor, "Q Q"]:
