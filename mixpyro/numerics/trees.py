@@ -1,0 +1,272 @@
+"""Binary trees whose leaves are components, and the weights of leaves from the log odds at the nodes.
+
+A tree is a leaf's number or a pair of trees, such as ``((0, 1), 2)``. Its inner nodes are numbered from the root down,
+a node before those on its left and these before those on its right.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# A leaf, or (left, right); (0,) is the tree of one leaf.
+Tree: TypeAlias = int | tuple[Any, ...]
+GivenTree: TypeAlias = int | Sequence[Any]
+
+
+class Node(NamedTuple):
+    """An inner node: the subtrees under its two branches."""
+
+    left: Tree
+    right: Tree
+
+
+class Branches(NamedTuple):
+    """Which leaves are under the branches of every node, float64 matrices of zeros and ones."""
+
+    left: Tensor  # [V, K]
+    right: Tensor  # [V, K]
+
+    @property
+    def under(self) -> Float[Tensor, "V K"]:
+        """Which leaves are under the node."""
+        return self.left + self.right
+
+
+class Automorphism(NamedTuple):
+    """A relabelling of the leaves that maps the tree onto itself: leaf k becomes what leaf ``order[k]`` was."""
+
+    order: tuple[int, ...]  # [K]
+    nodes: tuple[int, ...]  # node v becomes what node ``nodes[v]`` was [V]
+    signs: tuple[int, ...]  # times 1, or −1 where its branches change places [V]
+
+
+def checked_tree(tree: GivenTree, *, name: str = "tree") -> Tree:
+    """Return a tree as nested tuples.
+
+    Args:
+        tree: nested pairs of the numbers 0 to K − 1, each once; ``(0,)`` for one leaf.
+        name: of the argument, for messages.
+
+    Raises:
+        TypeError: if it holds anything but integers and pairs.
+        ValueError: if a node has not two branches, or the leaves are not 0 to K − 1, each once.
+    """
+    if isinstance(tree, tuple | list) and list(tree) == [0]:
+        return (0,)
+    checked = _pairs(tree, name, whole=tree)
+    leaves = sorted(leaves_of(checked))
+    if leaves != list(range(len(leaves))):
+        raise ValueError(
+            f"`{name}` must have the leaves 0 to {len(leaves) - 1}, each once; got {tree!r}. "
+            "Number the components from 0 without gaps."
+        )
+    return checked
+
+
+def _pairs(tree: GivenTree, name: str, whole: GivenTree) -> Tree:
+    """Return nested pairs of integers as tuples."""
+    if isinstance(tree, int) and not isinstance(tree, bool):
+        return tree
+    if not isinstance(tree, tuple | list):
+        raise TypeError(f"`{name}` must be nested pairs of integers, such as ((0, 1), 2); got {whole!r}.")
+    if len(tree) != 2:
+        raise ValueError(
+            f"`{name}` must have two branches at every node; got {len(tree)} at {tree!r}. "
+            "Nest pairs: a node of three branches is two nodes, such as ((0, 1), 2)."
+        )
+    return tuple(_pairs(branch, name, whole) for branch in tree)
+
+
+def balanced_tree(n_leaves: int) -> Tree:
+    """Return the tree whose nodes halve their leaves, the larger half on the left.
+
+    Args:
+        n_leaves: K, at least 1.
+
+    Example:
+        >>> balanced_tree(5)
+        (((0, 1), 2), (3, 4))
+    """
+    return _halved(0, n_leaves) if n_leaves > 1 else (0,)
+
+
+def _halved(first: int, n_leaves: int) -> Tree:
+    """Return a balanced tree of the leaves from ``first``."""
+    if n_leaves == 1:
+        return first
+    n_left = (n_leaves + 1) // 2
+    return _halved(first, n_left), _halved(first + n_left, n_leaves - n_left)
+
+
+def caterpillar_tree(n_leaves: int) -> Tree:
+    """Return the tree of stick-breaking: every node has a leaf on its left, and all later leaves on its right.
+
+    Args:
+        n_leaves: K, at least 1.
+
+    Example:
+        >>> caterpillar_tree(4)
+        (0, (1, (2, 3)))
+    """
+    tree: Tree = n_leaves - 1
+    for leaf in range(n_leaves - 2, -1, -1):
+        tree = (leaf, tree)
+    return tree if n_leaves > 1 else (0,)
+
+
+def split_leaf(tree: Tree, leaf: int) -> Tree:
+    """Return the tree with a leaf replaced by a node: the leaf on its left, and the new leaf K on its right.
+
+    Args:
+        tree: of K leaves.
+        leaf: from 0 to K − 1.
+    """
+    return _replaced(0 if tree == (0,) else tree, leaf, (leaf, len(leaves_of(tree))))
+
+
+def _replaced(tree: Tree, leaf: int, new: Tree) -> Tree:
+    """Return the tree with another tree in place of a leaf."""
+    if isinstance(tree, int):
+        return new if tree == leaf else tree
+    return tuple(_replaced(branch, leaf, new) for branch in tree)
+
+
+def relabelled_tree(tree: Tree, order: Sequence[int]) -> Tree:
+    """Return the tree with leaf ``order[k]`` where leaf k was.
+
+    Args:
+        tree: of K leaves.
+        order: a permutation of 0 to K − 1.
+    """
+    if isinstance(tree, int):
+        return int(order[tree])
+    return tuple(relabelled_tree(branch, order) for branch in tree)
+
+
+def leaves_of(tree: Tree) -> list[int]:
+    """Return the numbers of the leaves from left to right.
+
+    Args:
+        tree: any.
+    """
+    return [tree] if isinstance(tree, int) else [leaf for branch in tree for leaf in leaves_of(branch)]
+
+
+def nodes_of(tree: Tree) -> list[Node]:
+    """Return the K − 1 inner nodes, a node before those on its left and these before those on its right.
+
+    Args:
+        tree: of K leaves.
+    """
+    if isinstance(tree, int) or len(tree) == 1:
+        return []
+    return [Node(*tree), *nodes_of(tree[0]), *nodes_of(tree[1])]
+
+
+def node_names(tree: Tree) -> list[str]:
+    """Return a name for every node, such as ``components 0, 1 against 2``: the log odds of left against right.
+
+    Args:
+        tree: of K leaves.
+    """
+    return [f"{_listed(node.left)} against {_listed(node.right).split(' ', 1)[1]}" for node in nodes_of(tree)]
+
+
+def _listed(tree: Tree) -> str:
+    """Return the leaves in words."""
+    leaves = leaves_of(tree)
+    return f"component{'s' if len(leaves) > 1 else ''} {', '.join(map(str, leaves))}"
+
+
+def branches_of(tree: Tree) -> Branches:
+    """Return which leaves are under the branches of every node.
+
+    Args:
+        tree: of K leaves.
+    """
+    nodes, k = nodes_of(tree), len(leaves_of(tree))
+    left, right = (torch.zeros(len(nodes), k, dtype=torch.float64) for _ in range(2))
+    for number, node in enumerate(nodes):
+        left[number, leaves_of(node.left)] = 1.0
+        right[number, leaves_of(node.right)] = 1.0
+    return Branches(left, right)
+
+
+def leaf_log_weights(
+    left: Float[Tensor, "*R N V"], right: Float[Tensor, "*R N V"], branches: Branches
+) -> Float[Tensor, "*R N K"]:
+    """Return the sum over a leaf's path of the logarithms of the branches that lead to it.
+
+    Args:
+        left: logarithms of the left branches' weights, or their expectations.
+        right: of the right branches.
+        branches: which leaves are under them.
+    """
+    return left @ branches.left.to(left) + right @ branches.right.to(right)
+
+
+def automorphisms(tree: Tree) -> list[Automorphism]:
+    """Return all relabellings of the leaves that map the tree onto itself, the identity first.
+
+    The branches of a node change places where the two subtrees have one shape.
+
+    Args:
+        tree: of K leaves.
+    """
+    nodes = nodes_of(tree)
+    numbers = {leaves: number for number, leaves in enumerate(map(_leaf_set, nodes))}
+    found = []
+    for leaves, order in _images(tree):
+        places = dict(zip(leaves, order, strict=True))
+        moved = tuple(places[leaf] for leaf in range(len(leaves)))
+        of_nodes = [frozenset(places[leaf] for leaf in _leaf_set(node)) for node in nodes]
+        own = tuple(numbers[leaf_set] for leaf_set in of_nodes)
+        signs = tuple(
+            1 if places[leaves_of(node.left)[0]] in leaves_of(nodes[number].left) else -1
+            for node, number in zip(nodes, own, strict=True)
+        )
+        found.append(Automorphism(moved, own, signs))
+    return found
+
+
+def _leaf_set(node: Node) -> frozenset[int]:
+    """Return the leaves under a node."""
+    return frozenset((*leaves_of(node.left), *leaves_of(node.right)))
+
+
+def _images(tree: Tree) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the leaves from left to right, and those of the tree after branches of one shape have changed places."""
+    if isinstance(tree, int) or len(tree) == 1:
+        yield leaves_of(tree), leaves_of(tree)
+        return
+    own = leaves_of(tree)
+    left, right = (list(_images(branch)) for branch in tree)
+    for (_, a), (_, b) in product(left, right):
+        yield own, a + b
+    if shape_of(tree[0]) == shape_of(tree[1]):
+        for (_, a), (_, b) in product(left, right):
+            yield own, _aligned(tree[0], tree[1], b) + _aligned(tree[1], tree[0], a)
+
+
+def _aligned(place: Tree, tree: Tree, image: list[int]) -> list[int]:
+    """Return an image of a subtree's leaves in the order that another subtree of the same shape has its own."""
+    if isinstance(place, int) or isinstance(tree, int):
+        return image
+    n_left = len(leaves_of(tree[0]))
+    left, right = image[:n_left], image[n_left:]
+    if shape_of(place[0]) == shape_of(tree[0]):
+        return _aligned(place[0], tree[0], left) + _aligned(place[1], tree[1], right)
+    return _aligned(place[0], tree[1], right) + _aligned(place[1], tree[0], left)
+
+
+def shape_of(tree: Tree) -> str:
+    """Return the tree without its labels, the same for trees that differ in labels and in left and right alone.
+
+    Args:
+        tree: any.
+    """
+    return "." if isinstance(tree, int) else f"({''.join(sorted(map(shape_of, tree)))})"
