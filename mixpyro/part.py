@@ -168,6 +168,11 @@ class Part(PyroModule):
         """Whether an update reads every row, because sums over the rows are not enough."""
         return has_parameters(self)
 
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether all runs of a fit are updated at once, which takes little longer than one."""
+        return not self.reads_rows
+
     def state(self) -> State:
         """Return a copy of what a fit changes in this part."""
         return State((), tuple(tensor.detach().clone() for tensor in self.estimated_tensors()))

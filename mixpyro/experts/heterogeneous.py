@@ -177,6 +177,11 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         """Whether an update of any member reads every row."""
         return any(member.reads_rows for member in self.members)
 
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether all members are updated for all runs at once."""
+        return all(member.in_lockstep for member in self.members)
+
     def fix_prior(self) -> None:
         """Nothing: every member fixes its own prior."""
 

@@ -46,6 +46,15 @@ def reads_rows(mixture: MixtureOfExperts) -> bool:
     return bool(mixture.gate.reads_rows or mixture.experts.reads_rows)
 
 
+def in_lockstep(mixture: MixtureOfExperts) -> bool:
+    """Return whether all runs are updated at once.
+
+    Args:
+        mixture: any.
+    """
+    return bool(mixture.gate.in_lockstep and mixture.experts.in_lockstep)
+
+
 def e_step(
     mixture: MixtureOfExperts,
     state: MixtureState,
@@ -78,7 +87,7 @@ def e_step(
             kept[..., rows] = r
         weighted = block.weighted(log_evidence)
         evidence = torch.stack([weighted, weighted.abs()]).sum(-1, dtype=torch.float64)
-        of_block = statistics_of(mixture, block, block.weighted(r)), evidence
+        of_block = statistics_of(mixture, block, block.weighted(r), state), evidence
         found = of_block if found is None else nested.add(found, of_block)
     assert found is not None
     statistics, evidence = found
@@ -112,17 +121,19 @@ def update(
     )
 
 
-def statistics_of(mixture: MixtureOfExperts, table: Table, responsibilities: Tensor) -> Statistics:
+def statistics_of(
+    mixture: MixtureOfExperts, table: Table, responsibilities: Tensor, state: MixtureState | None = None
+) -> Statistics:
     """Return the sums over rows that the updates of R runs need.
 
     Args:
         mixture: whose formulas are used.
         table: with columns.
         responsibilities: [R, K, N], times the rows' weights.
+        state: of R runs, which some sums depend on; the mixture's own by default.
     """
-    return Statistics(
-        mixture.gate.sums(table.gate_x, responsibilities), mixture.experts.sums(table.columns, responsibilities)
-    )
+    of_gate = mixture.gate.sums(table.gate_x, responsibilities, None if state is None else state.gate)
+    return Statistics(of_gate, mixture.experts.sums(table.columns, responsibilities))
 
 
 def start(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> Snapshot:

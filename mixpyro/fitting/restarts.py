@@ -94,7 +94,7 @@ class Search:
         for part in self.scratch.modules():
             if isinstance(part, Part):
                 part.fix_prior()
-        self.runs_one_by_one = em.reads_rows(self.scratch)
+        self.runs_one_by_one = not em.in_lockstep(self.scratch)
         self.initial = self.scratch.state()
         self.candidates = Candidates(self.scratch, self.starts, n_candidates=self.n_candidates, seed=self.seed)
         self.table = self.table.with_columns(self.scratch.experts)

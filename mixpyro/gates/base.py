@@ -92,12 +92,15 @@ class Gate(GateProgram):
             self.in_each_run(state, lambda _: self.expected_log_weights(x, objects=objects).mT),
         )
 
-    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> tuple[Tensor, ...]:
+    def sums(
+        self, x: Inputs, responsibilities: Float[Tensor, "R K N"], state: State | None = None
+    ) -> tuple[Tensor, ...]:
         """Return the statistics of R runs, sums over the rows; an empty tuple for a gate without.
 
         Args:
             x: gate inputs [N, D].
             responsibilities: [R, K, N].
+            state: of R runs, for statistics that depend on it; the gate's own by default.
         """
         return ()
 

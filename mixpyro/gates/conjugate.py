@@ -96,12 +96,13 @@ class ConjugateGate(ConjugatePart, Gate):
         posterior = None if state is None else state.posterior
         return self.expected_log_weights(x, objects=objects, posterior=posterior).mT
 
-    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> Value:
+    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"], state: State | None = None) -> Value:
         """Return the statistics of R runs.
 
         Args:
             x: gate inputs [N, D].
             responsibilities: [R, K, N].
+            state: not read: the statistics are those of any state.
         """
         return self.statistics_of(x, responsibilities.mT)
 

@@ -33,13 +33,10 @@ class ObjectGate(ConjugateGate):
         """True: every object's posterior needs its own row."""
         return True
 
-    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"]) -> tuple[Tensor, ...]:
-        """Return an empty tuple: there are no sums that would do.
-
-        Args:
-            x: gate inputs [N, D].
-            responsibilities: [R, K, N].
-        """
+    def sums(
+        self, x: Inputs, responsibilities: Float[Tensor, "R K N"], state: State | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return an empty tuple: there are no sums that would do; arguments as :meth:`Gate.sums`."""
         return ()
 
     @property

@@ -194,13 +194,13 @@ class GateContract:
         gate, x = self.make(), inputs(11, dtype=dtype)
         r = torch.stack([responsibilities(11, K, seed=seed).to(dtype).mT for seed in range(3)])
         state = nested.stack([gate.state()] * 3)
-        together = gate.advanced(state, gate.sums(x, r), (x,), r, by_svi)
+        together = gate.advanced(state, gate.sums(x, r, state), (x,), r, by_svi)
         log_weights, divergences = gate.log_weights(x, together, objects=slice(None)), gate.divergences(together)
         for run in range(3):
             alone = nested.stack([gate.state()])
             alone = nested.select(state, [run])
             one = r[[run]]
-            alone = gate.advanced(alone, gate.sums(x, one), (x,), one, by_svi)
+            alone = gate.advanced(alone, gate.sums(x, one, alone), (x,), one, by_svi)
             precision = 1e-12 if dtype == torch.float64 else 1e-6
             found = gate.log_weights(x, alone, objects=slice(None))[0].expand(K, 11)
             torch.testing.assert_close(log_weights[run].expand(K, 11), found, rtol=precision, atol=precision)

@@ -1,0 +1,348 @@
+"""Gates whose weights are functions of x with Normal coefficients, under a Normal posterior of full covariance."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NoReturn
+
+import pyro
+import torch
+from jaxtyping import Float
+from pyro.distributions import Categorical
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
+from mixpyro.gates.base import categorical
+from mixpyro.gates.conjugate import ConjugateGate
+from mixpyro.gates.natural_steps import converged, improved
+from mixpyro.gates.program import GateProgram
+from mixpyro.gates.program_axes import axes_of_objects, rows_of_objects, with_axes
+from mixpyro.gates.program_weights import ProgramWeights
+from mixpyro.numerics import nested
+from mixpyro.numerics.blocks import row_slices
+from mixpyro.numerics.design_matrix import with_intercept
+from mixpyro.numerics.predictor_moments import DesignRows
+from mixpyro.part import Gradient, State
+from mixpyro.pyro_internals.expected_weights import GateRecord, record_of
+from mixpyro.pyro_internals.plates import sample_parameter
+from mixpyro.pyro_internals.posterior_weights import draws_from_posterior
+from mixpyro.shapes import Inputs, ObjectIndices, ProgramInputs, Responsibilities
+
+# A posterior that is still the prior is expanded about as if it were so much narrower: a wide prior's own expansion is
+# flat, and a step from there overshoots.
+NARROWER = 1e12
+
+
+class BayesianLogitGate(ConjugateGate):
+    """A gate with coefficients c ~ Normal(m₀, P₀⁻¹) in B blocks of Q, under q(c) = Π Normal(m, Λ⁻¹).
+
+    Its statistics are the sums of a quadratic that touches the rows' share of the bound at the present posterior. To
+    update by them is one step of Newton's method; to update part of the way, one of the natural gradient. A fit halves
+    the step of each run until its bound does not fall.
+
+    A subclass writes ``prior``, :meth:`expected_log`, :meth:`expansion`, :meth:`weights_of_rows`,
+    :meth:`log_weights_at` and :meth:`weights_distribution`, and calls ``register_posterior(prior, like=tensor)`` at the
+    end of its constructor.
+
+    References:
+        Khan, Lin (2017), Conjugate-computation variational inference, eq. 10.
+    """
+
+    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"coefficients": ("gate_component", "gate_regressor")}
+    weights_site = "coefficients"
+    n_features: int
+
+    def expected_log(self, rows: DesignRows, posterior: NormalCoefficients) -> Float[Tensor, "*R K N"]:
+        """Return E_q[log π], or a lower bound on it that the bound of a fit is made of, float64.
+
+        Args:
+            rows: of the design [1, x].
+            posterior: q, with any leading axes of runs.
+        """
+        raise NotImplementedError
+
+    def expansion(
+        self, rows: DesignRows, responsibilities: Float[Tensor, "*R K N"], posterior: NormalCoefficients
+    ) -> NaturalSums:
+        """Return what the rows add to the natural parameters, by derivatives of Σ r E_q[log π] in q's moments.
+
+        With g its gradient in the mean and −H/2 that in the covariance: H, and g + Hm.
+
+        Args:
+            rows: of the design [1, x].
+            responsibilities: float64.
+            posterior: q, with any leading axes of runs.
+        """
+        raise NotImplementedError
+
+    def weights_of_rows(self, rows: DesignRows, posterior: NormalCoefficients) -> Float[Tensor, "K N"]:
+        """Return E_q[π], float64.
+
+        Args:
+            rows: of the design [1, x].
+            posterior: q.
+        """
+        raise NotImplementedError
+
+    def log_weights_at(self, x: Inputs, coefficients: Float[Tensor, "*S M E"]) -> Float[Tensor, "*S N K"]:
+        """Return log π of given coefficients, float64.
+
+        Args:
+            x: gate inputs [N, D].
+            coefficients: one draw, or several.
+        """
+        raise NotImplementedError
+
+    @property
+    def reads_rows(self) -> bool:
+        """Whether an update reads every row: True, to see that the bound does not fall."""
+        return True
+
+    @property
+    def in_lockstep(self) -> bool:
+        """Whether all runs are updated at once: True."""
+        return True
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of coefficients."""
+        return int(self.prior.n_parameters)
+
+    def design(self, x: Inputs) -> Float[Tensor, "N E"]:
+        """Return u = [1, x], float64.
+
+        Args:
+            x: gate inputs [N, D].
+        """
+        return with_intercept(arguments.tensor("x", x, ("N", self.n_features)).double())
+
+    def width(self, n_runs: int) -> int:
+        """Return how many numbers a row takes in the largest temporary.
+
+        Args:
+            n_runs: R.
+        """
+        n_columns = self.n_features + 1
+        return int(max(n_runs * self.n_components**2, n_columns * (n_columns + 1) // 2))
+
+    def blocks_of(self, x: Inputs, n_runs: int = 1) -> Iterator[tuple[slice, DesignRows]]:
+        """Yield blocks of rows and their design.
+
+        Args:
+            x: gate inputs [N, D].
+            n_runs: R.
+        """
+        for rows in row_slices(len(x), width=self.width(n_runs), device=x.device) if len(x) else [slice(None)]:
+            yield rows, DesignRows.of(self.design(x[rows]))
+
+    def expected_log_weights(
+        self, x: Inputs, *, objects: ObjectIndices | None = None, posterior: NormalCoefficients | None = None
+    ) -> Float[Tensor, "*R N K"]:
+        """Return E_q[log π], or the lower bound on it, in x's dtype.
+
+        Args:
+            x: gate inputs [N, D].
+            objects: not read: a row's weights depend on x alone.
+            posterior: q, with any leading axes of runs; the gate's own by default.
+        """
+        q = self.posterior if posterior is None else posterior
+        found = [self.expected_log(rows, q).to(x.dtype) for _, rows in self.blocks_of(x, q.mean[..., 0, 0].numel())]
+        return (found[0] if len(found) == 1 else torch.cat(found, dim=-1)).mT
+
+    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
+        """Return E_q[π] [N, K] in x's dtype, by quadrature.
+
+        Args:
+            x: gate inputs [N, D].
+            objects: not read: a row's weights depend on x alone.
+        """
+        q = self.posterior
+        return torch.cat([self.weights_of_rows(rows, q).mT.to(x.dtype) for _, rows in self.blocks_of(x)])
+
+    def statistics_of(
+        self,
+        x: Inputs,
+        responsibilities: Float[Tensor, "*R N K"],
+        *,
+        posterior: NormalCoefficients | None = None,
+    ) -> NaturalSums:
+        """Return what the rows add to the natural parameters, as seen from a posterior, float64.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [..., N, K], with any leading axes of runs.
+            posterior: q to expand about, with the same leading axes or none; the gate's own by default.
+        """
+        point = self.expanded_about(self.posterior if posterior is None else posterior)
+        total: NaturalSums | None = None
+        n_runs = responsibilities[..., 0, 0].numel() if len(x) else 1
+        for rows, design in self.blocks_of(x, n_runs):
+            found = self.expansion(design, responsibilities[..., rows, :].mT.double(), point)
+            total = found if total is None else nested.add(total, found)
+        assert total is not None
+        return total
+
+    def sums(self, x: Inputs, responsibilities: Float[Tensor, "R K N"], state: State | None = None) -> NaturalSums:
+        """Return the statistics of R runs.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [R, K, N].
+            state: of R runs, which each is expanded about; the gate's own by default.
+        """
+        return self.statistics_of(x, responsibilities.mT, posterior=None if state is None else state.posterior)
+
+    def expanded_about(self, posterior: NormalCoefficients) -> NormalCoefficients:
+        """Return the posterior to expand about: all but a point where it is the prior.
+
+        Args:
+            posterior: q, with any leading axes of runs.
+        """
+        factor = torch.where(self.is_prior(posterior), NARROWER, 1.0)[..., None, None, None]
+        return posterior._replace(precision=posterior.precision * factor)
+
+    def is_prior(self, posterior: NormalCoefficients) -> Tensor:
+        """Return whether each run's posterior is still the prior [...]."""
+        prior = self.fixed_prior
+        return (posterior.mean == prior.mean).flatten(-2).all(-1) & (posterior.precision == prior.precision).flatten(
+            -3
+        ).all(-1)
+
+    def shares(
+        self, x: Inputs, responsibilities: Float[Tensor, "R K N"], posterior: NormalCoefficients
+    ) -> Float[Tensor, " R"]:
+        """Return the share of the bound of each run in nats, Σ r E_q[log π] − KL(q‖p), float64.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [R, K, N].
+            posterior: q of R runs.
+        """
+        total = -self.kl(posterior)
+        for rows, design in self.blocks_of(x, len(responsibilities)):
+            total = total + (responsibilities[..., rows] * self.expected_log(design, posterior)).sum((-2, -1))
+        return total
+
+    def advanced(
+        self,
+        state: State,
+        statistics: NaturalSums,
+        rows: tuple[Tensor, ...],
+        responsibilities: Tensor | None,
+        by_gradient: Gradient,
+    ) -> State:
+        """Return the state of every run after a step of Newton's method, halved while the run's bound falls.
+
+        Args:
+            state: of R runs.
+            statistics: sums over the rows of R runs, expanded about the state.
+            rows: the gate's inputs x [N, D].
+            responsibilities: [R, K, N], times the rows' weights.
+            by_gradient: not called.
+        """
+        assert responsibilities is not None
+        (x,) = rows
+        return State(improved(self, x, responsibilities, state.posterior, statistics), ())
+
+    @torch.no_grad()
+    def maximise(  # type: ignore[override]
+        self, x: Inputs, responsibilities: Responsibilities, *, by_gradient: Gradient | None = None, n_steps: int = 25
+    ) -> None:
+        """Set the posterior to the maximum of :meth:`partial_bound`, by steps of Newton's method.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K], non-negative; a row that does not sum to one carries a weight.
+            by_gradient: not called.
+            n_steps: most steps, at least 1. They end where a step gains less than a millionth of a nat.
+        """
+        checked = arguments.responsibilities(responsibilities, self.n_components, len(x))
+        found = converged(self, x, checked.mT.unsqueeze(0), nested.stack([self.posterior]), n_steps=n_steps)
+        self.hold_posterior(nested.select(found, 0))
+
+    def predictive_assignment(self, x: Inputs) -> Categorical:
+        """Return Categorical(E_q[π]).
+
+        Args:
+            x: gate inputs [N, D].
+        """
+        return categorical(self.weights(x))
+
+    def program_weights(self, x: Tensor, plates: tuple[pyro.plate, ...]) -> ProgramWeights:
+        """Return the weights of the objects in this run of a program.
+
+        Args:
+            x: gate inputs [*objects, D].
+            plates: over the objects, not entered.
+        """
+        if record_of(self) is None and draws_from_posterior(self):
+            rows = rows_of_objects(plates, x)
+            log_weights = self._log_weights_drawn(rows, self.posterior)
+            return ProgramWeights(with_axes(log_weights, axes_of_objects(plates, x)))
+        return GateProgram.program_weights(self, x, plates)
+
+    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
+        """Sample ``<name>.coefficients`` from the prior outside the plate.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: over the objects, not entered.
+        """
+        return Categorical(logits=self._log_weights_drawn(x, self.prior))
+
+    def _log_weights_drawn(self, x: Inputs, value: NormalCoefficients) -> Tensor:
+        """Sample the coefficients from a prior or posterior, and return log π in x's dtype."""
+        coefficients = sample_parameter(self.site("coefficients"), self.weights_distribution(value, x.dtype))
+        # Draws of Predictive have an axis of one for the plate of the objects.
+        draws = coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)
+        return self.log_weights_at(x, draws).to(x.dtype)
+
+    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
+        """Sample ``<name>.coefficients`` from the posterior.
+
+        Args:
+            x: gate inputs [N, D].
+            plate: over the objects, not entered.
+            objects: not read: a row's weights depend on x alone.
+        """
+        sample_parameter(self.site("coefficients"), self.weights_distribution(self.posterior, x.dtype))
+
+    def sample_weights(self, x: ProgramInputs) -> NoReturn:
+        """Raise: the weights of this gate depend on the inputs, and :meth:`model` takes these.
+
+        Args:
+            x: not read.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"`sample_weights` must be called on a gate whose weights all objects share; got a {type(self).__name__}, "
+            "whose weights depend on x. Call `gate.model(x, plate=plate)`."
+        )
+
+    def reparam(self, x: Inputs, responsibilities: Responsibilities, *, n_objects: int | None = None) -> dict[str, Any]:
+        """Raise: there is no exact posterior of the coefficients to sample them from.
+
+        Args:
+            x: not read.
+            responsibilities: not read.
+            n_objects: not read.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"`reparam` must be called on a gate with an exact posterior given the assignments; got a "
+            f"{type(self).__name__}. Use `expected_weights(gate)` or `gate.guide`."
+        )
+
+    @torch.no_grad()
+    def update_seen(self, record: GateRecord, step_size: float) -> None:
+        """Go part of the way to the optimum given what a program has said, a step of the natural gradient.
+
+        Args:
+            record: of the program, after the bound has been differentiated.
+            step_size: in (0, 1].
+        """
+        seen = record.seen_objects()
+        self.update(self.statistics_of(seen.x, seen.responsibilities), step_size)
