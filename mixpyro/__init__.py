@@ -11,6 +11,7 @@ from mixpyro.experts import (
     RelevanceLinearExperts,
 )
 from mixpyro.fitting.fit import fit
+from mixpyro.fitting.growth import GrownTree, grow_tree
 from mixpyro.fitting.minibatches import fit_minibatches
 from mixpyro.fitting.provenance import FittedData
 from mixpyro.fitting.result import FitResult, Optimum, Run
@@ -22,6 +23,7 @@ from mixpyro.gates import (
     NeuralGate,
     ObjectDirichletGate,
     SoftmaxGate,
+    TreeGate,
 )
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 from mixpyro.mixture import MixtureOfExperts
@@ -51,6 +53,7 @@ __all__ = [
     "FittedData",
     "GLMExperts",
     "GaussianExperts",
+    "GrownTree",
     "HeterogeneousExperts",
     "LinearExperts",
     "LinearResponse",
@@ -68,6 +71,7 @@ __all__ = [
     "Run",
     "SoftmaxGate",
     "StreamingFit",
+    "TreeGate",
     "as_table",
     "coefficients",
     "compare",
@@ -76,6 +80,7 @@ __all__ = [
     "fit",
     "fit_batches",
     "fit_minibatches",
+    "grow_tree",
     "linear_response",
     "load",
     "observed_information",

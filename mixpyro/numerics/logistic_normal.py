@@ -1,4 +1,9 @@
-"""Expectations of a logistic function of a Normal variable, by Gauss-Hermite quadrature."""
+"""Expectations of a logistic function of a Normal variable η, by quadrature.
+
+For a narrow variable by the nodes of Gauss and Hermite. For a wide one, softplus has a kink between two of them; there
+the sum is over the values l of a logistic variable, whose distribution function σ is: E σ(η) = E Φ((m − l) / s) and
+E softplus(η) = E (η − l)⁺, in which the expectations over η are known.
+"""
 
 import functools
 import math
@@ -8,6 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Standard deviation from which the second sum is used. Where they meet both are exact to 1e-9.
+WIDE = 1.5
+# Step and limit of the trapezoidal rule over the logistic variable, whose density beyond is 2e-16.
+STEP, LIMIT = 0.75, 36.0
 # Nodes of the quadrature. With 32, E softplus(η) is exact to 1e-9 up to a standard deviation of 2.
 N_NODES = 32
 # Standard deviation below which the difference quotient loses digits; the two forms then differ by less than 1e-12.
@@ -52,4 +61,30 @@ def logistic_normal(mean: Tensor, variance: Tensor) -> LogisticNormal:
         slope = slope + (weight * node) * p
         price = price + weight * p * (1.0 - p)
     curvature = torch.where(deviation < SMALLEST, price, slope / deviation.clamp_min(SMALLEST))
-    return LogisticNormal(normaliser, probability, curvature)
+    narrow, is_wide = LogisticNormal(normaliser, probability, curvature), deviation > WIDE
+    if not bool(is_wide.any()):
+        return narrow
+    wide = _wide(mean[is_wide], deviation[is_wide])
+    return LogisticNormal._make(old.masked_scatter(is_wide, new) for old, new in zip(narrow, wide, strict=True))
+
+
+def _wide(mean: Tensor, deviation: Tensor) -> LogisticNormal:
+    """Return the expectations by a sum over the values of a logistic variable."""
+    normaliser, probability, density = (torch.zeros_like(mean) for _ in range(3))
+    for value, weight in zip(*logistic_nodes(), strict=True):
+        distance = mean - value
+        standard = distance / deviation
+        below = torch.special.ndtr(standard)
+        of_value = torch.exp(-0.5 * standard.square()) / math.sqrt(2.0 * math.pi)
+        normaliser = normaliser + weight * (distance * below + deviation * of_value)
+        probability = probability + weight * below
+        density = density + weight * of_value
+    return LogisticNormal(normaliser, probability, density / deviation)
+
+
+@functools.cache
+def logistic_nodes() -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return nodes and weights for expectations under a standard logistic variable, the weights' sum one."""
+    values = np.arange(-LIMIT, LIMIT + STEP, STEP)
+    weights = 1.0 / (2.0 + np.exp(values) + np.exp(-values))
+    return tuple(values.tolist()), tuple((weights / weights.sum()).tolist())

@@ -4,6 +4,7 @@ A tree is a leaf's number or a pair of trees, such as ``((0, 1), 2)``. Its inner
 a node before those on its left and these before those on its right.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
@@ -15,6 +16,8 @@ from torch import Tensor
 # A leaf, or (left, right); (0,) is the tree of one leaf.
 Tree: TypeAlias = int | tuple[Any, ...]
 GivenTree: TypeAlias = int | Sequence[Any]
+
+CPU = torch.device("cpu")
 
 
 class Node(NamedTuple):
@@ -29,11 +32,6 @@ class Branches(NamedTuple):
 
     left: Tensor  # [V, K]
     right: Tensor  # [V, K]
-
-    @property
-    def under(self) -> Float[Tensor, "V K"]:
-        """Which leaves are under the node."""
-        return self.left + self.right
 
 
 class Automorphism(NamedTuple):
@@ -182,23 +180,25 @@ def _listed(tree: Tree) -> str:
     return f"component{'s' if len(leaves) > 1 else ''} {', '.join(map(str, leaves))}"
 
 
-def branches_of(tree: Tree) -> Branches:
-    """Return which leaves are under the branches of every node.
+@functools.cache
+def branches_of(tree: Tree, device: torch.device = CPU) -> Branches:
+    """Return which leaves are under the branches of every node; computed once.
 
     Args:
         tree: of K leaves.
+        device: of the matrices.
     """
     nodes, k = nodes_of(tree), len(leaves_of(tree))
     left, right = (torch.zeros(len(nodes), k, dtype=torch.float64) for _ in range(2))
     for number, node in enumerate(nodes):
         left[number, leaves_of(node.left)] = 1.0
         right[number, leaves_of(node.right)] = 1.0
-    return Branches(left, right)
+    return Branches(left.to(device), right.to(device))
 
 
 def leaf_log_weights(
-    left: Float[Tensor, "*R N V"], right: Float[Tensor, "*R N V"], branches: Branches
-) -> Float[Tensor, "*R N K"]:
+    left: Float[Tensor, "*R V N"], right: Float[Tensor, "*R V N"], branches: Branches
+) -> Float[Tensor, "*R K N"]:
     """Return the sum over a leaf's path of the logarithms of the branches that lead to it.
 
     Args:
@@ -206,7 +206,7 @@ def leaf_log_weights(
         right: of the right branches.
         branches: which leaves are under them.
     """
-    return left @ branches.left.to(left) + right @ branches.right.to(right)
+    return branches.left.mT @ left + branches.right.mT @ right
 
 
 def automorphisms(tree: Tree) -> list[Automorphism]:

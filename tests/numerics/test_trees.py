@@ -28,8 +28,9 @@ def without_sides(tree: Tree) -> Any:
 
 
 def log_weights(tree: Tree, predictors: Tensor) -> Tensor:
-    """Log weights of the leaves given log odds [N, V] at the nodes."""
-    return trees.leaf_log_weights(logsigmoid(predictors), logsigmoid(-predictors), trees.branches_of(tree))
+    """Log weights of the leaves [..., N, K] given log odds [..., N, V] at the nodes."""
+    found = trees.leaf_log_weights(logsigmoid(predictors.mT), logsigmoid(-predictors.mT), trees.branches_of(tree))
+    return found.mT
 
 
 @pytest.mark.parametrize("tree", TREES)

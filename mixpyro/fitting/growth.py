@@ -1,0 +1,207 @@
+"""Trees grown by splitting leaves, one at a time, while the bound rises."""
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.experts.base import Experts
+from mixpyro.fitting.fit import fit
+from mixpyro.fitting.result import FitResult
+from mixpyro.gates.tree import TreeGate
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.trees import Tree, split_leaf
+from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+
+# Share of a row in a leaf below which the row has no part in finding how to split the leaf.
+LEAST_SHARE = 1e-3
+# Rows in a leaf below which it is not split.
+LEAST_ROWS = 2.0
+
+
+class GrownTree(NamedTuple):
+    """A tree that was grown, and how."""
+
+    result: FitResult  # of the last tree
+    bounds: tuple[float, ...]  # of the trees of 1, 2, … leaves, in nats; rising
+    splits: tuple[int, ...]  # the leaf that each split has parted; the new leaf has the next free number
+    refused: float | None  # the best bound of one leaf more, which is no higher; None where no split was tried
+
+    @property
+    def tree(self) -> Tree:
+        """The tree of the last fit as nested pairs, (0,) for a single leaf."""
+        tree: Tree = self.result.mixture.gate.tree  # type: ignore[union-attr, assignment]
+        return tree
+
+
+@arguments.outside_contexts
+def grow_tree(
+    experts: Callable[[int], Experts],
+    x: Inputs,
+    y: Targets,
+    *,
+    gate_x: GateInputs | None = None,
+    weights: Float[Tensor, " N"] | None = None,
+    prior_scale: float = 2.0,
+    most_components: int = 8,
+    n_restarts: int = 5,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-7,
+    seed: int = 0,
+) -> GrownTree:
+    """Grow a tree gate and its experts: split the leaf that gains most by the bound, until no split gains.
+
+    The first tree is a single leaf. To split a leaf, two experts are fitted to its rows, from several starts; all
+    leaves are then fitted together from there, to convergence. Every leaf is tried, so that a step of K leaves takes K
+    fits of two components and K of K + 1. The bound decides when to stop: no number of components need be given, and
+    the priors of nodes and experts pay for what they add.
+
+    Growth is greedy: a split that gains nothing until a second one follows is not found. Compare the bound with that of
+    :func:`mixpyro.fit` on a given tree where that matters.
+
+    Args:
+        experts: called with a number of components; returns new experts of that many. A class with its other arguments
+            fixed, such as ``lambda k: LinearExperts(k, n_features=2)``. Their parameters must have posteriors.
+        x: inputs [N, D], finite.
+        y: outputs [N, P] or [N], finite, of x's dtype.
+        gate_x: what the gate reads [N, G], where that is not x.
+        weights: how much each row counts [N], at least 0.
+        prior_scale: of :class:`~mixpyro.TreeGate`.
+        most_components: the number of leaves at which growth stops in any case, at least 1.
+        n_restarts: how many starts each leaf's split is looked for from, at least 1.
+        max_iterations: most iterations of a run.
+        tolerance: of a run in nats an object; a split must gain more than this for each object.
+        seed: of the starts, at least 0.
+
+    Returns:
+        The fit of the last tree, with the bounds of all.
+
+    Raises:
+        TypeError: if ``experts`` is not callable or returns anything but experts.
+        ValueError: if an argument does not fit, or the experts are estimated: bounds of different K do not compare
+            then.
+
+    Warns:
+        RuntimeWarning: as :func:`mixpyro.fit` does, of the last tree.
+
+    References:
+        Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm;
+        Fritsch, Finke, Waibel (1997), Adaptively growing hierarchical mixtures of experts, NIPS 9, by likelihood.
+    """
+    most = arguments.integer("most_components", most_components)
+    growth = _Growth(experts, x, y, gate_x, weights, prior_scale, n_restarts, seed, max_iterations, tolerance)
+    best = growth.fit((0,), None)
+    bounds, splits, refused = [best.bound], list[int](), None
+    while len(bounds) < most:
+        found = growth.best_split(best)
+        if found is None:
+            break
+        leaf, result = found
+        if result.bound <= best.bound + tolerance * growth.n_objects:
+            refused = result.bound
+            break
+        best = result
+        bounds.append(best.bound)
+        splits.append(leaf)
+    for caution in best.cautions:
+        warnings.warn(caution, RuntimeWarning, stacklevel=3)
+    return GrownTree(best, tuple(bounds), tuple(splits), refused)
+
+
+class _Growth:
+    """The data, and fits of trees to them."""
+
+    def __init__(
+        self,
+        experts: Callable[[int], Experts],
+        x: Tensor,
+        y: Tensor,
+        gate_x: Tensor | None,
+        weights: Tensor | None,
+        prior_scale: float,
+        n_restarts: int,
+        seed: int,
+        max_iterations: int,
+        tolerance: float,
+    ) -> None:
+        if not callable(experts):
+            raise TypeError(
+                f"`experts` must be a function of the number of components; got {type(experts).__name__}. "
+                "Pass `lambda k: LinearExperts(k, n_features=2)` or the like."
+            )
+        self.experts, self.x, self.y, self.gate_x = experts, x, y, gate_x
+        self.weights, self.prior_scale = weights, prior_scale
+        self.options = {"max_iterations": max_iterations, "tolerance": tolerance, "seed": seed, "progress": False}
+        self.n_restarts = n_restarts
+
+    @property
+    def n_objects(self) -> float:
+        """Sum of the rows' weights."""
+        return float(len(self.x) if self.weights is None else self.weights.sum())
+
+    def mixture(self, tree: Tree) -> MixtureOfExperts:
+        """Return a new mixture with this tree."""
+        inputs = arguments.inputs(self.x if self.gate_x is None else self.gate_x)
+        gate = TreeGate(tree, inputs.shape[1], prior_scale=self.prior_scale, device=inputs.device)
+        bank = self.experts(gate.n_components)
+        if not isinstance(bank, Experts):
+            raise TypeError(f"`experts` must return experts; got {type(bank).__name__}.")
+        if bank.n_components != gate.n_components:
+            raise ValueError(
+                f"`experts` must return as many experts as it is asked for, {gate.n_components}; "
+                f"got {bank.n_components}."
+            )
+        if bank.is_estimated:
+            raise ValueError(
+                f"`experts` must have posteriors of all their parameters; got {type(bank).__name__}, whose estimates "
+                "have no price in the bound, so that it would grow for ever. Fit trees of given sizes, and compare "
+                "them by `criteria`."
+            )
+        return MixtureOfExperts(gate, bank)
+
+    def fit(self, tree: Tree, start: Responsibilities | None) -> FitResult:
+        """Fit a tree from given responsibilities, without warnings: those are in the result."""
+        return self._fitted(self.mixture(tree), self.weights, initial_responsibilities=start)
+
+    def _fitted(self, mixture: MixtureOfExperts, weights: Tensor | None, **options: object) -> FitResult:
+        """Fit a mixture to the rows."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return fit(
+                mixture,
+                self.x,
+                self.y,
+                gate_x=self.gate_x,
+                weights=weights,
+                **self.options,
+                **options,  # type: ignore[arg-type]
+            )
+
+    def best_split(self, present: FitResult) -> tuple[int, FitResult] | None:
+        """Split each leaf in turn; return the leaf of the highest bound and the fit, None if no leaf has rows."""
+        tree: Tree = present.mixture.gate.tree  # type: ignore[union-attr, assignment]
+        found = []
+        for leaf in range(present.mixture.n_components):
+            start = self._parted(present.responsibilities, leaf)
+            if start is not None:
+                found.append((leaf, self.fit(split_leaf(tree, leaf), start)))
+        return max(found, key=lambda split: split[1].bound) if found else None
+
+    def _parted(self, responsibilities: Responsibilities, leaf: int) -> Responsibilities | None:
+        """Return responsibilities [N, K + 1] with a leaf parted in two; None if it has too few rows."""
+        share = responsibilities[:, leaf]
+        weights = torch.where(share < LEAST_SHARE, 0.0, share)
+        weights = weights if self.weights is None else weights * self.weights
+        if float(weights.sum()) < LEAST_ROWS:
+            return None
+        try:
+            two = self._fitted(self.mixture((0, 1)), weights, n_restarts=self.n_restarts).responsibilities
+        except RuntimeError:
+            return None  # No start has led to a finite bound on so few rows.
+        return torch.cat([responsibilities, (share * two[:, 1]).unsqueeze(-1)], dim=1).index_copy(
+            1, torch.tensor([leaf], device=share.device), (share * two[:, 0]).unsqueeze(-1)
+        )
