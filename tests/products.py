@@ -25,6 +25,7 @@ from mixpyro.gates import (
     NeuralGate,
     ObjectDirichletGate,
     SoftmaxGate,
+    TreeGate,
 )
 from mixpyro.mixture import MixtureOfExperts
 
@@ -51,6 +52,7 @@ GATES: dict[str, Callable[[], Gate]] = {
     "marginal": lambda: MarginalObjectDirichletGate(K, learn_mean=True),
     "softmax": lambda: SoftmaxGate(K, D),
     "softmax, prior": lambda: SoftmaxGate(K, D, prior_scale=2.0),
+    "tree": lambda: TreeGate(K, D),
     "neural": lambda: NeuralGate(K, _network(K, 1), prior_scale=2.0),
 }
 EXPERTS: dict[str, Callable[[], Experts]] = {
@@ -82,6 +84,8 @@ PAIRS = [
     ("softmax, prior", "relevance"),
     ("softmax, prior", "categorical"),
     ("softmax, prior", "heterogeneous"),
+    ("tree", "linear"),
+    ("tree", "poisson"),
     ("neural", "glm"),
     ("neural", "inflated"),
 ]

@@ -23,6 +23,7 @@ from mixpyro import (
     ObjectDirichletGate,
     RelevanceLinearExperts,
     SoftmaxGate,
+    TreeGate,
     fit,
 )
 from mixpyro.conjugate.dirichlet import Counts, Dirichlet
@@ -68,6 +69,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
         SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=10.0)
     ),
     "neural": lambda: MixtureOfExperts(NeuralGate(K, network(K), prior_scale=2.0), LinearExperts(K, 1)),
+    "tree": lambda: MixtureOfExperts(TreeGate(((2, 0), 1), 1), LinearExperts(K, 1)),
     "heterogeneous": lambda: MixtureOfExperts(
         DirichletGate(K), HeterogeneousExperts([LinearExperts(2, 1), GaussianExperts(1, 1)])
     ),

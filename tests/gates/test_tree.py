@@ -201,7 +201,7 @@ def test_moments_are_those_of_the_exact_posterior(tree: Tree, n_objects: int, se
 
 @pytest.mark.parametrize("tree", [((0, 1), 2), (0, (1, (3, 2))), ((0, 2), (3, 1)), (((0, 1), 2), (3, (5, 4)))])
 def test_relabelling_within_the_tree_changes_nothing_but_labels(tree: Tree) -> None:
-    """The bound and the weights at permuted responsibilities, for every relabelling; another order has another bound."""
+    """The bound and the weights at permuted responsibilities, for every relabelling, and not for another order."""
     gate, x, r = learnt(tree)
     bound, weights = gate.partial_bound(x, r), gate.weights(x)
     for order, nodes, signs in trees.automorphisms(tree):
