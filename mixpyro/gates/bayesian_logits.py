@@ -1,6 +1,6 @@
 """Gates whose weights are functions of x with Normal coefficients, under a Normal posterior of full covariance."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 import pyro
@@ -91,6 +91,24 @@ class BayesianLogitGate(ConjugateGate):
             coefficients: one draw, or several.
         """
         raise NotImplementedError
+
+    def coefficient_names(self, feature_names: Sequence[str]) -> list[str]:
+        """Return a name for every coefficient, in the order of the posterior's mean.
+
+        Args:
+            feature_names: names of the columns of x.
+        """
+        raise NotImplementedError
+
+    @property
+    def coefficients_shape(self) -> tuple[int, int]:
+        """Shape of the site of the coefficients, K − 1 functions of 1 + D columns."""
+        return self.n_components - 1, self.n_features + 1
+
+    @property
+    def coefficients(self) -> Tensor:
+        """Posterior mean of the coefficients [K − 1, 1 + D], each function's intercept first."""
+        return self._buffers["posterior_mean"].reshape(self.coefficients_shape)
 
     @property
     def reads_rows(self) -> bool:

@@ -96,11 +96,6 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         return None if own is None else own.device
 
     @property
-    def coefficients(self) -> Tensor:
-        """Posterior mean of the log odds against the first component [K − 1, 1 + D]."""
-        return self._matrix(self._buffers["posterior_mean"])
-
-    @property
     def covariance(self) -> Tensor:
         """Posterior covariance of the coefficients, those of a component side by side [Q, Q], Q = (K − 1) (1 + D)."""
         return self.posterior.covariance.squeeze(0)
@@ -176,12 +171,17 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         of_what = "each score" if self.symmetric_prior else "each coefficient"
         return f"Normal(0, {self.prior_scale:.6g}²) on {of_what}"
 
-    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
+    def coefficient_names(self, feature_names: Sequence[str]) -> list[str]:
         """Return names such as ``component 1 against 0, intercept``.
 
         Args:
             feature_names: names of the columns of x.
         """
         columns = ["intercept", *feature_names[: self.n_features]]
-        names = [f"component {k} against 0, {column}" for k in range(1, self.n_components) for column in columns]
-        return {"coefficients": names}
+        return [f"component {k} against 0, {column}" for k in range(1, self.n_components) for column in columns]
+
+    @property
+    def prior_kinds(self) -> list[tuple[float, ...]]:
+        """One label where the prior is the same whichever component is the reference, else one for the reference."""
+        alike = self.symmetric_prior or self.n_components <= 2
+        return [() if alike else (float(k > 0),) for k in range(self.n_components)]

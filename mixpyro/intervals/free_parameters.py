@@ -13,6 +13,7 @@ from torch import Tensor
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear_prior import LinearPrior
+from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.intervals.responses.parts import posterior_parts
 from mixpyro.mixture import MixtureOfExperts
 
@@ -149,6 +150,8 @@ def sites_of(part: ConjugatePart) -> list[Site]:
         ]
     if isinstance(part, GaussianPrior):
         return _sites_of_densities(part)
+    if isinstance(part, BayesianLogitGate):
+        return [Site(part.site("coefficients"), part.coefficients_shape, AS_IT_IS)]
     return [Site(part.site("weights"), (part.n_components - 1,), LOG_RATIOS)]
 
 

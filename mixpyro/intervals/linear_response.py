@@ -238,7 +238,7 @@ def _names(mixture: MixtureOfExperts, features: list[str], gate_features: list[s
     of_posteriors = [
         f"{part.name.split('.')[0]}: {name}"
         for part in posterior_parts(mixture)
-        for name in quantity_names(part.part, features)
+        for name in quantity_names(part.part, gate_features if part.name == "gate" else features)
     ]
     estimated = parameter_names(mixture, features, gate_features)
     return of_posteriors + estimated, len(estimated)

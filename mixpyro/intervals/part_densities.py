@@ -21,6 +21,7 @@ from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.experts.relevance import RelevanceLinearExperts
 from mixpyro.fitting.table import Table
 from mixpyro.gates.base import Gate
+from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.intervals.free_parameters import log_weights
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.part import Part
@@ -62,6 +63,8 @@ def density_of(part: Part) -> Callable[[Given], AtDraws]:
     """
     if not isinstance(part, ConjugatePart):
         return lambda given: _estimated(part, given)
+    if isinstance(part, BayesianLogitGate):
+        return lambda given: _logit_gate(part, given)
     if isinstance(part, Gate):
         return lambda given: _gate(part, given)
     if type(part) is LinearExperts or (isinstance(part, GaussianPrior) and part.covariance != "full"):
@@ -127,6 +130,16 @@ class LinesDensity:
         log_determinant = torch.linalg.slogdet(prior.precision).logabsdet.expand(n_components).sum()
         log_two_pi = n_components * n_columns * math.log(2.0 * math.pi)
         return of_noise + 0.5 * n_outputs * (log_determinant - log_two_pi)
+
+
+def _logit_gate(part: BayesianLogitGate, given: Given) -> AtDraws:
+    """Return weights that are functions of the gate's inputs, with a Normal prior of their coefficients."""
+    if part.n_components == 1:
+        nothing = next(iter(part.buffers())).new_zeros(given.n_draws, dtype=torch.float64)
+        return AtDraws(nothing, lambda _: nothing[:, None, None])
+    coefficients = given.values[part.site("coefficients")]
+    log_prior = part.weights_distribution(part.prior, torch.float64).log_prob(coefficients)
+    return AtDraws(log_prior, lambda block: part.log_weights_at(block.gate_x, coefficients).mT)
 
 
 def _gate(part: Gate, given: Given) -> AtDraws:

@@ -163,7 +163,8 @@ def _by_parts(
     names, estimates, errors = [], [], []
     for part in parts_with_response(mixture):
         response = part.response
-        names += [f"{part.name.split('.')[0]}: {name}" for name in quantity_names(part.part, features)]
+        columns = gate_features if part.name == "gate" else features
+        names += [f"{part.name.split('.')[0]}: {name}" for name in quantity_names(part.part, columns)]
         estimates += response.quantities.detach().tolist()
         errors += response.covariance.detach().diagonal().sqrt().tolist()
     if not names or any(parameter.requires_grad and parameter.numel() for parameter in mixture.parameters()):

@@ -8,12 +8,14 @@ from torch import Tensor
 from mixpyro.conjugate.dirichlet import Dirichlet
 from mixpyro.conjugate.full_covariance import Full
 from mixpyro.conjugate.independent_columns import Diagonal, Spherical, Uncorrelated
+from mixpyro.conjugate.normal import NormalCoefficients
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.conjugate.normal_wishart import GaussianStatistics
 from mixpyro.conjugate.relevance import Relevance, RelevancePrior
 from mixpyro.conjugate.responses.base import Features, Response
 from mixpyro.conjugate.responses.dirichlet import DirichletResponse
 from mixpyro.conjugate.responses.full_covariance import FullResponse
+from mixpyro.conjugate.responses.normal import NormalResponse
 from mixpyro.conjugate.responses.normal_gamma import NormalGammaResponse
 from mixpyro.numerics.design_matrix import Origin
 from mixpyro.shapes import Value
@@ -95,6 +97,7 @@ def response_of(value: Value, origin: Origin | None = None) -> Response | None:
     """
     make: Callable[..., Response] | None = {
         Dirichlet: lambda: DirichletResponse(value),
+        NormalCoefficients: lambda: NormalResponse(value),
         NormalGamma: lambda: NormalGammaResponse(value, _or_zero(origin, value)),
         Relevance: lambda: RelevanceResponse(value, _or_zero(origin, value.regression)),
         Diagonal: lambda: UncorrelatedResponse(value, _constant(origin, value)),

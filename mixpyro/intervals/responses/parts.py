@@ -11,6 +11,7 @@ from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.heterogeneous import HeterogeneousExperts
 from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.gates.base import Gate
+from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.design_matrix import Origin
@@ -109,12 +110,14 @@ def quantity_names(part: ConjugatePart, feature_names: list[str]) -> list[str]:
 
     Args:
         part: a gate or experts.
-        feature_names: names of the columns of x.
+        feature_names: names of the columns that it reads.
     """
     if isinstance(part, LinearPrior):
         return _of_regressions(part, feature_names)
     if isinstance(part, GaussianPrior):
         return _of_densities(part)
+    if isinstance(part, BayesianLogitGate):
+        return part.coefficient_names(feature_names)
     return [f"component {k} against 0, log weight" for k in range(1, part.n_components)]
 
 
