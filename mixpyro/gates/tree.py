@@ -87,13 +87,13 @@ class TreeGate(BayesianLogitGate):
     @property
     def prior(self) -> NormalCoefficients:
         """Normal(m₀, 2s² I) for every node, float64."""
+        # Before there is a posterior on the CPU, whatever the caller's default device is.
         own = self._buffers.get("posterior_mean")
-        device = None if own is None else own.device
-        branches = trees.branches_of(self.tree)
-        mean = torch.zeros(self.n_components - 1, self.n_features + 1, dtype=torch.float64)
-        mean[:, 0] = branches.left.sum(-1).log() - branches.right.sum(-1).log()
+        branches = trees.branches_of(self.tree, trees.CPU if own is None else own.device)
+        intercepts = branches.left.sum(-1).log() - branches.right.sum(-1).log()
+        mean = torch.cat([intercepts.unsqueeze(-1), intercepts.new_zeros(len(intercepts), self.n_features)], dim=-1)
         precision = torch.full_like(mean, 0.5 / self.prior_scale**2).diag_embed()
-        return NormalCoefficients(mean.to(device), precision.to(device))
+        return NormalCoefficients(mean, precision)
 
     @property
     def coefficients(self) -> Tensor:

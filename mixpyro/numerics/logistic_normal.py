@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixpyro.arguments import has_derivatives
+
 # Standard deviation from which the second sum is used. Where they meet both are exact to 1e-9.
 WIDE = 1.5
 # Step and limit of the trapezoidal rule over the logistic variable, whose density beyond is 2e-16.
@@ -62,10 +64,14 @@ def logistic_normal(mean: Tensor, variance: Tensor) -> LogisticNormal:
         price = price + weight * p * (1.0 - p)
     curvature = torch.where(deviation < SMALLEST, price, slope / deviation.clamp_min(SMALLEST))
     narrow, is_wide = LogisticNormal(normaliser, probability, curvature), deviation > WIDE
+    if has_derivatives(mean, deviation):
+        # Neither of a part nor of a condition on values is there a rule of vmap.
+        wide = _wide(mean, deviation.clamp_min(WIDE))
+        return LogisticNormal._make(torch.where(is_wide, new, old) for old, new in zip(narrow, wide, strict=True))
     if not bool(is_wide.any()):
         return narrow
     wide = _wide(mean[is_wide], deviation[is_wide])
-    return LogisticNormal._make(old.masked_scatter(is_wide, new) for old, new in zip(narrow, wide, strict=True))
+    return LogisticNormal._make(old.masked_scatter_(is_wide, new) for old, new in zip(narrow, wide, strict=True))
 
 
 def _wide(mean: Tensor, deviation: Tensor) -> LogisticNormal:

@@ -189,11 +189,11 @@ def branches_of(tree: Tree, device: torch.device = CPU) -> Branches:
         device: of the matrices.
     """
     nodes, k = nodes_of(tree), len(leaves_of(tree))
-    left, right = (torch.zeros(len(nodes), k, dtype=torch.float64) for _ in range(2))
+    left, right = (torch.zeros(len(nodes), k, dtype=torch.float64, device=device) for _ in range(2))
     for number, node in enumerate(nodes):
         left[number, leaves_of(node.left)] = 1.0
         right[number, leaves_of(node.right)] = 1.0
-    return Branches(left.to(device), right.to(device))
+    return Branches(left, right)
 
 
 def leaf_log_weights(
