@@ -96,11 +96,6 @@ class TreeGate(BayesianLogitGate):
         return NormalCoefficients(mean, precision)
 
     @property
-    def coefficients(self) -> Tensor:
-        """Posterior mean of the log odds of left against right at every node [K − 1, 1 + D], the intercept first."""
-        return self._buffers["posterior_mean"]
-
-    @property
     def covariance(self) -> Float[Tensor, "V E E"]:
         """Posterior covariance of the coefficients of every node [K − 1, 1 + D, 1 + D]."""
         return self.posterior.covariance
@@ -183,11 +178,25 @@ class TreeGate(BayesianLogitGate):
         """Return the prior of the coefficients in a few words."""
         return f"Normal(m₀, 2 · {self.prior_scale:.6g}²) on each coefficient, m₀ of equal weights"
 
-    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
+    def coefficient_names(self, feature_names: Sequence[str]) -> list[str]:
         """Return names such as ``components 0, 1 against 2, intercept``: log odds of left against right at a node.
 
         Args:
             feature_names: names of the columns of x.
         """
         columns = ["intercept", *feature_names[: self.n_features]]
-        return {"coefficients": [f"{node}, {column}" for node in trees.node_names(self.tree) for column in columns]}
+        return [f"{node}, {column}" for node in trees.node_names(self.tree) for column in columns]
+
+    def relabelled(self, coefficients: Float[Tensor, "*S V E"], order: Sequence[int]) -> Float[Tensor, "*S V E"]:
+        """Return the coefficients that give component k the weight that component ``order[k]`` has.
+
+        Args:
+            coefficients: of the nodes, one draw or several.
+            order: a permutation of the components that maps the tree onto itself, left and right apart.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        found = trees.automorphism(self.tree, order)
+        signs = torch.tensor(found.signs, dtype=coefficients.dtype, device=coefficients.device)
+        return coefficients[..., list(found.nodes), :] * signs.unsqueeze(-1)

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from mixpyro.experts.glm import GLMExperts
 from mixpyro.gates.softmax import SoftmaxGate
+from mixpyro.gates.tree import TreeGate
 from mixpyro.intervals.free_parameters import LOG_RATIOS, FreeParameters, Site
 from mixpyro.intervals.responses.parts import members_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.linear_predictors import with_reference
+from mixpyro.numerics.trees import automorphisms, n_swaps
 from mixpyro.part import Part
 
 # Permutations that are gone through; with more components than that, labels stay as they are drawn.
@@ -35,7 +37,9 @@ class Relabelling:
             self._first[path] = (0 if path == "gate" else first, part.n_components)
             first += 0 if path == "gate" else part.n_components
         self._names = {path: part.site("") for path, part in members_of(mixture)}
-        self.orders = orders_of(_kinds(mixture, known))
+        self._gate = mixture.gate
+        kinds = _kinds(mixture, known)
+        self.orders = _orders_in(mixture.gate, kinds) if isinstance(mixture.gate, TreeGate) else orders_of(kinds)
 
     def images(self, theta: Float[Tensor, "S Q"]) -> Iterator[Float[Tensor, "S Q"]]:
         """Yield the draws under every permutation, the identity first.
@@ -52,6 +56,8 @@ class Relabelling:
         path = self._path(site)
         first, size = self._first[path]
         own = [number - first for number in order[first : first + size]]
+        if isinstance(self._gate, TreeGate) and path == "gate":
+            return self._gate.relabelled(coordinates.unflatten(-1, site.shape), own).flatten(1)
         if path == "gate" and site.shape[0] == size - 1:
             values = coordinates.unflatten(-1, (size - 1, -1))
             whole = torch.cat([torch.zeros_like(values[:, :1]), values], dim=1)[:, own]
@@ -94,6 +100,13 @@ def orders_of(kinds: list[object]) -> list[tuple[int, ...]]:
     return found
 
 
+def _orders_in(gate: TreeGate, kinds: list[object]) -> list[tuple[int, ...]]:
+    """Return the orders in which each place has one of its kind, of those that map the gate's tree onto itself."""
+    if 2 ** n_swaps(gate.tree, kinds) > MOST_PERMUTATIONS:
+        return [tuple(range(len(kinds)))]
+    return [one.order for one in automorphisms(gate.tree, kinds)]
+
+
 def _kinds(mixture: MixtureOfExperts, known: list[bool]) -> list[object]:
     """Return a label of each component; those of one label can change places."""
     gate = _kinds_of(mixture.gate)
@@ -117,4 +130,6 @@ def _kinds_of(part: Part) -> list[tuple[float, ...]]:
         # A prior on the log odds against the first component changes when another one is the first.
         is_symmetric = part.prior_scale is None or part.n_components <= 2
         return [()] * part.n_components if is_symmetric else [(float(k > 0),) for k in range(part.n_components)]
+    if isinstance(part, TreeGate):
+        return [()] * part.n_components  # The tree says which may change places.
     return part.prior_kinds

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,9 @@ from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.known_labels import known_components, without_others
 from mixpyro.fitting.result import FitResult
+from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.trees import n_swaps
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
 
@@ -111,6 +113,8 @@ def log_labellings(mixture: MixtureOfExperts, counts: list[float], known: Sequen
         counts: number of objects in each component.
         known: whether a row is known to be of the component, which then has one label; no component by default.
     """
+    if isinstance(mixture.gate, TreeGate):
+        return _log_labellings_of_tree(mixture, counts, known)
     kinds = list(zip(mixture.gate.prior_kinds, mixture.experts.prior_kinds, strict=True))
     free = [
         (count, kind)
@@ -123,3 +127,18 @@ def log_labellings(mixture: MixtureOfExperts, counts: list[float], known: Sequen
         n_empty = sum(count < 0.5 for count in alike)
         total += math.lgamma(len(alike) + 1) - math.lgamma(n_empty + 1)
     return total
+
+
+def _log_labellings_of_tree(mixture: MixtureOfExperts, counts: list[float], known: Sequence[bool]) -> float:
+    """Return the same for a tree: of swaps of branches of one shape, those that only swap empty leaves are one."""
+    kinds = [
+        (kind, number if fixed else -1)
+        for number, (kind, fixed) in enumerate(
+            zip(mixture.experts.prior_kinds, known or [False] * len(counts), strict=True)
+        )
+    ]
+    told_apart = [
+        (kind, -1 if count < 0.5 else number) for number, (kind, count) in enumerate(zip(kinds, counts, strict=True))
+    ]
+    tree = cast(TreeGate, mixture.gate).tree
+    return math.log(2.0) * (n_swaps(tree, kinds) - n_swaps(tree, told_apart))

@@ -204,12 +204,12 @@ def test_relabelling_within_the_tree_changes_nothing_but_labels(tree: Tree) -> N
     """The bound and the weights at permuted responsibilities, for every relabelling, and not for another order."""
     gate, x, r = learnt(tree)
     bound, weights = gate.partial_bound(x, r), gate.weights(x)
-    for order, nodes, signs in trees.automorphisms(tree):
+    for order, *_ in trees.automorphisms(tree):
         other = TreeGate(tree, 2)
         other.maximise(x, r[:, list(order)])
         torch.testing.assert_close(other.partial_bound(x, r[:, list(order)]), bound, rtol=0, atol=1e-7)
         torch.testing.assert_close(other.weights(x), weights[:, list(order)], rtol=0, atol=1e-5)
-        moved = gate.coefficients[list(nodes)] * torch.tensor(signs).double().unsqueeze(1)
+        moved = gate.relabelled(gate.coefficients, order)
         torch.testing.assert_close(other.coefficients, moved, rtol=0, atol=1e-4)
     swapped = (
         r[:, [1, 0, *range(2, gate.n_components)]]
@@ -248,14 +248,12 @@ def test_the_prior_weights_of_components_are_equal() -> None:
 
 def test_names_say_what_a_node_parts() -> None:
     gate = TreeGate(((0, 1), 2), 1)
-    assert gate.parameter_names(["age"]) == {
-        "coefficients": [
-            "components 0, 1 against 2, intercept",
-            "components 0, 1 against 2, age",
-            "component 0 against 1, intercept",
-            "component 0 against 1, age",
-        ]
-    }
+    assert gate.coefficient_names(["age"]) == [
+        "components 0, 1 against 2, intercept",
+        "components 0, 1 against 2, age",
+        "component 0 against 1, intercept",
+        "component 0 against 1, age",
+    ]
 
 
 @pytest.mark.parametrize(("tree", "expected"), [(1, (0,)), (3, ((0, 1), 2)), ([[1, 0], 2], ((1, 0), 2))])

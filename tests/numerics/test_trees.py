@@ -48,6 +48,20 @@ def test_relabellings_are_all_that_map_the_tree_onto_itself(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("tree", TREES)
+def test_leaves_of_other_labels_stay(tree: Tree) -> None:
+    labels = ["a", "a", "b", "a", "b", "a"][: len(trees.leaves_of(tree))]
+    kept = [one.order for one in trees.automorphisms(tree) if [labels[leaf] for leaf in one.order] == labels]
+    found = [one.order for one in trees.automorphisms(tree, labels)]
+    assert sorted(found) == sorted(kept)
+    assert len(found) == 2 ** trees.n_swaps(tree, labels)
+
+
+def test_an_order_that_is_another_tree_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"`order` must map the tree .* onto itself; got \[2, 1, 0\]"):
+        trees.automorphism(((0, 1), 2), [2, 1, 0])
+
+
+@pytest.mark.parametrize("tree", TREES)
 def test_a_relabelling_of_the_nodes_permutes_the_weights(tree: Tree) -> None:
     predictors = torch.randn(5, len(trees.nodes_of(tree)), dtype=torch.float64)
     expected = log_weights(tree, predictors)
