@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from mixpyro.arguments import has_derivatives
+from mixpyro.arguments.torch_contexts import is_batched
+from mixpyro.numerics.blocks import row_slices
 
 # Standard deviation from which the second sum is used. Where they meet both are exact to 1e-9.
 WIDE = 1.5
@@ -53,39 +55,57 @@ def logistic_normal(mean: Tensor, variance: Tensor) -> LogisticNormal:
         mean: m, of any shape, float64.
         variance: s², of the same shape; below zero, where it has rounded, it counts as zero.
     """
-    deviation = variance.clamp_min(0.0).clamp_min(torch.finfo(mean.dtype).tiny).sqrt()
-    normaliser, probability, slope, price = (torch.zeros_like(mean) for _ in range(4))
-    for node, weight in zip(*gauss_hermite(), strict=True):
-        eta = mean + node * deviation
-        p = eta.sigmoid()
-        normaliser = normaliser + weight * torch.nn.functional.softplus(eta, threshold=40.0)
-        probability = probability + weight * p
-        slope = slope + (weight * node) * p
-        price = price + weight * p * (1.0 - p)
-    curvature = torch.where(deviation < SMALLEST, price, slope / deviation.clamp_min(SMALLEST))
-    narrow, is_wide = LogisticNormal(normaliser, probability, curvature), deviation > WIDE
+    deviation = variance.clamp_min(torch.finfo(mean.dtype).tiny).sqrt()
+    flat = mean.flatten(), deviation.flatten()
+    blocks = [
+        _of_block(*(part[rows] for part in flat))
+        for rows in row_slices(len(flat[0]), width=N_NODES, device=mean.device)
+    ]
+    if len(blocks) == 1:
+        return LogisticNormal._make(part.view(mean.shape) for part in blocks[0])
+    if not blocks:
+        return LogisticNormal(mean, mean, mean)
+    return LogisticNormal._make(torch.cat(parts).view(mean.shape) for parts in zip(*blocks, strict=True))
+
+
+def _of_block(mean: Tensor, deviation: Tensor) -> LogisticNormal:
+    """Return the expectations of variables [M]."""
+    narrow, is_wide = _narrow(mean, deviation), deviation > WIDE
+    if not is_batched(is_wide) and not bool(is_wide.any()):
+        return narrow
     if has_derivatives(mean, deviation):
-        # Neither of a part nor of a condition on values is there a rule of vmap.
+        # Of a part there is no rule of vmap.
         wide = _wide(mean, deviation.clamp_min(WIDE))
         return LogisticNormal._make(torch.where(is_wide, new, old) for old, new in zip(narrow, wide, strict=True))
-    if not bool(is_wide.any()):
-        return narrow
     wide = _wide(mean[is_wide], deviation[is_wide])
     return LogisticNormal._make(old.masked_scatter_(is_wide, new) for old, new in zip(narrow, wide, strict=True))
 
 
+def _narrow(mean: Tensor, deviation: Tensor) -> LogisticNormal:
+    """Return the expectations by the nodes of Gauss and Hermite."""
+    nodes, weights = (mean.new_tensor(part) for part in gauss_hermite())
+    predictors = mean.unsqueeze(-1) + deviation.unsqueeze(-1) * nodes
+    sigmoid = predictors.sigmoid()
+    normaliser = torch.nn.functional.softplus(predictors, threshold=40.0) @ weights
+    centre = mean.sigmoid()
+    first = centre * (1.0 - centre)
+    series = first * (1.0 + 0.5 * deviation.square() * (1.0 - 6.0 * first))
+    # The nodes are symmetric about zero, so that each difference of two of them is positive.
+    half = len(nodes) // 2
+    differences = sigmoid[..., half:] - sigmoid[..., :half].flip(-1)
+    quotient = (differences @ (weights * nodes)[half:]) / deviation.clamp_min(SMALLEST)
+    return LogisticNormal(normaliser, sigmoid @ weights, torch.where(deviation < SMALLEST, series, quotient))
+
+
 def _wide(mean: Tensor, deviation: Tensor) -> LogisticNormal:
     """Return the expectations by a sum over the values of a logistic variable."""
-    normaliser, probability, density = (torch.zeros_like(mean) for _ in range(3))
-    for value, weight in zip(*logistic_nodes(), strict=True):
-        distance = mean - value
-        standard = distance / deviation
-        below = torch.special.ndtr(standard)
-        of_value = torch.exp(-0.5 * standard.square()) / math.sqrt(2.0 * math.pi)
-        normaliser = normaliser + weight * (distance * below + deviation * of_value)
-        probability = probability + weight * below
-        density = density + weight * of_value
-    return LogisticNormal(normaliser, probability, density / deviation)
+    values, weights = (mean.new_tensor(part) for part in logistic_nodes())
+    distance, scale = mean.unsqueeze(-1) - values, deviation.unsqueeze(-1)
+    standard = distance / scale
+    below = torch.special.ndtr(standard)
+    density = torch.exp(-0.5 * standard.square()) / math.sqrt(2.0 * math.pi)
+    normaliser = (distance * below + scale * density) @ weights
+    return LogisticNormal(normaliser, below @ weights, (density @ weights) / deviation)
 
 
 @functools.cache
