@@ -163,7 +163,7 @@ class BayesianLogitGate(ConjugateGate):
             posterior: q, with any leading axes of runs; the gate's own by default.
         """
         q = self.posterior if posterior is None else posterior
-        found = [self.expected_log(rows, q).to(x.dtype) for _, rows in self.blocks_of(x, q.mean[..., 0, 0].numel())]
+        found = [self.expected_log(rows, q).to(x.dtype) for _, rows in self.blocks_of(x, q.mean.shape[:-2].numel())]
         return (found[0] if len(found) == 1 else torch.cat(found, dim=-1)).mT
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
