@@ -14,6 +14,7 @@ from mixpyro.fitting.fit import fit
 from mixpyro.fitting.growth import GrownTree, grow_tree
 from mixpyro.fitting.minibatches import fit_minibatches
 from mixpyro.fitting.provenance import FittedData
+from mixpyro.fitting.rearrangement import rearrange_tree
 from mixpyro.fitting.result import FitResult, Optimum, Run
 from mixpyro.fitting.streaming import StreamingFit, fit_batches
 from mixpyro.gates import (
@@ -84,6 +85,7 @@ __all__ = [
     "linear_response",
     "load",
     "observed_information",
+    "rearrange_tree",
     "refine",
     "save",
     "to_arviz",

@@ -11,7 +11,9 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.fitting.fit import fit
+from mixpyro.fitting.rearrangement import rearranged
 from mixpyro.fitting.result import FitResult
+from mixpyro.gates.best_tree import MOST_COMPONENTS
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.trees import Tree, split_leaf
@@ -60,8 +62,10 @@ def grow_tree(
     fits of two components and K of K + 1. The bound decides when to stop: no number of components need be given, and
     the priors of nodes and experts pay for what they add.
 
-    Growth is greedy: a split that gains nothing until a second one follows is not found. Compare the bound with that of
-    :func:`mixpyro.fit` on a given tree where that matters.
+    After a split, up to six components, the best of all trees of the components is looked for, as
+    :func:`mixpyro.rearrange_tree` does: which leaf was split first leaves no trace. Growth is greedy all the same: a
+    split that gains nothing until a second one follows is not found. Compare the bound with that of
+    :func:`mixpyro.fit` on the tree that was found, which starts elsewhere.
 
     Args:
         experts: called with a number of components; returns new experts of that many. A class with its other arguments
@@ -101,10 +105,10 @@ def grow_tree(
         if found is None:
             break
         leaf, result = found
-        if result.bound <= best.bound + tolerance * growth.n_objects:
+        if result.bound <= best.bound + growth.least_gain:
             refused = result.bound
             break
-        best = result
+        best = growth.rearranged(result)
         bounds.append(best.bound)
         splits.append(leaf)
     for caution in best.cautions:
@@ -128,7 +132,7 @@ class _Growth:
         max_iterations: int,
         tolerance: float,
     ) -> None:
-        if not callable(experts):
+        if not callable(experts) or isinstance(experts, Experts):
             raise TypeError(
                 f"`experts` must be a function of the number of components; got {type(experts).__name__}. "
                 "Pass `lambda k: LinearExperts(k, n_features=2)` or the like."
@@ -136,12 +140,12 @@ class _Growth:
         self.experts, self.x, self.y, self.gate_x = experts, x, y, gate_x
         self.weights, self.prior_scale = weights, prior_scale
         self.options = {"max_iterations": max_iterations, "tolerance": tolerance, "seed": seed, "progress": False}
-        self.n_restarts = n_restarts
+        self.n_restarts, self.tolerance = n_restarts, tolerance
 
     @property
-    def n_objects(self) -> float:
-        """Sum of the rows' weights."""
-        return float(len(self.x) if self.weights is None else self.weights.sum())
+    def least_gain(self) -> float:
+        """Nats that a larger or another tree must gain."""
+        return self.tolerance * float(len(self.x) if self.weights is None else self.weights.sum())
 
     def mixture(self, tree: Tree) -> MixtureOfExperts:
         """Return a new mixture with this tree."""
@@ -180,6 +184,13 @@ class _Growth:
                 **self.options,
                 **options,  # type: ignore[arg-type]
             )
+
+    def rearranged(self, present: FitResult) -> FitResult:
+        """Return the fit of the best tree of these components, if they are not too many to try all trees."""
+        if present.mixture.n_components > MOST_COMPONENTS:
+            return present
+        inputs = self.x if self.gate_x is None else self.gate_x
+        return rearranged(present, inputs, self.weights, self.fit, least_gain=self.least_gain)
 
     def best_split(self, present: FitResult) -> tuple[int, FitResult] | None:
         """Split each leaf in turn; return the leaf of the highest bound and the fit, None if no leaf has rows."""

@@ -260,6 +260,15 @@ def n_swaps(tree: Tree, labels: Sequence[Hashable]) -> int:
     return sum(_shape(node.left, labels) == _shape(node.right, labels) for node in nodes_of(tree))
 
 
+def without_sides(tree: Tree) -> Hashable:
+    """Return the tree as nested sets, the same for trees that differ in left and right alone.
+
+    Args:
+        tree: any.
+    """
+    return _shape(tree, range(len(leaves_of(tree))))
+
+
 def _leaf_set(node: Node) -> frozenset[int]:
     """Return the leaves under a node."""
     return frozenset((*leaves_of(node.left), *leaves_of(node.right)))

@@ -1,0 +1,118 @@
+"""The tree of components with the highest bound, given responsibilities."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.conjugate.normal import NormalCoefficients
+from mixpyro.gates.natural_steps import converged
+from mixpyro.gates.tree import TreeGate
+from mixpyro.numerics import nested
+from mixpyro.numerics.trees import Tree
+from mixpyro.shapes import Inputs, Responsibilities
+
+# Components of which all splits are tried, 301 of six; each component more makes them three times as many.
+MOST_COMPONENTS = 6
+# Numbers in the responsibilities of splits that are fitted together; 32 MB of float64.
+MOST_NUMBERS = 2**22
+# Steps of Newton's method for each split. Most take fewer than ten.
+N_STEPS = 25
+
+
+class Split(NamedTuple):
+    """A node that could be: the components under its branches. The least of all is on the left."""
+
+    left: frozenset[int]
+    right: frozenset[int]
+
+
+class _Splits(TreeGate):
+    """One node, whose intercept has another prior mean in each run."""
+
+    def __init__(self, splits: Sequence[Split], n_features: int, prior_scale: float, device: torch.device) -> None:
+        ratios = [len(split.left) / len(split.right) for split in splits]
+        intercepts = torch.tensor(ratios, dtype=torch.float64, device=device).log()
+        super().__init__((0, 1), n_features, prior_scale=prior_scale, device=device)
+        self.intercepts = intercepts
+        self.fix_prior()
+
+    @property
+    def prior(self) -> NormalCoefficients:
+        """Normal(m₀, 2s² I) [R, 1, E] of the splits of R runs; of none while the gate is made."""
+        prior = super().prior
+        intercepts = self.__dict__.get("intercepts")
+        if intercepts is None:
+            return prior
+        mean = prior.mean.repeat(len(intercepts), 1, 1)
+        mean[:, 0, 0] = intercepts
+        return NormalCoefficients(mean, prior.precision.expand(len(intercepts), -1, -1, -1).clone())
+
+
+def best_tree(x: Inputs, responsibilities: Responsibilities, *, prior_scale: float = 2.0) -> tuple[Tree, float]:
+    """Return the tree of the components that has the highest bound given responsibilities.
+
+    The share of a node in the bound, Σᵢ [ℓᵢ mᵢ − bᵢ E softplus(ηᵢ)] − KL, depends on which components are under its two
+    branches and on nothing else of the tree. Every split of every set of components is fitted once, and the best tree
+    of a set is the best split of it with the best trees of its two parts.
+
+    Args:
+        x: gate inputs [N, D].
+        responsibilities: [N, K], non-negative, K at most 6; a row that does not sum to one carries a weight.
+        prior_scale: of :class:`~mixpyro.TreeGate`.
+
+    Returns:
+        The tree, and the share of its gate in the bound in nats.
+
+    Raises:
+        ValueError: if a shape or value does not fit, or there are more than six components.
+
+    Example:
+        >>> x = torch.linspace(-3, 3, 300).double().unsqueeze(1)
+        >>> groups = torch.tensor([0, 2, 1])[((x > -1).long() + (x > 1).long()).squeeze(1)]
+        >>> best_tree(x, torch.nn.functional.one_hot(groups).double())[0] in [((0, 2), 1), (0, (1, 2))]
+        True
+    """
+    x = arguments.inputs(x)
+    k = responsibilities.shape[-1]
+    r = arguments.responsibilities(responsibilities, k, len(x)).mT.double()
+    if k > MOST_COMPONENTS:
+        raise ValueError(f"`responsibilities` must have at most {MOST_COMPONENTS} components; got {k}.")
+    splits = _splits(k)
+    shares = dict(zip(splits, _shares(splits, x, r, prior_scale), strict=True))
+    best: dict[frozenset[int], tuple[Tree, float]] = {frozenset([leaf]): (leaf, 0.0) for leaf in range(k)}
+    for split in splits:  # those of smaller sets come first
+        left, right = best[split.left], best[split.right]
+        tree, share = (left[0], right[0]), shares[split] + left[1] + right[1]
+        whole = split.left | split.right
+        if whole not in best or share > best[whole][1]:
+            best[whole] = tree, share
+    tree, share = best[frozenset(range(k))]
+    return (0,) if tree == 0 else tree, share
+
+
+def _splits(n_components: int) -> list[Split]:
+    """Return all splits of all sets of components, those of smaller sets first."""
+    found = []
+    for size in range(2, n_components + 1):
+        for first, *others in combinations(range(n_components), size):
+            for n_left in range(size - 1):
+                for left in combinations(others, n_left):
+                    found.append(Split(frozenset([first, *left]), frozenset(others) - frozenset(left)))
+    return found
+
+
+def _shares(splits: list[Split], x: Tensor, r: Tensor, prior_scale: float) -> list[float]:
+    """Return the highest share of each split in the bound, groups of splits fitted together."""
+    size, shares = max(1, MOST_NUMBERS // (2 * max(1, len(x)))), list[float]()
+    for start in range(0, len(splits), size):
+        group = splits[start : start + size]
+        sides = [[r[sorted(branch)].sum(0) for branch in split] for split in group]
+        two = torch.stack([torch.stack(side) for side in sides])
+        gate = _Splits(group, x.shape[1], prior_scale, x.device)
+        found = converged(gate, x, two, nested.apply(torch.clone, gate.fixed_prior), n_steps=N_STEPS)
+        shares += gate.shares(x, two, found).tolist()
+    return shares
