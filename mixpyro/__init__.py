@@ -11,10 +11,8 @@ from mixpyro.experts import (
     RelevanceLinearExperts,
 )
 from mixpyro.fitting.fit import fit
-from mixpyro.fitting.growth import GrownTree, grow_tree
 from mixpyro.fitting.minibatches import fit_minibatches
 from mixpyro.fitting.provenance import FittedData
-from mixpyro.fitting.rearrangement import rearrange_tree
 from mixpyro.fitting.result import FitResult, Optimum, Run
 from mixpyro.fitting.streaming import StreamingFit, fit_batches
 from mixpyro.gates import (
@@ -40,6 +38,8 @@ from mixpyro.reports.criteria import Criteria, criteria
 from mixpyro.reports.observed_information import observed_information
 from mixpyro.reports.tables import as_table
 from mixpyro.saving.model_file import load, save
+from mixpyro.tree_search.growth import GrownTree, grow_tree
+from mixpyro.tree_search.rearrangement import rearrange_tree
 
 __version__ = "0.1.0"
 

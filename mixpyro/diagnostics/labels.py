@@ -7,11 +7,15 @@ import numpy as np
 
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, from_datasets
 from mixpyro.diagnostics.estimates import names_of_estimates
+from mixpyro.numerics.tree_automorphisms import automorphism
+from mixpyro.numerics.trees import tree_of_names
 
 # Mean confidence, from 0 to 1, below which another labelling of a component is nearly as good.
 LEAST_CONFIDENCE = 0.5
 # Axis of the components whose log odds against the first one a gate's coefficients are.
 LOG_ODDS = "gate_component"
+# Axis of the nodes of a gate that is a tree.
+NODES = "gate_node"
 
 
 class Alignment(NamedTuple):
@@ -91,7 +95,7 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
     """Put the components of every draw in the order of the alignment's reference.
 
     Log odds against the first component, of a gate's coefficients, become those against the component that is first
-    then.
+    then. Those at the nodes of a tree change places and signs with the components that a node parts.
 
     Args:
         data: result of :func:`mixpyro.to_arviz` or :func:`~mixpyro.diagnostics.program_to_arviz`, whose S draws,
@@ -101,7 +105,8 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
 
     Raises:
         ValueError: if the alignment has another number of draws, a site of a program has an axis that may be of the
-            components, as it is as long and has not been named, or components move that have a point estimate.
+            components, as it is as long and has not been named, components move that have a point estimate, or a draw's
+            order is that of another tree than a gate's.
     """
     import xarray
 
@@ -124,6 +129,11 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
             name: _log_odds(values, alignment.order)
             for name, values in posterior.data_vars.items()
             if LOG_ODDS in values.dims
+        }
+        reordered |= {
+            name: _of_nodes(values, alignment.order)
+            for name, values in posterior.data_vars.items()
+            if NODES in values.dims
         }
     return from_datasets(datasets | {"posterior": posterior.assign(reordered)})
 
@@ -148,6 +158,20 @@ def _log_odds(coefficients: Any, order: np.ndarray) -> Any:  # noqa: ANN401 (an 
     of_all = np.take_along_axis(of_all, order.reshape(*order.shape, *[1] * (of_all.ndim - 2)), axis=1)
     against_first = (of_all - of_all[:, :1])[:, 1:]
     return moved.copy(data=against_first.reshape(moved.shape)).transpose(*coefficients.dims)
+
+
+def _of_nodes(coefficients: Any, order: np.ndarray) -> Any:  # noqa: ANN401 (an xarray DataArray)
+    """Return coefficients at the nodes of a tree in the new order of each draw."""
+    tree = tree_of_names([str(name) for name in coefficients[NODES].values])
+    moved = coefficients.transpose("chain", "draw", NODES, ...)
+    drawn = moved.values.reshape(len(order), *moved.shape[2:])
+    chosen, position = np.unique(order, axis=0, return_inverse=True)
+    images = [automorphism(tree, one.tolist()) for one in chosen]
+    nodes = np.array([image.nodes for image in images])[position.reshape(-1)]
+    signs = np.array([image.signs for image in images])[position.reshape(-1)]
+    widened = (*order.shape[:1], -1, *[1] * (drawn.ndim - 2))
+    found = np.take_along_axis(drawn, nodes.reshape(widened), axis=1) * signs.reshape(widened)
+    return moved.copy(data=found.reshape(moved.shape)).transpose(*coefficients.dims)
 
 
 def _refuse_unknown_axes(posterior: Dataset, n_components: int, axis: str) -> None:

@@ -16,6 +16,7 @@ from mixpyro.diagnostics.under_draws import UnderDraws, predictions_of
 from mixpyro.experts.glm import GLMExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
+from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
 
 Variables = dict[str, Variable]
@@ -157,6 +158,7 @@ def labels_of(mixture: MixtureOfExperts, x: Named, y: Named, gate_x: Named) -> d
         features=x.columns,
         n_regressors=experts.n_features,
         gate_features=gate_x.columns,
+        gate_nodes=_nodes_of(mixture.gate),
         outputs=y.columns,
         n_predictors=experts.family.n_predictors if isinstance(experts, GLMExperts) else 1,
     )
@@ -169,7 +171,18 @@ def labels_of_gate(gate: Gate, x: Named) -> dict[str, np.ndarray]:
         gate: of K components.
         x: what it reads.
     """
-    return coordinates(n_components=gate.n_components, objects=x.rows, features=x.columns, gate_features=x.columns)
+    return coordinates(
+        n_components=gate.n_components,
+        objects=x.rows,
+        features=x.columns,
+        gate_features=x.columns,
+        gate_nodes=_nodes_of(gate),
+    )
+
+
+def _nodes_of(gate: Gate) -> list[str]:
+    """Return the names of the nodes of a gate that is a tree."""
+    return node_names(gate.tree) if isinstance(gate, TreeGate) else []
 
 
 def latent_variables(

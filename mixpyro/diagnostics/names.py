@@ -75,6 +75,7 @@ def coordinates(
     features: Sequence[str] = (),
     n_regressors: int | None = None,
     gate_features: Sequence[str] = (),
+    gate_nodes: Sequence[str] = (),
     outputs: Iterable[str] = (),
     n_predictors: int = 1,
 ) -> dict[str, np.ndarray]:
@@ -87,6 +88,7 @@ def coordinates(
         n_regressors: number of features that the experts regress on, the first ones; all by default. The axis
             ``regressor`` is an intercept and these.
         gate_features: names of the columns that the gate reads.
+        gate_nodes: names of the nodes of a gate that is a tree.
         outputs: names of the columns of y.
         n_predictors: number of linear predictors of an expert, one less than the categories of a categorical y. The
             first category is the reference, so the axis ``category`` begins at 1.
@@ -95,6 +97,7 @@ def coordinates(
         "component": np.arange(n_components),
         # Log odds against component 0.
         "gate_component": np.arange(1, n_components),
+        "gate_node": np.array(list(gate_nodes), dtype=np.str_),
         "object": objects,
         "feature": np.array(list(features), dtype=np.str_),
         "gate_feature": np.array(list(gate_features), dtype=np.str_),

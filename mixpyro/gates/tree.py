@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 from mixpyro import arguments
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
-from mixpyro.numerics import trees
+from mixpyro.numerics import tree_automorphisms, trees
 from mixpyro.numerics.cholesky import cholesky
 from mixpyro.numerics.logistic_normal import LogisticNormal, logistic_normal
 from mixpyro.numerics.predictor_moments import DesignRows
@@ -197,6 +197,6 @@ class TreeGate(BayesianLogitGate):
         Raises:
             ValueError: if it does not.
         """
-        found = trees.automorphism(self.tree, order)
+        found = tree_automorphisms.automorphism(self.tree, order)
         signs = torch.tensor(found.signs, dtype=coefficients.dtype, device=coefficients.device)
         return coefficients[..., list(found.nodes), :] * signs.unsqueeze(-1)

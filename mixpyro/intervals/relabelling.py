@@ -14,7 +14,7 @@ from mixpyro.intervals.free_parameters import LOG_RATIOS, FreeParameters, Site
 from mixpyro.intervals.responses.parts import members_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.linear_predictors import with_reference
-from mixpyro.numerics.trees import automorphisms, n_swaps
+from mixpyro.numerics.tree_automorphisms import automorphisms, n_swaps
 from mixpyro.part import Part
 
 # Permutations that are gone through; with more components than that, labels stay as they are drawn.

@@ -14,7 +14,7 @@ from mixpyro.fitting.known_labels import known_components, without_others
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics.trees import n_swaps
+from mixpyro.numerics.tree_automorphisms import n_swaps
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
 

@@ -204,7 +204,7 @@ def test_relabelling_within_the_tree_changes_nothing_but_labels(tree: Tree) -> N
     """The bound and the weights at permuted responsibilities, for every relabelling, and not for another order."""
     gate, x, r = learnt(tree)
     bound, weights = gate.partial_bound(x, r), gate.weights(x)
-    for order, *_ in trees.automorphisms(tree):
+    for order, *_ in tree_automorphisms.automorphisms(tree):
         other = TreeGate(tree, 2)
         other.maximise(x, r[:, list(order)])
         torch.testing.assert_close(other.partial_bound(x, r[:, list(order)]), bound, rtol=0, atol=1e-7)

@@ -1,6 +1,5 @@
-"""Trees: checks, matrices of the branches, and relabellings."""
+"""Trees: checks, names, and matrices of the branches."""
 
-from itertools import permutations
 from typing import Any
 
 import pytest
@@ -22,52 +21,10 @@ TREES: list[Tree] = [
 ]
 
 
-def without_sides(tree: Tree) -> Any:
-    """The tree as nested sets: left and right do not matter."""
-    return tree if isinstance(tree, int) else frozenset(without_sides(branch) for branch in tree)
-
-
 def log_weights(tree: Tree, predictors: Tensor) -> Tensor:
     """Log weights of the leaves [..., N, K] given log odds [..., N, V] at the nodes."""
     found = trees.leaf_log_weights(logsigmoid(predictors.mT), logsigmoid(-predictors.mT), trees.branches_of(tree))
     return found.mT
-
-
-@pytest.mark.parametrize("tree", TREES)
-def test_relabellings_are_all_that_map_the_tree_onto_itself(tree: Tree) -> None:
-    k = len(trees.leaves_of(tree))
-    same = [
-        order
-        for order in permutations(range(k))
-        if without_sides(trees.relabelled_tree(tree, order)) == without_sides(tree)
-    ]
-    found = trees.automorphisms(tree)
-    assert sorted(one.order for one in found) == sorted(same)
-    assert found[0].order == tuple(range(k))
-    assert found[0].nodes == tuple(range(k - 1))
-
-
-@pytest.mark.parametrize("tree", TREES)
-def test_leaves_of_other_labels_stay(tree: Tree) -> None:
-    labels = ["a", "a", "b", "a", "b", "a"][: len(trees.leaves_of(tree))]
-    kept = [one.order for one in trees.automorphisms(tree) if [labels[leaf] for leaf in one.order] == labels]
-    found = [one.order for one in trees.automorphisms(tree, labels)]
-    assert sorted(found) == sorted(kept)
-    assert len(found) == 2 ** trees.n_swaps(tree, labels)
-
-
-def test_an_order_that_is_another_tree_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"`order` must map the tree .* onto itself; got \[2, 1, 0\]"):
-        trees.automorphism(((0, 1), 2), [2, 1, 0])
-
-
-@pytest.mark.parametrize("tree", TREES)
-def test_a_relabelling_of_the_nodes_permutes_the_weights(tree: Tree) -> None:
-    predictors = torch.randn(5, len(trees.nodes_of(tree)), dtype=torch.float64)
-    expected = log_weights(tree, predictors)
-    for order, nodes, signs in trees.automorphisms(tree):
-        moved = predictors[:, list(nodes)] * torch.tensor(signs, dtype=torch.float64)
-        torch.testing.assert_close(log_weights(tree, moved), expected[:, list(order)])
 
 
 @pytest.mark.parametrize("tree", TREES)
@@ -104,6 +61,11 @@ def test_a_split_leaf_has_the_new_one_on_its_right() -> None:
 
 def test_nodes_are_named_by_the_components_they_part() -> None:
     assert trees.node_names(((0, 1), 2)) == ["components 0, 1 against 2", "component 0 against 1"]
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_names_tell_the_tree(tree: Tree) -> None:
+    assert trees.tree_of_names(trees.node_names(tree)[::-1]) == tree
 
 
 def test_lists_are_read_as_tuples() -> None:

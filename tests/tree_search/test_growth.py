@@ -8,7 +8,7 @@ import torch
 from mixpyro import DirichletGate, GLMExperts, LinearExperts, fit, grow_tree
 from mixpyro.experts.families import Gaussian
 from mixpyro.numerics.trees import leaves_of
-from tests.fitting.trees import rows_of, tree_of_lines
+from tests.tree_search.problems import rows_of, tree_of_lines
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 TREE = ((0, 1), 2)

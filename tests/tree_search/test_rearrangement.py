@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit, rearrange_tree
-from mixpyro.numerics.trees import without_sides
-from tests.fitting.trees import rows_of, tree_of_lines
+from mixpyro.numerics.tree_automorphisms import without_sides
+from tests.tree_search.problems import rows_of, tree_of_lines
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 TREE = ((0, 1), (2, 3))

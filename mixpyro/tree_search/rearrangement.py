@@ -11,11 +11,12 @@ from mixpyro import arguments
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult
-from mixpyro.gates.best_tree import MOST_COMPONENTS, best_tree
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics.trees import Tree, without_sides
+from mixpyro.numerics.tree_automorphisms import without_sides
+from mixpyro.numerics.trees import Tree
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.tree_search.best_tree import MOST_COMPONENTS, best_tree
 
 # Fits of a tree from given responsibilities.
 Refit = Callable[[Tree, Responsibilities], FitResult]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mixpyro.gates import TreeGate
-from mixpyro.gates.best_tree import best_tree
-from mixpyro.numerics.trees import Tree, without_sides
+from mixpyro.numerics.tree_automorphisms import without_sides
+from mixpyro.numerics.trees import Tree
+from mixpyro.tree_search.best_tree import best_tree
 from tests.problems import inputs, responsibilities
 
 
@@ -52,7 +53,7 @@ def test_it_is_the_best_of_all(n_components: int) -> None:
 def test_groups_of_splits_are_fitted_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     x, r = problem(4)
     together = best_tree(x, r)
-    monkeypatch.setattr("mixpyro.gates.best_tree.MOST_NUMBERS", 1000)
+    monkeypatch.setattr("mixpyro.tree_search.best_tree.MOST_NUMBERS", 1000)
     tree, share = best_tree(x, r)
     assert tree == together[0]
     assert share == pytest.approx(together[1], abs=1e-6)

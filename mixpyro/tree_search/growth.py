@@ -11,13 +11,13 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.fitting.fit import fit
-from mixpyro.fitting.rearrangement import rearranged
 from mixpyro.fitting.result import FitResult
-from mixpyro.gates.best_tree import MOST_COMPONENTS
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.trees import Tree, split_leaf
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.tree_search.best_tree import MOST_COMPONENTS
+from mixpyro.tree_search.rearrangement import rearranged
 
 # Share of a row in a leaf below which the row has no part in finding how to split the leaf.
 LEAST_SHARE = 1e-3

@@ -1,0 +1,1 @@
+"""Trees of components that are found from the data: the best of given components, and trees that are grown."""
