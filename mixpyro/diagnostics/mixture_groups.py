@@ -18,6 +18,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.trees import node_names
 
 Variables = dict[str, Variable]
 
