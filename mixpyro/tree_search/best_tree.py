@@ -1,5 +1,6 @@
 """The tree of components with the highest bound, given responsibilities."""
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -30,26 +31,27 @@ class Split(NamedTuple):
     right: frozenset[int]
 
 
-class _Splits(TreeGate):
-    """One node, whose intercept has another prior mean in each run."""
+class _Node(TreeGate):
+    """One node, with the prior mean of the intercept that it has in a larger tree.
 
-    def __init__(self, splits: Sequence[Split], n_features: int, prior_scale: float, device: torch.device) -> None:
-        ratios = [len(split.left) / len(split.right) for split in splits]
-        intercepts = torch.tensor(ratios, dtype=torch.float64, device=device).log()
+    Args:
+        log_ratio: of the numbers of leaves on its left and on its right.
+        n_features: D.
+        prior_scale: of the tree.
+        device: of the posterior.
+    """
+
+    def __init__(self, log_ratio: float, n_features: int, *, prior_scale: float, device: torch.device) -> None:
+        self.__dict__["log_ratio"] = log_ratio  # before there is a module to set attributes of
         super().__init__((0, 1), n_features, prior_scale=prior_scale, device=device)
-        self.intercepts = intercepts
-        self.fix_prior()
 
     @property
     def prior(self) -> NormalCoefficients:
-        """Normal(m₀, 2s² I) [R, 1, E] of the splits of R runs; of none while the gate is made."""
+        """Normal(m₀, 2s² I)."""
         prior = super().prior
-        intercepts = self.__dict__.get("intercepts")
-        if intercepts is None:
-            return prior
-        mean = prior.mean.repeat(len(intercepts), 1, 1)
-        mean[:, 0, 0] = intercepts
-        return NormalCoefficients(mean, prior.precision.expand(len(intercepts), -1, -1, -1).clone())
+        mean = prior.mean.clone()
+        mean[:, 0] = self.log_ratio
+        return prior._replace(mean=mean)
 
 
 def best_tree(x: Inputs, responsibilities: Responsibilities, *, prior_scale: float = 2.0) -> tuple[Tree, float]:
@@ -82,7 +84,7 @@ def best_tree(x: Inputs, responsibilities: Responsibilities, *, prior_scale: flo
     if k > MOST_COMPONENTS:
         raise ValueError(f"`responsibilities` must have at most {MOST_COMPONENTS} components; got {k}.")
     splits = _splits(k)
-    shares = dict(zip(splits, _shares(splits, x, r, prior_scale), strict=True))
+    shares = _shares(splits, x, r, prior_scale)
     best: dict[frozenset[int], tuple[Tree, float]] = {frozenset([leaf]): (leaf, 0.0) for leaf in range(k)}
     for split in splits:  # those of smaller sets come first
         left, right = best[split.left], best[split.right]
@@ -105,14 +107,23 @@ def _splits(n_components: int) -> list[Split]:
     return found
 
 
-def _shares(splits: list[Split], x: Tensor, r: Tensor, prior_scale: float) -> list[float]:
-    """Return the highest share of each split in the bound, groups of splits fitted together."""
-    size, shares = max(1, MOST_NUMBERS // (2 * max(1, len(x)))), list[float]()
-    for start in range(0, len(splits), size):
-        group = splits[start : start + size]
-        sides = [[r[sorted(branch)].sum(0) for branch in split] for split in group]
-        two = torch.stack([torch.stack(side) for side in sides])
-        gate = _Splits(group, x.shape[1], prior_scale, x.device)
-        found = converged(gate, x, two, nested.apply(torch.clone, gate.fixed_prior), n_steps=N_STEPS)
-        shares += gate.shares(x, two, found).tolist()
+def _shares(splits: Sequence[Split], x: Tensor, r: Tensor, prior_scale: float) -> dict[Split, float]:
+    """Return the highest share of each split in the bound; splits of one prior are fitted together."""
+    size, shares = max(1, MOST_NUMBERS // (2 * max(1, len(x)))), dict[Split, float]()
+    by_sizes: dict[tuple[int, int], list[Split]] = {}
+    for split in splits:
+        by_sizes.setdefault((len(split.left), len(split.right)), []).append(split)
+    for (n_left, n_right), alike in by_sizes.items():
+        node = _Node(math.log(n_left / n_right), x.shape[1], prior_scale=prior_scale, device=x.device)
+        for start in range(0, len(alike), size):
+            group = alike[start : start + size]
+            shares |= dict(zip(group, _shares_of(node, group, x, r), strict=True))
     return shares
+
+
+def _shares_of(node: _Node, splits: Sequence[Split], x: Tensor, r: Tensor) -> list[float]:
+    """Return the highest share of each of some splits, each a run of the node."""
+    sides = [torch.stack([r[sorted(branch)].sum(0) for branch in split]) for split in splits]
+    responsibilities, start = torch.stack(sides), nested.stack([node.posterior] * len(splits))
+    found = converged(node, x, responsibilities, start, n_steps=N_STEPS)
+    return [float(share) for share in node.shares(x, responsibilities, found)]

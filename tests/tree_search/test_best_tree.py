@@ -50,6 +50,15 @@ def test_it_is_the_best_of_all(n_components: int) -> None:
     assert bounds[without_sides(tree)] == max(bounds.values())
 
 
+def test_rows_that_splits_separate_are_no_trouble() -> None:
+    """Steps of some splits are halved and those of others are not."""
+    x = 3.0 * inputs(100)
+    labels = 2 * (x[:, 0] > 0).long() + (x[:, 1] > 0).long()
+    tree, share = best_tree(x, torch.nn.functional.one_hot(labels).double(), prior_scale=20.0)
+    assert without_sides(tree) in [without_sides(((0, 1), (2, 3))), without_sides(((0, 2), (1, 3)))]
+    assert -100.0 < share < 0.0
+
+
 def test_groups_of_splits_are_fitted_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     x, r = problem(4)
     together = best_tree(x, r)
