@@ -15,7 +15,14 @@ from mixpyro.fitting.minibatches import fit_minibatches
 from mixpyro.fitting.provenance import FittedData
 from mixpyro.fitting.result import FitResult, Optimum, Run
 from mixpyro.fitting.streaming import StreamingFit, fit_batches
-from mixpyro.gates import DirichletGate, MarginalObjectDirichletGate, NeuralGate, ObjectDirichletGate, SoftmaxGate
+from mixpyro.gates import (
+    DirichletGate,
+    MarginalObjectDirichletGate,
+    NeuralGate,
+    ObjectDirichletGate,
+    SoftmaxGate,
+    StickBreakingGate,
+)
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
@@ -59,6 +66,7 @@ __all__ = [
     "RobbinsMonro",
     "Run",
     "SoftmaxGate",
+    "StickBreakingGate",
     "StreamingFit",
     "as_table",
     "coefficients",

@@ -6,5 +6,14 @@ from mixpyro.gates.marginal_object_dirichlet import MarginalObjectDirichletGate
 from mixpyro.gates.neural import NeuralGate
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
 from mixpyro.gates.softmax import SoftmaxGate
+from mixpyro.gates.stick_breaking import StickBreakingGate
 
-__all__ = ["DirichletGate", "Gate", "MarginalObjectDirichletGate", "NeuralGate", "ObjectDirichletGate", "SoftmaxGate"]
+__all__ = [
+    "DirichletGate",
+    "Gate",
+    "MarginalObjectDirichletGate",
+    "NeuralGate",
+    "ObjectDirichletGate",
+    "SoftmaxGate",
+    "StickBreakingGate",
+]

@@ -29,6 +29,11 @@ class Gate(GateProgram):
     # Whether a row of weight three is three rows to the gate.
     takes_row_weights: ClassVar[bool] = True
 
+    @property
+    def has_free_weights(self) -> bool:
+        """Whether weights vary, as that of a single component does not."""
+        return bool(self.n_components > 1)
+
     def check_inputs(self, gate_x: object, x: Tensor) -> Tensor:
         """Return the gate's own inputs if they fit x, else x.
 

@@ -81,7 +81,7 @@ def parts_with_response(mixture: MixtureOfExperts) -> list[PosteriorPart]:
         for name, part in members_of(mixture)
         if isinstance(part, ConjugatePart)
         and not isinstance(part, ObjectGate)
-        and not (isinstance(part, Gate) and part.n_components == 1)
+        and not (isinstance(part, Gate) and not part.has_free_weights)
         and _has_response(part)
     ]
 
@@ -94,7 +94,7 @@ def has_posteriors(mixture: MixtureOfExperts) -> bool:
     """
     parts = [part for _, part in members_of(mixture)]
     return any(
-        isinstance(part, ConjugatePart | ObjectGate) and not (isinstance(part, Gate) and part.n_components == 1)
+        isinstance(part, ConjugatePart | ObjectGate) and not (isinstance(part, Gate) and not part.has_free_weights)
         for part in parts
     )
 
