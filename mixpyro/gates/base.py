@@ -1,5 +1,6 @@
 """What every gate is: a prior over which component each object belongs to."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -55,6 +56,14 @@ class Gate(GateProgram):
             wanted, got = f"{len(x)} rows of {x.dtype}", f"{len(checked)} rows of {checked.dtype}"
             raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")
         return checked
+
+    def derived(self, sites: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what follows from draws of the latent sites and belongs into a table of them; nothing by default.
+
+        Args:
+            sites: draws [S, …] by the full name of the site.
+        """
+        return {}
 
     def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
         """Return E_q[log π] in x's dtype, [N, K], or [1, K] where all objects share it.

@@ -101,7 +101,7 @@ class StickBreakingGate(ConjugateGate):
         self.concentration = _checked_concentration(concentration, self.discount)
         alpha = self.concentration.mean if isinstance(self.concentration, Distribution) else self.concentration
         breaks = torch.arange(1, self.n_components + 1, dtype=torch.float64, device="cpu")
-        rest = torch.as_tensor(alpha, dtype=torch.float64, device="cpu") + self.discount * breaks
+        rest = float(alpha) + self.discount * breaks
         rest = arguments.representable("concentration", rest.to(arguments.device(device), dtype))
         self.register_buffer("prior_rest", rest, persistent=False)
         self.register_posterior(self.prior, like=rest)
@@ -117,7 +117,7 @@ class StickBreakingGate(ConjugateGate):
         if not isinstance(self.concentration, Distribution):
             return sticks
         gamma: Gamma = self.concentration
-        shape, rate = (torch.as_tensor(value).to(rest) for value in (gamma.concentration, gamma.rate))
+        shape, rate = (value.to(rest) for value in (gamma.concentration, gamma.rate))
         return LearntSticks(*sticks, shape, rate)
 
     @property
@@ -256,6 +256,15 @@ class StickBreakingGate(ConjugateGate):
             pyro.deterministic(self.site("weights"), log_weights.exp(), event_dim=1)
         return log_weights
 
+    def derived(self, sites: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return π [S, K], where there are draws of the shares.
+
+        Args:
+            sites: draws [S, …] by the full name of the site.
+        """
+        shares = sites.get(self.site("sticks"))
+        return {} if shares is None else {self.site("weights"): self.log_weights_of(shares).exp()}
+
     def assignments(self, log_weights: Tensor) -> UnnormalisedCategorical:
         """Return p(z | π), whose probabilities sum to what is not beyond K.
 
@@ -276,4 +285,5 @@ def _checked_concentration(value: object, discount: float) -> float | Gamma:
             f"`concentration` must be a number where `discount` is above zero; got {value}. Its posterior has no closed "
             "form then: set `discount=0`, or compare the bounds of several numbers."
         )
-    return Gamma(value.concentration.double(), value.rate.double())
+    gamma = arguments.normal_distribution(value)
+    return Gamma(gamma.concentration.detach().double(), gamma.rate.detach().double())

@@ -52,7 +52,7 @@ class Relabelling:
         path = self._path(site)
         first, size = self._first[path]
         own = [number - first for number in order[first : first + size]]
-        if path == "gate" and site.shape[0] == size - 1:
+        if path == "gate" and site.shape and site.shape[0] == size - 1:
             values = coordinates.unflatten(-1, (size - 1, -1))
             whole = torch.cat([torch.zeros_like(values[:, :1]), values], dim=1)[:, own]
             return (whole[:, 1:] - whole[:, :1]).flatten(1)

@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from mixpyro.conjugate.responses.base import Response
 from mixpyro.conjugate.responses.registry import response_of
+from mixpyro.conjugate.sticks import LearntSticks
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.heterogeneous import HeterogeneousExperts
 from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.gates.base import Gate
 from mixpyro.gates.per_object import ObjectGate
+from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.design_matrix import Origin
 from mixpyro.part import Part
@@ -115,7 +117,15 @@ def quantity_names(part: ConjugatePart, feature_names: list[str]) -> list[str]:
         return _of_regressions(part, feature_names)
     if isinstance(part, GaussianPrior):
         return _of_densities(part)
+    if isinstance(part, StickBreakingGate):
+        return _of_sticks(part)
     return [f"component {k} against 0, log weight" for k in range(1, part.n_components)]
+
+
+def _of_sticks(part: StickBreakingGate) -> list[str]:
+    """Return names of the log odds of shares [K], then of the concentration where it has a posterior."""
+    names = [f"component {k}, log odds of its share" for k in range(part.n_components)]
+    return [*names, "log concentration"] if isinstance(part.posterior, LearntSticks) else names
 
 
 def _of_regressions(part: LinearPrior, feature_names: list[str]) -> list[str]:
