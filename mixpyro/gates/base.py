@@ -29,6 +29,8 @@ class Gate(GateProgram):
 
     # Whether a row of weight three is three rows to the gate.
     takes_row_weights: ClassVar[bool] = True
+    # Whether a fit finds how many components there are: it merges and deletes some while the bound rises.
+    finds_components: ClassVar[bool] = False
 
     @property
     def has_free_weights(self) -> bool:

@@ -82,6 +82,7 @@ class StickBreakingGate(ConjugateGate):
     }
     weights_site = "sticks"
     is_normalised = False
+    finds_components = True
     prior_rest: Tensor
 
     def __init__(
