@@ -13,7 +13,7 @@ class Share(Beta):
     With a concentration of 0.01 two thirds of all draws are as near to 0 or 1 as that.
     """
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008 (as in PyTorch)
+    def rsample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:  # noqa: B008 (as in PyTorch)
         """Return draws.
 
         Args:

@@ -44,9 +44,15 @@ def with_components(mixture: MixtureOfExperts, kept: Sequence[int]) -> MixtureOf
 
 def _gate(gate: StickBreakingGate, kept: Sequence[int]) -> StickBreakingGate:
     """Return the gate of some of the components, updated by their counts."""
-    options = {"concentration": gate.concentration, "discount": gate.discount, "name": module_name(gate)}
     own = gate.prior_rest
-    fewer = StickBreakingGate(len(kept), **options, device=own.device, dtype=own.dtype)
+    fewer = StickBreakingGate(
+        len(kept),
+        concentration=gate.concentration,
+        discount=gate.discount,
+        name=module_name(gate),
+        device=own.device,
+        dtype=own.dtype,
+    )
     counts = gate.posterior.statistics_beyond(gate.prior).counts[list(kept)]
     fewer.hold_posterior(fewer.updated(Counts(counts.clamp_min(0.0)), fewer.posterior))
     return fewer

@@ -26,7 +26,7 @@ StickBreaking = Sticks | LearntSticks
 
 
 class StickBreakingGate(ConjugateGate):
-    """Infinitely many components, of which the first K may have objects: πₖ = vₖ Πⱼ (1 − vⱼ), vₜ ~ Beta(1 − d, α + t d).
+    """Infinitely many components, K of which may have objects: πₖ = vₖ Πⱼ (1 − vⱼ), vₜ ~ Beta(1 − d, α + t d).
 
     With d = 0 it is a Dirichlet process, else a Pitman–Yor process, whose sizes fall off by a power law. Choose a K
     that is surely too large: components that the data do not ask for end up without objects, and `fit` merges and
@@ -207,7 +207,7 @@ class StickBreakingGate(ConjugateGate):
         shape, rate = (float(value) for value in (self.concentration.concentration, self.concentration.rate))
         return f"{kind}, concentration Gamma({shape:.4g}, {rate:.4g})"
 
-    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Shares:  # type: ignore[override]
+    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Shares:
         """Return the likelihood of the shares in the order of the posterior, a Beta of each.
 
         Args:
@@ -283,8 +283,8 @@ def _checked_concentration(value: object, discount: float) -> float | Gamma:
         raise TypeError(f"`concentration` must be a number or one Gamma distribution; got {value}.")
     if discount > 0.0:
         raise ValueError(
-            f"`concentration` must be a number where `discount` is above zero; got {value}. Its posterior has no closed "
-            "form then: set `discount=0`, or compare the bounds of several numbers."
+            f"`concentration` must be a number where `discount` is above zero; got {value}. Its posterior has no "
+            "closed form then: set `discount=0`, or compare the bounds of several numbers."
         )
-    gamma = arguments.normal_distribution(value)
-    return Gamma(gamma.concentration.detach().double(), gamma.rate.detach().double())
+    shape, rate = (arguments.normal(parameter).detach().double() for parameter in (value.concentration, value.rate))
+    return Gamma(shape, rate)

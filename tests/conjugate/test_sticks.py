@@ -118,7 +118,9 @@ def test_a_component_without_objects_changes_nothing() -> None:
     seen[3] = 0.0
     fewer = Sticks(*(field[:3] for field in prior))
     q, short = prior.updated(Counts(seen)), fewer.updated(Counts(seen[:3]))
-    torch.testing.assert_close((seen * q.expected_log).sum() - q.kl(prior), _evidence(fewer, seen[:3].sort().values.flip(0)))
+    torch.testing.assert_close(
+        (seen * q.expected_log).sum() - q.kl(prior), _evidence(fewer, seen[:3].sort().values.flip(0))
+    )
     torch.testing.assert_close(q.expected_log[:3], short.expected_log)
     torch.testing.assert_close(q.kl(prior), short.kl(fewer))
 
@@ -127,6 +129,11 @@ def _evidence(prior: Sticks, in_order: Tensor) -> Tensor:
     """Log of what counts in an order of breaking have for evidence."""
     later = in_order.sum() - in_order.cumsum(0)
     return sum(
-        torch.lgamma(a + n) + torch.lgamma(b + m) - torch.lgamma(a + b + n + m) - torch.lgamma(a) - torch.lgamma(b) + torch.lgamma(a + b)
+        torch.lgamma(a + n)
+        + torch.lgamma(b + m)
+        - torch.lgamma(a + b + n + m)
+        - torch.lgamma(a)
+        - torch.lgamma(b)
+        + torch.lgamma(a + b)
         for a, b, n, m in zip(prior.own, prior.rest, in_order, later, strict=True)
     )

@@ -75,7 +75,16 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
         DirichletGate(K), HeterogeneousExperts([LinearExperts(2, 1), GaussianExperts(1, 1)])
     ),
 }
-CONJUGATE = ("linear", "sticks", "sticks, learnt", "shared noise", "relevance", "gaussian", "spherical", "heterogeneous")
+CONJUGATE = (
+    "linear",
+    "sticks",
+    "sticks, learnt",
+    "shared noise",
+    "relevance",
+    "gaussian",
+    "spherical",
+    "heterogeneous",
+)
 
 
 def table(n_objects: int = 90, *, weighted: bool = False) -> Table:

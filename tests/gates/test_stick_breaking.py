@@ -157,7 +157,9 @@ def test_the_model_scores_that_no_object_is_beyond() -> None:
     z = trace.nodes["gate.assignment"]["value"]
     torch.testing.assert_close(trace.nodes["gate.assignment"]["fn"].log_prob(z), weights.log()[z])
     torch.testing.assert_close(trace.nodes["gate.weights"]["value"], weights)
-    known = poutine.condition(lambda: gate.model(x, plate=pyro.plate("o", 3), observed=torch.tensor([0, 1, 1])), data={"gate.sticks": shares})
+    known = poutine.condition(
+        lambda: gate.model(x, plate=pyro.plate("o", 3), observed=torch.tensor([0, 1, 1])), data={"gate.sticks": shares}
+    )
     scored = poutine.trace(known).get_trace().log_prob_sum() - Beta(1.0, torch.ones(2).double()).log_prob(shares).sum()
     torch.testing.assert_close(scored, weights.log()[[0, 1, 1]].sum())
 

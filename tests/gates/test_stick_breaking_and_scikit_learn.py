@@ -21,7 +21,7 @@ class FromGiven(BayesianGaussianMixture):
         super().__init__(**options)
         self.start = start
 
-    def _initialize_parameters(self, X: np.ndarray, *args: object, **options: object) -> None:  # noqa: N803
+    def _initialize_parameters(self, X: np.ndarray, *args: object, **options: object) -> None:
         assert self.start is not None
         self._initialize(X, self.start)
 

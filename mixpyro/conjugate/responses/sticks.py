@@ -50,7 +50,7 @@ class SticksResponse(Response):
         """Zero."""
         return torch.zeros_like(self.covariance)
 
-    def expected_log_prior(self, prior: Sticks | LearntSticks) -> Tensor:  # type: ignore[override]
+    def expected_log_prior(self, prior: Sticks | LearntSticks) -> Tensor:
         """Return E log p(v, α), with its gradient.
 
         Args:
