@@ -92,8 +92,8 @@ def _names(experts: Experts) -> list[str]:
     if isinstance(experts, PointMassExperts):
         return ["values"]
     raise ValueError(
-        f"`mixture` must have experts that can be told apart; got {type(experts).__name__}, whose networks may read more "
-        "than one component. Fit a mixture of fewer components instead."
+        f"`mixture` must have experts that can be told apart; got {type(experts).__name__}, whose networks may read "
+        "more than one component. Fit a mixture of fewer components instead."
     )
 
 

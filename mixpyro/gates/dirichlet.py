@@ -30,12 +30,12 @@ class DirichletGate(ConjugateGate):
     next state after each state. Plates around the call are its leading axes, the outermost first; the rest is indexed
     by the ``parent`` of an assignment, see :meth:`sample_weights`.
 
-    A small concentration e₀ for all components is a sparse finite mixture: of a K that is too large the components that
+    A small concentration e₀ for all components is a sparse finite mixture: of a K that is too large, the components that
     the data do not ask for are left without objects. The bound is highest there for e₀ below about (M + 1) / 2, with M
-    parameters in a component, far above what MCMC asks for: for two clusters in one column (M = 2) and K = 6 up to
-    1 to 1.35, for M = 5 and 8 beyond 3.6 and 9. But with e₀ of ½ or more runs end before: four restarts ended with three
-    to five components in eighteen fits of nineteen, with 0.01 and 0.1 in five of eighteen. Take e₀ = 0.01, or a
-    :class:`~mixpyro.StickBreakingGate`, after which a fit merges and deletes components.
+    parameters in a component, and more where clusters are clear: of six components for two clusters up to 1 for M = 2,
+    to 3.6 for M = 5, and beyond 9 for M = 8. But runs end before they are there: of 18 fits of four restarts all had
+    superfluous components with e₀ of ½ or 1, and 5 with 0.01 or 0.1. Take 0.01, or a
+    :class:`~mixpyro.StickBreakingGate`, with which a fit merges and deletes components.
 
     Args:
         n_components: K.

@@ -44,6 +44,7 @@ class TestStickBreakingGate(LatentWeightsContract):
 
     def test_the_gradient_of_the_elbo_is_zero_after_an_update(self) -> None:
         gate, x, r = self.updated()
+        assert isinstance(gate, StickBreakingGate)
         assert _elbo_gradient(gate, x, r).abs().max() < 1e-10
         gate.update(gate.statistics(x, 1.01 * r))
         assert _elbo_gradient(gate, x, r).abs().max() > 1e-4
@@ -154,8 +155,8 @@ def test_the_model_scores_that_no_object_is_beyond() -> None:
     model = poutine.condition(in_plate(gate.model), data={"gate.sticks": shares})
     weights = torch.tensor([0.5, 0.125]).double()
     trace = poutine.trace(model).get_trace(x)
-    z = trace.nodes["gate.assignment"]["value"]
-    torch.testing.assert_close(trace.nodes["gate.assignment"]["fn"].log_prob(z), weights.log()[z])
+    site: Any = trace.nodes["gate.assignment"]
+    torch.testing.assert_close(site["fn"].log_prob(site["value"]), weights.log()[site["value"]])
     torch.testing.assert_close(trace.nodes["gate.weights"]["value"], weights)
     known = poutine.condition(
         lambda: gate.model(x, plate=pyro.plate("o", 3), observed=torch.tensor([0, 1, 1])), data={"gate.sticks": shares}
@@ -169,7 +170,7 @@ def test_the_draws_of_a_small_concentration_are_finite() -> None:
     for seed in range(20):
         pyro.set_rng_seed(seed)
         trace = poutine.trace(in_plate(gate.model)).get_trace(x)
-        assert bool(trace.log_prob_sum().isfinite())
+        assert bool(torch.as_tensor(trace.log_prob_sum()).isfinite())
 
 
 @pytest.mark.usefixtures("bad_arguments")

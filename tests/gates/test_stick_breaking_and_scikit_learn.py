@@ -58,8 +58,8 @@ def test_where_their_components_are_in_order_the_posteriors_are_theirs(apart: fl
     _, y = clusters(150, 2, apart=apart, seed=1)
     mixture = ours()
     start = torch.rand(150, K, generator=torch.Generator().manual_seed(0)).double()
-    options = {"tolerance": 1e-14, "max_iterations": 20_000, "progress": False}
-    result = fit(mixture, y, y, initial_responsibilities=start / start.sum(-1, keepdim=True), **options)
+    start = start / start.sum(-1, keepdim=True)
+    result = fit(mixture, y, y, initial_responsibilities=start, tolerance=1e-14, max_iterations=20_000, progress=False)
     order = mixture.gate.posterior_rank.argsort()
     other = theirs(y, result.responsibilities[:, order])
     own, rest = (torch.as_tensor(value) for value in other.weight_concentration_)
