@@ -1,6 +1,6 @@
 """What every gate is: a prior over which component each object belongs to."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -58,6 +58,20 @@ class Gate(GateProgram):
             wanted, got = f"{len(x)} rows of {x.dtype}", f"{len(checked)} rows of {checked.dtype}"
             raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")
         return checked
+
+    def with_components(self, kept: Sequence[int]) -> "Gate":
+        """Return a new gate of some of the components, with their posterior.
+
+        Args:
+            kept: their numbers, in the order wanted.
+
+        Raises:
+            ValueError: if the prior of the rest depends on how many components there are.
+        """
+        raise ValueError(
+            f"`gate` must be a StickBreakingGate, whose prior does not depend on K; got {type(self).__name__}. Fit a "
+            f"mixture of {len(kept)} components instead."
+        )
 
     def derived(self, sites: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what follows from draws of the latent sites and belongs into a table of them; nothing by default.

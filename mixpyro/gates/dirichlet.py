@@ -30,11 +30,11 @@ class DirichletGate(ConjugateGate):
     next state after each state. Plates around the call are its leading axes, the outermost first; the rest is indexed
     by the ``parent`` of an assignment, see :meth:`sample_weights`.
 
-    A small concentration e₀ for all components is a sparse finite mixture: of a K that is too large, the components that
-    the data do not ask for are left without objects. The bound is highest there for e₀ below about (M + 1) / 2, with M
-    parameters in a component, and more where clusters are clear: of six components for two clusters up to 1 for M = 2,
-    to 3.6 for M = 5, and beyond 9 for M = 8. But runs end before they are there: of 18 fits of four restarts all had
-    superfluous components with e₀ of ½ or 1, and 5 with 0.01 or 0.1. Take 0.01, or a
+    A small concentration e₀ for all components is a sparse finite mixture: of a K that is too large, the components
+    that the data do not ask for are left without objects. The bound is highest there for e₀ below about (M + 1) / 2,
+    with M parameters in a component, and more where clusters are clear: of six components for two clusters up to 1 for
+    M = 2, to 3.6 for M = 5, and beyond 9 for M = 8. But runs end before they are there: of 18 fits of four restarts all
+    had superfluous components with e₀ of ½ or 1, and 5 with 0.01 or 0.1. Take 0.01, or a
     :class:`~mixpyro.StickBreakingGate`, with which a fit merges and deletes components.
 
     Args:

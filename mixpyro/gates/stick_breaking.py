@@ -1,7 +1,7 @@
 """A gate of as many components as the data ask for: a Dirichlet process, or a Pitman–Yor process."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -19,6 +19,7 @@ from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.gates.parts import Parts
 from mixpyro.numerics.blocks import repeated
 from mixpyro.numerics.weighted_sums import column_sums
+from mixpyro.pyro_internals.names import module_name
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
@@ -219,14 +220,6 @@ class StickBreakingGate(ConjugateGate):
         later = counts.sum() - counts - sum_of_earlier(counts, self.posterior.rank)
         return Shares((1.0 + counts).to(x.dtype), (1.0 + later.clamp_min(0.0)).to(x.dtype))
 
-    def log_weights_of(self, shares: Tensor) -> Tensor:
-        """Return log π of shares, in the order of the posterior.
-
-        Args:
-            shares: v [..., K], above 0 and below 1.
-        """
-        return self.log_weights_of_logs(shares.log(), (-shares).log1p())
-
     def log_weights_of_logs(self, taken: Tensor, left: Tensor) -> Tensor:
         """Return log π of the logarithms of shares, in the order of the posterior.
 
@@ -252,10 +245,20 @@ class StickBreakingGate(ConjugateGate):
             if is_prior:
                 rest = alpha.unsqueeze(-1).expand(*alpha.shape, len(value.own))
                 shares = Shares(value.own.to(x.dtype).expand(rest.shape), rest)
-        log_weights = self.log_weights_of(sample_parameter(self.site("sticks"), shares))
+        v = sample_parameter(self.site("sticks"), shares)
+        log_weights = self.log_weights_of_logs(v.log(), (-v).log1p())
         if is_prior:  # A guide has latent sites alone.
             pyro.deterministic(self.site("weights"), log_weights.exp(), event_dim=1)
         return log_weights
+
+    def with_components(self, kept: Sequence[int]) -> "StickBreakingGate":
+        """Return a new gate of some of the components, updated by their counts; arguments as of :class:`Gate`."""
+        own, name = self.prior_rest, module_name(self)
+        options: dict[str, Any] = {"concentration": self.concentration, "discount": self.discount}
+        fewer = StickBreakingGate(len(kept), **options, name=name, device=own.device, dtype=own.dtype)
+        counts = self.posterior.statistics_beyond(self.prior).counts[list(kept)]
+        fewer.hold_posterior(fewer.updated(Counts(counts.clamp_min(0.0)), fewer.posterior))
+        return fewer
 
     def derived(self, sites: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return π [S, K], where there are draws of the shares.
@@ -263,8 +266,8 @@ class StickBreakingGate(ConjugateGate):
         Args:
             sites: draws [S, …] by the full name of the site.
         """
-        shares = sites.get(self.site("sticks"))
-        return {} if shares is None else {self.site("weights"): self.log_weights_of(shares).exp()}
+        v = sites.get(self.site("sticks"))
+        return {} if v is None else {self.site("weights"): self.log_weights_of_logs(v.log(), (-v).log1p()).exp()}
 
     def assignments(self, log_weights: Tensor) -> UnnormalisedCategorical:
         """Return p(z | π), whose probabilities sum to what is not beyond K.

@@ -92,7 +92,7 @@ def test_estimates_are_those_of_the_components_kept() -> None:
 @pytest.mark.usefixtures("bad_arguments")
 def test_networks_are_refused() -> None:
     experts = NeuralExperts(2, 1, [torch.nn.Linear(1, 1).double() for _ in range(2)], Gaussian())
-    with pytest.raises(ValueError, match="experts that can be told apart; got NeuralExperts"):
+    with pytest.raises(ValueError, match="components that can be told apart; got NeuralExperts"):
         with_components(MixtureOfExperts(StickBreakingGate(2), experts), [1])
 
 
@@ -114,5 +114,5 @@ def test_all_reports_take_what_is_left() -> None:
 def test_a_gate_whose_prior_depends_on_the_number_is_refused() -> None:
     x, y, _ = lines(30, 2)
     result = fit(MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1)), x, y, n_restarts=1, progress=False)
-    with pytest.raises(ValueError, match=r"must have a StickBreakingGate, .*got DirichletGate. Fit a mixture of"):
+    with pytest.raises(ValueError, match=r"must be a StickBreakingGate, .*got DirichletGate. Fit a mixture of"):
         result.without_empty()
