@@ -224,3 +224,24 @@ def _sum_of_later(counts: Tensor) -> Tensor:
     """Return the sum of all that come after, along the last axis."""
     sums = counts.flip(-1).cumsum(-1).flip(-1)
     return torch.cat([sums[..., 1:], torch.zeros_like(sums[..., :1])], dim=-1)
+
+
+def log_orders(prior: Sticks, counts: Tensor) -> Tensor:
+    """Return how much more evidence all orders of breaking have than that of the largest first, in nats.
+
+    The evidence of all orders is that of a partition, d = 1 − own, α = rest − d:
+    Π (α + j d) Γ(1 + α) / Γ(N + α) Π Γ(Nₖ − d) / Γ(1 − d); Pitman (1995), proposition 9.
+
+    Args:
+        prior: of a Pitman–Yor process.
+        counts: of the components that have objects [M].
+    """
+    discount = 1.0 - prior.own[0]
+    alpha, total = prior.rest[0] - discount, counts.sum()
+    new = (alpha + discount * torch.arange(1, len(counts), dtype=counts.dtype, device=counts.device)).log().sum()
+    sizes = (torch.lgamma(counts - discount) - torch.lgamma(1.0 - discount)).sum()
+    of_all = new + sizes + torch.lgamma(1.0 + alpha) - torch.lgamma(total + alpha)
+    first, second = prior.own[: len(counts)], prior.rest[: len(counts)]
+    in_order = counts.sort(descending=True).values
+    after = log_beta(first + in_order, second + _sum_of_later(in_order))
+    return of_all - (after - log_beta(first, second)).sum()

@@ -9,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate.sticks import LearntSticks, Sticks, log_orders
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.known_labels import known_components, without_others
 from mixpyro.fitting.result import FitResult
+from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
@@ -111,6 +113,8 @@ def log_labellings(mixture: MixtureOfExperts, counts: list[float], known: Sequen
         counts: number of objects in each component.
         known: whether a row is known to be of the component, which then has one label; no component by default.
     """
+    if isinstance(mixture.gate, StickBreakingGate):
+        return _log_orders(mixture, counts, known)
     kinds = list(zip(mixture.gate.prior_kinds, mixture.experts.prior_kinds, strict=True))
     free = [
         (count, kind)
@@ -123,3 +127,14 @@ def log_labellings(mixture: MixtureOfExperts, counts: list[float], known: Sequen
         n_empty = sum(count < 0.5 for count in alike)
         total += math.lgamma(len(alike) + 1) - math.lgamma(n_empty + 1)
     return total
+
+
+def _log_orders(mixture: MixtureOfExperts, counts: list[float], known: Sequence[bool]) -> float:
+    """Return what the other orders of breaking a stick have; nothing where components differ by more than the order."""
+    prior, used = mixture.gate.prior, torch.tensor([count for count in counts if count >= 0.5], dtype=torch.float64)
+    if any(known) or len(set(mixture.experts.prior_kinds)) > 1 or not len(used):
+        return 0.0
+    if isinstance(prior, LearntSticks):
+        alpha = mixture.gate.posterior.concentration.mean
+        prior = Sticks(prior.own, alpha.expand_as(prior.rest), prior.rank)
+    return float(log_orders(Sticks(*(part.cpu() for part in prior)), used))
