@@ -43,7 +43,8 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
 
     The bound is of a posterior with one labelling of the components. The true one has a copy of it for every other
     labelling that leaves the prior as it is, so that log K! is added for K components of one prior:
-    log_evidence = bound + log K!. Components without objects are alike, and their order is not counted.
+    log_evidence = bound + log K!. Components without objects are alike, and their order is not counted. For a
+    StickBreakingGate, whose orders have unlike evidence, all of them are added to that of the largest first.
 
     Components that were known are data, as y is: log p(yᵢ, zᵢ | xᵢ) takes the place of log p(yᵢ | xᵢ), and a component
     that is known for some row has one label.
