@@ -22,6 +22,7 @@ from mixpyro.gates import (
     NeuralGate,
     ObjectDirichletGate,
     SoftmaxGate,
+    StickBreakingGate,
     TreeGate,
 )
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
@@ -71,6 +72,7 @@ __all__ = [
     "RobbinsMonro",
     "Run",
     "SoftmaxGate",
+    "StickBreakingGate",
     "StreamingFit",
     "TreeGate",
     "as_table",

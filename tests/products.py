@@ -25,6 +25,7 @@ from mixpyro.gates import (
     NeuralGate,
     ObjectDirichletGate,
     SoftmaxGate,
+    StickBreakingGate,
     TreeGate,
 )
 from mixpyro.mixture import MixtureOfExperts
@@ -47,6 +48,8 @@ def _gamma() -> Gamma:
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(K),
     "dirichlet, learnt": lambda: DirichletGate(K, concentration_prior=_gamma()),
+    "sticks": lambda: StickBreakingGate(K, discount=0.2),
+    "sticks, learnt": lambda: StickBreakingGate(K, concentration=_gamma()),
     "object": lambda: ObjectDirichletGate(K, concentration=2.0),
     "object, learnt": lambda: ObjectDirichletGate(K, concentration=2.0, learn_mean=True),
     "marginal": lambda: MarginalObjectDirichletGate(K, learn_mean=True),
@@ -76,6 +79,8 @@ PAIRS = [
     ("dirichlet", "linear"),
     ("dirichlet", "binomial"),
     ("dirichlet, learnt", "poisson"),
+    ("sticks", "linear"),
+    ("sticks, learnt", "gaussian"),
     ("object", "gaussian"),
     ("object, learnt", "diagonal"),
     ("marginal", "neural"),

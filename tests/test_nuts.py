@@ -7,6 +7,7 @@ import pyro
 import pytest
 import torch
 from pyro import poutine
+from pyro.distributions import Gamma
 from pyro.infer import MCMC, NUTS
 from pyro.infer.autoguide import AutoNormal, init_to_value
 from pyro.infer.mcmc.util import initialize_model
@@ -20,6 +21,7 @@ from mixpyro import (
     MixtureOfExperts,
     ObjectDirichletGate,
     SoftmaxGate,
+    StickBreakingGate,
     fit,
 )
 from mixpyro.experts import Experts
@@ -32,6 +34,8 @@ pytestmark = pytest.mark.usefixtures("without_type_checks")
 N = 5
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(2),
+    "sticks": lambda: StickBreakingGate(2, concentration=0.7, discount=0.3),
+    "sticks, learnt": lambda: StickBreakingGate(2, concentration=Gamma(2.0, 1.0)),
     "object": lambda: ObjectDirichletGate(2, concentration=3.0),
     "marginal": lambda: MarginalObjectDirichletGate(2, mean=[1.0, 2.0]),
     "softmax": lambda: SoftmaxGate(2, 1, prior_scale=1.0),
@@ -95,6 +99,22 @@ def test_nuts_agrees_with_the_variational_posterior_where_that_is_exact() -> Non
     assert (coefficients.std(0) / deviation).log().abs().max() < 0.4
     exact = torch.distributions.Dirichlet(mixture.gate.posterior_concentration)
     assert ((weights.mean(0) - exact.mean) / exact.stddev).abs().max() < 0.5
+
+
+def test_nuts_agrees_with_the_shares_of_a_stick_where_assignments_are_certain() -> None:
+    """Draws of the shares are those of their Beta distributions, and what is left is beyond."""
+    x, y, z = lines(60, 2, noise=0.1, seed=4)
+    y = y + 5.0 * z.unsqueeze(1)
+    gate = StickBreakingGate(2, concentration=5.0)
+    mixture = MixtureOfExperts(gate, LinearExperts(2, 1))
+    fit(mixture, x, y, n_restarts=4)
+    q = mixture.experts.posterior
+    shares = gate.posterior_own / (gate.posterior_own + gate.posterior_rest)
+    values = {"experts.precision": q.shape.unsqueeze(1) / q.rate, "experts.coefficients": mixture.experts.coefficients}
+    draws = chain(mixture, values | {"gate.sticks": shares}, x, y, n_draws=150)["gate.sticks"]
+    exact = torch.distributions.Beta(gate.posterior_own, gate.posterior_rest)
+    assert ((draws.mean(0) - exact.mean) / exact.stddev).abs().max() < 0.5
+    assert (draws.std(0) / exact.stddev).log().abs().max() < 0.4
 
 
 def test_an_automatic_guide_includes_coefficients_that_have_a_prior() -> None:

@@ -189,7 +189,7 @@ def _nodes_of(gate: Gate) -> list[str]:
 def latent_variables(
     drawn: Draws, n_chains: int, module: MixtureOfExperts | Gate, labels: Mapping[str, np.ndarray]
 ) -> Variables:
-    """Return the latent parameters, with the names of the axes that their gate or experts give.
+    """Return the latent parameters and what a gate derives from them, with the names of the axes that parts give.
 
     Args:
         drawn: of the parameters.
@@ -197,8 +197,9 @@ def latent_variables(
         module: a mixture or a gate.
         labels: along the axes.
     """
-    variables = {}
-    for name, values in drawn.sites.items():
+    variables, gates = {}, [part for part in module.modules() if isinstance(part, Gate)]
+    derived = {name: values for gate in gates for name, values in gate.derived(drawn.sites).items()}
+    for name, values in (drawn.sites | derived).items():
         part = owner_of(module, name)
         axes = site_axes(name, values.shape[1:], {} if part is None else part.site_axes, labels)
         variables[name] = with_chains(axes, as_numpy(values), n_chains)

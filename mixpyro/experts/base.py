@@ -1,13 +1,18 @@
 """What every bank of experts is: K densities of y given x, of one family."""
 
+import copy
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.part import Part, State
+from mixpyro.pyro_internals.names import module_name
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
 
@@ -37,6 +42,47 @@ class Experts(Part):
             first: number of this bank's first component in a larger bank.
         """
         self.first_component = first
+
+    @property
+    def component_tensors(self) -> tuple[str, ...]:
+        """Names of the buffers and parameters that have an axis of components first; none if there are networks."""
+        return ()
+
+    def with_components(self, kept: Sequence[int]) -> "Experts":
+        """Return a new bank of some of the components, with their posteriors and estimates.
+
+        Args:
+            kept: numbers of the components, in the order wanted; of a bank of banks, one bank after another.
+
+        Raises:
+            ValueError: if components are outputs of networks.
+        """
+        if hasattr(self, "members"):
+            return self._with_members(kept)
+        if not self.component_tensors:
+            raise ValueError(
+                f"`experts` must be of components that can be told apart; got {type(self).__name__}. Fit a mixture of "
+                f"{len(kept)} components instead."
+            )
+        fewer = copy.deepcopy(self)
+        for name in self.component_tensors:
+            own: dict[str, Any] = fewer._parameters if name in fewer._parameters else fewer._buffers
+            before = own[name]
+            own[name] = before.detach()[list(kept)].clone()
+            if own is fewer._parameters:
+                own[name] = nn.Parameter(own[name], requires_grad=before.requires_grad)
+        fewer.n_components = len(kept)
+        return fewer
+
+    def _with_members(self, kept: Sequence[int]) -> "Experts":
+        """Return a new bank of the banks that have some of the components."""
+        bank: Any = self
+        members = []
+        for member, first in zip(bank.members, bank.first_components, strict=True):
+            own = [k - first for k in kept if first <= k < first + member.n_components]
+            members += [member.with_components(own)] if own else []
+        fewer: Experts = type(bank)(members, name=module_name(self))
+        return fewer
 
     def check_inputs(self, x: object) -> Tensor:
         """Return x [N, D] if it fits these experts and is finite.

@@ -98,6 +98,11 @@ class GaussianPrior(ConjugateExperts):
         return cls(n_components, y.shape[1], **options)
 
     @property
+    def component_tensors(self) -> tuple[str, ...]:
+        """The posterior."""
+        return self.posterior_names
+
+    @property
     def has_given_mean(self) -> bool:
         """Whether the user gave a prior of the means."""
         return self.mean is not None or self.mean_precision is not None

@@ -90,6 +90,11 @@ class GLMExperts(FamilyExperts):
         self.log_scale = nn.Parameter(like.new_zeros(self.n_components if family.has_scale else 0))
 
     @property
+    def component_tensors(self) -> tuple[str, ...]:
+        """The parameters."""
+        return ("coefficients_estimate", "log_scale") if self.log_scale.numel() else ("coefficients_estimate",)
+
+    @property
     def coefficients(self) -> Tensor:
         """Estimates c [K, C, 1 + D], the intercept first, without a graph; the Pyro site of this name may be a draw.
 

@@ -1,7 +1,7 @@
 """Bayesian linear regressions, one a component, with conjugate updates."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -89,6 +89,21 @@ class LinearExperts(LinearPrior):
         "precision": ("component", "output"),
         "coefficients": ("component", "output", "regressor"),
     }
+
+    @property
+    def component_tensors(self) -> tuple[str, ...]:
+        """The prior means, and the posterior, but for a noise that components share."""
+        own = ("prior_mean", "centred_coefficients", "centred_precision")
+        return (*own, "posterior_shape", "posterior_rate") if self.noise_per_component else own
+
+    def with_components(self, kept: Sequence[int]) -> "LinearExperts":
+        """Return a new bank of some of the components; arguments as :meth:`Experts.with_components`."""
+        fewer = super().with_components(kept)
+        assert isinstance(fewer, LinearExperts)
+        given = fewer.coefficient_mean
+        if given is not None and torch.as_tensor(given).ndim == 3:
+            fewer.coefficient_mean = torch.as_tensor(given)[list(kept)]
+        return fewer
 
     @property
     def posterior_from_zero(self) -> NormalGamma:

@@ -54,6 +54,11 @@ class PointMassExperts(EstimatedExperts):
         matrix = _matrix(values, self.n_components, self.n_outputs)
         self.register_buffer("values", matrix.to(device=arguments.device(device), dtype=dtype))
 
+    @property
+    def component_tensors(self) -> tuple[str, ...]:
+        """The values."""
+        return ("values",)
+
     def kl_divergence(self) -> Scalar:
         """Return zero, float64."""
         return self.values.new_zeros((), dtype=torch.float64)

@@ -123,6 +123,11 @@ class RelevanceLinearExperts(LinearExperts):
         self._repeat_precision()
 
     @property
+    def component_tensors(self) -> tuple[str, ...]:
+        """Those of :class:`LinearExperts`, and the precision."""
+        return (*super().component_tensors, "prior_precision")
+
+    @property
     def has_given_columns(self) -> bool:
         """Whether the user gave a prior of the columns' precisions."""
         return self.column_precision_shape is not None or self.column_precision_rate is not None

@@ -1,12 +1,14 @@
 """What a fit gives back."""
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from mixpyro.fitting.fewer_components import used_components, with_components
 from mixpyro.fitting.provenance import LEAST_DIFFERENCE, FittedData, difference_at_one_optimum
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 
@@ -153,6 +155,56 @@ class FitResult:
         difference = self.difference_at_one_optimum if tolerance is None else tolerance
         return sum(abs(run.bound - self.bound) <= difference for run in self.runs)
 
+    @property
+    def counts(self) -> Tensor:
+        """Number of objects in each component [K], each times its weight, float64."""
+        r = self.responsibilities.double()
+        return (r if self.weights is None else r * self.weights.double().unsqueeze(-1)).sum(0)
+
+    @property
+    def n_used(self) -> int:
+        """Number of components that have half an object or more: those that were found, of a gate that finds them."""
+        return len(used_components(self.counts))
+
+    def without_empty(self) -> "FitResult":
+        """Return the result with the components that have objects alone, the largest first; this one is unchanged.
+
+        Components without objects have the posterior that is their prior, and a StickBreakingGate gives the same
+        posterior to the others whether they are there or not: what they had of the weights is beyond K then. So the
+        bound is that of this result, up to what fractions of objects in empty components had in it, and up to their
+        divergence from their prior, which is zero where that is conjugate. All runs are moved by that.
+
+        Raises:
+            ValueError: if the gate's prior depends on the number of components, as that of a DirichletGate does, or the
+                experts cannot be told apart.
+
+        Example:
+            >>> import torch
+            >>> from mixpyro import LinearExperts, StickBreakingGate, fit
+            >>> x = torch.linspace(0, 1, 40).double().unsqueeze(1)
+            >>> y = 1 - x + 0.1 * torch.sin(50 * x)
+            >>> result = fit(MixtureOfExperts(StickBreakingGate(4), LinearExperts(4, 1)), x, y, n_restarts=1)
+            >>> result.n_used, result.without_empty().mixture.n_components
+            (1, 1)
+        """
+        kept = used_components(self.counts, self.mixture.experts)
+        mixture = with_components(self.mixture, kept)
+        r = self.responsibilities[:, kept]
+        r = r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny)
+        gained = float(self.mixture.kl_divergence() - mixture.kl_divergence())
+        runs = tuple(replace(run, trace=tuple(bound + gained for bound in run.trace)) for run in self.runs)
+        optima = tuple(replace(one, bound=one.bound + gained, state=mixture.state()) for one in self.optima[:1])
+        labels = None if self.labels is None else _renumbered(self.labels, kept)
+        return replace(
+            self,
+            mixture=mixture,
+            responsibilities=r,
+            runs=runs,
+            optima=optima,
+            labels=labels,
+            _template=copy.deepcopy(mixture),
+        )
+
     def at(self, number: int) -> MixtureOfExperts:
         """Return a new mixture with the state of an optimum.
 
@@ -208,3 +260,11 @@ class FitResult:
             f"bound {self.bound:.4f} nats, {state} after {self.n_iterations} iterations; "
             f"{self.n_reached_best()} of {len(self.runs)} restarts reached it{rest}"
         )
+
+
+def _renumbered(labels: Tensor, kept: Sequence[int]) -> Tensor:
+    """Return known components by their numbers among those kept, −1 where none is known."""
+    found = torch.full_like(labels, -1)
+    for number, k in enumerate(kept):
+        found[labels == k] = number
+    return found

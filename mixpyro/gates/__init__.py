@@ -7,6 +7,7 @@ from mixpyro.gates.marginal_object_dirichlet import MarginalObjectDirichletGate
 from mixpyro.gates.neural import NeuralGate
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
 from mixpyro.gates.softmax import SoftmaxGate
+from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.gates.tree import TreeGate
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "NeuralGate",
     "ObjectDirichletGate",
     "SoftmaxGate",
+    "StickBreakingGate",
     "TreeGate",
 ]

@@ -1,5 +1,6 @@
 """What every gate is: a prior over which component each object belongs to."""
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -28,6 +29,13 @@ class Gate(GateProgram):
 
     # Whether a row of weight three is three rows to the gate.
     takes_row_weights: ClassVar[bool] = True
+    # Whether a fit finds how many components there are: it merges and deletes some while the bound rises.
+    finds_components: ClassVar[bool] = False
+
+    @property
+    def has_free_weights(self) -> bool:
+        """Whether weights vary, as that of a single component does not."""
+        return bool(self.n_components > 1)
 
     def check_inputs(self, gate_x: object, x: Tensor) -> Tensor:
         """Return the gate's own inputs if they fit x, else x.
@@ -50,6 +58,28 @@ class Gate(GateProgram):
             wanted, got = f"{len(x)} rows of {x.dtype}", f"{len(checked)} rows of {checked.dtype}"
             raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")
         return checked
+
+    def with_components(self, kept: Sequence[int]) -> "Gate":
+        """Return a new gate of some of the components, with their posterior.
+
+        Args:
+            kept: their numbers, in the order wanted.
+
+        Raises:
+            ValueError: if the prior of the rest depends on how many components there are.
+        """
+        raise ValueError(
+            f"`gate` must be a StickBreakingGate, whose prior does not depend on K; got {type(self).__name__}. Fit a "
+            f"mixture of {len(kept)} components instead."
+        )
+
+    def derived(self, sites: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what follows from draws of the latent sites and belongs into a table of them; nothing by default.
+
+        Args:
+            sites: draws [S, …] by the full name of the site.
+        """
+        return {}
 
     def expected_log_weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Weights:
         """Return E_q[log π] in x's dtype, [N, K], or [1, K] where all objects share it.

@@ -43,6 +43,8 @@ class ConjugateGate(ConjugatePart, Gate):
         "prior_concentration": ("component",),
     }
     weights_site: str | None = "weights"
+    # Whether weights sum to one; if not, the rest is the weight of what no object is in.
+    is_normalised: ClassVar[bool] = True
     # Axes of parts with weights of their own, before that of the components.
     batch_shape: tuple[int, ...] = ()
 
@@ -158,7 +160,7 @@ class ConjugateGate(ConjugatePart, Gate):
         parts = self._parts(x)
         n_parents = len(self.batch_shape) - parts.n_plates
         record = record_of(self)
-        refuse_taken_name(self.site("weights" if record is None else "minus_kl_divergence"))
+        refuse_taken_name(self._weights_name if record is None else self.site("minus_kl_divergence"))
         if record is not None:
             terms = self._expected(x, parts)
             if record.is_collapsed:
@@ -167,9 +169,10 @@ class ConjugateGate(ConjugatePart, Gate):
             pyro.factor(self.site("minus_kl_divergence"), (run.divergence - terms.divergence).to(x.dtype))
             return ProgramWeights(terms.log_weights, n_parents=n_parents, record=run)
         if draws_from_posterior(self):
-            weights = self._sample(self.posterior, x, parts)
-            return ProgramWeights(categorical(weights).logits, n_parents=n_parents)
-        return ProgramWeights(self.assignment_prior(x, plate=None).logits, n_parents=n_parents)
+            log_weights = self.sample_log_weights(x, parts, is_prior=False)
+        else:
+            log_weights = self.assignment_prior(x, plate=None).logits
+        return ProgramWeights(log_weights, n_parents=n_parents, is_normalised=self.is_normalised)
 
     def program_weights(self, x: Tensor, plates: tuple[pyro.plate, ...]) -> ProgramWeights:
         """Return the weights of this run of a program.
@@ -188,23 +191,44 @@ class ConjugateGate(ConjugatePart, Gate):
 
     def _parts(self, x: Tensor) -> Parts:
         """Return the parts that the plates around the call draw."""
-        return parts_around(self.batch_shape, self.site("weights"), x.device)
+        return parts_around(self.batch_shape, self._weights_name, x.device)
 
     def _expected(self, x: Tensor, parts: Parts) -> BoundTerms:
         """Return E_q[log π] [*view, *parents, K], and KL(q‖p) [*view] or a scalar."""
         self._refuse_compiled()
-        refuse_given_value(self.site("weights"))
+        refuse_given_value(self._weights_name)
         q = parts.of(self.posterior)
         log_weights = self.expected_log_weights(x, posterior=q).squeeze(-2)
         divergence = q.kl(parts.of(self.prior)) if self.batch_shape else self.kl(q)
         n_parents = len(self.batch_shape) - parts.n_plates
         return BoundTerms(log_weights, divergence.sum(tuple(range(-n_parents, 0))) if n_parents else divergence)
 
-    def _sample(self, value: Value, x: Tensor, parts: Parts) -> Tensor:
-        """Sample ``<name>.weights`` [*view, *parents, K] from a prior or posterior."""
+    @property
+    def _weights_name(self) -> str:
+        """Full name of the site of the latent weights."""
+        return self.site(str(self.weights_site))
+
+    def sample_log_weights(self, x: Tensor, parts: Parts, *, is_prior: bool) -> Tensor:
+        """Sample ``<name>.weights`` [*view, *parents, K], and return their logarithms.
+
+        Args:
+            x: gate inputs, of which the dtype is read.
+            parts: which the program visits.
+            is_prior: whether from the prior, rather than the posterior.
+        """
+        value = self.prior if is_prior else self.posterior
         distribution = self.weights_distribution(parts.of(value), x.dtype)
         n_parents = len(self.batch_shape) - parts.n_plates
-        return sample_parameter(self.site("weights"), distribution.to_event(n_parents) if n_parents else distribution)
+        distribution = distribution.to_event(n_parents) if n_parents else distribution
+        return categorical(sample_parameter(self._weights_name, distribution)).logits
+
+    def assignments(self, log_weights: Tensor) -> Categorical:
+        """Return p(z | π).
+
+        Args:
+            log_weights: log π [..., K].
+        """
+        return Categorical(logits=log_weights)
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Sample ``<name>.weights`` from the prior outside the plate.
@@ -213,7 +237,7 @@ class ConjugateGate(ConjugatePart, Gate):
             x: gate inputs [N, D]; only its dtype is read.
             plate: not entered.
         """
-        return categorical(self._sample(self.prior, x, self._parts(x)))
+        return self.assignments(self.sample_log_weights(x, self._parts(x), is_prior=True))
 
     def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample ``<name>.weights`` from the posterior.
@@ -223,7 +247,7 @@ class ConjugateGate(ConjugatePart, Gate):
             plate: not entered.
             objects: not read.
         """
-        self._sample(self.posterior, x, self._parts(x))
+        self.sample_log_weights(x, self._parts(x), is_prior=False)
 
     @property
     def is_new(self) -> bool:
@@ -233,7 +257,7 @@ class ConjugateGate(ConjugatePart, Gate):
     def refuse_untrained(self) -> None:
         """Raise if this gate is new in a step of plain SVI, which would leave it so."""
         if self.weights_site is not None and is_trained_by_plain_svi() and self.is_new:
-            raise RuntimeError(untrained(self.site("weights")))
+            raise RuntimeError(untrained(self._weights_name))
 
     @torch.no_grad()
     def update_seen(self, record: GateRecord, step_size: float) -> None:

@@ -30,6 +30,13 @@ class DirichletGate(ConjugateGate):
     next state after each state. Plates around the call are its leading axes, the outermost first; the rest is indexed
     by the ``parent`` of an assignment, see :meth:`sample_weights`.
 
+    A small concentration e₀ for all components is a sparse finite mixture: of a K that is too large, the components
+    that the data do not ask for are left without objects. The bound is highest there for e₀ below about (M + 1) / 2,
+    with M parameters in a component, and more where clusters are clear: of six components for two clusters up to 1 for
+    M = 2, to 3.6 for M = 5, and beyond 9 for M = 8. But runs end before they are there: of 18 fits of four restarts all
+    had superfluous components with e₀ of ½ or 1, and 5 with 0.01 or 0.1. Take 0.01, or a
+    :class:`~mixpyro.StickBreakingGate`, with which a fit merges and deletes components.
+
     Args:
         n_components: K.
         batch_shape: number of parts, on one axis or several.
@@ -49,7 +56,11 @@ class DirichletGate(ConjugateGate):
         posterior_concentration: parameter of q(π) [*batch_shape, K]; equal to α before the first update.
 
     References:
-        Bishop (2006), Pattern Recognition and Machine Learning, eq. 10.57, 10.58, 10.66.
+        Bishop (2006), Pattern Recognition and Machine Learning, eq. 10.57, 10.58, 10.66;
+        Watanabe, Watanabe (2006), Stochastic complexities of Gaussian mixtures in variational Bayesian approximation,
+        JMLR 7, theorem 1 (the threshold);
+        Frühwirth-Schnatter, Malsiner-Walli (2019), From here to infinity, Adv. Data Anal. Classif. 13 (sparse
+        mixtures).
 
     Example:
         >>> gate = DirichletGate(2)

@@ -282,7 +282,11 @@ class GateProgram(Part):
         return None
 
     @property
+    def weights_sites(self) -> list[str]:
+        """Full names of the latent sites that weights follow from; none for a gate without."""
+        return [] if self.weights_site is None else [self.site(self.weights_site)]
+
+    @property
     def latent_sites(self) -> list[str]:
         """Full names of the sites that :meth:`model` samples, to hide from an automatic guide for all the rest."""
-        names = ("assignment",) if self.weights_site is None else (self.weights_site, "assignment")
-        return [self.site(name) for name in names]
+        return [*self.weights_sites, self.site("assignment")]

@@ -10,6 +10,7 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributions.unnormalised_categorical import UnnormalisedCategorical
 from mixpyro.pyro_internals.evidence import Evidence
 from mixpyro.pyro_internals.expected_weights import WeightsInProgram
 from mixpyro.pyro_internals.given_sites import DrawnFromPrior, is_replaced, refuse_taken_name
@@ -28,6 +29,7 @@ class ProgramWeights:
         n_parents: number of axes of parents.
         record: where evidence is collected, if the weights are integrated out.
         divergence: KL(q‖p) in nats of each object [*plates], where each object has a posterior of its own.
+        is_normalised: whether drawn weights sum to one; if not, assignments are scored by the weights as they are.
     """
 
     def __init__(
@@ -37,8 +39,10 @@ class ProgramWeights:
         n_parents: int = 0,
         record: WeightsInProgram | None = None,
         divergence: Tensor | float = 0.0,
+        is_normalised: bool = True,
     ) -> None:
         self.log_weights, self.n_parents, self.record, self.divergence = log_weights, n_parents, record, divergence
+        self.kind: type[Categorical] = Categorical if is_normalised else UnnormalisedCategorical
         self.plates_of_parts = {frame.name for frame in data_plates()}
 
     @property
@@ -80,7 +84,7 @@ class ProgramWeights:
         log_weights = Vindex(self.log_weights)[(..., *parents, slice(None))] if parents else self.log_weights
         known = _checked_labels(observed, mask, self.n_components)
         if self.record is None:
-            return _sample(name, log_weights, observed, known)
+            return _sample(name, log_weights, observed, known, self.kind)
         assert isinstance(self.record, WeightsInProgram)
         return self._sample_and_record(name, log_weights, parents, observed, known)
 
@@ -183,14 +187,17 @@ class ProgramWeights:
         return flat
 
 
-def _sample(name: str, log_weights: Tensor, observed: Tensor | None, known: Tensor | bool) -> Tensor:
-    """Sample assignments from normalised log weights."""
+def _sample(
+    name: str, log_weights: Tensor, observed: Tensor | None, known: Tensor | bool, kind: type[Categorical]
+) -> Tensor:
+    """Sample assignments from log weights that have been drawn."""
     if observed is not None and known is True:
-        return torch.as_tensor(pyro.sample(name, Categorical(logits=log_weights), obs=observed))
+        return torch.as_tensor(pyro.sample(name, kind(logits=log_weights), obs=observed))
     if observed is not None:
         log_weights, scored = _given(log_weights, observed, known)
         pyro.factor(f"{name}.known", scored)
-    return torch.as_tensor(pyro.sample(name, Categorical(logits=log_weights), infer=ENUMERATED))
+        kind = Categorical
+    return torch.as_tensor(pyro.sample(name, kind(logits=log_weights), infer=ENUMERATED))
 
 
 def _given(log_weights: Tensor, observed: Tensor | None, known: Tensor | bool) -> tuple[Tensor, Tensor]:

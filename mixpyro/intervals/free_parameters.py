@@ -9,16 +9,19 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
+from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.intervals.responses.parts import posterior_parts
 from mixpyro.mixture import MixtureOfExperts
 
-# What a coordinate is of the value of its site: the value, its logarithm, or log ratios against the first weight.
-AS_IT_IS, LOGARITHM, LOG_RATIOS = "as it is", "logarithm", "log ratios"
+# What a coordinate is of the value of its site: the value, its logarithm, log ratios against the first weight, or the
+# log odds of a share.
+AS_IT_IS, LOGARITHM, LOG_RATIOS, LOG_ODDS = "as it is", "logarithm", "log ratios", "log odds"
 
 
 class Site(NamedTuple):
@@ -45,6 +48,8 @@ class Site(NamedTuple):
             return own.exp()
         if self.kind == LOG_RATIOS:
             return log_weights(own).exp()
+        if self.kind == LOG_ODDS:
+            return own.sigmoid().clamp(max=1.0 - torch.finfo(own.dtype).eps)
         return own
 
     def coordinates(self, value: Tensor) -> Float[Tensor, "S Q"]:
@@ -58,6 +63,8 @@ class Site(NamedTuple):
         elif self.kind == LOG_RATIOS:
             value = value.log()
             value = value[..., 1:] - value[..., :1]
+        elif self.kind == LOG_ODDS:
+            value = value.logit()
         return value.flatten(1) if value.ndim > 1 else value.unsqueeze(-1)
 
     def log_jacobian(self, coordinates: Float[Tensor, "S Q"]) -> Float[Tensor, " S"]:
@@ -70,6 +77,8 @@ class Site(NamedTuple):
             return coordinates.sum(-1)
         if self.kind == LOG_RATIOS:
             return log_weights(coordinates).sum(-1)
+        if self.kind == LOG_ODDS:
+            return (logsigmoid(coordinates) + logsigmoid(-coordinates)).sum(-1)
         return coordinates.new_zeros(len(coordinates))
 
 
@@ -152,6 +161,10 @@ def sites_of(part: ConjugatePart) -> list[Site]:
         return _sites_of_densities(part)
     if isinstance(part, BayesianLogitGate):
         return [Site(part.site("coefficients"), part.coefficients_shape, AS_IT_IS)]
+    if isinstance(part, StickBreakingGate):
+        shares, *concentration = part.weights_sites
+        own = [Site(name, (), LOGARITHM) for name in concentration]
+        return [Site(shares, (part.n_components,), LOG_ODDS), *own]
     return [Site(part.site("weights"), (part.n_components - 1,), LOG_RATIOS)]
 
 

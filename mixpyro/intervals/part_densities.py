@@ -9,10 +9,12 @@ from pyro import poutine
 from pyro.distributions import Gamma
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.functional import logsigmoid
 
 from mixpyro.conjugate.independent_columns import Uncorrelated
 from mixpyro.conjugate.normal_gamma import NormalGamma
 from mixpyro.conjugate.responses.registry import as_regressions
+from mixpyro.conjugate.sticks import LearntSticks, log_beta
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.base import Experts
 from mixpyro.experts.gaussian_prior import GaussianPrior
@@ -22,6 +24,7 @@ from mixpyro.experts.relevance import RelevanceLinearExperts
 from mixpyro.fitting.table import Table
 from mixpyro.gates.base import Gate
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
+from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.intervals.free_parameters import log_weights
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.part import Part
@@ -65,6 +68,8 @@ def density_of(part: Part) -> Callable[[Given], AtDraws]:
         return lambda given: _estimated(part, given)
     if isinstance(part, BayesianLogitGate):
         return lambda given: _logit_gate(part, given)
+    if isinstance(part, StickBreakingGate):
+        return lambda given: _sticks(part, given)
     if isinstance(part, Gate):
         return lambda given: _gate(part, given)
     if type(part) is LinearExperts or (isinstance(part, GaussianPrior) and part.covariance != "full"):
@@ -162,6 +167,20 @@ def _gate(part: Gate, given: Given) -> AtDraws:
 
     whole = _by_draw(part, given, log_prior) if given.own else log_prior(slice(None))
     return AtDraws(whole, lambda _: log_pi.unsqueeze(-1))
+
+
+def _sticks(part: StickBreakingGate, given: Given) -> AtDraws:
+    """Return weights by the shares of a stick, in the order of the posterior, whose concentration may have a prior."""
+    prior, log_odds = part.prior_in_order, given.coordinates[part.weights_sites[0]]
+    taken, left = logsigmoid(log_odds), logsigmoid(-log_odds)
+    rest, log_prior = prior.rest, log_odds.new_zeros(given.n_draws)
+    if isinstance(prior, LearntSticks):
+        log_alpha = given.coordinates[part.weights_sites[1]]
+        rest = log_alpha.exp().expand(-1, part.n_components)
+        log_prior = Gamma(*prior.concentration).log_prob(log_alpha.exp()).squeeze(-1)
+    density = (prior.own - 1.0) * taken + (rest - 1.0) * left - log_beta(prior.own, rest)
+    log_pi = part.log_weights_of_logs(taken, left)
+    return AtDraws(log_prior + density.sum(-1), lambda _: log_pi.unsqueeze(-1))
 
 
 def _by_model(part: Experts, given: Given) -> AtDraws:

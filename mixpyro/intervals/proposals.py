@@ -109,7 +109,7 @@ class MeanField(Proposal):
 
         def guide() -> None:
             experts.guide(x)
-            if gate.n_components > 1:
+            if gate.has_free_weights:
                 gate.guide_of_rows(x, (objects_plate(x),))
 
         return traced(poutine.condition(guide, data=values), self.mixture, n_draws)

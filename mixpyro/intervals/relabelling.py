@@ -58,7 +58,7 @@ class Relabelling:
         own = [number - first for number in order[first : first + size]]
         if isinstance(self._gate, TreeGate) and path == "gate":
             return self._gate.relabelled(coordinates.unflatten(-1, site.shape), own).flatten(1)
-        if path == "gate" and site.shape[0] == size - 1:
+        if path == "gate" and site.shape and site.shape[0] == size - 1:
             values = coordinates.unflatten(-1, (size - 1, -1))
             whole = torch.cat([torch.zeros_like(values[:, :1]), values], dim=1)[:, own]
             return (whole[:, 1:] - whole[:, :1]).flatten(1)

@@ -102,7 +102,7 @@ class AutoGate(PartialGuide):
         if record_of(gate) is not None:
             return []
         if isinstance(gate, ConjugateGate) and gate.weights_site is not None and is_trained_by_plain_svi():
-            raise RuntimeError(untrained(gate.site("weights")))
+            raise RuntimeError(untrained(gate.site(gate.weights_site)))
         known = self.weights_of_parts(gate, *args, **kwargs)
         site = self.model_site(gate.site("assignment"), *args, **kwargs) if known is None else known
         if site is None:
@@ -127,5 +127,5 @@ class AutoGate(PartialGuide):
             **kwargs: likewise.
         """
         if isinstance(gate, ConjugateGate) and not isinstance(gate, ObjectGate):
-            return self.model_site(gate.site("weights"), *args, **kwargs)
+            return self.model_site(gate.site(str(gate.weights_site)), *args, **kwargs)
         return None

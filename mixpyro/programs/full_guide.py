@@ -82,7 +82,7 @@ class FullGuide:
 
     def _sites(self) -> set[str]:
         """Return the names of the sites of the gates' weights."""
-        return {gate.site(gate.weights_site) for gate in self.gates if gate.weights_site is not None}
+        return {name for gate in self.gates for name in gate.weights_sites}
 
     def _run_model(self, guided: poutine.Trace, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         """Run the model with the guide's values, of which only weights of gates and new subsamples are seen outside."""

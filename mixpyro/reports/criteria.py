@@ -9,9 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.conjugate.sticks import LearntSticks, Sticks, log_orders
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.known_labels import known_components, without_others
 from mixpyro.fitting.result import FitResult
+from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.tree_automorphisms import n_swaps
@@ -43,7 +45,8 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
 
     The bound is of a posterior with one labelling of the components. The true one has a copy of it for every other
     labelling that leaves the prior as it is, so that log K! is added for K components of one prior:
-    log_evidence = bound + log K!. Components without objects are alike, and their order is not counted.
+    log_evidence = bound + log K!. Components without objects are alike, and their order is not counted. For a
+    StickBreakingGate, whose orders have unlike evidence, all of them are added to that of the largest first.
 
     Components that were known are data, as y is: log p(yᵢ, zᵢ | xᵢ) takes the place of log p(yᵢ | xᵢ), and a component
     that is known for some row has one label.
@@ -115,6 +118,8 @@ def log_labellings(mixture: MixtureOfExperts, counts: list[float], known: Sequen
     """
     if isinstance(mixture.gate, TreeGate):
         return _log_labellings_of_tree(mixture, counts, known)
+    if isinstance(mixture.gate, StickBreakingGate):
+        return _log_orders(mixture, counts, known)
     kinds = list(zip(mixture.gate.prior_kinds, mixture.experts.prior_kinds, strict=True))
     free = [
         (count, kind)
@@ -142,3 +147,14 @@ def _log_labellings_of_tree(mixture: MixtureOfExperts, counts: list[float], know
     ]
     tree = cast(TreeGate, mixture.gate).tree
     return math.log(2.0) * (n_swaps(tree, kinds) - n_swaps(tree, told_apart))
+
+
+def _log_orders(mixture: MixtureOfExperts, counts: list[float], known: Sequence[bool]) -> float:
+    """Return what the other orders of breaking a stick have; nothing where components differ by more than the order."""
+    prior, used = mixture.gate.prior, torch.tensor([count for count in counts if count >= 0.5], dtype=torch.float64)
+    if any(known) or len(set(mixture.experts.prior_kinds)) > 1 or not len(used):
+        return 0.0
+    if isinstance(prior, LearntSticks):
+        alpha = mixture.gate.posterior.concentration.mean
+        prior = Sticks(prior.own, alpha.expand_as(prior.rest), prior.rank)
+    return float(log_orders(Sticks(*(part.cpu() for part in prior)), used))

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable
 
 import torch
+from pyro.distributions import Gamma
 from torch import Tensor, nn
 
 from mixpyro import (
@@ -15,6 +16,7 @@ from mixpyro import (
     MixtureOfExperts,
     NeuralGate,
     ObjectDirichletGate,
+    StickBreakingGate,
     fit,
 )
 from mixpyro.gates import Gate
@@ -22,6 +24,8 @@ from tests.problems import lines
 
 GATES: dict[str, Callable[[int], Gate]] = {
     "dirichlet": lambda k: DirichletGate(k, concentration=2.0),
+    "sticks": lambda k: StickBreakingGate(k, discount=0.1),
+    "sticks, learnt": lambda k: StickBreakingGate(k, concentration=Gamma(2.0, 1.0)),
     "object": lambda k: ObjectDirichletGate(k, concentration=20.0),
     "marginal": lambda k: MarginalObjectDirichletGate(k, mean=[float(1 + number) for number in range(k)]),
     "neural": lambda k: NeuralGate(k, nn.Linear(1, k).double(), prior_scale=1.0),

@@ -37,7 +37,7 @@ def summed_by_hand(data: Observations, draws: Draws) -> Tensor:
     rows = []
     for s in range(S):
         gate = data.mixture.gate
-        shared = draws.sites.get("gate.weights")
+        shared = (draws.sites | gate.derived(draws.sites)).get("gate.weights")
         weights = gate.weights(data.gate_x) if shared is None or shared.ndim == 3 else shared[s].expand(len(u), -1)
         total = torch.zeros(len(u)).double()
         for k in range(data.mixture.n_components):

@@ -23,6 +23,7 @@ from mixpyro import (
     ObjectDirichletGate,
     RelevanceLinearExperts,
     SoftmaxGate,
+    StickBreakingGate,
     TreeGate,
     fit,
 )
@@ -63,6 +64,8 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "gaussian": lambda: MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 1)),
     "spherical": lambda: MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 1, covariance="spherical")),
     "learnt concentration": lambda: MixtureOfExperts(DirichletGate(K, concentration_prior=GAMMA), LinearExperts(K, 1)),
+    "sticks": lambda: MixtureOfExperts(StickBreakingGate(K), LinearExperts(K, 1)),
+    "sticks, learnt": lambda: MixtureOfExperts(StickBreakingGate(K, concentration=GAMMA), LinearExperts(K, 1)),
     "an object each": lambda: MixtureOfExperts(ObjectDirichletGate(K, concentration=3.0), LinearExperts(K, 1)),
     "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
     "softmax and glm": lambda: MixtureOfExperts(
@@ -74,7 +77,16 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
         DirichletGate(K), HeterogeneousExperts([LinearExperts(2, 1), GaussianExperts(1, 1)])
     ),
 }
-CONJUGATE = ("linear", "shared noise", "relevance", "gaussian", "spherical", "heterogeneous")
+CONJUGATE = (
+    "linear",
+    "sticks",
+    "sticks, learnt",
+    "shared noise",
+    "relevance",
+    "gaussian",
+    "spherical",
+    "heterogeneous",
+)
 
 
 def table(n_objects: int = 90, *, weighted: bool = False) -> Table:

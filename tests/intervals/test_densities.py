@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pyro.distributions import Gamma
 from torch import Tensor
 
 from mixpyro import (
@@ -19,6 +20,7 @@ from mixpyro import (
     MixtureOfExperts,
     RelevanceLinearExperts,
     SoftmaxGate,
+    StickBreakingGate,
     fit,
     linear_response,
 )
@@ -38,6 +40,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 N = 30
 GATES: dict[str, Callable[[int], Gate]] = {
     "Dirichlet": lambda k: DirichletGate(k, concentration=[0.7, 2.0]),
+    "sticks": lambda k: StickBreakingGate(k, concentration=0.7, discount=0.3),
+    "sticks, learnt": lambda k: StickBreakingGate(k, concentration=Gamma(2.0, 1.0)),
     "softmax": lambda k: SoftmaxGate(k, 2),
     "softmax with a prior": lambda k: SoftmaxGate(k, 2, prior_scale=2.0),
 }
@@ -184,11 +188,11 @@ def test_weights_and_known_components_count() -> None:
 @pytest.mark.parametrize("experts", EXPERTS)
 @pytest.mark.parametrize("gate", GATES)
 def test_relabelled_draws_have_the_same_density(gate: str, experts: str) -> None:
-    """Where there are two orders; the Dirichlet's unequal prior, and banks, have one."""
+    """Where there are two orders; the Dirichlet's unequal prior, banks, and the order of sticks have one."""
     given = DirichletGate(2) if gate == "Dirichlet" else GATES[gate](2)
     joint, theta, _ = density(given, EXPERTS[experts](2))
     relabelling = Relabelling(joint.mixture, [False, False])
-    assert len(relabelling.orders) == (1 if experts == "two banks" else 2)
+    assert len(relabelling.orders) == (1 if experts == "two banks" or gate.startswith("sticks") else 2)
     images = list(relabelling.images(theta))
     assert torch.equal(images[0], theta)
     for image in images:

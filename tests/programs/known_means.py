@@ -17,6 +17,7 @@ from mixpyro import (
     NeuralGate,
     ObjectDirichletGate,
     SoftmaxGate,
+    StickBreakingGate,
 )
 from mixpyro.gates import Gate
 from tests.gates.contract import learn
@@ -26,6 +27,8 @@ K, N = 3, 12
 GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(K, concentration=0.7),
     "learnt prior": lambda: DirichletGate(K, concentration_prior=dist.Gamma(2.0, 1.0)),
+    "sticks": lambda: StickBreakingGate(K, concentration=0.7, discount=0.2),
+    "sticks, learnt": lambda: StickBreakingGate(K, concentration=dist.Gamma(2.0, 1.0)),
     "object": lambda: ObjectDirichletGate(K, concentration=2.0),
     "learnt mean": lambda: ObjectDirichletGate(K, concentration=2.0, learn_mean=True),
     "marginal": lambda: MarginalObjectDirichletGate(K, mean=[1.0, 2.0, 3.0]),

@@ -26,6 +26,7 @@ from mixpyro import (
     PointMassExperts,
     RelevanceLinearExperts,
     SoftmaxGate,
+    StickBreakingGate,
     TreeGate,
     experts,
     fit,
@@ -64,6 +65,9 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
         ObjectDirichletGate(K, concentration=3.0, mean=[1.0, 2.0], learn_mean=True), LinearExperts(K, 1)
     ),
     "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
+    "sticks": lambda: MixtureOfExperts(
+        StickBreakingGate(K, concentration=Gamma(2.0, 1.0)), LinearExperts(K, 1), name="mine"
+    ),
     "neural": lambda: MixtureOfExperts(NeuralGate(K, network(), prior_scale=2.0), LinearExperts(K, 1)),
     "softmax": lambda: MixtureOfExperts(
         SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=9.0)
@@ -144,6 +148,8 @@ PARTS: dict[str, Callable[[], Gate | Experts]] = {
     "constant gate": lambda: SoftmaxGate(K, 0),
     "tree": lambda: TreeGate(((2, 0), 1), 0, prior_scale=3.0),
     "tree of one leaf": lambda: TreeGate(1, 0),
+    "sticks": lambda: StickBreakingGate(K, concentration=Gamma(2.0, 1.0)),
+    "Pitman–Yor": lambda: StickBreakingGate(K, concentration=0.3, discount=0.5),
     "shared noise": lambda: LinearExperts(K, 1, 2, noise_per_component=False, noise_per_output=False),
     "relevance": lambda: RelevanceLinearExperts(K, 1, 2, noise_per_output=False),
     "full": lambda: GaussianExperts(K, 2),

@@ -17,6 +17,8 @@ from mixpyro.conjugate.responses.dirichlet import DirichletResponse
 from mixpyro.conjugate.responses.full_covariance import FullResponse
 from mixpyro.conjugate.responses.normal import NormalResponse
 from mixpyro.conjugate.responses.normal_gamma import NormalGammaResponse
+from mixpyro.conjugate.responses.sticks import SticksResponse
+from mixpyro.conjugate.sticks import LearntSticks, Sticks
 from mixpyro.numerics.design_matrix import Origin
 from mixpyro.shapes import Value
 
@@ -98,6 +100,8 @@ def response_of(value: Value, origin: Origin | None = None) -> Response | None:
     make: Callable[..., Response] | None = {
         Dirichlet: lambda: DirichletResponse(value),
         NormalCoefficients: lambda: NormalResponse(value),
+        Sticks: lambda: SticksResponse(value),
+        LearntSticks: lambda: SticksResponse(value),
         NormalGamma: lambda: NormalGammaResponse(value, _or_zero(origin, value)),
         Relevance: lambda: RelevanceResponse(value, _or_zero(origin, value.regression)),
         Diagonal: lambda: UncorrelatedResponse(value, _constant(origin, value)),

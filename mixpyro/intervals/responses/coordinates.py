@@ -7,6 +7,8 @@ from torch import Tensor
 
 # Fields of posteriors that hold symmetric matrices [K, E, E].
 SYMMETRIC = {"precision", "scale"}
+# Fields that hold an order, which has no coordinates.
+ORDERS = {"rank"}
 
 
 def flattened(value: Any) -> Tensor:  # noqa: ANN401 (a nest of tensors)
@@ -17,6 +19,8 @@ def flattened(value: Any) -> Tensor:  # noqa: ANN401 (a nest of tensors)
     """
     parts = []
     for field, part in zip(value._fields, value, strict=True):
+        if field in ORDERS:
+            continue
         if not isinstance(part, Tensor):
             parts.append(flattened(part))
         elif _is_symmetric(field, part):
@@ -43,7 +47,9 @@ def _taken(coordinates: Tensor, like: Any) -> tuple[Any, Tensor]:  # noqa: ANN40
     """Return a posterior, and the coordinates that it leaves."""
     parts = []
     for field, part in zip(like._fields, like, strict=True):
-        if not isinstance(part, Tensor):
+        if field in ORDERS:
+            value = part
+        elif not isinstance(part, Tensor):
             value, coordinates = _taken(coordinates, part)
         elif _is_symmetric(field, part):
             size = part.shape[-1]

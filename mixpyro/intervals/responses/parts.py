@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from mixpyro.conjugate.responses.base import Response
 from mixpyro.conjugate.responses.registry import response_of
+from mixpyro.conjugate.sticks import LearntSticks
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.heterogeneous import HeterogeneousExperts
@@ -13,6 +14,7 @@ from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.gates.base import Gate
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.per_object import ObjectGate
+from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.design_matrix import Origin
 from mixpyro.part import Part
@@ -82,7 +84,7 @@ def parts_with_response(mixture: MixtureOfExperts) -> list[PosteriorPart]:
         for name, part in members_of(mixture)
         if isinstance(part, ConjugatePart)
         and not isinstance(part, ObjectGate)
-        and not (isinstance(part, Gate) and part.n_components == 1)
+        and not (isinstance(part, Gate) and not part.has_free_weights)
         and _has_response(part)
     ]
 
@@ -95,7 +97,7 @@ def has_posteriors(mixture: MixtureOfExperts) -> bool:
     """
     parts = [part for _, part in members_of(mixture)]
     return any(
-        isinstance(part, ConjugatePart | ObjectGate) and not (isinstance(part, Gate) and part.n_components == 1)
+        isinstance(part, ConjugatePart | ObjectGate) and not (isinstance(part, Gate) and not part.has_free_weights)
         for part in parts
     )
 
@@ -118,7 +120,15 @@ def quantity_names(part: ConjugatePart, feature_names: list[str]) -> list[str]:
         return _of_densities(part)
     if isinstance(part, BayesianLogitGate):
         return part.coefficient_names(feature_names)
+    if isinstance(part, StickBreakingGate):
+        return _of_sticks(part)
     return [f"component {k} against 0, log weight" for k in range(1, part.n_components)]
+
+
+def _of_sticks(part: StickBreakingGate) -> list[str]:
+    """Return names of the log odds of shares [K], then of the concentration where it has a posterior."""
+    names = [f"component {k}, log odds of its share" for k in range(part.n_components)]
+    return [*names, "log concentration"] if isinstance(part.posterior, LearntSticks) else names
 
 
 def _of_regressions(part: LinearPrior, feature_names: list[str]) -> list[str]:

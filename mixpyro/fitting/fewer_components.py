@@ -1,0 +1,41 @@
+"""A mixture of the components that have objects."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from mixpyro.experts.base import Experts
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.pyro_internals.names import module_name
+
+# Objects of which a component has fewer if it counts as empty.
+LEAST_OBJECTS = 0.5
+
+
+def with_components(mixture: MixtureOfExperts, kept: Sequence[int]) -> MixtureOfExperts:
+    """Return a new mixture of some of the components, with their posteriors and estimates.
+
+    Args:
+        mixture: of K components, by a gate whose prior of the rest does not depend on how many there are.
+        kept: their numbers, at least one, in the order wanted.
+
+    Raises:
+        ValueError: if the gate has another prior for fewer components, or the experts are made of networks.
+    """
+    gate, experts = mixture.gate.with_components(kept), mixture.experts.with_components(kept)
+    fewer = type(mixture)(gate, experts, name=module_name(mixture))
+    fewer.fitted_columns = mixture.fitted_columns
+    return fewer
+
+
+def used_components(counts: Tensor, experts: Experts | None = None) -> list[int]:
+    """Return the numbers of the components that have objects, the largest first, in each bank of experts.
+
+    Args:
+        counts: number of objects in each component [K].
+        experts: whose banks stay one after another; one bank by default.
+    """
+    order = counts.argsort(descending=True, stable=True).tolist()
+    used = [k for k in order if float(counts[k]) >= LEAST_OBJECTS]
+    firsts: list[int] = getattr(experts, "first_components", [0])
+    return sorted(used, key=lambda k: sum(k >= first for first in firsts))
