@@ -163,7 +163,7 @@ class BayesianLogitGate(ConjugateGate):
             posterior: q, with any leading axes of runs; the gate's own by default.
         """
         q = self.posterior if posterior is None else posterior
-        found = [self.expected_log(rows, q).to(x.dtype) for _, rows in self.blocks_of(x, q.mean[..., 0, 0].numel())]
+        found = [self.expected_log(rows, q).to(x.dtype) for _, rows in self.blocks_of(x, q.mean.shape[:-2].numel())]
         return (found[0] if len(found) == 1 else torch.cat(found, dim=-1)).mT
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
@@ -192,7 +192,7 @@ class BayesianLogitGate(ConjugateGate):
         """
         point = self.expanded_about(self.posterior if posterior is None else posterior)
         total: NaturalSums | None = None
-        n_runs = responsibilities[..., 0, 0].numel() if len(x) else 1
+        n_runs = responsibilities.shape[:-2].numel()
         for rows, design in self.blocks_of(x, n_runs):
             found = self.expansion(design, responsibilities[..., rows, :].mT.double(), point)
             total = found if total is None else nested.add(total, found)
