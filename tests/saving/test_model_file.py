@@ -13,6 +13,7 @@ from pyro.distributions import Exponential, Gamma, HalfNormal, InverseGamma, Log
 from torch import nn
 
 from mixpyro import (
+    BayesianSoftmaxGate,
     DirichletGate,
     GaussianExperts,
     GLMExperts,
@@ -67,6 +68,9 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
     "sticks": lambda: MixtureOfExperts(
         StickBreakingGate(K, concentration=Gamma(2.0, 1.0)), LinearExperts(K, 1), name="mine"
+    ),
+    "bayesian softmax": lambda: MixtureOfExperts(
+        BayesianSoftmaxGate(K, 1, prior_scale=3.0, symmetric_prior=False, quadrature=True), LinearExperts(K, 1)
     ),
     "neural": lambda: MixtureOfExperts(NeuralGate(K, network(), prior_scale=2.0), LinearExperts(K, 1)),
     "softmax": lambda: MixtureOfExperts(
