@@ -79,7 +79,7 @@ def rearrange_tree(
         mixture = _with_tree(result.mixture, tree)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            start = {"initial_responsibilities": responsibilities}
+            start: dict[str, Any] = {"initial_responsibilities": responsibilities}
             return fit(mixture, x, y, gate_x=gate_x, progress=False, **start, **options)
 
     found = rearranged(result, table.gate_x, table.weights, refit, least_gain=tolerance * float(table.n_objects))
