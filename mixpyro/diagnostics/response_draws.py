@@ -104,7 +104,7 @@ def _sites(mixture: MixtureOfExperts, values: dict[str, Tensor], n_leading: int)
     """
     names, gate = sites_of_estimates(mixture), mixture.gate
     found = {names.get(name, name): value for name, value in values.items()}
-    if gate.n_components == 1 and isinstance(gate, ConjugateGate) and gate.weights_site is not None:
+    if gate.n_components == 1 and isinstance(gate, ConjugateGate) and gate.weights_site == "weights":
         like = next(iter(values.values()))
         found[gate.site(gate.weights_site)] = like.new_ones(*like.shape[:n_leading], 1)
     return found

@@ -192,7 +192,7 @@ class BayesianLogitGate(ConjugateGate):
         """
         point = self.expanded_about(self.posterior if posterior is None else posterior)
         total: NaturalSums | None = None
-        n_runs = responsibilities[..., 0, 0].numel() if len(x) else 1
+        n_runs = responsibilities.shape[:-2].numel()
         for rows, design in self.blocks_of(x, n_runs):
             found = self.expansion(design, responsibilities[..., rows, :].mT.double(), point)
             total = found if total is None else nested.add(total, found)

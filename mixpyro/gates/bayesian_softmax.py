@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import MultivariateNormal, TransformedDistribution
+from pyro.distributions import MultivariateNormal, Normal, TransformedDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.distributions.transforms import ReshapeTransform
@@ -161,10 +161,11 @@ class BayesianSoftmaxGate(BayesianLogitGate):
             posterior: a prior or posterior, without leading axes of runs.
             dtype: of its draws.
         """
+        if self.n_components == 1:
+            return Normal(posterior.mean.new_zeros(self.coefficients_shape, dtype=dtype), 1.0).to_event(2)
         root = cholesky(posterior.covariance.squeeze(-3))
         flat = MultivariateNormal(posterior.mean.squeeze(-2).to(dtype), scale_tril=root.to(dtype))
-        shape = self.n_components - 1, self.n_features + 1
-        return TransformedDistribution(flat, [ReshapeTransform(flat.event_shape, shape)])
+        return TransformedDistribution(flat, [ReshapeTransform(flat.event_shape, self.coefficients_shape)])
 
     def prior_in_words(self) -> str:
         """Return the prior of the coefficients in a few words."""

@@ -11,6 +11,7 @@ from pyro.nn import PyroModule
 from torch import Generator, Tensor, nn
 
 from mixpyro import (
+    BayesianSoftmaxGate,
     DirichletGate,
     GaussianExperts,
     GLMExperts,
@@ -68,6 +69,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "softmax and glm": lambda: MixtureOfExperts(
         SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=10.0)
     ),
+    "bayesian softmax": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 1), LinearExperts(K, 1)),
     "neural": lambda: MixtureOfExperts(NeuralGate(K, network(K), prior_scale=2.0), LinearExperts(K, 1)),
     "tree": lambda: MixtureOfExperts(TreeGate(((2, 0), 1), 1), LinearExperts(K, 1)),
     "heterogeneous": lambda: MixtureOfExperts(

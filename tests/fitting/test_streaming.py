@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mixpyro import (
+    BayesianSoftmaxGate,
     DirichletGate,
     GLMExperts,
     LinearExperts,
@@ -30,6 +31,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "dirichlet": lambda: MixtureOfExperts(DirichletGate(K), LinearExperts(K, 1)),
     "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
     "softmax": lambda: MixtureOfExperts(SoftmaxGate(K, 1), LinearExperts(K, 1)),
+    "bayesian softmax": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 1), LinearExperts(K, 1)),
     "neural": lambda: MixtureOfExperts(NeuralGate(K, nn.Linear(1, K).double()), LinearExperts(K, 1)),
 }
 

@@ -13,6 +13,7 @@ from pyro.distributions import Exponential, Gamma, HalfNormal, InverseGamma, Log
 from torch import nn
 
 from mixpyro import (
+    BayesianSoftmaxGate,
     DirichletGate,
     GaussianExperts,
     GLMExperts,
@@ -64,6 +65,9 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
         ObjectDirichletGate(K, concentration=3.0, mean=[1.0, 2.0], learn_mean=True), LinearExperts(K, 1)
     ),
     "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
+    "bayesian softmax": lambda: MixtureOfExperts(
+        BayesianSoftmaxGate(K, 1, prior_scale=3.0, symmetric_prior=False, quadrature=True), LinearExperts(K, 1)
+    ),
     "neural": lambda: MixtureOfExperts(NeuralGate(K, network(), prior_scale=2.0), LinearExperts(K, 1)),
     "softmax": lambda: MixtureOfExperts(
         SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=9.0)
