@@ -88,12 +88,11 @@ def best_tree(x: Inputs, responsibilities: Responsibilities, *, prior_scale: flo
     best: dict[frozenset[int], tuple[Tree, float]] = {frozenset([leaf]): (leaf, 0.0) for leaf in range(k)}
     for split in splits:  # those of smaller sets come first
         left, right = best[split.left], best[split.right]
-        tree, share = (left[0], right[0]), shares[split] + left[1] + right[1]
-        whole = split.left | split.right
+        share, whole = shares[split] + left[1] + right[1], split.left | split.right
         if whole not in best or share > best[whole][1]:
-            best[whole] = tree, share
+            best[whole] = (left[0], right[0]), share
     tree, share = best[frozenset(range(k))]
-    return (0,) if tree == 0 else tree, share
+    return (0,) if isinstance(tree, int) else tree, share
 
 
 def _splits(n_components: int) -> list[Split]:

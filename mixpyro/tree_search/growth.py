@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -36,7 +36,7 @@ class GrownTree(NamedTuple):
     @property
     def tree(self) -> Tree:
         """The tree of the last fit as nested pairs, (0,) for a single leaf."""
-        tree: Tree = self.result.mixture.gate.tree  # type: ignore[union-attr, assignment]
+        tree: Tree = self.result.mixture.gate.tree
         return tree
 
 
@@ -139,7 +139,7 @@ class _Growth:
             )
         self.experts, self.x, self.y, self.gate_x = experts, x, y, gate_x
         self.weights, self.prior_scale = weights, prior_scale
-        self.options = {"max_iterations": max_iterations, "tolerance": tolerance, "seed": seed, "progress": False}
+        self.options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "seed": seed}
         self.n_restarts, self.tolerance = n_restarts, tolerance
 
     @property
@@ -171,7 +171,7 @@ class _Growth:
         """Fit a tree from given responsibilities, without warnings: those are in the result."""
         return self._fitted(self.mixture(tree), self.weights, initial_responsibilities=start)
 
-    def _fitted(self, mixture: MixtureOfExperts, weights: Tensor | None, **options: object) -> FitResult:
+    def _fitted(self, mixture: MixtureOfExperts, weights: Tensor | None, **options: Any) -> FitResult:  # noqa: ANN401
         """Fit a mixture to the rows."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -181,8 +181,9 @@ class _Growth:
                 self.y,
                 gate_x=self.gate_x,
                 weights=weights,
+                progress=False,
                 **self.options,
-                **options,  # type: ignore[arg-type]
+                **options,
             )
 
     def rearranged(self, present: FitResult) -> FitResult:
@@ -194,7 +195,7 @@ class _Growth:
 
     def best_split(self, present: FitResult) -> tuple[int, FitResult] | None:
         """Split each leaf in turn; return the leaf of the highest bound and the fit, None if no leaf has rows."""
-        tree: Tree = present.mixture.gate.tree  # type: ignore[union-attr, assignment]
+        tree: Tree = present.mixture.gate.tree
         found = []
         for leaf in range(present.mixture.n_components):
             start = self._parted(present.responsibilities, leaf)

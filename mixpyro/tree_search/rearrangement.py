@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -70,7 +71,7 @@ def rearrange_tree(
         )
     table = fitted_rows(result, x, y, gate_x, weights)
     known = table.labels
-    options = {"max_iterations": max_iterations, "tolerance": tolerance, "progress": False, "weights": table.weights}
+    options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "weights": table.weights}
     if known is not None:
         options |= {"observed": known.clamp_min(0), "mask": known >= 0}
 
@@ -78,7 +79,8 @@ def rearrange_tree(
         mixture = _with_tree(result.mixture, tree)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
-            return fit(mixture, x, y, gate_x=gate_x, initial_responsibilities=responsibilities, **options)  # type: ignore[arg-type]
+            start: dict[str, Any] = {"initial_responsibilities": responsibilities}
+            return fit(mixture, x, y, gate_x=gate_x, progress=False, **start, **options)
 
     found = rearranged(result, table.gate_x, table.weights, refit, least_gain=tolerance * float(table.n_objects))
     for caution in found.cautions if found is not result else ():

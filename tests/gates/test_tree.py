@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mixpyro.gates import BayesianSoftmaxGate, Gate, TreeGate
-from mixpyro.numerics import nested, trees
+from mixpyro.numerics import nested, tree_automorphisms, trees
 from mixpyro.numerics.trees import Tree
 from tests.gates.bayesian_contract import BayesianLogitContract
 from tests.gates.contract import K

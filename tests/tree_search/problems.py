@@ -21,7 +21,7 @@ def rows_of(tree: Tree, coefficients: list[list[float]], n_objects: int) -> Rows
     """Draw rows of at most four lines that lie apart."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n_objects, 2, generator=generator, dtype=torch.float64)
-    gate = TreeGate(tree, 2)  # type: ignore[arg-type]
+    gate = TreeGate(tree, 2)
     weights = gate.log_weights_at(x, torch.tensor(coefficients, dtype=torch.float64)).exp()
     leaves = torch.multinomial(weights, 1, generator=generator).squeeze(1)
     lines = torch.tensor([[2.0, 1.0, 0.0], [-2.0, 0.0, 1.0], [0.0, -1.0, -1.0], [5.0, 0.0, 0.0]]).double()
@@ -31,5 +31,5 @@ def rows_of(tree: Tree, coefficients: list[list[float]], n_objects: int) -> Rows
 
 def tree_of_lines(tree: Tree) -> MixtureOfExperts:
     """A mixture of lines on the leaves of a tree."""
-    gate = TreeGate(tree, 2)  # type: ignore[arg-type]
+    gate = TreeGate(tree, 2)
     return MixtureOfExperts(gate, LinearExperts(gate.n_components, 2))

@@ -42,7 +42,7 @@ def test_it_is_the_best_of_all(n_components: int) -> None:
     tree, share = best_tree(x, r, prior_scale=1.5)
     bounds = {}
     for other in all_trees(range(n_components)):
-        gate = TreeGate(other, 2, prior_scale=1.5)  # type: ignore[arg-type]
+        gate = TreeGate(other, 2, prior_scale=1.5)
         gate.maximise(x, r)
         bounds[without_sides(other)] = float(gate.partial_bound(x, r))
     assert len(bounds) == {2: 1, 3: 3, 4: 15}[n_components]

@@ -42,8 +42,10 @@ def test_weights_known_components_and_inputs_of_the_gate_are_those_of_the_fit() 
     )
     found = rearrange_tree(wrong, x, y, gate_x=gate_x)
     assert found.bound >= wrong.bound
+    assert found.weights is not None
     assert torch.equal(found.weights, weights)
-    assert torch.equal(found.labels, wrong.labels)
+    assert found.labels is not None
+    assert torch.equal(found.labels, torch.where(known, leaves, -1))
     assert torch.equal(found.responsibilities[known].argmax(-1), leaves[known])
 
 
@@ -55,6 +57,6 @@ def test_what_has_no_tree_is_refused() -> None:
         rearrange_tree(other, x, y)
     with pytest.raises(TypeError, match="`result` must be what `fit` returned; got MixtureOfExperts"):
         rearrange_tree(other.mixture, x, y)
-    many = fit(tree_of_lines(7), x, y, n_restarts=1, max_iterations=3, progress=False)  # type: ignore[arg-type]
+    many = fit(tree_of_lines(7), x, y, n_restarts=1, max_iterations=3, progress=False)
     with pytest.raises(ValueError, match=r"`result` must have at most 6 components.*got 7"):
         rearrange_tree(many, x, y)
