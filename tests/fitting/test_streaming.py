@@ -18,6 +18,7 @@ from mixpyro import (
     ObjectDirichletGate,
     SoftmaxGate,
     StreamingFit,
+    TreeGate,
     fit,
     fit_batches,
     fit_minibatches,
@@ -32,6 +33,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
     "softmax": lambda: MixtureOfExperts(SoftmaxGate(K, 1), LinearExperts(K, 1)),
     "bayesian softmax": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 1), LinearExperts(K, 1)),
+    "tree": lambda: MixtureOfExperts(TreeGate(K, 1), LinearExperts(K, 1)),
     "neural": lambda: MixtureOfExperts(NeuralGate(K, nn.Linear(1, K).double()), LinearExperts(K, 1)),
 }
 

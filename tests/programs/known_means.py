@@ -18,6 +18,7 @@ from mixpyro import (
     ObjectDirichletGate,
     SoftmaxGate,
     StickBreakingGate,
+    TreeGate,
 )
 from mixpyro.gates import Gate
 from tests.gates.contract import learn
@@ -33,6 +34,7 @@ GATES: dict[str, Callable[[], Gate]] = {
     "learnt mean": lambda: ObjectDirichletGate(K, concentration=2.0, learn_mean=True),
     "marginal": lambda: MarginalObjectDirichletGate(K, mean=[1.0, 2.0, 3.0]),
     "softmax": lambda: SoftmaxGate(K, 2, prior_scale=1.0),
+    "tree": lambda: TreeGate(K, 2),
     "neural": lambda: NeuralGate(K, nn.Linear(2, K).double(), prior_scale=1.0),
 }
 

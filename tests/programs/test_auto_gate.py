@@ -22,6 +22,7 @@ from mixpyro import (
     NeuralGate,
     ObjectDirichletGate,
     SoftmaxGate,
+    TreeGate,
     expected_weights,
 )
 from mixpyro.gates import Gate
@@ -35,6 +36,7 @@ GATES: dict[str, Callable[[], Gate]] = {
     "dirichlet": lambda: DirichletGate(K),
     "object": lambda: ObjectDirichletGate(K),
     "softmax": lambda: SoftmaxGate(K, 2, prior_scale=1.0),
+    "tree": lambda: TreeGate(K, 2),
     "neural": lambda: NeuralGate(K, nn.Linear(2, K).double()),
 }
 
