@@ -28,6 +28,8 @@ class Gate(GateProgram):
 
     # Whether a row of weight three is three rows to the gate.
     takes_row_weights: ClassVar[bool] = True
+    # Whether a fit finds how many components there are: it merges and deletes some while the bound rises.
+    finds_components: ClassVar[bool] = False
 
     def check_inputs(self, gate_x: object, x: Tensor) -> Tensor:
         """Return the gate's own inputs if they fit x, else x.
