@@ -37,10 +37,10 @@ def test_the_eruptions_of_a_geyser_are_two_clusters_of_25() -> None:
 def test_clusters_that_are_apart_are_all_found(concentration: object) -> None:
     generator = torch.Generator().manual_seed(1)
     z = torch.multinomial(torch.arange(3.0, 9.0), 360, replacement=True, generator=generator)
-    centres = 6.0 * torch.tensor([[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]).double()
+    centres = 10.0 * torch.tensor([[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]).double()
     y = centres[z] + torch.randn(360, 2, generator=generator, dtype=torch.float64)
     gate = StickBreakingGate(12, concentration=concentration)  # type: ignore[arg-type]
-    result = fit(MixtureOfExperts(gate, GaussianExperts(12, 2)), y, y, n_restarts=3, progress=False)
+    result = fit(MixtureOfExperts(gate, GaussianExperts(12, 2)), y, y, n_restarts=8, progress=False)
     assert result.n_used == 6
     sizes = torch.bincount(z).sort(descending=True).values
     assert (result.without_empty().counts - sizes).abs().max() < 2.0
