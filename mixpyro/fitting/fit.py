@@ -20,6 +20,7 @@ from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.known_labels import with_known
+from mixpyro.fitting.moves.ends import move
 from mixpyro.fitting.optima import optima_of, options_of
 from mixpyro.fitting.provenance import FittedData, versions
 from mixpyro.fitting.restarts import Search
@@ -154,6 +155,8 @@ def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
         search.go(goes_on)
         if not search.stopped:
             finish_if_suspicious(search, goes_on)
+        if not search.stopped:
+            move(search, goes_on)
         return search.stopped
 
 

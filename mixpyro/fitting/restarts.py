@@ -51,6 +51,7 @@ class Search:
         n_begun: number of restarts that have begun or had no start of their own, those of the current group too.
         seen: the starts of these.
         stopped: whether the search was told to stop.
+        moved: whether the moves at the end have been made; see :mod:`mixpyro.fitting.moves`.
         template: what every run begins as a copy of; the mixture, until that holds a result.
     """
 
@@ -79,7 +80,7 @@ class Search:
         self.best: tuple[int, Snapshot] | None = None
         self.ends = Ends(options.tolerance)
         self.current: Runs | None = None
-        self.stopped = False
+        self.stopped, self.moved = False, False
         self.begin_from(mixture)
 
     def begin_from(self, template: MixtureOfExperts) -> None:
@@ -243,6 +244,7 @@ class Search:
             "seen": [list(one) for one in sorted(self.seen)],
             "current": self._state_of_group(),
             "ends": self.ends.tensors(),
+            "moved": self.moved,
         }
 
     def _state_of_group(self) -> dict[str, Any] | None:
@@ -269,6 +271,7 @@ class Search:
         self.ended = [Run(tuple(trace), converged, tuple(words)) for trace, converged, words in state["ended"]]
         self.ends.restore(state["ends"], like=self.initial)
         self.n_begun, self.seen = state["begun"], {tuple(one) for one in state["seen"]}
+        self.moved = state.get("moved", False)
         if state["best"] is not None:
             number, tensors = state["best"]
             self.best = number, Snapshot(self._restored(tensors))

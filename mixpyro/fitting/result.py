@@ -182,8 +182,8 @@ class FitResult:
             >>> import torch
             >>> from mixpyro import LinearExperts, StickBreakingGate, fit
             >>> x = torch.linspace(0, 1, 40).double().unsqueeze(1)
-            >>> y = 1 - x + 0.1 * torch.sin(50 * x)
-            >>> result = fit(MixtureOfExperts(StickBreakingGate(4), LinearExperts(4, 1)), x, y, n_restarts=1)
+            >>> y = 1 - x + 0.1 * torch.randn(40, 1, generator=torch.Generator().manual_seed(0)).double()
+            >>> result = fit(MixtureOfExperts(StickBreakingGate(4), LinearExperts(4, 1)), x, y, n_restarts=2)
             >>> result.n_used, result.without_empty().mixture.n_components
             (1, 1)
         """

@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mixpyro import arguments
+from mixpyro.arguments.concentrations import concentration as checked_concentration
 from mixpyro.conjugate.dirichlet import Counts
 from mixpyro.conjugate.sticks import LearntSticks, Sticks, sum_of_earlier
 from mixpyro.distributions.shares import Shares
 from mixpyro.distributions.unnormalised_categorical import UnnormalisedCategorical
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.gates.parts import Parts
+from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import repeated
 from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.names import module_name
@@ -100,7 +102,7 @@ class StickBreakingGate(ConjugateGate):
         self.discount = arguments.positive_number("discount", discount, zero=True)
         if self.discount >= 1.0:
             raise ValueError(f"`discount` must be below 1; got {discount}.")
-        self.concentration = _checked_concentration(concentration, self.discount)
+        self.concentration = checked_concentration(concentration, discount=self.discount)
         alpha = self.concentration.mean if isinstance(self.concentration, Distribution) else self.concentration
         breaks = torch.arange(1, self.n_components + 1, dtype=torch.float64, device="cpu")
         rest = float(alpha) + self.discount * breaks
@@ -128,6 +130,23 @@ class StickBreakingGate(ConjugateGate):
         prior, rank = self.prior, self._buffers["posterior_rank"]
         assert rank is not None
         return prior._replace(rest=prior.rest[rank.long()], rank=rank.double())
+
+    @property
+    def start(self) -> StickBreaking:
+        """Where a fit of a program starts by default: the prior, with the weights of the K components all alike."""
+        prior = self.prior
+        return prior._replace(rest=prior.own * (len(prior.rank) - prior.rank))
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the posterior is the prior, or where :meth:`initialise` puts it."""
+        return super().is_new or nested.equal(self.posterior, self.start)
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Set where a fit by :class:`~mixpyro.ConjugateSVI` starts: at alike weights, for a prior may hold K to one."""
+        if self.is_new:
+            self.hold_posterior(self.start)
 
     @property
     def has_free_weights(self) -> bool:
@@ -276,18 +295,3 @@ class StickBreakingGate(ConjugateGate):
             log_weights: log π [..., K].
         """
         return UnnormalisedCategorical(log_weights)
-
-
-def _checked_concentration(value: object, discount: float) -> float | Gamma:
-    """Return the concentration if it is a number above zero, or a Gamma distribution where there is no discount."""
-    if not isinstance(value, Distribution):
-        return arguments.positive_number("concentration", value, zero=discount > 0.0)
-    if not isinstance(value, torch.distributions.Gamma) or value.batch_shape or value.event_shape:
-        raise TypeError(f"`concentration` must be a number or one Gamma distribution; got {value}.")
-    if discount > 0.0:
-        raise ValueError(
-            f"`concentration` must be a number where `discount` is above zero; got {value}. Its posterior has no "
-            "closed form then: set `discount=0`, or compare the bounds of several numbers."
-        )
-    shape, rate = (arguments.normal(parameter).detach().double() for parameter in (value.concentration, value.rate))
-    return Gamma(shape, rate)

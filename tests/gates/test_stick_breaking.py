@@ -173,6 +173,21 @@ def test_the_draws_of_a_small_concentration_are_finite() -> None:
         assert bool(torch.as_tensor(trace.log_prob_sum()).isfinite())
 
 
+@pytest.mark.parametrize("concentration", [1e-3, 1.0, 50.0, Gamma(0.1, 10.0)])
+def test_a_program_starts_from_alike_weights(concentration: float | Gamma) -> None:
+    gate, x = StickBreakingGate(4, concentration=concentration), inputs(1)
+    before = gate.state()
+    gate.initialise()
+    torch.testing.assert_close(gate.weights(x), torch.full((1, 4), 0.25).double())
+    assert gate.is_new
+    gate.update(gate.statistics(x, torch.full((1, 4), 0.25).double()))
+    learnt = gate.state()
+    gate.initialise()
+    torch.testing.assert_close(gate.state().posterior, learnt.posterior)
+    gate.forget()
+    torch.testing.assert_close(gate.state().posterior, before.posterior)
+
+
 @pytest.mark.usefixtures("bad_arguments")
 @pytest.mark.parametrize(
     ("given", "error", "message"),
