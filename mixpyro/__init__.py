@@ -12,6 +12,7 @@ from mixpyro.experts import (
 )
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.minibatches import fit_minibatches
+from mixpyro.fitting.polish import polish
 from mixpyro.fitting.provenance import FittedData
 from mixpyro.fitting.result import FitResult, Optimum, Run
 from mixpyro.fitting.streaming import StreamingFit, fit_batches
@@ -85,6 +86,7 @@ __all__ = [
     "linear_response",
     "load",
     "observed_information",
+    "polish",
     "rearrange_tree",
     "refine",
     "save",

@@ -6,11 +6,15 @@ import torch
 from torch import Tensor
 
 from mixpyro.numerics.cholesky import cholesky
-from mixpyro.numerics.logistic_normal import logistic_normal
+from mixpyro.numerics.logistic_normal import gauss_hermite, logistic_normal
 from mixpyro.numerics.tilted_softmax import LogNormaliser, log_normaliser
 
-# Nodes for two variables or more; half of them are the other half with their signs changed.
-N_NODES = 256
+# Nodes of Gauss-Hermite quadrature along each variable, by their number. Of more, they are quasi-random.
+ALONG_EACH = {2: 24, 3: 9, 4: 5}
+# Quasi-random nodes; half of them are the other half with their signs changed.
+N_NODES = 512
+# Weight below which a node is left out.
+LEAST_WEIGHT = 1e-10
 
 
 def softmax_quadrature(mean: Tensor, covariance: Tensor) -> LogNormaliser:
@@ -28,17 +32,17 @@ def softmax_quadrature(mean: Tensor, covariance: Tensor) -> LogNormaliser:
         if one is None:
             return LogNormaliser(mean.sum(-2), mean, covariance)
         return LogNormaliser(one.log_normaliser.squeeze(-2), one.probability, one.curvature.unsqueeze(-2))
-    nodes, root = normal_nodes(n_variables).to(mean.device), _roots(covariance)
+    nodes, shares = (part.to(mean.device) for part in normal_nodes(n_variables))
+    root = _roots(covariance)
     value, probabilities, curvature = torch.zeros_like(mean[..., 0, :]), torch.zeros_like(mean), 0.0
-    for node in nodes:
+    for node, share in zip(nodes, shares.tolist(), strict=True):
         eta = mean + (root * node[:, None]).sum(-2)
         normaliser = log_normaliser(eta)
         p = (eta - normaliser.unsqueeze(-2)).exp()
-        value, probabilities = value + normaliser, probabilities + p
-        curvature = curvature - p.unsqueeze(-2) * p.unsqueeze(-3)
-    share = 1.0 / len(nodes)
-    curvature = share * (curvature + torch.diag_embed(probabilities.movedim(-2, -1)).movedim(-3, -1))
-    return LogNormaliser(share * value, share * probabilities, curvature)
+        value, probabilities = value + share * normaliser, probabilities + share * p
+        curvature = curvature - share * (p.unsqueeze(-2) * p.unsqueeze(-3))
+    curvature = curvature + torch.diag_embed(probabilities.movedim(-2, -1)).movedim(-3, -1)
+    return LogNormaliser(value, probabilities, curvature)
 
 
 def _roots(covariance: Tensor) -> Tensor:
@@ -50,15 +54,20 @@ def _roots(covariance: Tensor) -> Tensor:
 
 
 @functools.cache
-def normal_nodes(n_variables: int, n_nodes: int = N_NODES) -> Tensor:
-    """Return fixed nodes [J, Q] with the mean, the covariance and the odd moments of standard Normals, float64.
+def normal_nodes(n_variables: int) -> tuple[Tensor, Tensor]:
+    """Return fixed nodes [J, Q] and weights [J] that have the mean, covariance and odd moments of standard Normals.
 
     Args:
         n_variables: Q, at least 2.
-        n_nodes: J, even.
     """
-    uniform = torch.quasirandom.SobolEngine(n_variables, scramble=True, seed=0).draw(n_nodes // 2, dtype=torch.float64)
-    half = torch.special.ndtri(uniform.clamp(1e-6, 1.0 - 1e-6))
+    if n_variables in ALONG_EACH:
+        along, weights = (torch.tensor(part, dtype=torch.float64) for part in gauss_hermite(ALONG_EACH[n_variables]))
+        nodes = torch.cartesian_prod(*(along for _ in range(n_variables)))
+        shares = torch.cartesian_prod(*(weights for _ in range(n_variables))).prod(-1)
+        kept = shares > LEAST_WEIGHT
+        return nodes[kept], shares[kept] / shares[kept].sum()
+    sobol = torch.quasirandom.SobolEngine(n_variables, scramble=True, seed=0)
+    half = torch.special.ndtri(sobol.draw(N_NODES // 2, dtype=torch.float64).clamp(1e-6, 1.0 - 1e-6))
     # Of unit covariance, as the sum over both signs is twice the sum over one.
     half = torch.linalg.solve_triangular(cholesky(half.mT @ half / len(half)), half.mT, upper=False).mT
-    return torch.cat([half, -half])
+    return torch.cat([half, -half]), torch.full((N_NODES,), 1.0 / N_NODES, dtype=torch.float64)

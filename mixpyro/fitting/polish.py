@@ -1,0 +1,95 @@
+"""A fit under a fast bound, gone on with under a closer one."""
+
+import copy
+import dataclasses
+import warnings
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.fitting.em import Snapshot, responsibilities_of
+from mixpyro.fitting.findings import degeneracies
+from mixpyro.fitting.fitted_rows import fitted_rows
+from mixpyro.fitting.result import FitResult, Optimum, Run
+from mixpyro.fitting.runs import Options, Runs, Trace
+from mixpyro.gates.bayesian_softmax import BayesianSoftmaxGate
+from mixpyro.shapes import GateInputs, Inputs, Targets
+
+
+@arguments.outside_contexts
+def polish(
+    result: FitResult,
+    x: Inputs,
+    y: Targets,
+    *,
+    gate_x: GateInputs | None = None,
+    weights: Float[Tensor, " N"] | None = None,
+    max_iterations: int = 200,
+) -> FitResult:
+    """Go on from a fit with a :class:`~mixpyro.BayesianSoftmaxGate` under its closer bound, that by quadrature.
+
+    The closer bound is by up to 0.1 nats nearer to the exact one, and its standard deviations are by a few percent
+    wider. The fit's best optimum is the start of a single run. The result and its mixture are not changed.
+
+    Args:
+        result: of :func:`~mixpyro.fit`.
+        x: inputs [N, D] that were fitted.
+        y: outputs [N, P] or [N] that were fitted.
+        gate_x: the gate's inputs [N, G], if they were not x.
+        weights: of the rows [N]; those of the fit by default.
+        max_iterations: most iterations.
+
+    Returns:
+        A result of one run, with a mixture of its own, whose gate has ``quadrature=True``; the bound is that of
+        quadrature.
+
+    Raises:
+        TypeError: if ``result`` is none, or its gate has no other bound.
+        ValueError: if an argument does not fit, or the rows are not those of the result.
+
+    Warns:
+        RuntimeWarning: if the iterations ran out.
+
+    Example:
+        >>> from mixpyro import LinearExperts, MixtureOfExperts, fit
+        >>> x = torch.linspace(-1, 1, 60).double().unsqueeze(1)
+        >>> y = torch.where(x > 0, 1 + x, -1 - x) + 0.1 * torch.sin(50 * x)
+        >>> result = fit(MixtureOfExperts(BayesianSoftmaxGate(3, 1), LinearExperts(3, 1)), x, y, n_restarts=3)
+        >>> polished = polish(result, x, y)
+        >>> polished.mixture.gate.quadrature, result.mixture.gate.quadrature, polished.bound > result.bound
+        (True, False, True)
+    """
+    if not isinstance(result, FitResult):
+        raise TypeError(f"`result` must be what `fit` returned; got {type(result).__name__}.")
+    gate = result.mixture.gate
+    if not isinstance(gate, BayesianSoftmaxGate):
+        raise TypeError(f"`result` must be a fit with a BayesianSoftmaxGate; got a {type(gate).__name__}.")
+    table = fitted_rows(result, x, y, gate_x, weights)
+    tolerance = float(result.options.get("tolerance", 1e-7))
+    options = Options(arguments.integer("max_iterations", max_iterations), tolerance)
+    mixture = copy.deepcopy(result.mixture)
+    mixture.gate.quadrature = True
+    with torch.no_grad():
+        counted = table.counted_rows()
+        runs = Runs(copy.deepcopy(mixture), table.block(counted), options, [Trace()], [Snapshot(mixture.state())])
+        runs.iterate(options.max_iterations, lambda _: True, lambda _: False)
+        runs.close()
+        mixture.hold(runs.ended[0].state)
+        responsibilities = responsibilities_of(copy.deepcopy(mixture), mixture.state(), table)
+        trace = runs.traces[0]
+        run = Run(tuple(trace.bounds), trace.has_ended, degeneracies(mixture, table, responsibilities))
+    cautions = () if run.converged else ("the bound still rises; raise `max_iterations`.",)
+    for caution in cautions:
+        warnings.warn(caution, RuntimeWarning, stacklevel=3)
+    return dataclasses.replace(
+        result,
+        mixture=mixture,
+        responsibilities=responsibilities,
+        best=0,
+        runs=(run,),
+        optima=(Optimum(run.bound, (0,), run.converged, run.degeneracies, cautions, mixture.state()),),
+        cautions=cautions,
+        _template=copy.deepcopy(mixture),
+    )
