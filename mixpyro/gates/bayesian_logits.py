@@ -14,6 +14,7 @@ from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
 from mixpyro.gates.base import categorical
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.gates.natural_steps import converged, improved
+from mixpyro.gates.normal_prior import warnings_of_normal_prior
 from mixpyro.gates.program import GateProgram
 from mixpyro.gates.program_axes import axes_of_objects, rows_of_objects, with_axes
 from mixpyro.gates.program_weights import ProgramWeights
@@ -50,6 +51,7 @@ class BayesianLogitGate(ConjugateGate):
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"coefficients": ("gate_component", "gate_regressor")}
     weights_site = "coefficients"
     n_features: int
+    prior_scale: float
 
     def expected_log(self, rows: DesignRows, posterior: NormalCoefficients) -> Float[Tensor, "*R K N"]:
         """Return E_q[log π], or a lower bound on it that the bound of a fit is made of, float64.
@@ -364,3 +366,13 @@ class BayesianLogitGate(ConjugateGate):
         """
         seen = record.seen_objects()
         self.update(self.statistics_of(seen.x, seen.responsibilities), step_size)
+
+    @torch.no_grad()
+    def prior_warnings(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+        """Return whether the prior has moved the coefficients far from what the data say.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K].
+        """
+        return warnings_of_normal_prior(self, x, responsibilities)

@@ -55,3 +55,30 @@ def prior_pull(
     pull = (functions.split(coefficients)[number] @ functions.penalty).flatten() @ whitening @ axes
     steep = values > MOST_RELATIVE
     return float((pull[steep].square() / values[steep]).sum().sqrt())
+
+
+def pull_of_normal_prior(
+    information: Float[Tensor, "B Q Q"], slope: Float[Tensor, "B Q"], moments: Float[Tensor, "E E"], *, curvature: float
+) -> float:
+    """Return the same for coefficients in blocks, each of the same columns once or several times.
+
+    Args:
+        information: of the data in each block's coefficients.
+        slope: g, what the prior pulls at the coefficients with.
+        moments: Σ w uu' of the columns.
+        curvature: as for :func:`prior_pull`.
+
+    Returns:
+        The largest number of a block.
+    """
+    n_predictors = slope.shape[-1] // len(moments)
+    if not slope.numel() or slope.shape[-1] > MOST_DENSE:
+        return 0.0
+    scale = moments.diagonal().clamp_min(torch.finfo(moments.dtype).tiny).rsqrt()
+    values, directions = torch.linalg.eigh(scale * moments * scale.unsqueeze(-1))
+    kept = values > SMALLEST_MOMENT * values.max()
+    whitening = scale.unsqueeze(-1) * directions[:, kept] * (curvature * values[kept]).rsqrt()
+    whitening = torch.kron(torch.eye(n_predictors, dtype=moments.dtype, device=moments.device), whitening)
+    relative, axes = torch.linalg.eigh(whitening.mT @ information @ whitening)
+    pull = ((slope @ whitening).unsqueeze(-2) @ axes).squeeze(-2)
+    return float(torch.where(relative > MOST_RELATIVE, pull.square() / relative, 0.0).sum(-1).sqrt().amax())

@@ -261,3 +261,20 @@ def test_a_number_is_a_balanced_tree(tree: Any, expected: Tree) -> None:
     gate = TreeGate(tree, 2)
     assert gate.tree == expected
     torch.testing.assert_close(gate.weights(inputs(3)).sum(-1), torch.ones(3).double())
+
+
+@pytest.mark.parametrize(
+    "make", [lambda s: TreeGate(((0, 1), 2), 2, prior_scale=s), lambda s: BayesianSoftmaxGate(3, 2, prior_scale=s)]
+)
+@pytest.mark.parametrize(("scale", "unit", "says_more"), [(2.0, 1.0, False), (0.05, 1.0, True), (2.0, 0.01, True)])
+def test_a_prior_that_outweighs_the_data_is_named(make: Any, scale: float, unit: float, says_more: bool) -> None:
+    """By its scale, or by the units of x; a node that parts few rows is not asked."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 2, generator=generator, dtype=torch.float64)
+    labels = torch.where(x[:, 0] + 0.5 * torch.randn(300, generator=generator).double() < 0, 2, (x[:, 1] > 0).long())
+    r = torch.nn.functional.one_hot(labels, 3).double()
+    gate = make(scale)
+    gate.maximise(unit * x, r)
+    found = gate.prior_warnings(unit * x, r)
+    assert bool(found) == says_more
+    assert all("`prior_scale`" in message for message in found)
