@@ -1,5 +1,7 @@
 """How many components a StickBreakingGate finds."""
 
+from typing import Any
+
 import pytest
 import torch
 from pyro.distributions import Gamma
@@ -47,14 +49,14 @@ def test_clusters_that_are_apart_are_all_found(concentration: object) -> None:
 
 
 @pytest.mark.parametrize("prior", [{"concentration": 1.0}, {"concentration": 0.5, "discount": 0.2}])
-def test_lines_are_found_in_float32_with_weights_and_known_components(prior: dict[str, float]) -> None:
+def test_lines_are_found_in_float32_with_weights_and_known_components(prior: dict[str, Any]) -> None:
     x, y, z = lines(120, 2, noise=0.2, seed=3)
     y = y + 3.0 * z.unsqueeze(1)
 
     def mixture() -> MixtureOfExperts:
         return MixtureOfExperts(StickBreakingGate(7, **prior), LinearExperts(7, 1))
 
-    known = {"observed": 5 - z, "mask": torch.arange(120) < 20}
+    known: dict[str, Any] = {"observed": 5 - z, "mask": torch.arange(120) < 20}
     assert fit(mixture(), x.float(), y.float(), n_restarts=3, progress=False).n_used == 2
     assert fit(mixture(), x, y, weights=2.0 * torch.ones(120).double(), n_restarts=3, progress=False).n_used == 2
     result = fit(mixture(), x, y, n_restarts=3, progress=False, **known)
