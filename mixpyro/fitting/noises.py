@@ -41,8 +41,8 @@ def unequal_noises(experts: Experts, counts: Float[Tensor, " K"]) -> list[str]:
     low, high = int(column.nan_to_num(torch.inf).argmin()), int(column.nan_to_num(-torch.inf).argmax())
     share, few = float(counts[low] / counts.sum()), ROWS_A_PARAMETER * experts.n_parameters / len(counts)
     judgement = (
-        f"a handful ({float(counts[low]):.1f}), the mark of a spurious maximum on rows that happen to lie close together "
-        "(McLachlan, Peel, 2000, section 3.10)"
+        f"a handful ({float(counts[low]):.1f}), the mark of a spurious maximum on rows that happen to lie close "
+        "together (McLachlan, Peel, 2000, section 3.10)"
         if float(counts[low]) < few
         else "a maximum on rows that happen to lie close together may be spurious"
     )

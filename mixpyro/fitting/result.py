@@ -211,8 +211,8 @@ class FitResult:
         shares = self.responsibilities.clone() if first else one.responsibilities
         if one.state is not None and shares is None:
             raise ValueError(
-                f"`number` must be of an optimum whose responsibilities were kept, one of the first {MOST_OPTIMA} where "
-                f"rows are not too many; got {number}. Use `result.at({number})`, or pass responsibilities of it to "
+                f"`number` must be of an optimum whose responsibilities were kept, one of the first {MOST_OPTIMA} "
+                f"where rows are not too many; got {number}. Use `result.at({number})`, or give responsibilities to "
                 "`fit` as `initial_responsibilities`."
             )
         mixture = self.at(number)

@@ -12,13 +12,13 @@ from mixpyro import (
     FitResult,
     GLMExperts,
     LinearExperts,
-    LinearResponse,
     MixtureOfExperts,
     ObjectDirichletGate,
     SoftmaxGate,
     coefficients,
+    criteria,
     fit,
-    information_criteria,
+    linear_response,
     to_arviz,
 )
 from mixpyro.experts.families import Gaussian
@@ -60,15 +60,16 @@ def test_everything_of_the_result_is_of_the_optimum(kind: str) -> None:
         assert chosen.data == result.data
         assert chosen.optima[0].bound == one.bound
         assert len(chosen.optima) == len(result.optima)
-        again = fit(
-            result.at(number), x, y, initial_responsibilities=chosen.responsibilities, progress=False, **options
-        )
-        torch.testing.assert_close(again.responsibilities, chosen.responsibilities, rtol=0, atol=0.02)
+        assigned = chosen.mixture.assign(x, y, objects=slice(None)).responsibilities
+        unknown = torch.ones(N_OBJECTS, dtype=torch.bool) if result.labels is None else result.labels < 0
+        torch.testing.assert_close(assigned[unknown], chosen.responsibilities[unknown], rtol=0, atol=1e-8)
+        if result.labels is not None:
+            assert (chosen.responsibilities[~unknown].argmax(-1) == result.labels[~unknown]).all()
         counts = chosen.responsibilities.mT @ (
             torch.ones(N_OBJECTS).double() if result.weights is None else result.weights
         )
         assert one.smallest_share == pytest.approx(float(counts.min() / counts.sum()), abs=1e-9)
-        noises = chosen.mixture.experts.noises()
+        noises = chosen.mixture.experts.noises()[counts >= 1.0]
         assert one.noise_ratio == pytest.approx(float(noises.min() / noises.max()))
     torch.testing.assert_close(result.mixture.predict(x), before)
     with pytest.raises(IndexError):
@@ -80,10 +81,10 @@ def test_reports_and_diagnostics_take_it() -> None:
     chosen = result.optimum(1)
     assert "a chosen optimum" in chosen.cautions[0]
     assert f"{chosen.bound:.4f}" in chosen.summary().splitlines()[0]
-    criteria = information_criteria(chosen, x, y)
-    assert criteria != information_criteria(result, x, y)
+    found = criteria(chosen, x, y)
+    assert found != criteria(result, x, y)
     coefficients(chosen, x, y)
-    LinearResponse(chosen, x, y)
+    linear_response(chosen, x, y)
     assert to_arviz(chosen, x, y, n_draws=20).posterior.sizes["draw"] == 20
 
 
@@ -99,13 +100,13 @@ def test_an_optimum_without_responsibilities_says_what_to_do() -> None:
 
 
 def test_a_spurious_maximum_is_named_with_the_next_optimum_beside_it() -> None:
-    """Six rows nearly on a line among a hundred: the run on them has the higher likelihood."""
+    """Ten rows nearly on a line among a hundred: the run on them has the higher likelihood."""
     generator = Generator().manual_seed(3)
     x = 3.0 * torch.rand(100, 1, generator=generator, dtype=torch.float64)
     side = torch.arange(100) % 2 == 0
-    y = torch.where(side, 1.0 + x[:, 0], 4.0 - x[:, 0]) + 0.4 * torch.randn(100, generator=generator).double()
-    on_line = torch.arange(0, 36, 6)
-    y[on_line] = 2.0 + 0.3 * x[on_line, 0] + 1e-5 * torch.randn(6, generator=generator).double()
+    y = torch.where(side, 2.6 + 0.3 * x[:, 0], 2.0 - 0.3 * x[:, 0]) + 0.4 * torch.randn(100, generator=generator).double()
+    on_line = torch.arange(0, 60, 6)
+    y[on_line] = 2.0 + 0.3 * x[on_line, 0] + 3e-3 * torch.randn(10, generator=generator).double()
     tight = torch.zeros(100, 2).double()
     tight[:, 1] = 1.0
     tight[on_line] = torch.tensor([1.0, 0.0]).double()
@@ -124,6 +125,6 @@ def test_a_spurious_maximum_is_named_with_the_next_optimum_beside_it() -> None:
     assert "`result.optimum(1)`" in named[0]
     noise = result.optimum(1).mixture.experts.noises()
     assert float(noise.min() / noise.max()) > 1 / 20
-    assert result.optima[0].smallest_share == pytest.approx(0.06, abs=0.01)
+    assert result.optima[0].smallest_share == pytest.approx(0.1, abs=0.01)
     assert result.optima[0].noise_ratio is not None
     assert result.optima[0].noise_ratio < 1 / 20
