@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from mixpyro.experts.base import Experts
@@ -39,3 +40,16 @@ def used_components(counts: Tensor, experts: Experts | None = None) -> list[int]
     used = [k for k in order if float(counts[k]) >= LEAST_OBJECTS]
     firsts: list[int] = getattr(experts, "first_components", [0])
     return sorted(used, key=lambda k: sum(k >= first for first in firsts))
+
+
+def renumbered(labels: Tensor, kept: Sequence[int]) -> Tensor:
+    """Return known components by their numbers among those kept, −1 where none is known.
+
+    Args:
+        labels: known components [N].
+        kept: numbers of the components kept, in their new order.
+    """
+    found = torch.full_like(labels, -1)
+    for number, k in enumerate(kept):
+        found[labels == k] = number
+    return found

@@ -1,15 +1,14 @@
 """What a fit gives back."""
 
 import copy
-import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mixpyro.fitting.fewer_components import used_components, with_components
+from mixpyro.fitting.fewer_components import renumbered, used_components, with_components
 from mixpyro.fitting.provenance import LEAST_DIFFERENCE, FittedData, difference_at_one_optimum
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 
@@ -205,8 +204,10 @@ class FitResult:
         r = r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny)
         gained = float(self.mixture.kl_divergence() - mixture.kl_divergence())
         runs = tuple(replace(run, trace=tuple(bound + gained for bound in run.trace)) for run in self.runs)
-        optima = tuple(replace(one, bound=one.bound + gained, state=mixture.state()) for one in self.optima[:1])
-        labels = None if self.labels is None else _renumbered(self.labels, kept)
+        least = float((self.counts[kept] / self.counts.sum()).min())
+        own: dict[str, Any] = {"state": mixture.state(), "smallest_share": least, "responsibilities": None}
+        optima = tuple(replace(one, bound=one.bound + gained, **own) for one in self.optima[:1])
+        labels = None if self.labels is None else renumbered(self.labels, kept)
         return replace(
             self,
             mixture=mixture,
@@ -270,12 +271,12 @@ class FitResult:
         mixture = self.at(number)
         assert shares is not None
         others = tuple(other for other in self.optima if other is not one)
-        return dataclasses.replace(
+        return replace(
             self,
             mixture=mixture,
             responsibilities=shares,
             best=next(run for run in one.runs if self.runs[run].bound == one.bound),
-            optima=(dataclasses.replace(one, responsibilities=None), *others) if not first else self.optima,
+            optima=(replace(one, responsibilities=None), *others) if not first else self.optima,
             cautions=self.cautions if first else self._cautions_at(number),
         )
 
@@ -318,11 +319,3 @@ class FitResult:
             f"bound {self.bound:.4f} nats, {state} after {self.n_iterations} iterations; "
             f"{self.n_reached_best()} of {len(self.runs)} restarts reached it{rest}"
         )
-
-
-def _renumbered(labels: Tensor, kept: Sequence[int]) -> Tensor:
-    """Return known components by their numbers among those kept, −1 where none is known."""
-    found = torch.full_like(labels, -1)
-    for number, k in enumerate(kept):
-        found[labels == k] = number
-    return found

@@ -71,6 +71,8 @@ def test_what_is_left_has_the_same_bound_and_predictions(name: str, concentratio
     torch.testing.assert_close(few, weights[kept] / weights[kept].sum(), rtol=0.02, atol=0.0)
     torch.testing.assert_close(fewer.mixture.experts.predict(x), result.mixture.experts.predict(x)[:, kept])
     torch.testing.assert_close(fewer.at(0).predict(x), fewer.mixture.predict(x))
+    assert fewer.optimum(0).bound == fewer.bound
+    assert fewer.optima[0].smallest_share == pytest.approx(float(fewer.counts.min() / 60), abs=1e-3)
     file = tmp_path / "file"  # type: ignore[operator]
     save(fewer.mixture, file)
     torch.testing.assert_close(load(file).predict(x), fewer.mixture.predict(x))
