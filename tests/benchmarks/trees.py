@@ -34,7 +34,7 @@ SIMULATED: list[tuple[Tree, float]] = [(((0, 1), 2), 4.0), (((0, 1), (2, 3)), 4.
 def simulated(tree: Tree, scale: float, seed: int) -> tuple[Tensor, Tensor, MakeExperts]:
     """Return 250 rows of lines on the leaves of a tree."""
     generator = torch.Generator().manual_seed(seed)
-    gate, x = TreeGate(tree, 2), torch.randn(250, 2, generator=generator, dtype=torch.float64)  # type: ignore[arg-type]
+    gate, x = TreeGate(tree, 2), torch.randn(250, 2, generator=generator, dtype=torch.float64)
     coefficients = scale * torch.randn(gate.n_components - 1, 3, generator=generator, dtype=torch.float64)
     coefficients[:, 0] *= 0.2
     weights = gate.log_weights_at(x, coefficients).exp()
@@ -65,7 +65,7 @@ def _standardised(values: Tensor) -> Tensor:
 def report(name: str, x: Tensor, y: Tensor, experts: MakeExperts, shapes: list[Tree], n_restarts: int) -> None:
     """Print the bounds of fits with trees of given shapes, rearranged and grown, and with a softmax."""
     k = len(leaves_of(shapes[0]))
-    gates: dict[str, Gate] = {str(shape): TreeGate(shape, x.shape[1]) for shape in shapes}  # type: ignore[arg-type]
+    gates: dict[str, Gate] = {str(shape): TreeGate(shape, x.shape[1]) for shape in shapes}
     for label, gate in (gates | {"softmax": BayesianSoftmaxGate(k, x.shape[1])}).items():
         begun = time.perf_counter()
         result = fit(MixtureOfExperts(gate, experts(k)), x, y, n_restarts=n_restarts, progress=False)
