@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import MultivariateNormal
+from pyro.distributions import MultivariateNormal, Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -171,6 +171,8 @@ class TreeGate(BayesianLogitGate):
             posterior: a prior or posterior, without leading axes of runs.
             dtype: of its draws.
         """
+        if self.n_components == 1:  # A distribution of nothing is refused.
+            return Normal(posterior.mean.to(dtype), 1.0).to_event(2)
         root = cholesky(posterior.covariance)
         return MultivariateNormal(posterior.mean.to(dtype), scale_tril=root.to(dtype)).to_event(1)
 
