@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mixpyro import (
     ConjugateSVI,
+    DirichletGate,
     FitResult,
     LinearExperts,
     MixtureOfExperts,
@@ -197,6 +198,26 @@ def test_pictures_of_the_gate_are_drawn() -> None:
     assert plots.plot_gate_curve(data, cached()) is not None
     with pytest.raises(ValueError, match=r"`data` must have draws of 'gate.weights'"):
         plots.plot_weights_forest(data)
+
+
+def test_one_component_has_nothing_to_decide() -> None:
+    result = fit(tree_of_lines((0,)), X, Y, n_restarts=1, progress=False)
+    plain = fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 2)), X, Y, n_restarts=1, progress=False)
+    assert result.bound == pytest.approx(plain.bound)
+    assert "gate.coefficients" not in coefficients(result, X, Y)
+    assert "experts.coefficients" in to_arviz(result, X, Y, n_draws=5).posterior
+    assert float(result.mixture.gate.kl_divergence()) == 0.0
+    assert len(refine(result, X, Y, progress=False).samples)
+
+
+def test_far_rows_and_columns_of_any_size_have_weights() -> None:
+    gate = fitted().mixture.gate
+    for far in (1e3, 1e8, 1e100):
+        weights = gate.weights(far * X)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(N).double())
+        assert bool(gate.expected_log_weights(far * X).isfinite().all())
+    # E σ(η) goes to Φ(m / s) as both grow, and not to zero or one.
+    torch.testing.assert_close(gate.weights(1e6 * X), gate.weights(1e9 * X), rtol=1e-3, atol=1e-4)
 
 
 def program(gate: TreeGate, x: Tensor, y: Tensor | None) -> None:

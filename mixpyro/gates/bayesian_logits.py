@@ -1,5 +1,6 @@
 """Gates whose weights are functions of x with Normal coefficients, under a Normal posterior of full covariance."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
@@ -7,7 +8,7 @@ import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import Categorical
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
@@ -52,6 +53,8 @@ class BayesianLogitGate(ConjugateGate):
     weights_site = "coefficients"
     n_features: int
     prior_scale: float
+    # Columns that a network makes of x; not read without one.
+    _n_made = 0
 
     def expected_log(self, rows: DesignRows, posterior: NormalCoefficients) -> Float[Tensor, "*R K N"]:
         """Return E_q[log π], or a lower bound on it that the bound of a fit is made of, float64.
@@ -103,9 +106,14 @@ class BayesianLogitGate(ConjugateGate):
         raise NotImplementedError
 
     @property
+    def n_columns(self) -> int:
+        """Columns of the design beside the intercept: those of x, or the features that a network makes of it."""
+        return self.n_features if self._modules.get("features") is None else self._n_made
+
+    @property
     def coefficients_shape(self) -> tuple[int, int]:
         """Shape of the site of the coefficients, K − 1 functions of 1 + D columns."""
-        return self.n_components - 1, self.n_features + 1
+        return self.n_components - 1, self.n_columns + 1
 
     @property
     def coefficients(self) -> Tensor:
@@ -128,12 +136,53 @@ class BayesianLogitGate(ConjugateGate):
         return int(self.prior.n_parameters)
 
     def design(self, x: Inputs) -> Float[Tensor, "N E"]:
-        """Return u = [1, x], float64.
+        """Return u = [1, x], or [1, features of x], float64.
 
         Args:
             x: gate inputs [N, D].
         """
-        return with_intercept(arguments.tensor("x", x, ("N", self.n_features)).double())
+        checked = arguments.tensor("x", x, ("N", self.n_features))
+        # Not as an attribute: in a program a PyroModule would put the network's parameters into the store.
+        network = self._modules.get("features")
+        return with_intercept((checked if network is None else outputs_of(network, checked)).double())
+
+    def keep_features(self, network: nn.Module | None) -> None:
+        """Keep a frozen copy of a network whose outputs are the columns of the design; those of x without one.
+
+        Args:
+            network: takes x [N, D], gives features [N, E − 1].
+
+        Raises:
+            TypeError: if it is no network.
+            ValueError: if it gives another shape.
+        """
+        if network is None:
+            self.features = None
+            return
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"`features` must be a torch.nn.Module; got {type(network).__name__}.")
+        copied = copy.deepcopy(network).eval().requires_grad_(False)
+        arguments.make_normal(copied)
+        like = next((part for part in copied.parameters()), torch.zeros((), dtype=torch.float64))
+        found = outputs_of(copied, torch.zeros(2, self.n_features, dtype=like.dtype, device=like.device))
+        if found.ndim != 2 or len(found) != 2:
+            raise ValueError(f"`features` must return [N, columns] for x [N, D]; got {list(found.shape)} for two rows.")
+        self._n_made, self.features = found.shape[1], copied
+
+    def train(self, mode: bool = True) -> "BayesianLogitGate":
+        """Set the training mode of all but the features, which stay as they are in use.
+
+        Args:
+            mode: as for any module.
+        """
+        super().train(mode)
+        if self._modules.get("features") is not None:
+            self._modules["features"].eval()
+        return self
+
+    def estimated_tensors(self) -> list[Tensor]:
+        """Return nothing: the features are fixed, their buffers too."""
+        return []
 
     def width(self, n_runs: int) -> int:
         """Return how many numbers a row takes in the largest temporary.
@@ -141,7 +190,7 @@ class BayesianLogitGate(ConjugateGate):
         Args:
             n_runs: R.
         """
-        n_columns = self.n_features + 1
+        n_columns = self.n_columns + 1
         return int(max(n_runs * self.n_components**2, n_columns * (n_columns + 1) // 2))
 
     def blocks_of(self, x: Inputs, n_runs: int = 1) -> Iterator[tuple[slice, DesignRows]]:
@@ -376,3 +425,15 @@ class BayesianLogitGate(ConjugateGate):
             responsibilities: [N, K].
         """
         return warnings_of_normal_prior(self, x, responsibilities)
+
+
+def outputs_of(network: nn.Module, x: Tensor) -> Tensor:
+    """Return what a frozen network makes of x, in the dtype of its parameters.
+
+    Args:
+        network: any.
+        x: [N, D].
+    """
+    like = next((part for part in network.parameters() if part.is_floating_point()), x)
+    found: Tensor = network(x.to(like.dtype))
+    return found

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from pyro.distributions import MultivariateNormal, Normal, TransformedDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions.transforms import ReshapeTransform
 
 from mixpyro import arguments
@@ -37,6 +37,9 @@ class BayesianSoftmaxGate(BayesianLogitGate):
             and column, the same whichever component is the reference; else it is Normal(0, s²) on each coefficient.
         quadrature: whether the bound is that of fixed nodes, closer to the exact one and some 30 times as long; for
             K = 2 it always is, by Gauss-Hermite quadrature. May be set later.
+        features: a network, such as the body of a trained :class:`~mixpyro.NeuralGate`; takes x [N, D] in the dtype of
+            its parameters, gives the columns [N, E − 1] of the regression in place of x. The gate keeps a copy, in
+            evaluation mode and frozen: the coefficients alone have a posterior. Of unit order, as the prior has it.
         name: prefix of the Pyro sites ``<name>.coefficients`` and ``<name>.assignment``.
         device: where the gate lives.
         dtype: of its own state; results have the dtype of x.
@@ -66,6 +69,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         prior_scale: float = 2.0,
         symmetric_prior: bool = True,
         quadrature: bool = False,
+        features: nn.Module | None = None,
         name: str = "gate",
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
@@ -75,6 +79,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         self.prior_scale = arguments.positive_number("prior_scale", prior_scale)
         self.symmetric_prior = bool(symmetric_prior)
         self.quadrature = bool(quadrature)
+        self.keep_features(features)
         like = torch.zeros((), device=arguments.device(device), dtype=dtype)
         self.register_posterior(self.prior, like=like)
 
@@ -85,7 +90,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         between = torch.eye(k, dtype=torch.float64, device=device)
         if self.symmetric_prior:
             between = between - 1.0 / k
-        columns = torch.eye(self.n_features + 1, dtype=torch.float64, device=device)
+        columns = torch.eye(self.n_columns + 1, dtype=torch.float64, device=device)
         precision = torch.kron(between[1:, 1:].contiguous(), columns).unsqueeze(0) / self.prior_scale**2
         return NormalCoefficients(precision.new_zeros(precision.shape[:2]), precision)
 
@@ -102,14 +107,14 @@ class BayesianSoftmaxGate(BayesianLogitGate):
 
     def _matrix(self, flat: Tensor) -> Tensor:
         """Return coefficients [..., 1, Q] as [..., K − 1, 1 + D]."""
-        return flat.squeeze(-2).unflatten(-1, (self.n_components - 1, self.n_features + 1))
+        return flat.squeeze(-2).unflatten(-1, self.coefficients_shape)
 
     def _normaliser(
         self, rows: DesignRows, posterior: NormalCoefficients, *, quadrature: bool
     ) -> tuple[Tensor, LogNormaliser]:
         """Return the means of the linear predictors [..., K − 1, N], and E log Σ exp of them."""
         means = rows.means(self._matrix(posterior.mean))
-        size, n_columns = self.n_components - 1, self.n_features + 1
+        size, n_columns = self.coefficients_shape
         covariance = posterior.covariance.squeeze(-3).unflatten(-1, (size, n_columns)).unflatten(-3, (size, n_columns))
         first, second = pair_indices(size, means.device)
         by_pair = rows.variances(covariance.movedim(-3, -2)[..., first, second, :, :])
@@ -178,7 +183,9 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         Args:
             feature_names: names of the columns of x.
         """
-        columns = ["intercept", *feature_names[: self.n_features]]
+        given = feature_names[: self.n_features]
+        made = [f"feature {column}" for column in range(self.n_columns)]
+        columns = ["intercept", *(given if self.features is None else made)]
         return [f"component {k} against 0, {column}" for k in range(1, self.n_components) for column in columns]
 
     @property

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import MultivariateNormal
+from pyro.distributions import MultivariateNormal, Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -37,7 +37,11 @@ class TreeGate(BayesianLogitGate):
     Left and right may change places, with the signs of the coefficients. Which components share a branch is a matter of
     the model, unlike for a softmax: with three components or more, two orders of the leaves are two models, with
     different bounds. The starts of :func:`mixpyro.fit` put the components on the leaves in random order, so that
-    restarts search over orders as well; :func:`mixpyro.grow_tree` finds tree and K from the data.
+    restarts search over orders as well. Twenty found the best of the three orders of K = 3 wherever it was tried; of
+    four components they missed the best tree by one to four nats, and by thirty where sticks were given for data of a
+    balanced tree. :func:`mixpyro.rearrange_tree` looks through all trees of a fit's components, and
+    :func:`mixpyro.grow_tree` finds K too. On real tables of two inputs a tree and a softmax differ by a nat or so in
+    log evidence, in either direction.
 
     Args:
         tree: nested pairs of the components 0 to K − 1, such as ``((0, 1), 2)``, or K for a balanced tree.
@@ -167,6 +171,8 @@ class TreeGate(BayesianLogitGate):
             posterior: a prior or posterior, without leading axes of runs.
             dtype: of its draws.
         """
+        if self.n_components == 1:  # A distribution of nothing is refused.
+            return Normal(posterior.mean.to(dtype), 1.0).to_event(2)
         root = cholesky(posterior.covariance)
         return MultivariateNormal(posterior.mean.to(dtype), scale_tril=root.to(dtype)).to_event(1)
 

@@ -10,7 +10,9 @@ from mixpyro.arguments import has_derivatives
 # Largest distance from the fixed point, in probability, at which the iteration ends. The bound is off by its square.
 TOLERANCE = 1e-9
 # Most damped steps, and most of Newton's method after them, for the rows of large variance that are still away.
-MOST_DAMPED, MOST_NEWTON = 12, 12
+MOST_DAMPED, MOST_NEWTON = 12, 60
+# Most halvings of such a step by which the bound does not fall.
+MOST_HALVINGS = 30
 
 
 class LogNormaliser(NamedTuple):
@@ -89,27 +91,27 @@ def _polished(tilt: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
     flat = tilt.movedim(-2, -1)
     own, mu, v = flat[rows].mT, mean.movedim(-2, -1)[rows].mT, covariance.movedim(-1, -3)[rows].movedim(0, -1)
     for _ in range(MOST_NEWTON):
-        change = _evaluated(own, mu, v)[2] - own
+        along, normaliser, p = _evaluated(own, mu, v)
+        change = p - own
         if own.device.type == "cpu" and change.abs().amax() < TOLERANCE:
             break
-        moved = own + _newton_step(own, mu, v)
-        # Newton's steps are for the last digits; where one leads away, a damped step is safe.
-        damped = own + change * (2.0 / (2.0 + (own * v.diagonal(dim1=0, dim2=1).mT).sum(0)))
-        nearer = _distance(moved, mu, v) < change.square().sum(-2)
-        own = torch.where(nearer, moved, damped)
+        step = _solved(p, v, change)
+        own = own + step * _sizes(own, step, 0.5 * (own * along).sum(-2) + normaliser, mu, v)
     flat[rows] = own.mT
     return flat.movedim(-1, -2)
 
 
-def _distance(tilt: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Return how far each row is from its fixed point."""
-    return (_evaluated(tilt, mean, covariance)[2] - tilt).square().sum(-2)
-
-
-def _newton_step(tilt: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
-    """Return (I + JV)⁻¹ (p − a) with J = diag p − pp' [..., K − 1, N]."""
-    _, _, p = _evaluated(tilt, mean, covariance)
-    return _solved(p, covariance, p - tilt)
+def _sizes(tilt: Tensor, step: Tensor, value: Tensor, mean: Tensor, covariance: Tensor) -> Tensor:
+    """Return the share [N] of each row's step by which its bound, which is convex in a, falls."""
+    sizes, allowed = torch.ones_like(value), value + 1e-14 * (1.0 + value.abs())
+    for _ in range(MOST_HALVINGS):
+        moved = tilt + sizes * step
+        along, normaliser, _ = _evaluated(moved, mean, covariance)
+        fails = ~(0.5 * (moved * along).sum(-2) + normaliser <= allowed)
+        if tilt.device.type == "cpu" and not bool(fails.any()):
+            break
+        sizes = torch.where(fails, 0.5 * sizes, sizes)
+    return sizes
 
 
 def _solved(p: Tensor, covariance: Tensor, right: Tensor) -> Tensor:

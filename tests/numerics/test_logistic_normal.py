@@ -6,7 +6,7 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from mixpyro.numerics.logistic_normal import logistic_normal
+from mixpyro.numerics.logistic_normal import SMALLEST, gauss_hermite, logistic_normal
 
 MEANS = torch.tensor([-30.0, -4.0, -0.7, 0.0, 2.0, 6.0], dtype=torch.float64)
 DEVIATIONS = [0.05, 0.29, 0.31, 0.59, 0.61, 1.0, 1.49, 1.51, 3.0, 10.0, 40.0]
@@ -64,3 +64,17 @@ def test_many_variables_are_taken_in_blocks() -> None:
 
 def test_no_variables_have_no_expectations() -> None:
     assert logistic_normal(torch.empty(0, 5).double(), torch.empty(0, 5).double()).probability.shape == (0, 5)
+
+
+def test_the_two_forms_of_the_curvature_meet() -> None:
+    mean = torch.linspace(-4.0, 4.0, 9).double()
+    below, above = (logistic_normal(mean, torch.full_like(mean, (SMALLEST * f) ** 2)) for f in (0.999, 1.001))
+    torch.testing.assert_close(below.curvature, above.curvature, rtol=1e-7, atol=1e-9)
+    none = logistic_normal(mean, torch.zeros_like(mean))
+    torch.testing.assert_close(none.curvature, mean.sigmoid() * (1.0 - mean.sigmoid()))
+
+
+def test_nodes_have_the_moments_of_a_standard_normal() -> None:
+    nodes, weights = (torch.tensor(part, dtype=torch.float64) for part in gauss_hermite())
+    for power, moment in ((0, 1.0), (1, 0.0), (2, 1.0), (4, 3.0), (6, 15.0)):
+        assert float((weights * nodes**power).sum()) == pytest.approx(moment, abs=1e-10)
