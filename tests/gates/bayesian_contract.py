@@ -5,8 +5,10 @@ to it by quadrature: the equalities to the last digit of other gates hold in :fu
 """
 
 import copy
+import itertools
 from typing import Any
 
+import pyro
 import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO
@@ -51,7 +53,7 @@ class BayesianLogitContract(UpdatedContract):
 
     def test_sample_weights_is_refused(self) -> None:
         gate, x, _ = self.updated()
-        with pytest.raises(TypeError, match="Call `gate.model"):
+        with pytest.raises(TypeError, match=r"Call `gate\.model"):
             gate.sample_weights(x)
 
     def test_half_a_step_goes_half_way(self) -> None:
@@ -69,8 +71,6 @@ class BayesianLogitContract(UpdatedContract):
     def test_values_are_used_as_they_are_with_validation_off(self) -> None:
         """Their sums are linear in the responsibilities."""
         gate, x, r = self.updated()
-        import pyro
-
         with pyro.validation_enabled(False):
             statistics = gate.statistics(x, -r)
         torch.testing.assert_close(nested.scale(-1.0, statistics), gate.statistics(x, r))
@@ -82,7 +82,7 @@ class BayesianLogitContract(UpdatedContract):
         for _ in range(15):
             gate.maximise(x, r, n_steps=1)
             bounds.append(float(gate.partial_bound(x, r)))
-        assert all(after >= before - 1e-9 for before, after in zip(bounds, bounds[1:], strict=False))
+        assert all(after >= before - 1e-9 for before, after in itertools.pairwise(bounds))
         assert bounds[-1] - bounds[-2] < 1e-6
 
     def test_the_gradient_of_the_closed_form_is_zero_at_its_maximum(self) -> None:
