@@ -77,6 +77,7 @@ class BayesianLogitContract(UpdatedContract):
 
     def test_the_bound_never_falls_from_step_to_step(self) -> None:
         gate, x, r = self.updated(60)
+        assert isinstance(gate, BayesianLogitGate)
         gate.forget()
         bounds = []
         for _ in range(15):
@@ -88,6 +89,7 @@ class BayesianLogitContract(UpdatedContract):
     def test_the_gradient_of_the_closed_form_is_zero_at_its_maximum(self) -> None:
         """In the mean and in the precision, by autograd."""
         gate, x, r = self.updated(60)
+        assert isinstance(gate, BayesianLogitGate)
         gate.maximise(x, r, n_steps=60)
         for _ in range(20):
             gate.update(gate.statistics(x, r))
@@ -103,6 +105,7 @@ class BayesianLogitContract(UpdatedContract):
 
     def test_a_natural_gradient_step_in_batches_reaches_the_optimum_of_all_rows(self) -> None:
         gate, x, r = self.updated(60)
+        assert isinstance(gate, BayesianLogitGate)
         gate.maximise(x, r, n_steps=50)
         best, other = gate.posterior, self.make()
         assert isinstance(other, BayesianLogitGate)
