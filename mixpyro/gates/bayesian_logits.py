@@ -1,6 +1,7 @@
 """Gates whose weights are functions of x with Normal coefficients, under a Normal posterior of full covariance."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float

@@ -234,7 +234,7 @@ def test_conjugate_svi_reaches_the_gates_maximum() -> None:
     import pyro
     from pyro.distributions import Normal
     from pyro.infer import TraceEnum_ELBO
-    from pyro.optim import Adam
+    from pyro.optim import ClippedAdam
 
     x = inputs(60)
     z = (torch.arange(60) % 3).double()
@@ -246,7 +246,7 @@ def test_conjugate_svi_reaches_the_gates_maximum() -> None:
         with plate:
             pyro.sample("y", Normal(100.0 * assignment.double(), 1.0), obs=100.0 * z)
 
-    svi = ConjugateSVI(model, lambda: None, Adam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1), gates=gate)
+    svi = ConjugateSVI(model, lambda: None, ClippedAdam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1), gates=gate)
     for _ in range(30):
         svi.step()
     other = BayesianSoftmaxGate(3, 2)
