@@ -181,7 +181,8 @@ class BayesianSoftmaxGate(BayesianLogitGate):
             x: gate inputs [N, D].
             responsibilities: [N, K].
         """
-        if self.n_components == 1 or responsibilities.sum() <= MANY:
+        # A component of few objects is what the prior is for.
+        if self.n_components == 1 or responsibilities.sum(0).min() <= MANY:
             return []
         labels = SoftLabels(responsibilities.double())
         functions = LinearPredictors(
