@@ -31,6 +31,8 @@ class Gate(GateProgram):
     takes_row_weights: ClassVar[bool] = True
     # Whether a fit finds how many components there are: it merges and deletes some while the bound rises.
     finds_components: ClassVar[bool] = False
+    # Whether the bound is that by quadrature, of a gate that has a faster one too; None of any other.
+    quadrature: bool | None = None
 
     @property
     def has_free_weights(self) -> bool:

@@ -126,7 +126,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
 
     def expected_log(self, rows: DesignRows, posterior: NormalCoefficients) -> Float[Tensor, "*R K N"]:
         """Return μₖ − B, a lower bound on E_q[log πₖ]; arguments as :meth:`BayesianLogitGate.expected_log`."""
-        means, normaliser = self._normaliser(rows, posterior, quadrature=self.quadrature)
+        means, normaliser = self._normaliser(rows, posterior, quadrature=bool(self.quadrature))
         return (
             torch.cat([torch.zeros_like(means[..., :1, :]), means], dim=-2) - normaliser.value.unsqueeze(-2)
             if (self.n_components > 1)
@@ -137,7 +137,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         self, rows: DesignRows, responsibilities: Float[Tensor, "*R K N"], posterior: NormalCoefficients
     ) -> NaturalSums:
         """Return Σ (r − w p̃) ⊗ u + Hm and H = Σ w P̃ ⊗ uu'; arguments as :meth:`BayesianLogitGate.expansion`."""
-        _, found = self._normaliser(rows, posterior, quadrature=self.quadrature)
+        _, found = self._normaliser(rows, posterior, quadrature=bool(self.quadrature))
         totals = responsibilities.sum(-2, keepdim=True)
         residuals = responsibilities[..., 1:, :] - totals * found.probabilities
         gradient = (residuals @ rows.columns.mT).flatten(-2)
@@ -170,7 +170,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
             return Normal(posterior.mean.new_zeros(self.coefficients_shape, dtype=dtype), 1.0).to_event(2)
         root = cholesky(posterior.covariance.squeeze(-3))
         flat = MultivariateNormal(posterior.mean.squeeze(-2).to(dtype), scale_tril=root.to(dtype))
-        return TransformedDistribution(flat, [ReshapeTransform(flat.event_shape, self.coefficients_shape)])
+        return TransformedDistribution(flat, [ReshapeTransform(flat.event_shape, torch.Size(self.coefficients_shape))])
 
     def prior_in_words(self) -> str:
         """Return the prior of the coefficients in a few words."""
