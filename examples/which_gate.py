@@ -77,10 +77,10 @@ GALAXIES: Any = (lambda: GaussianExperts(15, 1), "galaxies", (), ("dat",))
 CASES = {
     "dirichlet": Case(lambda: DirichletGate(2), *RUNS),
     "object_dirichlet": Case(lambda: MarginalObjectDirichletGate(2), *ERUPTIONS),
-    "softmax": Case(lambda: SoftmaxGate(3, 1), *FIRMS, ("RDS",)),
+    "softmax": Case(lambda: SoftmaxGate(3, 1), *FIRMS, gate_x=("RDS",)),
     "bayesian_softmax": Case(lambda: BayesianSoftmaxGate(2, 1), *RUNS),
     "neural": Case(lambda: NeuralGate(2, network(), prior_scale=1.0), *RUNS),
-    "tree": Case(lambda: TreeGate(((0, 1), 2), 2), *FIRMS, ("lgRD", "RDS")),
+    "tree": Case(lambda: TreeGate(((0, 1), 2), 2), *FIRMS, gate_x=("lgRD", "RDS")),
     "stick_breaking": Case(lambda: StickBreakingGate(15), *GALAXIES),
 }
 
@@ -106,15 +106,15 @@ def read(table: str, columns: tuple[str, ...]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64)
 
 
-def fitted(case: Case, n_restarts: int) -> tuple[FitResult, dict[str, Tensor]]:
+def fitted(case: Case, n_restarts: int) -> tuple[FitResult, dict[str, Any]]:
     """Return the fit of a case, and its rows."""
     x, y = read(case.table, case.x), read(case.table, case.y)
-    rows = {"x": x, "y": y} | ({"gate_x": read(case.table, case.gate_x)} if case.gate_x else {})
+    rows: dict[str, Any] = {"x": x, "y": y} | ({"gate_x": read(case.table, case.gate_x)} if case.gate_x else {})
     result = fit(MixtureOfExperts(case.gate(), case.experts()), **rows, n_restarts=n_restarts, progress=False)
     return result.without_empty() if isinstance(result.mixture.gate, StickBreakingGate) else result, rows
 
 
-def draw(result: FitResult, case: Case, rows: dict[str, Tensor], n_draws: int) -> Figure:
+def draw(result: FitResult, case: Case, rows: dict[str, Any], n_draws: int) -> Figure:
     """Draw the experts on the left and the weights on the right."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -127,7 +127,7 @@ def draw(result: FitResult, case: Case, rows: dict[str, Tensor], n_draws: int) -
     return figure
 
 
-def draw_weights(result: FitResult, case: Case, rows: dict[str, Tensor], data: ArvizData, ax: Axes) -> None:
+def draw_weights(result: FitResult, case: Case, rows: dict[str, Any], data: ArvizData, ax: Axes) -> None:
     """Draw the weights: of all objects, of each, along an input, or on two of them."""
     if isinstance(result.mixture.gate, MarginalObjectDirichletGate):
         weights = result.mixture.gate.weights(rows["x"], objects=slice(None))
