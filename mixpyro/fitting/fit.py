@@ -209,7 +209,7 @@ def _result(
         weights=table.weights,
         labels=table.labels,
         interrupted=interrupted,
-        optima=optima_of(search),
+        optima=optima_of(search, table),
         data=FittedData.of(table, columns),
         options=options_of(search),
         versions=versions(),
@@ -236,12 +236,21 @@ def _warnings(result: FitResult, n_restarts: int) -> list[str]:
     if result.degeneracies:
         found.append(f"every run is degenerate: {'; '.join(result.degeneracies)}.")
     found += _higher_runs_that_were_dropped(result)
-    found += [f"{caution}." for caution in result.optima[0].cautions]
+    found += [f"{caution}.{_next_optimum(result)}" for caution in result.optima[0].cautions]
     if len(result.runs) > 1 and result.n_reached_best() == 1:
         has_more = result.interrupted or len(result.runs) >= n_restarts
         advice = "raise `n_restarts`" if has_more else "there are no more, give other `starts`"
         found.append(f"only one of {len(result.runs)} restarts reached the best bound; {advice} to trust it.")
     return found
+
+
+def _next_optimum(result: FitResult) -> str:
+    """Return what is known of the best optimum without a caution, and how to take it; empty if there is none."""
+    for number, one in enumerate(result.optima):
+        if one.state is not None and not (one.cautions or one.degeneracies):
+            taken = "optimum" if one.responsibilities is not None else "at"
+            return f" The next without this caution: {one}. Take it by `result.{taken}({number})`."
+    return ""
 
 
 def _higher_runs_that_were_dropped(result: FitResult) -> list[str]:

@@ -16,7 +16,7 @@ from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.findings import degeneracies, warnings_of
 from mixpyro.fitting.interrupts import stop_on_request
-from mixpyro.fitting.noises import unequal_noises
+from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.optima import options_of
 from mixpyro.fitting.provenance import FittedData, versions
 from mixpyro.fitting.restarts import Search
@@ -151,7 +151,8 @@ def _described(result: FitResult, search: Search, table: Table, columns: FittedC
     mixture.fitted_columns = columns
     counts = table.weighted(result.responsibilities.mT).sum(-1)
     cautions = tuple(unequal_noises(mixture.experts, counts))
-    optimum = Optimum(run.bound, (0,), run.converged, run.degeneracies, cautions, mixture.state())
+    share, ratio = float(counts.amin() / counts.sum()), noise_ratio(mixture.experts, counts)
+    optimum = Optimum(run.bound, (0,), run.converged, run.degeneracies, cautions, mixture.state(), share, ratio)
     return dataclasses.replace(
         result,
         optima=(optimum,),

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mixpyro.fitting import em
-from mixpyro.fitting.noises import noises_differ, unequal_noises
+from mixpyro.fitting.findings import warnings_of
+from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.provenance import difference_at_one_optimum
-from mixpyro.fitting.result import Optimum, Run
+from mixpyro.fitting.result import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.stopping import left_to_gain, without_repeats
 from mixpyro.fitting.table import Table
-from mixpyro.mixture import MixtureState
+from mixpyro.gates.per_object import ObjectGate
+from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # States that a fit keeps, and numbers in all of them together: half a gigabyte in float64.
 MOST_STATES, MOST_NUMBERS = 50, 2**26
+# Numbers in the responsibilities that a fit keeps of optima beside the best: 128 MiB in float64.
+MOST_SHARES = 2**24
 # Nats. A run with more to gain is not near any optimum.
 MOST_LEFT = 1.0
 
@@ -92,21 +96,47 @@ def _left(run: Run) -> float:
     return left if left < MOST_LEFT else 0.0
 
 
-def optima_of(search: "Search") -> tuple[Optimum, ...]:
+def optima_of(search: "Search", table: Table) -> tuple[Optimum, ...]:
     """Return the distinct optima of a search, that of the best run first and the others by their bounds.
 
     Args:
         search: whose best state the mixture has adopted.
+        table: all rows, those of weight zero too.
     """
     assert search.best is not None
-    best, runs, table = search.best[0], search.ended, search.table
+    best, runs = search.best[0], search.ended
     bound, tolerance = runs[best].bound, search.options.tolerance
-    difference = difference_at_one_optimum(bound, tolerance, table.n_objects, table.x.dtype)
+    difference = difference_at_one_optimum(bound, tolerance, search.table.n_objects, table.x.dtype)
     states = search.ends.states | {best: search.best[1].state}
+    # Rows of weight zero have no part in a search.
+    has_all = len(table.x) == len(search.table.x)
+    rows = search.table if has_all else table.with_columns(search.scratch.experts)
+    n_kept = MOST_OPTIMA if MOST_OPTIMA * len(rows.x) * search.mixture.n_components <= MOST_SHARES else 1
     return tuple(
-        dataclasses.replace(one, cautions=_cautions(search, one.state))
-        for one in _distinct(best, runs, states, difference)
+        _described(search.scratch, one, rows, keep=0 < number < n_kept, updates=not has_all)
+        for number, one in enumerate(_distinct(best, runs, states, difference))
     )
+
+
+def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table, *, keep: bool, updates: bool) -> Optimum:
+    """Return an optimum with its shares, noises and cautions, and all that a result there needs if it is to be kept."""
+    if optimum.state is None:
+        return optimum
+    r = em.responsibilities_of(mixture, optimum.state, table)
+    mixture.hold(optimum.state)
+    counts = table.weighted(r.mT).sum(-1)
+    found = dataclasses.replace(
+        optimum,
+        smallest_share=float(counts.amin() / counts.sum()),
+        noise_ratio=noise_ratio(mixture.experts, counts),
+        cautions=tuple(unequal_noises(mixture.experts, counts)),
+    )
+    if not keep:
+        return found
+    if updates and isinstance(mixture.gate, ObjectGate):
+        mixture.gate.update(mixture.gate.statistics(table.gate_x, table.weighted(r.mT).mT))
+        found = dataclasses.replace(found, state=mixture.state())
+    return dataclasses.replace(found, responsibilities=r, findings=tuple(warnings_of(mixture, table, r)))
 
 
 def options_of(search: "Search") -> dict[str, Any]:
@@ -118,17 +148,6 @@ def options_of(search: "Search") -> dict[str, Any]:
     starts = [getattr(start, "__qualname__", type(start).__qualname__) for start in search.starts]
     own = {"n_restarts": search.n_restarts, "n_candidates": search.n_candidates, "seed": search.seed, "starts": starts}
     return dataclasses.asdict(search.options) | own
-
-
-def _cautions(search: "Search", state: MixtureState | None) -> tuple[str, ...]:
-    """Return what to look at before trusting an optimum."""
-    if state is None:
-        return ()
-    search.scratch.hold(state)
-    if not noises_differ(search.scratch.experts):
-        return ()
-    r = em.responsibilities_of(search.scratch, state, search.table)
-    return tuple(unequal_noises(search.scratch.experts, search.table.weighted(r.mT).sum(-1)))
 
 
 def _distinct(best: int, runs: Sequence[Run], states: dict[int, MixtureState], difference: float) -> list[Optimum]:
@@ -150,7 +169,7 @@ def _optimum(group: list[int], runs: Sequence[Run], states: dict[int, MixtureSta
     """Return the optimum of runs whose bounds agree, as the first of them has it whose state was kept."""
     number = next((number for number in group if number in states), group[0])
     run = runs[number]
-    return Optimum(run.bound, tuple(sorted(group)), run.converged, run.degeneracies, (), states.get(number))
+    return Optimum(run.bound, tuple(sorted(group)), run.converged, run.degeneracies, state=states.get(number))
 
 
 def _size(state: MixtureState) -> int:

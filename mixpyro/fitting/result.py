@@ -1,6 +1,7 @@
 """What a fit gives back."""
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,11 @@ class Optimum:
         degeneracies: what makes the maximum worthless, in words.
         cautions: what to look at before trusting it, in words.
         state: of the mixture there; None where the fit kept better ones instead.
+        smallest_share: share of the rows in the smallest component; None without a state.
+        noise_ratio: the smallest noise of a component over the largest, in the output where they differ most. None
+            without a state or a noise. A spurious maximum has a component of few rows and little noise.
+        findings: what else :attr:`FitResult.cautions` would say of a fit that had ended there, in words.
+        responsibilities: q(z) [N, K] there, which :meth:`FitResult.optimum` needs; kept of the ``MOST_OPTIMA`` best.
     """
 
     bound: float
@@ -54,6 +60,10 @@ class Optimum:
     degeneracies: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     state: MixtureState | None = field(repr=False, default=None)
+    smallest_share: float | None = None
+    noise_ratio: float | None = None
+    findings: tuple[str, ...] = field(repr=False, default=())
+    responsibilities: Tensor | None = field(repr=False, compare=False, default=None)
 
     @property
     def n_runs(self) -> int:
@@ -65,6 +75,8 @@ class Optimum:
         words = "; ".join([*self.degeneracies, *self.cautions])
         restarts = "1 restart" if self.n_runs == 1 else f"{self.n_runs} restarts"
         reached = f"bound {self.bound:.4f} nats, {'reached' if self.converged else 'not yet converged'} by {restarts}"
+        reached += "" if self.smallest_share is None else f", smallest share {self.smallest_share:.1%}"
+        reached += "" if self.noise_ratio is None else f", smallest noise {self.noise_ratio:.2g} of the largest"
         return f"{reached}: {words}" if words else reached
 
 
@@ -79,8 +91,8 @@ class FitResult:
         runs: every restart, in order.
         weights: of the rows [N], where the fit had any.
         interrupted: whether Ctrl-C ended the fit before all restarts were done.
-        optima: the distinct optima that runs ended at, that of the best run first, then by bound; :meth:`at` gives the
-            mixture at each.
+        optima: the distinct optima that runs ended at, that of the best run first, then by bound; :meth:`optimum`
+            gives a result at each, :meth:`at` the mixture alone.
         cautions: the warnings of the fit, in words.
         data: numbers of rows and columns, dtype and device of what was fitted.
         options: of the fit, by the names of its arguments, the seed among them.
@@ -178,6 +190,52 @@ class FitResult:
         mixture = copy.deepcopy(self._template)
         mixture.hold(state)
         return mixture
+
+    def optimum(self, number: int) -> "FitResult":
+        """Return the result of a fit that had chosen another optimum: all reports and diagnostics take it.
+
+        Args:
+            number: of the optimum in :attr:`optima`; 0 is the best run's.
+
+        Returns:
+            A result with a new mixture, the responsibilities and bound of that optimum, and the weights, known
+            components and data of this fit. Its optima begin with the one that was chosen. Its cautions say that it is
+            not the one of the highest bound.
+
+        Raises:
+            IndexError: if there is no such optimum.
+            ValueError: if its state or responsibilities were not kept.
+        """
+        one = self.optima[number]
+        first = number in (0, -len(self.optima))
+        shares = self.responsibilities.clone() if first else one.responsibilities
+        if one.state is not None and shares is None:
+            raise ValueError(
+                f"`number` must be of an optimum whose responsibilities were kept, one of the first {MOST_OPTIMA} "
+                f"where rows are not too many; got {number}. Use `result.at({number})`, or give responsibilities to "
+                "`fit` as `initial_responsibilities`."
+            )
+        mixture = self.at(number)
+        assert shares is not None
+        others = tuple(other for other in self.optima if other is not one)
+        return dataclasses.replace(
+            self,
+            mixture=mixture,
+            responsibilities=shares,
+            best=next(run for run in one.runs if self.runs[run].bound == one.bound),
+            optima=(dataclasses.replace(one, responsibilities=None), *others) if not first else self.optima,
+            cautions=self.cautions if first else self._cautions_at(number),
+        )
+
+    def _cautions_at(self, number: int) -> tuple[str, ...]:
+        """Return what to know before trusting an optimum that is not the best run's."""
+        one, best = self.optima[number], self.optima[0]
+        found = [f"a chosen optimum: it has {one.bound:.6g} nats, and the best run has {best.bound:.6g}."]
+        found += (
+            [] if one.converged else ["the run has not converged: it was given up as worse, or ran out of iterations."]
+        )
+        words = (*one.degeneracies, *one.cautions)
+        return (*found, *(f"{word}." for word in words), *one.findings)
 
     def summary(self) -> str:
         """Return what a person should know of the fit: how it ended, optima, priors and cautions, a line each.
