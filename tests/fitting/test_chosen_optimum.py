@@ -104,7 +104,8 @@ def test_a_spurious_maximum_is_named_with_the_next_optimum_beside_it() -> None:
     generator = Generator().manual_seed(3)
     x = 3.0 * torch.rand(100, 1, generator=generator, dtype=torch.float64)
     side = torch.arange(100) % 2 == 0
-    y = torch.where(side, 2.6 + 0.3 * x[:, 0], 2.0 - 0.3 * x[:, 0]) + 0.4 * torch.randn(100, generator=generator).double()
+    noise = 0.4 * torch.randn(100, generator=generator).double()
+    y = torch.where(side, 2.6 + 0.3 * x[:, 0], 2.0 - 0.3 * x[:, 0]) + noise
     on_line = torch.arange(0, 60, 6)
     y[on_line] = 2.0 + 0.3 * x[on_line, 0] + 3e-3 * torch.randn(10, generator=generator).double()
     tight = torch.zeros(100, 2).double()
