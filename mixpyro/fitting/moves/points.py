@@ -107,7 +107,7 @@ def snapshots(
         changed: gives the responsibilities of all candidates.
         n_candidates: C.
     """
-    kept = [] if em.reads_rows(mixture) else None
+    kept: list[Tensor] | None = [] if em.reads_rows(mixture) else None
     total: Statistics | None = None
     for rows in table.blocks(n_candidates * point.n_components):
         block = table.block(rows)
