@@ -60,8 +60,8 @@ class Case(NamedTuple):
     gate: Callable[[], Gate]
     experts: Callable[[], Experts]
     table: str
-    x: tuple[str, ...]
     y: tuple[str, ...]
+    x: tuple[str, ...] = ()
     gate_x: tuple[str, ...] = ()
 
 
@@ -70,18 +70,23 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 2)).double()
 
 
-RUNS: Any = (lambda: LinearExperts(2, 1), "ethanol", ("NO",), ("Equivalence",))
-FIRMS: Any = (lambda: GLMExperts(3, 1, family=Poisson()), "patent", ("lgRD",), ("Patents",))
-ERUPTIONS: Any = (lambda: GaussianExperts(2, 1), "old_faithful", (), ("waiting",))
-GALAXIES: Any = (lambda: GaussianExperts(15, 1), "galaxies", (), ("dat",))
+RUNS: Any = {"experts": lambda: LinearExperts(2, 1), "table": "ethanol", "x": ("NO",), "y": ("Equivalence",)}
+FIRMS: Any = {
+    "experts": lambda: GLMExperts(3, 1, family=Poisson()),
+    "table": "patent",
+    "x": ("lgRD",),
+    "y": ("Patents",),
+}
+ERUPTIONS: Any = {"experts": lambda: GaussianExperts(2, 1), "table": "old_faithful", "y": ("waiting",)}
+GALAXIES: Any = {"experts": lambda: GaussianExperts(15, 1), "table": "galaxies", "y": ("dat",)}
 CASES = {
-    "dirichlet": Case(lambda: DirichletGate(2), *RUNS),
-    "object_dirichlet": Case(lambda: MarginalObjectDirichletGate(2), *ERUPTIONS),
-    "softmax": Case(lambda: SoftmaxGate(3, 1), *FIRMS, gate_x=("RDS",)),
-    "bayesian_softmax": Case(lambda: BayesianSoftmaxGate(2, 1), *RUNS),
-    "neural": Case(lambda: NeuralGate(2, network(), prior_scale=1.0), *RUNS),
-    "tree": Case(lambda: TreeGate(((0, 1), 2), 2), *FIRMS, gate_x=("lgRD", "RDS")),
-    "stick_breaking": Case(lambda: StickBreakingGate(15), *GALAXIES),
+    "dirichlet": Case(lambda: DirichletGate(2), **RUNS),
+    "object_dirichlet": Case(lambda: MarginalObjectDirichletGate(2), **ERUPTIONS),
+    "softmax": Case(lambda: SoftmaxGate(3, 1), **FIRMS, gate_x=("RDS",)),
+    "bayesian_softmax": Case(lambda: BayesianSoftmaxGate(2, 1), **RUNS),
+    "neural": Case(lambda: NeuralGate(2, network(), prior_scale=1.0), **RUNS),
+    "tree": Case(lambda: TreeGate(((0, 1), 2), 2), **FIRMS, gate_x=("lgRD", "RDS")),
+    "stick_breaking": Case(lambda: StickBreakingGate(15), **GALAXIES),
 }
 
 

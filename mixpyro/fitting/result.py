@@ -1,8 +1,9 @@
 """What a fit gives back."""
 
 import copy
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -203,10 +204,10 @@ class FitResult:
         r = self.responsibilities[:, kept]
         r = r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny)
         gained = float(self.mixture.kl_divergence() - mixture.kl_divergence())
-        runs = tuple(replace(run, trace=tuple(bound + gained for bound in run.trace)) for run in self.runs)
+        runs = tuple(dataclasses.replace(run, trace=tuple(bound + gained for bound in run.trace)) for run in self.runs)
         least = float((self.counts[kept] / self.counts.sum()).min())
         own: dict[str, Any] = {"state": mixture.state(), "smallest_share": least, "responsibilities": None}
-        optima = tuple(replace(one, bound=one.bound + gained, **own) for one in self.optima[:1])
+        optima = tuple(dataclasses.replace(one, bound=one.bound + gained, **own) for one in self.optima[:1])
         labels = None if self.labels is None else renumbered(self.labels, kept)
         return replace(
             self,
@@ -271,12 +272,12 @@ class FitResult:
         mixture = self.at(number)
         assert shares is not None
         others = tuple(other for other in self.optima if other is not one)
-        return replace(
+        return dataclasses.replace(
             self,
             mixture=mixture,
             responsibilities=shares,
             best=next(run for run in one.runs if self.runs[run].bound == one.bound),
-            optima=(replace(one, responsibilities=None), *others) if not first else self.optima,
+            optima=(dataclasses.replace(one, responsibilities=None), *others) if not first else self.optima,
             cautions=self.cautions if first else self._cautions_at(number),
         )
 

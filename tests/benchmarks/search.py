@@ -1,9 +1,9 @@
 """Expected seconds to hit the best known optimum, for several ways to search.
 
-Run as ``python -m tests.benchmarks.search [--seconds 180]``: the seconds of a fit over the share of fits that end at the
-best bound which any way, or sixty further restarts, has found. Ways: today's starts; the same with rounds of SMEM from the
-two best optima (one component split, two merged); three components more than wanted, merged and deleted down to K; random
-subsets alone; twice the restarts.
+Run as ``python -m tests.benchmarks.search [--seconds 180]``: the seconds of a fit over the share of fits that end at
+the best bound which any way, or sixty further restarts, has found. Ways: today's starts; the same with rounds of SMEM
+from the two best optima (one component split, two merged); three components more than wanted, merged and deleted down
+to K; random subsets alone; twice the restarts.
 """
 
 import argparse

@@ -69,7 +69,9 @@ def test_everything_of_the_result_is_of_the_optimum(kind: str) -> None:
             torch.ones(N_OBJECTS).double() if result.weights is None else result.weights
         )
         assert one.smallest_share == pytest.approx(float(counts.min() / counts.sum()), abs=1e-9)
-        noises = chosen.mixture.experts.noises()[counts >= 1.0]
+        noises = chosen.mixture.experts.noises()
+        assert noises is not None
+        noises = noises[counts >= 1.0]
         assert one.noise_ratio == pytest.approx(float(noises.min() / noises.max()))
     torch.testing.assert_close(result.mixture.predict(x), before)
     with pytest.raises(IndexError):
@@ -104,10 +106,8 @@ def test_a_spurious_maximum_is_named_with_the_next_optimum_beside_it() -> None:
     generator = Generator().manual_seed(3)
     x = 3.0 * torch.rand(100, 1, generator=generator, dtype=torch.float64)
     side = torch.arange(100) % 2 == 0
-    y = (
-        torch.where(side, 2.6 + 0.3 * x[:, 0], 2.0 - 0.3 * x[:, 0])
-        + 0.4 * torch.randn(100, generator=generator).double()
-    )
+    noise = 0.4 * torch.randn(100, generator=generator).double()
+    y = torch.where(side, 2.6 + 0.3 * x[:, 0], 2.0 - 0.3 * x[:, 0]) + noise
     on_line = torch.arange(0, 60, 6)
     y[on_line] = 2.0 + 0.3 * x[on_line, 0] + 3e-3 * torch.randn(10, generator=generator).double()
     tight = torch.zeros(100, 2).double()
@@ -126,8 +126,9 @@ def test_a_spurious_maximum_is_named_with_the_next_optimum_beside_it() -> None:
     assert "McLachlan" in named[0]
     assert f"bound {result.optima[1].bound:.4f} nats" in named[0]
     assert "`result.optimum(1)`" in named[0]
-    noise = result.optimum(1).mixture.experts.noises()
-    assert float(noise.min() / noise.max()) > 1 / 20
+    noises = result.optimum(1).mixture.experts.noises()
+    assert noises is not None
+    assert float(noises.min() / noises.max()) > 1 / 20
     assert result.optima[0].smallest_share == pytest.approx(0.1, abs=0.01)
     assert result.optima[0].noise_ratio is not None
     assert result.optima[0].noise_ratio < 1 / 20

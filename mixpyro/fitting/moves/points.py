@@ -107,12 +107,13 @@ def snapshots(
         changed: gives the responsibilities of all candidates.
         n_candidates: C.
     """
-    kept = [] if em.reads_rows(mixture) else None
+    kept: list[Tensor] | None = [] if em.reads_rows(mixture) else None
     total: Statistics | None = None
+    states = nested.stack([point.state] * n_candidates)
     for rows in table.blocks(n_candidates * point.n_components):
         block = table.block(rows)
         r = changed(point.responsibilities[:, rows], rows)
-        found = em.statistics_of(mixture, block, block.weighted(r))
+        found = em.statistics_of(mixture, block, block.weighted(r), states)
         total = found if total is None else nested.add(total, found)
         if kept is not None:
             kept.append(r)

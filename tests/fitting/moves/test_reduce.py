@@ -79,21 +79,20 @@ def test_a_known_component_keeps_its_rows(name: str) -> None:
 def test_rows_of_weight_two_are_rows_twice() -> None:
     x, y = clouds()
     start = torch.eye(6).double()[torch.arange(160) % 6]
-    options = {"progress": False}
     once = fit(
         MIXTURES["clouds"](CountingGate, 6),
         x,
         y,
         weights=torch.full((160,), 2.0).double(),
         initial_responsibilities=start,
-        **options,
+        progress=False,
     )
     twice = fit(
         MIXTURES["clouds"](CountingGate, 6),
         x.repeat(2, 1),
         y.repeat(2, 1),
         initial_responsibilities=start.repeat(2, 1),
-        **options,
+        progress=False,
     )
     assert once.bound == pytest.approx(twice.bound, abs=1e-3)
 
