@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from pyro.nn import DenseNN
+from torch import Tensor
 
 from mixpyro import (
     BayesianSoftmaxGate,
@@ -65,18 +66,8 @@ class Case(NamedTuple):
     gate_x: tuple[str, ...] = ()
 
 
-def network() -> nn.Module:
-    """Return a small network of one input."""
-    return nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 2)).double()
-
-
-RUNS: Any = {"experts": lambda: LinearExperts(2, 1), "table": "ethanol", "x": ("NO",), "y": ("Equivalence",)}
-FIRMS: Any = {
-    "experts": lambda: GLMExperts(3, 1, family=Poisson()),
-    "table": "patent",
-    "x": ("lgRD",),
-    "y": ("Patents",),
-}
+RUNS: Any = {"experts": lambda: LinearExperts(2, 1), "table": "ethanol", "y": ("Equivalence",), "x": ("NO",)}
+FIRMS: Any = {"experts": lambda: GLMExperts(3, 1, Poisson()), "table": "patent", "y": ("Patents",), "x": ("lgRD",)}
 ERUPTIONS: Any = {"experts": lambda: GaussianExperts(2, 1), "table": "old_faithful", "y": ("waiting",)}
 GALAXIES: Any = {"experts": lambda: GaussianExperts(15, 1), "table": "galaxies", "y": ("dat",)}
 CASES = {
@@ -84,7 +75,9 @@ CASES = {
     "object_dirichlet": Case(lambda: MarginalObjectDirichletGate(2), **ERUPTIONS),
     "softmax": Case(lambda: SoftmaxGate(3, 1), **FIRMS, gate_x=("RDS",)),
     "bayesian_softmax": Case(lambda: BayesianSoftmaxGate(2, 1), **RUNS),
-    "neural": Case(lambda: NeuralGate(2, network(), prior_scale=1.0), **RUNS),
+    "neural": Case(
+        lambda: NeuralGate(2, DenseNN(1, [8], [2], nonlinearity=torch.nn.Tanh()).double(), prior_scale=1.0), **RUNS
+    ),
     "tree": Case(lambda: TreeGate(((0, 1), 2), 2), **FIRMS, gate_x=("lgRD", "RDS")),
     "stick_breaking": Case(lambda: StickBreakingGate(15), **GALAXIES),
 }

@@ -12,9 +12,10 @@ from mixpyro.experts import (
 )
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.minibatches import fit_minibatches
+from mixpyro.fitting.outcomes import Optimum, Run
 from mixpyro.fitting.polish import polish
 from mixpyro.fitting.provenance import FittedData
-from mixpyro.fitting.result import FitResult, Optimum, Run
+from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.streaming import StreamingFit, fit_batches
 from mixpyro.gates import (
     BayesianSoftmaxGate,

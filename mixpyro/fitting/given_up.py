@@ -7,8 +7,8 @@ import torch
 
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.noises import noises_differ
+from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.restarts import Search, rank
-from mixpyro.fitting.result import Run
 from mixpyro.fitting.runs import Runs, Trace
 from mixpyro.numerics import nested
 

@@ -18,9 +18,10 @@ from mixpyro.fitting.findings import degeneracies, warnings_of
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.optima import options_of
+from mixpyro.fitting.outcomes import Optimum, Run
 from mixpyro.fitting.provenance import FittedData, versions
 from mixpyro.fitting.restarts import Search
-from mixpyro.fitting.result import FitResult, Optimum, Run
+from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS, Start
 from mixpyro.fitting.streaming import StreamingFit, refuse_kept_posteriors

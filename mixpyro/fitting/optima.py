@@ -10,8 +10,8 @@ import torch
 from mixpyro.fitting import em
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.noises import noise_ratio, unequal_noises
+from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.provenance import difference_at_one_optimum
-from mixpyro.fitting.result import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.stopping import left_to_gain, without_repeats
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate

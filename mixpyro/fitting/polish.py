@@ -12,7 +12,8 @@ from mixpyro import arguments
 from mixpyro.fitting.em import Snapshot, responsibilities_of
 from mixpyro.fitting.findings import degeneracies
 from mixpyro.fitting.fitted_rows import fitted_rows
-from mixpyro.fitting.result import FitResult, Optimum, Run
+from mixpyro.fitting.outcomes import Optimum, Run
+from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.shapes import GateInputs, Inputs, Targets
 

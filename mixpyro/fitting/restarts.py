@@ -14,8 +14,8 @@ from mixpyro.fitting import em
 from mixpyro.fitting.candidates import Candidates, Signature
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.optima import Ends
+from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.pace import Pace
-from mixpyro.fitting.result import Run
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import Start, checked_starts
 from mixpyro.fitting.stopping import is_hopeless

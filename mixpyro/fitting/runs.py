@@ -11,8 +11,8 @@ from mixpyro.fitting.acceleration import Accelerator
 from mixpyro.fitting.em import EStep, Snapshot, e_step, reads_rows, responsibilities_of
 from mixpyro.fitting.findings import degeneracies
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
+from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.pace import Pace, Step
-from mixpyro.fitting.result import Run
 from mixpyro.fitting.stopping import has_stalled, least_tolerance
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState

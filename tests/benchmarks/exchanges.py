@@ -12,7 +12,7 @@ from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.fitting.moves.merge import pairs_by_overlap
 from mixpyro.fitting.moves.points import Point, can_be_emptied, snapshots
 from mixpyro.fitting.moves.trials import Trials
-from mixpyro.fitting.result import Run
+from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.starts import N_GRADIENT_STEPS
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts

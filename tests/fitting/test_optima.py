@@ -22,7 +22,7 @@ from mixpyro import (
 )
 from mixpyro.experts.families import Gaussian
 from mixpyro.fitting.optima import MOST_STATES, Ends
-from mixpyro.fitting.result import Run
+from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.table import Table
 from tests.problems import lines
 

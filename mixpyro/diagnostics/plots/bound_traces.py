@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, plain
-from mixpyro.fitting.result import FitResult, Run
+from mixpyro.fitting.outcomes import Run
+from mixpyro.fitting.result import FitResult
 
 BEST: dict[str, Any] = {"color": COLOURS[1], "linewidth": 2.2, "zorder": 3}
 OTHER: dict[str, Any] = {"color": "0.6", "linewidth": 1}

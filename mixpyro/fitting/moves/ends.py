@@ -10,8 +10,8 @@ from mixpyro.fitting.moves.points import allows_moves
 from mixpyro.fitting.moves.reduce import reduced
 from mixpyro.fitting.moves.trials import Trials
 from mixpyro.fitting.optima import same
+from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.restarts import Search, rank
-from mixpyro.fitting.result import Run
 from mixpyro.fitting.runs import Trace
 from mixpyro.numerics import nested
 

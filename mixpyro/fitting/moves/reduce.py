@@ -7,7 +7,7 @@ from mixpyro.fitting.moves.delete import deletable, deletions
 from mixpyro.fitting.moves.merge import merges, pairs_by_overlap
 from mixpyro.fitting.moves.points import Point
 from mixpyro.fitting.moves.trials import Trials
-from mixpyro.fitting.result import Run
+from mixpyro.fitting.outcomes import Run
 from mixpyro.mixture import MixtureState
 
 # Merges that are tried for every component, and numbers in all candidates' parameters and block responsibilities.

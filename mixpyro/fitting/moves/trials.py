@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from mixpyro.fitting.em import Snapshot, reads_rows
 from mixpyro.fitting.moves.points import MOST_NUMBERS, Point, point_at
+from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.provenance import difference_at_one_optimum
-from mixpyro.fitting.result import Run
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.stopping import is_hopeless
 from mixpyro.fitting.table import Table
