@@ -14,7 +14,6 @@ from mixpyro.fitting.findings import degeneracies
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.result import FitResult, Optimum, Run
 from mixpyro.fitting.runs import Options, Runs, Trace
-from mixpyro.gates.bayesian_softmax import BayesianSoftmaxGate
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
@@ -53,7 +52,7 @@ def polish(
         RuntimeWarning: if the iterations ran out.
 
     Example:
-        >>> from mixpyro import LinearExperts, MixtureOfExperts, fit
+        >>> from mixpyro import BayesianSoftmaxGate, LinearExperts, MixtureOfExperts, fit
         >>> x = torch.linspace(-1, 1, 60).double().unsqueeze(1)
         >>> y = torch.where(x > 0, 1 + x, -1 - x) + 0.1 * torch.sin(50 * x)
         >>> result = fit(MixtureOfExperts(BayesianSoftmaxGate(3, 1), LinearExperts(3, 1)), x, y, n_restarts=3)
@@ -64,7 +63,7 @@ def polish(
     if not isinstance(result, FitResult):
         raise TypeError(f"`result` must be what `fit` returned; got {type(result).__name__}.")
     gate = result.mixture.gate
-    if not isinstance(gate, BayesianSoftmaxGate):
+    if gate.quadrature is None:
         raise TypeError(f"`result` must be a fit with a BayesianSoftmaxGate; got a {type(gate).__name__}.")
     table = fitted_rows(result, x, y, gate_x, weights)
     tolerance = float(result.options.get("tolerance", 1e-7))

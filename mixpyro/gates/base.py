@@ -28,6 +28,8 @@ class Gate(GateProgram):
 
     # Whether a row of weight three is three rows to the gate.
     takes_row_weights: ClassVar[bool] = True
+    # Whether the bound is that by quadrature, of a gate that has a faster one too; None of any other.
+    quadrature: bool | None = None
 
     def check_inputs(self, gate_x: object, x: Tensor) -> Tensor:
         """Return the gate's own inputs if they fit x, else x.

@@ -1,40 +1,29 @@
 """Gates whose weights are functions of x with Normal coefficients, under a Normal posterior of full covariance."""
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import Categorical
-from torch import Tensor, nn
+from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
-from mixpyro.gates.base import categorical
-from mixpyro.gates.conjugate import ConjugateGate
+from mixpyro.gates.coefficients_program import CoefficientsProgram
 from mixpyro.gates.natural_steps import converged, improved
 from mixpyro.gates.normal_prior import warnings_of_normal_prior
-from mixpyro.gates.program import GateProgram
-from mixpyro.gates.program_axes import axes_of_objects, rows_of_objects, with_axes
-from mixpyro.gates.program_weights import ProgramWeights
 from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import row_slices
-from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.predictor_moments import DesignRows
 from mixpyro.part import Gradient, State
-from mixpyro.pyro_internals.expected_weights import GateRecord, record_of
-from mixpyro.pyro_internals.plates import sample_parameter
-from mixpyro.pyro_internals.posterior_weights import draws_from_posterior
-from mixpyro.shapes import Inputs, ObjectIndices, ProgramInputs, Responsibilities
+from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 # A posterior that is still the prior is expanded about as if it were so much narrower: a wide prior's own expansion is
 # flat, and a step from there overshoots.
 NARROWER = 1e12
 
 
-class BayesianLogitGate(ConjugateGate):
+class BayesianLogitGate(CoefficientsProgram):
     """A gate with coefficients c ~ Normal(m₀, P₀⁻¹) in B blocks of Q, under q(c) = Π Normal(m, Λ⁻¹).
 
     Its statistics are the sums of a quadratic that touches the rows' share of the bound at the present posterior. To
@@ -48,13 +37,6 @@ class BayesianLogitGate(ConjugateGate):
     References:
         Khan, Lin (2017), Conjugate-computation variational inference, eq. 10.
     """
-
-    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"coefficients": ("gate_component", "gate_regressor")}
-    weights_site = "coefficients"
-    n_features: int
-    prior_scale: float
-    # Columns that a network makes of x; not read without one.
-    _n_made = 0
 
     def expected_log(self, rows: DesignRows, posterior: NormalCoefficients) -> Float[Tensor, "*R K N"]:
         """Return E_q[log π], or a lower bound on it that the bound of a fit is made of, float64.
@@ -88,15 +70,6 @@ class BayesianLogitGate(ConjugateGate):
         """
         raise NotImplementedError
 
-    def log_weights_at(self, x: Inputs, coefficients: Float[Tensor, "*S M E"]) -> Float[Tensor, "*S N K"]:
-        """Return log π of given coefficients, float64.
-
-        Args:
-            x: gate inputs [N, D].
-            coefficients: one draw, or several.
-        """
-        raise NotImplementedError
-
     def coefficient_names(self, feature_names: Sequence[str]) -> list[str]:
         """Return a name for every coefficient, in the order of the posterior's mean.
 
@@ -106,11 +79,6 @@ class BayesianLogitGate(ConjugateGate):
         raise NotImplementedError
 
     @property
-    def n_columns(self) -> int:
-        """Columns of the design beside the intercept: those of x, or the features that a network makes of it."""
-        return self.n_features if self._modules.get("features") is None else self._n_made
-
-    @property
     def coefficients_shape(self) -> tuple[int, int]:
         """Shape of the site of the coefficients, K − 1 functions of 1 + D columns."""
         return self.n_components - 1, self.n_columns + 1
@@ -118,7 +86,8 @@ class BayesianLogitGate(ConjugateGate):
     @property
     def coefficients(self) -> Tensor:
         """Posterior mean of the coefficients [K − 1, 1 + D], each function's intercept first."""
-        return self._buffers["posterior_mean"].reshape(self.coefficients_shape)
+        own: Any = self._buffers["posterior_mean"]
+        return own.reshape(self.coefficients_shape)
 
     @property
     def reads_rows(self) -> bool:
@@ -134,55 +103,6 @@ class BayesianLogitGate(ConjugateGate):
     def n_parameters(self) -> int:
         """Number of coefficients."""
         return int(self.prior.n_parameters)
-
-    def design(self, x: Inputs) -> Float[Tensor, "N E"]:
-        """Return u = [1, x], or [1, features of x], float64.
-
-        Args:
-            x: gate inputs [N, D].
-        """
-        checked = arguments.tensor("x", x, ("N", self.n_features))
-        # Not as an attribute: in a program a PyroModule would put the network's parameters into the store.
-        network = self._modules.get("features")
-        return with_intercept((checked if network is None else outputs_of(network, checked)).double())
-
-    def keep_features(self, network: nn.Module | None) -> None:
-        """Keep a frozen copy of a network whose outputs are the columns of the design; those of x without one.
-
-        Args:
-            network: takes x [N, D], gives features [N, E − 1].
-
-        Raises:
-            TypeError: if it is no network.
-            ValueError: if it gives another shape.
-        """
-        if network is None:
-            self.features = None
-            return
-        if not isinstance(network, nn.Module):
-            raise TypeError(f"`features` must be a torch.nn.Module; got {type(network).__name__}.")
-        copied = copy.deepcopy(network).eval().requires_grad_(False)
-        arguments.make_normal(copied)
-        like = next((part for part in copied.parameters()), torch.zeros((), dtype=torch.float64))
-        found = outputs_of(copied, torch.zeros(2, self.n_features, dtype=like.dtype, device=like.device))
-        if found.ndim != 2 or len(found) != 2:
-            raise ValueError(f"`features` must return [N, columns] for x [N, D]; got {list(found.shape)} for two rows.")
-        self._n_made, self.features = found.shape[1], copied
-
-    def train(self, mode: bool = True) -> "BayesianLogitGate":
-        """Set the training mode of all but the features, which stay as they are in use.
-
-        Args:
-            mode: as for any module.
-        """
-        super().train(mode)
-        if self._modules.get("features") is not None:
-            self._modules["features"].eval()
-        return self
-
-    def estimated_tensors(self) -> list[Tensor]:
-        """Return nothing: the features are fixed, their buffers too."""
-        return []
 
     def width(self, n_runs: int) -> int:
         """Return how many numbers a row takes in the largest temporary.
@@ -328,94 +248,6 @@ class BayesianLogitGate(ConjugateGate):
         found = converged(self, x, checked.mT.unsqueeze(0), nested.stack([self.posterior]), n_steps=n_steps)
         self.hold_posterior(nested.select(found, 0))
 
-    def predictive_assignment(self, x: Inputs) -> Categorical:
-        """Return Categorical(E_q[π]).
-
-        Args:
-            x: gate inputs [N, D].
-        """
-        return categorical(self.weights(x))
-
-    def program_weights(self, x: Tensor, plates: tuple[pyro.plate, ...]) -> ProgramWeights:
-        """Return the weights of the objects in this run of a program.
-
-        Args:
-            x: gate inputs [*objects, D].
-            plates: over the objects, not entered.
-        """
-        if record_of(self) is None and draws_from_posterior(self):
-            rows = rows_of_objects(plates, x)
-            log_weights = self._log_weights_drawn(rows, self.posterior)
-            return ProgramWeights(with_axes(log_weights, axes_of_objects(plates, x)))
-        return GateProgram.program_weights(self, x, plates)
-
-    def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
-        """Sample ``<name>.coefficients`` from the prior outside the plate.
-
-        Args:
-            x: gate inputs [N, D].
-            plate: over the objects, not entered.
-        """
-        return Categorical(logits=self._log_weights_drawn(x, self.prior))
-
-    def _log_weights_drawn(self, x: Inputs, value: NormalCoefficients) -> Tensor:
-        """Sample the coefficients from a prior or posterior, and return log π in x's dtype."""
-        coefficients = sample_parameter(self.site("coefficients"), self.weights_distribution(value, x.dtype))
-        # Draws of Predictive have an axis of one for the plate of the objects.
-        draws = coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)
-        return self.log_weights_at(x, draws).to(x.dtype)
-
-    def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
-        """Sample ``<name>.coefficients`` from the posterior.
-
-        Args:
-            x: gate inputs [N, D].
-            plate: over the objects, not entered.
-            objects: not read: a row's weights depend on x alone.
-        """
-        sample_parameter(self.site("coefficients"), self.weights_distribution(self.posterior, x.dtype))
-
-    def sample_weights(self, x: ProgramInputs) -> NoReturn:
-        """Raise: the weights of this gate depend on the inputs, and :meth:`model` takes these.
-
-        Args:
-            x: not read.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError(
-            f"`sample_weights` must be called on a gate whose weights all objects share; got a {type(self).__name__}, "
-            "whose weights depend on x. Call `gate.model(x, plate=plate)`."
-        )
-
-    def reparam(self, x: Inputs, responsibilities: Responsibilities, *, n_objects: int | None = None) -> dict[str, Any]:
-        """Raise: there is no exact posterior of the coefficients to sample them from.
-
-        Args:
-            x: not read.
-            responsibilities: not read.
-            n_objects: not read.
-
-        Raises:
-            TypeError: always.
-        """
-        raise TypeError(
-            f"`reparam` must be called on a gate with an exact posterior given the assignments; got a "
-            f"{type(self).__name__}. Use `expected_weights(gate)` or `gate.guide`."
-        )
-
-    @torch.no_grad()
-    def update_seen(self, record: GateRecord, step_size: float) -> None:
-        """Go part of the way to the optimum given what a program has said, a step of the natural gradient.
-
-        Args:
-            record: of the program, after the bound has been differentiated.
-            step_size: in (0, 1].
-        """
-        seen = record.seen_objects()
-        self.update(self.statistics_of(seen.x, seen.responsibilities), step_size)
-
     @torch.no_grad()
     def prior_warnings(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
         """Return whether the prior has moved the coefficients far from what the data say.
@@ -425,15 +257,3 @@ class BayesianLogitGate(ConjugateGate):
             responsibilities: [N, K].
         """
         return warnings_of_normal_prior(self, x, responsibilities)
-
-
-def outputs_of(network: nn.Module, x: Tensor) -> Tensor:
-    """Return what a frozen network makes of x, in the dtype of its parameters.
-
-    Args:
-        network: any.
-        x: [N, D].
-    """
-    like = next((part for part in network.parameters() if part.is_floating_point()), x)
-    found: Tensor = network(x.to(like.dtype))
-    return found

@@ -170,7 +170,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
             return Normal(posterior.mean.new_zeros(self.coefficients_shape, dtype=dtype), 1.0).to_event(2)
         root = cholesky(posterior.covariance.squeeze(-3))
         flat = MultivariateNormal(posterior.mean.squeeze(-2).to(dtype), scale_tril=root.to(dtype))
-        return TransformedDistribution(flat, [ReshapeTransform(flat.event_shape, self.coefficients_shape)])
+        return TransformedDistribution(flat, [ReshapeTransform(flat.event_shape, torch.Size(self.coefficients_shape))])
 
     def prior_in_words(self) -> str:
         """Return the prior of the coefficients in a few words."""

@@ -34,7 +34,8 @@ def softmax_quadrature(mean: Tensor, covariance: Tensor) -> LogNormaliser:
         return LogNormaliser(one.log_normaliser.squeeze(-2), one.probability, one.curvature.unsqueeze(-2))
     nodes, shares = (part.to(mean.device) for part in normal_nodes(n_variables))
     root = _roots(covariance)
-    value, probabilities, curvature = torch.zeros_like(mean[..., 0, :]), torch.zeros_like(mean), 0.0
+    value, probabilities = torch.zeros_like(mean[..., 0, :]), torch.zeros_like(mean)
+    curvature = torch.zeros_like(root)
     for node, share in zip(nodes, shares.tolist(), strict=True):
         eta = mean + (root * node[:, None]).sum(-2)
         normaliser = log_normaliser(eta)

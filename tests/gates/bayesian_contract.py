@@ -5,8 +5,10 @@ to it by quadrature: the equalities to the last digit of other gates hold in :fu
 """
 
 import copy
+import itertools
 from typing import Any
 
+import pyro
 import pytest
 import torch
 from pyro.infer import TraceEnum_ELBO
@@ -51,7 +53,7 @@ class BayesianLogitContract(UpdatedContract):
 
     def test_sample_weights_is_refused(self) -> None:
         gate, x, _ = self.updated()
-        with pytest.raises(TypeError, match="Call `gate.model"):
+        with pytest.raises(TypeError, match=r"Call `gate\.model"):
             gate.sample_weights(x)
 
     def test_half_a_step_goes_half_way(self) -> None:
@@ -69,25 +71,25 @@ class BayesianLogitContract(UpdatedContract):
     def test_values_are_used_as_they_are_with_validation_off(self) -> None:
         """Their sums are linear in the responsibilities."""
         gate, x, r = self.updated()
-        import pyro
-
         with pyro.validation_enabled(False):
             statistics = gate.statistics(x, -r)
         torch.testing.assert_close(nested.scale(-1.0, statistics), gate.statistics(x, r))
 
     def test_the_bound_never_falls_from_step_to_step(self) -> None:
         gate, x, r = self.updated(60)
+        assert isinstance(gate, BayesianLogitGate)
         gate.forget()
         bounds = []
         for _ in range(15):
             gate.maximise(x, r, n_steps=1)
             bounds.append(float(gate.partial_bound(x, r)))
-        assert all(after >= before - 1e-9 for before, after in zip(bounds, bounds[1:], strict=False))
+        assert all(after >= before - 1e-9 for before, after in itertools.pairwise(bounds))
         assert bounds[-1] - bounds[-2] < 1e-6
 
     def test_the_gradient_of_the_closed_form_is_zero_at_its_maximum(self) -> None:
         """In the mean and in the precision, by autograd."""
         gate, x, r = self.updated(60)
+        assert isinstance(gate, BayesianLogitGate)
         gate.maximise(x, r, n_steps=60)
         for _ in range(20):
             gate.update(gate.statistics(x, r))
@@ -103,6 +105,7 @@ class BayesianLogitContract(UpdatedContract):
 
     def test_a_natural_gradient_step_in_batches_reaches_the_optimum_of_all_rows(self) -> None:
         gate, x, r = self.updated(60)
+        assert isinstance(gate, BayesianLogitGate)
         gate.maximise(x, r, n_steps=50)
         best, other = gate.posterior, self.make()
         assert isinstance(other, BayesianLogitGate)

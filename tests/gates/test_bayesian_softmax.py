@@ -151,7 +151,7 @@ def test_linear_response_has_the_exact_deviations_where_components_are_known() -
     """Known components leave the gate alone: its posterior by importance sampling."""
     x, r = problem(1)
     z = r.argmax(1)
-    y = 10.0 * z.double().unsqueeze(1) + 0.1 * torch.sin(7.0 * torch.arange(len(z)).double()).unsqueeze(1)
+    y = 10.0 * z.double().unsqueeze(1) + torch.randn(len(z), 1).double()
     mixture = MixtureOfExperts(BayesianSoftmaxGate(3, 1, prior_scale=3.0, symmetric_prior=False), LinearExperts(3, 1))
     result = fit(mixture, x, y, observed=z, n_restarts=1, progress=False)
     response = linear_response(result, x, y)
@@ -168,10 +168,9 @@ def test_draws_are_reweighted_towards_the_posterior() -> None:
     x, y = crossing()
     result = fit(make(), x, y, n_restarts=3, progress=False)
     refined = refine(result, x, y)
-    table = coefficients(result, x, y)
-    draws = refined.draws["gate.coefficients"] if hasattr(refined, "draws") else None
-    assert table["gate: component 1 against 0, x0"].standard_error > 0
-    assert draws is None or draws.shape[-2:] == (1, 2)
+    draws = refined.samples["gate.coefficients"]
+    assert draws.shape[-2:] == (1, 2)
+    assert bool(draws.isfinite().all())
 
 
 def test_polish_reports_the_closer_bound() -> None:
@@ -215,12 +214,17 @@ def test_features_of_a_network_are_columns(name: str, tmp_path: Any) -> None:
     columns = mixture.gate.design(x)[:, 1:]
     by_hand = BayesianSoftmaxGate(2, columns.shape[1])
     r = responsibilities(90, 2)
-    by_hand.maximise(columns, r), mixture.gate.forget(), mixture.gate.maximise(x, r)
+    by_hand.maximise(columns, r)
+    gate = mixture.gate
+    assert isinstance(gate, BayesianSoftmaxGate)
+    gate.forget()
+    gate.maximise(x, r)
     torch.testing.assert_close(by_hand.weights(columns), mixture.gate.weights(x))
 
 
+@pytest.mark.usefixtures("bad_arguments")
 def test_features_must_be_a_network_of_rows() -> None:
-    with pytest.raises(TypeError, match="`features` must be a torch.nn.Module; got int"):
+    with pytest.raises(TypeError, match=r"`features` must be a torch\.nn\.Module; got int"):
         BayesianSoftmaxGate(2, 1, features=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"`features` must return \[N, columns\]"):
         BayesianSoftmaxGate(2, 1, features=nn.Flatten(0))
@@ -230,6 +234,7 @@ def test_conjugate_svi_reaches_the_gates_maximum() -> None:
     import pyro
     from pyro.distributions import Normal
     from pyro.infer import TraceEnum_ELBO
+    from pyro.optim import ClippedAdam
 
     x = inputs(60)
     z = (torch.arange(60) % 3).double()
@@ -241,9 +246,7 @@ def test_conjugate_svi_reaches_the_gates_maximum() -> None:
         with plate:
             pyro.sample("y", Normal(100.0 * assignment.double(), 1.0), obs=100.0 * z)
 
-    svi = ConjugateSVI(
-        model, lambda: None, pyro.optim.Adam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1), gates=gate
-    )
+    svi = ConjugateSVI(model, lambda: None, ClippedAdam({"lr": 0.01}), TraceEnum_ELBO(max_plate_nesting=1), gates=gate)
     for _ in range(30):
         svi.step()
     other = BayesianSoftmaxGate(3, 2)

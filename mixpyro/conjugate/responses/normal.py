@@ -11,7 +11,7 @@ from mixpyro.numerics.cholesky import cholesky
 
 
 class NormalResponse(Response):
-    """Quantities c, the coefficients of all blocks. What an object says is no polynomial in them: there is no closed form.
+    """Quantities c, the coefficients of all blocks; what an object says is no polynomial in them.
 
     Args:
         value: without leading axes.
