@@ -13,12 +13,13 @@ from mixpyro import arguments
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.numerics.cholesky import cholesky
-from mixpyro.numerics.linear_predictors import with_reference
+from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels, with_reference
 from mixpyro.numerics.pairs import pair_indices
 from mixpyro.numerics.predictor_moments import DesignRows
+from mixpyro.numerics.prior_pull import MANY, MOST_PULL, prior_pull
 from mixpyro.numerics.softmax_quadrature import softmax_quadrature
 from mixpyro.numerics.tilted_softmax import LogNormaliser, tilted_softmax
-from mixpyro.shapes import Inputs
+from mixpyro.shapes import Inputs, Responsibilities
 
 
 class BayesianSoftmaxGate(BayesianLogitGate):
@@ -126,7 +127,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
 
     def expected_log(self, rows: DesignRows, posterior: NormalCoefficients) -> Float[Tensor, "*R K N"]:
         """Return μₖ − B, a lower bound on E_q[log πₖ]; arguments as :meth:`BayesianLogitGate.expected_log`."""
-        means, normaliser = self._normaliser(rows, posterior, quadrature=self.quadrature)
+        means, normaliser = self._normaliser(rows, posterior, quadrature=bool(self.quadrature))
         return (
             torch.cat([torch.zeros_like(means[..., :1, :]), means], dim=-2) - normaliser.value.unsqueeze(-2)
             if (self.n_components > 1)
@@ -137,7 +138,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         self, rows: DesignRows, responsibilities: Float[Tensor, "*R K N"], posterior: NormalCoefficients
     ) -> NaturalSums:
         """Return Σ (r − w p̃) ⊗ u + Hm and H = Σ w P̃ ⊗ uu'; arguments as :meth:`BayesianLogitGate.expansion`."""
-        _, found = self._normaliser(rows, posterior, quadrature=self.quadrature)
+        _, found = self._normaliser(rows, posterior, quadrature=bool(self.quadrature))
         totals = responsibilities.sum(-2, keepdim=True)
         residuals = responsibilities[..., 1:, :] - totals * found.probabilities
         gradient = (residuals @ rows.columns.mT).flatten(-2)
@@ -171,6 +172,31 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         root = cholesky(posterior.covariance.squeeze(-3))
         flat = MultivariateNormal(posterior.mean.squeeze(-2).to(dtype), scale_tril=root.to(dtype))
         return TransformedDistribution(flat, [ReshapeTransform(flat.event_shape, torch.Size(self.coefficients_shape))])
+
+    @torch.no_grad()
+    def prior_warnings(self, x: Inputs, responsibilities: Responsibilities) -> list[str]:
+        """Return whether the prior has moved the coefficients far from what the data say; as :meth:`Gate.separations`.
+
+        Args:
+            x: gate inputs [N, D].
+            responsibilities: [N, K].
+        """
+        # A component of few objects is what the prior is for.
+        if self.n_components == 1 or responsibilities.sum(0).min() <= MANY:
+            return []
+        labels = SoftLabels(responsibilities.double())
+        functions = LinearPredictors(
+            self.design(x)[:, 1:], labels, n_predictors=self.n_components - 1, prior_scale=self.prior_scale
+        )
+        point = functions.standardised_coefficients(self.coefficients.double().unsqueeze(0))
+        pull = prior_pull(functions, point, curvature=0.25, weights=responsibilities.sum(-1, keepdim=True))
+        if pull <= MOST_PULL:
+            return []
+        return [
+            f"the prior says more of the gate's coefficients than the data do: `prior_scale`, {self.prior_scale:.3g}, "
+            f"has moved them by {pull:.1f} standard errors. They are per unit of x, and the intercept is at x = 0: "
+            "give a larger `prior_scale`, or standardise x."
+        ]
 
     def prior_in_words(self) -> str:
         """Return the prior of the coefficients in a few words."""

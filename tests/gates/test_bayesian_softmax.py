@@ -252,3 +252,11 @@ def test_conjugate_svi_reaches_the_gates_maximum() -> None:
     other = BayesianSoftmaxGate(3, 2)
     other.maximise(x, torch.nn.functional.one_hot(z.long(), 3).double(), n_steps=60)
     torch.testing.assert_close(gate.coefficients, other.coefficients, rtol=0, atol=1e-3)
+
+
+def test_a_prior_that_outweighs_the_data_is_warned_of() -> None:
+    """In thousandths of the unit of x its coefficients should be thousands; the default prior says two."""
+    x, y = crossing(300)
+    with pytest.warns(RuntimeWarning, match="the prior says more of the gate's coefficients than the data do"):
+        fit(make(), x, y, gate_x=1e-3 * x, n_restarts=2, progress=False)
+    fit(make(), x, y, n_restarts=2, progress=False)  # a warning would be an error
