@@ -200,7 +200,7 @@ def test_features_of_a_network_are_columns(name: str, tmp_path: Any) -> None:
     before = copy.deepcopy(network.state_dict())
     x = torch.linspace(-2, 2, 90).double().unsqueeze(1)
     y = torch.where(x.abs() < 1, 1 + x, -1 - x) + 0.1 * torch.sin(40 * x)
-    mixture = make(features=network)
+    mixture = make(features=network, prior_scale=50.0)
     result = fit(mixture.train(), x, y, n_restarts=2, progress=False)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert next(network.parameters()).requires_grad
@@ -212,7 +212,7 @@ def test_features_of_a_network_are_columns(name: str, tmp_path: Any) -> None:
     assert torch.equal(loaded.predict(x), mixture.predict(x))
     # The same as a gate that is given the columns.
     columns = mixture.gate.design(x)[:, 1:]
-    by_hand = BayesianSoftmaxGate(2, columns.shape[1])
+    by_hand = BayesianSoftmaxGate(2, columns.shape[1], prior_scale=50.0)
     r = responsibilities(90, 2)
     by_hand.maximise(columns, r)
     gate = mixture.gate
