@@ -28,7 +28,7 @@ LAYERS = (
     {"mixture"},
     {"saving", "programs"},
     {"fitting"},
-    {"intervals"},
+    {"intervals", "tree_search"},
     {"reports", "diagnostics", "hyper_models"},
     {"refinement"},
 )
