@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from mixpyro import (
+    BayesianSoftmaxGate,
     DirichletGate,
     GaussianExperts,
     GLMExperts,
@@ -20,9 +21,12 @@ from mixpyro import (
     MixtureOfExperts,
     NeuralGate,
     SoftmaxGate,
+    StickBreakingGate,
+    TreeGate,
     fit,
 )
 from mixpyro.experts.families import Poisson
+from mixpyro.gates import Gate
 from mixpyro.hyper_models import HyperExpertNN, HyperModelDirichlet, HyperModelGateSparsed
 
 Work = Callable[[torch.device], Callable[[], object]]
@@ -100,10 +104,24 @@ def work(n: int) -> Iterator[tuple[str, Work]]:
         fitted(counts, n // 10, counts=True, max_iterations=3, **few),
     )
     yield f"three iterations, network and lines, N = {n // 10}", fitted(neural, n // 10, max_iterations=3, **few)
+    for gate in (BayesianSoftmaxGate, TreeGate):
+        yield (
+            f"three iterations, {gate.__name__} and lines, N = {n // 10}",
+            fitted(lambda gate=gate: behind(gate(K, D)), n // 10, max_iterations=3, **few),
+        )
+    yield (
+        f"three iterations, StickBreakingGate and lines, N = {n // 10}",
+        fitted(lambda: behind(StickBreakingGate(K)), n // 10, max_iterations=3, **few),
+    )
     yield f"twenty restarts, N = {n // 100}", fitted(lines, n // 100)
     yield f"HyperModelDirichlet, N = {n}", adapter(HyperModelDirichlet, n)
     yield f"HyperModelGateSparsed, N = {n}", adapter(HyperModelGateSparsed, n)
     yield f"HyperExpertNN, an epoch, N = {n // 10}", network(n // 10)
+
+
+def behind(gate: Gate) -> MixtureOfExperts:
+    """Return lines behind a gate."""
+    return MixtureOfExperts(gate, LinearExperts(K, D))
 
 
 def gaussians() -> MixtureOfExperts:
