@@ -245,6 +245,7 @@ def trained() -> TreeGate:
     return gate
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_a_program_trained_by_natural_gradients_has_the_moments_of_nuts() -> None:
     """Means within half a standard deviation and standard deviations within a third, of 300 draws."""
     gate, (x, y) = trained(), levels()

@@ -55,8 +55,8 @@ def polish(
     Example:
         >>> from mixpyro import BayesianSoftmaxGate, LinearExperts, MixtureOfExperts, fit
         >>> x = torch.linspace(-1, 1, 60).double().unsqueeze(1)
-        >>> y = torch.where(x > 0, 1 + x, -1 - x) + 0.1 * torch.sin(50 * x)
-        >>> result = fit(MixtureOfExperts(BayesianSoftmaxGate(3, 1), LinearExperts(3, 1)), x, y, n_restarts=3)
+        >>> y = x + 5.0 * (torch.arange(60) % 3).unsqueeze(1) + 0.5 * torch.sin(50 * x)
+        >>> result = fit(MixtureOfExperts(BayesianSoftmaxGate(3, 1), LinearExperts(3, 1)), x, y, n_restarts=4)
         >>> polished = polish(result, x, y)
         >>> polished.mixture.gate.quadrature, result.mixture.gate.quadrature, polished.bound > result.bound
         (True, False, True)

@@ -43,6 +43,7 @@ class TestByQuadrature(BayesianLogitContract):
     """By fixed nodes: the derivatives are those of the integral."""
 
     gradient_at_maximum = 1e-2
+    n_batches = 150
 
     def make(self, n_components: int = K) -> Gate:
         return BayesianSoftmaxGate(n_components, 2, quadrature=True)
@@ -124,6 +125,7 @@ def make(n_components: int = 2, **arguments: Any) -> MixtureOfExperts:
 
 
 @pytest.mark.parametrize(("n_components", "quadrature"), [(2, False), (3, False), (3, True)])
+@pytest.mark.usefixtures("without_type_checks")
 def test_no_iteration_of_a_fit_lowers_the_bound(n_components: int, quadrature: bool) -> None:
     x, y = crossing(80)
     result = fit(make(n_components, quadrature=quadrature), x, y, n_restarts=4, max_iterations=40, progress=False)
@@ -173,6 +175,7 @@ def test_draws_are_reweighted_towards_the_posterior() -> None:
     assert bool(draws.isfinite().all())
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_polish_reports_the_closer_bound() -> None:
     x, y = crossing(80)
     result = fit(make(3), x, y, n_restarts=4, progress=False)
