@@ -186,7 +186,7 @@ def dtype(value: object) -> torch.dtype:
         TypeError: if it is neither float32 nor float64.
     """
     if value not in (torch.float32, torch.float64):
-        raise TypeError(f"`dtype` must be a floating dtype, torch.float32 or torch.float64; got {value!r}.")
+        raise TypeError(f"`dtype` must be a floating dtype; got {value!r}. Use torch.float32 or torch.float64.")
     assert isinstance(value, torch.dtype)
     return value
 
