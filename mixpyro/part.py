@@ -258,7 +258,9 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     @functools.wraps(method)
     def with_rows(self: Part, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
         if args:
-            arguments.a_tensor("x", args[0])
+            x = arguments.a_tensor("x", args[0])
+            if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
+                raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")
         return method(self, *args, **kwargs)
 
     return with_rows

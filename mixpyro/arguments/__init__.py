@@ -8,6 +8,7 @@ validation is on. All checks are made where a user calls the library, never insi
 from mixpyro.arguments.data import (
     a_tensor,
     device,
+    dtype,
     finite,
     inputs,
     outputs,
@@ -19,6 +20,7 @@ from mixpyro.arguments.data import (
 from mixpyro.arguments.numbers import (
     filled,
     integer,
+    moderate_number,
     positive_definite,
     positive_number,
     positive_vector,
@@ -47,6 +49,7 @@ __all__ = [
     "a_tensor",
     "checks_values",
     "device",
+    "dtype",
     "filled",
     "finite",
     "graph_of_inputs",
@@ -59,6 +62,7 @@ __all__ = [
     "integer",
     "is_batched",
     "make_normal",
+    "moderate_number",
     "normal",
     "normal_distribution",
     "outputs",

@@ -176,6 +176,21 @@ def device(value: object) -> torch.device:
     return resolved
 
 
+def dtype(value: object) -> torch.dtype:
+    """Return a dtype that a part of a mixture can have.
+
+    Args:
+        value: what the user passed as ``dtype``.
+
+    Raises:
+        TypeError: if it is neither float32 nor float64.
+    """
+    if value not in (torch.float32, torch.float64):
+        raise TypeError(f"`dtype` must be a floating dtype; got {value!r}. Use torch.float32 or torch.float64.")
+    assert isinstance(value, torch.dtype)
+    return value
+
+
 def same_device(name: str, value: Tensor, wanted: torch.device) -> Tensor:
     """Return a tensor that is on a given device.
 

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from mixpyro.arguments.torch_contexts import normal
 
+# Of a scale of a prior: beyond them the square leaves what float64 can add to sums over rows.
+LEAST_NUMBER, LARGEST_NUMBER = 1e-10, 1e10
+
 
 def integer(name: str, value: object, *, least: int = 1) -> int:
     """Return an integer.
@@ -47,6 +50,26 @@ def positive_number(name: str, value: object, *, zero: bool = False) -> float:
     number = float(value)
     if not (0.0 < number < float("inf") or (zero and number == 0.0)):
         raise ValueError(f"`{name}` must be finite and {'at least' if zero else 'above'} 0; got {number}.")
+    return number
+
+
+def moderate_number(name: str, value: object) -> float:
+    """Return a positive number whose square, times or divided by that of data, keeps digits in float64.
+
+    Args:
+        name: of the argument, for messages.
+        value: what the user passed; a tensor of one number will do.
+
+    Raises:
+        TypeError: if ``value`` is not a number.
+        ValueError: if it is not from 1e-10 to 1e10.
+    """
+    number = positive_number(name, value)
+    if not LEAST_NUMBER <= number <= LARGEST_NUMBER:
+        raise ValueError(
+            f"`{name}` must be from {LEAST_NUMBER:.0e} to {LARGEST_NUMBER:.0e}; got {number}. Beyond that, rounding "
+            "errors are larger than what the data say; standardise x where the prior is in its units."
+        )
     return number
 
 

@@ -90,14 +90,9 @@ class Sticks(NamedTuple):
         """
         taken, left = self.expected_logs
         prior_rest = prior.rest[self.rank.long()]
-        density = (prior.own - 1.0) * taken + (prior_rest - 1.0) * left - log_beta(prior.own, prior_rest)
-        return self.minus_entropy - density.sum(-1)
-
-    @property
-    def minus_entropy(self) -> Float[Tensor, "*R"]:
-        """Σ E log q(v) in nats."""
-        taken, left = self.expected_logs
-        return ((self.own - 1.0) * taken + (self.rest - 1.0) * left - log_beta(self.own, self.rest)).sum(-1)
+        normalisers = log_beta(prior.own, prior_rest) - log_beta(self.own, self.rest)
+        # Differences of parameters first: for a small concentration, E log(1 − v) is as large as its inverse.
+        return ((self.own - prior.own) * taken + (self.rest - prior_rest) * left + normalisers).sum(-1)
 
 
 class LearntSticks(NamedTuple):
@@ -192,9 +187,10 @@ class LearntSticks(NamedTuple):
         Args:
             prior: [K].
         """
-        alpha, left = self.concentration, self.sticks.expected_logs[1]
-        density = (alpha.expected_log + (alpha.mean - 1.0) * left.movedim(-1, 0)).sum(0)
-        return self.sticks.minus_entropy - density + alpha.kl(prior.concentration)
+        alpha, (taken, left) = self.concentration, self.sticks.expected_logs
+        at_mean = (self.own - 1.0) * taken + (self.rest - alpha.mean.unsqueeze(-1)) * left
+        normalisers = alpha.expected_log.unsqueeze(-1) + log_beta(self.own, self.rest)
+        return (at_mean - normalisers).sum(-1) + alpha.kl(prior.concentration)
 
 
 def sum_of_earlier(values: Tensor, rank: Tensor) -> Tensor:

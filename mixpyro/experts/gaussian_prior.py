@@ -62,7 +62,7 @@ class GaussianPrior(ConjugateExperts):
             scale,
         )
         self.scales = checked_scales(scales, 0, self.n_outputs)
-        like = torch.empty(0, device=arguments.device(device), dtype=dtype)
+        like = torch.empty(0, device=arguments.device(device), dtype=arguments.dtype(dtype))
         for buffer, value in self._priors_as_given().items():
             self.register_buffer(buffer, value.to(like))
         arguments.representable("mean_precision", self.prior_mean_precision)

@@ -84,7 +84,7 @@ class GLMExperts(FamilyExperts):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, n_features, 1, family, exposure=exposure, prior_scale=prior_scale, name=name)
-        like = torch.empty(0, device=arguments.device(device), dtype=dtype)
+        like = torch.empty(0, device=arguments.device(device), dtype=arguments.dtype(dtype))
         shape = self.n_components, family.n_predictors, self.n_features + 1
         self.coefficients_estimate = nn.Parameter(like.new_zeros(shape))
         self.log_scale = nn.Parameter(like.new_zeros(self.n_components if family.has_scale else 0))

@@ -77,7 +77,7 @@ class LinearPrior(ConjugateExperts):
         self.coefficient_mean, self.coefficient_precision = coefficient_mean, coefficient_precision
         self.noise_shape, self.noise_rate = noise_shape, noise_rate
         self.scales = checked_scales(scales, self.n_features, self.n_outputs)
-        like = torch.empty(0, device=arguments.device(device), dtype=dtype)
+        like = torch.empty(0, device=arguments.device(device), dtype=arguments.dtype(dtype))
         for buffer, value in self._priors_as_given().items():
             self.register_buffer(buffer, value.to(like))
         arguments.representable("coefficient_precision", self.prior_precision.diagonal())

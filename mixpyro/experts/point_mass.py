@@ -52,7 +52,7 @@ class PointMassExperts(EstimatedExperts):
     ) -> None:
         super().__init__(n_components, 0, n_outputs, name=name)
         matrix = _matrix(values, self.n_components, self.n_outputs)
-        self.register_buffer("values", matrix.to(device=arguments.device(device), dtype=dtype))
+        self.register_buffer("values", matrix.to(device=arguments.device(device), dtype=arguments.dtype(dtype)))
 
     @property
     def component_tensors(self) -> tuple[str, ...]:

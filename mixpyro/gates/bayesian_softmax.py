@@ -32,7 +32,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
     Args:
         n_components: K, at least 1.
         n_features: D, the number of columns of x; 0 for weights that do not depend on x.
-        prior_scale: s, above 0; see ``symmetric_prior``.
+        prior_scale: s, from 1e-10 to 1e10; see ``symmetric_prior``.
         symmetric_prior: whether the prior is that of differences of scores that are Normal(0, s²) for each component
             and column, the same whichever component is the reference; else it is Normal(0, s²) on each coefficient.
         quadrature: whether the bound is that of fixed nodes, closer to the exact one and some 30 times as long; for
@@ -76,11 +76,11 @@ class BayesianSoftmaxGate(BayesianLogitGate):
     ) -> None:
         super().__init__(n_components, name=name)
         self.n_features = arguments.integer("n_features", n_features, least=0)
-        self.prior_scale = arguments.positive_number("prior_scale", prior_scale)
+        self.prior_scale = arguments.moderate_number("prior_scale", prior_scale)
         self.symmetric_prior = bool(symmetric_prior)
         self.quadrature = bool(quadrature)
         self.keep_features(features)
-        like = torch.zeros((), device=arguments.device(device), dtype=dtype)
+        like = torch.zeros((), device=arguments.device(device), dtype=arguments.dtype(dtype))
         self.register_posterior(self.prior, like=like)
 
     @property

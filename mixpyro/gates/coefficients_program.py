@@ -12,9 +12,11 @@ from torch import Tensor
 from mixpyro.conjugate.normal import NormalCoefficients
 from mixpyro.gates.base import categorical
 from mixpyro.gates.designs import GateWithDesign
+from mixpyro.gates.natural_steps import improved
 from mixpyro.gates.program import GateProgram
 from mixpyro.gates.program_axes import axes_of_objects, rows_of_objects, with_axes
 from mixpyro.gates.program_weights import ProgramWeights
+from mixpyro.numerics import nested
 from mixpyro.pyro_internals.expected_weights import GateRecord, record_of
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.pyro_internals.posterior_weights import draws_from_posterior
@@ -122,4 +124,11 @@ class CoefficientsProgram(GateWithDesign):
             step_size: in (0, 1].
         """
         seen = record.seen_objects()
-        self.update(self.statistics_of(seen.x, seen.responsibilities), step_size)
+        sums = self.statistics_of(seen.x, seen.responsibilities)
+        if step_size < 1.0:
+            self.update(sums, step_size)
+            return
+        # All objects, so that a fall of the bound is one: a whole step goes too far where curvature is not that ahead.
+        r = seen.responsibilities.mT.double().unsqueeze(0)
+        after = improved(self, seen.x, r, nested.stack([self.posterior]), nested.stack([sums]))
+        self.hold_posterior(nested.select(after, 0))

@@ -89,7 +89,7 @@ class DirichletGate(ConjugateGate):
         super().__init__(n_components, name=name)
         self.batch_shape = tuple(arguments.integer("batch_shape", size) for size in batch_shape)
         prior = _positive("concentration", concentration, (*self.batch_shape, self.n_components))
-        prior = arguments.representable("concentration", prior.to(arguments.device(device), dtype))
+        prior = arguments.representable("concentration", prior.to(arguments.device(device), arguments.dtype(dtype)))
         self.concentration_prior = _checked_prior(concentration_prior)
         if self.batch_shape and concentration_prior is not None:
             raise ValueError("`concentration_prior` must be None for a gate with a `batch_shape`; got a distribution.")

@@ -83,7 +83,7 @@ class ObjectDirichletGate(ObjectGate):
         number = arguments.positive_number("concentration", concentration)
         gamma = arguments.positive_vector("concentration", number, 1)[0]
         mu = arguments.positive_vector("mean", 1.0 if mean is None else mean, self.n_components)
-        like = torch.empty(0, self.n_components, device=arguments.device(device), dtype=dtype)
+        like = torch.empty(0, self.n_components, device=arguments.device(device), dtype=arguments.dtype(dtype))
         self.register_buffer("concentration", gamma.to(like))
         self.learn_mean = learn_mean
         self._register((mu / mu.sum()).to(like), like)

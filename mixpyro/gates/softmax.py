@@ -66,7 +66,9 @@ class SoftmaxGate(LogitGate):
         self.n_features = arguments.integer("n_features", n_features, least=0)
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
         shape = self.n_components - 1, self.n_features + 1
-        self.coefficients_estimate = nn.Parameter(torch.zeros(shape, device=arguments.device(device), dtype=dtype))
+        self.coefficients_estimate = nn.Parameter(
+            torch.zeros(shape, device=arguments.device(device), dtype=arguments.dtype(dtype))
+        )
         self.weights_site = None if prior_scale is None else "coefficients"
 
     @property

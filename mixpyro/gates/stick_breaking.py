@@ -107,7 +107,7 @@ class StickBreakingGate(ConjugateGate):
         alpha = self.concentration.mean if isinstance(self.concentration, Distribution) else self.concentration
         breaks = torch.arange(1, self.n_components + 1, dtype=torch.float64, device="cpu")
         rest = float(alpha) + self.discount * breaks
-        rest = arguments.representable("concentration", rest.to(arguments.device(device), dtype))
+        rest = arguments.representable("concentration", rest.to(arguments.device(device), arguments.dtype(dtype)))
         self.register_buffer("prior_rest", rest, persistent=False)
         self.register_posterior(self.prior, like=rest)
 

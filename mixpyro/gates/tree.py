@@ -46,7 +46,7 @@ class TreeGate(BayesianLogitGate):
     Args:
         tree: nested pairs of the components 0 to K − 1, such as ``((0, 1), 2)``, or K for a balanced tree.
         n_features: D, the number of columns of x; 0 for weights that do not depend on x.
-        prior_scale: s, in log odds per unit of x and, for the intercept, at x = 0; above 0.
+        prior_scale: s, in log odds per unit of x and, for the intercept, at x = 0; from 1e-10 to 1e10.
         name: prefix of the Pyro sites ``<name>.coefficients`` and ``<name>.assignment``.
         device: of the posterior.
         dtype: of the posterior; results have the dtype of x.
@@ -84,8 +84,8 @@ class TreeGate(BayesianLogitGate):
         )
         super().__init__(len(trees.leaves_of(self.tree)), name=name)
         self.n_features = arguments.integer("n_features", n_features, least=0)
-        self.prior_scale = arguments.positive_number("prior_scale", prior_scale)
-        like = torch.zeros((), device=arguments.device(device), dtype=dtype)
+        self.prior_scale = arguments.moderate_number("prior_scale", prior_scale)
+        like = torch.zeros((), device=arguments.device(device), dtype=arguments.dtype(dtype))
         self.register_posterior(self.prior, like=like)
 
     @property

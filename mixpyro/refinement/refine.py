@@ -210,8 +210,9 @@ def _other_optima(result: FitResult | MixtureOfExperts) -> list[str]:
         below = best.bound - optimum.bound
         if optimum.converged and not optimum.degeneracies and below < MOST_BELOW:
             share = 1.0 / (1.0 + math.exp(below))
+            apart = f"{abs(below):.2g} nats {'lower' if below >= 0.0 else 'higher'}"
             found.append(
-                f"another optimum is {below:.2g} nats lower and has about {share:.0%} of the posterior of both, which "
+                f"another optimum is {apart} and has about {share:.0%} of the posterior of both, which "
                 f"these draws leave out: see `result.optima[{number}]`{_advice(result, number)}."
             )
     return found

@@ -147,3 +147,22 @@ def _evidence(prior: Sticks, in_order: Tensor) -> Tensor:
     later = in_order.sum() - in_order.cumsum(0)
     after = log_beta(prior.own + in_order, prior.rest + later)
     return (after - log_beta(prior.own, prior.rest)).sum()
+
+
+@pytest.mark.parametrize("concentration", [1e-12, 1e-16, 1e-20])
+def test_the_divergence_keeps_its_digits_at_small_concentrations(concentration: float) -> None:
+    """Of one share the limit is zero; of a learnt concentration it is free of the unit of its prior."""
+    ten = Counts(torch.tensor([10.0]).double())
+    one = Sticks(torch.ones(1).double(), torch.full((1,), concentration).double(), torch.zeros(1).double())
+    assert abs(float(one.updated(ten).kl(one))) < 1e-8
+
+    def divergence(mean: float) -> float:
+        learnt = LearntSticks(*one._replace(rest=torch.full((1,), mean).double()), *gamma_of(mean))
+        return float(learnt.updated(ten).kl(learnt))
+
+    assert divergence(concentration) == pytest.approx(divergence(1e-9), abs=1e-6)
+
+
+def gamma_of(mean: float) -> tuple[Tensor, Tensor]:
+    """Shape two, and the rate."""
+    return torch.tensor(2.0).double(), torch.tensor(2.0 / mean).double()

@@ -197,6 +197,14 @@ class GateContract:
             with pytest.raises(TypeError, match=r"`x` must (be a torch.Tensor|have)"):
                 call(bad, plate=plate)
 
+    @pytest.mark.usefixtures("bad_arguments")
+    def test_integer_inputs_give_no_integer_weights(self) -> None:
+        """Results have the dtype of x: as integers all weights would be zero."""
+        gate = self.make()
+        for call in (gate.weights, gate.expected_log_weights):
+            with pytest.raises(TypeError, match=r"`x` must have a floating dtype; got torch.int64. Use x.double\(\)"):
+                call(torch.zeros(4, 2).long())
+
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_runs_with_a_leading_axis_go_as_they_go_alone(self, dtype: torch.dtype) -> None:
         """Log weights, divergences and updates of three runs together, against each by itself."""

@@ -261,6 +261,8 @@ def test_an_optimum_nearly_as_high_is_told_of() -> None:
     assert any(f"another optimum is {below:.2g} nats lower" in caution for caution in found.cautions)
     other = refine(result.at(1), x, y, progress=False, nuts=False)
     assert not any("another optimum" in caution for caution in other.cautions)
+    from_below = refine(result.optimum(1), x, y, progress=False, nuts=False)
+    assert any(f"another optimum is {below:.2g} nats higher" in caution for caution in from_below.cautions)
 
 
 def test_fixed_components_are_not_exchanged() -> None:
