@@ -27,7 +27,8 @@ def warnings_of_normal_prior(
     """
     if gate.n_components == 1 or float(responsibilities.sum()) <= MANY:
         return []
-    q, prior, seen = gate.posterior, gate.prior, gate.statistics_of(x, responsibilities)
+    q = gate.posterior
+    prior, seen = gate.prior_given(q), gate.statistics_of(x, responsibilities)
     slope = (prior.precision @ (q.mean - prior.mean).unsqueeze(-1)).squeeze(-1)
     u = gate.design(x)
     moments = weighted_gram(responsibilities.sum(-1, keepdim=True), u).squeeze(0)
