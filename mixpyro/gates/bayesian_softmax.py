@@ -16,6 +16,7 @@ from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
 from mixpyro.distributions.relevance_coefficients import RelevanceCoefficients
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.numerics.cholesky import cholesky
+from mixpyro.numerics.last_result import LastResult
 from mixpyro.numerics.linear_predictors import with_reference
 from mixpyro.numerics.pairs import pair_indices
 from mixpyro.numerics.predictor_moments import DesignRows
@@ -92,6 +93,8 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         self.relevance = bool(relevance)
         self.quadrature = bool(quadrature)
         self.keep_features(features)
+        # A step, the bound after it and the next expansion are at one posterior.
+        self._last: LastResult[tuple[Tensor, LogNormaliser]] = LastResult()
         like = torch.zeros((), device=arguments.device(device), dtype=dtype)
         self.register_posterior(self.prior, like=like)
 
@@ -186,6 +189,13 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         self, rows: DesignRows, posterior: NormalCoefficients, *, quadrature: bool
     ) -> tuple[Tensor, LogNormaliser]:
         """Return the means of the linear predictors [..., K − 1, N], and E log Σ exp of them."""
+        given = (rows.columns, posterior.mean, posterior.precision)
+        return self._last.of(given, lambda: self._evaluated(rows, posterior, quadrature=quadrature), key=quadrature)
+
+    def _evaluated(
+        self, rows: DesignRows, posterior: NormalCoefficients, *, quadrature: bool
+    ) -> tuple[Tensor, LogNormaliser]:
+        """Return what :meth:`_normaliser` does."""
         means = rows.means(self._matrix(posterior.mean))
         size, n_columns = self.coefficients_shape
         covariance = posterior.covariance.squeeze(-3).unflatten(-1, (size, n_columns)).unflatten(-3, (size, n_columns))
