@@ -45,6 +45,14 @@ class ConjugatePart(Part):
         fixed = self.__dict__.get("_fixed_prior")
         return self.prior if fixed is None else fixed
 
+    def prior_given(self, posterior: Value) -> Value:
+        """Return the prior that a posterior's natural parameters are counted from: the prior.
+
+        Args:
+            posterior: q, with any leading axes of runs; read where a prior has parameters with a posterior.
+        """
+        return self.fixed_prior
+
     @property
     def posterior(self) -> Value:
         """The posterior as a value, a NamedTuple of float64 tensors."""
@@ -118,7 +126,7 @@ class ConjugatePart(Part):
             # The common case first: to check a number takes as long as to add a few.
             size = 1.0 if step_size.__class__ is float and step_size == 1.0 else arguments.step_size(step_size)
             if size < 1.0:
-                known = before.statistics_beyond(self.prior)
+                known = before.statistics_beyond(self.prior_given(before))
                 statistics = nested.blend((1.0 - size, known), (size, statistics))
             try:
                 after = self.updated(statistics, before)

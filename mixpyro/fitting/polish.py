@@ -15,7 +15,14 @@ from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.outcomes import Optimum, Run
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.runs import Options, Runs, Trace
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.fitting.table import Table
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
+from mixpyro.part import State
+from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+
+# Nats between the gate's posterior and that of its next step beyond which a gate that no step moves has not converged.
+LEAST_LEFT = 1e-6
 
 
 @arguments.outside_contexts
@@ -50,7 +57,8 @@ def polish(
         ValueError: if an argument does not fit, or the rows are not those of the result.
 
     Warns:
-        RuntimeWarning: if the iterations ran out.
+        RuntimeWarning: if the iterations ran out, or if no step of the gate raises the bound although its slope is not
+            zero. The nodes for six components or more are so few that their derivatives are approximate.
 
     Example:
         >>> from mixpyro import BayesianSoftmaxGate, LinearExperts, MixtureOfExperts, fit
@@ -79,8 +87,10 @@ def polish(
         mixture.hold(runs.ended[0].state)
         responsibilities = responsibilities_of(copy.deepcopy(mixture), mixture.state(), table)
         trace = runs.traces[0]
-        run = Run(tuple(trace.bounds), trace.has_ended, degeneracies(mixture, table, responsibilities))
-    cautions = () if run.converged else ("the bound still rises; raise `max_iterations`.",)
+        left = _left_by_rejected_steps(mixture, table, responsibilities)
+        has_converged = trace.has_ended and left <= LEAST_LEFT
+        run = Run(tuple(trace.bounds), has_converged, degeneracies(mixture, table, responsibilities))
+    cautions = () if run.converged else (_caution(left if trace.has_ended else None),)
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
     return dataclasses.replace(
@@ -92,4 +102,26 @@ def polish(
         optima=(Optimum(run.bound, (0,), run.converged, run.degeneracies, cautions, mixture.state()),),
         cautions=cautions,
         _template=copy.deepcopy(mixture),
+    )
+
+
+def _left_by_rejected_steps(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> float:
+    """Return how far the gate's next step would go in nats, where its bound falls by each part of it; else zero."""
+    gate = mixture.gate
+    weighted = table.weighted(responsibilities.mT.unsqueeze(0))
+    before = nested.stack([gate.posterior])
+    sums = gate.sums(table.gate_x, weighted, State(before, ()))
+    after = gate.advanced(State(before, ()), sums, (table.gate_x,), weighted, lambda *_: None).posterior
+    if not nested.equal(after, before):
+        return 0.0
+    return float(before.kl(gate.updated(sums, before)))
+
+
+def _caution(left: float | None) -> str:
+    """Say why the iterations have not converged."""
+    if left is None:
+        return "the bound still rises; raise `max_iterations`."
+    return (
+        f"the gate's posterior is {left:.1g} nats from where its derivatives point, and no step there raises the "
+        "bound: quadrature of six components or more has approximate derivatives. Compare with the fit before `polish`."
     )

@@ -163,6 +163,7 @@ class BayesianLogitGate(CoefficientsProgram):
             responsibilities: [..., N, K], with any leading axes of runs.
             posterior: q to expand about, with the same leading axes or none; the gate's own by default.
         """
+        self.refuse_huge(x)
         point = self.expanded_about(self.posterior if posterior is None else posterior)
         total: NaturalSums | None = None
         n_runs = responsibilities.shape[:-2].numel()

@@ -10,15 +10,23 @@ from torch import Tensor, nn
 from torch.distributions.transforms import ReshapeTransform
 
 from mixpyro import arguments
+from mixpyro.conjugate.column_relevance import ColumnRelevance
+from mixpyro.conjugate.gamma import Gamma
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
+from mixpyro.distributions.relevance_coefficients import RelevanceCoefficients
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.numerics.cholesky import cholesky
+from mixpyro.numerics.last_result import LastResult
 from mixpyro.numerics.linear_predictors import with_reference
 from mixpyro.numerics.pairs import pair_indices
 from mixpyro.numerics.predictor_moments import DesignRows
 from mixpyro.numerics.softmax_quadrature import softmax_quadrature
 from mixpyro.numerics.tilted_softmax import LogNormaliser, tilted_softmax
 from mixpyro.shapes import Inputs
+
+# Degrees of freedom over two, and scale in units of the prior's, of a coefficient with its precision integrated out: a
+# narrow Cauchy distribution, which shrinks large coefficients little.
+RELEVANCE_SHAPE, RELEVANCE_SCALE = 0.5, 0.01
 
 
 class BayesianSoftmaxGate(BayesianLogitGate):
@@ -35,6 +43,9 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         prior_scale: s, from 1e-10 to 1e10; see ``symmetric_prior``.
         symmetric_prior: whether the prior is that of differences of scores that are Normal(0, s²) for each component
             and column, the same whichever component is the reference; else it is Normal(0, s²) on each coefficient.
+        relevance: whether each column of x has a prior precision of its own, learnt and shared by the components, so
+            that columns without effect shrink (automatic relevance determination). The intercept's prior is as without;
+            s then gives a column's scale, s / 100: its coefficients are Cauchy of that scale.
         quadrature: whether the bound is that of fixed nodes, closer to the exact one and some 30 times as long; for
             K = 2 it always is, by Gauss-Hermite quadrature. May be set later.
         features: a network, such as the body of a trained :class:`~mixpyro.NeuralGate`; takes x [N, D] in the dtype of
@@ -68,6 +79,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         *,
         prior_scale: float = 2.0,
         symmetric_prior: bool = True,
+        relevance: bool = False,
         quadrature: bool = False,
         features: nn.Module | None = None,
         name: str = "gate",
@@ -78,21 +90,85 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         self.n_features = arguments.integer("n_features", n_features, least=0)
         self.prior_scale = arguments.moderate_number("prior_scale", prior_scale)
         self.symmetric_prior = bool(symmetric_prior)
+        self.relevance = bool(relevance)
         self.quadrature = bool(quadrature)
         self.keep_features(features)
+        # A step, the bound after it and the next expansion are at one posterior.
+        self._last: LastResult[tuple[Tensor, LogNormaliser]] = LastResult()
         like = torch.zeros((), device=arguments.device(device), dtype=arguments.dtype(dtype))
         self.register_posterior(self.prior, like=like)
 
     @property
-    def prior(self) -> NormalCoefficients:
-        """Normal(0, P₀⁻¹), float64."""
-        k, device = self.n_components, self._device
-        between = torch.eye(k, dtype=torch.float64, device=device)
+    def _between(self) -> Tensor:
+        """B [K − 1, K − 1], the prior precision of a column's coefficients in units of 1/s²."""
+        k = self.n_components
+        between = torch.eye(k, dtype=torch.float64, device=self._device)
         if self.symmetric_prior:
             between = between - 1.0 / k
-        columns = torch.eye(self.n_columns + 1, dtype=torch.float64, device=device)
-        precision = torch.kron(between[1:, 1:].contiguous(), columns).unsqueeze(0) / self.prior_scale**2
+        return between[1:, 1:].contiguous()
+
+    @property
+    def prior(self) -> NormalCoefficients:
+        """Normal(0, P₀⁻¹), float64; with ``relevance`` where a fit starts from, all precisions 1/s²."""
+        between = self._between
+        columns = torch.eye(self.n_columns + 1, dtype=torch.float64, device=between.device)
+        precision = torch.kron(between, columns).unsqueeze(0) / self.prior_scale**2
         return NormalCoefficients(precision.new_zeros(precision.shape[:2]), precision)
+
+    @property
+    def _relevances(self) -> ColumnRelevance | None:
+        """The prior with precisions of the columns to learn; None without."""
+        if not self.relevance or self.n_components == 1 or not self.n_columns:
+            return None
+        between = self._between
+        rate = RELEVANCE_SHAPE * (RELEVANCE_SCALE * self.prior_scale) ** 2
+        gamma = Gamma(between.new_tensor(RELEVANCE_SHAPE), between.new_tensor(rate))
+        return ColumnRelevance(between, between.new_tensor(1.0 / self.prior_scale**2), gamma)
+
+    @property
+    def column_precisions(self) -> Float[Tensor, " D"] | None:
+        """Posterior means of the columns' prior precisions; large of a column without effect. None if not learnt."""
+        own = self._relevances
+        return None if own is None else own.precisions(self.posterior)
+
+    def prior_given(self, posterior: NormalCoefficients) -> NormalCoefficients:
+        """Return the prior at the columns' expected precisions, those of the best posterior of them.
+
+        Args:
+            posterior: q, with any leading axes of runs.
+        """
+        own = self._relevances
+        return self.fixed_prior if own is None else own.given(posterior)
+
+    def updated(self, statistics: NaturalSums, before: NormalCoefficients) -> NormalCoefficients:
+        """Return the posterior of given sums, with the columns' precisions before them.
+
+        Args:
+            statistics: with any leading axes of runs.
+            before: q that the precisions are those of.
+        """
+        return self.prior_given(before).updated(statistics)
+
+    def kl(self, posterior: NormalCoefficients) -> Tensor:
+        """Return KL(q‖p) in nats, the columns' precisions included.
+
+        Args:
+            posterior: q, with any leading axes of runs.
+        """
+        own = self._relevances
+        return posterior.kl(self.fixed_prior) if own is None else own.kl(posterior)
+
+    def prior_distribution(self, dtype: torch.dtype) -> TorchDistributionMixin:
+        """Return the prior of the coefficients, the columns' precisions integrated out.
+
+        Args:
+            dtype: of its draws.
+        """
+        own = self._relevances
+        if own is None:
+            return super().prior_distribution(dtype)
+        parts = (own.between, own.intercept, *own.columns)
+        return RelevanceCoefficients(*(part.to(dtype) for part in parts), self.n_columns)
 
     @property
     def _device(self) -> torch.device | None:
@@ -113,6 +189,13 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         self, rows: DesignRows, posterior: NormalCoefficients, *, quadrature: bool
     ) -> tuple[Tensor, LogNormaliser]:
         """Return the means of the linear predictors [..., K − 1, N], and E log Σ exp of them."""
+        given = (rows.columns, posterior.mean, posterior.precision)
+        return self._last.of(given, lambda: self._evaluated(rows, posterior, quadrature=quadrature), key=quadrature)
+
+    def _evaluated(
+        self, rows: DesignRows, posterior: NormalCoefficients, *, quadrature: bool
+    ) -> tuple[Tensor, LogNormaliser]:
+        """Return what :meth:`_normaliser` does."""
         means = rows.means(self._matrix(posterior.mean))
         size, n_columns = self.coefficients_shape
         covariance = posterior.covariance.squeeze(-3).unflatten(-1, (size, n_columns)).unflatten(-3, (size, n_columns))
@@ -174,6 +257,9 @@ class BayesianSoftmaxGate(BayesianLogitGate):
 
     def prior_in_words(self) -> str:
         """Return the prior of the coefficients in a few words."""
+        if self._relevances is not None:
+            scale = RELEVANCE_SCALE * self.prior_scale
+            return f"Cauchy of scale {scale:.6g} for each column, Normal(0, {self.prior_scale:.6g}²) on intercepts"
         of_what = "each score" if self.symmetric_prior else "each coefficient"
         return f"Normal(0, {self.prior_scale:.6g}²) on {of_what}"
 

@@ -7,6 +7,7 @@ import pyro
 import torch
 from jaxtyping import Float
 from pyro.distributions import Categorical
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro.conjugate.normal import NormalCoefficients
@@ -66,11 +67,23 @@ class CoefficientsProgram(GateWithDesign):
             x: gate inputs [N, D].
             plate: over the objects, not entered.
         """
-        return Categorical(logits=self._log_weights_drawn(x, self.prior))
+        return Categorical(logits=self._log_weights_of(x, self.prior_distribution(x.dtype)))
 
     def _log_weights_drawn(self, x: Inputs, value: NormalCoefficients) -> Tensor:
         """Sample the coefficients from a prior or posterior, and return log π in x's dtype."""
-        coefficients = sample_parameter(self.site("coefficients"), self.weights_distribution(value, x.dtype))
+        return self._log_weights_of(x, self.weights_distribution(value, x.dtype))
+
+    def prior_distribution(self, dtype: torch.dtype) -> TorchDistributionMixin:
+        """Return the prior of the coefficients as a distribution.
+
+        Args:
+            dtype: of its draws.
+        """
+        return self.weights_distribution(self.prior, dtype)
+
+    def _log_weights_of(self, x: Inputs, distribution: TorchDistributionMixin) -> Tensor:
+        """Sample the coefficients, and return log π in x's dtype."""
+        coefficients = sample_parameter(self.site("coefficients"), distribution)
         # Draws of Predictive have an axis of one for the plate of the objects.
         draws = coefficients if coefficients.ndim == 2 else coefficients.squeeze(-3)
         return self.log_weights_at(x, draws).to(x.dtype)

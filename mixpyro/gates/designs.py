@@ -11,6 +11,9 @@ from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.shapes import Inputs
 
+# Largest number of a row of the design, whose square times the number of rows is finite.
+LARGEST = 1e100
+
 
 class GateWithDesign(ConjugateGate):
     """A gate that reads u = [1, x], or [1, features of x]."""
@@ -22,13 +25,32 @@ class GateWithDesign(ConjugateGate):
     def design(self, x: Inputs) -> Float[Tensor, "N E"]:
         """Return u = [1, x], or [1, features of x], float64.
 
+        A row with a number above 1e100 is divided down to it: its weights are the same to the last digit, unless
+        coefficients are as small as its reciprocal. To learn from such a row is refused by :meth:`refuse_huge`.
+
         Args:
             x: gate inputs [N, D].
         """
         checked = arguments.tensor("x", x, ("N", self.n_features))
         # Not as an attribute: in a program a PyroModule would put the network's parameters into the store.
         network = self._modules.get("features")
-        return with_intercept((checked if network is None else outputs_of(network, checked)).double())
+        u = with_intercept((checked if network is None else outputs_of(network, checked)).double())
+        return u / (u.abs().amax(-1, keepdim=True) / LARGEST).clamp_min(1.0)
+
+    def refuse_huge(self, x: Inputs) -> None:
+        """Raise if x has numbers whose sums of squares overflow.
+
+        Args:
+            x: gate inputs [N, D].
+
+        Raises:
+            ValueError: if one is above 1e100.
+        """
+        if x.dtype == torch.float64 and x.numel() and bool((x.abs() > LARGEST).any()):
+            raise ValueError(
+                f"`x` of a {type(self).__name__} must be within ±{LARGEST:.0e} to learn from; got "
+                f"{float(x.abs().max()):.3g}. Standardise x."
+            )
 
     @property
     def n_columns(self) -> int:

@@ -34,20 +34,25 @@ def improved(
         before: the posteriors of R runs.
         statistics: sums of R runs, expanded about them.
     """
-    prior, sizes = gate.fixed_prior, torch.ones(len(responsibilities), dtype=torch.float64, device=x.device)
+    prior, sizes = gate.prior_given(before), torch.ones(len(responsibilities), dtype=torch.float64, device=x.device)
     known = before.statistics_beyond(prior)
     old = gate.shares(x, responsibilities, before)
     least = torch.where(gate.is_prior(before), -torch.inf, old - ROUNDING * (1.0 + old.abs()))
     after, open_ = before, torch.arange(len(responsibilities), device=x.device)
     for _ in range(MOST_HALVINGS):
         whole = len(open_) == len(responsibilities)
-        r, own, sums = (
-            (responsibilities, known, statistics)
+        r, own, sums, base = (
+            (responsibilities, known, statistics, prior)
             if whole
-            else (responsibilities[open_], nested.select(known, open_), nested.select(statistics, open_))
+            else (
+                responsibilities[open_],
+                nested.select(known, open_),
+                nested.select(statistics, open_),
+                prior if prior.precision.ndim == 3 else nested.select(prior, open_),
+            )
         )
         size = sizes[open_]
-        tried = prior.updated(nested.apply(lambda a, b, s=size: torch.lerp(a, b, _like(s, a)), own, sums))
+        tried = base.updated(nested.apply(lambda a, b, s=size: torch.lerp(a, b, _like(s, a)), own, sums))
         taken = gate.shares(x, r, tried) >= least[open_]
         if whole and bool(taken.all()):
             return tried

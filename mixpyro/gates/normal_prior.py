@@ -2,9 +2,15 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from mixpyro.numerics.prior_pull import MANY, MOST_PULL, pull_of_normal_prior
 from mixpyro.numerics.weighted_sums import weighted_gram
 from mixpyro.shapes import Inputs, Responsibilities
+
+# Distance of a column's mean from zero in its standard deviations. The posterior, kept in the units of x, loses the
+# square of it times eps: weights are off by up to 1e-5 there, and by 1e-3 at ten times the distance.
+FARTHEST = 1e5
 
 
 def warnings_of_normal_prior(
@@ -21,14 +27,34 @@ def warnings_of_normal_prior(
     """
     if gate.n_components == 1 or float(responsibilities.sum()) <= MANY:
         return []
-    q, prior, seen = gate.posterior, gate.prior, gate.statistics_of(x, responsibilities)
+    q = gate.posterior
+    prior, seen = gate.prior_given(q), gate.statistics_of(x, responsibilities)
     slope = (prior.precision @ (q.mean - prior.mean).unsqueeze(-1)).squeeze(-1)
-    moments = weighted_gram(responsibilities.sum(-1, keepdim=True), gate.design(x)).squeeze(0)
+    u = gate.design(x)
+    moments = weighted_gram(responsibilities.sum(-1, keepdim=True), u).squeeze(0)
     pull = pull_of_normal_prior(seen.precision, slope, moments, curvature=0.25)
+    far = warnings_of_far_columns(u[:, 1:])
     if pull <= MOST_PULL:
-        return []
+        return far
     return [
+        *far,
         f"the prior says more of the gate's coefficients than the data do: `prior_scale`, {gate.prior_scale:.3g}, "
         f"has moved them by {pull:.1f} standard errors. They are per unit of x, and the intercept is at x = 0: "
-        "give a larger `prior_scale`, or standardise x."
+        "give a larger `prior_scale`, or standardise x.",
+    ]
+
+
+def warnings_of_far_columns(columns: Tensor) -> list[str]:
+    """Return which columns are so far from zero that the posterior has lost digits, in words.
+
+    Args:
+        columns: of the design, without the intercept [N, D].
+    """
+    distances = columns.mean(0).abs() / columns.std(0).clamp_min(1e-300)
+    # A constant column has no spread, and is the intercept once more.
+    far = ((distances > FARTHEST) & (columns.amax(0) > columns.amin(0))).nonzero().flatten().tolist()
+    return [
+        f"the posterior of the gate's coefficients has lost digits: column {column} of its inputs is "
+        f"{float(distances[column]):.2g} standard deviations from zero, where the intercept is. Subtract its mean."
+        for column in far[:1]
     ]

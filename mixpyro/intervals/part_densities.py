@@ -143,7 +143,7 @@ def _logit_gate(part: BayesianLogitGate, given: Given) -> AtDraws:
         nothing = next(iter(part.buffers())).new_zeros(given.n_draws, dtype=torch.float64)
         return AtDraws(nothing, lambda _: nothing[:, None, None])
     coefficients = given.values[part.site("coefficients")]
-    log_prior = part.weights_distribution(part.prior, torch.float64).log_prob(coefficients)
+    log_prior = part.prior_distribution(torch.float64).log_prob(coefficients)
     return AtDraws(log_prior, lambda block: part.log_weights_at(block.gate_x, coefficients).mT)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -188,6 +189,28 @@ def test_polish_reports_the_closer_bound() -> None:
     assert all(torch.equal(value, state[name]) for name, value in result.mixture.state_dict().items())
     with pytest.raises(TypeError, match="must be a fit with a BayesianSoftmaxGate; got a DirichletGate"):
         polish(fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1)), x, y, progress=False), x, y)
+
+
+def test_polish_says_where_no_step_raises_the_bound() -> None:
+    """Of six components the quadrature's derivatives are approximate."""
+    torch.manual_seed(0)
+    x = torch.rand(90, 1).double() * 4 - 2
+    z = ((x + 2 + 0.6 * torch.randn(90, 1)) / 4 * 6).long().clamp(0, 5)
+    y = 3 * torch.randn(6).double()[z] + torch.randn(6).double()[z] * x + 0.3 * torch.randn(90, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = fit(make(6), x, y, n_restarts=2, max_iterations=100, progress=False)
+        polished = polish(result, x, y, max_iterations=40)
+    trace, gate = polished.runs[0].trace, polished.mixture.gate
+    assert all(after >= before - 1e-9 for before, after in itertools.pairwise(trace))
+    before = gate.posterior
+    gate.maximise(x, polished.responsibilities, n_steps=1)
+    stays = all(torch.equal(a, b) for a, b in zip(gate.posterior, before, strict=True))
+    target = before.kl(gate.updated(gate.statistics(x, polished.responsibilities), before))
+    is_stuck = stays and float(target) > 1e-6
+    assert is_stuck  # else the problem tests nothing
+    assert not polished.converged
+    assert "no step there raises the bound" in polished.cautions[0]
 
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

@@ -12,6 +12,7 @@ from mixpyro.intervals.responses.matrices import Matrices, factor_of, whitening_
 from mixpyro.intervals.responses.parts import members_of, posterior_parts
 from mixpyro.intervals.responses.rows import Block, blocks_of, evidence_of
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
 from mixpyro.part import EstimatedPart
 
 # Newton steps, and halvings of one by which the bound has fallen.
@@ -168,7 +169,10 @@ class ByAutograd:
         found = {}
         for name, part in members_of(self.mixture):
             if name in posteriors:
-                value = posteriors[name].response.expected_log_prior(posteriors[name].part.prior)
+                own = posteriors[name].part
+                # What the prior has a posterior of is at its best: its own slope is zero.
+                prior = own.prior_given(nested.apply(torch.detach, own.posterior))
+                value = posteriors[name].response.expected_log_prior(prior)
                 of_concentration = getattr(part, "concentration_prior", None)
                 if of_concentration is not None:
                     value = value + of_concentration.log_prob(part.prior_concentration.double()).sum()
