@@ -60,8 +60,8 @@ def fit_minibatches(
     """Fit a mixture of experts in minibatches, for more rows than iterations over all of them allow.
 
     The restarts run on a sample of the rows, as do the moves of a gate that finds how many components there are: with
-    such a gate, clusters of which the sample has few rows are not found. Passes of :class:`~mixpyro.StreamingFit` over all rows follow, in shuffled
-    batches. Ctrl-C ends the fit after the batch in progress.
+    such a gate, clusters of which the sample has few rows are not found. Passes of :class:`~mixpyro.StreamingFit` over
+    all rows follow, in shuffled batches. Ctrl-C ends the fit after the batch in progress.
 
     Args:
         mixture: what to fit, in place; it is left as it was if the fit raises.

@@ -50,7 +50,8 @@ class StreamingFit:
         n_seen: rows seen, or the sum of their weights.
 
     Warns:
-        RuntimeWarning: if a component is empty in the first batch, or a gate or experts separate its rows.
+        RuntimeWarning: if a component is empty in the first batch, or a gate or experts separate its rows; if the gate
+            is one whose components a fit merges, deletes and splits, which a stream does not.
 
     Raises:
         TypeError: if the mixture is none.

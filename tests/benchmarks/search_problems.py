@@ -32,7 +32,10 @@ def problems() -> list[SearchProblem]:
 
 def real() -> list[SearchProblem]:
     """Return the twelve of :mod:`tests.benchmarks.hit_rates`, for any K."""
-    return [SearchProblem(one.name, _of_any_k(one), one.make().n_components, _one_table(one)) for one in hit_rates.problems()]
+    return [
+        SearchProblem(one.name, _of_any_k(one), one.make().n_components, _one_table(one))
+        for one in hit_rates.problems()
+    ]
 
 
 def _of_any_k(problem: hit_rates.Problem) -> Make:

@@ -22,10 +22,10 @@ MOST_SPLITS = 24
 def reduced(trials: Trials, run: Run, state: MixtureState, *, seed: int = 0) -> tuple[Run, Snapshot]:
     """Return the run after moves, each of which has raised the bound, and where it has ended.
 
-    A merge or deletion is taken as soon as the bound is higher after a few iterations; the run then converges, and where
-    no quick move is left those that look best are iterated to their own ends. Where none of them is better, splits are
-    tried in the same way. A component that has lost its rows stays in the mixture, without any, and a split takes one of
-    these. The run is as it was if no move is better, or Ctrl-C has come.
+    A merge or deletion is taken as soon as the bound is higher after a few iterations; the run then converges, and
+    where no quick move is left those that look best are iterated to their own ends. Where none of them is better, the
+    best splits are iterated to theirs. A component that has lost its rows stays in the mixture, without any, and a
+    split takes one of these. The run is as it was if no move is better, or Ctrl-C has come.
 
     Args:
         trials: make the runs.
