@@ -1,6 +1,7 @@
 """Problems on which ways to search are compared: real tables, curves, counts, densities and simulated lines."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -67,7 +68,7 @@ def curves() -> list[SearchProblem]:
         SearchProblem("co2, curves", parabolas, 3, lambda: iter([of_table(*co2)])),
         SearchProblem("ethanol, curves", parabolas, 3, lambda: iter([of_table(*ethanol)])),
         *(
-            SearchProblem(f"curves, noise {noise}", parabolas, 3, lambda noise=noise: simulated(3, noise, squares=True))
+            SearchProblem(f"curves, noise {noise}", parabolas, 3, partial(simulated, 3, noise, squares=True))
             for noise in (0.3, 1.0)
         ),
     ]
@@ -99,7 +100,7 @@ def simulated(k: int, noise: float, *, squares: bool = False) -> Iterator[tuple[
 def simulated_lines() -> list[SearchProblem]:
     """Return lines of three and four components that are apart, or overlap."""
     return [
-        SearchProblem(f"{k} lines, noise {noise}", lines, k, lambda k=k, noise=noise: simulated(k, noise))
+        SearchProblem(f"{k} lines, noise {noise}", lines, k, partial(simulated, k, noise))
         for k in (3, 4)
         for noise in (0.3, 1.0)
     ]

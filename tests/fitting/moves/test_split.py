@@ -122,7 +122,7 @@ def test_one_restart_finds_what_twenty_find() -> None:
     "gate",
     [
         lambda k: CountingBayesian(k, 2),
-        lambda k: CountingTree(tuple_of(k), 2),
+        lambda k: CountingTree(k, 2),
         lambda k: CountingSoftmax(k, 2, prior_scale=3.0),
     ],
     ids=["bayesian", "tree", "softmax"],
@@ -136,14 +136,6 @@ def test_gates_that_read_rows_move_too(gate: Callable[[int], Gate]) -> None:
         assert (torch.tensor(run.trace).diff() > -1e-6).all()
     assert float(found.mixture.bound(x, y)) == pytest.approx(found.bound, abs=1e-6)
     assert found.responsibilities.sum(0).sort().values[-3:].tolist() == pytest.approx([40.0] * 3, abs=1.0)
-
-
-def tuple_of(k: int) -> object:
-    """Return a tree of K leaves, one on the left of every node."""
-    tree: object = k - 1
-    for leaf in reversed(range(k - 1)):
-        tree = (leaf, tree)
-    return tree
 
 
 def test_minibatches_find_the_components_on_their_sample() -> None:
