@@ -16,6 +16,7 @@ from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.findings import degeneracies, warnings_of
 from mixpyro.fitting.interrupts import stop_on_request
+from mixpyro.fitting.moves.ends import move
 from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.optima import options_of
 from mixpyro.fitting.outcomes import Optimum, Run
@@ -58,8 +59,9 @@ def fit_minibatches(
 ) -> FitResult:
     """Fit a mixture of experts in minibatches, for more rows than iterations over all of them allow.
 
-    The restarts run on a sample of the rows. Passes of :class:`~mixpyro.StreamingFit` over all rows follow, in shuffled
-    batches. Ctrl-C ends the fit after the batch in progress.
+    The restarts run on a sample of the rows, as do the moves of a gate that finds how many components there are: with
+    such a gate, clusters of which the sample has few rows are not found. Passes of :class:`~mixpyro.StreamingFit` over
+    all rows follow, in shuffled batches. Ctrl-C ends the fit after the batch in progress.
 
     Args:
         mixture: what to fit, in place; it is left as it was if the fit raises.
@@ -169,6 +171,8 @@ def _begun(
 ) -> StreamingFit:
     """Fit the sample from several starts, and return a stream that has seen it."""
     search.go(lambda trace: not stop_requested())
+    if not stop_requested():
+        move(search, lambda trace: not stop_requested())
     if stop_requested():
         raise KeyboardInterrupt
     search.scratch.hold(search.best_state)

@@ -50,7 +50,8 @@ class StreamingFit:
         n_seen: rows seen, or the sum of their weights.
 
     Warns:
-        RuntimeWarning: if a component is empty in the first batch, or a gate or experts separate its rows.
+        RuntimeWarning: if a component is empty in the first batch, or a gate or experts separate its rows; if the gate
+            is one whose components a fit merges, deletes and splits, which a stream does not.
 
     Raises:
         TypeError: if the mixture is none.
@@ -139,6 +140,9 @@ class StreamingFit:
         _, responsibilities = search.adopt()
         for caution in warnings_of(self.mixture, table, responsibilities):
             warnings.warn(f"in the first batch, {caution}", RuntimeWarning, stacklevel=6)
+        if self.mixture.gate.finds_components and self.mixture.n_components > 1:
+            warnings.warn(no_moves(self.mixture), RuntimeWarning, stacklevel=6)
+            return
         for empty in empty_components(table.weighted(responsibilities.mT).mT):
             warnings.warn(f"{empty} in the first batch; make it larger.", RuntimeWarning, stacklevel=6)
 
@@ -214,6 +218,19 @@ def refuse_kept_posteriors(mixture: MixtureOfExperts) -> None:
             f"`mixture` must have a gate that forgets its objects; got {type(mixture.gate).__name__}, which keeps "
             "a posterior of each. MarginalObjectDirichletGate integrates it out."
         )
+
+
+def no_moves(mixture: MixtureOfExperts) -> str:
+    """Return that a stream does not find how many components there are, and what does.
+
+    Args:
+        mixture: by a gate that finds it in a fit.
+    """
+    return (
+        f"in a stream {type(mixture.gate).__name__} merges, deletes and splits no components, so more may be left than "
+        "the data ask for. Fit a sample of the rows with `mixpyro.fit`, and stream on from that mixture with "
+        "`n_restarts=0`; or use `fit_minibatches`, which makes these moves on a sample."
+    )
 
 
 def empty_components(responsibilities: Responsibilities) -> list[str]:

@@ -29,7 +29,7 @@ class Gate(GateProgram):
 
     # Whether a row of weight three is three rows to the gate.
     takes_row_weights: ClassVar[bool] = True
-    # Whether a fit finds how many components there are: it merges and deletes some while the bound rises.
+    # Whether a fit finds how many components there are: it merges, deletes and splits some while the bound rises.
     finds_components: ClassVar[bool] = False
     # Whether the bound is that by quadrature, of a gate that has a faster one too; None of any other.
     quadrature: bool | None = None

@@ -33,8 +33,9 @@ class StickBreakingGate(ConjugateGate):
 
     With d = 0 it is a Dirichlet process, else a Pitman–Yor process, whose sizes fall off by a power law. Choose a K
     that is surely too large: components that the data do not ask for end up without objects, and :func:`~mixpyro.fit`
-    (not fits in batches) merges and deletes some while the bound rises. See ``result.n_used``; take
-    ``result.without_empty()`` for intervals and draws, where components without objects are as wide as their prior.
+    merges, deletes and splits some while the bound rises: :func:`~mixpyro.fit_minibatches` on its sample, a stream not
+    at all. See ``result.n_used``; take ``result.without_empty()`` for intervals and draws, where components without
+    objects are as wide as their prior.
 
     K is where the posterior is truncated, not the prior: q(z > K) = 0. The last share is not one, so bounds of
     different K are bounds on one evidence, and can be compared. What E π leaves beyond K is :attr:`weight_beyond`;

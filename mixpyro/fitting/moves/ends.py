@@ -20,7 +20,7 @@ MOST_MOVED = 5
 
 
 def move(search: Search, goes_on: Callable[[Trace], bool]) -> None:
-    """Merge and delete components at the best optima of a search, if the gate says how many there are.
+    """Merge, delete and split components at the best optima of a search, if the gate says how many there are.
 
     The moves are the last iterations of a run. Runs at one optimum would make the same, which are made once.
 
@@ -33,7 +33,7 @@ def move(search: Search, goes_on: Callable[[Trace], bool]) -> None:
     if search.mixture.gate.finds_components and allows_moves(search.mixture):
         trials = Trials(search.scratch, search.table, search.options, goes_on)
         for group in _groups(search, trials)[:MOST_MOVED]:
-            run, end = reduced(trials, search.ended[group[0]], search.ends.states[group[0]])
+            run, end = reduced(trials, search.ended[group[0]], search.ends.states[group[0]], seed=search.seed)
             search.stopped = trials.stopped
             if trials.stopped:
                 return

@@ -1,48 +1,57 @@
-"""Merge and delete components while the bound rises: how many there are is found."""
+"""Merge, delete and split components while the bound rises: how many there are is found."""
 
 from collections.abc import Sequence
+
+from torch import Generator
 
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.moves.delete import deletable, deletions
 from mixpyro.fitting.moves.merge import merges, pairs_by_overlap
 from mixpyro.fitting.moves.points import Point
-from mixpyro.fitting.moves.trials import Trials
+from mixpyro.fitting.moves.split import splits, splittable
+from mixpyro.fitting.moves.trials import Trial, Trials
 from mixpyro.fitting.outcomes import Run
 from mixpyro.mixture import MixtureState
 
 # Merges that are tried for every component, and numbers in all candidates' parameters and block responsibilities.
 PAIRS_A_COMPONENT, MOST_CANDIDATES = 3, 400
+# Splits that are tried where no merge or deletion is better.
+MOST_SPLITS = 24
 
 
-def reduced(trials: Trials, run: Run, state: MixtureState) -> tuple[Run, Snapshot]:
-    """Return the run after merges and deletions, each of which has raised the bound, and where it has ended.
+def reduced(trials: Trials, run: Run, state: MixtureState, *, seed: int = 0) -> tuple[Run, Snapshot]:
+    """Return the run after moves, each of which has raised the bound, and where it has ended.
 
-    A move is taken as soon as the bound is higher after a few iterations; the run then converges, and where no quick
-    move is left those that look best are iterated to their own ends. A component that has lost its rows stays in the
-    mixture, without any. The run is as it was if no move is better, or Ctrl-C has come.
+    A merge or deletion is taken as soon as the bound is higher after a few iterations; the run then converges, and
+    where no quick move is left those that look best are iterated to their own ends. Where none of them is better, the
+    best splits are iterated to theirs. A component that has lost its rows stays in the mixture, without any, and a
+    split takes one of these. The run is as it was if no move is better, or Ctrl-C has come.
 
     Args:
         trials: make the runs.
         run: what has been reached.
         state: where it has ended.
+        seed: of the rows that a split begins with, at least 0.
 
     References:
         Hughes, Sudderth (2013), Memoized online variational inference for Dirichlet process mixture models, section 3.
     """
     trace, is_at_end = list(run.trace), run.converged
-    end = Snapshot(state)
-    point = trials.point(state)
+    end, point = Snapshot(state), trials.point(state)
+    generator = Generator("cpu").manual_seed(seed)
     while not trials.stopped:
-        tried = trials.screened(_candidates(trials, point))
-        if tried and not _is_better(trials, tried[0][0].bounds, point) and not is_at_end:
+        tried = trials.screened(_fewer(trials, point))
+        if not _is_better(trials, tried, point) and not is_at_end:
             run, end = trials.converged(trace, point.state)
             trace, is_at_end = list(run.trace), True
             point = trials.point(end.state)
             continue
-        if not tried or not _is_better(trials, tried[0][0].bounds, point):
+        if not _is_better(trials, tried, point):
             tried = trials.finished(tried, point.bound)
-            if not tried or not _is_better(trials, tried[0][0].bounds, point):
-                break
+        if not _is_better(trials, tried, point):
+            tried = trials.finished(trials.screened(_more(trials, point, generator)), point.bound)
+        if not _is_better(trials, tried, point):
+            break
         best, after = tried[0]
         trace += [bound for bound in best.bounds if bound > trace[-1]]
         point, is_at_end = trials.point(after.state), False
@@ -51,7 +60,7 @@ def reduced(trials: Trials, run: Run, state: MixtureState) -> tuple[Run, Snapsho
     return trials.converged(trace, point.state)
 
 
-def _candidates(trials: Trials, point: Point) -> list[Snapshot]:
+def _fewer(trials: Trials, point: Point) -> list[Snapshot]:
     """Return the starts of runs after merges and deletions."""
     mixture, table, k = trials.mixture, trials.table, point.n_components
     pairs = pairs_by_overlap(mixture, table, point, min(PAIRS_A_COMPONENT * k, MOST_CANDIDATES))
@@ -60,6 +69,13 @@ def _candidates(trials: Trials, point: Point) -> list[Snapshot]:
     return found + (deletions(mixture, table, point, components) if components else [])
 
 
-def _is_better(trials: Trials, bounds: Sequence[float], point: Point) -> bool:
-    """Return whether a trial has a higher bound than the point, by more than two runs to one optimum differ."""
+def _more(trials: Trials, point: Point, generator: Generator) -> list[Snapshot]:
+    """Return the starts of runs after splits; none once Ctrl-C has come."""
+    tried = [] if trials.stopped else splittable(trials.mixture, trials.table, point, MOST_SPLITS)
+    return splits(trials.mixture, trials.table, point, tried, generator) if tried else []
+
+
+def _is_better(trials: Trials, tried: Sequence[Trial], point: Point) -> bool:
+    """Return whether the best trial has a higher bound than the point, by more than two runs to one optimum differ."""
+    bounds = tried[0][0].bounds if tried else []
     return bool(bounds) and bounds[-1] > point.bound + trials.gain(point.bound)
