@@ -248,7 +248,8 @@ class BayesianLogitGate(CoefficientsProgram):
             n_steps: most steps, at least 1. They end where a step gains less than a millionth of a nat.
         """
         checked = arguments.responsibilities(responsibilities, self.n_components, len(x))
-        found = converged(self, x, checked.mT.unsqueeze(0), nested.stack([self.posterior]), n_steps=n_steps)
+        most = arguments.integer("n_steps", n_steps)
+        found = converged(self, x, checked.mT.unsqueeze(0), nested.stack([self.posterior]), n_steps=most)
         self.hold_posterior(nested.select(found, 0))
 
     @torch.no_grad()

@@ -50,8 +50,9 @@ class StickBreakingGate(ConjugateGate):
     Args:
         n_components: K.
         concentration: α, a number above zero (at zero too, with a discount), or a Gamma distribution over it, whose
-            posterior is then analytic: ``Gamma(1.0, 1.0)``. A larger α expects more components, about α log(1 + N / α)
-            for N objects. One with a prior is for d = 0: with a discount its posterior has no closed form.
+            posterior is then analytic: ``Gamma(1.0, 1.0)``. It is independent of the shares, somewhat too narrow,
+            and lowers the bound by about 0.1 nats for each empty component. A larger α expects more components, about
+            α log(1 + N / α) for N objects. One with a prior is for d = 0: else it has no closed form.
         discount: d, at least 0 and below 1.
         name: prefix of the Pyro sites ``<name>.sticks``, ``<name>.concentration`` where that has a prior,
             ``<name>.weights``, which the others determine, and ``<name>.assignment``.

@@ -41,7 +41,9 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
 
     aic = −2 log L + 2 p, bic = −2 log L + p log N, icl = bic − 2 Σᵢ log maxₖ rᵢₖ; smaller is better. For experts by
     maximum likelihood log L is the maximum. For experts with a posterior it is the predictive density, and aic and bic
-    are approximate: prefer the log evidence then. Rows count by the weights of the fit, and N is the sum of these.
+    are approximate: prefer the log evidence then. p counts the parameters of components without objects, too: take
+    ``result.without_empty()`` of a gate that finds how many there are. Rows count by the weights of the fit, and
+    N is the sum of these.
 
     The bound is of a posterior with one labelling of the components. The true one has a copy of it for every other
     labelling that leaves the prior as it is, so that log K! is added for K components of one prior:

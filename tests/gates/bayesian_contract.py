@@ -33,6 +33,16 @@ class BayesianLogitContract(UpdatedContract):
     # Largest standard error of that mean.
     noise = 0.05
 
+    @pytest.mark.usefixtures("bad_arguments")
+    @pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (-1, ValueError), ("2", TypeError), (2.0, TypeError)])
+    def test_no_steps_are_refused(self, bad: Any, error: type[Exception]) -> None:
+        gate, x, r = self.updated()
+        assert isinstance(gate, BayesianLogitGate)
+        before = copy.deepcopy(gate.state_dict())
+        with pytest.raises(error, match=r"`n_steps` must be .*; got"):
+            gate.maximise(x, r, n_steps=bad)
+        assert all(torch.equal(value, before[name]) for name, value in gate.state_dict().items())
+
     @pytest.mark.usefixtures("without_type_checks")
     def test_one_evaluation_of_the_elbo_equals_the_closed_form(self) -> None:
         """The mean of many does, from above: the closed form is a bound on it."""
