@@ -58,8 +58,8 @@ def response(number: int) -> str:
     found = linear_response(result, x, y).standard_deviations[: q.mean.numel()]
     own, ratios = (sd / truth.deviation for sd in (q.covariance[0].diagonal().sqrt(), found))
     return (
-        f"{PROBLEMS[number]} linear response: sd ratio {float(ratios.min()):.3f} to {float(ratios.max()):.3f}, that of q "
-        f"{float(own.min()):.3f} to {float(own.max()):.3f}, ESS {truth.n_effective:.0f}"
+        f"{PROBLEMS[number]} linear response: sd ratio {float(ratios.min()):.3f} to {float(ratios.max()):.3f}, "
+        f"that of q {float(own.min()):.3f} to {float(own.max()):.3f}, ESS {truth.n_effective:.0f}"
     )
 
 
