@@ -167,8 +167,8 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         own = self._relevances
         if own is None:
             return super().prior_distribution(dtype)
-        parts = (own.between, own.intercept, *own.columns)
-        return RelevanceCoefficients(*(part.to(dtype) for part in parts), self.n_columns)
+        between, intercept, shape, rate = (part.to(dtype) for part in (own.between, own.intercept, *own.columns))
+        return RelevanceCoefficients(between, intercept, shape, rate, self.n_columns)
 
     @property
     def _device(self) -> torch.device | None:

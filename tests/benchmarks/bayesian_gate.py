@@ -9,7 +9,7 @@ import time
 import torch
 from torch import Tensor
 
-from mixpyro import BayesianSoftmaxGate, LinearExperts, MixtureOfExperts, SoftmaxGate, fit
+from mixpyro import BayesianSoftmaxGate, LinearExperts, MixtureOfExperts, SoftmaxGate, fit, linear_response
 from mixpyro.gates import Gate
 from tests.gates.exact_softmax import PROBLEMS, exact, problem
 
@@ -46,6 +46,23 @@ def accuracy(number: int, *, quadrature: bool) -> str:
     )
 
 
+def response(number: int) -> str:
+    """A line on the standard deviations by linear response on one problem."""
+    x, r = problem(number)
+    z, k = r.argmax(1), r.shape[1]
+    y = 10.0 * z.double().unsqueeze(1) + torch.randn(len(z), 1).double()
+    gate = BayesianSoftmaxGate(k, x.shape[1], prior_scale=SCALE, symmetric_prior=False)
+    result = fit(MixtureOfExperts(gate, LinearExperts(k, x.shape[1])), x, y, observed=z, n_restarts=1, progress=False)
+    q = gate.posterior
+    truth = exact(x, torch.nn.functional.one_hot(z, k).double(), q.mean[0], q.covariance[0], SCALE)
+    found = linear_response(result, x, y).standard_deviations[: q.mean.numel()]
+    own, ratios = (sd / truth.deviation for sd in (q.covariance[0].diagonal().sqrt(), found))
+    return (
+        f"{PROBLEMS[number]} linear response: sd ratio {float(ratios.min()):.3f} to {float(ratios.max()):.3f}, "
+        f"that of q {float(own.min()):.3f} to {float(own.max()):.3f}, ESS {truth.n_effective:.0f}"
+    )
+
+
 def seconds(gate: Gate, n_objects: int) -> float:
     """Of ten iterations of 20 restarts, their starts included."""
     torch.manual_seed(0)
@@ -60,6 +77,7 @@ if __name__ == "__main__":
     for problem_number in range(len(PROBLEMS)):
         for by_quadrature in (False, True):
             print(accuracy(problem_number, quadrature=by_quadrature))
+        print(response(problem_number))
     for rows in (300, 3000):
         for components in (2, 3, 5):
             bayesian, estimated = (

@@ -23,7 +23,10 @@ def plot_weights_forest(data: ArvizData, *, site: str = "gate.weights", ax: Axes
     """
     posterior = group(data, "posterior")
     if site not in posterior or posterior[site].ndim != 3:
-        raise ValueError(f"`data` must have draws of {site!r} that all objects share; got none.")
+        raise ValueError(
+            f"`data` must have draws of {site!r} that all objects share; got none. "
+            "Of a gate whose weights depend on x, plot `plot_gate_curve` or `plot_gate_map`."
+        )
     draws = posterior[site].values.reshape(-1, posterior[site].shape[-1])
     ax = axes_or_new(ax, size=(5.0, 0.9 + 0.32 * draws.shape[1]))
     quantiles = np.quantile(draws, [0.05, 0.25, 0.75, 0.95], axis=0)
