@@ -16,7 +16,7 @@ from mixpyro.mixture import MixtureState
 # Merges that are tried for every component, and numbers in all candidates' parameters and block responsibilities.
 PAIRS_A_COMPONENT, MOST_CANDIDATES = 3, 400
 # Splits that are tried where no merge or deletion is better.
-MOST_SPLITS = 24
+MOST_SPLITS = 48
 
 
 def reduced(trials: Trials, run: Run, state: MixtureState, *, seed: int = 0) -> tuple[Run, Snapshot]:

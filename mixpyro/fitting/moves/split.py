@@ -73,7 +73,7 @@ def splits(
 
 
 def splittable(mixture: MixtureOfExperts, table: Table, point: Point, most: int) -> list[Split]:
-    """Return the splits to try, of the largest components first: into one free component of every kind of prior.
+    """Return the splits to try, the largest components first: into one free component of every kind of prior.
 
     Args:
         mixture: whose priors are compared.
@@ -87,7 +87,8 @@ def splittable(mixture: MixtureOfExperts, table: Table, point: Point, most: int)
     # A half of fewer rows than an expert has unknowns explains nothing that the whole does not.
     size = 2 * _subset_size(table)
     whole = sorted((k for k, count in enumerate(counts) if count >= size), key=counts.__getitem__, reverse=True)
-    return [Split(k, into, k) for k in whole for into in free.values() for _ in range(DRAWS)][:most]
+    # Every component has a turn before any has its next.
+    return [Split(k, into, k) for into in free.values() for _ in range(DRAWS) for k in whole][:most]
 
 
 def _subset_size(table: Table) -> int:
