@@ -4,6 +4,8 @@ Each row is the least of a few repeats, after one that is not counted, and ends 
 """
 
 import argparse
+import copy
+import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -104,15 +106,11 @@ def work(n: int) -> Iterator[tuple[str, Work]]:
         fitted(counts, n // 10, counts=True, max_iterations=3, **few),
     )
     yield f"three iterations, network and lines, N = {n // 10}", fitted(neural, n // 10, max_iterations=3, **few)
-    for gate in (BayesianSoftmaxGate, TreeGate):
+    for gate in (BayesianSoftmaxGate(K, D), TreeGate(K, D), StickBreakingGate(K)):
         yield (
-            f"three iterations, {gate.__name__} and lines, N = {n // 10}",
-            fitted(lambda gate=gate: behind(gate(K, D)), n // 10, max_iterations=3, **few),
+            f"three iterations, {type(gate).__name__} and lines, N = {n // 10}",
+            fitted(functools.partial(behind, gate), n // 10, max_iterations=3, **few),
         )
-    yield (
-        f"three iterations, StickBreakingGate and lines, N = {n // 10}",
-        fitted(lambda: behind(StickBreakingGate(K)), n // 10, max_iterations=3, **few),
-    )
     yield f"twenty restarts, N = {n // 100}", fitted(lines, n // 100)
     yield f"HyperModelDirichlet, N = {n}", adapter(HyperModelDirichlet, n)
     yield f"HyperModelGateSparsed, N = {n}", adapter(HyperModelGateSparsed, n)
@@ -120,8 +118,8 @@ def work(n: int) -> Iterator[tuple[str, Work]]:
 
 
 def behind(gate: Gate) -> MixtureOfExperts:
-    """Return lines behind a gate."""
-    return MixtureOfExperts(gate, LinearExperts(K, D))
+    """Return lines behind a copy of a gate."""
+    return MixtureOfExperts(copy.deepcopy(gate), LinearExperts(K, D))
 
 
 def gaussians() -> MixtureOfExperts:

@@ -202,6 +202,7 @@ def test_polish_says_where_no_step_raises_the_bound() -> None:
         result = fit(make(6), x, y, n_restarts=2, max_iterations=100, progress=False)
         polished = polish(result, x, y, max_iterations=40)
     trace, gate = polished.runs[0].trace, polished.mixture.gate
+    assert isinstance(gate, BayesianSoftmaxGate)
     assert all(after >= before - 1e-9 for before, after in itertools.pairwise(trace))
     before = gate.posterior
     gate.maximise(x, polished.responsibilities, n_steps=1)

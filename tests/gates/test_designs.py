@@ -20,7 +20,7 @@ def in_units(kind: type[Any], factor: float, shift: float) -> BayesianLogitGate:
     to_z = torch.eye(1 + D, dtype=torch.float64) / factor
     to_z[0, 0], to_z[1:, 0] = 1.0, -shift / factor
 
-    class InUnits(kind):  # type: ignore[misc]
+    class InUnits(kind):
         @property
         def prior(self) -> NormalCoefficients:
             of_z = super().prior
