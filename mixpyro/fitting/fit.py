@@ -66,7 +66,7 @@ def fit(
 
     A run that is slow near its optimum is accelerated: its iterations are extrapolated by Anderson's method, and a
     state of a lower bound is not taken. Its E-step is an iteration too, which repeats the bound before. Parts that SVI
-    trains and gates with a posterior of each object are not accelerated.
+    trains, gates with a posterior of each object and gates with one of their coefficients are not accelerated.
 
     Pyro's parameter store, its settings and the global random state are as before afterwards. Fits in several threads
     wait for each other where they use SVI, and no other Pyro program may run beside them.

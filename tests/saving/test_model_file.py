@@ -72,6 +72,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "bayesian softmax": lambda: MixtureOfExperts(
         BayesianSoftmaxGate(K, 1, prior_scale=3.0, symmetric_prior=False, quadrature=True), LinearExperts(K, 1)
     ),
+    "relevance of columns": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 1, relevance=True), LinearExperts(K, 1)),
     "neural": lambda: MixtureOfExperts(NeuralGate(K, network(), prior_scale=2.0), LinearExperts(K, 1)),
     "softmax": lambda: MixtureOfExperts(
         SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=9.0)
