@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mixpyro.fitting import em
+from mixpyro.fitting.fewer_components import used_components
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
@@ -125,9 +126,11 @@ def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table, *, kee
     r = em.responsibilities_of(mixture, optimum.state, table)
     mixture.hold(optimum.state)
     counts = table.weighted(r.mT).sum(-1)
+    # Of a gate that finds how many components there are, those without objects are none.
+    found_counts = counts[used_components(counts)] if mixture.gate.finds_components else counts
     found = dataclasses.replace(
         optimum,
-        smallest_share=float(counts.amin() / counts.sum()),
+        smallest_share=float(found_counts.amin() / counts.sum()),
         noise_ratio=noise_ratio(mixture.experts, counts),
         cautions=tuple(unequal_noises(mixture.experts, counts)),
     )

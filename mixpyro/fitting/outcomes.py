@@ -42,7 +42,8 @@ class Optimum:
         degeneracies: what makes the maximum worthless, in words.
         cautions: what to look at before trusting it, in words.
         state: of the mixture there; None where the fit kept better ones instead.
-        smallest_share: share of the rows in the smallest component; None without a state.
+        smallest_share: share of the rows in the smallest component, of those that have rows where the gate finds how
+            many there are; None without a state.
         noise_ratio: the smallest noise of a component over the largest, in the output where they differ most. None
             without a state or a noise. A spurious maximum has a component of few rows and little noise.
         findings: what else :attr:`FitResult.cautions` would say of a fit that had ended there, in words.

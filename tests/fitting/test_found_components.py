@@ -30,6 +30,7 @@ def test_the_eruptions_of_a_geyser_are_two_clusters_of_25() -> None:
         assert result.n_used == 2
         fewer = result.without_empty()
         assert fewer.counts.round().tolist() == [175.0, 97.0]
+        assert result.optima[0].smallest_share == pytest.approx(97 / 272, abs=0.01)
         assert float(fewer.mixture.bound(y[:, :0], y)) == pytest.approx(fewer.bound, abs=1e-3)
         bounds.append(result.bound)
     assert max(bounds) - min(bounds) < 1e-2
