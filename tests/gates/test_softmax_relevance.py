@@ -135,6 +135,7 @@ def test_the_divergence_is_that_of_both_factors() -> None:
         assert float(change.sum()) > 0
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_two_components_against_a_grid() -> None:
     """A column's coefficient is Cauchy once its precision is integrated out."""
     x, r = problem(2, n_columns=1, n_objects=150)
@@ -177,13 +178,15 @@ def lines_by_gate(n_objects: int = 200) -> tuple[Tensor, Tensor]:
     return x, torch.where(z, 2.0 + x[:, 1], -2.0 - x[:, 1]).unsqueeze(1) + 0.3 * torch.randn(n_objects, 1).double()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.usefixtures("without_type_checks")
 def test_a_fit_and_all_that_reads_it(tmp_path: Any) -> None:
     x, y = lines_by_gate()
 
     def make() -> MixtureOfExperts:
         return MixtureOfExperts(BayesianSoftmaxGate(2, 3, relevance=True), LinearExperts(2, 3))
 
-    result = fit(make(), x, y, n_restarts=4, progress=False)
+    result = fit(make(), x, y, n_restarts=2, progress=False)
     for run in result.runs:
         assert all(after >= before - 1e-9 for before, after in itertools.pairwise(run.trace))
     gate = result.mixture.gate
@@ -192,12 +195,12 @@ def test_a_fit_and_all_that_reads_it(tmp_path: Any) -> None:
     response = linear_response(result, x, y)
     own = gate.covariance.diagonal().sqrt()
     assert (response.standard_deviations[:4] > 0.9 * own).all()
-    assert bool(refine(result, x, y).samples["gate.coefficients"].isfinite().all())
+    assert bool(refine(result, x, y, n_draws=200, nuts=False).samples["gate.coefficients"].isfinite().all())
     save(result.mixture, tmp_path / "file")
     loaded = load(tmp_path / "file")
     assert torch.equal(loaded.gate.column_precisions, gate.column_precisions)
     assert float(loaded.bound(x, y)) == pytest.approx(result.bound, abs=1e-8)
-    batches = fit_minibatches(make(), x, y, batch_size=50, n_restarts=2, n_epochs=20, progress=False)
+    batches = fit_minibatches(make(), x, y, batch_size=50, n_restarts=1, n_epochs=20, progress=False)
     assert result.bound - 0.3 < batches.bound <= result.bound + 1e-6
 
 
