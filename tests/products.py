@@ -10,6 +10,7 @@ from mixpyro.experts import (
     GaussianExperts,
     GLMExperts,
     HeterogeneousExperts,
+    HeterogeneousOutputs,
     LinearExperts,
     NeuralExperts,
     PointMassExperts,
@@ -72,6 +73,7 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "neural": lambda: NeuralExperts(K, D, [_network(1, 2), _network(1, 3)], Gaussian(), prior_scale=2.0),
     "heterogeneous": lambda: HeterogeneousExperts([LinearExperts(1, D), GaussianExperts(1, 1)]),
     "inflated": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, D, Poisson(), prior_scale=3.0)]),
+    "outputs": lambda: HeterogeneousOutputs([GLMExperts(K, D, Poisson(), prior_scale=3.0), LinearExperts(K, D)]),
 }
 COUNTS = {"poisson", "binomial", "categorical", "inflated"}
 # Every gate and every family of experts, of which neither knows the other.
@@ -89,6 +91,7 @@ PAIRS = [
     ("softmax, prior", "relevance"),
     ("softmax, prior", "categorical"),
     ("softmax, prior", "heterogeneous"),
+    ("sticks", "outputs"),
     ("tree", "linear"),
     ("tree", "poisson"),
     ("neural", "glm"),
@@ -97,13 +100,15 @@ PAIRS = [
 
 
 def data(experts: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Rows of two groups, x [N, D] and y [N] in the support of the experts; always on the CPU."""
+    """Rows of two groups, x [N, D] and y [N], or [N, P], in the support of the experts; always on the CPU."""
     generator = Generator("cpu").manual_seed(0)
     x = torch.randn(N, D, generator=generator, dtype=torch.float64, device="cpu")
     noise = torch.randn(N, generator=generator, dtype=torch.float64, device="cpu")
     y = torch.where(x[:, 1] > 0, 1.0 + 2.0 * x[:, 0], -1.0 - x[:, 0]) + 0.3 * noise
     if experts in COUNTS:
         y = (y > 0).double() if experts != "inflated" else y.clamp(0.0, 4.0).round()
+    if experts == "outputs":
+        y = torch.stack([y.abs().round(), y], 1)
     return x.to(dtype), y.to(dtype)
 
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.experts.formulas import ExpertFormulas
-from mixpyro.pyro_internals.names import module_name
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
 
@@ -33,6 +32,11 @@ class Experts(ExpertFormulas):
         self.n_features = arguments.integer("n_features", n_features, least=0)
         self.n_outputs = arguments.integer("n_outputs", n_outputs)
         self.first_component = 0
+
+    @property
+    def discrete_outputs(self) -> tuple[bool, ...]:
+        """Whether each output has probabilities rather than a density [P]."""
+        return (self.is_discrete,) * int(self.n_outputs)
 
     def number_components_from(self, first: int) -> None:
         """Number the components in messages from another number than zero.
@@ -56,8 +60,6 @@ class Experts(ExpertFormulas):
         Raises:
             ValueError: if components are outputs of networks.
         """
-        if hasattr(self, "members"):
-            return self._with_members(kept)
         if not self.component_tensors:
             raise ValueError(
                 f"`experts` must be of components that can be told apart; got {type(self).__name__}. Fit a mixture of "
@@ -71,16 +73,6 @@ class Experts(ExpertFormulas):
             if own is fewer._parameters:
                 own[name] = nn.Parameter(own[name], requires_grad=before.requires_grad)
         fewer.n_components = len(kept)
-        return fewer
-
-    def _with_members(self, kept: Sequence[int]) -> "Experts":
-        """Return a new bank of the banks that have some of the components."""
-        bank: Any = self
-        members = []
-        for member, first in zip(bank.members, bank.first_components, strict=True):
-            own = [k - first for k in kept if first <= k < first + member.n_components]
-            members += [member.with_components(own)] if own else []
-        fewer: Experts = type(bank)(members, name=module_name(self))
         return fewer
 
     def check_inputs(self, x: object) -> Tensor:

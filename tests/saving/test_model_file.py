@@ -18,6 +18,7 @@ from mixpyro import (
     GaussianExperts,
     GLMExperts,
     HeterogeneousExperts,
+    HeterogeneousOutputs,
     LinearExperts,
     MarginalObjectDirichletGate,
     MixtureOfExperts,
@@ -162,6 +163,7 @@ PARTS: dict[str, Callable[[], Gate | Experts]] = {
     "point mass": lambda: PointMassExperts(K, [3.0, 4.0]),
     "neural": lambda: NeuralExperts(K, 1, [nn.Linear(1, 2).double() for _ in range(K)], Gaussian(), n_outputs=2),
     "heterogeneous": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, 1, Poisson(), prior_scale=2.0)]),
+    "outputs": lambda: HeterogeneousOutputs([GLMExperts(K, 1, Poisson()), LinearExperts(K, 1)]),
 }
 
 
