@@ -17,7 +17,7 @@ from mixpyro.experts import (
     RelevanceLinearExperts,
 )
 from mixpyro.experts.base import Experts
-from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
+from mixpyro.experts.families import Binomial, Categorical, Gaussian, NegativeBinomial, Poisson
 from mixpyro.fitting.fit import fit
 from mixpyro.gates import (
     DirichletGate,
@@ -68,6 +68,7 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "spherical": lambda: GaussianExperts(K, 1, covariance="spherical"),
     "glm": lambda: GLMExperts(K, D, Gaussian(), prior_scale=3.0),
     "poisson": lambda: GLMExperts(K, D, Poisson(), prior_scale=3.0),
+    "negative binomial": lambda: GLMExperts(K, D, NegativeBinomial(), prior_scale=3.0),
     "binomial": lambda: GLMExperts(K, D, Binomial(), prior_scale=3.0),
     "categorical": lambda: GLMExperts(K, D, Categorical(3), prior_scale=3.0),
     "neural": lambda: NeuralExperts(K, D, [_network(1, 2), _network(1, 3)], Gaussian(), prior_scale=2.0),
@@ -75,7 +76,7 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "inflated": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, D, Poisson(), prior_scale=3.0)]),
     "outputs": lambda: HeterogeneousOutputs([GLMExperts(K, D, Poisson(), prior_scale=3.0), LinearExperts(K, D)]),
 }
-COUNTS = {"poisson", "binomial", "categorical", "inflated"}
+COUNTS = {"poisson", "negative binomial", "binomial", "categorical", "inflated"}
 # Every gate and every family of experts, of which neither knows the other.
 PAIRS = [
     ("dirichlet", "linear"),
@@ -96,6 +97,7 @@ PAIRS = [
     ("tree", "poisson"),
     ("neural", "glm"),
     ("neural", "inflated"),
+    ("dirichlet", "negative binomial"),
 ]
 
 
@@ -106,7 +108,7 @@ def data(experts: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tens
     noise = torch.randn(N, generator=generator, dtype=torch.float64, device="cpu")
     y = torch.where(x[:, 1] > 0, 1.0 + 2.0 * x[:, 0], -1.0 - x[:, 0]) + 0.3 * noise
     if experts in COUNTS:
-        y = (y > 0).double() if experts != "inflated" else y.clamp(0.0, 4.0).round()
+        y = y.clamp(0.0, 4.0).round() if experts in ("inflated", "negative binomial") else (y > 0).double()
     if experts == "outputs":
         y = torch.stack([y.abs().round(), y], 1)
     return x.to(dtype), y.to(dtype)

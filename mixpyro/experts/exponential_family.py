@@ -1,4 +1,4 @@
-"""Experts of an exponential family: what does not depend on how their linear predictors are computed."""
+"""Experts of a family of densities: what does not depend on how their linear predictors are computed."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
-from mixpyro.experts.linear_layers import pulled, separated
+from mixpyro.experts.linear_layers import FEWEST_OBJECTS, pulled, separated
 from mixpyro.numerics.location_scale import location_scale
 from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Targets
 
@@ -19,14 +19,14 @@ SMALLEST_SCALE = 1e-6
 
 
 class FamilyExperts(EstimatedExperts):
-    """y | x, z = k from an exponential family with estimated parameters.
+    """y | x, z = k from a family of densities with estimated parameters.
 
-    A subclass gives the linear predictors, :meth:`predictors`, and the noise, :attr:`_noise`.
+    A subclass gives the linear predictors, :meth:`predictors`, and the scales, :attr:`_noise`.
 
     Args:
         n_components: K, at least 1.
         n_features: D, the number of regressors in x.
-        n_outputs: P, 1 but for the Gaussian.
+        n_outputs: P, the family's but for the Gaussian.
         family: an instance of a class in ``mixpyro.experts.families``.
         exposure: whether x has one more column, its last, with the exposure or the trials of every row, above 0.
         prior_scale: s of a Normal(0, s²) prior on the parameters of the predictors; None for maximum likelihood.
@@ -67,8 +67,15 @@ class FamilyExperts(EstimatedExperts):
 
     @property
     def _noise(self) -> Tensor:
-        """Noise σ [K, P], 1 for a family without."""
+        """Scales σ [K, S] of the family, the noises first; 1 for a family without."""
         raise NotImplementedError
+
+    @property
+    def _noises(self) -> Tensor:
+        """Those of the scales that are noises [K, P], without a graph, float64."""
+        n_others = max(0, len(self.family.scale_names) - 1)
+        found = self._noise.detach().double()
+        return found[:, : found.shape[1] - n_others]
 
     @property
     def n_columns(self) -> int:
@@ -148,8 +155,8 @@ class FamilyExperts(EstimatedExperts):
             return []
         _, y = self.check_data(x, y)
         counts = responsibilities.sum(0)
-        smallest = 10.0 * smallest_scale(y, responsibilities.sum(-1))
-        collapsed = (self._noise.double() <= smallest).any(-1) & (counts > 0)
+        smallest = 10.0 * smallest_scale(self.family.spread_of(y), responsibilities.sum(-1))
+        collapsed = (self._noises <= smallest).any(-1) & (counts > 0)
         return [
             f"the noise of component {self.first_component + k} has collapsed on {float(counts[k]):.1f} objects"
             for k in collapsed.nonzero().flatten().tolist()
@@ -157,7 +164,7 @@ class FamilyExperts(EstimatedExperts):
 
     def noises(self) -> Float[Tensor, "K P"] | None:
         """Return σ; None for a family without."""
-        return self._noise.detach().double() if self.family.has_scale else None
+        return self._noises if self.family.has_scale else None
 
     def separations(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return which components' likelihood has its maximum at infinity, as where x separates a binomial y.
@@ -168,17 +175,29 @@ class FamilyExperts(EstimatedExperts):
             responsibilities: [N, K].
 
         Returns:
-            A message for each such component; none with a prior, nor for a Gaussian, whose information is never lost.
+            A message for each such component; of coefficients none with a prior, nor for a Gaussian, whose information
+            is never lost.
         """
-        if self.family.has_scale or self.prior_scale is not None:
-            return []
         x, y = self.check_data(x, y)
-        found = separated(self.family, self.linear_layers(x), y, self._exposures(x), responsibilities)
-        return [
+        found = self._at_limits(y, responsibilities)
+        if self.family.has_scale or self.prior_scale is not None:
+            return found
+        layers, exposure = self.linear_layers(x), self._exposures(x)
+        apart = separated(self.family, layers, y, exposure, responsibilities, scale=self._noise)
+        return found + [
             f"component {self.first_component + k} has its maximum at infinity, as where x separates y "
             f"({direction.described()}); set `prior_scale`"
-            for k, direction in found
+            for k, direction in apart
         ]
+
+    @torch.no_grad()
+    def _at_limits(self, y: Outputs, responsibilities: Responsibilities) -> list[str]:
+        """Return which components' scales have their maximum at infinity or zero."""
+        if not self.family.scale_names:
+            return []
+        held = (responsibilities.sum(0) > FEWEST_OBJECTS).nonzero().flatten().tolist()
+        said = [(k, self.family.beyond_limits(y, self._noise[k].detach(), responsibilities[:, k])) for k in held]
+        return [f"component {self.first_component + k} {words}" for k, words in said if words]
 
     def prior_warnings(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return which components' estimates the prior has moved far; arguments as :meth:`separations`."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
-from mixpyro.experts.families import Family
+from mixpyro.experts.families import Family, Gaussian
 from mixpyro.numerics.precision import at_least
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.networks import (
@@ -99,6 +99,11 @@ class NeuralExperts(FamilyExperts):
         super().__init__(
             n_components, n_features, n_outputs, family, exposure=exposure, prior_scale=prior_scale, name=name
         )
+        if family.scale_names and not isinstance(family, Gaussian):
+            raise ValueError(
+                f"`family` must be a Gaussian or one without scales for networks; got a {type(family).__name__}. "
+                "GLMExperts fit it with linear predictors."
+            )
         if self.n_outputs > 1 and not family.has_scale:
             raise ValueError(f"`n_outputs` must be 1 for a {type(family).__name__}; got {n_outputs}.")
         self.network = _checked_network(network, self.n_components)
