@@ -26,7 +26,7 @@ class FamilyExperts(EstimatedExperts):
     Args:
         n_components: K, at least 1.
         n_features: D, the number of regressors in x.
-        n_outputs: P, the family's but for the Gaussian.
+        n_outputs: P of the Gaussian, 1 for the others, which have as many as they say.
         family: an instance of a class in ``mixpyro.experts.families``.
         exposure: whether x has one more column, its last, with the exposure or the trials of every row, above 0.
         prior_scale: s of a Normal(0, s²) prior on the parameters of the predictors; None for maximum likelihood.
@@ -48,9 +48,9 @@ class FamilyExperts(EstimatedExperts):
         prior_scale: float | None,
         name: str,
     ) -> None:
-        super().__init__(n_components, n_features, n_outputs, name=name)
         if not isinstance(family, Family):
             raise TypeError(f"`family` must be one of mixpyro.experts.families; got {type(family).__name__}.")
+        super().__init__(n_components, n_features, max(n_outputs, family.n_outputs), name=name)
         self.family, self.is_discrete = family, family.is_discrete
         self.exposure = exposure
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)

@@ -11,6 +11,7 @@ from mixpyro import arguments
 from mixpyro.distributions.counts import PreciseBinomial, PrecisePoisson
 from mixpyro.experts.family import Family
 from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
+from mixpyro.experts.multinomial import Multinomial
 from mixpyro.experts.negative_binomial import NegativeBinomial
 from mixpyro.numerics.count_densities import (
     binomial_half_deviance,
@@ -20,7 +21,7 @@ from mixpyro.numerics.count_densities import (
 )
 from mixpyro.numerics.linear_predictors import Curvature, with_reference
 
-__all__ = ["Binomial", "Categorical", "Family", "Gaussian", "NegativeBinomial", "Poisson"]
+__all__ = ["Binomial", "Categorical", "Family", "Gaussian", "Multinomial", "NegativeBinomial", "Poisson"]
 
 
 class Gaussian(Family):

@@ -41,8 +41,8 @@ class GLMExperts(FamilyExperts):
     Args:
         n_components: K, at least 1.
         n_features: D, the number of regressors in x; 0 for predictors that do not depend on x.
-        family: of ``mixpyro.experts.families``: ``Gaussian()``, ``Poisson()``, ``NegativeBinomial()``, ``Binomial()``
-            or ``Categorical(n)``.
+        family: of ``mixpyro.experts.families``: ``Gaussian()``, ``Poisson()``, ``NegativeBinomial()``, ``Binomial()``,
+            ``Categorical(n)`` or ``Multinomial(n)``.
         exposure: whether x has one more column, its last: the exposure of a Poisson count, whose logarithm is the
             offset, or the number of trials of a binomial. Give the gate inputs of its own then: by default it reads
             that column too.
@@ -53,7 +53,7 @@ class GLMExperts(FamilyExperts):
         dtype: of the parameters; results have the dtype of x.
 
     Attributes:
-        coefficients: c [K, C, 1 + D], the intercept first. C is 1 but for the categorical.
+        coefficients: c [K, C, 1 + D], the intercept first. C is 1 but for categories.
         log_scale: log σ [K] of the family's scales, [K, S] of several: the noise, the dispersion; empty without.
 
     References:
@@ -84,10 +84,7 @@ class GLMExperts(FamilyExperts):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        n_outputs = getattr(family, "n_outputs", 1)
-        super().__init__(
-            n_components, n_features, n_outputs, family, exposure=exposure, prior_scale=prior_scale, name=name
-        )
+        super().__init__(n_components, n_features, 1, family, exposure=exposure, prior_scale=prior_scale, name=name)
         like = torch.empty(0, device=arguments.device(device), dtype=arguments.dtype(dtype))
         shape = self.n_components, family.n_predictors, self.n_features + 1
         self.coefficients_estimate = nn.Parameter(like.new_zeros(shape))

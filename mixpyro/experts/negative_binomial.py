@@ -34,8 +34,8 @@ class NegativeBinomial(Family):
         >>> experts = GLMExperts(1, 0, NegativeBinomial())
         >>> y = torch.tensor([0.0, 0.0, 1.0, 2.0, 9.0, 30.0]).double().unsqueeze(1)
         >>> experts.maximise(y[:, :0], y, torch.ones_like(y))
-        >>> [round(float(value), 2) for value in (experts.predict(y[:1, :0]), experts.scale)]
-        [7.0, 2.53]
+        >>> [round(float(value), 2) for value in (experts.predict(y[:1, :0]), experts.scale.detach())]
+        [7.0, 2.98]
     """
 
     scale_names = ("dispersion",)

@@ -52,8 +52,8 @@ class NeuralExperts(FamilyExperts):
         network: K modules, one an expert, that give [N, C] for x [N, D]; or one module that gives all experts'
             predictors, [N, K, C] or [N, K·C], the first component's first. C is one; P for the Gaussian; one less than
             the categories for the categorical.
-        family: ``Gaussian()``, ``Poisson()``, ``Binomial()`` (with one trial: Bernoulli, logits fₖ) or
-            ``Categorical(n)`` of ``mixpyro.experts.families``.
+        family: ``Gaussian()``, ``Poisson()``, ``Binomial()`` (with one trial: Bernoulli, logits fₖ),
+            ``Categorical(n)`` or ``Multinomial(n)`` of ``mixpyro.experts.families``.
         n_outputs: P of the Gaussian, each output with a noise of its own; one for the others.
         exposure: whether x has one more column, its last, that the networks do not see: the exposure of a Poisson count
             or the number of trials of a binomial.
@@ -104,7 +104,7 @@ class NeuralExperts(FamilyExperts):
                 f"`family` must be a Gaussian or one without scales for networks; got a {type(family).__name__}. "
                 "GLMExperts fit it with linear predictors."
             )
-        if self.n_outputs > 1 and not family.has_scale:
+        if n_outputs != 1 and not family.has_scale:
             raise ValueError(f"`n_outputs` must be 1 for a {type(family).__name__}; got {n_outputs}.")
         self.network = _checked_network(network, self.n_components)
         arguments.make_normal(self.network)

@@ -38,7 +38,7 @@ from mixpyro import (
 )
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts import Experts
-from mixpyro.experts.families import Binomial, Categorical, Gaussian, NegativeBinomial, Poisson
+from mixpyro.experts.families import Binomial, Categorical, Gaussian, Multinomial, NegativeBinomial, Poisson
 from mixpyro.gates import Gate
 from mixpyro.saving import atomic_file
 from tests.conftest import DATA
@@ -150,6 +150,7 @@ PARTS: dict[str, Callable[[], Gate | Experts]] = {
         type(f).__name__: functools.partial(GLMExperts, K, 1, f)
         for f in (Gaussian(), Poisson(), NegativeBinomial(), Binomial(), Categorical(3))
     },
+    "multinomial": lambda: GLMExperts(K, 1, Multinomial(3), exposure=True),
     "exposure": lambda: GLMExperts(K, 1, Poisson(), exposure=True),
     "constant gate": lambda: SoftmaxGate(K, 0),
     "tree": lambda: TreeGate(((2, 0), 1), 0, prior_scale=3.0),
@@ -174,6 +175,9 @@ def test_a_gate_or_experts_alone_are_saved_and_loaded(name: str, tmp_path: Path)
         x = torch.rand(20, 2 if getattr(part, "exposure", False) else 1).double()
         y = torch.arange(20).double().remainder(3).unsqueeze(1).expand(-1, part.n_outputs)
         y = y.remainder(2) if name == "Binomial" else y
+        if name == "multinomial":
+            y = y + 1.0
+            x = torch.cat([x[:, :1], y.sum(1, keepdim=True)], 1)
         part.centre(x, y)
         if isinstance(part, ConjugatePart):
             part.update(part.statistics(x, y, torch.rand(20, K).double()))
