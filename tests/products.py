@@ -17,7 +17,7 @@ from mixpyro.experts import (
     RelevanceLinearExperts,
 )
 from mixpyro.experts.base import Experts
-from mixpyro.experts.families import Binomial, Categorical, Gaussian, NegativeBinomial, Poisson
+from mixpyro.experts.families import Binomial, Categorical, Gaussian, NegativeBinomial, Poisson, StudentT
 from mixpyro.fitting.fit import fit
 from mixpyro.gates import (
     DirichletGate,
@@ -67,6 +67,7 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "diagonal": lambda: GaussianExperts(K, 1, covariance="diagonal"),
     "spherical": lambda: GaussianExperts(K, 1, covariance="spherical"),
     "glm": lambda: GLMExperts(K, D, Gaussian(), prior_scale=3.0),
+    "student": lambda: GLMExperts(K, D, StudentT(), prior_scale=3.0),
     "poisson": lambda: GLMExperts(K, D, Poisson(), prior_scale=3.0),
     "negative binomial": lambda: GLMExperts(K, D, NegativeBinomial(), prior_scale=3.0),
     "binomial": lambda: GLMExperts(K, D, Binomial(), prior_scale=3.0),
@@ -98,6 +99,7 @@ PAIRS = [
     ("neural", "glm"),
     ("neural", "inflated"),
     ("dirichlet", "negative binomial"),
+    ("sticks, learnt", "student"),
 ]
 
 

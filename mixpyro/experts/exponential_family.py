@@ -213,6 +213,13 @@ class FamilyExperts(EstimatedExperts):
             for k, pull in found
         ]
 
+    def cautions(self) -> list[str]:
+        """Return which components' scales call for a look at them."""
+        if not self.family.scale_names:
+            return []
+        said = [self.family.caution(scale) for scale in self._noise.detach()]
+        return [f"component {self.first_component + k} {words}" for k, words in enumerate(said) if words]
+
     def linear_layers(self, x: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield estimated linear layers: first component, inputs [N, E], coefficients [B, C, 1 + E]. None by default.
 

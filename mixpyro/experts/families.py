@@ -13,6 +13,7 @@ from mixpyro.experts.family import Family
 from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
 from mixpyro.experts.multinomial import Multinomial
 from mixpyro.experts.negative_binomial import NegativeBinomial
+from mixpyro.experts.student_t import StudentT
 from mixpyro.numerics.count_densities import (
     binomial_half_deviance,
     poisson_half_deviance,
@@ -21,7 +22,7 @@ from mixpyro.numerics.count_densities import (
 )
 from mixpyro.numerics.linear_predictors import Curvature, with_reference
 
-__all__ = ["Binomial", "Categorical", "Family", "Gaussian", "Multinomial", "NegativeBinomial", "Poisson"]
+__all__ = ["Binomial", "Categorical", "Family", "Gaussian", "Multinomial", "NegativeBinomial", "Poisson", "StudentT"]
 
 
 class Gaussian(Family):

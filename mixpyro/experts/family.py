@@ -20,6 +20,7 @@ class Family:
         n_predictors: C, linear predictors of an expert; of the Gaussian, of each output.
         n_outputs: P, columns of y; of the Gaussian, at least 1.
         scale_names: of the S scales.
+        first_scales: what they are before any fit.
         has_scale: whether the first scale is a noise, in the unit of y.
         is_discrete: whether y has probabilities rather than a density.
     """
@@ -27,6 +28,7 @@ class Family:
     n_predictors: int = 1
     n_outputs: int = 1
     scale_names: ClassVar[tuple[str, ...]] = ()
+    first_scales: ClassVar[tuple[float, ...]] = (1.0,)
     has_scale: ClassVar[bool] = False
     is_discrete: ClassVar[bool] = True
 
@@ -153,6 +155,14 @@ class Family:
             y: outputs [N, P].
             scale: of the component.
             weights: of the rows in it [N].
+        """
+        return ""
+
+    def caution(self, scale: Float[Tensor, " S"]) -> str:
+        """Return in words what else a component's scales call for a look at; empty for nothing.
+
+        Args:
+            scale: of the component.
         """
         return ""
 

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
-from mixpyro.experts.families import Family, Gaussian
+from mixpyro.experts.families import Family
+from mixpyro.experts.scale_estimates import maximised_with_scale
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.linear_predictors import LinearPredictors
-from mixpyro.numerics.newton import SMALLEST_GAIN, maximised
+from mixpyro.numerics.newton import maximised
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
@@ -41,8 +42,8 @@ class GLMExperts(FamilyExperts):
     Args:
         n_components: K, at least 1.
         n_features: D, the number of regressors in x; 0 for predictors that do not depend on x.
-        family: of ``mixpyro.experts.families``: ``Gaussian()``, ``Poisson()``, ``NegativeBinomial()``, ``Binomial()``,
-            ``Categorical(n)`` or ``Multinomial(n)``.
+        family: of ``mixpyro.experts.families``: ``Gaussian()``, ``StudentT()``, ``Poisson()``, ``NegativeBinomial()``,
+            ``Binomial()``, ``Categorical(n)`` or ``Multinomial(n)``.
         exposure: whether x has one more column, its last: the exposure of a Poisson count, whose logarithm is the
             offset, or the number of trials of a binomial. Give the gate inputs of its own then: by default it reads
             that column too.
@@ -90,7 +91,8 @@ class GLMExperts(FamilyExperts):
         self.coefficients_estimate = nn.Parameter(like.new_zeros(shape))
         n_scales = len(family.scale_names)
         shape = (self.n_components, n_scales) if n_scales > 1 else (self.n_components * n_scales,)
-        self.log_scale = nn.Parameter(like.new_zeros(shape))
+        first = like.new_tensor(family.first_scales[:n_scales]).log()
+        self.log_scale = nn.Parameter(first.expand(self.n_components, n_scales).reshape(shape).clone())
 
     @property
     def component_tensors(self) -> tuple[str, ...]:
@@ -188,7 +190,7 @@ class GLMExperts(FamilyExperts):
     ) -> None:
         """Set the parameters to the maximum of :meth:`partial_bound`; McCullagh, Nelder (1989), section 2.5.
 
-        Newton's method for all components at once. The Gaussian's coefficients and noise take turns.
+        Newton's method for all components at once. Coefficients and scales take turns.
 
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
@@ -207,34 +209,15 @@ class GLMExperts(FamilyExperts):
         coefficients = functions.standardised_coefficients(self.coefficients)
         if self.family.scale_names and self.log_scale.requires_grad:
             smallest = smallest_scale(self.family.spread_of(y), responsibilities.sum(-1))
-            coefficients = self._maximised_with_scale(functions, likelihood, coefficients, smallest, n_steps)
+            moves = self.coefficients_estimate.requires_grad
+            coefficients = maximised_with_scale(
+                functions, likelihood, coefficients, smallest, n_steps=n_steps, moves_coefficients=moves
+            )
             self.log_scale.copy_(likelihood.scale.log().reshape(self.log_scale.shape))
         elif self.coefficients_estimate.requires_grad:
             coefficients = maximised(functions, coefficients, n_steps=n_steps, bounded=functions.bounded)
         if self.coefficients_estimate.requires_grad:
             self.coefficients.copy_(functions.original_coefficients(coefficients))
-
-    def _maximised_with_scale(
-        self,
-        functions: LinearPredictors,
-        likelihood: WeightedLikelihood,
-        coefficients: Tensor,
-        smallest: Tensor,
-        n_steps: int,
-    ) -> Tensor:
-        """Coefficients at the joint maximum with the noise, which ``likelihood`` holds afterwards."""
-        for number in range(n_steps):
-            before = functions.values(coefficients)
-            if self.coefficients_estimate.requires_grad:
-                # One step is exact for a Gaussian: with a given noise the likelihood is quadratic. Others may begin far
-                # out, where a likelihood is flat: two steps look back to zero.
-                inner = 2 if number == 0 and n_steps > 1 and not isinstance(self.family, Gaussian) else 1
-                coefficients = maximised(functions, coefficients, n_steps=inner, bounded=functions.bounded)
-            likelihood.estimate_scale(functions.predictors(coefficients), smallest)
-            gained = functions.values(coefficients) - before
-            if not bool((gained > SMALLEST_GAIN * (1.0 + before.abs())).any()):
-                break
-        return coefficients
 
     @property
     def n_parameters(self) -> int:

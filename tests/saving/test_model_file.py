@@ -38,7 +38,7 @@ from mixpyro import (
 )
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts import Experts
-from mixpyro.experts.families import Binomial, Categorical, Gaussian, Multinomial, NegativeBinomial, Poisson
+from mixpyro.experts.families import Binomial, Categorical, Gaussian, Multinomial, NegativeBinomial, Poisson, StudentT
 from mixpyro.gates import Gate
 from mixpyro.saving import atomic_file
 from tests.conftest import DATA
@@ -148,7 +148,7 @@ def test_load_moves_the_model_to_the_device(tmp_path: Path) -> None:
 PARTS: dict[str, Callable[[], Gate | Experts]] = {
     **{
         type(f).__name__: functools.partial(GLMExperts, K, 1, f)
-        for f in (Gaussian(), Poisson(), NegativeBinomial(), Binomial(), Categorical(3))
+        for f in (Gaussian(), Poisson(), NegativeBinomial(), Binomial(), Categorical(3), StudentT())
     },
     "multinomial": lambda: GLMExperts(K, 1, Multinomial(3), exposure=True),
     "exposure": lambda: GLMExperts(K, 1, Poisson(), exposure=True),

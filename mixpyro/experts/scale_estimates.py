@@ -1,0 +1,71 @@
+"""Coefficients and scales of generalised linear models, estimated together."""
+
+import copy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mixpyro.experts.families import Gaussian
+from mixpyro.experts.weighted_likelihood import WeightedLikelihood
+from mixpyro.numerics.linear_predictors import LinearPredictors
+from mixpyro.numerics.newton import SMALLEST_GAIN, maximised
+
+
+def maximised_with_scale(
+    functions: LinearPredictors,
+    likelihood: WeightedLikelihood,
+    coefficients: Float[Tensor, "B Q"],
+    smallest: Float[Tensor, " P"],
+    *,
+    n_steps: int,
+    moves_coefficients: bool = True,
+) -> Float[Tensor, "B Q"]:
+    """Return coefficients at the joint maximum with the scales, which ``likelihood`` holds afterwards.
+
+    Coefficients and scales take turns. No value falls.
+
+    Args:
+        functions: of the likelihood.
+        likelihood: with the scales to begin with.
+        coefficients: to begin with.
+        smallest: lower limit of a noise.
+        n_steps: most turns, at least 1.
+        moves_coefficients: whether they are estimated.
+    """
+    is_quadratic = isinstance(likelihood.family, Gaussian)
+    if moves_coefficients and n_steps > 1 and not is_quadratic:
+        coefficients = _better_start(functions, likelihood, coefficients, smallest)
+    for number in range(n_steps):
+        before = functions.values(coefficients)
+        if moves_coefficients:
+            # One step is exact for a Gaussian: with a given noise the likelihood is quadratic. Others may begin far
+            # out, where a likelihood is flat: two steps look back to zero.
+            inner = 2 if number == 0 and n_steps > 1 and not is_quadratic else 1
+            coefficients = maximised(functions, coefficients, n_steps=inner, bounded=functions.bounded)
+        likelihood.estimate_scale(functions.predictors(coefficients), smallest)
+        gained = functions.values(coefficients) - before
+        if not bool((gained > SMALLEST_GAIN * (1.0 + before.abs())).any()):
+            break
+    return coefficients
+
+
+def _better_start(
+    functions: LinearPredictors, likelihood: WeightedLikelihood, coefficients: Tensor, smallest: Tensor
+) -> Tensor:
+    """Return the coefficients of a regression by least squares where they are better, and let the scales be theirs."""
+    response = likelihood.family.start(likelihood.y)
+    if response is None:
+        return coefficients
+    ones = torch.ones_like(likelihood.scale[:, :1])
+    squares = WeightedLikelihood(Gaussian(), response, likelihood.exposure, likelihood.responsibilities, ones)
+    regression = copy.copy(functions)
+    regression.terms = squares
+    found = maximised(regression, torch.zeros_like(coefficients), n_steps=1)
+    squares.estimate_scale(regression.predictors(found), smallest)
+    values, own = functions.values(coefficients), likelihood.scale
+    likelihood.scale = likelihood.family.scales_at_start(squares.scale.squeeze(-1))
+    other_values = functions.values(found)
+    better = ((other_values > values) | values.isnan()).unsqueeze(-1)
+    likelihood.scale = torch.where(better, likelihood.scale, own)
+    return torch.where(better, found, coefficients)
