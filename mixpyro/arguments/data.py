@@ -92,13 +92,14 @@ def inputs(value: object, *, name: str = "x", n_features: int | str = "D") -> Te
     return finite(name, tensor(name, value, ("N", n_features)))
 
 
-def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P") -> Tensor:
+def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P", may_be_infinite: bool = False) -> Tensor:
     """Return finite outputs, one column for each.
 
     Args:
         value: what the user passed as ``y``, [N, P], or [N] for one output.
         x: checked inputs [N, D], whose number of rows and dtype y must have.
         n_outputs: P, where it is known.
+        may_be_infinite: whether values need only be numbers.
 
     Returns:
         y [N, P].
@@ -114,7 +115,11 @@ def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P") -> Tensor:
         raise ValueError(f"`y` must have as many rows as `x`, {len(x)}; got {len(checked)}.")
     if checked.dtype != x.dtype:
         raise ValueError(f"`y` must have the dtype of `x`, {x.dtype}; got {checked.dtype}. Use y.to(x.dtype).")
-    return finite("y", checked)
+    if not may_be_infinite:
+        return finite("y", checked)
+    if checks_values() and bool(checked.isnan().any()):
+        raise ValueError(f"`y` must not be NaN; got {int(checked.isnan().sum())} such values of {checked.numel()}.")
+    return checked
 
 
 def responsibilities(value: object, n_components: int, n_objects: int, *, name: str = "responsibilities") -> Tensor:

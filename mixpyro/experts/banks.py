@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyro
+import torch
 from jaxtyping import Float
 from pyro.nn import pyro_method
 from torch import Tensor
@@ -35,6 +36,7 @@ class Banks(ConjugatePart, Experts):
     def __init__(self, members: Sequence[Experts], n_components: int, n_outputs: int, *, name: str) -> None:
         super().__init__(n_components, max(member.n_features for member in members), n_outputs, name=name)
         self.n_members = len(members)
+        self.may_be_infinite = any(member.may_be_infinite for member in members)
         for number, member in enumerate(members):
             setattr(self, str(number), member)
         self.number_components_from(0)
@@ -101,6 +103,11 @@ class Banks(ConjugatePart, Experts):
         for member, own in zip(self.members, self.of_members(y_checked), strict=True):
             member.check_data(checked, own)
         return checked, y_checked
+
+    def spread_of(self, y: Outputs) -> Tensor:
+        """Return what shows where y lies to the members; arguments as :meth:`Experts.spread_of`."""
+        found = {id(own): member.spread_of(own) for member, own in zip(self.members, self.of_members(y), strict=True)}
+        return torch.cat(list(found.values()), dim=1)
 
     def select_inputs(self, x: Inputs) -> Tensor:
         """Return x: each member selects its own columns."""

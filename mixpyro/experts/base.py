@@ -26,6 +26,8 @@ class Experts(ExpertFormulas):
 
     # Whether the likelihood is a probability of y, as for counts, rather than a density.
     is_discrete: bool = False
+    # Whether y may be infinite, as limits of censored outcomes are.
+    may_be_infinite: bool = False
 
     def __init__(self, n_components: int, n_features: int, n_outputs: int, *, name: str) -> None:
         super().__init__(n_components, name=name)
@@ -109,7 +111,7 @@ class Experts(ExpertFormulas):
             ValueError: if a shape or dtype does not fit, or a value is not finite.
         """
         checked = self.check_inputs(x)
-        return checked, arguments.outputs(y, checked, n_outputs=self.n_outputs)
+        return checked, arguments.outputs(y, checked, n_outputs=self.n_outputs, may_be_infinite=self.may_be_infinite)
 
     def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Take an origin, scales or a default prior from the data, and forget the data seen. Nothing by default.
@@ -119,6 +121,14 @@ class Experts(ExpertFormulas):
             y: outputs [N, P] or [N].
             weights: how much each row counts [N]; None where each counts once.
         """
+
+    def spread_of(self, y: Outputs) -> Tensor:
+        """Return finite numbers, a column or more, that show where y lies: y itself by default.
+
+        Args:
+            y: outputs [N, P].
+        """
+        return y
 
     def noise_sums(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> tuple[Value, ...]:
         """Return sums over rows that the estimate of a noise needs, for a stream to average; nothing by default.

@@ -51,7 +51,7 @@ class FamilyExperts(EstimatedExperts):
         if not isinstance(family, Family):
             raise TypeError(f"`family` must be one of mixpyro.experts.families; got {type(family).__name__}.")
         super().__init__(n_components, n_features, max(n_outputs, family.n_outputs), name=name)
-        self.family, self.is_discrete = family, family.is_discrete
+        self.family, self.is_discrete, self.may_be_infinite = family, family.is_discrete, not family.is_finite
         self.exposure = exposure
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 
@@ -114,6 +114,10 @@ class FamilyExperts(EstimatedExperts):
         checked, y_checked = super().check_data(x, y)
         self.family.check(y_checked, self._exposures(checked))
         return checked, y_checked
+
+    def spread_of(self, y: Outputs) -> Tensor:
+        """Return what shows where y lies, by the family; arguments as :meth:`Experts.spread_of`."""
+        return self.family.spread_of(y)
 
     def select_inputs(self, x: Inputs) -> Tensor:
         """Return the columns of x that these experts read, without a check.

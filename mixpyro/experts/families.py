@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.distributions.counts import PreciseBinomial, PrecisePoisson
+from mixpyro.experts.censored_gaussian import CensoredGaussian
 from mixpyro.experts.family import Family
 from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
 from mixpyro.experts.multinomial import Multinomial
@@ -22,7 +23,17 @@ from mixpyro.numerics.count_densities import (
 )
 from mixpyro.numerics.linear_predictors import Curvature, with_reference
 
-__all__ = ["Binomial", "Categorical", "Family", "Gaussian", "Multinomial", "NegativeBinomial", "Poisson", "StudentT"]
+__all__ = [
+    "Binomial",
+    "Categorical",
+    "CensoredGaussian",
+    "Family",
+    "Gaussian",
+    "Multinomial",
+    "NegativeBinomial",
+    "Poisson",
+    "StudentT",
+]
 
 
 class Gaussian(Family):

@@ -23,6 +23,7 @@ class Family:
         first_scales: what they are before any fit.
         has_scale: whether the first scale is a noise, in the unit of y.
         is_discrete: whether y has probabilities rather than a density.
+        is_finite: whether y must be finite.
     """
 
     n_predictors: int = 1
@@ -31,6 +32,7 @@ class Family:
     first_scales: ClassVar[tuple[float, ...]] = (1.0,)
     has_scale: ClassVar[bool] = False
     is_discrete: ClassVar[bool] = True
+    is_finite: ClassVar[bool] = True
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError where y is outside the support of the family. Any y by default.
@@ -167,7 +169,7 @@ class Family:
         return ""
 
     def spread_of(self, y: Tensor) -> Tensor:
-        """Return finite numbers [N, P] that show the spread of y: y itself by default.
+        """Return finite numbers, a column or more, that show where y lies: y itself by default.
 
         Args:
             y: outputs [N, P].

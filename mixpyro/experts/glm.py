@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
-from mixpyro.experts.families import Family
+from mixpyro.experts.families import Family, Gaussian
 from mixpyro.experts.scale_estimates import maximised_with_scale
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.design_matrix import with_intercept
@@ -22,6 +22,9 @@ from mixpyro.part import Gradient
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
+
+# Turns of coefficients and scales in an iteration of a fit. With more of them it takes as many iterations.
+TURNS_OF_FIT = 3
 
 
 class GLMParameters(NamedTuple):
@@ -42,8 +45,8 @@ class GLMExperts(FamilyExperts):
     Args:
         n_components: K, at least 1.
         n_features: D, the number of regressors in x; 0 for predictors that do not depend on x.
-        family: of ``mixpyro.experts.families``: ``Gaussian()``, ``StudentT()``, ``Poisson()``, ``NegativeBinomial()``,
-            ``Binomial()``, ``Categorical(n)`` or ``Multinomial(n)``.
+        family: of ``mixpyro.experts.families``: ``Gaussian()``, ``StudentT()``, ``CensoredGaussian()``, ``Poisson()``,
+            ``NegativeBinomial()``, ``Binomial()``, ``Categorical(n)`` or ``Multinomial(n)``.
         exposure: whether x has one more column, its last: the exposure of a Poisson count, whose logarithm is the
             offset, or the number of trials of a binomial. Give the gate inputs of its own then: by default it reads
             that column too.
@@ -91,6 +94,7 @@ class GLMExperts(FamilyExperts):
         self.coefficients_estimate = nn.Parameter(like.new_zeros(shape))
         n_scales = len(family.scale_names)
         shape = (self.n_components, n_scales) if n_scales > 1 else (self.n_components * n_scales,)
+        self.steps_of_fit = TURNS_OF_FIT if n_scales and not isinstance(family, Gaussian) else None
         first = like.new_tensor(family.first_scales[:n_scales]).log()
         self.log_scale = nn.Parameter(first.expand(self.n_components, n_scales).reshape(shape).clone())
 

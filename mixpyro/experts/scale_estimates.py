@@ -36,16 +36,16 @@ def maximised_with_scale(
     is_quadratic = isinstance(likelihood.family, Gaussian)
     if moves_coefficients and n_steps > 1 and not is_quadratic:
         coefficients = _better_start(functions, likelihood, coefficients, smallest)
+    values = functions.values(coefficients)
     for number in range(n_steps):
-        before = functions.values(coefficients)
         if moves_coefficients:
             # One step is exact for a Gaussian: with a given noise the likelihood is quadratic. Others may begin far
             # out, where a likelihood is flat: two steps look back to zero.
             inner = 2 if number == 0 and n_steps > 1 and not is_quadratic else 1
             coefficients = maximised(functions, coefficients, n_steps=inner, bounded=functions.bounded)
         likelihood.estimate_scale(functions.predictors(coefficients), smallest)
-        gained = functions.values(coefficients) - before
-        if not bool((gained > SMALLEST_GAIN * (1.0 + before.abs())).any()):
+        before, values = values, functions.values(coefficients)
+        if not bool((values - before > SMALLEST_GAIN * (1.0 + before.abs())).any()):
             break
     return coefficients
 

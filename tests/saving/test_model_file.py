@@ -38,7 +38,16 @@ from mixpyro import (
 )
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts import Experts
-from mixpyro.experts.families import Binomial, Categorical, Gaussian, Multinomial, NegativeBinomial, Poisson, StudentT
+from mixpyro.experts.families import (
+    Binomial,
+    Categorical,
+    CensoredGaussian,
+    Gaussian,
+    Multinomial,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
 from mixpyro.gates import Gate
 from mixpyro.saving import atomic_file
 from tests.conftest import DATA
@@ -151,6 +160,7 @@ PARTS: dict[str, Callable[[], Gate | Experts]] = {
         for f in (Gaussian(), Poisson(), NegativeBinomial(), Binomial(), Categorical(3), StudentT())
     },
     "multinomial": lambda: GLMExperts(K, 1, Multinomial(3), exposure=True),
+    "censored": lambda: GLMExperts(K, 1, CensoredGaussian()),
     "exposure": lambda: GLMExperts(K, 1, Poisson(), exposure=True),
     "constant gate": lambda: SoftmaxGate(K, 0),
     "tree": lambda: TreeGate(((2, 0), 1), 0, prior_scale=3.0),
