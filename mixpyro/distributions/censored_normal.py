@@ -76,7 +76,7 @@ class CensoredNormal(TorchDistribution):
         Returns:
             [*sample_shape, ..., 2], both limits equal.
         """
-        loc = self.loc.expand(self._extended_shape(Size(sample_shape))[:-1])  # type: ignore[no-untyped-call]
+        loc = self.loc.expand(self._extended_shape(Size(sample_shape))[:-1])
         return _twice(loc + self.scale * torch.randn_like(loc))
 
 

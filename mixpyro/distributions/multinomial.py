@@ -86,7 +86,7 @@ class PreciseMultinomial(TorchDistribution):
         Returns:
             Whole numbers [*sample_shape, ..., C] that sum to the totals.
         """
-        shape = self._extended_shape(Size(sample_shape))  # type: ignore[no-untyped-call]
+        shape = self._extended_shape(Size(sample_shape))
         logits, left = self.logits.expand(shape), self.total_count.expand(shape[:-1]).clone()
         drawn = []
         for category in range(shape[-1] - 1):

@@ -82,7 +82,7 @@ class PreciseNegativeBinomial(TorchDistribution):
         Returns:
             Whole numbers from 0 on [*sample_shape, ...].
         """
-        shape = self._extended_shape(Size(sample_shape))  # type: ignore[no-untyped-call]
+        shape = self._extended_shape(Size(sample_shape))
         size = self.dispersion.expand(shape).reciprocal()
         rates = self.log_rate.expand(shape).exp() * torch._standard_gamma(size) / size
         return poisson_draws(rates).to(self.dtype)

@@ -1,6 +1,7 @@
 """Gaussian outcomes of which some are known only to lie above, below or between limits."""
 
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
@@ -103,6 +104,6 @@ class CensoredGaussian(Family):
         """Return η, twice; arguments as :meth:`Family.mean`."""
         return eta.expand(*eta.shape[:-1], 2).to(exposure.dtype)
 
-    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> torch.distributions.Distribution:
+    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return the distribution of limits; arguments as :meth:`Family.distribution`."""
         return CensoredNormal(eta.squeeze(-1).to(exposure.dtype), scale.squeeze(-1))

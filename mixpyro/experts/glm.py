@@ -93,10 +93,10 @@ class GLMExperts(FamilyExperts):
         shape = self.n_components, family.n_predictors, self.n_features + 1
         self.coefficients_estimate = nn.Parameter(like.new_zeros(shape))
         n_scales = len(family.scale_names)
-        shape = (self.n_components, n_scales) if n_scales > 1 else (self.n_components * n_scales,)
+        of_scales = (self.n_components, n_scales) if n_scales > 1 else (self.n_components * n_scales,)
         self.steps_of_fit = TURNS_OF_FIT if n_scales and not isinstance(family, Gaussian) else None
         first = like.new_tensor(family.first_scales[:n_scales]).log()
-        self.log_scale = nn.Parameter(first.expand(self.n_components, n_scales).reshape(shape).clone())
+        self.log_scale = nn.Parameter(first.expand(self.n_components, n_scales).reshape(of_scales).clone())
 
     @property
     def component_tensors(self) -> tuple[str, ...]:

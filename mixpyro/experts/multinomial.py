@@ -1,6 +1,6 @@
 """Multinomial counts: how many of a row's trials fell into each category."""
 
-import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
@@ -75,6 +75,6 @@ class Multinomial(Family):
         """Return n p [N, K, C]; arguments as :meth:`Family.mean`."""
         return (exposure * with_reference(eta.double()).softmax(-1)).to(exposure.dtype)
 
-    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> torch.distributions.Distribution:
+    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Multinomial(n, softmax(0, η)); arguments as :meth:`Family.distribution`."""
         return PreciseMultinomial(exposure.squeeze(-1), with_reference(eta.double()), dtype=exposure.dtype)

@@ -1,7 +1,7 @@
 """Negative binomial counts: more spread than a Poisson distribution has."""
 
-import torch
 from jaxtyping import Float
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro.distributions.negative_binomial import PreciseNegativeBinomial
@@ -93,7 +93,7 @@ class NegativeBinomial(Family):
         """Return μ; arguments as :meth:`Family.mean`."""
         return log_rate(eta, exposure).exp().to(exposure.dtype)
 
-    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> torch.distributions.Distribution:
+    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return NegativeBinomial(μ, α); arguments as :meth:`Family.distribution`."""
         found = PreciseNegativeBinomial(log_rate(eta, exposure), scale, dtype=exposure.dtype)
-        return found.to_event(1)  # type: ignore[no-untyped-call, no-any-return]
+        return found.to_event(1)  # type: ignore[no-untyped-call]

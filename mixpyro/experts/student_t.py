@@ -4,6 +4,7 @@ import math
 
 import torch
 from jaxtyping import Float
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro.distributions.student_t import PreciseStudentT
@@ -100,7 +101,7 @@ class StudentT(Family):
         """Return η; arguments as :meth:`Family.mean`."""
         return eta.to(exposure.dtype)
 
-    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> torch.distributions.Distribution:
+    def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return StudentT(ν, η, σ); arguments as :meth:`Family.distribution`."""
         noise, degrees = scale.split(1, dim=-1)
         return PreciseStudentT(degrees, eta.to(exposure.dtype), noise).to_event(1)
