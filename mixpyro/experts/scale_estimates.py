@@ -42,7 +42,8 @@ def maximised_with_scale(
             # One step is exact for a Gaussian: with a given noise the likelihood is quadratic. Others may begin far
             # out, where a likelihood is flat: two steps look back to zero.
             inner = 2 if number == 0 and n_steps > 1 and not is_quadratic else 1
-            coefficients = maximised(functions, coefficients, n_steps=inner, bounded=functions.bounded)
+            bounded = None if is_quadratic else functions.bounded
+            coefficients = maximised(functions, coefficients, n_steps=inner, bounded=bounded)
         likelihood.estimate_scale(functions.predictors(coefficients), smallest)
         before, values = values, functions.values(coefficients)
         if not bool((values - before > SMALLEST_GAIN * (1.0 + before.abs())).any()):

@@ -26,7 +26,7 @@ from mixpyro.experts import (
     LinearExperts,
     PointMassExperts,
 )
-from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
+from mixpyro.experts.families import Binomial, Categorical, CensoredGaussian, Gaussian, Poisson
 from mixpyro.fitting.table import checked_table
 from mixpyro.intervals.densities import LogJoint
 from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, ExpertsContract, K, by_gradient
@@ -209,6 +209,26 @@ def test_one_outcome_tells_the_classes_apart_for_the_other() -> None:
     low, high = sorted(count.coefficients[:, 0].tolist())
     assert torch.tensor(low).allclose(torch.tensor([0.2, 0.4]), atol=0.25)
     assert torch.tensor(high).allclose(torch.tensor([1.2, -0.2]), atol=0.15)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+def test_rows_of_groups_share_one_assignment_of_all_outcomes() -> None:
+    """Also limits of outcomes, which are infinite, in starts that cluster the lines of groups."""
+    x, outcomes = two_classes(60)
+    # Two rows of a class, one after the other.
+    groups = torch.arange(60).remainder(2) + 2 * torch.arange(60).div(4, rounding_mode="floor")
+    limits = torch.cat([outcomes["line"].clamp_max(2.5), outcomes["line"].where(outcomes["line"] < 2.5, torch.inf)], 1)
+    y = torch.cat([outcomes["count"], limits], 1)
+    experts = HeterogeneousOutputs([MAKERS["count"](2), GLMExperts(2, 1, CensoredGaussian())])
+    mixture, gate_x = MixtureOfExperts(SoftmaxGate(2, 0), experts), x[:, :0]
+    result = fit(mixture, x, y, gate_x=gate_x, groups=groups, n_restarts=3, n_candidates=1, progress=False)
+    of_rows = experts.expected_log_likelihood(x, y)
+    of_groups = torch.zeros(30, 2).double().index_add_(0, groups, of_rows)
+    joint = of_groups + mixture.gate.expected_log_weights(gate_x[:1])
+    assert result.bound == pytest.approx((joint.logsumexp(-1).sum() - mixture.kl_divergence()).item(), abs=1e-8)
+    elbo = TraceEnum_ELBO(max_plate_nesting=1)
+    loss = elbo.loss(mixture.model, mixture.guide, x, y, gate_x=gate_x, groups=groups)
+    assert -loss == pytest.approx(result.bound, abs=1e-8)
 
 
 @pytest.mark.usefixtures("bad_arguments")
