@@ -15,6 +15,7 @@ from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
 from mixpyro.experts.multinomial import Multinomial
 from mixpyro.experts.negative_binomial import NegativeBinomial
 from mixpyro.experts.student_t import StudentT
+from mixpyro.experts.truncated_poisson import ZeroTruncatedPoisson
 from mixpyro.numerics.count_densities import (
     binomial_half_deviance,
     poisson_half_deviance,
@@ -33,6 +34,7 @@ __all__ = [
     "NegativeBinomial",
     "Poisson",
     "StudentT",
+    "ZeroTruncatedPoisson",
 ]
 
 

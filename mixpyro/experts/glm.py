@@ -46,7 +46,8 @@ class GLMExperts(FamilyExperts):
         n_components: K, at least 1.
         n_features: D, the number of regressors in x; 0 for predictors that do not depend on x.
         family: of ``mixpyro.experts.families``: ``Gaussian()``, ``StudentT()``, ``CensoredGaussian()``, ``Poisson()``,
-            ``NegativeBinomial()``, ``Binomial()``, ``Categorical(n)`` or ``Multinomial(n)``.
+            ``NegativeBinomial()``, ``ZeroTruncatedPoisson()``, ``Binomial()``, ``Categorical(n)`` or
+            ``Multinomial(n)``.
         exposure: whether x has one more column, its last: the exposure of a Poisson count, whose logarithm is the
             offset, or the number of trials of a binomial. Give the gate inputs of its own then: by default it reads
             that column too.

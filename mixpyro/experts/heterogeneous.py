@@ -24,6 +24,8 @@ class HeterogeneousExperts(Banks):
     where its parameters are estimated. All read the same x, or no column of it, and have densities of the same y, which
     must lie in the support of every family. Sites take the member's number, as in ``experts.0.coefficients``. For
     several outputs, each of its own family in every component, see :class:`~mixpyro.experts.HeterogeneousOutputs`.
+    A point mass at 0 beside Poisson counts is zero inflation, and beside those of ``ZeroTruncatedPoisson()`` a hurdle
+    model; ``examples/docs/many_zeros.md`` compares them.
 
     Args:
         members: banks of experts of P outputs each, all different objects. They become parts of this one.

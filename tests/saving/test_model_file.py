@@ -47,6 +47,7 @@ from mixpyro.experts.families import (
     NegativeBinomial,
     Poisson,
     StudentT,
+    ZeroTruncatedPoisson,
 )
 from mixpyro.gates import Gate
 from mixpyro.saving import atomic_file
@@ -161,6 +162,7 @@ PARTS: dict[str, Callable[[], Gate | Experts]] = {
     },
     "multinomial": lambda: GLMExperts(K, 1, Multinomial(3), exposure=True),
     "censored": lambda: GLMExperts(K, 1, CensoredGaussian()),
+    "hurdle": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, 1, ZeroTruncatedPoisson())]),
     "exposure": lambda: GLMExperts(K, 1, Poisson(), exposure=True),
     "constant gate": lambda: SoftmaxGate(K, 0),
     "tree": lambda: TreeGate(((2, 0), 1), 0, prior_scale=3.0),
