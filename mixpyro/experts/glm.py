@@ -23,8 +23,8 @@ from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
-# Turns of coefficients and scales in an iteration of a fit. With more of them it takes as many iterations.
-TURNS_OF_FIT = 3
+# Turns of coefficients and scales in an iteration of a fit. With three of them it takes as many iterations.
+TURNS_OF_FIT = 1
 
 
 class GLMParameters(NamedTuple):

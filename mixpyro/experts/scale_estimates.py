@@ -34,14 +34,15 @@ def maximised_with_scale(
         moves_coefficients: whether they are estimated.
     """
     is_quadratic = isinstance(likelihood.family, Gaussian)
-    if moves_coefficients and n_steps > 1 and not is_quadratic:
+    looks_around = not is_quadratic and (n_steps > 1 or _is_new(likelihood))
+    if moves_coefficients and looks_around:
         coefficients = _better_start(functions, likelihood, coefficients, smallest)
     values = functions.values(coefficients)
     for number in range(n_steps):
         if moves_coefficients:
             # One step is exact for a Gaussian: with a given noise the likelihood is quadratic. Others may begin far
             # out, where a likelihood is flat: two steps look back to zero.
-            inner = 2 if number == 0 and n_steps > 1 and not is_quadratic else 1
+            inner = 2 if number == 0 and looks_around else 1
             bounded = None if is_quadratic else functions.bounded
             coefficients = maximised(functions, coefficients, n_steps=inner, bounded=bounded)
         likelihood.estimate_scale(functions.predictors(coefficients), smallest)
@@ -49,6 +50,12 @@ def maximised_with_scale(
         if not bool((values - before > SMALLEST_GAIN * (1.0 + before.abs())).any()):
             break
     return coefficients
+
+
+def _is_new(likelihood: WeightedLikelihood) -> bool:
+    """Return whether the scales of a component are those before any fit."""
+    first = likelihood.scale.new_tensor(likelihood.family.first_scales)
+    return bool((likelihood.scale == first).all(-1).any())
 
 
 def _better_start(

@@ -50,7 +50,7 @@ def test_one_component_is_at_scipys_maximum_in_any_unit(unit: float) -> None:
     x = inputs(300, 1)
     y = heavy_tails(x) + 7.0
     mixture = MixtureOfExperts(SoftmaxGate(1, 0), GLMExperts(1, 1, StudentT()))
-    result = fit(mixture, x, unit * y, gate_x=x[:, :0], progress=False)
+    result = fit(mixture, x, unit * y, gate_x=x[:, :0], tolerance=1e-12, progress=False)
 
     def minus_log_likelihood(theta: np.ndarray) -> float:
         location = theta[0] + theta[1] * x.numpy()[:, 0]
