@@ -1,5 +1,7 @@
 """The log likelihood of components of an exponential family, weighted by responsibilities."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,12 +22,20 @@ class WeightedLikelihood:
         exposure: [N, 1, 1].
         responsibilities: r [N, K], non-negative.
         scale: noise σ [K, P].
+        scale_sets: number of the set of every component [K], if components of a set share the noise.
     """
 
     def __init__(
-        self, family: Family, y: Tensor, exposure: Tensor, responsibilities: Responsibilities, scale: Tensor
+        self,
+        family: Family,
+        y: Tensor,
+        exposure: Tensor,
+        responsibilities: Responsibilities,
+        scale: Tensor,
+        *,
+        scale_sets: Sequence[int] | None = None,
     ) -> None:
-        self.family = family
+        self.family, self.scale_sets = family, scale_sets
         self.y, self.exposure, self.scale = y.double(), exposure.double(), scale.double()
         self.responsibilities = responsibilities.double()
         self.saturated = family.saturated(self.y, self.exposure)
@@ -63,9 +73,16 @@ class WeightedLikelihood:
             smallest: lower limit of σ [P].
         """
         r = self.responsibilities.unsqueeze(-1)
-        counts = r.sum(0)
-        variance = (r * (self.y.unsqueeze(1) - eta).square()).sum(0) / counts
+        counts = self._in_sets(r.sum(0))
+        variance = self._in_sets((r * (self.y.unsqueeze(1) - eta).square()).sum(0)) / counts
         self.scale = torch.where(counts > 0, variance.sqrt().clamp_min(smallest), self.scale)
+
+    def _in_sets(self, sums: Float[Tensor, "K P"]) -> Float[Tensor, "K P"]:
+        """Return of every component the sum over its set."""
+        if self.scale_sets is None:
+            return sums
+        sets = torch.tensor(self.scale_sets, device=sums.device)
+        return torch.zeros_like(sums).index_add_(0, sets, sums)[sets]
 
 
 def _weighted(values: Tensor, weights: Tensor) -> Tensor:
