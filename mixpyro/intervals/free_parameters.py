@@ -181,8 +181,9 @@ def _sites_of_densities(part: GaussianPrior) -> list[Site]:
     """Return the sites of Gaussian densities."""
     k, p = part.n_components, part.n_outputs
     mean = Site(part.site("mean"), (k, p), AS_IT_IS)
-    if part.covariance != "full":
+    if part.covariance in ("diagonal", "spherical"):
         shape = (k,) if part.covariance == "spherical" else (k, p)
         return [mean, Site(part.site("precision"), shape, LOGARITHM)]
+    k = len(part.posterior_degrees)
     found = [mean, Site(part.site("conditional_precision"), (k, p), LOGARITHM)]
     return found if p == 1 else [*found, Site(part.site("regression"), (k, p * (p - 1) // 2), AS_IT_IS)]

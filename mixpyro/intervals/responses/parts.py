@@ -151,11 +151,13 @@ def _of_densities(part: GaussianPrior) -> list[str]:
     names = [f"{k}, mean y{p}" for k in components for p in columns]
     if part.covariance == "spherical":
         return names + [f"{k}, log precision" for k in components]
-    given = " given those before it" if part.covariance == "full" and part.n_outputs > 1 else ""
-    names += [f"{k}, log precision y{p}{given}" for k in components for p in columns]
-    if part.covariance == "full":
+    is_diagonal = part.covariance == "diagonal"
+    given = " given those before it" if not is_diagonal and part.n_outputs > 1 else ""
+    own = ["all components"] if part.structure.is_tied else components
+    names += [f"{k}, log precision y{p}{given}" for k in own for p in columns]
+    if not is_diagonal:
         pairs = sorted((p, j) for j, p in combinations(columns, 2))
-        names += [f"{k}, regression y{p} on y{j}" for k in components for p, j in pairs]
+        names += [f"{k}, regression y{p} on y{j}" for k in own for p, j in pairs]
     return names
 
 
