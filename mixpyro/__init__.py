@@ -27,6 +27,7 @@ from mixpyro.gates import (
     StickBreakingGate,
     TreeGate,
 )
+from mixpyro.groups import Groups
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
@@ -57,6 +58,7 @@ __all__ = [
     "FittedData",
     "GLMExperts",
     "GaussianExperts",
+    "Groups",
     "GrownTree",
     "HeterogeneousExperts",
     "LinearExperts",

@@ -20,11 +20,14 @@ LAYERS = (
     {"shapes"},
     {"arguments"},
     {"numerics"},
+    {"groups"},
     {"distributions", "pyro_internals"},
     {"conjugate"},
     {"part"},
     {"conjugate_part"},
     {"gates", "experts", "fitted_columns"},
+    {"labels", "mixture_rows"},
+    {"mixture_predictions", "mixture_program"},
     {"mixture"},
     {"saving", "programs"},
     {"fitting"},
@@ -35,7 +38,7 @@ LAYERS = (
 
 
 # Files of a folder of gates or experts that hold what several of them have in common.
-BASES = {"base", "conjugate", "per_object", "logits", "estimated", "exponential_family"}
+BASES = {"base", "formulas", "conjugate", "per_object", "logits", "estimated", "exponential_family"}
 
 
 def modules() -> list[Path]:

@@ -6,17 +6,16 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from torch import Tensor, nn
 
 from mixpyro import arguments
-from mixpyro.part import Part, State
+from mixpyro.experts.formulas import ExpertFormulas
 from mixpyro.pyro_internals.names import module_name
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
 
-class Experts(Part):
+class Experts(ExpertFormulas):
     """K experts p(y | x, k), computed together: what conjugate and estimated ones have in common.
 
     Args:
@@ -129,35 +128,6 @@ class Experts(Part):
             weights: how much each row counts [N]; None where each counts once.
         """
 
-    def columns(self, x: Inputs, y: Outputs) -> Value:
-        """Return what the formulas read of the rows: a nest of tensors, rows along the last axis.
-
-        A fit computes it once. Arguments are as :meth:`check_data` returns them.
-
-        Args:
-            x: inputs [N, D].
-            y: outputs [N, P].
-        """
-        raise NotImplementedError
-
-    def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
-        """Return E_q[log p(yᵢ | xᵢ, k)] in nats, [R, K, N], or [K, N] under these experts' own posterior.
-
-        Args:
-            columns: of N rows, as :meth:`columns` returns them.
-            state: of R runs; the experts' own without an axis of runs by default, with its gradient.
-        """
-        raise NotImplementedError
-
-    def sums(self, columns: Value, responsibilities: Float[Tensor, "*R K N"]) -> Value:
-        """Return the statistics of R runs, sums over the rows; an empty tuple for experts without.
-
-        Args:
-            columns: of N rows, as :meth:`columns` returns them.
-            responsibilities: [R, K, N], or [K, N] for statistics without an axis of runs.
-        """
-        return ()
-
     def noise_sums(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> tuple[Value, ...]:
         """Return sums over rows that the estimate of a noise needs, for a stream to average; nothing by default.
 
@@ -240,14 +210,6 @@ class Experts(Part):
         """
         return None
 
-    def predictive(self, x: Inputs) -> TorchDistributionMixin:
-        """Return the predictive distribution of every expert's y, batch shape [N, K] and event shape [P].
-
-        Args:
-            x: inputs [N, D].
-        """
-        raise NotImplementedError
-
     def predict(self, x: Inputs) -> Tensor:
         """Return every expert's predictive mean of y [N, K, P], in x's dtype.
 
@@ -272,16 +234,6 @@ class Experts(Part):
 
         Args:
             x: inputs [N, D].
-        """
-        raise NotImplementedError
-
-    def likelihood(self, x: Inputs, parameters: Value, assignment: Tensor) -> TorchDistributionMixin:
-        """Return p(y | x, z, parameters), batch shape [N] and event shape [P].
-
-        Args:
-            x: inputs [N, D].
-            parameters: what :meth:`model` or :meth:`guide` returned.
-            assignment: z [N]. Under enumeration it is [K, 1, …], and so is the batch shape.
         """
         raise NotImplementedError
 

@@ -62,12 +62,13 @@ class ConjugateExperts(ConjugatePart, Experts):
         """
         return self.log_likelihood(columns, self.posterior if state is None else state.posterior)
 
-    def sums(self, columns: Value, responsibilities: Float[Tensor, "*R K N"]) -> Value:
+    def sums(self, columns: Value, responsibilities: Float[Tensor, "*R K N"], state: State | None = None) -> Value:
         """Return the statistics of R runs.
 
         Args:
             columns: of N rows, as :meth:`columns` returns them.
             responsibilities: [..., K, N].
+            state: not read.
         """
         return self.statistics_of(columns, responsibilities)
 

@@ -123,18 +123,24 @@ class HeterogeneousExperts(ConjugatePart, Experts):
 
     def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
         """Return the members' expected log likelihoods; arguments as :meth:`Experts.log_likelihoods`."""
-        states = [None] * self.n_members if state is None else state.posterior
-        parts = [
-            member.log_likelihoods(own, state) for member, own, state in zip(self.members, columns, states, strict=True)
-        ]
+        members = zip(self.members, columns, self._states(state), strict=True)
+        parts = [member.log_likelihoods(own, one) for member, own, one in members]
         # A member without a state has no axis of runs of its own.
         runs = torch.broadcast_shapes(*(part.shape[:-2] for part in parts))
         return torch.cat([part.expand(*runs, *part.shape[-2:]) for part in parts], dim=-2)
 
-    def sums(self, columns: Value, responsibilities: Float[Tensor, "*R K N"]) -> tuple[Value, ...]:
+    def sums(
+        self, columns: Value, responsibilities: Float[Tensor, "*R K N"], state: State | None = None
+    ) -> tuple[Value, ...]:
         """Return the members' statistics; arguments as :meth:`Experts.sums`."""
-        shares = self._shares(responsibilities)
-        return tuple(member.sums(own, share) for (member, share), own in zip(shares, columns, strict=True))
+        shares, states = self._shares(responsibilities), self._states(state)
+        return tuple(
+            member.sums(own, share, one) for (member, share), own, one in zip(shares, columns, states, strict=True)
+        )
+
+    def _states(self, state: State | None) -> Sequence[State | None]:
+        """Return the state of each member; None for its own."""
+        return [None] * self.n_members if state is None else state.posterior
 
     def statistics(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> tuple[Any, ...]:
         """Return the members' statistics, () for a member without; arguments as :meth:`ConjugateExperts.statistics`."""

@@ -7,10 +7,12 @@ from torch import Generator
 
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
-from mixpyro.fitting.known_labels import agreeing, all_known, with_known
+from mixpyro.fitting.group_starts import drawn
+from mixpyro.fitting.known_labels import agreeing
 from mixpyro.fitting.starts import GivenResponsibilities, Start
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
+from mixpyro.labels import all_known, with_known
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.shapes import Responsibilities
 
@@ -78,9 +80,9 @@ class Candidates:
 
     def _drawn(self, kind: Start, table: Table, generator: Generator) -> Responsibilities:
         """Return the responsibilities of a start, certain where a component is known."""
-        drawn = kind(self.mixture, table.x, table.y, generator)
+        found = drawn(kind, self.mixture, table, generator)
         # The components of a user's start are as they shall be.
-        ordered = drawn if isinstance(kind, GivenResponsibilities) else agreeing(drawn, table.labels)
+        ordered = found if isinstance(kind, GivenResponsibilities) else agreeing(found, table.labels)
         return with_known(ordered, table.labels)
 
     def sample(self, table: Table, number: int) -> Table:
@@ -95,12 +97,13 @@ class Candidates:
         if self.n_candidates == 1 or n_rows <= n_sampled or isinstance(self.mixture.gate, ObjectGate):
             return table
         # With replacement: an order of all rows would take longer than all that follows.
-        rows = torch.randint(n_rows, (n_sampled,), generator=self._generator(number, salt=1), device="cpu")
-        rows = rows.to(table.x.device)
+        n_objects = max(1, round(n_sampled / n_rows * table.size))
+        objects = torch.randint(table.size, (n_objects,), generator=self._generator(number, salt=1), device="cpu")
+        objects = objects.to(table.x.device)
         if table.labels is not None:
-            # Rows that say which component is which are few, perhaps.
-            rows = torch.cat([rows, (table.labels >= 0).nonzero().squeeze(-1)[:n_sampled]])
-        return table.block(rows)
+            # Objects that say which component is which are few, perhaps.
+            objects = torch.cat([objects, (table.labels >= 0).nonzero().squeeze(-1)[:n_objects]])
+        return table.block(objects)
 
     def _generator(self, number: int, *, salt: int = 0) -> Generator:
         """Return a generator for the restart of this number, or with a salt for what else is drawn for it."""

@@ -108,6 +108,7 @@ def _parts(search: Search) -> Iterator[bytes]:
         plain = {name: v for name, v in vars(module).items() if isinstance(v, bool | int | float | str)}
         yield repr((type(module).__qualname__, plain)).encode()
     given = {"x": search.table.x, "y": search.table.y, "gate_x": search.table.gate_x, "weights": search.table.weights}
+    given |= {} if search.table.segments is None else {"groups": search.table.segments.sizes}
     given |= {} if search.table.labels is None else {"labels": search.table.labels}
     given |= {f"start {i}": getattr(start, "responsibilities", None) for i, start in enumerate(search.starts)}
     for name, value in (*given.items(), *search.mixture.state_dict().items()):

@@ -75,7 +75,7 @@ def e_step(
         power: to which the responsibilities are raised, in (0, 1]; 1 for none.
     """
     k = mixture.n_components
-    kept = table.x.new_empty(n_runs, k, len(table.x)) if keep else None
+    kept = table.x.new_empty(n_runs, k, table.size) if keep else None
     found: tuple[Statistics, Tensor] | None = None
     for rows in table.blocks(n_runs * k):
         block = table.block(rows)
@@ -114,10 +114,11 @@ def update(
         by_gradient: raises the share of the bound of a part without a method of its own, given the part and its rows.
     """
     r = None if step.responsibilities is None else table.weighted(step.responsibilities)
+    of_rows = None if r is None else table.of_rows(r)
     gate, experts = mixture.gate, mixture.experts
     return MixtureState(
         gate.advanced(state.gate, step.statistics.gate, (table.gate_x,), r, by_gradient),
-        experts.advanced(state.experts, step.statistics.experts, (table.x, table.y), r, by_gradient),
+        experts.advanced(state.experts, step.statistics.experts, (table.x, table.y), of_rows, by_gradient),
     )
 
 
@@ -132,8 +133,9 @@ def statistics_of(
         responsibilities: [R, K, N], times the rows' weights.
         state: of R runs, which some sums depend on; the mixture's own by default.
     """
-    of_gate = mixture.gate.sums(table.gate_x, responsibilities, None if state is None else state.gate)
-    return Statistics(of_gate, mixture.experts.sums(table.columns, responsibilities))
+    gate, experts = (None, None) if state is None else state
+    of_gate = mixture.gate.sums(table.gate_x, responsibilities, gate)
+    return Statistics(of_gate, mixture.experts.sums_of_objects(table.columns, responsibilities, experts))
 
 
 def start(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> Snapshot:

@@ -14,7 +14,8 @@ def degeneracies(mixture: MixtureOfExperts, table: Table, responsibilities: Resp
         responsibilities: [N, K], without the rows' weights.
     """
     r = table.weighted(responsibilities.mT).mT
-    return tuple(mixture.experts.degeneracies(table.x, table.y, r) + mixture.gate.degeneracies(table.gate_x, r))
+    of_rows = table.of_rows(r.mT).mT
+    return tuple(mixture.experts.degeneracies(table.x, table.y, of_rows) + mixture.gate.degeneracies(table.gate_x, r))
 
 
 def separations(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> tuple[str, ...]:
@@ -26,7 +27,8 @@ def separations(mixture: MixtureOfExperts, table: Table, responsibilities: Respo
         responsibilities: [N, K], without the rows' weights.
     """
     r = table.weighted(responsibilities.mT).mT
-    return tuple(mixture.experts.separations(table.x, table.y, r) + mixture.gate.separations(table.gate_x, r))
+    of_rows = table.of_rows(r.mT).mT
+    return tuple(mixture.experts.separations(table.x, table.y, of_rows) + mixture.gate.separations(table.gate_x, r))
 
 
 def warnings_of(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> list[str]:
@@ -38,7 +40,7 @@ def warnings_of(mixture: MixtureOfExperts, table: Table, responsibilities: Respo
         responsibilities: [N, K], without the rows' weights.
     """
     r = table.weighted(responsibilities.mT).mT
-    found = mixture.experts.cautions() + mixture.experts.prior_warnings(table.x, table.y, r)
+    found = mixture.experts.cautions() + mixture.experts.prior_warnings(table.x, table.y, table.of_rows(r.mT).mT)
     found += mixture.gate.prior_warnings(table.gate_x, r)
     apart = separations(mixture, table, responsibilities)
     if apart:

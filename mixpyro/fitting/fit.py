@@ -19,7 +19,6 @@ from mixpyro.fitting.checkpoint import Checkpoint
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
-from mixpyro.fitting.known_labels import with_known
 from mixpyro.fitting.moves.ends import move
 from mixpyro.fitting.optima import optima_of, options_of
 from mixpyro.fitting.provenance import FittedData, versions
@@ -29,6 +28,8 @@ from mixpyro.fitting.runs import Options, Trace
 from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.gates.per_object import ObjectGate
+from mixpyro.groups import GroupIds
+from mixpyro.labels import with_known
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
 
@@ -43,6 +44,7 @@ def fit(
     weights: Float[Tensor, " N"] | None = None,
     observed: Integer[Tensor, " N"] | None = None,
     mask: Bool[Tensor, " N"] | None = None,
+    groups: GroupIds | None = None,
     n_restarts: int = 20,
     n_candidates: int = 3,
     starts: Sequence[Start] = DEFAULT_STARTS,
@@ -86,15 +88,20 @@ def fit(
             component has a q(z) that is certain, and its E log π + E log p(y | k) enters the bound. A start is put in
             the order of components that agrees best with them.
         mask: in which rows they are known, bool [N]; in all by default. Values of ``observed`` in other rows are not
-            read.
+            read. A group is of the component of its known rows.
+        groups: an id of the group of each row [N], hashable: a tensor or array of numbers, a list, a column of a frame.
+            All rows of a group have one component, drawn for the group: a patient, a firm, a centre. Everything that
+            is said of objects is said of groups then, in the order of their first rows; ``result.groups`` has them.
+            The gate reads one row of a group, so ``gate_x`` must not vary within one, nor ``weights``: a group of
+            weight three is three groups. A group of one row is a row without groups.
         n_restarts: how many starts to run from, at least 1. No start is run twice: there are fewer runs where there are
             fewer different starts, as for K = 1. A network's weights are the same in each of them.
         n_candidates: starts of one kind that each restart tries for a few iterations, to go on from the best of them;
             Biernacki, Celeux, Govaert (2003), Choosing starting values for the EM algorithm.
         starts: kinds of start, which draw the first responsibilities. The restarts use them in round-robin order; see
             :mod:`mixpyro.fitting.starts`.
-        initial_responsibilities: a start of your own [N, K], non-negative, which ``observed`` overrides; it is the only
-            one then.
+        initial_responsibilities: a start of your own [N, K], a row for each object, non-negative, which ``observed``
+            overrides; it is the only one then.
         max_iterations: most iterations of a run, at least 1.
         tolerance: in nats an object, at least 0. In float32 the tolerance is never below rounding.
         n_gradient_steps: most steps of SVI an iteration, by L-BFGS, for what has no closed form.
@@ -125,9 +132,9 @@ def fit(
         Henderson, Varadhan (2019), Damped Anderson acceleration with restarts and monotonicity control for accelerating
         EM and EM-like algorithms, J. Comput. Graph. Statist. 28.
     """
-    table = checked_table(mixture, x, y, gate_x, weights, observed=observed, mask=mask, new_fit=True)
-    columns = FittedColumns.of(x, gate_x)
-    counted = table.counted_rows()
+    table = checked_table(mixture, x, y, gate_x, weights, observed=observed, mask=mask, groups=groups, new_fit=True)
+    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None)
+    counted = table.counted()
     options = Options(max_iterations, tolerance, n_gradient_steps, n_annealing)
     seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
     if initial_responsibilities is not None:
@@ -180,7 +187,7 @@ def _watched(
 def _checked_start(start: Tensor, n_components: int, table: Table) -> Tensor:
     """Return the caller's responsibilities, certain where components are known, if a run can begin with them."""
     name = "initial_responsibilities"
-    arguments.responsibilities(start, n_components, len(table.x), name=name)
+    arguments.responsibilities(start, n_components, table.size, name=name)
     start = with_known(start, table.labels)
     if bool((start.sum(-1) <= 0).any()):
         raise ValueError(f"`{name}` must have a positive sum in every row; got a row of zeros.")
@@ -199,7 +206,7 @@ def _result(
     search.mixture.fitted_columns = columns
     if checkpoint is not None:
         checkpoint.write_final()
-    if len(table.x) > len(responsibilities):
+    if table.size > len(responsibilities):
         responsibilities = _assign_all(search.mixture, table)
     return FitResult(
         search.mixture,
@@ -208,6 +215,7 @@ def _result(
         tuple(search.ended),
         weights=table.weights,
         labels=table.labels,
+        groups=table.groups,
         interrupted=interrupted,
         optima=optima_of(search, table),
         data=FittedData.of(table, columns),

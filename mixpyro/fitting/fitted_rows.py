@@ -21,7 +21,7 @@ def fitted_rows(
 ) -> Table:
     """Return the rows, with the weights and known components of the fit, if they are those that were fitted.
 
-    The bound of the rows must be the result's, to some roundings of their dtype.
+    The bound of the rows must be the result's, to some roundings of their dtype. They are grouped as in the fit.
 
     Args:
         result: of a fit.
@@ -34,11 +34,13 @@ def fitted_rows(
         TypeError: if one is no floating tensor.
         ValueError: if a shape does not fit, or the bound is another one.
     """
-    n_rows = len(result.responsibilities)
+    groups = result.groups
+    n_rows = len(result.responsibilities) if groups is None else len(groups.index)
     if isinstance(x, Tensor) and len(x) != n_rows:
         raise ValueError(f"`x` must be what was fitted, {n_rows} rows; got {len(x)}.")
-    weights = result.weights if weights is None else weights
-    table = checked_table(result.mixture, x, y, gate_x, None if weights is None else weights.to(y))
+    if weights is None and result.weights is not None:
+        weights = result.weights if groups is None else groups.spread(result.weights)
+    table = checked_table(result.mixture, x, y, gate_x, None if weights is None else weights.to(y), groups=groups)
     labels = None if result.labels is None else result.labels.to(table.x.device)
     table = table._replace(labels=labels).with_columns(result.mixture.experts)
     log_joint, columns = joint_of(result.mixture, table.columns, labels)
@@ -48,9 +50,9 @@ def fitted_rows(
     allowed = LEAST_DIFFERENCE + _precision(result, table) * (table.n_objects + float(evidence.abs().sum()))
     if math.isfinite(result.bound) and not abs(bound - result.bound) <= allowed:
         raise ValueError(
-            f"`x` and `y` must be the rows that were fitted, with `gate_x` and `weights` as they were; got a bound of "
-            f"{bound:.8g} nats where the fit reached {result.bound:.8g}. Pass the data of the fit. If they are, the "
-            "mixture has been changed since: fit again, or use `result.at(0)`."
+            "`x` and `y` must be the rows that were fitted, in order, with `gate_x` and `weights` as they were; got a "
+            f"bound of {bound:.8g} nats where the fit reached {result.bound:.8g}. Pass the data of the fit. If they "
+            "are, the mixture has been changed since: fit again, or use `result.at(0)`."
         )
     return table
 
@@ -61,6 +63,25 @@ def _precision(result: FitResult, table: Table) -> float:
     kinds = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
     kinds += [] if result.data is None else [result.data.dtype]
     return ROUNDINGS * max(torch.finfo(kind).eps for kind in kinds)
+
+
+def refuse_groups(fitted: FitResult | MixtureOfExperts, report: str) -> None:
+    """Raise if the rows of a fit were in groups, for a report that takes every row as an object.
+
+    Args:
+        fitted: a result, or a mixture.
+        report: what would be wrong, for the message.
+
+    Raises:
+        ValueError: if there are groups.
+    """
+    mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
+    known = mixture.fitted_columns
+    if known is not None and known.grouped:
+        raise ValueError(
+            f"`fitted` must be a fit without `groups`, whose rows {report} would take one by one; got one with groups. "
+            "Use `criteria`, `coefficients` or `linear_response`, which read them."
+        )
 
 
 def refuse_known_labels(fitted: FitResult | MixtureOfExperts, report: str) -> None:

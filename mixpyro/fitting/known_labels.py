@@ -7,47 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from mixpyro import arguments
+from mixpyro.labels import with_known
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import Responsibilities
-
-# What stands for a component that is not known.
-UNKNOWN = -1
-
-
-def checked_labels(observed: object, mask: object, *, n_components: int, like: Tensor) -> Int[Tensor, " N"] | None:
-    """Return the component of every row, −1 where it is not known; None where none is.
-
-    Args:
-        observed: integers [N] from 0 to K − 1, any number where the mask is False; None for none.
-        mask: where they are known, bool [N]; None for everywhere.
-        n_components: K.
-        like: a tensor [N, …] on the device of the rows.
-
-    Raises:
-        TypeError: if one is no tensor, or of another dtype.
-        ValueError: if a shape, device or value does not fit, or there is a mask alone.
-    """
-    if observed is None:
-        if mask is not None:
-            raise ValueError("`mask` must be None without `observed`; got a mask. Pass the labels as `observed`.")
-        return None
-    labels = _of_rows("observed", observed, like)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"`observed` must have an integer dtype; got {labels.dtype}. Use observed.long().")
-    known = torch.ones_like(labels, dtype=torch.bool) if mask is None else _of_rows("mask", mask, like)
-    if known.dtype != torch.bool:
-        raise TypeError(f"`mask` must have dtype torch.bool; got {known.dtype}. Use mask.bool().")
-    wrong = labels[known & ~((labels >= 0) & (labels < n_components))]
-    if len(wrong):
-        raise ValueError(
-            f"`observed` must be from 0 to {n_components - 1} where it is known; got {int(wrong[0])} (rows out of "
-            f"range: {len(wrong)}). Say by `mask` which rows are known."
-        )
-    return torch.where(known, labels.long(), UNKNOWN) if bool(known.any()) else None
 
 
 def joint_of(
@@ -94,19 +59,6 @@ def without_others(log_joint: Float[Tensor, "*R K N"], labels: Tensor) -> Float[
     return log_joint.masked_fill((labels >= 0) & (labels != components), -math.inf)
 
 
-def with_known(responsibilities: Responsibilities, labels: Tensor | None) -> Responsibilities:
-    """Return responsibilities [N, K] that are certain where the component is known.
-
-    Args:
-        responsibilities: [N, K].
-        labels: [N], as :func:`checked_labels` returns them.
-    """
-    if labels is None:
-        return responsibilities
-    certain = labels.unsqueeze(-1) == torch.arange(responsibilities.shape[-1], device=labels.device)
-    return torch.where((labels >= 0).unsqueeze(-1), certain.to(responsibilities.dtype), responsibilities)
-
-
 def agreeing(responsibilities: Responsibilities, labels: Tensor | None) -> Responsibilities:
     """Return responsibilities with the components in the order that agrees best with what is known.
 
@@ -128,15 +80,6 @@ def agreeing(responsibilities: Responsibilities, labels: Tensor | None) -> Respo
     return responsibilities[:, torch.as_tensor(order, device=responsibilities.device)]
 
 
-def all_known(labels: Tensor | None) -> bool:
-    """Return whether the component of every row is known.
-
-    Args:
-        labels: [N], as :func:`checked_labels` returns them.
-    """
-    return labels is not None and bool((labels >= 0).all())
-
-
 def known_components(labels: Tensor | None, n_components: int) -> list[bool]:
     """Return whether each of K components has a row that is known to be of it.
 
@@ -146,12 +89,3 @@ def known_components(labels: Tensor | None, n_components: int) -> list[bool]:
     """
     present = set() if labels is None else set(labels.unique().tolist())
     return [k in present for k in range(n_components)]
-
-
-def _of_rows(name: str, value: object, like: Tensor) -> Tensor:
-    """Return a tensor [N] on the device of the rows."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"`{name}` must be a torch.Tensor; got {type(value).__name__}. Use torch.as_tensor({name}).")
-    if value.shape != like.shape[:1]:
-        raise ValueError(f"`{name}` must have shape [{len(like)}], a value for each row; got {list(value.shape)}.")
-    return arguments.same_device(name, arguments.normal(value), like.device)

@@ -28,6 +28,7 @@ from mixpyro.fitting.starts import DEFAULT_STARTS, Start
 from mixpyro.fitting.streaming import StreamingFit, refuse_kept_posteriors
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.gates.per_object import ObjectGate
+from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
@@ -47,6 +48,7 @@ def fit_minibatches(
     batch_size: int,
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
+    groups: GroupIds | None = None,
     n_epochs: int = 5,
     n_restarts: int = 20,
     n_candidates: int = 3,
@@ -70,6 +72,7 @@ def fit_minibatches(
         batch_size: rows of a minibatch, at least 1.
         gate_x: what the gate reads [N, G], where that is not x.
         weights: how much each row counts [N], at least 0.
+        groups: as for :func:`mixpyro.fit`. A minibatch has whole groups, of ``batch_size`` rows together on average.
         n_epochs: passes over the rows, at least 1.
         n_restarts: how many starts to run from, on the sample.
         n_candidates: starts of one kind that each restart tries, to go on from the best of them.
@@ -96,8 +99,8 @@ def fit_minibatches(
             rows, so that estimates grow without limit.
     """
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
-    table = checked_table(mixture, x, y, gate_x, weights, new_fit=True)
-    columns = FittedColumns.of(x, gate_x)
+    table = checked_table(mixture, x, y, gate_x, weights, groups=groups, new_fit=True)
+    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None)
     refuse_kept_posteriors(mixture)
     options = Options(max_iterations, tolerance, n_gradient_steps)
     generator = Generator("cpu").manual_seed(arguments.integer("seed", seed, least=0))
@@ -116,8 +119,10 @@ def fit_minibatches(
 
 def _sample(table: Table, n_rows: int, generator: Generator) -> Table:
     """Return some of the rows whose weight is not zero."""
-    counted = table.block(table.counted_rows())
-    return counted.block(torch.randperm(len(counted.x), generator=generator, device="cpu")[:n_rows].to(table.x.device))
+    counted = table.block(table.counted())
+    n_objects = max(1, round(n_rows * counted.size / len(counted.x)))
+    order = torch.randperm(counted.size, generator=generator, device="cpu")
+    return counted.block(order[:n_objects].to(table.x.device))
 
 
 def _fit(
@@ -152,13 +157,15 @@ def _described(result: FitResult, search: Search, table: Table, columns: FittedC
     """Return the result with what it was made from, and its one optimum; let the mixture know its columns."""
     mixture, run = search.mixture, result.runs[0]
     mixture.fitted_columns = columns
-    counts = table.weighted(result.responsibilities.mT).sum(-1)
-    cautions = tuple(unequal_noises(mixture.experts, counts))
-    share, ratio = float(counts.amin() / counts.sum()), noise_ratio(mixture.experts, counts)
+    weighted = table.weighted(result.responsibilities.mT)
+    counts, row_counts = weighted.sum(-1), table.of_rows(weighted).sum(-1)
+    cautions = tuple(unequal_noises(mixture.experts, row_counts))
+    share, ratio = float(counts.amin() / counts.sum()), noise_ratio(mixture.experts, row_counts)
     optimum = Optimum(run.bound, (0,), run.converged, run.degeneracies, cautions, mixture.state(), share, ratio)
     return dataclasses.replace(
         result,
         optima=(optimum,),
+        groups=table.groups,
         data=FittedData.of(table, columns),
         options=options_of(search),
         versions=versions(),
@@ -183,9 +190,9 @@ def _begun(
 
 
 def _batches(table: Table, batch_size: int, generator: Generator) -> Sequence[Tensor]:
-    """Return shuffled rows in batches of nearly one size: a short one at the end would count too much."""
-    order = torch.randperm(len(table.x), generator=generator, device="cpu").to(table.x.device)
-    return order.tensor_split(-(-len(order) // batch_size))
+    """Return shuffled objects in batches of nearly one size: a short one at the end would count too much."""
+    order = torch.randperm(table.size, generator=generator, device="cpu").to(table.x.device)
+    return order.tensor_split(min(len(order), -(-len(table.x) // batch_size)))
 
 
 def _bound_of_all(mixture: MixtureOfExperts, table: Table) -> tuple[float, Responsibilities]:

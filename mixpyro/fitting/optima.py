@@ -110,9 +110,9 @@ def optima_of(search: "Search", table: Table) -> tuple[Optimum, ...]:
     difference = difference_at_one_optimum(bound, tolerance, search.table.n_objects, table.x.dtype)
     states = search.ends.states | {best: search.best[1].state}
     # Rows of weight zero have no part in a search.
-    has_all = len(table.x) == len(search.table.x)
+    has_all = table.size == search.table.size
     rows = search.table if has_all else table.with_columns(search.scratch.experts)
-    n_kept = MOST_OPTIMA if MOST_OPTIMA * len(rows.x) * search.mixture.n_components <= MOST_SHARES else 1
+    n_kept = MOST_OPTIMA if MOST_OPTIMA * rows.size * search.mixture.n_components <= MOST_SHARES else 1
     return tuple(
         _described(search.scratch, one, rows, keep=0 < number < n_kept, updates=not has_all)
         for number, one in enumerate(_distinct(best, runs, states, difference))
@@ -126,13 +126,14 @@ def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table, *, kee
     r = em.responsibilities_of(mixture, optimum.state, table)
     mixture.hold(optimum.state)
     counts = table.weighted(r.mT).sum(-1)
+    row_counts = table.of_rows(table.weighted(r.mT)).sum(-1)
     # Of a gate that finds how many components there are, those without objects are none.
     found_counts = counts[used_components(counts)] if mixture.gate.finds_components else counts
     found = dataclasses.replace(
         optimum,
         smallest_share=float(found_counts.amin() / counts.sum()),
-        noise_ratio=noise_ratio(mixture.experts, counts),
-        cautions=tuple(unequal_noises(mixture.experts, counts)),
+        noise_ratio=noise_ratio(mixture.experts, row_counts),
+        cautions=tuple(unequal_noises(mixture.experts, row_counts)),
     )
     if not keep:
         return found

@@ -80,7 +80,7 @@ def polish(
     mixture = copy.deepcopy(result.mixture)
     mixture.gate.quadrature = True
     with torch.no_grad():
-        counted = table.counted_rows()
+        counted = table.counted()
         runs = Runs(copy.deepcopy(mixture), table.block(counted), options, [Trace()], [Snapshot(mixture.state())])
         runs.iterate(options.max_iterations, lambda _: True, lambda _: False)
         runs.close()

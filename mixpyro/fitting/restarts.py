@@ -91,7 +91,7 @@ class Search:
         """
         self.template = template
         self.scratch = copy.deepcopy(template)
-        self.scratch.experts.centre(self.table.x, self.table.y, self.table.weights)
+        self.scratch.experts.centre(self.table.x, self.table.y, self.table.row_weights)
         for part in self.scratch.modules():
             if isinstance(part, Part):
                 part.fix_prior()

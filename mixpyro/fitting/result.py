@@ -12,6 +12,7 @@ from torch import Tensor
 from mixpyro.fitting.fewer_components import renumbered, used_components, with_components
 from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.provenance import LEAST_DIFFERENCE, FittedData, difference_at_one_optimum
+from mixpyro.groups import Groups
 from mixpyro.mixture import MixtureOfExperts
 
 
@@ -19,12 +20,14 @@ from mixpyro.mixture import MixtureOfExperts
 class FitResult:
     """A fitted mixture and how it was found.
 
+    Objects are rows, or the groups of rows that the fit was given, in the order of their first rows.
+
     Attributes:
         mixture: the mixture that was passed to the fit, holding the posteriors of the best run.
         responsibilities: q(z) [N, K] under these posteriors.
         best: number of the best run.
         runs: every restart, in order.
-        weights: of the rows [N], where the fit had any.
+        weights: of the objects [N], where the fit had any.
         interrupted: whether Ctrl-C ended the fit before all restarts were done.
         optima: the distinct optima that runs ended at, that of the best run first, then by bound; :meth:`optimum`
             gives a result at each, :meth:`at` the mixture alone.
@@ -32,7 +35,8 @@ class FitResult:
         data: numbers of rows and columns, dtype and device of what was fitted.
         options: of the fit, by the names of its arguments, the seed among them.
         versions: of mixpyro, torch, Pyro and Python.
-        labels: the known components of the rows [N], −1 where one is not known; None where the fit had none.
+        labels: the known components of the objects [N], −1 where one is not known; None where the fit had none.
+        groups: of the rows, whose ``spread`` gives for each row what its group has; None where every row is an object.
     """
 
     mixture: MixtureOfExperts = field(repr=False)
@@ -47,6 +51,7 @@ class FitResult:
     options: Mapping[str, Any] = field(repr=False, default_factory=dict)
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
     labels: Tensor | None = field(repr=False, default=None)
+    groups: Groups | None = field(repr=False, default=None)
     # A copy of the mixture, which a later fit does not change.
     _template: MixtureOfExperts | None = field(repr=False, default=None)
 

@@ -121,17 +121,28 @@ def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generat
     if len(x) > SAMPLE_ROWS:
         sample = torch.randint(len(x), (SAMPLE_ROWS,), generator=generator, device="cpu").to(x.device)
     found = location_scale(torch.cat([x[sample], y[sample]], dim=1))
-    points = standardised_rows(x[sample], y[sample], found)
-    centres = spread_rows(points, k, generator)
-    for _ in range(N_LLOYD_ITERATIONS - 1):
-        nearest = one_hot(nearest_row(points, centres), k, like=y)
-        counts = nearest.sum(0).unsqueeze(-1)
-        centres = torch.where(counts > 0, nearest.mT @ points / counts.clamp_min(1.0), centres)
+    centres = centres_of(standardised_rows(x[sample], y[sample], found), k, generator)
     labels = [
         nearest_row(standardised_rows(x[block], y[block], found), centres)
         for block in slices(len(x), rows_per_e_step(k, x.device))
     ]
     return one_hot(torch.cat(labels), k, like=y)
+
+
+def centres_of(points: Tensor, n_centres: int, generator: Generator) -> Tensor:
+    """Return centres of points by k-means++ and a few of Lloyd's iterations [K, D].
+
+    Args:
+        points: [N, D], of unit order.
+        n_centres: K.
+        generator: of random numbers.
+    """
+    centres = spread_rows(points, n_centres, generator)
+    for _ in range(N_LLOYD_ITERATIONS - 1):
+        nearest = one_hot(nearest_row(points, centres), n_centres, like=points)
+        counts = nearest.sum(0).unsqueeze(-1)
+        centres = torch.where(counts > 0, nearest.mT @ points / counts.clamp_min(1.0), centres)
+    return centres
 
 
 def standardised_rows(x: Inputs, y: Outputs, found: LocationScale) -> Tensor:

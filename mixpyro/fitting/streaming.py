@@ -17,6 +17,7 @@ from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS
 from mixpyro.fitting.table import Table, checked_mixture, checked_table
 from mixpyro.gates.per_object import ObjectGate
+from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.numerics.far_rows import normalised_joint
@@ -101,6 +102,7 @@ class StreamingFit:
         *,
         gate_x: GateInputs | None = None,
         weights: Float[Tensor, " N"] | None = None,
+        groups: GroupIds | None = None,
     ) -> "StreamingFit":
         """Learn from one batch, and return this object.
 
@@ -109,6 +111,9 @@ class StreamingFit:
             y: outputs [B, P] or [B].
             gate_x: what the gate reads [B, G], where that is not x.
             weights: how much each row counts [B], at least 0.
+            groups: an id of the group of each row [B], as for :func:`mixpyro.fit`; all batches have groups, or none. A
+                group must be in one batch as a whole: a part of it in a later batch is taken as another group. Where
+                there are groups, ``n_objects`` and ``n_seen`` count groups.
 
         Raises:
             TypeError: if one is no floating tensor.
@@ -116,9 +121,13 @@ class StreamingFit:
                 before.
         """
         new_fit = not self.n_seen and self.n_restarts > 0
-        self.learn(checked_table(self.mixture, x, y, gate_x, weights, new_fit=new_fit))
+        table = checked_table(self.mixture, x, y, gate_x, weights, groups=groups, new_fit=new_fit)
         known = None if new_fit else self.mixture.fitted_columns
-        self.mixture.fitted_columns = FittedColumns.of(x, gate_x).after(known)
+        grouped = table.groups is not None
+        if known is not None and grouped and not known.grouped:
+            raise ValueError("`groups` must be None, as in the batches before; got groups.")
+        self.learn(table)
+        self.mixture.fitted_columns = FittedColumns.of(x, gate_x, grouped=grouped).after(known)
         return self
 
     @torch.no_grad()
@@ -149,8 +158,9 @@ class StreamingFit:
     def _step(self, table: Table) -> None:
         """Take one step with the responsibilities under the posteriors so far."""
         gate, experts = self.mixture.gate, self.mixture.experts
-        columns = experts.columns(table.x, table.y)
+        columns = table.with_columns(experts).columns
         r = table.weighted(normalised_joint(self.mixture.log_joint, table.gate_x, columns)[0])
+        of_rows = table.of_rows(r).mT
         size = self._size(table.n_objects) if self.n_seen else 1.0
         self.n_steps += bool(self.n_seen)
         self.n_seen += table.n_objects
@@ -159,11 +169,11 @@ class StreamingFit:
             gate.update(gate.statistics(table.gate_x, r.mT), step_size=size)
         else:
             self._update(gate, gate.sums(table.gate_x, r.unsqueeze(0)), table.n_objects, total=total, size=size)
-        self._update(experts, experts.sums(columns, r.unsqueeze(0)), table.n_objects, total=total, size=size)
-        scaled = total / table.n_objects * r.mT
-        noise = experts.noise_sums(table.x, table.y, r.mT)
-        self._improve(gate, table.gate_x, scaled, total=total, size=size)
-        self._improve(experts, table.x, table.y, scaled, total=total, size=size)
+        self._update(experts, experts.sums_of_objects(columns, r.unsqueeze(0)), table.n_objects, total=total, size=size)
+        scale = total / table.n_objects
+        noise = experts.noise_sums(table.x, table.y, of_rows)
+        self._improve(gate, table.gate_x, scale * r.mT, total=total, size=size)
+        self._improve(experts, table.x, table.y, scale * of_rows, total=total, size=size)
         # Last, for a step on one batch has set the noise from that batch alone.
         experts.set_noise(self._averaged("noise", noise, table.n_objects, size))
 

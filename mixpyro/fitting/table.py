@@ -8,27 +8,45 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.experts.base import Experts
-from mixpyro.fitting.known_labels import checked_labels
+from mixpyro.groups import Groups
+from mixpyro.labels import checked_labels, labels_of_groups
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import rows_per_e_step, slices
+from mixpyro.numerics.segments import Segments, selected
 from mixpyro.shapes import GateInputs, Inputs, Outputs
 
 
 class Table(NamedTuple):
-    """Rows of N objects: inputs, outputs, what the gate reads, how much each counts, and its component if known."""
+    """Rows of N objects: inputs, outputs, what the gate reads, how much each counts, and its component if known.
 
-    x: Inputs
-    y: Outputs
-    gate_x: GateInputs
-    weights: Tensor | None  # [N], or None where every row counts once
+    An object is a row, or a group of rows where there are groups: these rows are next to each other then.
+    """
+
+    x: Inputs  # [rows, D]
+    y: Outputs  # [rows, P]
+    gate_x: GateInputs  # [N, G]
+    weights: Tensor | None  # [N], or None where every object counts once
     columns: Any = ()  # what the experts' formulas read, rows along the last axis; see `with_columns`
     labels: Tensor | None = None  # the known components [N], −1 where one is not known; None where none is
+    segments: Segments | None = None  # the rows of each object; None where each has one
+    groups: Groups | None = None  # as the caller gave them, of the rows in the caller's order
+
+    @property
+    def size(self) -> int:
+        """N, the number of objects: groups where there are any."""
+        return len(self.gate_x)
 
     @property
     def n_objects(self) -> float:
         """N, or the sum of the weights."""
-        return float(len(self.x)) if self.weights is None else float(self.weights.sum())
+        return float(self.size) if self.weights is None else float(self.weights.sum())
+
+    @property
+    def row_weights(self) -> Tensor | None:
+        """How much each row counts [rows]; None where each counts once."""
+        if self.weights is None or self.segments is None:
+            return self.weights
+        return self.segments.spread(self.weights)
 
     def with_columns(self, experts: Experts) -> "Table":
         """Return the table with the columns that the experts' formulas read, counted from their origin.
@@ -36,37 +54,52 @@ class Table(NamedTuple):
         Args:
             experts: whose ``centre`` has been called.
         """
-        return self._replace(columns=experts.columns(self.x, self.y))
+        return self._replace(columns=experts.columns_of_objects(self.x, self.y, self.segments))
 
-    def block(self, rows: slice | Tensor) -> "Table":
-        """Return some of the rows.
+    def in_float64(self) -> "Table":
+        """Return the table in float64, without columns."""
+        weights = None if self.weights is None else self.weights.double()
+        x, y, gate_x = self.x.double(), self.y.double(), self.gate_x.double()
+        return self._replace(x=x, y=y, gate_x=gate_x, weights=weights, columns=())
+
+    def block(self, objects: slice | Tensor) -> "Table":
+        """Return some of the objects.
 
         Args:
-            rows: a slice, or indices [B].
+            objects: a slice without a step, or indices [B].
         """
-        if isinstance(rows, slice) and (rows.start or 0, rows.stop) == (0, len(self.x)):
+        if isinstance(objects, slice) and (objects.start or 0, objects.stop) == (0, self.size):
             return self
-        weights = None if self.weights is None else self.weights[rows]
-        columns = nested.apply(lambda column: column[..., rows], self.columns)
-        labels = None if self.labels is None else self.labels[rows]
-        return Table(self.x[rows], self.y[rows], self.gate_x[rows], weights, columns, labels)
+        rows, segments = (objects, None) if self.segments is None else self.segments.select(objects)
+        weights = None if self.weights is None else self.weights[objects]
+        columns = selected(self.columns, objects)
+        labels = None if self.labels is None else self.labels[objects]
+        return Table(self.x[rows], self.y[rows], self.gate_x[objects], weights, columns, labels, segments)
 
     def blocks(self, width: int) -> Iterator[slice]:
-        """Return slices that cover all rows, small enough for an E-step's temporaries to stay in a cache.
+        """Return slices that cover all objects, small enough for an E-step's temporaries to stay in a cache.
 
         Args:
             width: numbers that each temporary has for a row, runs times components.
         """
-        return slices(len(self.x), rows_per_e_step(width, self.x.device))
+        return self.slices(rows_per_e_step(width, self.x.device))
 
-    def counted_rows(self) -> slice | Tensor:
-        """Return the rows whose weight is not zero."""
+    def slices(self, n_rows: int) -> Iterator[slice]:
+        """Return slices that cover all objects.
+
+        Args:
+            n_rows: of the rows of a slice, about.
+        """
+        return slices(self.size, n_rows) if self.segments is None else self.segments.blocks(n_rows)
+
+    def counted(self) -> slice | Tensor:
+        """Return the objects whose weight is not zero."""
         if self.weights is None or bool((self.weights > 0).all()):
             return slice(None)
         return self.weights.nonzero().squeeze(-1)
 
     def weighted(self, values: Tensor) -> Tensor:
-        """Return values [..., N] of each row times the row's weight; a row of weight zero counts as zero.
+        """Return values [..., N] of each object times its weight; an object of weight zero counts as zero.
 
         Args:
             values: [..., N], not finite perhaps where the weight is zero.
@@ -74,6 +107,14 @@ class Table(NamedTuple):
         if self.weights is None:
             return values
         return torch.where(self.weights > 0, values * self.weights, 0.0)
+
+    def of_rows(self, values: Tensor) -> Tensor:
+        """Return for each row what its object has [..., rows].
+
+        Args:
+            values: [..., N].
+        """
+        return values if self.segments is None else self.segments.spread(values)
 
 
 def checked_mixture(mixture: object) -> MixtureOfExperts:
@@ -100,6 +141,7 @@ def checked_table(
     *,
     observed: object = None,
     mask: object = None,
+    groups: object = None,
     new_fit: bool = False,
 ) -> Table:
     """Return the rows without gradients, if they fit the mixture and each other.
@@ -109,9 +151,10 @@ def checked_table(
         x: inputs [N, D].
         y: outputs [N, P] or [N].
         gate_x: what the gate reads [N, G], None for x.
-        weights: how much each row counts [N], at least 0; None where every row counts once.
+        weights: how much each row counts [N], at least 0; None where every row counts once. Those of a group are equal.
         observed: the components of rows [N]; None where none is known.
         mask: where they are known [N]; None for everywhere.
+        groups: an id of the group of each row [N]; None where every row is an object.
         new_fit: whether the columns may be others than those of the last fit.
 
     Raises:
@@ -120,13 +163,26 @@ def checked_table(
     """
     checked_rows = checked_mixture(mixture).check_data(x, y, gate_x, new_fit=new_fit)
     x, y, gate_x = (part.detach() for part in checked_rows)
+    grouped = mixture.checked_groups(groups, x, new_fit=new_fit)
     labels = checked_labels(observed, mask, n_components=mixture.n_components, like=x)
-    if weights is None:
-        return Table(x, y, gate_x, None, labels=labels)
+    own_weights = None if weights is None else _checked_weights(mixture, weights, x)
+    if grouped is None:
+        return Table(x, y, gate_x, own_weights, labels=labels)
+    gate_x = mixture.gate.inputs_of_groups(gate_x, grouped)
+    labels = None if labels is None else labels_of_groups(labels, grouped)
+    own_weights = None if own_weights is None else grouped.shared("weights", own_weights)
+    segments = None if grouped.are_rows and not mixture.experts.reads_groups else grouped.segments
+    return Table(
+        grouped.sorted(x), grouped.sorted(y), gate_x, own_weights, labels=labels, segments=segments, groups=grouped
+    )
+
+
+def _checked_weights(mixture: MixtureOfExperts, weights: object, x: Tensor) -> Tensor:
+    """Return weights of rows [N] in their dtype, if they fit."""
     if not mixture.gate.takes_row_weights:
         kind = type(mixture.gate).__name__
         raise ValueError(f"`weights` must be None for a {kind}, whose objects have a posterior each; got a tensor.")
     checked = arguments.finite("weights", arguments.tensor("weights", weights, (len(x),))).detach()
     if not bool((checked >= 0).all() and checked.sum() > 0):
         raise ValueError(f"`weights` must be at least 0, and not all 0; got values from {float(checked.min()):.6g}.")
-    return Table(x, y, gate_x, arguments.same_device("weights", checked, x.device).to(x.dtype), labels=labels)
+    return arguments.same_device("weights", checked, x.device).to(x.dtype)

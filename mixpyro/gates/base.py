@@ -10,9 +10,10 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.gates.program import GateProgram
+from mixpyro.groups import Groups
 from mixpyro.part import State
 from mixpyro.pyro_internals.expected_weights import BoundTerms, GateRecord
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities, Scalar, Weights
+from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 
 
 class Gate(GateProgram):
@@ -27,6 +28,8 @@ class Gate(GateProgram):
             name of that attribute instead.
     """
 
+    # Whether the weights depend on the inputs.
+    reads_inputs: ClassVar[bool] = True
     # Whether a row of weight three is three rows to the gate.
     takes_row_weights: ClassVar[bool] = True
     # Whether a fit finds how many components there are: it merges, deletes and splits some while the bound rises.
@@ -60,6 +63,26 @@ class Gate(GateProgram):
             wanted, got = f"{len(x)} rows of {x.dtype}", f"{len(checked)} rows of {checked.dtype}"
             raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")
         return checked
+
+    def inputs_of_groups(self, gate_x: Inputs, groups: Groups) -> GateInputs:
+        """Return what the gate reads of each group [groups, G], which all of its rows must have.
+
+        Args:
+            gate_x: of the rows [N, G].
+            groups: of the rows.
+
+        Raises:
+            ValueError: if the gate reads inputs that differ within a group.
+        """
+        if not self.reads_inputs:
+            return gate_x[groups.first_rows]
+        try:
+            return groups.shared("gate_x", gate_x)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} {type(self).__name__} weighs a whole group: give it columns that all rows of a group have, "
+                "as `gate_x` [N, G]."
+            ) from None
 
     def with_components(self, kept: Sequence[int]) -> "Gate":
         """Return a new gate of some of the components, with their posterior.

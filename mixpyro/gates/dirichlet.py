@@ -72,6 +72,8 @@ class DirichletGate(ConjugateGate):
         [0.699999988079071, 0.30000001192092896]
     """
 
+    reads_inputs = False
+
     prior_concentration: Tensor
     posterior_concentration: Tensor
 

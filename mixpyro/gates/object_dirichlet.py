@@ -61,6 +61,7 @@ class ObjectDirichletGate(ObjectGate):
         [[0.5, 0.5], [0.5, 0.5]]
     """
 
+    reads_inputs = False
     takes_row_weights = False
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {"weights": ("object", "component"), "mean": ("component",)}
 

@@ -88,6 +88,7 @@ class StickBreakingGate(ConjugateGate):
     }
     weights_site = "sticks"
     is_normalised = False
+    reads_inputs = False
     finds_components = True
     prior_rest: Tensor
 

@@ -29,13 +29,7 @@ class LogJoint:
         self.mixture = mixture
         self.parameters = FreeParameters(mixture)
         self._densities = [(path, density_of(part)) for path, part in members_of(mixture)]
-        self.table = table._replace(
-            x=table.x.double(),
-            y=table.y.double(),
-            gate_x=table.gate_x.double(),
-            weights=None if table.weights is None else table.weights.double(),
-            columns=(),
-        )
+        self.table = table.in_float64()
 
     def __call__(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, " S"]:
         """Return log p(y, θ | x) [S] in nats, rows counted by their weights, in blocks of draws and rows.
@@ -97,7 +91,8 @@ class LogJoint:
         """Return log p(yᵢ | xᵢ, θ) [S, B]."""
         gate, *experts = (part.of_rows(block) for part in parts)
         runs = max(len(part) for part in experts)
-        joint = gate + torch.cat([part.expand(runs, -1, -1) for part in experts], dim=-2)
+        of_rows = torch.cat([part.expand(runs, -1, len(block.x)) for part in experts], dim=-2)
+        joint = gate + (of_rows if block.segments is None else block.segments.sum(of_rows))
         if block.labels is not None:
             joint = without_others(joint, block.labels)
         return joint.logsumexp(-2)
@@ -129,4 +124,4 @@ class LogJoint:
 
     def _rows(self, n_draws: int) -> list[slice]:
         """Return blocks of rows for so many draws."""
-        return list(slices(len(self.table.x), rows_per_program(self._width * n_draws, self.table.x.device)))
+        return list(self.table.slices(rows_per_program(self._width * n_draws, self.table.x.device)))

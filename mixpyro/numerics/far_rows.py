@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mixpyro.arguments import has_derivatives
-from mixpyro.numerics import nested
 from mixpyro.numerics.normalised import differentiated, normalised
+from mixpyro.numerics.segments import in_float64, selected
 
 # Log evidence in nats, in absolute value, beyond which a row's responsibilities are computed in float64: rounding
 # errors of a float32 that large are a thousandth.
@@ -35,7 +35,8 @@ def normalised_joint(
     Args:
         log_joint: of a mixture: called with the four arguments that follow, it returns [..., K, N].
         gate_x: what the gate reads [N, G].
-        columns: what the experts read, a nest of tensors with rows along the last axis.
+        columns: what the experts read, a nest of tensors with rows along the last axis, or
+            :class:`~mixpyro.numerics.segments.Grouped`.
         state: of R runs, or None.
         objects: which objects of the last update the rows are.
         far: log evidence, in absolute value, beyond which a row is far; by default where it is not finite.
@@ -48,7 +49,7 @@ def normalised_joint(
     first = log_joint(gate_x, columns, state, objects=objects).contiguous()
     if has_derivatives(first):
         # Values may not be read there to find out which rows are far.
-        wide = log_joint(gate_x.double(), nested.apply(Tensor.double, columns), state, objects=objects)
+        wide = log_joint(gate_x.double(), in_float64(columns), state, objects=objects)
         shares, log_evidence = differentiated(wide)
         return shares.to(first.dtype), log_evidence
     shares, log_evidence = normalised(first)
@@ -86,9 +87,9 @@ def _in_float64(
     """Return the log joint of some of the rows, computed in float64."""
     if isinstance(objects, slice) and (objects.step not in (None, 1) or (objects.start or 0) < 0):
         # Which objects these rows are depends on how many there are: compute all rows.
-        whole = log_joint(gate_x.double(), nested.apply(Tensor.double, columns), state, objects=objects)
+        whole = log_joint(gate_x.double(), in_float64(columns), state, objects=objects)
         return whole[..., rows].contiguous()
     if objects is not None:
         objects = (objects.start or 0) + rows if isinstance(objects, slice) else objects[rows]
-    some = nested.apply(lambda column: column[..., rows].double(), columns)
+    some = in_float64(selected(columns, rows))
     return log_joint(gate_x[rows].double(), some, state, objects=objects).contiguous()

@@ -68,9 +68,9 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
         Machine Learning, section 10.2.4 (log K!).
     """
     table = fitted_rows(result, x, y, gate_x)
-    weights = x.new_ones(len(x)) if result.weights is None else result.weights
+    weights = x.new_ones(table.size) if result.weights is None else result.weights
     counts = weights > 0
-    log_prob = _log_prob(result.mixture, x, table.y, gate_x, table.labels)
+    log_prob = _log_prob(result, x, y, gate_x, table.labels)
     log_likelihood = float(torch.where(counts, weights * log_prob, 0.0).sum(dtype=torch.float64))
     n_parameters = result.mixture.gate.n_parameters + result.mixture.experts.n_parameters
     r = result.responsibilities.double()[counts]
@@ -91,15 +91,13 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
 
 
 def _log_prob(
-    mixture: MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None, labels: Tensor | None
+    result: FitResult, x: Tensor, y: Tensor, gate_x: Tensor | None, labels: Tensor | None
 ) -> Float[Tensor, " N"]:
     """Return log p(yᵢ | xᵢ) [N] under the predictive distribution, log p(yᵢ, zᵢ | xᵢ) where zᵢ is known."""
     if labels is None:
-        return mixture.log_prob(x, y, gate_x=gate_x)
-    predictive = mixture.predictive(x.double(), gate_x=None if gate_x is None else gate_x.double())
-    log_weights = predictive.mixture_distribution.logits.log_softmax(-1)
-    joint = log_weights + predictive.component_distribution.log_prob(y.double().unsqueeze(1))
-    return without_others(joint.mT, labels).logsumexp(-2)
+        return result.mixture.log_prob(x, y, gate_x=gate_x, groups=result.groups)
+    joint = result.mixture.log_joint_predictive(x, y, gate_x=gate_x, groups=result.groups)
+    return without_others(joint, labels).logsumexp(-2)
 
 
 def _log_evidence(bound: float, mixture: MixtureOfExperts, weighted: Responsibilities, labels: Tensor | None) -> float:

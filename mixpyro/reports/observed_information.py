@@ -11,8 +11,8 @@ from torch.nn import Parameter
 from mixpyro import arguments
 from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.table import Table, checked_table
+from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
 
@@ -26,6 +26,7 @@ def observed_information(
     weights: Float[Tensor, " N"] | None = None,
     observed: Integer[Tensor, " N"] | None = None,
     mask: Bool[Tensor, " N"] | None = None,
+    groups: GroupIds | None = None,
 ) -> Float[Tensor, "Q Q"]:
     """Return minus the Hessian of the log likelihood in all Q estimated parameters, float64.
 
@@ -42,6 +43,7 @@ def observed_information(
         weights: of the rows [N], at least 0; every row counts once by default.
         observed: the components that were known [N], as in :func:`~mixpyro.fit`.
         mask: in which rows they were known [N].
+        groups: an id of the group of each row [N], as in :func:`~mixpyro.fit`.
 
     Returns:
         [Q, Q], in the order of ``mixture.parameters()``, each flattened.
@@ -49,7 +51,8 @@ def observed_information(
     Raises:
         ValueError: if the mixture has no estimated parameters, an argument does not fit, or derivatives are not finite.
     """
-    return derivatives(mixture, checked_table(mixture, x, y, gate_x, weights, observed=observed, mask=mask))[1]
+    table = checked_table(mixture, x, y, gate_x, weights, observed=observed, mask=mask, groups=groups)
+    return derivatives(mixture, table)[1]
 
 
 def derivatives(mixture: MixtureOfExperts, table: Table) -> tuple[Float[Tensor, " Q"], Float[Tensor, "Q Q"]]:
@@ -65,7 +68,7 @@ def derivatives(mixture: MixtureOfExperts, table: Table) -> tuple[Float[Tensor, 
         ValueError: as :func:`observed_information`.
     """
     double = copy.deepcopy(mixture).double()
-    table = nested.apply(Tensor.double, table._replace(columns=())).with_columns(double.experts)
+    table = table.in_float64().with_columns(double.experts)
     _refuse_other_objects(double, table.gate_x)
     parameters = estimated(double)
     with torch.enable_grad():

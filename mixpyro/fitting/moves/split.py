@@ -1,5 +1,6 @@
 """Split a component: a free one takes half of its rows."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -92,8 +93,9 @@ def splittable(mixture: MixtureOfExperts, table: Table, point: Point, most: int)
 
 
 def _subset_size(table: Table) -> int:
-    """Return the rows that an expert is fitted to: one more than a regression on x has unknowns, as in starts."""
-    return table.x.shape[1] + table.y.shape[1] + 1
+    """Return the objects that an expert is fitted to: of one row more than a regression on x has unknowns."""
+    n_rows = table.x.shape[1] + table.y.shape[1] + 1
+    return math.ceil(n_rows * table.size / len(table.x))
 
 
 def _subsets(table: Table, point: Point, tried: Sequence[Split], generator: Generator) -> Tensor:
@@ -119,6 +121,6 @@ def _shares(mixture: MixtureOfExperts, table: Table, starts: Sequence[Snapshot],
     for rows in table.blocks(len(tried) * mixture.n_components):
         block = table.block(rows)
         joint = mixture.log_joint(block.gate_x, block.columns, state)
-        joint = joint.expand(len(tried), mixture.n_components, len(block.x))
+        joint = joint.expand(len(tried), mixture.n_components, block.size)
         found.append((joint[each, component] - joint[each, into]).sigmoid().nan_to_num(0.5))
     return torch.cat(found, dim=-1)

@@ -20,6 +20,7 @@ from mixpyro.intervals.responses.rows import Block, blocks_of, evidence_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.numerics.quartics import number_of_quartics
+from mixpyro.numerics.segments import Grouped
 
 # Largest error of S, in units of the information of the complete data; with more, S is computed from features.
 PRECISION = 1e-11
@@ -99,7 +100,7 @@ class Passes:
             evidence = evidence + float((log_evidence * block.weights).sum())
             weighted = r * block.weights
             of_gate = gate.statistics_of(block.gate_x, weighted.mT)
-            found = Statistics(of_gate, experts.statistics_of(block.columns, weighted))
+            found = Statistics(of_gate, experts.sums_of_objects(block.columns, weighted))
             total = found if total is None else nested.add(total, found)
             if moments is not None:
                 moments.add(block.columns, r, block.weights)
@@ -115,6 +116,9 @@ class Passes:
     def _moments(self) -> SharedMoments | None:
         """Return moments without any rows; None where products of features take less."""
         responses = self.responses
+        # Moments are of rows: products of features sum over a group first.
+        if self.table.segments is not None:
+            return None
         if self._frame is None or number_of_quartics(self._n_variables) > responses[-1].n_own ** 2:
             return None
         return SharedMoments(self._frame, responses)
@@ -145,9 +149,16 @@ class Passes:
 
     def _features(self) -> Iterator[tuple[Block, Features]]:
         """Yield blocks of rows with their features."""
-        responses = self.responses
+        gate, experts = self.responses
         for block in self._blocks(width=self.n_coordinates):
-            yield block, joined(*(response.features(block.columns) for response in responses))
+            columns = block.columns
+            if not isinstance(columns, Grouped):
+                yield block, joined(gate.features(columns), experts.features(columns))
+                continue
+            of_rows = experts.features(columns.columns)
+            of_groups = Features(*(columns.segments.sum(values) for values in of_rows))
+            # Those of the gate are the same for all objects.
+            yield block, joined(gate.features(columns.columns[:, : len(columns.segments)]), of_groups)
 
     def _blocks(self, width: int) -> Iterator[Block]:
         """Yield blocks of rows."""

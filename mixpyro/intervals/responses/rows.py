@@ -8,37 +8,36 @@ from torch import Tensor
 from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics.blocks import rows_per_block, slices
+from mixpyro.numerics.blocks import rows_per_block
 from mixpyro.numerics.normalised import normalised
 from mixpyro.shapes import Value
 
 
 class Block(NamedTuple):
-    """Some rows."""
+    """Some objects, which are rows or groups of rows."""
 
     rows: slice
     gate_x: Tensor  # [B, G]
-    columns: Value  # what the experts read, rows along the last axis
+    columns: Value  # what the experts read of objects
     weights: Tensor  # [B]
     log_joint: Tensor  # [K, B], nats
 
 
 def blocks_of(mixture: MixtureOfExperts, table: Table, *, width: int) -> Iterator[Block]:
-    """Yield all rows in order, in float64.
+    """Yield all objects in order, in float64.
 
     Args:
         mixture: in float64.
         table: the rows, of any dtype.
         width: numbers that each temporary has for a row.
     """
-    for rows in slices(len(table.x), rows_per_block(width, table.x.device)):
-        block = table._replace(columns=()).block(rows)
-        x, y, gate_x = block.x.double(), block.y.double(), block.gate_x.double()
-        own = mixture.experts.columns(x, y)
-        log_joint, columns = joint_of(mixture, own, block.labels)
-        weights = gate_x.new_ones(len(x)) if block.weights is None else block.weights.double()
-        found = log_joint(gate_x, columns, objects=rows)
-        yield Block(rows, gate_x, own, weights, found)
+    table = table._replace(columns=())
+    for objects in table.slices(rows_per_block(width, table.x.device)):
+        block = table.block(objects).in_float64().with_columns(mixture.experts)
+        log_joint, columns = joint_of(mixture, block.columns, block.labels)
+        weights = block.gate_x.new_ones(block.size) if block.weights is None else block.weights
+        found = log_joint(block.gate_x, columns, objects=objects)
+        yield Block(objects, block.gate_x, block.columns, weights, found)
 
 
 def evidence_of(block: Block) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,81 @@
+"""The rows of a mixture of experts: checked, and gathered into the objects that have one component each."""
+
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.experts.base import Experts
+from mixpyro.fitted_columns import RemembersColumns
+from mixpyro.gates.base import Gate
+from mixpyro.groups import ROWS_ALONE, Groups
+from mixpyro.shapes import GateInputs, Value
+
+
+class MixtureRows(RemembersColumns):
+    """A gate and experts, and what they read of rows. Objects are rows, or groups of rows of one component."""
+
+    gate: Gate
+    experts: Experts
+
+    def check_data(
+        self, x: object, y: object, gate_x: object = None, *, new_fit: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return x [N, D], y [N, P] and the gate's inputs, x without any of their own, if they fit and are finite.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: what the gate reads [N, G], where that is not x.
+            new_fit: whether the columns may be others than those of the last fit.
+
+        Raises:
+            TypeError: if one is not a floating tensor.
+            ValueError: if a shape does not fit, a value is not finite, or the device is another one.
+        """
+        checked_x, checked_y = self.experts.check_data(x, y)
+        checked_gate_x = self.gate_inputs(arguments.inputs(x), gate_x, new_fit=new_fit)
+        for tensor in (*self.parameters(), *self.buffers()):
+            for name, value in (("x", checked_x), ("y", checked_y), ("gate_x", checked_gate_x)):
+                arguments.same_device(name, value, tensor.device)
+        return checked_x, checked_y, checked_gate_x
+
+    def checked_groups(self, groups: object, x: Tensor, *, new_fit: bool = False) -> Groups | None:
+        """Return the groups of rows; None where every row is an object.
+
+        Args:
+            groups: an id of each row [N], or None.
+            x: inputs [N, D], checked.
+            new_fit: whether rows may be grouped otherwise than in the last fit.
+
+        Raises:
+            TypeError: if ids are no sequence of hashable values.
+            ValueError: if there is not one for each row, or none at all where the fit or the experts have groups.
+        """
+        if groups is not None:
+            return Groups.of(groups, like=x)
+        if self.experts.reads_groups:
+            raise ValueError(
+                f"`groups` must be given for {type(self.experts).__name__}, whose rows of a group depend on each "
+                "other; got None. Pass an id of the group of each row [N]."
+            )
+        if self.fitted_columns is not None and self.fitted_columns.grouped and not new_fit:
+            raise ValueError(
+                "`groups` must be given, as in the fit, where the rows of a group share a component; got None. If "
+                f"every row is a group of its own, pass groups={ROWS_ALONE}."
+            )
+        return None
+
+    def objects_of(self, x: object, y: object, gate_x: object, groups: object) -> tuple[GateInputs, Value]:
+        """Return what the gate and the experts read of objects, which are rows or groups.
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P] or [N].
+            gate_x: what the gate reads [N, G], where that is not x.
+            groups: an id of the group of each row [N]; None where every row is an object.
+        """
+        x, y, gate_x = self.check_data(x, y, gate_x)
+        grouped = self.checked_groups(groups, x)
+        if grouped is None:
+            return gate_x, self.experts.columns_of_objects(x, y, None)
+        columns = self.experts.columns_of_objects(grouped.sorted(x), grouped.sorted(y), grouped.segments)
+        return self.gate.inputs_of_groups(gate_x, grouped), columns
