@@ -43,6 +43,12 @@ class TiedPredictors:
         self._offset = each.split(each.standardised_coefficients(fixed))
 
     @functools.cached_property
+    def maps(self) -> Float[Tensor, "K M Q"]:
+        """Standardised coefficients of each function per coefficient θ, of all predictors."""
+        blocks = [torch.block_diag(*[one] * self.n_predictors) for one in self.basis]
+        return torch.stack(blocks)
+
+    @functools.cached_property
     def penalty(self) -> Float[Tensor, "F F"]:
         """Information of the prior on one predictor's coefficients."""
         identity = torch.eye(len(self._root), dtype=self._root.dtype, device=self._root.device)
@@ -155,11 +161,11 @@ class TiedExpansion:
 
     def information(self) -> Float[Tensor, "1 Q Q"]:
         """Return minus the second derivatives: those of every function, summed over functions."""
-        basis, shape = self.functions.basis, (self.functions.n_predictors, self.functions.basis.shape[1])
-        each = self.each.information().unflatten(-1, shape).unflatten(-3, shape)
-        total = torch.einsum("kef,kcedg,kgh->cfdh", basis, each, basis).contiguous()
-        total.diagonal(dim1=0, dim2=2).add_(self.functions.penalty.unsqueeze(-1))
-        return total.flatten(2).flatten(0, 1).unsqueeze(0)
+        maps, penalty = self.functions.maps, self.functions.penalty
+        total = (maps.mT @ self.each.information() @ maps).sum(0)
+        if self.functions.precision:
+            total = total + torch.block_diag(*[penalty] * self.functions.n_predictors)
+        return total.unsqueeze(0)
 
     def information_product(self, direction: Coefficients) -> Coefficients:
         """Return minus the second derivatives times a direction.

@@ -1,7 +1,9 @@
 """Generalised linear models whose components have some of the coefficients in common."""
 
 import copy
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,6 +164,7 @@ def counts() -> tuple[Tensor, Tensor]:
     return x, torch.poisson((intercept + 0.5 * x).exp(), generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("prior_scale", [None, 3.0])
 def test_a_fit_is_the_maximum_that_scipy_finds_and_its_errors_those_of_its_hessian(prior_scale: float | None) -> None:
     x, y = counts()
@@ -271,3 +274,29 @@ def test_a_strong_prior_is_reported() -> None:
 def test_bad_arguments_are_refused(options: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         GLMExperts(3, 2, Poisson(), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize(("n_components", "expected"), [(2, -181.33082), (3, -159.36052), (4, -155.75390)])
+def test_centres_with_one_effect_of_treatment_are_those_of_flexmix(n_components: int, expected: float) -> None:
+    """flexmix with nrep = 20: cbind(Deaths, Total - Deaths) ~ 1 | Center, a Treatment effect in common."""
+    path = Path(__file__).parents[1] / "data" / "betablocker.csv"
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    treated = [float(row["Treatment"] == "Treated") for row in rows]
+    x = torch.tensor([treated, [float(row["Total"]) for row in rows]]).double().mT
+    y, centres = torch.tensor([float(row["Deaths"]) for row in rows]).double(), [row["Center"] for row in rows]
+    experts = GLMExperts(n_components, 1, Binomial(), exposure=True, shared=[0])
+    result = fit(
+        MixtureOfExperts(SoftmaxGate(n_components, 0), experts),
+        x,
+        y,
+        gate_x=x[:, :0],
+        groups=centres,
+        n_restarts={2: 1, 3: 3, 4: 4}[n_components],
+        progress=False,
+    )
+    assert result.bound == pytest.approx(expected, abs=2e-4)
+    assert experts.n_parameters == n_components + 1
+    if n_components == 3:
+        assert experts.coefficients[:, 0, 1].tolist() == pytest.approx([-0.2582] * 3, abs=1e-3)
