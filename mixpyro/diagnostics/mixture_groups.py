@@ -14,6 +14,7 @@ from mixpyro.diagnostics.estimates import attributes_of_estimates, estimated_wit
 from mixpyro.diagnostics.names import Named, coordinates, site_axes
 from mixpyro.diagnostics.under_draws import UnderDraws, predictions_of
 from mixpyro.experts.glm import GLMExperts
+from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
 from mixpyro.gates.tree import TreeGate
@@ -154,7 +155,7 @@ def labels_of(mixture: MixtureOfExperts, x: Named, y: Named, gate_x: Named) -> d
     """
     experts = mixture.experts
     is_glm = isinstance(experts, GLMExperts)
-    of_sharing = experts.axis_labels(x.columns) if is_glm else {}
+    of_sharing = experts.axis_labels(x.columns) if isinstance(experts, GLMExperts | SharedLinearExperts) else {}
     return coordinates(
         n_components=mixture.n_components,
         objects=x.rows,

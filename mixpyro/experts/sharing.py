@@ -22,6 +22,7 @@ class Sharing:
         n_components: K.
         n_features: D.
         has_scale: whether there is a noise to share.
+        intercept: whether u has its column of ones.
 
     Raises:
         TypeError: if an argument is no sequence.
@@ -36,6 +37,7 @@ class Sharing:
         n_components: int,
         n_features: int,
         has_scale: bool,
+        intercept: bool = True,
     ) -> None:
         self.shared = _checked_columns(shared, n_features, has_scale)
         self.sets = _checked_sets(within, n_components, any_shared=bool(self.shared))
@@ -43,7 +45,7 @@ class Sharing:
         self.has_scale = SCALE in self.shared
         columns = [0 if name == INTERCEPT else int(name) + 1 for name in self.shared if name != SCALE]
         self.columns = sorted(columns)
-        self.own_columns = [column for column in range(n_features + 1) if column not in columns]
+        self.own_columns = [c for c in range(0 if intercept else 1, n_features + 1) if c not in columns]
         if not self.own_columns:
             raise ValueError(
                 "`shared` must leave each component a coefficient of its own; got the intercept and every column. "

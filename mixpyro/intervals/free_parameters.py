@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear_prior import LinearPrior
+from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.intervals.responses.parts import posterior_parts
@@ -151,6 +152,13 @@ def sites_of(part: ConjugatePart) -> list[Site]:
     Args:
         part: a gate or experts.
     """
+    if isinstance(part, SharedLinearExperts):
+        of = part.stacking
+        return [
+            Site(part.site("coefficients"), (part.n_components, part.n_outputs, len(of.own)), AS_IT_IS),
+            Site(part.site("shared_coefficients"), (1, part.n_outputs, len(of.common)), AS_IT_IS),
+            Site(part.site("precision"), tuple(part.posterior_rate.shape), LOGARITHM),
+        ]
     if isinstance(part, LinearPrior):
         shape = part.n_components, part.n_outputs, part.n_columns
         return [
