@@ -38,9 +38,6 @@ class NormalWishart(NamedTuple):
     degrees: Tensor  # ν [..., K]
     scale: Tensor  # Ψ [..., K, P, P], [..., K, P] or [..., K]
 
-    # Whether all components have one Λ: the component axis of degrees and scale has length one then.
-    is_tied = False
-
     @property
     def n_outputs(self) -> int:
         """P, the number of columns of y."""

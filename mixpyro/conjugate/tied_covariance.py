@@ -18,8 +18,6 @@ class Tied(Full):
     ν = ν₀ + Σ r and Ψ = Ψ₀ plus the squares of all components.
     """
 
-    is_tied = True
-
     def untied(self) -> Full:
         """Return the distribution of each component's μ and Λ, [..., K] of every field."""
         mean = self.mean
@@ -44,7 +42,7 @@ class Tied(Full):
         degrees = self.degrees + seen.r.sum(-1, keepdim=True)
         return type(self)(mean, precision, degrees, self.representable(scale, scale.dtype))
 
-    def statistics_beyond(self, prior: "Tied") -> GaussianStatistics:  # type: ignore[override]
+    def statistics_beyond(self, prior: "Tied") -> GaussianStatistics:
         """Return the statistics that lead from a prior to this posterior, the squares shared evenly by components.
 
         Args:

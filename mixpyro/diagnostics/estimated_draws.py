@@ -36,7 +36,7 @@ def model_of(mixture: MixtureOfExperts, drawn: Collection[str]) -> Model:
     if not names:
         return Model(mixture, frozenset(), {})
     copied = copy.deepcopy(mixture)
-    sampled, flat = set(), set()
+    sampled, flat = set[str](), set[str]()
     for part in copied.modules():
         if isinstance(part, SoftmaxGate | GLMExperts):
             own = {part.site("coefficients")}

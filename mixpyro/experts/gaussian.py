@@ -174,7 +174,7 @@ class GaussianExperts(GaussianPrior):
         """Return 1 / √E[λ] of every column, or if full the least of any direction, relative to the mean over k."""
         posterior = self.posterior
         shapes = posterior.scale / posterior.per_component(posterior.degrees)
-        if self.structure.is_tied:
+        if self.is_tied:
             return shapes.new_ones(self.n_components, 1)
         if self.covariance != "full":
             return shapes.reshape(self.n_components, -1).sqrt()

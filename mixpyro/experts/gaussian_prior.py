@@ -108,7 +108,12 @@ class GaussianPrior(ConjugateExperts):
     @property
     def component_tensors(self) -> tuple[str, ...]:
         """The posterior, without what all components share."""
-        return self.posterior_names[:2] if self.structure.is_tied else self.posterior_names
+        return self.posterior_names[:2] if self.is_tied else self.posterior_names
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether all components share one covariance; its degrees and scale have one entry then."""
+        return issubclass(self.structure, Tied)
 
     @property
     def has_given_mean(self) -> bool:
@@ -156,7 +161,7 @@ class GaussianPrior(ConjugateExperts):
         """The prior of every component, float64, its mean counted from the origin as the posterior's is."""
         mean = self.prior_mean.double() - self.y_origin.double()
         own, common = (mean, self.prior_mean_precision), (self.prior_degrees, self.prior_scale)
-        n_common = 1 if self.structure.is_tied else self.n_components
+        n_common = 1 if self.is_tied else self.n_components
         parts = [(part, self.n_components) for part in own] + [(part, n_common) for part in common]
         return self.structure(*(part.double().expand(number, *part.shape) for part, number in parts))
 

@@ -42,8 +42,13 @@ class GLMEstimates(FamilyExperts):
     ) -> None:
         super().__init__(n_components, n_features, 1, family, exposure=exposure, prior_scale=prior_scale, name=name)
         like = torch.empty(0, device=arguments.device(device), dtype=arguments.dtype(dtype))
-        sizes = {"n_components": self.n_components, "n_features": self.n_features}
-        sharing = Sharing(shared, shared_within, **sizes, has_scale=family.has_scale)
+        sharing = Sharing(
+            shared,
+            shared_within,
+            n_components=self.n_components,
+            n_features=self.n_features,
+            has_scale=family.has_scale,
+        )
         self._share(sharing)
         shape = self.n_components, family.n_predictors, len(sharing.own_columns)
         self.coefficients_estimate = nn.Parameter(like.new_zeros(shape))

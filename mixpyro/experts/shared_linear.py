@@ -118,8 +118,14 @@ class SharedLinearExperts(LinearExperts):
 
     def _register(self, like: Tensor) -> None:
         """Register the posterior's buffers, of the columns side by side."""
-        sizes = {"n_components": self.n_components, "n_features": self.n_features}
-        sharing = Sharing(self._sharing_of, None, **sizes, has_scale=False, intercept=self.intercept)
+        sharing = Sharing(
+            self._sharing_of,
+            None,
+            n_components=self.n_components,
+            n_features=self.n_features,
+            has_scale=False,
+            intercept=self.intercept,
+        )
         if not sharing.columns or "intercept" in sharing.shared:
             raise ValueError(
                 f"`shared` must be numbers of columns of x, at least one; got {list(self._sharing_of)}. To share an "
@@ -127,9 +133,9 @@ class SharedLinearExperts(LinearExperts):
             )
         self.shared = sharing.shared
         offset = 0 if self.intercept else 1
-        self._columns = [[c - offset for c in part] for part in (sharing.own_columns, sharing.columns)]
-        self.stacking = Stacking(*self._columns, self.n_components)
-        common = self.prior_mean[..., self._columns[1]]
+        own, columns = ([c - offset for c in part] for part in (sharing.own_columns, sharing.columns))
+        self.stacking = Stacking(own, columns, self.n_components)
+        common = self.prior_mean[..., columns]
         if not bool((common == common[:1]).all()):
             raise ValueError("`coefficient_mean` must be the same for all components where they share a slope.")
         self.register_posterior(self.prior, like=like)
@@ -143,7 +149,7 @@ class SharedLinearExperts(LinearExperts):
         """Return a new bank of some of the components; arguments as :meth:`Experts.with_components`."""
         fewer = super().with_components(kept)
         assert isinstance(fewer, SharedLinearExperts)
-        fewer.stacking = Stacking(*self._columns, len(kept))
+        fewer.stacking = Stacking(self.stacking.own, self.stacking.common, len(kept))
         mean, precision, *noise = self.regression
         fewer.hold_posterior(fewer.stacking.stacked(NormalGamma(mean[list(kept)], precision[list(kept)], *noise)))
         return fewer
@@ -177,11 +183,13 @@ class SharedLinearExperts(LinearExperts):
         """Return sums of each component that lead to a posterior; arguments as of the base class."""
         return self.stacking.divided(super().statistics_of_posterior(posterior))
 
-    def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: StackedNormalGamma) -> Float[Tensor, "*R K N"]:
+    def log_likelihood(  # type: ignore[override]
+        self, columns: Float[Tensor, "F N"], posterior: StackedNormalGamma
+    ) -> Float[Tensor, "*R K N"]:
         """Return E_q[log p(yᵢ | xᵢ, k)]; arguments as :meth:`LinearExperts.log_likelihood`."""
         return super().log_likelihood(columns, self.stacking.each(posterior))
 
-    def sample(self, posterior: StackedNormalGamma, dtype: torch.dtype) -> LinearParameters:
+    def sample(self, posterior: StackedNormalGamma, dtype: torch.dtype) -> LinearParameters:  # type: ignore[override]
         """Sample τ and the coefficients for x and y as they are; arguments as :meth:`ConjugateExperts.sample`."""
         return self._parameter_sites(self.stacking.each(posterior).from_zero(self._origin), dtype)
 

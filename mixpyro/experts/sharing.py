@@ -113,8 +113,13 @@ class Sharing:
         """
         found = (tuple(new for new, old in enumerate(kept) if old in one) for one in self.sets)
         within = [one for one in found if one]
-        sizes = {"n_components": len(kept), "n_features": len(self.columns) + len(self.own_columns) - 1}
-        return Sharing(self.shared, within if self.shared else None, **sizes, has_scale=self.has_scale)
+        return Sharing(
+            self.shared,
+            within if self.shared else None,
+            n_components=len(kept),
+            n_features=len(self.columns) + len(self.own_columns) - 1,
+            has_scale=self.has_scale,
+        )
 
     def used_sets(self, kept: Sequence[int]) -> list[int]:
         """Return the numbers of the sets that have any of some components.

@@ -20,8 +20,8 @@ class TestTied(full.NormalWishartContract):
     n_parameters = K * P + 6
 
     def prior(self) -> Tied:
-        own = inputs(1, P, seed=7).expand(K, P), torch.tensor(0.3).double().expand(K)
-        return Tied(*own, torch.tensor([3.5]).double(), full.MATRIX.unsqueeze(0))
+        mean, precision = inputs(1, P, seed=7).expand(K, P), torch.tensor(0.3).double().expand(K)
+        return Tied(mean, precision, torch.tensor([3.5]).double(), full.MATRIX.unsqueeze(0))
 
     def in_form(self, matrices: Tensor) -> Tensor:
         return matrices

@@ -163,7 +163,7 @@ def _of_densities(part: GaussianPrior) -> list[str]:
         return names + [f"{k}, log precision" for k in components]
     is_diagonal = part.covariance == "diagonal"
     given = " given those before it" if not is_diagonal and part.n_outputs > 1 else ""
-    own = ["all components"] if part.structure.is_tied else components
+    own = ["all components"] if part.is_tied else components
     names += [f"{k}, log precision y{p}{given}" for k in own for p in columns]
     if not is_diagonal:
         pairs = sorted((p, j) for j, p in combinations(columns, 2))
