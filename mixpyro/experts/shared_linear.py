@@ -1,7 +1,7 @@
 """Bayesian linear regressions that have some slopes and the noise in common, with conjugate updates."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,15 +13,8 @@ from mixpyro.conjugate.stacked_regressions import StackedNormalGamma, Stacking
 from mixpyro.experts.linear import LinearExperts, LinearParameters
 from mixpyro.experts.sharing import Sharing
 from mixpyro.experts.weak_prior import DataScales
+from mixpyro.numerics.design_matrix import StackedOrigin
 from mixpyro.pyro_internals.plates import sample_parameter
-
-
-class StackedOrigin(NamedTuple):
-    """What :class:`~mixpyro.numerics.design_matrix.Origin` says, of stacked coefficients."""
-
-    shift: Tensor  # [Q, Q], float64
-    offset: Tensor  # [P, Q], float64
-    intercept: bool
 
 
 class SharedLinearExperts(LinearExperts):

@@ -7,7 +7,18 @@ import torch
 from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, SharedLinearExperts, coefficients, fit, load, save
+from mixpyro import (
+    DirichletGate,
+    GaussianExperts,
+    LinearExperts,
+    MixtureOfExperts,
+    SharedLinearExperts,
+    StickBreakingGate,
+    coefficients,
+    fit,
+    load,
+    save,
+)
 from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K
 from tests.problems import in_plate, inputs, lines
 
@@ -163,3 +174,43 @@ def test_a_shared_slope_has_one_name_and_the_error_of_all_rows() -> None:
 def test_bad_arguments_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**changes)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.parametrize("kind", ["shared slope", "tied"])
+def test_what_is_left_without_empty_components_has_the_same_bound(kind: str) -> None:
+    """Of what is in common, nothing is lost with a component; the rest of it has its prior."""
+    x, y, z = parallel()
+    y = torch.cat([y + 8.0 * z.unsqueeze(-1), 6.0 * z.unsqueeze(-1) + inputs(len(x), 1, seed=7)], 1)
+    experts = (
+        SharedLinearExperts(4, N_FEATURES, 2, shared=[0, 1])
+        if kind == "shared slope"
+        else GaussianExperts(4, 2, covariance="tied")
+    )
+    start = torch.zeros(len(x), 4).double()
+    start[torch.arange(len(x)), 3 - 2 * z] = 1.0
+    mixture = MixtureOfExperts(StickBreakingGate(4), experts)
+    result = fit(mixture, x, y, initial_responsibilities=start + 1e-6, progress=False)
+    assert result.n_used == 2
+    found = result.without_empty()
+    assert found.bound == pytest.approx(result.bound, abs=1e-3)
+    assert float(found.mixture.bound(x, y)) == pytest.approx(found.bound, abs=1e-3)
+    kept = result.counts.argsort(descending=True, stable=True)[:2]
+    torch.testing.assert_close(found.mixture.experts.predict(x), result.mixture.experts.predict(x)[:, kept])
+
+
+def test_linear_response_of_known_components_is_the_posterior() -> None:
+    """Quantities of two outputs in the order of their names."""
+    x, y, z = parallel(60)
+    y = torch.cat([y, 2.0 - y.flip(0)], 1)
+    experts = SharedLinearExperts(2, N_FEATURES, 2, shared=[1])
+    known = torch.ones(len(x)).bool()
+    result = fit(MixtureOfExperts(DirichletGate(2), experts), x, y, observed=z, mask=known, progress=False)
+    found = coefficients(result, x, y)
+    estimates, errors = experts.coefficients, experts.coefficient_standard_deviations
+    for k, whose in enumerate(("component 0", "component 1")):
+        for p in range(2):
+            for column, name in enumerate(("intercept", "x0", "x1")):
+                row = found[f"experts: {'all components' if name == 'x1' else whose}, output {p}, {name}"]
+                assert row.estimate == pytest.approx(float(estimates[k, p, column]), rel=1e-6)
+                assert row.standard_error == pytest.approx(float(errors[k, p, column]), rel=1e-6)

@@ -15,7 +15,6 @@ from mixpyro import (
     MixtureOfExperts,
     NeuralExperts,
     RelevanceLinearExperts,
-    SharedLinearExperts,
     StickBreakingGate,
     coefficients,
     criteria,
@@ -40,8 +39,6 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "gaussian": lambda: GaussianExperts(K, 1),
     "diagonal": lambda: GaussianExperts(K, 1, covariance="diagonal"),
     "spherical": lambda: GaussianExperts(K, 1, covariance="spherical"),
-    "tied": lambda: GaussianExperts(K, 1, covariance="tied"),
-    "shared slope": lambda: SharedLinearExperts(K, 1, shared=[0]),
     "two banks": lambda: HeterogeneousExperts([LinearExperts(2, 1), LinearExperts(3, 1)]),
 }
 

@@ -1,12 +1,11 @@
 """Linear response of regressions that have coefficients in common."""
 
-from typing import Any, cast
-
 import torch
 from torch import Tensor
 
 from mixpyro.conjugate.responses.normal_gamma import NormalGammaResponse
 from mixpyro.conjugate.stacked_regressions import StackedNormalGamma, Stacking
+from mixpyro.numerics.design_matrix import StackedOrigin
 
 
 class StackedResponse(NormalGammaResponse):
@@ -22,8 +21,8 @@ class StackedResponse(NormalGammaResponse):
 
     is_closed = False
 
-    def __init__(self, value: StackedNormalGamma, origin: object, stacking: Stacking) -> None:
-        super().__init__(value, cast(Any, origin))
+    def __init__(self, value: StackedNormalGamma, origin: StackedOrigin, stacking: Stacking) -> None:
+        super().__init__(value, origin)
         size, n_own = self.n_outputs * self.n_columns, stacking.n_components * len(stacking.own)
         number = torch.arange(size, device=value.mean.device).reshape(self.n_outputs, self.n_columns)
         own = number[:, :n_own].unflatten(1, (stacking.n_components, -1)).movedim(1, 0)
