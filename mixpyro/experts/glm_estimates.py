@@ -167,7 +167,7 @@ class GLMEstimates(FamilyExperts):
         predictors = [f", predictor {c + 1}" if several else "" for c in range(self.family.n_predictors)]
         columns = ["intercept", *feature_names[: self.n_features]]
         components = [f"component {self.first_component + k}" for k in range(self.n_components)]
-        sets, of = self.sharing.set_names(self.first_component), self.sharing
+        sets, of = self._set_names, self.sharing
         scales = (sets if of.has_scale else components) if self.family.has_scale else []
         return {
             "coefficients_estimate": [
@@ -211,6 +211,12 @@ class GLMEstimates(FamilyExperts):
         pull = pulled_together(lambda r: self._functions(x, y, r)[0], self.coefficients, responsibilities)
         return [] if pull is None else [self._pulled("the coefficients", pull)]
 
+    @property
+    def _set_names(self) -> list[str]:
+        """A name for every set of components that share."""
+        sets = self.sharing.sets
+        return [self.named_together() if len(sets) == 1 else self.named_together(one) for one in sets]
+
     def axis_labels(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
         """Return labels along the axes of coefficients that are own or shared; nothing where none is shared.
 
@@ -223,5 +229,5 @@ class GLMEstimates(FamilyExperts):
         return {
             "own_regressor": [columns[column] for column in of.own_columns],
             "shared_regressor": [columns[column] for column in of.columns],
-            "component_set": of.set_names(self.first_component),
+            "component_set": self._set_names,
         }

@@ -80,6 +80,7 @@ class HeterogeneousExperts(ConjugatePart, Experts):
         """Number the members' components one after another; arguments as :meth:`Experts.number_components_from`."""
         super().number_components_from(first)
         for member, offset in zip(self.members, self.first_components, strict=True):
+            member.is_member = True
             member.number_components_from(first + offset)
 
     @property

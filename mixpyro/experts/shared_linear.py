@@ -227,5 +227,5 @@ class SharedLinearExperts(LinearExperts):
         return {
             "own_regressor": [columns[column] for column in self.stacking.own],
             "shared_regressor": [columns[column] for column in self.stacking.common],
-            "component_set": ["all components"],
+            "component_set": [self.named_together()],
         }

@@ -129,17 +129,6 @@ class Sharing:
         """
         return [j for j, one in enumerate(self.sets) if set(one) & set(kept)]
 
-    def set_names(self, first_component: int) -> list[str]:
-        """Return a name for every set, such as ``all components`` or ``components 0 and 2``.
-
-        Args:
-            first_component: number of the first component.
-        """
-        if len(self.sets) == 1 and self.n_components > 1:
-            return ["all components"]
-        named = ([str(first_component + k) for k in one] for one in self.sets)
-        return [f"component{'s' if len(one) > 1 else ''} {' and '.join(one)}" for one in named]
-
 
 def _checked_columns(shared: Shared, n_features: int, has_scale: bool) -> tuple[int | str, ...]:
     """Return the columns, each once."""

@@ -11,9 +11,26 @@ from pyro.infer import TraceEnum_ELBO
 from scipy.optimize import minimize
 from torch import Tensor
 
-from mixpyro import MixtureOfExperts, SoftmaxGate, coefficients, criteria, fit, linear_response, observed_information
-from mixpyro.experts import GLMExperts
+from mixpyro import (
+    DirichletGate,
+    MixtureOfExperts,
+    SoftmaxGate,
+    coefficients,
+    criteria,
+    fit,
+    linear_response,
+    observed_information,
+)
+from mixpyro.experts import (
+    GaussianExperts,
+    GLMExperts,
+    HeterogeneousExperts,
+    LinearExperts,
+    SharedLinearExperts,
+)
 from mixpyro.experts.families import Binomial, Family, Gaussian, Poisson
+from mixpyro.intervals.names import parameter_names
+from mixpyro.intervals.responses.parts import posterior_parts, quantity_names
 from mixpyro.numerics.newton import MOST_DENSE
 from tests.experts import test_glm as unshared
 from tests.experts.contract import N_FEATURES, EstimatedExpertsContract, K
@@ -300,3 +317,20 @@ def test_centres_with_one_effect_of_treatment_are_those_of_flexmix(n_components:
     assert experts.n_parameters == n_components + 1
     if n_components == 3:
         assert experts.coefficients[:, 0, 1].tolist() == pytest.approx([-0.2582] * 3, abs=1e-3)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+def test_what_members_of_a_larger_bank_share_has_names_of_its_own() -> None:
+    """A name that stood for two numbers would hide one of them."""
+    banks = [GLMExperts(2, 1, Gaussian(), shared=[0, "scale"], prior_scale=5.0) for _ in range(2)]
+    mixture = MixtureOfExperts(SoftmaxGate(4, 0, prior_scale=2.0), HeterogeneousExperts(banks))
+    names = parameter_names(mixture, ["dose"], [])
+    assert "experts: components 0 and 1, dose" in names
+    assert "experts: components 2 and 3, log scale" in names
+    assert len(set(names)) == len(names)
+    lines_of_one_noise = [LinearExperts(2, 1, noise_per_component=False) for _ in range(2)]
+    tied = [GaussianExperts(2, 1, covariance="tied"), SharedLinearExperts(2, 1, shared=[0])]
+    for members in (lines_of_one_noise, tied):
+        bank = MixtureOfExperts(DirichletGate(4), HeterogeneousExperts(members))
+        found = [name for part in posterior_parts(bank) for name in quantity_names(part.part, ["dose"])]
+        assert len(set(found)) == len(found)

@@ -145,9 +145,12 @@ def _of_regressions(part: LinearPrior, feature_names: list[str]) -> list[str]:
     whose = [(k, columns) for k in components]
     if isinstance(part, SharedLinearExperts):
         labels = part.axis_labels(feature_names)
-        whose = [(k, labels["own_regressor"]) for k in components] + [("all components", labels["shared_regressor"])]
+        whose = [(k, labels["own_regressor"]) for k in components] + [
+            (part.named_together(), labels["shared_regressor"])
+        ]
     n_noises, n_columns = part.posterior_rate.shape
-    own = components if n_noises == len(components) else [""]
+    in_common = part.named_together() if part.is_member else ""
+    own = components if n_noises == len(components) else [in_common]
     of_noise = [f"{k}{y if n_columns == len(outputs) else ''}, log precision" for k in own for y in outputs[:n_columns]]
     return [f"{k}{y}, {column}" for k, own_columns in whose for y in outputs for column in own_columns] + [
         name.removeprefix(", ") for name in of_noise
@@ -163,7 +166,7 @@ def _of_densities(part: GaussianPrior) -> list[str]:
         return names + [f"{k}, log precision" for k in components]
     is_diagonal = part.covariance == "diagonal"
     given = " given those before it" if not is_diagonal and part.n_outputs > 1 else ""
-    own = ["all components"] if part.is_tied else components
+    own = [part.named_together()] if part.is_tied else components
     names += [f"{k}, log precision y{p}{given}" for k in own for p in columns]
     if not is_diagonal:
         pairs = sorted((p, j) for j, p in combinations(columns, 2))
