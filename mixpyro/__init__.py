@@ -10,6 +10,7 @@ from mixpyro.experts import (
     NeuralExperts,
     PointMassExperts,
     RelevanceLinearExperts,
+    SharedLinearExperts,
 )
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.minibatches import fit_minibatches
@@ -77,6 +78,7 @@ __all__ = [
     "RelevanceLinearExperts",
     "RobbinsMonro",
     "Run",
+    "SharedLinearExperts",
     "SoftmaxGate",
     "StickBreakingGate",
     "StreamingFit",

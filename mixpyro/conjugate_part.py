@@ -53,6 +53,14 @@ class ConjugatePart(Part):
         """
         return self.fixed_prior
 
+    def statistics_of_posterior(self, posterior: Value) -> Value:
+        """Return statistics that lead from the prior to a posterior.
+
+        Args:
+            posterior: q, with any leading axes of runs.
+        """
+        return posterior.statistics_beyond(self.prior_given(posterior))
+
     @property
     def posterior(self) -> Value:
         """The posterior as a value, a NamedTuple of float64 tensors."""
@@ -126,12 +134,12 @@ class ConjugatePart(Part):
             # The common case first: to check a number takes as long as to add a few.
             size = 1.0 if step_size.__class__ is float and step_size == 1.0 else arguments.step_size(step_size)
             if size < 1.0:
-                known = before.statistics_beyond(self.prior_given(before))
+                known = self.statistics_of_posterior(before)
                 statistics = nested.blend((1.0 - size, known), (size, statistics))
             try:
                 after = self.updated(statistics, before)
             except RuntimeError:
-                arguments.same_shapes("statistics", statistics, before.statistics_beyond(self.prior))
+                arguments.same_shapes("statistics", statistics, self.statistics_of_posterior(before))
                 raise
             self.check_posterior(after, before)
             self.hold_posterior(after)

@@ -15,6 +15,7 @@ from mixpyro.experts import (
     NeuralExperts,
     PointMassExperts,
     RelevanceLinearExperts,
+    SharedLinearExperts,
 )
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Binomial, Categorical, Gaussian, NegativeBinomial, Poisson, StudentT
@@ -66,6 +67,9 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "gaussian": lambda: GaussianExperts(K, 1),
     "diagonal": lambda: GaussianExperts(K, 1, covariance="diagonal"),
     "spherical": lambda: GaussianExperts(K, 1, covariance="spherical"),
+    "tied": lambda: GaussianExperts(K, 1, covariance="tied"),
+    "linear, shared slope": lambda: SharedLinearExperts(K, D, shared=[0]),
+    "glm, shared slope": lambda: GLMExperts(K, D, Gaussian(), prior_scale=3.0, shared=[0, "scale"]),
     "glm": lambda: GLMExperts(K, D, Gaussian(), prior_scale=3.0),
     "student": lambda: GLMExperts(K, D, StudentT(), prior_scale=3.0),
     "poisson": lambda: GLMExperts(K, D, Poisson(), prior_scale=3.0),
@@ -91,6 +95,9 @@ PAIRS = [
     ("marginal", "spherical"),
     ("softmax", "linear, shared noise"),
     ("softmax, prior", "relevance"),
+    ("dirichlet", "tied"),
+    ("softmax, prior", "linear, shared slope"),
+    ("dirichlet", "glm, shared slope"),
     ("softmax, prior", "categorical"),
     ("softmax, prior", "heterogeneous"),
     ("sticks", "outputs"),

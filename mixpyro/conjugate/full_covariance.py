@@ -33,8 +33,8 @@ class Full(NormalWishart):
 
     @property
     def n_parameters(self) -> int:
-        """K (P + P (P + 1) / 2)."""
-        return self.mean.numel() * (self.n_outputs + 3) // 2
+        """K P, and P (P + 1) / 2 for each Λ."""
+        return self.mean.numel() + self.degrees.numel() * self.n_outputs * (self.n_outputs + 1) // 2
 
     @staticmethod
     def checked_scale(name: str, value: object, n_outputs: int) -> Tensor:

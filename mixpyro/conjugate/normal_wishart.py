@@ -158,7 +158,7 @@ class NormalWishart(NamedTuple):
         raise NotImplementedError
 
     def precision_kl(self: Structure, prior: Structure) -> Tensor:
-        """Return KL of each component's Λ from its prior in nats [..., K].
+        """Return KL of each component's Λ from its prior in nats [..., K], or of the one Λ [..., 1].
 
         Args:
             prior: of the same form.
@@ -231,7 +231,7 @@ class NormalWishart(NamedTuple):
         ratio = prior.mean_precision / self.mean_precision
         distance = prior.mean_precision * self.degrees * self.squared_norm(self.mean - prior.mean)
         of_means = 0.5 * (distance + self.n_outputs * (ratio - 1.0 - ratio.log()))
-        return (of_means + self.precision_kl(prior)).sum(-1)
+        return of_means.sum(-1) + self.precision_kl(prior).sum(-1)
 
     def _distance(self, mean: Tensor) -> Tensor:
         """Return β₀ (m − m₀)(m − m₀)' of this prior's m₀, in the form of the scale."""

@@ -36,13 +36,16 @@ def model_of(mixture: MixtureOfExperts, drawn: Collection[str]) -> Model:
     if not names:
         return Model(mixture, frozenset(), {})
     copied = copy.deepcopy(mixture)
-    sampled, flat = set(), set()
+    sampled, flat = set[str](), set[str]()
     for part in copied.modules():
         if isinstance(part, SoftmaxGate | GLMExperts):
-            site = part.site("coefficients")
-            sampled.add(site)
-            if part.prior_scale is None and site in names:
-                flat.add(site)
+            own = {part.site("coefficients")}
+            if isinstance(part, GLMExperts) and part.shared_coefficients_estimate is not None:
+                own.add(part.site("shared_coefficients"))
+            if part.prior_scale is not None:
+                sampled |= own
+            elif own <= set(names):  # Where one of two is frozen, parameters are replaced draw by draw.
+                sampled, flat = sampled | own, flat | own
                 part.prior_scale = 1.0
     return Model(copied, frozenset(flat), {site: name for site, name in names.items() if site not in sampled})
 

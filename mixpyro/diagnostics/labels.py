@@ -1,5 +1,6 @@
 """Labels of components: one labelling for draws by MCMC, or for the solutions of several fits."""
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ LEAST_CONFIDENCE = 0.5
 LOG_ODDS = "gate_component"
 # Axis of the nodes of a gate that is a tree.
 NODES = "gate_node"
+# Axis of the sets of components that share coefficients.
+SETS = "component_set"
 
 
 class Alignment(NamedTuple):
@@ -105,8 +108,8 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
 
     Raises:
         ValueError: if the alignment has another number of draws, a site of a program has an axis that may be of the
-            components, as it is as long and has not been named, components move that have a point estimate, or a draw's
-            order is that of another tree than a gate's.
+            components, as it is as long and has not been named, components move that have a point estimate, or to
+            another set that shares coefficients, or a draw's order is that of another tree than a gate's.
     """
     import xarray
 
@@ -117,6 +120,8 @@ def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -
         raise ValueError(f"`alignment` must be of {n_chains * n_draws} draws; got {len(alignment.order)}.")
     _refuse_unknown_axes(posterior, alignment.order.shape[1], axis)
     _refuse_moved_estimates(data, alignment, axis)
+    if axis == "component":
+        _refuse_other_sets(posterior, alignment.order)
     axes = ("chain", "draw", axis)
     order = xarray.DataArray(alignment.order.reshape(n_chains, n_draws, -1), dims=axes)
     reordered = {
@@ -147,6 +152,22 @@ def _refuse_moved_estimates(data: ArvizData, alignment: Alignment, axis: str) ->
         raise ValueError(
             f"`alignment` must keep the labels of components with a point estimate, {', '.join(estimates)}; got one "
             "that moves them. Align to the labels of the estimates with `reference=`."
+        )
+
+
+def _refuse_other_sets(posterior: Dataset, order: np.ndarray) -> None:
+    """Raise if a component takes a place in another set, with which it shares no coefficients."""
+    if posterior.sizes.get(SETS, 1) == 1:
+        return
+    sets = [[int(number) for number in re.findall(r"\d+", str(label))] for label in posterior[SETS].values]
+    set_of = np.zeros(order.shape[1], dtype=np.int64)
+    for number, components in enumerate(sets):
+        set_of[components] = number
+    if bool((set_of[order] != set_of).any()):
+        raise ValueError(
+            "`alignment` must keep components within the sets that share coefficients, "
+            f"{[str(label) for label in posterior[SETS].values]}; got one that moves some to another set. Align to the "
+            "labels of the fit with `reference=`."
         )
 
 

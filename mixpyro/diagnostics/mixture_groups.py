@@ -14,6 +14,7 @@ from mixpyro.diagnostics.estimates import attributes_of_estimates, estimated_wit
 from mixpyro.diagnostics.names import Named, coordinates, site_axes
 from mixpyro.diagnostics.under_draws import UnderDraws, predictions_of
 from mixpyro.experts.glm import GLMExperts
+from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
 from mixpyro.gates.tree import TreeGate
@@ -153,6 +154,8 @@ def labels_of(mixture: MixtureOfExperts, x: Named, y: Named, gate_x: Named) -> d
         gate_x: what the gate reads.
     """
     experts = mixture.experts
+    is_glm = isinstance(experts, GLMExperts)
+    of_sharing = experts.axis_labels(x.columns) if isinstance(experts, GLMExperts | SharedLinearExperts) else {}
     return coordinates(
         n_components=mixture.n_components,
         objects=x.rows,
@@ -161,8 +164,8 @@ def labels_of(mixture: MixtureOfExperts, x: Named, y: Named, gate_x: Named) -> d
         gate_features=gate_x.columns,
         gate_nodes=_nodes_of(mixture.gate),
         outputs=y.columns,
-        n_predictors=experts.family.n_predictors if isinstance(experts, GLMExperts) else 1,
-    )
+        n_predictors=experts.family.n_predictors if is_glm else 1,
+    ) | {axis: np.array(labels, dtype=np.str_) for axis, labels in of_sharing.items()}
 
 
 def labels_of_gate(gate: Gate, x: Named) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from mixpyro.experts.linear import LinearExperts
 from mixpyro.experts.neural import NeuralExperts
 from mixpyro.experts.point_mass import PointMassExperts
 from mixpyro.experts.relevance import RelevanceLinearExperts
+from mixpyro.experts.shared_linear import SharedLinearExperts
 
 __all__ = [
     "Experts",
@@ -20,4 +21,5 @@ __all__ = [
     "NeuralExperts",
     "PointMassExperts",
     "RelevanceLinearExperts",
+    "SharedLinearExperts",
 ]

@@ -28,6 +28,8 @@ class Experts(ExpertFormulas):
     is_discrete: bool = False
     # Whether y may be infinite, as limits of censored outcomes are.
     may_be_infinite: bool = False
+    # Whether these are some of the components of a bank of banks.
+    is_member: bool = False
 
     def __init__(self, n_components: int, n_features: int, n_outputs: int, *, name: str) -> None:
         super().__init__(n_components, name=name)
@@ -47,6 +49,17 @@ class Experts(ExpertFormulas):
             first: number of this bank's first component in a larger bank.
         """
         self.first_component = first
+
+    def named_together(self, components: Sequence[int] | None = None) -> str:
+        """Return a name for what components have in common: ``all components``, or their numbers in a larger bank.
+
+        Args:
+            components: their numbers in this bank; all by default.
+        """
+        if components is None and not self.is_member:
+            return "all components"
+        numbers = [str(self.first_component + k) for k in components or range(self.n_components)]
+        return f"component{'s' if len(numbers) > 1 else ''} {' and '.join(numbers)}"
 
     @property
     def component_tensors(self) -> tuple[str, ...]:

@@ -210,12 +210,15 @@ class FamilyExperts(EstimatedExperts):
         x, y = self.check_data(x, y)
         layers, r = self.linear_layers(x), responsibilities
         found = pulled(self.family, layers, y, self._exposures(x), r, scale=self._noise, prior_scale=self.prior_scale)
-        return [
-            f"the prior says more of the coefficients of component {self.first_component + k} than the data do: "
-            f"`prior_scale`, {self.prior_scale:.3g}, has moved them by {pull:.1f} standard errors. They are per unit "
-            "of x, and the intercept is at x = 0: give a larger `prior_scale`, or standardise x."
-            for k, pull in found
-        ]
+        return [self._pulled(f"the coefficients of component {self.first_component + k}", pull) for k, pull in found]
+
+    def _pulled(self, what: str, pull: float) -> str:
+        """Return in words how far the prior has moved estimates."""
+        return (
+            f"the prior says more of {what} than the data do: `prior_scale`, {self.prior_scale:.3g}, has moved them by "
+            f"{pull:.1f} standard errors. They are per unit of x, and the intercept is at x = 0: give a larger "
+            "`prior_scale`, or standardise x."
+        )
 
     def cautions(self) -> list[str]:
         """Return which components' scales call for a look at them."""

@@ -29,7 +29,9 @@ class GaussianExperts(GaussianPrior):
 
     μₖ | Λₖ ~ Normal(m₀, (β₀ Λₖ)⁻¹), and Λₖ ~ Wishart(Ψ₀⁻¹, ν₀). A diagonal Λₖ has the entries Gamma(ν₀/2, ψ₀/2), a
     spherical one, τₖ I, has τₖ ~ Gamma(Pν₀/2, Pψ₀/2). So E[Λ] = ν₀ Ψ₀⁻¹ in all three: the prior is worth ν₀ objects,
-    and Ψ₀ / ν₀ is roughly the covariance expected within a component. They read no column of x.
+    and Ψ₀ / ν₀ is roughly the covariance expected within a component. They read no column of x. A tied covariance is a
+    full one that all components share, Λₖ = Λ, to which all objects contribute. One that is also diagonal or spherical
+    have LinearExperts without inputs, with ``noise_per_component=False``.
 
     What you leave out of the prior is weak on the location and scale of the data, as of LinearExperts:
     :mod:`mixpyro.experts.weak_prior` has the formula, and a diagonal Ψ₀. A prior that you give is used as it is, in the
@@ -49,11 +51,11 @@ class GaussianExperts(GaussianPrior):
     Args:
         n_components: K.
         n_outputs: P, the number of columns of y.
-        covariance: of y within a component, "full", "diagonal" or "spherical".
+        covariance: of y within a component, "full", "diagonal", "spherical" or "tied".
         mean: m₀, a number or P of them, in units of y; zero if only its precision is given, on the location of the data
             if neither is.
         mean_precision: β₀, above zero: how many objects the prior mean is worth; 0.01 if only the mean is given.
-        degrees_of_freedom: ν₀, above P − 1 if full and above zero otherwise. By default P + 2 if full, else 3, of which
+        degrees_of_freedom: ν₀, above P − 1 if full or tied, else above zero. By default P + 2 if full, else 3, of which
             predictions of an empty component have a variance; one less if only the scale is given.
         scale: Ψ₀, in squared units of y, above zero: a number; also P of them for a full or diagonal covariance, and a
             positive definite matrix [P, P] for a full one. 0.02 if only ν₀ is given, on the scale of y if neither is.
@@ -68,8 +70,8 @@ class GaussianExperts(GaussianPrior):
     Attributes:
         centred_means: posterior m counted from the origin [K, P].
         posterior_mean_precision: β [K].
-        posterior_degrees: ν [K].
-        posterior_scale: Ψ [K, P, P] if full, [K, P] if diagonal, [K] if spherical.
+        posterior_degrees: ν [K], [1] if tied.
+        posterior_scale: Ψ [K, P, P] if full, [1, P, P] if tied, [K, P] if diagonal, [K] if spherical.
         y_origin: where y is counted from [P].
 
     References:
@@ -172,6 +174,8 @@ class GaussianExperts(GaussianPrior):
         """Return 1 / √E[λ] of every column, or if full the least of any direction, relative to the mean over k."""
         posterior = self.posterior
         shapes = posterior.scale / posterior.per_component(posterior.degrees)
+        if self.is_tied:
+            return shapes.new_ones(self.n_components, 1)
         if self.covariance != "full":
             return shapes.reshape(self.n_components, -1).sqrt()
         factor = torch.linalg.cholesky(shapes.mean(0))
@@ -199,7 +203,7 @@ class GaussianExperts(GaussianPrior):
         mean = (posterior.mean + self.y_origin.double()).to(dtype)
         narrowed = spread / posterior.per_component(posterior.mean_precision).sqrt().to(dtype)
         normal = posterior.normal(mean, narrowed).to_event(1)
-        return GaussianParameters(sample_parameter(self.site("mean"), normal), spread)
+        return GaussianParameters(sample_parameter(self.site("mean"), normal), spread.expand_as(narrowed))
 
     def likelihood(self, x: Inputs, parameters: GaussianParameters, assignment: Tensor) -> TorchDistributionMixin:
         """Return Normal(μ_z, Λ_z⁻¹).

@@ -10,12 +10,18 @@ from mixpyro import arguments
 from mixpyro.conjugate.full_covariance import Full
 from mixpyro.conjugate.independent_columns import Diagonal, Spherical
 from mixpyro.conjugate.normal_wishart import NormalWishart
+from mixpyro.conjugate.tied_covariance import Tied
 from mixpyro.experts.conjugate import ConjugateExperts
 from mixpyro.experts.linear_prior import GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE, LARGE_SHARE, MANY
 from mixpyro.experts.weak_prior import COEFFICIENT_PRECISION, NOISE_RATE, NOISE_SHAPE, DataScales, checked_scales, words
 from mixpyro.shapes import Inputs, Targets
 
-STRUCTURES: dict[str, type[NormalWishart]] = {"full": Full, "diagonal": Diagonal, "spherical": Spherical}
+STRUCTURES: dict[str, type[NormalWishart]] = {
+    "full": Full,
+    "diagonal": Diagonal,
+    "spherical": Spherical,
+    "tied": Tied,
+}
 
 # Not typing.Self, which run-time type checkers refuse in methods.
 Densities = TypeVar("Densities", bound="GaussianPrior")
@@ -66,7 +72,9 @@ class GaussianPrior(ConjugateExperts):
         for buffer, value in self._priors_as_given().items():
             self.register_buffer(buffer, value.to(like))
         arguments.representable("mean_precision", self.prior_mean_precision)
-        arguments.representable("scale", self.prior_scale.diagonal() if covariance == "full" else self.prior_scale)
+        arguments.representable(
+            "scale", self.prior_scale.diagonal() if self.prior_scale.ndim == 2 else self.prior_scale
+        )
         self.register_buffer("y_origin", like.new_zeros(self.n_outputs))
         if self.scales is not None:
             self.y_origin = self.scales.y.location.clone().to(self.y_origin)
@@ -99,8 +107,13 @@ class GaussianPrior(ConjugateExperts):
 
     @property
     def component_tensors(self) -> tuple[str, ...]:
-        """The posterior."""
-        return self.posterior_names
+        """The posterior, without what all components share."""
+        return self.posterior_names[:2] if self.is_tied else self.posterior_names
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether all components share one covariance; its degrees and scale have one entry then."""
+        return issubclass(self.structure, Tied)
 
     @property
     def has_given_mean(self) -> bool:
@@ -138,7 +151,7 @@ class GaussianPrior(ConjugateExperts):
         if not self.has_given_scale:
             squares = 2.0 * NOISE_RATE * scales.y.scale.square()
             value = squares.log().mean().exp() if self.covariance == "spherical" else squares
-            if self.covariance == "full":
+            if issubclass(self.structure, Full):
                 root = squares.sqrt()
                 value = torch.outer(root, root) * scales.y.correlation
             self.prior_scale = self.structure.checked_scale("scale", value, self.n_outputs).to(self.prior_scale)
@@ -147,8 +160,10 @@ class GaussianPrior(ConjugateExperts):
     def prior(self) -> NormalWishart:
         """The prior of every component, float64, its mean counted from the origin as the posterior's is."""
         mean = self.prior_mean.double() - self.y_origin.double()
-        parts = (mean, self.prior_mean_precision, self.prior_degrees, self.prior_scale)
-        return self.structure(*(part.double().expand(self.n_components, *part.shape) for part in parts))
+        own, common = (mean, self.prior_mean_precision), (self.prior_degrees, self.prior_scale)
+        n_common = 1 if self.is_tied else self.n_components
+        parts = [(part, self.n_components) for part in own] + [(part, n_common) for part in common]
+        return self.structure(*(part.double().expand(number, *part.shape) for part, number in parts))
 
     def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Take origin and default prior from the data, and forget the data seen so far.
@@ -177,7 +192,7 @@ class GaussianPrior(ConjugateExperts):
     def cautions(self) -> list[str]:
         """Return a sentence for each part of the prior that outweighs many objects, else nothing."""
         q, before = self.posterior, self.prior
-        many = q.degrees - before.degrees > MANY
+        many = q.mean_precision - before.mean_precision > MANY
         distance = q.product(q.mean - before.mean, q.mean - before.mean) * q.per_component(before.mean_precision)
         total, own = (self._variances(scale) for scale in (q.scale, before.scale))
         share = torch.where(many.unsqueeze(-1), self._variances(distance) / total, 0.0)

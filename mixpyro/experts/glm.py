@@ -1,30 +1,24 @@
 """Experts that are generalised linear models, by maximum likelihood or with a Normal prior."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from pyro.distributions import Delta, Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
-from torch import Tensor, nn
+from torch import Tensor
 
-from mixpyro import arguments
-from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
-from mixpyro.experts.families import Family, Gaussian
+from mixpyro.experts.exponential_family import smallest_scale
+from mixpyro.experts.glm_estimates import GLMEstimates
 from mixpyro.experts.scale_estimates import maximised_with_scale
-from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.design_matrix import with_intercept
-from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import maximised
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
-
-# Turns of coefficients and scales in an iteration of a fit. With three of them it takes as many iterations.
-TURNS_OF_FIT = 1
 
 
 class GLMParameters(NamedTuple):
@@ -34,7 +28,7 @@ class GLMParameters(NamedTuple):
     scale: Tensor  # σ [K, S], 1 for a family without
 
 
-class GLMExperts(FamilyExperts):
+class GLMExperts(GLMEstimates):
     """y | x, z = k from a family of densities with linear predictors c_k'u, u = [1, x], fitted by Newton's method.
 
     Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood, and the fit is
@@ -52,17 +46,24 @@ class GLMExperts(FamilyExperts):
             offset, or the number of trials of a binomial. Give the gate inputs of its own then: by default it reads
             that column too.
         prior_scale: s of a Normal(0, s²) prior on every coefficient, above 0; None for maximum likelihood.
+        shared: what all components have in common: numbers of columns of x, "intercept", and "scale" for the noise of a
+            Gaussian. A shared coefficient is one parameter: it has one standard error, and counts once.
+        shared_within: sets of components that have it in common each, such as ``[[0, 1], [2]]``; one set of all by
+            default.
         name: prefix of the Pyro sites ``<name>.y`` and, with a prior, ``<name>.coefficients``, and of the parameters
-            ``<name>.coefficients_estimate`` and ``<name>.log_scale``.
+            ``<name>.coefficients_estimate`` and ``<name>.log_scale``. These are of what is not shared; the rest are
+            ``<name>.shared_coefficients`` and ``<name>.shared_coefficients_estimate``.
         device: of the parameters.
         dtype: of the parameters; results have the dtype of x.
 
     Attributes:
         coefficients: c [K, C, 1 + D], the intercept first. C is 1 but for categories.
-        log_scale: log σ [K] of the family's scales, [K, S] of several: the noise, the dispersion; empty without.
+        log_scale: log σ [K] of the family's scales, [K, S] of several: the noise, the dispersion; empty without. A
+            noise that components share has one entry for each set of them.
 
     References:
-        McCullagh, Nelder (1989), Generalized Linear Models, section 2.5; Grün, Leisch (2008), FlexMix version 2.
+        McCullagh, Nelder (1989), Generalized Linear Models, section 2.5; Grün, Leisch (2008), FlexMix version 2:
+        finite mixtures with concomitant variables and varying and constant parameters, for what components share.
 
     Example:
         >>> from mixpyro.experts.families import Poisson
@@ -71,55 +72,7 @@ class GLMExperts(FamilyExperts):
         torch.Size([3, 2, 1])
     """
 
-    site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "coefficients": ("component", "output", "regressor"),
-        "log_scale": ("component",),
-    }
     finds_maximum = True
-
-    def __init__(
-        self,
-        n_components: int,
-        n_features: int,
-        family: Family,
-        *,
-        exposure: bool = False,
-        prior_scale: float | None = None,
-        name: str = "experts",
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
-        super().__init__(n_components, n_features, 1, family, exposure=exposure, prior_scale=prior_scale, name=name)
-        like = torch.empty(0, device=arguments.device(device), dtype=arguments.dtype(dtype))
-        shape = self.n_components, family.n_predictors, self.n_features + 1
-        self.coefficients_estimate = nn.Parameter(like.new_zeros(shape))
-        n_scales = len(family.scale_names)
-        of_scales = (self.n_components, n_scales) if n_scales > 1 else (self.n_components * n_scales,)
-        self.steps_of_fit = TURNS_OF_FIT if n_scales and not isinstance(family, Gaussian) else None
-        first = like.new_tensor(family.first_scales[:n_scales]).log()
-        self.log_scale = nn.Parameter(first.expand(self.n_components, n_scales).reshape(of_scales).clone())
-
-    @property
-    def component_tensors(self) -> tuple[str, ...]:
-        """The parameters."""
-        return ("coefficients_estimate", "log_scale") if self.log_scale.numel() else ("coefficients_estimate",)
-
-    @property
-    def coefficients(self) -> Tensor:
-        """Estimates c [K, C, 1 + D], the intercept first, without a graph; the Pyro site of this name may be a draw.
-
-        The memory is that of the parameter ``coefficients_estimate``.
-        """
-        return self.coefficients_estimate.detach()
-
-    @property
-    def scale(self) -> Tensor:
-        """Scales σ [K], or [K, S] of several; 1 for a family without."""
-        return self.log_scale.exp() if self.family.scale_names else self.coefficients.new_ones(self.n_components)
-
-    @property
-    def _noise(self) -> Tensor:
-        return self.scale.reshape(self.n_components, -1)
 
     def predictors(self, x: Inputs) -> Tensor:
         """Return c_k'u [N, K, C], float64, with its gradient.
@@ -127,22 +80,8 @@ class GLMExperts(FamilyExperts):
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
         """
-        return torch.einsum(
-            "ne,kce->nkc", with_intercept(self._regressors(x).double()), self.coefficients_estimate.double()
-        )
-
-    def linear_layers(self, x: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """Yield the regressors and the coefficients, unless these are frozen.
-
-        Args:
-            x: inputs [N, D], or [N, D + 1] with an exposure.
-        """
-        if self.coefficients_estimate.requires_grad:
-            yield 0, self._regressors(x), self.coefficients
-
-    def parameters_under_prior(self) -> Iterable[Tensor]:
-        """Return the coefficients."""
-        return [self.coefficients_estimate]
+        coefficients = self._joined(self.coefficients_estimate, self.shared_coefficients_estimate).double()
+        return torch.einsum("ne,kce->nkc", with_intercept(self._regressors(x).double()), coefficients)
 
     @pyro_method
     def model(self, x: Inputs) -> GLMParameters:
@@ -151,8 +90,8 @@ class GLMExperts(FamilyExperts):
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
         """
-        prior = Normal(x.new_zeros(self.coefficients.shape), 1.0 if self.prior_scale is None else self.prior_scale)
-        return self._coefficients_site(x, prior.to_event(3))
+        scale = 1.0 if self.prior_scale is None else self.prior_scale
+        return self._sampled(x, lambda estimate: Normal(x.new_zeros(estimate.shape), scale).to_event(3))
 
     @pyro_method
     def guide(self, x: Inputs) -> GLMParameters:
@@ -161,14 +100,17 @@ class GLMExperts(FamilyExperts):
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
         """
-        return self._coefficients_site(x, Delta(self.coefficients_estimate.to(x.dtype), event_dim=3))
+        return self._sampled(x, lambda estimate: Delta(estimate.to(x.dtype), event_dim=3))
 
-    def _coefficients_site(self, x: Inputs, coefficients: TorchDistributionMixin) -> GLMParameters:
-        """Parameters, the coefficients from a distribution if they have a prior."""
+    def _sampled(self, x: Inputs, of: Callable[[Tensor], TorchDistributionMixin]) -> GLMParameters:
+        """Return the parameters, the coefficients from a distribution if they have a prior."""
         refuse_shared_parameters(self)
+        own, common = self.coefficients_estimate, self.shared_coefficients_estimate
         if self.prior_scale is None:
-            return GLMParameters(self.coefficients_estimate.double(), self._noise.to(x.dtype))
-        return GLMParameters(sample_parameter(self.site("coefficients"), coefficients), self._noise.to(x.dtype))
+            return GLMParameters(self._joined(own, common).double(), self._noise.to(x.dtype))
+        drawn = sample_parameter(self.site("coefficients"), of(own))
+        shared = None if common is None else sample_parameter(self.site("shared_coefficients"), of(common))
+        return GLMParameters(self._joined(drawn, shared), self._noise.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: GLMParameters, assignment: Tensor) -> TorchDistributionMixin:
         """Return the family's distribution at the predictors of z; see :meth:`Experts.likelihood`.
@@ -204,49 +146,17 @@ class GLMExperts(FamilyExperts):
             by_gradient: not called: Newton's method leaves nothing to a gradient M-step.
             n_steps: most steps, at least 1.
         """
-        likelihood = WeightedLikelihood(self.family, y, self._exposures(x), responsibilities, self._noise)
-        functions = LinearPredictors(
-            self._regressors(x),
-            likelihood,
-            n_predictors=self.family.n_predictors,
-            prior_scale=self.prior_scale,
-        )
+        functions, likelihood = self._functions(x, y, responsibilities)
         coefficients = functions.standardised_coefficients(self.coefficients)
         if self.family.scale_names and self.log_scale.requires_grad:
             smallest = smallest_scale(self.family.spread_of(y), responsibilities.sum(-1))
-            moves = self.coefficients_estimate.requires_grad
+            moves = self._has_free_coefficients
             coefficients = maximised_with_scale(
                 functions, likelihood, coefficients, smallest, n_steps=n_steps, moves_coefficients=moves
             )
-            self.log_scale.copy_(likelihood.scale.log().reshape(self.log_scale.shape))
-        elif self.coefficients_estimate.requires_grad:
+            scale = likelihood.scale[self.sharing.firsts] if self.sharing.has_scale else likelihood.scale
+            self.log_scale.copy_(scale.log().reshape(self.log_scale.shape))
+        elif self._has_free_coefficients:
             coefficients = maximised(functions, coefficients, n_steps=n_steps, bounded=functions.bounded)
-        if self.coefficients_estimate.requires_grad:
-            self.coefficients.copy_(functions.original_coefficients(coefficients))
-
-    @property
-    def n_parameters(self) -> int:
-        """Number of coefficients, K C (1 + D), and of scales, K S."""
-        return self.coefficients.numel() + self.log_scale.numel()
-
-    @property
-    def effects(self) -> set[str]:
-        """Name of the coefficients; none under a prior, which shrinks them, so that no test against zero holds."""
-        return {"coefficients_estimate"} if self.prior_scale is None else set()
-
-    def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
-        """Return names such as ``component 0, intercept`` or, of several predictors, ``component 0, predictor 1, x0``.
-
-        Args:
-            feature_names: names of the columns of x.
-        """
-        several = self.family.n_predictors > 1
-        predictors = [f", predictor {c + 1}" if several else "" for c in range(self.family.n_predictors)]
-        columns = ["intercept", *feature_names[: self.n_features]]
-        components = [f"component {self.first_component + k}" for k in range(self.n_components)]
-        return {
-            "coefficients_estimate": [
-                f"{k}{c}, {column}" for k in components for c in predictors for column in columns
-            ],
-            "log_scale": [f"{k}, log {name}" for k in components for name in self.family.scale_names],
-        }
+        if self._has_free_coefficients:
+            self._take(functions.original_coefficients(coefficients))

@@ -77,6 +77,7 @@ class HeterogeneousExperts(Banks):
         """Number the members' components one after another; arguments as :meth:`Experts.number_components_from`."""
         super().number_components_from(first)
         for member, offset in zip(self.members, self.first_components, strict=True):
+            member.is_member = True
             member.number_components_from(first + offset)
 
     def with_components(self, kept: Sequence[int]) -> "HeterogeneousExperts":

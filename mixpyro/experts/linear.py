@@ -159,7 +159,7 @@ class LinearExperts(LinearPrior):
 
     def predict(self, x: Inputs) -> Tensor:
         """Return m'u [N, K, P], in x's dtype; arguments as :meth:`Experts.predict`."""
-        centred = torch.einsum("ne,kpe->nkp", self.design(x), self.centred_coefficients.to(x.dtype))
+        centred = torch.einsum("ne,kpe->nkp", self.design(x), self.regression.mean.to(x.dtype))
         return (centred.double() + self.y_origin.double()).to(x.dtype)
 
     def design(self, x: Inputs) -> Design:

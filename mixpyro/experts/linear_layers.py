@@ -1,6 +1,6 @@
 """What can be said of the estimates of linear layers: GLMs, or the last layers of networks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.least_information import FlatDirection, flattest_direction
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.prior_pull import MANY, MOST_PULL, prior_pull
+from mixpyro.numerics.tied_predictors import TiedPredictors
 from mixpyro.shapes import Outputs, Responsibilities
 
 # Objects of a component below which nothing is said of its maximum.
@@ -88,6 +89,58 @@ def pulled(
             pull = prior_pull(functions, point, curvature=curvature, weights=r, number=k)
             if pull > MOST_PULL:
                 yield first + k, pull
+
+
+@torch.no_grad()
+def separated_together(
+    functions_of: Callable[[Responsibilities], LinearPredictors | TiedPredictors],
+    coefficients: Tensor,
+    responsibilities: Responsibilities,
+) -> FlatDirection | None:
+    """Return the flattest direction of coefficients that are in part common to components, if it has no maximum.
+
+    Args:
+        functions_of: the log likelihood under given responsibilities.
+        coefficients: estimated without a prior [K, C, E].
+        responsibilities: [N, K].
+    """
+    r = responsibilities * (responsibilities.sum(0) > FEWEST_OBJECTS)
+    functions = functions_of(r)
+    if not isinstance(functions, TiedPredictors) or not bool(r.any()):
+        return None
+    point = functions.standardised_coefficients(coefficients)
+    direction = flattest_direction(functions, point, curvature=_mean_even_curvature(functions, r), weights=r)
+    return direction if direction.is_unbounded else None
+
+
+@torch.no_grad()
+def pulled_together(
+    functions_of: Callable[[Responsibilities], LinearPredictors | TiedPredictors],
+    coefficients: Tensor,
+    responsibilities: Responsibilities,
+) -> float | None:
+    """Return by how many standard errors a prior has moved such coefficients, if that is many.
+
+    Args:
+        functions_of: the log likelihood with the prior under given responsibilities.
+        coefficients: estimated with the prior [K, C, E].
+        responsibilities: [N, K].
+    """
+    r = responsibilities * (responsibilities.sum(0) > MANY)
+    functions = functions_of(r)
+    if not isinstance(functions, TiedPredictors) or not bool(r.any()):
+        return None
+    point = functions.standardised_coefficients(coefficients)
+    pull = prior_pull(functions, point, curvature=_mean_even_curvature(functions, r), weights=r)
+    return pull if pull > MOST_PULL else None
+
+
+def _mean_even_curvature(functions: TiedPredictors, responsibilities: Responsibilities) -> float:
+    """Return the mean over rows and components of the curvature where all predictors are zero."""
+    terms = functions.each.terms
+    assert isinstance(terms, WeightedLikelihood)
+    even = _even_curvature(terms.family, terms.y, terms.exposure, terms.scale)
+    return float((responsibilities * even).sum() / responsibilities.sum())
 
 
 def _even_curvature(family: Family, y: Outputs, exposure: Tensor, scale: Tensor) -> Tensor:

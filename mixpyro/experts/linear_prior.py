@@ -88,6 +88,10 @@ class LinearPrior(ConjugateExperts):
         if self.scales is not None:
             self._count_from(self.scales)
             self._scale_prior(self.scales)
+        self._register(like)
+
+    def _register(self, like: Tensor) -> None:
+        """Register the posterior's buffers."""
         self.register_posterior(self._own_prior.from_origin(self._from_prior_origin), like=like)
 
     @classmethod

@@ -10,10 +10,11 @@ from mixpyro.experts.families import Gaussian
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import SMALLEST_GAIN, maximised
+from mixpyro.numerics.tied_predictors import TiedPredictors
 
 
 def maximised_with_scale(
-    functions: LinearPredictors,
+    functions: LinearPredictors | TiedPredictors,
     likelihood: WeightedLikelihood,
     coefficients: Float[Tensor, "B Q"],
     smallest: Float[Tensor, " P"],
@@ -35,7 +36,7 @@ def maximised_with_scale(
     """
     is_quadratic = isinstance(likelihood.family, Gaussian)
     looks_around = not is_quadratic and (n_steps > 1 or _is_new(likelihood))
-    if moves_coefficients and looks_around:
+    if moves_coefficients and looks_around and isinstance(functions, LinearPredictors):
         coefficients = _better_start(functions, likelihood, coefficients, smallest)
     values = functions.values(coefficients)
     for number in range(n_steps):

@@ -1,5 +1,7 @@
 """The log likelihood of components of a family of densities, weighted by responsibilities."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,12 +26,20 @@ class WeightedLikelihood:
         exposure: [N, 1, 1].
         responsibilities: r [N, K], non-negative.
         scale: σ [K, S].
+        scale_sets: number of the set of every component [K], if components of a set share a Gaussian's noise.
     """
 
     def __init__(
-        self, family: Family, y: Tensor, exposure: Tensor, responsibilities: Responsibilities, scale: Tensor
+        self,
+        family: Family,
+        y: Tensor,
+        exposure: Tensor,
+        responsibilities: Responsibilities,
+        scale: Tensor,
+        *,
+        scale_sets: Sequence[int] | None = None,
     ) -> None:
-        self.family = family
+        self.family, self.scale_sets = family, scale_sets
         self.y, self.exposure, self.scale = y.double(), exposure.double(), scale.double()
         self.responsibilities = responsibilities.double()
         self.saturated = family.saturated(self.y, self.exposure)
@@ -83,9 +93,24 @@ class WeightedLikelihood:
                 lambda log_scale: self._values(eta, log_scale.exp()), self.scale.log(), low, high, n_steps=N_SCALE_STEPS
             )
             found = found.exp()
+        elif self.scale_sets is not None:
+            found = self._of_sets(found).clamp_min(smallest)
         else:
             found = found.clamp_min(smallest)
-        self.scale = torch.where((self.counts > 0).unsqueeze(-1), found, self.scale)
+        self.scale = torch.where((self._in_sets(self.counts) > 0).unsqueeze(-1), found, self.scale)
+
+    def _of_sets(self, scale: Float[Tensor, "K S"]) -> Float[Tensor, "K S"]:
+        """Return of every component the noise of its set, from those of its members; NaN of an empty one counts not."""
+        counts = self.counts.unsqueeze(-1)
+        squares = torch.where(counts > 0, counts * scale.square(), 0.0)
+        return (self._in_sets(squares) / self._in_sets(counts)).sqrt()
+
+    def _in_sets(self, sums: Tensor) -> Tensor:
+        """Return of every component the sum over its set."""
+        if self.scale_sets is None:
+            return sums
+        sets = torch.tensor(self.scale_sets, device=sums.device)
+        return torch.zeros_like(sums).index_add_(0, sets, sums)[sets]
 
 
 def _weighted(values: Tensor, weights: Tensor) -> Tensor:

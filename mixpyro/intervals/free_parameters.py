@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear_prior import LinearPrior
+from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.intervals.responses.parts import posterior_parts
@@ -151,6 +152,13 @@ def sites_of(part: ConjugatePart) -> list[Site]:
     Args:
         part: a gate or experts.
     """
+    if isinstance(part, SharedLinearExperts):
+        of = part.stacking
+        return [
+            Site(part.site("coefficients"), (part.n_components, part.n_outputs, len(of.own)), AS_IT_IS),
+            Site(part.site("shared_coefficients"), (1, part.n_outputs, len(of.common)), AS_IT_IS),
+            Site(part.site("precision"), tuple(part.posterior_rate.shape), LOGARITHM),
+        ]
     if isinstance(part, LinearPrior):
         shape = part.n_components, part.n_outputs, part.n_columns
         return [
@@ -181,8 +189,9 @@ def _sites_of_densities(part: GaussianPrior) -> list[Site]:
     """Return the sites of Gaussian densities."""
     k, p = part.n_components, part.n_outputs
     mean = Site(part.site("mean"), (k, p), AS_IT_IS)
-    if part.covariance != "full":
+    if part.covariance in ("diagonal", "spherical"):
         shape = (k,) if part.covariance == "spherical" else (k, p)
         return [mean, Site(part.site("precision"), shape, LOGARITHM)]
+    k = len(part.posterior_degrees)
     found = [mean, Site(part.site("conditional_precision"), (k, p), LOGARITHM)]
     return found if p == 1 else [*found, Site(part.site("regression"), (k, p * (p - 1) // 2), AS_IT_IS)]

@@ -72,7 +72,7 @@ def density_of(part: Part) -> Callable[[Given], AtDraws]:
         return lambda given: _sticks(part, given)
     if isinstance(part, Gate):
         return lambda given: _gate(part, given)
-    if type(part) is LinearExperts or (isinstance(part, GaussianPrior) and part.covariance != "full"):
+    if type(part) is LinearExperts or (isinstance(part, GaussianPrior) and issubclass(part.structure, Uncorrelated)):
         return LinesDensity(part)
     return lambda given: _by_model(cast(Experts, part), given)
 

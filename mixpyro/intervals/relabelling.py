@@ -130,8 +130,10 @@ def _kinds_of_experts(experts: Experts, path: str) -> list[object]:
 def _kinds_of(part: Part) -> list[tuple[float, ...]]:
     """Return a label of each component of a part."""
     if isinstance(part, GLMExperts):
-        frozen = [p for p in part.parameters() if p.numel() and not p.requires_grad]
-        return [tuple(float(v) for p in frozen for v in p[k].flatten()) for k in range(part.n_components)]
+        own = [getattr(part, name) for name in part.component_tensors]
+        frozen = [p for p in own if p.numel() and not p.requires_grad]
+        sets = part.sharing.set_of
+        return [(float(sets[k]), *(float(v) for p in frozen for v in p[k].flatten())) for k in range(part.n_components)]
     if isinstance(part, SoftmaxGate) and not part.coefficients_estimate.requires_grad:
         rows = with_reference(part.coefficients.mT).mT.tolist()
         return [tuple(row) for row in rows]

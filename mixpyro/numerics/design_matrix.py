@@ -87,6 +87,14 @@ class Origin(NamedTuple):
         return matrix
 
 
+class StackedOrigin(NamedTuple):
+    """What :class:`Origin` says, of the coefficients of several regressions side by side."""
+
+    shift: Tensor  # [Q, Q], float64
+    offset: Tensor  # [P, Q], float64
+    intercept: bool
+
+
 def columns_from(values: Outputs, origin: Tensor) -> Tensor:
     """Subtract an origin from rows, and transpose them.
 

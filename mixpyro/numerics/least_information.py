@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import MOST_DENSE, Coefficients
+from mixpyro.numerics.tied_predictors import TiedPredictors
 
 # Relative to the largest eigenvalue of the columns' second moments. Below it, columns are collinear.
 SMALLEST_MOMENT = 1e-10
@@ -49,11 +50,11 @@ class FlatDirection(NamedTuple):
 
 
 def flattest_direction(
-    functions: LinearPredictors,
+    functions: LinearPredictors | TiedPredictors,
     coefficients: Coefficients,
     *,
     curvature: float,
-    weights: Float[Tensor, "N B"],
+    weights: Float[Tensor, "N _"],
     number: int = 0,
 ) -> FlatDirection:
     """Return the direction of least information among those in which the predictors of one function vary.
@@ -68,9 +69,8 @@ def flattest_direction(
         weights: of the rows in each function, of positive sum.
         number: of the function.
     """
-    expansion, own = functions.expansion(coefficients), weights[:, number : number + 1].double()
-    total = float(own.sum())
-    moments, directions = torch.linalg.eigh(functions.columns.mT @ (own * functions.columns) / total)
+    expansion, (total, squares) = functions.expansion(coefficients), functions.moments(weights, number)
+    moments, directions = torch.linalg.eigh(squares / total)
     kept = moments > SMALLEST_MOMENT * moments.max()
     # In these columns the information of rows of unit curvature is the total weight times the identity.
     whitening = directions[:, kept] * moments[kept].rsqrt()

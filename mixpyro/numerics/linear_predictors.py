@@ -154,6 +154,16 @@ class LinearPredictors:
         """
         return (rows.flatten(1).mT @ self.columns).reshape(rows.shape[1], -1)
 
+    def moments(self, weights: Float[Tensor, "N B"], number: int = 0) -> tuple[float, Float[Tensor, "E E"]]:
+        """Return the total weight of the rows in one function, and Σ w uu'.
+
+        Args:
+            weights: w, of the rows in each function.
+            number: of the function.
+        """
+        own = weights[:, number : number + 1].double()
+        return float(own.sum()), self.columns.mT @ (own * self.columns)
+
     def values(self, coefficients: Coefficients) -> Values:
         """Return f [B].
 

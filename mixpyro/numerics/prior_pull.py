@@ -7,6 +7,7 @@ from torch import Tensor
 from mixpyro.numerics.least_information import MOST_RELATIVE
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import MOST_DENSE, Coefficients
+from mixpyro.numerics.tied_predictors import TiedPredictors
 
 # Standard errors beyond which a prior says more of an estimate than the data do.
 MOST_PULL = 2.0
@@ -17,11 +18,11 @@ SMALLEST_MOMENT = 1e-10
 
 
 def prior_pull(
-    functions: LinearPredictors,
+    functions: LinearPredictors | TiedPredictors,
     coefficients: Coefficients,
     *,
     curvature: float,
-    weights: Float[Tensor, "N B"],
+    weights: Float[Tensor, "N _"],
     number: int = 0,
 ) -> float:
     """Return how many standard errors of the data the prior has moved the estimate, √(g' I⁻¹ g).
@@ -42,8 +43,7 @@ def prior_pull(
     """
     if not functions.precision or coefficients.shape[1] > MOST_DENSE:
         return 0.0
-    own = weights[:, number : number + 1].double()
-    moments, directions = torch.linalg.eigh(functions.columns.mT @ (own * functions.columns))
+    moments, directions = torch.linalg.eigh(functions.moments(weights, number)[1])
     kept = moments > SMALLEST_MOMENT * moments.max()
     # In these columns the information of rows of that curvature is the identity.
     whitening = directions[:, kept] * (curvature * moments[kept]).rsqrt()

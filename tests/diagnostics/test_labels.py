@@ -135,3 +135,25 @@ def test_log_odds_of_a_gate_follow_their_components() -> None:
     assert found.dims == ("chain", "draw", "gate_component", "gate_regressor")
     for before, after, own in zip(coefficients[0], found.values[0], order, strict=True):
         np.testing.assert_allclose(weights(after), weights(before)[:, own])
+
+
+def test_components_stay_within_the_sets_that_share_coefficients() -> None:
+    """What components share has no axis of components, and is the same under every order within the sets."""
+    own, common = np.arange(6.0).reshape(1, 2, 3), np.arange(4.0).reshape(1, 2, 2)
+    data = container(
+        {
+            "posterior": {
+                "experts.coefficients": (("chain", "draw", "component"), own),
+                "experts.shared_coefficients": (("chain", "draw", "component_set"), common),
+            }
+        },
+        {"component": np.arange(3), "component_set": np.array(["components 0 and 2", "component 1"])},
+        {},
+    )
+    within = Alignment(np.array([[2, 1, 0], [0, 1, 2]]), np.ones((2, 3)), np.full((4, 3), 1 / 3), 1)
+    found = relabel(data, within)["posterior"]
+    np.testing.assert_array_equal(found["experts.coefficients"].values[0], [[2.0, 1.0, 0.0], [3.0, 4.0, 5.0]])
+    np.testing.assert_array_equal(found["experts.shared_coefficients"].values, common)
+    between = within._replace(order=np.array([[1, 0, 2], [0, 1, 2]]))
+    with pytest.raises(ValueError, match=r"`alignment` must keep components within the sets that share coefficients, "):
+        relabel(data, between)

@@ -13,9 +13,9 @@ from mixpyro import DirichletGate, GaussianExperts, LinearExperts, MixtureOfExpe
 from tests.experts.contract import ConjugateExpertsContract, K
 from tests.problems import in_plate, inputs, responsibilities
 
-STRUCTURES = ("full", "diagonal", "spherical")
+STRUCTURES = ("full", "diagonal", "spherical", "tied")
 MATRIX = torch.tensor([[0.5, 0.2, 0.0], [0.2, 0.8, -0.1], [0.0, -0.1, 0.4]], dtype=torch.float64)
-SCALES: dict[str, Any] = {"full": MATRIX, "diagonal": [0.5, 0.8, 0.4], "spherical": 0.6}
+SCALES: dict[str, Any] = {"full": MATRIX, "diagonal": [0.5, 0.8, 0.4], "spherical": 0.6, "tied": MATRIX}
 
 
 def make(covariance: str, n_components: int = K, **changes: Any) -> GaussianExperts:
@@ -147,6 +147,12 @@ class TestSpherical(TestGaussianExperts):
     covariance = "spherical"
 
 
+class TestTied(TestGaussianExperts):
+    """The contract, for a full covariance that all components share."""
+
+    covariance = "tied"
+
+
 def test_one_full_component_has_the_evidence_of_the_textbook() -> None:
     """Murphy (2007), Conjugate Bayesian analysis of the Gaussian distribution, eq. 266."""
     x, y = clusters(25)
@@ -232,7 +238,7 @@ def test_a_fit_finds_clusters_from_random_starts(covariance: str) -> None:
 
 def test_parameters_are_counted() -> None:
     counts = [GaussianExperts(2, 3, covariance=covariance).n_parameters for covariance in STRUCTURES]
-    assert counts == [2 * (3 + 6), 2 * (3 + 3), 2 * (3 + 1)]
+    assert counts == [2 * (3 + 6), 2 * (3 + 3), 2 * (3 + 1), 2 * 3 + 6]
 
 
 def test_a_state_dict_keeps_its_layout() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from sklearn.mixture import BayesianGaussianMixture
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from torch import Tensor
 
 from mixpyro import DirichletGate, GaussianExperts, MixtureOfExperts, fit
@@ -147,3 +147,22 @@ def test_of_one_column_every_structure_is_theirs(covariance: str) -> None:
     mixture.experts.update(mixture.experts.statistics(y, y, r))
     assert_same_posterior(mixture, other, 1e-4)
     torch.testing.assert_close(mixture.assign(y, y).responsibilities, r, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.usefixtures("without_type_checks")
+def test_a_tied_covariance_of_many_rows_is_the_maximum_of_the_likelihood() -> None:
+    """Every row counts a million times, which leaves nothing of the prior nor of the posterior's width."""
+    x, y = data(1.5)
+    theirs = GaussianMixture(K, covariance_type="tied", reg_covar=0.0, tol=1e-13, max_iter=20_000, random_state=0)
+    theirs.fit(y.numpy())
+    start = torch.as_tensor(theirs.predict_proba(y.numpy()))
+    mixture = MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 2, covariance="tied"))
+    weights = torch.full((len(y),), 1e6).double()
+    result = fit(mixture, x, y, weights=weights, initial_responsibilities=start, tolerance=1e-13, progress=False)
+    experts = result.mixture.experts
+    torch.testing.assert_close(experts.means, torch.as_tensor(theirs.means_), rtol=0, atol=1e-4)
+    expected = torch.as_tensor(theirs.covariances_).expand(K, 2, 2)
+    torch.testing.assert_close(experts.covariances, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(result.responsibilities, start, rtol=0, atol=1e-4)
+    log_prob = result.mixture.log_prob(x, y).mean()
+    assert float(log_prob) == pytest.approx(theirs.score(y.numpy()), abs=1e-7)

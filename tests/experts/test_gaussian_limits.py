@@ -13,7 +13,7 @@ from tests.problems import inputs, responsibilities
 
 def test_before_data_covariances_of_few_degrees_of_freedom_are_infinite() -> None:
     for covariance in STRUCTURES:
-        degrees = {"full": 4.0, "diagonal": 2.0, "spherical": 0.5}[covariance]
+        degrees = {"full": 4.0, "diagonal": 2.0, "spherical": 0.5, "tied": 4.0}[covariance]
         experts = GaussianExperts(2, 3, covariance=covariance, degrees_of_freedom=degrees)
         assert experts.covariances.diagonal(dim1=-2, dim2=-1).isinf().all()
         assert experts.mean_standard_deviations.isinf().all()
@@ -53,7 +53,7 @@ def test_a_component_without_objects_keeps_its_prior() -> None:
     ("arguments", "message"),
     [
         ({"n_outputs": 0}, "`n_outputs` must be at least 1; got 0"),
-        ({"covariance": "diag"}, "`covariance` must be one of 'full', 'diagonal', 'spherical'; got 'diag'"),
+        ({"covariance": "diag"}, "`covariance` must be one of 'full', 'diagonal', 'spherical', 'tied'; got 'diag'"),
         ({"mean": [0.0, 1.0]}, r"`mean` must be a number or a vector of length 3; got shape \[2\]"),
         ({"mean": float("nan")}, r"`mean` must be finite; got \[nan, nan, nan\]"),
         ({"mean_precision": 0.0}, "`mean_precision` must be finite and above 0; got 0.0"),
@@ -89,7 +89,7 @@ def test_statistics_of_another_shape_are_refused() -> None:
         one.update(other.statistics(x, y, responsibilities(10, 1)))
 
 
-@pytest.mark.parametrize("covariance", ["full", "diagonal", "spherical"])
+@pytest.mark.parametrize("covariance", STRUCTURES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.1), (torch.float64, 1e-7)])
 @pytest.mark.parametrize("distance", [1.0, 1e5])
 def test_tight_clusters_far_apart_keep_their_squared_distances(

@@ -24,6 +24,7 @@ from mixpyro import (
     NeuralGate,
     ObjectDirichletGate,
     RelevanceLinearExperts,
+    SharedLinearExperts,
     SoftmaxGate,
     StickBreakingGate,
     TreeGate,
@@ -73,6 +74,11 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "softmax and glm": lambda: MixtureOfExperts(
         SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=10.0)
     ),
+    "tied": lambda: MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 1, covariance="tied")),
+    "shared slope": lambda: MixtureOfExperts(DirichletGate(K), SharedLinearExperts(K, 1, shared=[0])),
+    "softmax and glm with a shared slope": lambda: MixtureOfExperts(
+        SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=10.0, shared=[0, "scale"])
+    ),
     "bayesian softmax": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 1), LinearExperts(K, 1)),
     "neural": lambda: MixtureOfExperts(NeuralGate(K, network(K), prior_scale=2.0), LinearExperts(K, 1)),
     "tree": lambda: MixtureOfExperts(TreeGate(((2, 0), 1), 1), LinearExperts(K, 1)),
@@ -89,6 +95,8 @@ CONJUGATE = (
     "relevance",
     "gaussian",
     "spherical",
+    "tied",
+    "shared slope",
     "heterogeneous",
     "outputs",
 )

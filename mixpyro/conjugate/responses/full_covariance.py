@@ -145,7 +145,8 @@ class FullResponse(Response):
         first, second = self._below
         squares = products.diagonal(dim1=-2, dim2=-1)
         parts = (r, mass, z, squares, products[:, first, second])
-        return Features(r.new_zeros(0), self._assembled(*(part.unsqueeze(-1) for part in parts)).own.squeeze(-1))
+        found = self._assembled(*(part.unsqueeze(-1) for part in parts))
+        return Features(found.common.sum(0).squeeze(-1), found.own.squeeze(-1))
 
     def _assembled(self, counts: Tensor, mass: Tensor, z: Tensor, squares: Tensor, products: Tensor) -> Features:
         """Return features from 1 [K, N] twice, z [K, P, N], its squares, and products of pairs p > j."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.conjugate.responses.base import Features, Response, with_infinite_variance
 from mixpyro.conjugate.responses.gamma import excess_of_log
-from mixpyro.numerics.design_matrix import Origin
+from mixpyro.numerics.design_matrix import Origin, StackedOrigin
 
 
 class NormalGammaResponse(Response):
@@ -25,7 +25,7 @@ class NormalGammaResponse(Response):
         origin: from which x and y are counted; coefficients are those of x and y as they are.
     """
 
-    def __init__(self, value: NormalGamma, origin: Origin) -> None:
+    def __init__(self, value: NormalGamma, origin: Origin | StackedOrigin) -> None:
         self.value, self.origin, self.has_constant = value, origin, origin.intercept
         self.n_components, self.n_outputs, self.n_columns = value.mean.shape
         self.has_common_noise = len(value.rate) < self.n_components

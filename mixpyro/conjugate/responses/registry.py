@@ -18,7 +18,9 @@ from mixpyro.conjugate.responses.full_covariance import FullResponse
 from mixpyro.conjugate.responses.normal import NormalResponse
 from mixpyro.conjugate.responses.normal_gamma import NormalGammaResponse
 from mixpyro.conjugate.responses.sticks import SticksResponse
+from mixpyro.conjugate.responses.tied_covariance import TiedResponse
 from mixpyro.conjugate.sticks import LearntSticks, Sticks
+from mixpyro.conjugate.tied_covariance import Tied
 from mixpyro.numerics.design_matrix import Origin
 from mixpyro.shapes import Value
 
@@ -107,6 +109,7 @@ def response_of(value: Value, origin: Origin | None = None) -> Response | None:
         Diagonal: lambda: UncorrelatedResponse(value, _constant(origin, value)),
         Spherical: lambda: UncorrelatedResponse(value, _constant(origin, value)),
         Full: lambda: FullResponse(value, _constant(origin, value).y),
+        Tied: lambda: TiedResponse(value, _constant(origin, value).y),
     }.get(type(value))
     return None if make is None else make()
 

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from mixpyro.conjugate.responses.base import Response
 from mixpyro.conjugate.responses.registry import response_of
+from mixpyro.conjugate.responses.stacked_regressions import StackedResponse
 from mixpyro.conjugate.sticks import LearntSticks
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.banks import Banks
 from mixpyro.experts.base import Experts
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear_prior import LinearPrior
+from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.gates.base import Gate
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.per_object import ObjectGate
@@ -35,6 +37,8 @@ class PosteriorPart(NamedTuple):
     def response(self) -> Response:
         """The linear response of the part's posterior as it is now, with its gradient."""
         origin = None
+        if isinstance(self.part, SharedLinearExperts):
+            return StackedResponse(self.part.posterior, self.part.stacked_origin, self.part.stacking)
         if isinstance(self.part, LinearPrior):
             origin = Origin(self.part.x_origin.double(), self.part.y_origin.double(), self.part.intercept)
         elif isinstance(self.part, GaussianPrior):
@@ -150,6 +154,8 @@ def has_posteriors(mixture: MixtureOfExperts) -> bool:
 
 def _has_response(part: ConjugatePart) -> bool:
     """Return whether a posterior is of a kind with a linear response, and one for all objects."""
+    if isinstance(part, SharedLinearExperts):
+        return True
     return response_of(part.posterior) is not None and not getattr(part, "batch_shape", None)
 
 
@@ -193,10 +199,17 @@ def _of_regressions(part: LinearPrior, feature_names: list[str]) -> list[str]:
     columns = (["intercept"] if part.intercept else []) + feature_names[: part.n_features]
     outputs = _outputs(part.n_outputs)
     components = [f"component {part.first_component + k}" for k in range(part.n_components)]
+    whose = [(k, columns) for k in components]
+    if isinstance(part, SharedLinearExperts):
+        labels = part.axis_labels(feature_names)
+        whose = [(k, labels["own_regressor"]) for k in components] + [
+            (part.named_together(), labels["shared_regressor"])
+        ]
     n_noises, n_columns = part.posterior_rate.shape
-    own = components if n_noises == len(components) else [""]
+    in_common = part.named_together() if part.is_member else ""
+    own = components if n_noises == len(components) else [in_common]
     of_noise = [f"{k}{y if n_columns == len(outputs) else ''}, log precision" for k in own for y in outputs[:n_columns]]
-    return [f"{k}{y}, {column}" for k in components for y in outputs for column in columns] + [
+    return [f"{k}{y}, {column}" for k, own_columns in whose for y in outputs for column in own_columns] + [
         name.removeprefix(", ") for name in of_noise
     ]
 
@@ -208,11 +221,13 @@ def _of_densities(part: GaussianPrior) -> list[str]:
     names = [f"{k}, mean y{p}" for k in components for p in columns]
     if part.covariance == "spherical":
         return names + [f"{k}, log precision" for k in components]
-    given = " given those before it" if part.covariance == "full" and part.n_outputs > 1 else ""
-    names += [f"{k}, log precision y{p}{given}" for k in components for p in columns]
-    if part.covariance == "full":
+    is_diagonal = part.covariance == "diagonal"
+    given = " given those before it" if not is_diagonal and part.n_outputs > 1 else ""
+    own = [part.named_together()] if part.is_tied else components
+    names += [f"{k}, log precision y{p}{given}" for k in own for p in columns]
+    if not is_diagonal:
         pairs = sorted((p, j) for j, p in combinations(columns, 2))
-        names += [f"{k}, regression y{p} on y{j}" for k in components for p, j in pairs]
+        names += [f"{k}, regression y{p} on y{j}" for k in own for p, j in pairs]
     return names
 
 

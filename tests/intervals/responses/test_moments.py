@@ -31,6 +31,7 @@ BANKS: dict[str, Callable[[], Experts]] = {
     "full": lambda: GaussianExperts(K, 2),
     "diagonal": lambda: GaussianExperts(K, 2, covariance="diagonal"),
     "spherical": lambda: GaussianExperts(K, 2, covariance="spherical"),
+    "tied": lambda: GaussianExperts(K, 2, covariance="tied"),
 }
 
 
