@@ -8,6 +8,7 @@ from mixpyro.experts import (
     LinearExperts,
     NeuralExperts,
     PointMassExperts,
+    RandomEffectsExperts,
     RelevanceLinearExperts,
 )
 from mixpyro.fitting.fit import fit
@@ -70,6 +71,7 @@ __all__ = [
     "ObjectDirichletGate",
     "Optimum",
     "PointMassExperts",
+    "RandomEffectsExperts",
     "Ranking",
     "Refined",
     "RelevanceLinearExperts",

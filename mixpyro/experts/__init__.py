@@ -7,6 +7,7 @@ from mixpyro.experts.heterogeneous import HeterogeneousExperts
 from mixpyro.experts.linear import LinearExperts
 from mixpyro.experts.neural import NeuralExperts
 from mixpyro.experts.point_mass import PointMassExperts
+from mixpyro.experts.random_effects import RandomEffectsExperts
 from mixpyro.experts.relevance import RelevanceLinearExperts
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "LinearExperts",
     "NeuralExperts",
     "PointMassExperts",
+    "RandomEffectsExperts",
     "RelevanceLinearExperts",
 ]
