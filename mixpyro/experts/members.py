@@ -22,6 +22,12 @@ def checked_members(members: object) -> list[Experts]:
         raise TypeError(f"`members` must be a list of mixpyro Experts; got {kinds}.")
     if not members or len(set(map(id, members))) != len(members):
         raise ValueError(f"`members` must be one bank or more, none of them twice; got {len(members)}.")
+    of_groups = [type(member).__name__ for member in members if member.reads_groups]
+    if of_groups:
+        raise ValueError(
+            f"`members` must be experts of single rows; got {of_groups[0]}, whose rows of a group depend on each other. "
+            "Fit it alone, with an effect of less variance in some components."
+        )
     n_outputs = [member.n_outputs for member in members]
     if len(set(n_outputs)) != 1:
         raise ValueError(f"`members` must agree in `n_outputs`; got {n_outputs}.")

@@ -1,6 +1,6 @@
 """Bayesian linear regressions with random effects of groups, one a component, with conjugate updates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import pyro
@@ -13,7 +13,7 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro.conjugate.random_effects import EffectStatistics, GroupColumns, RandomEffects, marginal_log_densities
-from mixpyro.experts.random_effects_prior import RandomEffectsPrior
+from mixpyro.experts.random_effects_prior import INTERCEPT, RandomEffectsPrior
 from mixpyro.groups import GroupIds, Groups
 from mixpyro.numerics.cholesky import cholesky, inverted
 from mixpyro.numerics.design_matrix import columns_from, with_intercept
@@ -141,6 +141,24 @@ class RandomEffectsExperts(RandomEffectsPrior):
     def effect_covariances(self) -> Tensor:
         """Posterior mean of the Ωₖ⁻¹ [K, q, q] for x as it is; infinite where ν ≤ q + 1."""
         return self.posterior_from_zero.effects.covariance.expand(self.n_components, -1, -1)
+
+    def quantity_names(self, feature_names: Sequence[str]) -> list[str]:
+        """Return names of coefficients, log precisions, and log precisions and regressions of the random effects.
+
+        Args:
+            feature_names: names of the columns of x.
+        """
+        columns = [INTERCEPT, *feature_names[: self.n_features]]
+        effects = [f"random {columns[number]}" for number in self._effect_columns]
+        components = [f"component {self.first_component + k}, " for k in range(self.n_components)]
+        of_noise = components if self.noise_per_component else [""]
+        of_effects = components if self.covariance_per_component else [""]
+        given = ["", *[" given those before it"] * (len(effects) - 1)]
+        names = [f"{k}{column}" for k in components for column in columns] + [f"{k}log precision" for k in of_noise]
+        named = list(zip(effects, given, strict=True))
+        names += [f"{k}log precision of {effect}{words}" for k in of_effects for effect, words in named]
+        pairs = [(effects[p], effects[j]) for p in range(len(effects)) for j in range(p)]
+        return names + [f"{k}regression of {one} on {other}" for k in of_effects for one, other in pairs]
 
     def noises(self) -> Float[Tensor, "K 1"]:
         """Return 1 / √E[τ], which is finite for every posterior."""
@@ -361,13 +379,22 @@ class RandomEffectsExperts(RandomEffectsPrior):
             assignment: z of the groups [groups]. Under enumeration it is [K, 1, …].
         """
         columns = self.columns_of_objects(groups.sorted(x), groups.sorted(y), groups.segments)
-        origin = self._origin
-        coefficients = (parameters.coefficients.double() - origin.offset[0]) @ origin.back.mT
-        root = self._selection @ (self.shear(origin.x) @ parameters.spread.double())
-        found = marginal_log_densities(columns, coefficients, parameters.precision.double(), root).mT
+        found = self.log_likelihoods_given(columns, parameters).mT
         number = torch.arange(len(groups), device=x.device)
         of_groups: Tensor = Vindex(found)[..., number, assignment].to(x.dtype)
         return of_groups
+
+    def log_likelihoods_given(self, columns: GroupColumns, parameters: EffectParameters) -> Float[Tensor, "*R K N"]:
+        """Return log p(y_g | x_g, k, parameters) of every group in nats [..., K, G], its effects integrated out.
+
+        Args:
+            columns: of groups, as :meth:`columns_of_objects` returns them.
+            parameters: what :meth:`model` or :meth:`guide` returned, with any leading axes.
+        """
+        origin = self._origin
+        coefficients = (parameters.coefficients.double() - origin.offset[0]) @ origin.back.mT
+        root = self._selection @ (self.shear(origin.x) @ parameters.spread.double())
+        return marginal_log_densities(columns, coefficients, parameters.precision.double(), root)
 
     def sample_rows_of_groups(
         self, x: Inputs, groups: Groups, parameters: EffectParameters, assignment: Tensor, plate: pyro.plate

@@ -30,6 +30,8 @@ class LogJoint:
         self.parameters = FreeParameters(mixture)
         self._densities = [(path, density_of(part)) for path, part in members_of(mixture)]
         self.table = table.in_float64()
+        if mixture.experts.reads_groups:
+            self.table = self.table.with_columns(mixture.experts)
 
     def __call__(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, " S"]:
         """Return log p(y, θ | x) [S] in nats, rows counted by their weights, in blocks of draws and rows.
@@ -91,8 +93,10 @@ class LogJoint:
         """Return log p(yᵢ | xᵢ, θ) [S, B]."""
         gate, *experts = (part.of_rows(block) for part in parts)
         runs = max(len(part) for part in experts)
-        of_rows = torch.cat([part.expand(runs, -1, len(block.x)) for part in experts], dim=-2)
-        joint = gate + (of_rows if block.segments is None else block.segments.sum(of_rows))
+        are_of_groups = self.mixture.experts.reads_groups
+        n_columns = block.size if are_of_groups else len(block.x)
+        found = torch.cat([part.expand(runs, -1, n_columns) for part in experts], dim=-2)
+        joint = gate + (found if block.segments is None or are_of_groups else block.segments.sum(found))
         if block.labels is not None:
             joint = without_others(joint, block.labels)
         return joint.logsumexp(-2)

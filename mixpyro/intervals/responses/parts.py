@@ -11,6 +11,7 @@ from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.heterogeneous import HeterogeneousExperts
 from mixpyro.experts.linear_prior import LinearPrior
+from mixpyro.experts.random_effects import RandomEffectsExperts
 from mixpyro.gates.base import Gate
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.per_object import ObjectGate
@@ -29,13 +30,15 @@ class PosteriorPart(NamedTuple):
     @property
     def response(self) -> Response:
         """The linear response of the part's posterior as it is now, with its gradient."""
-        origin = None
+        origin, value = None, self.part.posterior
         if isinstance(self.part, LinearPrior):
             origin = Origin(self.part.x_origin.double(), self.part.y_origin.double(), self.part.intercept)
         elif isinstance(self.part, GaussianPrior):
             y = self.part.y_origin.double()
             origin = Origin(y.new_zeros(0), y, intercept=True)
-        found = response_of(self.part.posterior, origin)
+        elif isinstance(self.part, RandomEffectsExperts):
+            value = self.part.posterior_from_zero
+        found = response_of(value, origin)
         assert found is not None
         return found
 
@@ -118,6 +121,8 @@ def quantity_names(part: ConjugatePart, feature_names: list[str]) -> list[str]:
         return _of_regressions(part, feature_names)
     if isinstance(part, GaussianPrior):
         return _of_densities(part)
+    if isinstance(part, RandomEffectsExperts):
+        return part.quantity_names(feature_names)
     if isinstance(part, BayesianLogitGate):
         return part.coefficient_names(feature_names)
     if isinstance(part, StickBreakingGate):
