@@ -25,8 +25,8 @@ def checked_members(members: object) -> list[Experts]:
     of_groups = [type(member).__name__ for member in members if member.reads_groups]
     if of_groups:
         raise ValueError(
-            f"`members` must be experts of single rows; got {of_groups[0]}, whose rows of a group depend on each other. "
-            "Fit it alone, with an effect of less variance in some components."
+            f"`members` must be experts of single rows; got {of_groups[0]}, whose rows of a group depend on each "
+            "other. Fit it alone, in all components."
         )
     n_outputs = [member.n_outputs for member in members]
     if len(set(n_outputs)) != 1:

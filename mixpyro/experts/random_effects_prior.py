@@ -10,7 +10,9 @@ from mixpyro import arguments
 from mixpyro.conjugate.full_covariance import Full
 from mixpyro.conjugate.random_effects import RandomEffects
 from mixpyro.experts.conjugate import ConjugateExperts
-from mixpyro.experts.linear_prior import GIVEN_MEAN, GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE, MANY
+from mixpyro.experts.linear_prior import GIVEN_MEAN, GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE
+from mixpyro.experts.random_columns import INTERCEPT, checked_effects
+from mixpyro.experts.random_effects_cautions import of_coefficients, of_effects, of_noise
 from mixpyro.experts.weak_prior import (
     COEFFICIENT_PRECISION,
     NOISE_RATE,
@@ -23,11 +25,8 @@ from mixpyro.experts.weak_prior import (
 from mixpyro.numerics.design_matrix import Origin
 from mixpyro.shapes import Inputs, Targets
 
-# What stands for the constant among the random effects.
-INTERCEPT = "intercept"
-
-# Half the groups that the prior of a variance is worth. With the 1.5 of a noise, of which there are many rows, variances
-# of effects in twenty groups would be a third too small.
+# Half the groups that the prior of a variance is worth. With the 1.5 of a noise, of which there are many rows,
+# variances of effects in twenty groups would be a third too small.
 EFFECT_SHAPE = 0.5
 
 # Not typing.Self, which run-time type checkers refuse in methods.
@@ -207,38 +206,10 @@ class RandomEffectsPrior(ConjugateExperts):
     def cautions(self) -> list[str]:
         """Return a sentence for each part of the prior that outweighs many rows or groups, else nothing."""
         before, after = self.prior, self.posterior
-        found = []
-        seen = 2.0 * (after.shape - before.shape)
-        if bool(((after.rate - before.rate < 2.0 * before.rate) & (seen > MANY)).any()):
-            found.append(
-                f"the prior says more of the noise than the data do: `noise_rate`, {float(self.prior_rate):.3g}, is "
-                "large for y in these units. Set it to about the variance of the noise."
-            )
-        own = before.scale.diagonal(dim1=-2, dim2=-1)
-        of_data = after.scale.diagonal(dim1=-2, dim2=-1) - own
-        many = (after.degrees - before.degrees > MANY).unsqueeze(-1)
-        outweighed = (of_data < 2.0 * own) & many
-        if bool(outweighed.any()):
-            number = int(outweighed.any(0).nonzero()[0])
-            found.append(
-                f"the prior says more of the variance of the random effect {self.random_effects[number]!r} than the "
-                f"data do: `effect_scale`, {float(own[0, number]):.3g}, is large for y in these units, or the groups "
-                "do not differ in it. Set it to about the variance expected, or leave the effect out."
-            )
-        return found + self._weak_data(before, after)
-
-    def _weak_data(self, before: RandomEffects, after: RandomEffects) -> list[str]:
-        """Return a sentence if a prior that the user gave says more of a coefficient than many rows do."""
-        own = before.precision.diagonal(dim1=-2, dim2=-1)
-        of_data = after.precision.diagonal(dim1=-2, dim2=-1) - own
-        seen = (2.0 * (after.shape - before.shape)).expand(self.n_components)
-        outweighed = (own > of_data) & (of_data > 0.0) & (seen > MANY).unsqueeze(-1)
-        if not self.has_given_coefficients or not bool(outweighed.any()):
-            return []
-        k, column = (int(number) for number in outweighed.nonzero()[0])
         return [
-            f"the prior says more of coefficient {column} of component {k + self.first_component} than the data do: "
-            "`coefficient_precision` is large for x in these units. Make it smaller, or leave it out."
+            *of_noise(before, after, self.prior_rate),
+            *of_effects(before, after, self.random_effects),
+            *(of_coefficients(before, after, self.first_component) if self.has_given_coefficients else []),
         ]
 
     def _count_from(self, scales: DataScales) -> None:
@@ -306,29 +277,6 @@ class RandomEffectsPrior(ConjugateExperts):
             of_columns = torch.cat([x.new_ones(1), x])[self._effect_columns].double()
             matrix[list(self.random_effects).index(INTERCEPT)] = of_columns
         return matrix
-
-
-def checked_effects(value: object, n_features: int) -> tuple[int | str, ...]:
-    """Return the random effects if they are different columns of x or the intercept, at least one.
-
-    Args:
-        value: numbers of columns from 0, and "intercept".
-        n_features: D.
-
-    Raises:
-        TypeError: if it is no sequence.
-        ValueError: if it is empty, an effect is named twice, or is neither.
-    """
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise TypeError(f"`random_effects` must be a sequence of columns of x and {INTERCEPT!r}; got {value!r}.")
-    possible: list[int | str] = [INTERCEPT, *range(n_features)]
-    bad = [effect for effect in value if isinstance(effect, bool) or effect not in possible]
-    if bad or not value or len(set(value)) < len(value):
-        raise ValueError(
-            f"`random_effects` must be different columns of x, from 0 to {n_features - 1}, or {INTERCEPT!r}, at least "
-            f"one; got {list(value)}."
-        )
-    return tuple(value)
 
 
 def _checked_degrees(value: object, n_effects: int) -> float:

@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.distributions import MultivariateNormal
 
-from mixpyro.conjugate.random_effects import EffectStatistics, GroupColumns, RandomEffects, marginal_log_densities
-from mixpyro.numerics.group_products import matrices_of_groups, products_of_groups
+from mixpyro.conjugate.random_effects import EffectStatistics, RandomEffects
+from mixpyro.numerics.group_densities import GroupColumns, columns_of_groups
 from mixpyro.numerics.segments import Segments
 from tests.conjugate.contract import PosteriorContract
 
@@ -27,9 +26,7 @@ def rows(seed: int = 0) -> tuple[Tensor, Tensor]:
 def columns(seed: int = 0) -> GroupColumns:
     """Sums over the rows of each group; the first columns of the design have random effects."""
     design, y = rows(seed)
-    products = products_of_groups(torch.cat([design, y.unsqueeze(1)], 1).mT, Segments(SIZES))
-    crossed = matrices_of_groups(products, E + 1)[:Q]
-    return GroupColumns(products[:1], products, crossed, crossed[:, :Q])
+    return columns_of_groups(torch.cat([design, y.unsqueeze(1)], 1).mT, torch.eye(E, Q).double(), Segments(SIZES))
 
 
 def prior(n_noises: int = K, n_covariances: int = K) -> RandomEffects:
@@ -100,17 +97,6 @@ def test_the_likelihood_is_the_formula_of_the_whole_group() -> None:
             logs = len(u) * (q.noise.expected_log[k] - math.log(2 * math.pi))
             value = 0.5 * (logs + q.effects.expected_log_determinant[k] + torch.logdet(spread) - square)
             torch.testing.assert_close(found[k, group], value)
-
-
-def test_the_marginal_density_is_that_of_the_whole_group() -> None:
-    q, (design, y) = posterior(), rows()
-    precision, root = torch.tensor([0.7, 3.0]).double(), torch.randn(K, E, 4).double()
-    found = marginal_log_densities(columns(), q.mean, precision, root)
-    for k in range(K):
-        for group, (u, target) in enumerate(zip(design.split(SIZES.tolist()), y.split(SIZES.tolist()), strict=True)):
-            covariance = torch.eye(len(u)).double() / precision[k] + u @ root[k] @ root[k].mT @ u.mT
-            density = MultivariateNormal(u @ q.mean[k], covariance).log_prob(target)
-            torch.testing.assert_close(found[k, group], density)
 
 
 def test_effects_are_those_of_regressions_given_the_coefficients() -> None:
