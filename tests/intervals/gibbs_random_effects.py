@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.distributions import Dirichlet, Gamma, MultivariateNormal, Wishart
+from torch.distributions import Dirichlet, Gamma, MultivariateNormal
 
 from mixpyro.conjugate.random_effects import RandomEffects
 
@@ -83,7 +83,16 @@ def draws(rows: Rows, prior: RandomEffects, z: Tensor, n_draws: int, *, n_first:
             squares_of = residual[chosen[of_rows]].square().sum()
             tau[j] = Gamma(prior.shape[j] + 0.5 * rows.sizes[chosen].sum(), prior.rate[j] + 0.5 * squares_of).sample()
             scale = prior.scale[j] + b[chosen].mT @ b[chosen]
-            omega[j] = Wishart(prior.degrees[j] + chosen.sum(), precision_matrix=scale).sample()
+            omega[j] = _wishart(float(prior.degrees[j] + chosen.sum()), scale)
         found.append((beta.clone(), tau.clone(), torch.linalg.inv(omega), weights))
     kept = zip(*found[n_first:], strict=True)
     return dict(zip(("coefficients", "precision", "covariance", "weights"), map(torch.stack, kept), strict=True))
+
+
+def _wishart(degrees: float, scale: Tensor) -> Tensor:
+    """Draw from Wishart(scale⁻¹, degrees) by Bartlett's decomposition; PyTorch's warns of rounding."""
+    size = len(scale)
+    shapes = 0.5 * (degrees - torch.arange(size).double())
+    root = torch.randn(size, size).double().tril(-1) + (2.0 * Gamma(shapes, 1.0).sample()).sqrt().diag()
+    whole = torch.linalg.cholesky(torch.linalg.inv(scale)) @ root
+    return whole @ whole.mT
