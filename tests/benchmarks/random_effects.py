@@ -1,4 +1,4 @@
-"""Time fits of mixtures with random effects against the number of rows, and count parameters within two standard errors.
+"""Time fits with random effects against the number of rows, and count parameters within two standard errors.
 
 2,000 groups of two components have 5 to 30 rows each, or ten times as many. Run from the root of the repository:
 
