@@ -9,6 +9,7 @@ from mixpyro.experts import (
     LinearExperts,
     NeuralExperts,
     PointMassExperts,
+    RandomEffectsExperts,
     RelevanceLinearExperts,
     SharedLinearExperts,
 )
@@ -43,6 +44,7 @@ from mixpyro.reports.comparison import Ranking, compare
 from mixpyro.reports.criteria import Criteria, criteria
 from mixpyro.reports.observed_information import observed_information
 from mixpyro.reports.tables import as_table
+from mixpyro.reports.variance_components import VarianceComponent, variance_components
 from mixpyro.saving.model_file import load, save
 from mixpyro.tree_search.growth import GrownTree, grow_tree
 from mixpyro.tree_search.rearrangement import rearrange_tree
@@ -73,6 +75,7 @@ __all__ = [
     "ObjectDirichletGate",
     "Optimum",
     "PointMassExperts",
+    "RandomEffectsExperts",
     "Ranking",
     "Refined",
     "RelevanceLinearExperts",
@@ -83,6 +86,7 @@ __all__ = [
     "StickBreakingGate",
     "StreamingFit",
     "TreeGate",
+    "VarianceComponent",
     "as_table",
     "coefficients",
     "compare",
@@ -100,4 +104,5 @@ __all__ = [
     "refine",
     "save",
     "to_arviz",
+    "variance_components",
 ]

@@ -8,6 +8,7 @@ from mixpyro.experts.heterogeneous_outputs import HeterogeneousOutputs
 from mixpyro.experts.linear import LinearExperts
 from mixpyro.experts.neural import NeuralExperts
 from mixpyro.experts.point_mass import PointMassExperts
+from mixpyro.experts.random_effects import RandomEffectsExperts
 from mixpyro.experts.relevance import RelevanceLinearExperts
 from mixpyro.experts.shared_linear import SharedLinearExperts
 
@@ -20,6 +21,7 @@ __all__ = [
     "LinearExperts",
     "NeuralExperts",
     "PointMassExperts",
+    "RandomEffectsExperts",
     "RelevanceLinearExperts",
     "SharedLinearExperts",
 ]

@@ -61,6 +61,6 @@ def _checked_list(members: object) -> list[Experts]:
     dependent = [type(member).__name__ for member in members if member.reads_groups]
     if dependent:
         raise ValueError(
-            f"`members` must have rows that are independent given their component; got {dependent}. Use them alone."
+            f"`members` must have rows that are independent given their component; got {dependent}. Fit them alone."
         )
     return list(members)

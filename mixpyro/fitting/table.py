@@ -12,7 +12,7 @@ from mixpyro.groups import Groups
 from mixpyro.labels import checked_labels, labels_of_groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import rows_per_e_step, slices
-from mixpyro.numerics.segments import Segments, selected
+from mixpyro.numerics.segments import Grouped, Segments, selected
 from mixpyro.shapes import GateInputs, Inputs, Outputs
 
 
@@ -90,7 +90,11 @@ class Table(NamedTuple):
         Args:
             n_rows: of the rows of a slice, about.
         """
-        return slices(self.size, n_rows) if self.segments is None else self.segments.blocks(n_rows)
+        # Columns of groups have no rows, however long the groups are.
+        are_of_rows = type(self.columns) is tuple or isinstance(self.columns, Grouped)
+        if self.segments is None or not are_of_rows:
+            return slices(self.size, n_rows)
+        return self.segments.blocks(n_rows)
 
     def counted(self) -> slice | Tensor:
         """Return the objects whose weight is not zero."""

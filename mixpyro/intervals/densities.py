@@ -31,6 +31,8 @@ class LogJoint:
         self._densities = [(path, density_of(part)) for path, part in members_of(mixture)]
         self._outputs = [bank.outputs for bank in banks_of(mixture)]
         self.table = table.in_float64()
+        if mixture.experts.reads_groups:
+            self.table = self.table.with_columns(mixture.experts)
 
     def __call__(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, " S"]:
         """Return log p(y, θ | x) [S] in nats, rows counted by their weights, in blocks of draws and rows.
@@ -94,8 +96,10 @@ class LogJoint:
         own = (block._replace(y=block.y[:, outputs]) for outputs in self._outputs)
         of_banks = [bank.of_rows(rows) for bank, rows in zip(banks, own, strict=True)]
         runs = max(len(part) for part in of_banks)
-        of_rows = joined(self.mixture.experts, (part.expand(runs, -1, len(block.x)) for part in of_banks))
-        joint = gate.of_rows(block) + (of_rows if block.segments is None else block.segments.sum(of_rows))
+        sums_rows = block.segments is not None and not self.mixture.experts.reads_groups
+        size = len(block.x) if sums_rows else block.size
+        found = joined(self.mixture.experts, (part.expand(runs, -1, size) for part in of_banks))
+        joint = gate.of_rows(block) + (block.segments.sum(found) if sums_rows else found)
         if block.labels is not None:
             joint = without_others(joint, block.labels)
         return joint.logsumexp(-2)

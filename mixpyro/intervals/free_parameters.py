@@ -15,6 +15,7 @@ from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.experts.shared_linear import SharedLinearExperts
+from mixpyro.experts.random_effects import RandomEffectsExperts
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.intervals.responses.parts import posterior_parts
@@ -167,6 +168,8 @@ def sites_of(part: ConjugatePart) -> list[Site]:
         ]
     if isinstance(part, GaussianPrior):
         return _sites_of_densities(part)
+    if isinstance(part, RandomEffectsExperts):
+        return _sites_of_effects(part)
     if isinstance(part, BayesianLogitGate):
         return [Site(part.site("coefficients"), part.coefficients_shape, AS_IT_IS)]
     if isinstance(part, StickBreakingGate):
@@ -195,3 +198,15 @@ def _sites_of_densities(part: GaussianPrior) -> list[Site]:
     k = len(part.posterior_degrees)
     found = [mean, Site(part.site("conditional_precision"), (k, p), LOGARITHM)]
     return found if p == 1 else [*found, Site(part.site("regression"), (k, p * (p - 1) // 2), AS_IT_IS)]
+
+
+def _sites_of_effects(part: RandomEffectsExperts) -> list[Site]:
+    """Return the sites of regressions with random effects."""
+    n_covariances, q = part.prior.scale.shape[:2]
+    found = [
+        Site(part.site("coefficients"), (part.n_components, part.n_columns), AS_IT_IS),
+        Site(part.site("precision"), tuple(part.prior.rate.shape), LOGARITHM),
+        Site(part.site("effect_conditional_precision"), (n_covariances, q), LOGARITHM),
+    ]
+    regressions = Site(part.site("effect_regression"), (n_covariances, q * (q - 1) // 2), AS_IT_IS)
+    return found if q == 1 else [*found, regressions]

@@ -20,6 +20,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear import LinearExperts
 from mixpyro.experts.linear_prior import LinearPrior
+from mixpyro.experts.random_effects import RandomEffectsExperts
 from mixpyro.experts.relevance import RelevanceLinearExperts
 from mixpyro.fitting.table import Table
 from mixpyro.gates.base import Gate
@@ -201,7 +202,9 @@ def _by_model(part: Experts, given: Given) -> AtDraws:
 
 
 def _likelihood(part: Experts, parameters: Any, block: Table) -> Tensor:  # noqa: ANN401
-    """Return log p(y | x, k) [S, K, B] of a block of rows."""
+    """Return log p(y | x, k) [S, K, B] of a block of rows, or of groups whose rows depend on each other."""
+    if isinstance(part, RandomEffectsExperts):
+        return part.log_likelihoods_given(block.columns, parameters).squeeze(1)
     x = part.select_inputs(block.x)
     components = torch.arange(part.n_components, device=x.device).reshape(-1, 1, 1)
     return part.likelihood(x, parameters, components).log_prob(block.y).movedim(0, 1)

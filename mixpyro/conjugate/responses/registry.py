@@ -11,12 +11,14 @@ from mixpyro.conjugate.independent_columns import Diagonal, Spherical, Uncorrela
 from mixpyro.conjugate.normal import NormalCoefficients
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.conjugate.normal_wishart import GaussianStatistics
+from mixpyro.conjugate.random_effects import RandomEffects
 from mixpyro.conjugate.relevance import Relevance, RelevancePrior
 from mixpyro.conjugate.responses.base import Features, Response
 from mixpyro.conjugate.responses.dirichlet import DirichletResponse
 from mixpyro.conjugate.responses.full_covariance import FullResponse
 from mixpyro.conjugate.responses.normal import NormalResponse
 from mixpyro.conjugate.responses.normal_gamma import NormalGammaResponse
+from mixpyro.conjugate.responses.random_effects import RandomEffectsResponse
 from mixpyro.conjugate.responses.sticks import SticksResponse
 from mixpyro.conjugate.responses.tied_covariance import TiedResponse
 from mixpyro.conjugate.sticks import LearntSticks, Sticks
@@ -105,6 +107,7 @@ def response_of(value: Value, origin: Origin | None = None) -> Response | None:
         Sticks: lambda: SticksResponse(value),
         LearntSticks: lambda: SticksResponse(value),
         NormalGamma: lambda: NormalGammaResponse(value, _or_zero(origin, value)),
+        RandomEffects: lambda: RandomEffectsResponse(value),
         Relevance: lambda: RelevanceResponse(value, _or_zero(origin, value.regression)),
         Diagonal: lambda: UncorrelatedResponse(value, _constant(origin, value)),
         Spherical: lambda: UncorrelatedResponse(value, _constant(origin, value)),

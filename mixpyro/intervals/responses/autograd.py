@@ -1,5 +1,6 @@
 """Linear response by automatic differentiation of the collapsed bound, for any parts with smooth parameters."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -76,15 +77,17 @@ class ByAutograd:
 
     def _search(self) -> tuple[Tensor, Tensor, Tensor]:
         """Move to the optimum; return whitening, S and the slope there."""
-        found = self._derivatives()
+        found, before = self._derivatives(), math.inf
         for _ in range(MOST_STEPS):
             bound, gradient, information, lost = found
             whitening = whitening_of(information + lost, self.names)
             missing, slope = whitening @ lost @ whitening.mT, whitening @ gradient
             steepness = float(slope.abs().max())
             factor = factor_of(missing)
-            if steepness < TIGHT:
+            # Newton's method squares a small slope: one that is not halved is rounding.
+            if steepness < TIGHT or 0.5 * before < steepness < ROUNDING:
                 break
+            before = steepness
             step = whitening.mT @ torch.cholesky_solve(slope.unsqueeze(-1), factor).squeeze(-1)
             if not self._step(step, bound, steepness):
                 break

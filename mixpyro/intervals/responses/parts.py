@@ -17,6 +17,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.experts.shared_linear import SharedLinearExperts
+from mixpyro.experts.random_effects import RandomEffectsExperts
 from mixpyro.gates.base import Gate
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.per_object import ObjectGate
@@ -36,7 +37,7 @@ class PosteriorPart(NamedTuple):
     @property
     def response(self) -> Response:
         """The linear response of the part's posterior as it is now, with its gradient."""
-        origin = None
+        origin, value = None, self.part.posterior
         if isinstance(self.part, SharedLinearExperts):
             return StackedResponse(self.part.posterior, self.part.stacked_origin, self.part.stacking)
         if isinstance(self.part, LinearPrior):
@@ -44,7 +45,9 @@ class PosteriorPart(NamedTuple):
         elif isinstance(self.part, GaussianPrior):
             y = self.part.y_origin.double()
             origin = Origin(y.new_zeros(0), y, intercept=True)
-        found = response_of(self.part.posterior, origin)
+        elif isinstance(self.part, RandomEffectsExperts):
+            value = self.part.posterior_from_zero
+        found = response_of(value, origin)
         assert found is not None
         return found
 
@@ -181,6 +184,8 @@ def quantity_names(part: ConjugatePart, feature_names: list[str]) -> list[str]:
         return _of_regressions(part, feature_names)
     if isinstance(part, GaussianPrior):
         return _of_densities(part)
+    if isinstance(part, RandomEffectsExperts):
+        return part.quantity_names(feature_names)
     if isinstance(part, BayesianLogitGate):
         return part.coefficient_names(feature_names)
     if isinstance(part, StickBreakingGate):

@@ -32,8 +32,11 @@ def blocks_of(mixture: MixtureOfExperts, table: Table, *, width: int) -> Iterato
         width: numbers that each temporary has for a row.
     """
     table = table._replace(columns=())
+    of_groups = mixture.experts.reads_groups
+    if of_groups:  # Their columns are a few numbers of each group, not of each row.
+        table = table.in_float64().with_columns(mixture.experts)
     for objects in table.slices(rows_per_block(width, table.x.device)):
-        block = table.block(objects).in_float64().with_columns(mixture.experts)
+        block = table.block(objects) if of_groups else table.block(objects).in_float64().with_columns(mixture.experts)
         log_joint, columns = joint_of(mixture, block.columns, block.labels)
         weights = block.gate_x.new_ones(block.size) if block.weights is None else block.weights
         found = log_joint(block.gate_x, columns, objects=objects)
