@@ -1,7 +1,8 @@
 """Leave-one-out cross-validation by fitting again without each object."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from mixpyro import arguments
 from mixpyro.diagnostics.psis_loo import Elpd
 from mixpyro.fitting.fit import fit
-from mixpyro.fitting.fitted_rows import fitted_rows, refuse_groups, refuse_known_labels
+from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels
 from mixpyro.fitting.result import FitResult
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -24,7 +25,9 @@ def exact_loo(
 
     Every fit starts from the responsibilities of the full fit, so all follow the same optimum without restarts.
     Estimated parameters are fitted again too, unlike in :func:`~mixpyro.diagnostics.loo`. The densities are those of
-    the variational posteriors, without correction.
+    the variational posteriors, without correction. Of a fit with groups each is left out as a whole; its density is
+    that of :meth:`mixpyro.MixtureOfExperts.log_prob`, where experts with a posterior have their uncertainty anew in
+    each of its rows.
 
     Args:
         result: of a fit to x and y, whose rows have no weights.
@@ -40,37 +43,45 @@ def exact_loo(
         ValueError: if the data are not those of the fit, or rows have weights or known components.
     """
     refuse_known_labels(result, "the density of an object that is left out")
-    refuse_groups(result, "the density of an object that is left out")
     fitted_rows(result, x, y, gate_x)
     if result.weights is not None:
         raise ValueError("`result` must be of rows that count once; got weights. Repeat the rows instead.")
     y = y.reshape(len(y), -1)
     with torch.no_grad():
-        in_sample = result.mixture.log_prob(x, y, gate_x=gate_x).double().cpu().numpy()
-    rows = tqdm(range(len(x)), unit="fit", delay=2.0, disable=not progress, leave=False)
-    pointwise = np.array(list(_left_out_densities(result, x, y, gate_x, rows)))
+        in_sample = result.mixture.log_prob(x, y, gate_x=gate_x, groups=result.groups).double().cpu().numpy()
+    n_objects = len(result.responsibilities)
+    numbers = tqdm(range(n_objects), unit="fit", delay=2.0, disable=not progress, leave=False)
+    pointwise = np.array(list(_left_out_densities(result, x, y, gate_x, numbers)))
     return Elpd(
         elpd=float(pointwise.sum()),
-        standard_error=float(np.sqrt(len(x) * pointwise.var())),
+        standard_error=float(np.sqrt(n_objects * pointwise.var())),
         n_effective=float((in_sample - pointwise).sum()),
         pointwise=pointwise,
-        pareto_k=np.full(len(x), -np.inf),
+        pareto_k=np.full(n_objects, -np.inf),
         n_draws=0,
         observed=y.detach().double().cpu().numpy(),
+        groups=None if result.groups is None else result.groups.index.cpu().numpy(),
     )
 
 
-def _left_out_densities(result: FitResult, x: Tensor, y: Tensor, gate_x: Tensor | None, rows: tqdm) -> Iterator[float]:
-    """Yield log p(yᵢ | all other objects), row by row."""
+def _left_out_densities(
+    result: FitResult, x: Tensor, y: Tensor, gate_x: Tensor | None, numbers: Iterable[int]
+) -> Iterator[float]:
+    """Yield log p(yᵢ | all other objects), object by object."""
     names = ("max_iterations", "tolerance", "n_gradient_steps")
     options = {name: result.options[name] for name in names if name in result.options}
-    for row in rows:
-        others = torch.arange(len(x), device=x.device) != row
+    groups = result.groups
+    number_of_row = torch.arange(len(x), device=x.device) if groups is None else groups.index.to(x.device)
+    for number in numbers:
+        is_left_out = number_of_row == number
+
+        def given(rows: Tensor) -> dict[str, Any]:
+            own = None if gate_x is None else gate_x[rows]
+            return {"gate_x": own, "groups": None if groups is None else number_of_row[rows]}
+
         mixture = copy.deepcopy(result.mixture)
-        start = result.responsibilities[others]
-        own = None if gate_x is None else gate_x[others]
-        fit(mixture, x[others], y[others], gate_x=own, initial_responsibilities=start, progress=False, **options)
-        left_out = slice(row, row + 1)
-        own = None if gate_x is None else gate_x[left_out]
+        start = torch.cat([result.responsibilities[:number], result.responsibilities[number + 1 :]])
+        others = ~is_left_out
+        fit(mixture, x[others], y[others], initial_responsibilities=start, progress=False, **given(others), **options)
         with torch.no_grad():
-            yield float(mixture.log_prob(x[left_out], y[left_out], gate_x=own))
+            yield float(mixture.log_prob(x[is_left_out], y[is_left_out], **given(is_left_out)))
