@@ -10,6 +10,10 @@ from mixpyro.diagnostics.arviz_versions import Variable
 
 # Whole numbers beyond it do not fit into int64, or soon do not.
 MOST_COUNT = 2.0**62
+# Names of the axes of objects and of rows, which are two where objects are groups of rows.
+OBJECTS, ROWS = "object", "row"
+# In ``constant_data``: the number of each row's group, from 0.
+GROUP_NUMBER = "group_number"
 
 
 def as_numpy(values: Tensor | None) -> np.ndarray:
@@ -34,13 +38,14 @@ def with_chains(axes: Sequence[str], values: np.ndarray, n_chains: int) -> Varia
     return ("chain", "draw", *axes), values.reshape(n_chains, len(values) // n_chains, *values.shape[1:])
 
 
-def axes_of_outcome(n_outputs: int) -> tuple[str, ...]:
+def axes_of_outcome(n_outputs: int, rows: str = OBJECTS) -> tuple[str, ...]:
     """Return the names of the axes of y: of one output it has no axis, as ArviZ's functions of predictions need it.
 
     Args:
         n_outputs: P.
+        rows: name of the axis of rows.
     """
-    return ("object",) if n_outputs == 1 else ("object", "output")
+    return (rows,) if n_outputs == 1 else (rows, "output")
 
 
 def are_counts(values: np.ndarray) -> bool:

@@ -9,10 +9,12 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, group
-from mixpyro.diagnostics.draws import Observations, evaluate
+from mixpyro.diagnostics.draws import evaluate
 from mixpyro.diagnostics.made_from import mixture_of
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.point_masses import estimates_of_mixture
 from mixpyro.fitting.result import FitResult
+from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import rows_per_program, slices
 from mixpyro.shapes import GateInputs, Inputs, Targets
@@ -90,6 +92,7 @@ class ResponsibilityDraws:
         x: inputs [N, D].
         y: outputs [N, P] or [N].
         gate_x: what the gate reads [N, G], where that is not x.
+        groups: an id of the group of each row [N]; those of a fit by default. N objects are groups then.
     """
 
     def __init__(
@@ -100,27 +103,28 @@ class ResponsibilityDraws:
         y: Targets,
         *,
         gate_x: GateInputs | None = None,
+        groups: GroupIds | None = None,
     ) -> None:
         mixture_of(data, fitted)
-        self.data = Observations.checked(fitted, x, y, gate_x)
+        self.data = Observations.checked(fitted, x, y, gate_x, groups=groups)
         group(data, "posterior")  # Raises where nothing has draws.
         self.sites, self.n_draws = posterior_sites(data, self.data)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield the responsibilities of all objects, a block of draws at a time."""
-        n_objects = len(self.data.x)
-        for draws in slices(self.n_draws, rows_per_program(n_objects * self._width, self.data.x.device)):
+        n_objects, n_rows = self.data.n_objects, len(self.data.x)
+        for draws in slices(self.n_draws, rows_per_program(n_rows * self._width, self.data.x.device)):
             yield self.of(draws, slice(0, n_objects)).cpu().numpy()
 
-    def of(self, draws: slice, rows: slice) -> Tensor:
+    def of(self, draws: slice, objects: slice) -> Tensor:
         """Return the responsibilities of some objects under some draws [S, N, K].
 
         Args:
             draws: which draws, with both ends given.
-            rows: which objects.
+            objects: which, with both ends given.
         """
         sites = {name: values[draws] for name, values in self.sites.items()}
-        return evaluate(self.data.rows(rows), sites, draws.stop - draws.start).responsibilities
+        return evaluate(self.data.objects(objects), sites, draws.stop - draws.start).responsibilities
 
     def summary(self, *, probability: float = 0.9) -> Assignments:
         """Summarise the responsibilities of every object over the draws.
@@ -132,8 +136,8 @@ class ResponsibilityDraws:
             ValueError: if the probability is not in (0, 1).
         """
         summaries = []
-        for rows in slices(len(self.data.x), rows_per_program(self.n_draws * self._width, self.data.x.device)):
-            values = self.of(slice(0, self.n_draws), rows).double().cpu().numpy()
+        for objects in self.data.slices(rows_per_program(self.n_draws * self._width, self.data.x.device)):
+            values = self.of(slice(0, self.n_draws), objects).double().cpu().numpy()
             summaries.append(summary_of(values, probability))
         return Assignments(*(np.concatenate(parts) for parts in zip(*summaries, strict=True)))
 

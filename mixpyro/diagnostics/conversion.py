@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.diagnostics.arrays import as_numpy
+from mixpyro.diagnostics.arrays import OBJECTS, ROWS, as_numpy
 from mixpyro.diagnostics.arviz_versions import ArvizData, container
 from mixpyro.diagnostics.conditioning import has_weights_of_objects
-from mixpyro.diagnostics.draws import Observations, draw, draw_from_posterior, draw_from_prior, draws_of_samples
+from mixpyro.diagnostics.draws import draw, draw_from_posterior, draw_from_prior, draws_of_samples
 from mixpyro.diagnostics.estimates import estimated_without_draws, estimates
 from mixpyro.diagnostics.log_likelihoods import OF_GUIDE, OF_POSTERIOR
 from mixpyro.diagnostics.mixture_groups import (
@@ -28,12 +28,15 @@ from mixpyro.diagnostics.mixture_groups import (
     why_left_out,
 )
 from mixpyro.diagnostics.names import Named, Table, named
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.point_masses import estimates_of_mixture, point_estimates, without_point_estimates
 from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.diagnostics.response_draws import Rows, draws_by_response, with_integrated_weights
 from mixpyro.diagnostics.under_draws import UnderDraws, warn_of_size
+from mixpyro.fitting.fitted_rows import groups_of_fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
+from mixpyro.groups import GroupIds, Groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Targets
@@ -64,6 +67,7 @@ def to_arviz(
     *,
     gate_x: GateInputs | Table | None = None,
     objects: ObjectIndices | None = None,
+    groups: GroupIds | None = None,
     samples: Mapping[str, Tensor] | None = None,
     n_draws: int = 1000,
     intervals: str | None = None,
@@ -81,7 +85,9 @@ def to_arviz(
     ``log_prior`` (of each latent parameter), ``sample_stats`` (``lp``, log p(y, θ), and ``log_q``, the guide's log
     density), ``observed_data`` and ``constant_data`` (x, estimated parameters, and ``bound`` of every restart and
     iteration). ``data.to_netcdf(path)`` writes them to a file. y of one output has the axis ``object`` alone, of
-    several ``output`` too; counts are whole numbers.
+    several ``output`` too; counts are whole numbers. Where objects are groups of rows, ``object`` is the axis of their
+    ids and ``row`` that of x and y, and ``group_number`` in ``constant_data`` is the group of each row. Its rows have
+    one assignment in likelihoods and predictions, so that ``loo`` leaves groups out.
 
     Draws of a variational posterior are independent, so r-hat and effective sample sizes do not measure its quality:
     print ``az.summary(data, kind="stats")``, and :func:`mixpyro.diagnostics.khat`. Nor are they draws of the exact
@@ -110,6 +116,7 @@ def to_arviz(
             or ``slice(None)`` for all in order. It matters to the draws of such weights alone. By default the rows are
             all that were fitted for a fit's result, and new objects for a mixture or a gate. For new rows pass the
             result's mixture.
+        groups: an id of the group of each row [N], whose rows share one component; those of a fit by default.
         samples: draws of the mixture's model by MCMC, ``mcmc.get_samples(group_by_chain=True)``: [chains, draws, …]
             each, or ``samples`` of :func:`mixpyro.refine`. By default there is one chain of ``n_draws``.
         n_draws: number of draws of posterior and prior, at least 1.
@@ -146,6 +153,8 @@ def to_arviz(
     n_draws, leave_out = arguments.integer("n_draws", n_draws), _checked_groups(leave_out)
     x_named = named(x, feature_names, argument="feature_names", prefix="x")
     if isinstance(fitted, Gate):
+        if groups is not None:
+            raise ValueError("`groups` must be None for a gate, which reads a row of each group; got ids.")
         return _gate_to_arviz(fitted, x_named, objects, n_draws, seed)
     if not isinstance(fitted, FitResult | MixtureOfExperts):
         raise TypeError(f"`fitted` must be a FitResult, a mixture or a gate; got {type(fitted).__name__}.")
@@ -153,8 +162,10 @@ def to_arviz(
         raise ValueError("`y` must be given for a mixture; got None.")
     all_rows, objects = objects is None, slice(None) if objects is None and isinstance(fitted, FitResult) else objects
     y_named = named(y, output_names, argument="output_names", prefix="y")
+    own = groups_of_fit(fitted, groups) if all_rows and isinstance(fitted, FitResult) else groups
+    grouped = None if own is None else Groups.of(own, like=arguments.inputs(x_named.values))
     gate_named = x_named if gate_x is None else named(gate_x, None, argument="gate_x", prefix="g")
-    rows = Rows(x_named.values, y_named.values, None if gate_x is None else gate_named.values)
+    rows = Rows(x_named.values, y_named.values, None if gate_x is None else gate_named.values, grouped)
     data = Observations.checked(fitted, *rows, all_rows=all_rows)
     with own_random_numbers(data.x.device, seed):
         asked = _asked(fitted, intervals, samples, all_rows=all_rows)
@@ -165,11 +176,12 @@ def to_arviz(
                 data = with_integrated_weights(data)
             drawn, n_chains = draws_of_samples(samples, data)
             chains, about = Chains(drawn, drawn, n_chains, OF_POSTERIOR), {}
-        labels = labels_of(data.mixture, x_named, y_named, gate_named)
-        groups, why = _groups(fitted, data, chains, n_draws, labels, y_named.columns, leave_out, progress)
-    groups["constant_data"] = constants(rows.x, rows.gate_x, fitted, labels)
+        labels = labels_of(data.mixture, x_named, y_named, gate_named, grouped)
+        outcome = Outcome(data.mixture.experts.site("y"), y_named.columns, OBJECTS if grouped is None else ROWS)
+        found, why = _groups(fitted, data, chains, n_draws, labels, outcome, leave_out, progress)
+    found["constant_data"] = constants(rows.x, rows.gate_x, fitted, labels, grouped)
     attributes = attributes_of(data.mixture, chains.kept.sites) | about | why
-    return container({name: groups[name] for name in GROUPS if groups.get(name)}, labels, attributes)
+    return container({name: found[name] for name in GROUPS if found.get(name)}, labels, attributes)
 
 
 def _groups(
@@ -178,7 +190,7 @@ def _groups(
     chains: Chains,
     n_draws: int,
     labels: Mapping[str, np.ndarray],
-    columns: list[str],
+    outcome: Outcome,
     leave_out: frozenset[str],
     progress: bool,
 ) -> tuple[dict[str, Variables], dict[str, str]]:
@@ -187,10 +199,9 @@ def _groups(
     prior = draw_from_prior(data, n_draws)
     missing = list(estimated_without_draws(mixture, prior.sites))
     _warn_of_size(data, chains, n_draws, {*leave_out, "prior_predictive"} if missing else leave_out)
-    row_weights = fitted.weights if isinstance(fitted, FitResult) else None
-    found = UnderDraws(data, chains.drawn, row_weights=row_weights, leave_out=leave_out, progress=progress)
+    weights = fitted.weights if isinstance(fitted, FitResult) else None
+    found = UnderDraws(data, chains.drawn, weights=weights, leave_out=leave_out, progress=progress)
     predicted = prior_predictive(data, prior, missing, leave_out=leave_out, progress=progress)
-    outcome = Outcome(mixture.experts.site("y"), columns)
     groups = groups_of_draws(found, chains, outcome) | {
         "posterior": latent_variables(chains.kept, chains.n_chains, mixture, labels),
         "prior": latent_variables(prior, 1, mixture, labels),
@@ -255,7 +266,7 @@ def _checked_groups(leave_out: Collection[str]) -> frozenset[str]:
 
 def _warn_of_size(data: Observations, chains: Chains, n_draws: int, leave_out: Collection[str]) -> None:
     """Warn where the groups of all objects under all draws take several gigabytes."""
-    n_objects, n_numbers = len(data.x), data.y.numel()
+    n_objects, n_numbers = data.n_objects, data.y.numel()
     sizes = {
         "log_likelihood": chains.drawn.n_draws * n_objects,
         "posterior_predictive": chains.drawn.n_draws * n_numbers,

@@ -5,77 +5,20 @@ a gate keeps for each object: given these the objects would be independent, and 
 the others. Such a gate contributes its population's weights.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import pyro
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.conditioning import Conditioned, components_of, conditioned_in_turn, has_weights_of_objects
-from mixpyro.fitting.fitted_rows import fitted_rows, refuse_groups, refuse_known_labels
-from mixpyro.fitting.result import FitResult
-from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics.blocks import row_slices, rows_per_program, slices
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.pyro_internals.traces import Site, is_latent, is_of_an_object, log_densities, total_density, traced
 from mixpyro.shapes import ObjectIndices
-
-
-class Observations(NamedTuple):
-    """A mixture and the rows that it is evaluated on."""
-
-    mixture: MixtureOfExperts
-    x: Tensor  # what the experts read [N, D]
-    y: Tensor  # [N, P]
-    gate_x: Tensor  # what the gate reads [N, G]
-
-    @classmethod
-    def checked(
-        cls, fitted: FitResult | MixtureOfExperts, x: Tensor, y: Tensor, gate_x: Tensor | None, *, all_rows: bool = True
-    ) -> "Observations":
-        """Return the rows without gradients, if they fit the mixture, and for a result are those that were fitted.
-
-        Args:
-            fitted: the model, or the result of a fit.
-            x: inputs [N, D].
-            y: outputs [N, P] or [N].
-            gate_x: what the gate reads [N, G]; None for x.
-            all_rows: whether the rows are all that a result was fitted to, rather than some of them.
-
-        Raises:
-            TypeError: if one is no floating tensor.
-            ValueError: if a shape, device or value does not fit, the rows are not those of the result, or
-                it knew components of rows.
-        """
-        mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
-        refuse_known_labels(fitted, "the likelihood of draws")
-        refuse_groups(fitted, "the likelihood of draws")
-        if isinstance(fitted, FitResult) and all_rows:
-            fitted_rows(fitted, x, y, gate_x)
-        return cls(mixture, *(part.detach() for part in mixture.check_data(x, y, gate_x)))
-
-    def rows(self, rows: slice) -> "Observations":
-        """Return some of the rows.
-
-        Args:
-            rows: which.
-        """
-        return Observations(self.mixture, self.x[rows], self.y[rows], self.gate_x[rows])
-
-    def blocks(self, n_draws: int) -> Iterator[tuple[slice, slice]]:
-        """Yield slices of the draws and of the rows, small enough for memory to stay constant.
-
-        Args:
-            n_draws: number of draws, S.
-        """
-        # What :func:`evaluate` computes at once for one draw and one row.
-        width = self.mixture.n_components * self.y.shape[1] * (self.x.shape[1] + 1)
-        for rows in row_slices(len(self.x), width=width, device=self.x.device):
-            size = rows_per_program((rows.stop - rows.start) * width, self.x.device)
-            for draws in slices(n_draws, size):
-                yield draws, rows
 
 
 class Draws(NamedTuple):
@@ -94,9 +37,9 @@ class Draws(NamedTuple):
 class Evaluation(NamedTuple):
     """The log joint of N objects, and replicated data, under S draws."""
 
-    log_joint: Tensor  # log πᵢₖ + log p(yᵢ | xᵢ, k) [S, N, K], nats
+    log_joint: Tensor  # log πᵢₖ + log p(yᵢ | xᵢ, k) [S, N, K], nats, of a group summed over its rows
     log_priors: dict[str, Tensor]  # log density of each site [S] in nats; they sum to log p(θ)
-    replicated: Tensor | None  # y of new objects with the same x [S, N, P]
+    replicated: Tensor | None  # y of new objects with the same x [S, rows, P]
 
     @classmethod
     def joined(cls, parts: "Sequence[Evaluation]") -> "Evaluation":
@@ -230,20 +173,28 @@ def evaluate(data: Observations, sites: Mapping[str, Tensor], n_draws: int, *, r
 
 def _evaluated(data: Observations, model: Conditioned, n_draws: int, replicate: bool) -> Evaluation:
     """Evaluate the log joint of all rows under draws that the model is at."""
-    experts = data.mixture.experts
-    log_likelihood = experts.likelihood(data.x, model.parameters, components_of(data.mixture, data.x)).log_prob(data.y)
+    log_likelihood = _log_likelihood(data, model)
     if log_likelihood.ndim == 2:  # of parameters that are no site, without an axis of draws
         log_likelihood = log_likelihood.unsqueeze(1)
-    shape = n_draws, len(data.x), data.mixture.n_components
+    shape = n_draws, data.n_objects, data.mixture.n_components
     log_joint = (model.log_weights + log_likelihood.movedim(0, -1)).expand(shape)
     replicated = _replicated(data, model, n_draws) if replicate else None
     return Evaluation(log_joint, model.log_priors, replicated)
 
 
+def _log_likelihood(data: Observations, model: Conditioned) -> Tensor:
+    """Return log p(y | x, k) of the objects [K, S, N] in nats, or [K, N] of parameters without an axis of draws."""
+    experts, components = data.mixture.experts, components_of(data.mixture, data.x)
+    if data.segments is not None:
+        return experts.log_likelihood_of_groups(data.x, data.y, data.groups, model.parameters, components)
+    found: Tensor = experts.likelihood(data.x, model.parameters, components).log_prob(data.y)
+    return found
+
+
 @torch.no_grad()
 @arguments.outside_contexts
 def draw_outcomes(data: Observations, sites: Mapping[str, Tensor], n_draws: int) -> Tensor:
-    """Return y of new objects with the same x under all draws at once [S, N, P]; pass blocks of both.
+    """Return y of new objects with the same x under all draws at once [S, rows, P]; pass blocks of both.
 
     Args:
         data: the mixture and its rows; y is not read.
@@ -255,10 +206,13 @@ def draw_outcomes(data: Observations, sites: Mapping[str, Tensor], n_draws: int)
 
 
 def _replicated(data: Observations, model: Conditioned, n_draws: int) -> Tensor:
-    """Draw assignments and then y [S, N, P]."""
+    """Draw an assignment of each object, and then y [S, rows, P]."""
     # Not by torch's Categorical: its weights of all objects take longer than all else, and a shared gate has one row.
     reached = model.log_weights.double().softmax(-1).cumsum(-1)[..., :-1]
-    uniform = torch.rand(n_draws, len(data.x), 1, dtype=torch.float64, device=data.x.device)
+    uniform = torch.rand(n_draws, data.n_objects, 1, dtype=torch.float64, device=data.x.device)
     assignment = (uniform > reached).sum(-1)
+    if data.segments is not None:
+        plate = pyro.plate("rows of new objects", len(data.x), dim=-1)
+        return data.mixture.experts.sample_rows_of_groups(data.x, data.groups, model.parameters, assignment, plate)
     drawn: Tensor = data.mixture.experts.likelihood(data.x, model.parameters, assignment).sample()
     return drawn

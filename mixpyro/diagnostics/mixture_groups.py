@@ -7,17 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixpyro.diagnostics.arrays import are_counts, as_numpy, axes_of_outcome, with_chains
+from mixpyro.diagnostics.arrays import GROUP_NUMBER, OBJECTS, ROWS, are_counts, as_numpy, axes_of_outcome, with_chains
 from mixpyro.diagnostics.arviz_versions import Variable
-from mixpyro.diagnostics.draws import Draws, Observations
+from mixpyro.diagnostics.draws import Draws
 from mixpyro.diagnostics.estimates import attributes_of_estimates, estimated_without_draws, estimates, owner_of
-from mixpyro.diagnostics.names import Named, coordinates, site_axes
+from mixpyro.diagnostics.names import Named, coordinates, labels_of_ids, site_axes
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.under_draws import UnderDraws, predictions_of
 from mixpyro.experts.glm import GLMExperts
 from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
 from mixpyro.gates.tree import TreeGate
+from mixpyro.groups import Groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.trees import node_names
 
@@ -38,11 +40,12 @@ class Outcome(NamedTuple):
 
     site: str
     columns: list[str]
+    rows: str = OBJECTS  # name of the axis of rows
 
     @property
     def axes(self) -> tuple[str, ...]:
         """The names of its axes."""
-        return axes_of_outcome(len(self.columns))
+        return axes_of_outcome(len(self.columns), self.rows)
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -53,7 +56,7 @@ class Outcome(NamedTuple):
         """Return draws of y.
 
         Args:
-            values: [S, N] or [S, N, P].
+            values: [S, rows] or [S, rows, P].
             n_chains: number of chains.
         """
         axes, in_chains, *_ = with_chains(self.axes, values, n_chains)
@@ -65,7 +68,7 @@ class Outcome(NamedTuple):
         Args:
             data: the mixture and its rows.
         """
-        values = as_numpy(data.y)
+        values = as_numpy(data.outcomes_as_given())
         values = values[:, 0] if len(self.columns) == 1 else values
         if data.mixture.experts.is_discrete and are_counts(values):
             values = values.astype(np.int64)
@@ -111,7 +114,7 @@ def groups_of_draws(found: UnderDraws, chains: Chains, outcome: Outcome) -> dict
     """
     groups: dict[str, Variables] = {}
     if found.log_likelihood is not None:
-        groups[chains.log_likelihood] = {outcome.site: with_chains(("object",), found.log_likelihood, chains.n_chains)}
+        groups[chains.log_likelihood] = {outcome.site: with_chains((OBJECTS,), found.log_likelihood, chains.n_chains)}
     if found.predictions is not None:
         groups["posterior_predictive"] = outcome.variable(found.predictions.array(), chains.n_chains)
     densities = {"lp": found.lp, "log_q": as_numpy(chains.drawn.log_density)}
@@ -144,7 +147,9 @@ def why_left_out(mixture: MixtureOfExperts, chains: Chains, predicted: Predicted
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def labels_of(mixture: MixtureOfExperts, x: Named, y: Named, gate_x: Named) -> dict[str, np.ndarray]:
+def labels_of(
+    mixture: MixtureOfExperts, x: Named, y: Named, gate_x: Named, groups: Groups | None
+) -> dict[str, np.ndarray]:
     """Return the labels along every axis of a mixture's arrays.
 
     Args:
@@ -152,13 +157,15 @@ def labels_of(mixture: MixtureOfExperts, x: Named, y: Named, gate_x: Named) -> d
         x: inputs.
         y: outputs.
         gate_x: what the gate reads.
+        groups: of the rows; None where every row is an object.
     """
     experts = mixture.experts
     is_glm = isinstance(experts, GLMExperts)
     of_sharing = experts.axis_labels(x.columns) if isinstance(experts, GLMExperts | SharedLinearExperts) else {}
     return coordinates(
         n_components=mixture.n_components,
-        objects=x.rows,
+        objects=x.rows if groups is None else labels_of_ids(groups.ids),
+        rows=None if groups is None else x.rows,
         features=x.columns,
         n_regressors=experts.n_features,
         gate_features=gate_x.columns,
@@ -210,25 +217,33 @@ def latent_variables(
 
 
 def constants(
-    x: Tensor, gate_x: Tensor | None, fitted: FitResult | MixtureOfExperts, labels: Mapping[str, np.ndarray]
+    x: Tensor,
+    gate_x: Tensor | None,
+    fitted: FitResult | MixtureOfExperts,
+    labels: Mapping[str, np.ndarray],
+    groups: Groups | None,
 ) -> Variables:
-    """Return the inputs, the estimated parameters, the rows' weights and the bounds of the restarts.
+    """Return the inputs, the estimated parameters, the objects' weights and the bounds of the restarts.
 
     Args:
         x: inputs [N, D].
         gate_x: what the gate reads [N, G]; None for x.
         fitted: a result, or the mixture.
         labels: along the axes.
+        groups: of the rows; None where every row is an object.
     """
-    variables: Variables = {"x": (("object", "feature"), as_numpy(x))}
+    rows = OBJECTS if groups is None else ROWS
+    variables: Variables = {"x": ((rows, "feature"), as_numpy(x))}
+    if groups is not None:
+        variables[GROUP_NUMBER] = (ROWS,), as_numpy(groups.index)
     if gate_x is not None:
-        variables["gate_x"] = (("object", "gate_feature"), as_numpy(gate_x))
+        variables["gate_x"] = ((rows, "gate_feature"), as_numpy(gate_x))
     if not isinstance(fitted, FitResult):
         return variables | estimates(fitted, labels)
     variables |= estimates(fitted.mixture, labels)
     variables["bound"] = ("restart", "iteration"), _bounds(fitted)
     if fitted.weights is not None:
-        variables["weights"] = ("object",), as_numpy(fitted.weights)
+        variables["weights"] = (OBJECTS,), as_numpy(fitted.weights)
     return variables
 
 

@@ -1,6 +1,6 @@
 """Names of the axes of arrays: objects, features, outputs, components."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -68,10 +68,23 @@ def _own_names(table: Table) -> list[str] | None:
     return None if name is None else [str(name)]
 
 
+def labels_of_ids(ids: Sequence[Hashable]) -> np.ndarray:
+    """Return the ids of groups as labels along an axis [G]: numbers or strings as they are, others in words.
+
+    Args:
+        ids: at least one.
+    """
+    for kind in (bool, int, float, str):
+        if all(type(one) is kind for one in ids):
+            return np.array(ids)
+    return np.array([str(one) for one in ids], dtype=np.str_)
+
+
 def coordinates(
     *,
     n_components: int,
     objects: np.ndarray,
+    rows: np.ndarray | None = None,
     features: Sequence[str] = (),
     n_regressors: int | None = None,
     gate_features: Sequence[str] = (),
@@ -84,6 +97,7 @@ def coordinates(
     Args:
         n_components: K.
         objects: labels of the objects [N].
+        rows: labels of the rows, where objects are groups of them; None where they are the objects.
         features: names of the columns of x.
         n_regressors: number of features that the experts regress on, the first ones; all by default. The axis
             ``regressor`` is an intercept and these.
@@ -93,7 +107,8 @@ def coordinates(
         n_predictors: number of linear predictors of an expert, one less than the categories of a categorical y. The
             first category is the reference, so the axis ``category`` begins at 1.
     """
-    return {
+    of_rows = {} if rows is None else {"row": rows}
+    return of_rows | {
         "component": np.arange(n_components),
         # Log odds against component 0.
         "gate_component": np.arange(1, n_components),

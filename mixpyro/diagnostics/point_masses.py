@@ -8,7 +8,8 @@ from pyro.distributions import Delta
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.diagnostics.draws import Draws, Observations
+from mixpyro.diagnostics.draws import Draws
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.pyro_internals.traces import is_latent, is_of_an_object, traced

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from mixpyro.diagnostics.arrays import GROUP_NUMBER
 from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, elpd_data
 from mixpyro.diagnostics.estimates import n_estimated, warn_of_estimates
 from mixpyro.diagnostics.importance_sampling import log_ratios, pareto_smoothed
@@ -25,6 +26,7 @@ class Elpd(NamedTuple):
     n_draws: int  # 0 where nothing was drawn
     observed: np.ndarray | None = None  # y, by which models of other data are told; None where it is not known
     n_estimated: int = 0  # number of parameters that kept their estimates when an object was left out
+    groups: np.ndarray | None = None  # number of each row's object in `observed`; None where every row is one
 
     @property
     def good_k(self) -> float:
@@ -86,7 +88,9 @@ def _loo(data: ArvizData, site: str | None) -> Elpd:
     values = variables[names[0]].values
     observed = _observed(datasets, names[0], values.shape[-1])
     elpd = leave_one_out(values.reshape(-1, values.shape[-1]).T, log_ratios(data))
-    return elpd._replace(observed=observed, n_estimated=n_estimated(data))
+    number = datasets.get("constant_data", {}).get(GROUP_NUMBER)
+    groups = None if number is None else np.asarray(number.values)
+    return elpd._replace(observed=observed, n_estimated=n_estimated(data), groups=groups)
 
 
 def _observed(datasets: Mapping[str, Any], site: Hashable, n_objects: int) -> np.ndarray | None:
@@ -174,7 +178,8 @@ def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]
         One row a model, by its name, in descending order of elpd.
 
     Raises:
-        ValueError: if there are no models, or they have different objects: another number of them, or another y.
+        ValueError: if there are no models, or they have different objects: another number of them, rows grouped
+            otherwise, or another y.
 
     References:
         Sivula, Magnusson, Matamoros, Vehtari (2020), Uncertainty in Bayesian leave-one-out cross-validation based model
@@ -186,6 +191,7 @@ def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]
     lengths = {name: len(elpd.pointwise) for name, elpd in elpds.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"`models` must be of the same objects; got {lengths}.")
+    _refuse_other_groups(elpds)
     _refuse_other_y(elpds)
     order = sorted(elpds, key=lambda name: -elpds[name].elpd)
     weights = stacking_weights(np.stack([elpds[name].pointwise for name in order], 1))
@@ -231,12 +237,23 @@ def stacking_weights(pointwise: np.ndarray, *, n_iterations: int = 1000) -> np.n
     return weights
 
 
+def _refuse_other_groups(elpds: Mapping[str, Elpd]) -> None:
+    """Raise if an object is a row in one model and a group of rows in another, or another group."""
+    numbers = {
+        name: np.arange(len(elpd.pointwise)) if elpd.groups is None else elpd.groups for name, elpd in elpds.items()
+    }
+    for (first, one), (second, other) in itertools.pairwise(numbers.items()):
+        if not np.array_equal(one, other):
+            raise ValueError(
+                f"`models` must leave out the same objects; got rows grouped otherwise in {first!r} and {second!r}. "
+                "Fit both with the same `groups`."
+            )
+
+
 def _refuse_other_y(elpds: Mapping[str, Elpd]) -> None:
     """Raise if two models have other y, or y in another order or unit, as far as it is known."""
     known = {
-        name: elpd.observed.reshape(len(elpd.pointwise), -1)
-        for name, elpd in elpds.items()
-        if elpd.observed is not None
+        name: elpd.observed.reshape(len(elpd.observed), -1) for name, elpd in elpds.items() if elpd.observed is not None
     }
     for (first, one), (second, other) in itertools.pairwise(known.items()):
         # Half the digits of float32: the same y may come in either dtype.

@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from mixpyro.diagnostics.draws import Draws, Observations
+from mixpyro.diagnostics.draws import Draws
 from mixpyro.diagnostics.estimates import sites_of_estimates
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.experts.relevance import RelevanceLinearExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
+from mixpyro.groups import Groups
 from mixpyro.intervals.approximate_posterior import approximate_posterior
 from mixpyro.intervals.densities import LogJoint
 from mixpyro.intervals.linear_response import LinearResponse, NoLinearResponse, linear_response
@@ -28,6 +30,7 @@ class Rows(NamedTuple):
     x: Tensor  # [N, D]
     y: Tensor  # [N, P] or [N]
     gate_x: Tensor | None  # [N, G], None for x
+    groups: Groups | None  # of the rows; None where every row is an object
 
 
 class Found(NamedTuple):
@@ -57,7 +60,7 @@ def draws_by_response(
             None, data, f"{n_estimated} estimated parameters would take long; pass `intervals='linear response'`"
         )
     try:
-        response = linear_response(fitted, rows.x, rows.y, gate_x=rows.gate_x)
+        response = linear_response(fitted, rows.x, rows.y, gate_x=rows.gate_x, groups=rows.groups)
     except NoLinearResponse as error:
         if not by_default:
             raise

@@ -8,6 +8,7 @@ from torch import Tensor
 from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
+from mixpyro.groups import Groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 
@@ -65,23 +66,27 @@ def _precision(result: FitResult, table: Table) -> float:
     return ROUNDINGS * max(torch.finfo(kind).eps for kind in kinds)
 
 
-def refuse_groups(fitted: FitResult | MixtureOfExperts, report: str) -> None:
-    """Raise if the rows of a fit were in groups, for a report that takes every row as an object.
+def groups_of_fit(result: FitResult, groups: object) -> Groups | None:
+    """Return the groups of a fit's rows, which given ones must equal.
 
     Args:
-        fitted: a result, or a mixture.
-        report: what would be wrong, for the message.
+        result: of a fit.
+        groups: an id of the group of each row [N]; None for those of the fit.
 
     Raises:
-        ValueError: if there are groups.
+        TypeError: if ids are no sequence of hashable values.
+        ValueError: if they are others than those of the fit.
     """
-    mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
-    known = mixture.fitted_columns
-    if known is not None and known.grouped:
+    if groups is None:
+        return result.groups
+    given = Groups.of(groups)
+    if not given.same_as(result.groups):
+        of_fit = "none" if result.groups is None else f"{len(result.groups)} groups"
         raise ValueError(
-            f"`fitted` must be a fit without `groups`, whose rows {report} would take one by one; got one with groups. "
-            "Use `criteria`, `coefficients` or `linear_response`, which read them."
+            f"`groups` must be those of the fit, {of_fit}; got {len(given)} groups of {len(given.index)} rows. Leave "
+            "it out: a result has them."
         )
+    return result.groups
 
 
 def refuse_known_labels(fitted: FitResult | MixtureOfExperts, report: str) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.fitting.fitted_rows import fitted_rows
+from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
+from mixpyro.groups import GroupIds, Groups
 from mixpyro.intervals.names import checked_gate_names, checked_names, parameter_names
 from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
@@ -75,54 +76,52 @@ class LinearResponse:
 
     @torch.no_grad()
     def influence(self) -> Float[Tensor, "N Q"]:
-        """Return how each row moves each estimate.
+        """Return how each object moves each estimate: each row, or each group in the order of their first rows.
 
         Returns:
-            Derivatives of the estimates in the logarithm of each row's weight [N, Q], float64. Without the row, an
-            estimate would be lower by about as much.
+            Derivatives of the estimates in the logarithm of each object's weight [N, Q], float64. Without the object,
+            an estimate would be lower by about as much.
         """
-        found = self.covariance.new_empty(len(self.table.x), len(self.names))
-        for rows, scores in self.matrices.scores():
-            found[rows] = scores @ self.matrices.response
+        found = self.covariance.new_empty(self.table.size, len(self.names))
+        for objects, scores in self.matrices.scores():
+            found[objects] = scores @ self.matrices.response
         return found
 
     @torch.no_grad()
-    def sandwich(self, groups: Integer[Tensor, " N"] | None = None) -> Float[Tensor, "Q Q"]:
+    def sandwich(self, groups: GroupIds | None = None) -> Float[Tensor, "Q Q"]:
         """Return a covariance that holds where the model is wrong, or rows of a group depend on each other.
 
-        Σ [Σᵢ (sᵢ − s̄)(sᵢ − s̄)'] Σ with the scores sᵢ of rows, or their sums over groups, without a correction for few
-        groups. It estimates the covariance of the estimates over data sets, not of a posterior.
+        Σ [Σᵢ (sᵢ − s̄)(sᵢ − s̄)'] Σ with the scores sᵢ of objects, or their sums over groups, without a correction for
+        few groups. It estimates the covariance of the estimates over data sets, not of a posterior.
 
         Args:
-            groups: a number of the group of each row [N]; every row is a group by default.
+            groups: an id of the group of each row [N]. By default the groups of the fit, which a group may hold several
+                of, and without them every row is a group.
 
         Raises:
-            TypeError: if the groups are no tensor of integers.
-            ValueError: if there is not one for each row, or all rows are of one group.
+            TypeError: if the groups are a tensor of no integers, or no sequence.
+            ValueError: if there is not one for each row, all rows are of one group, or rows of a group of the fit are
+                in several.
         """
         number, n_groups = self._numbered(groups)
         sums = self.covariance.new_zeros(n_groups, len(self.names))
-        for rows, scores in self.matrices.scores():
-            sums.index_add_(0, number[rows], scores @ self.matrices.response)
+        for objects, scores in self.matrices.scores():
+            sums.index_add_(0, number[objects], scores @ self.matrices.response)
         deviations = sums - sums.mean(0)
         return deviations.mT @ deviations
 
-    def _numbered(self, groups: Tensor | None) -> tuple[Tensor, int]:
-        """Return the group of each row as numbers from 0, and how many there are."""
+    def _numbered(self, groups: GroupIds | None) -> tuple[Tensor, int]:
+        """Return the group of each object as numbers from 0, and how many there are."""
         device = self.covariance.device
         if groups is None:
-            return torch.arange(len(self.table.x), device=device), len(self.table.x)
-        if not isinstance(groups, Tensor) or groups.is_floating_point() or groups.is_complex():
-            got = groups.dtype if isinstance(groups, Tensor) else type(groups).__name__
-            raise TypeError(f"`groups` must be a tensor of integers; got {got}. Use torch.as_tensor(groups).")
-        if groups.shape != (len(self.table.x),):
-            raise ValueError(
-                f"`groups` must have shape [{len(self.table.x)}], one for each row; got {list(groups.shape)}."
-            )
-        kinds, number = groups.to(device).unique(return_inverse=True)
-        if len(kinds) < 2:
+            return torch.arange(self.table.size, device=device), self.table.size
+        if isinstance(groups, Tensor) and (groups.is_floating_point() or groups.is_complex()):
+            raise TypeError(f"`groups` must be a tensor of integers; got {groups.dtype}. Use torch.as_tensor(groups).")
+        found = Groups.of(groups, like=self.table.x)
+        if len(found) < 2:
             raise ValueError("`groups` must be at least two groups; got one.")
-        return number, len(kinds)
+        of_fit, number = self.table.groups, found.index.to(device)
+        return number if of_fit is None else of_fit.shared("groups", number), len(found)
 
 
 @arguments.outside_contexts
@@ -133,6 +132,7 @@ def linear_response(
     *,
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
+    groups: GroupIds | None = None,
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
 ) -> LinearResponse:
@@ -153,6 +153,7 @@ def linear_response(
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
         weights: of the rows [N], at least 0; those of the fit by default.
+        groups: an id of the group of each row [N]; those of the fit by default, and None for a mixture without groups.
         feature_names: D different names of the columns of x; x0, x1, … by default.
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
 
@@ -183,9 +184,10 @@ def linear_response(
     features = checked_names("feature_names", feature_names, x)
     gate_features = checked_gate_names(gate_feature_names, features, x, gate_x)
     if isinstance(result, FitResult):
+        groups_of_fit(result, groups)
         table = fitted_rows(result, x, y, gate_x, weights)
     else:
-        table = checked_table(fitted, x, y, gate_x, weights).with_columns(fitted.experts)
+        table = checked_table(fitted, x, y, gate_x, weights, groups=groups).with_columns(fitted.experts)
     mixture = copy.deepcopy(fitted).double()
     has_integrated = integrate_weights(mixture)
     if has_integrated:

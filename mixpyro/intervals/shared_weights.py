@@ -8,7 +8,6 @@ from mixpyro.fitting.table import Table
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
 from mixpyro.gates.softmax import SoftmaxGate
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics import nested
 
 # Iterations at most, and nats a row that may be left to gain; Newton's steps do the rest.
 MOST_ITERATIONS, TOLERANCE = 1000, 1e-9
@@ -47,7 +46,7 @@ def settle(mixture: MixtureOfExperts, table: Table) -> None:
         mixture: in float64, without per-object weights.
         table: the rows.
     """
-    double = nested.apply(lambda t: t.double() if t.is_floating_point() else t, table._replace(columns=()))
+    double = table.in_float64()
     options = Options(max_iterations=MOST_ITERATIONS, tolerance=TOLERANCE)
     runs = Runs(mixture, double.with_columns(mixture.experts), options, [Trace()], [Snapshot(mixture.state())])
     runs.iterate(MOST_ITERATIONS, lambda _: True, lambda _: False)

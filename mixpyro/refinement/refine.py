@@ -13,6 +13,7 @@ from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.diagnostics.response_draws import samples_by_site
 from mixpyro.fitting.known_labels import known_components
 from mixpyro.fitting.result import FitResult
+from mixpyro.groups import GroupIds
 from mixpyro.intervals.approximate_posterior import approximate_posterior
 from mixpyro.intervals.densities import LogJoint
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
@@ -44,6 +45,7 @@ def refine(
     *,
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
+    groups: GroupIds | None = None,
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
     n_draws: int = 1000,
@@ -72,6 +74,7 @@ def refine(
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
         weights: of the rows [N], at least 0; those of the fit by default.
+        groups: an id of the group of each row [N]; those of the fit by default, and None for a mixture without groups.
         feature_names: D different names of the columns of x; x0, x1, … by default.
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
         n_draws: number of draws of the result, at least 2.
@@ -102,7 +105,7 @@ def refine(
     if not isinstance(nuts, bool):
         raise TypeError(f"`nuts` must be True or False; got {nuts!r}.")
     names = {"feature_names": feature_names, "gate_feature_names": gate_feature_names}
-    response = linear_response(result, x, y, gate_x=gate_x, weights=weights, **names)
+    response = linear_response(result, x, y, gate_x=gate_x, weights=weights, groups=groups, **names)
     log_joint = LogJoint(response.mixture, response.table)
     labels = response.table.labels
     relabelling = Relabelling(response.mixture, known_components(labels, response.mixture.n_components))
@@ -222,5 +225,6 @@ def _advice(result: FitResult, number: int) -> str:
     """Return how to draw from another optimum; nothing where components were known, which its mixture knows not."""
     if result.labels is not None:
         return ""
-    weights = "" if result.weights is None else ", weights=result.weights"
-    return f", and `refine(result.at({number}), x, y{weights})` for its own"
+    weights = "" if result.weights is None else ", weights=…"
+    groups = "" if result.groups is None else ", groups=result.groups"
+    return f", and `refine(result.at({number}), x, y{weights}{groups})` for its own"

@@ -10,9 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.fitting.fitted_rows import fitted_rows
+from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
+from mixpyro.groups import GroupIds
 from mixpyro.intervals.linear_response import NoLinearResponse, linear_response
 from mixpyro.intervals.names import checked_gate_names, checked_names, parameter_names
 from mixpyro.intervals.responses.parts import full_quantity_names, has_posteriors, parts_with_response
@@ -48,6 +49,7 @@ def coefficients(
     *,
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
+    groups: GroupIds | None = None,
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
     intervals: str = "linear response",
@@ -69,6 +71,7 @@ def coefficients(
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
         weights: of the rows [N], at least 0; those of the fit by default.
+        groups: an id of the group of each row [N]; those of the fit by default, and None for a mixture without groups.
         feature_names: D different names of the columns of x; x0, x1, … by default.
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
         intervals: "linear response", or "mean field": of each part by itself, as if the rest were known. These are too
@@ -107,7 +110,7 @@ def coefficients(
         raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
     features = checked_names("feature_names", feature_names, x)
     gate_features = checked_gate_names(gate_feature_names, features, x, gate_x)
-    given = {"gate_x": gate_x, "weights": weights}
+    given: dict[str, Any] = {"gate_x": gate_x, "weights": weights, "groups": groups}
     found = None
     if intervals == INTERVALS[0] and has_posteriors(mixture):
         found = _by_response(fitted, x, y, given, {"feature_names": features, "gate_feature_names": gate_features})
@@ -149,11 +152,13 @@ def _table(
     y: Tensor,
     gate_x: Tensor | None,
     weights: Tensor | None,
+    groups: GroupIds | None,
 ) -> Table:
     """Return the rows, those of the result if there is one."""
     if isinstance(fitted, FitResult):
+        groups_of_fit(fitted, groups)
         return fitted_rows(fitted, x, y, gate_x, weights)
-    return checked_table(mixture, x, y, gate_x, weights)
+    return checked_table(mixture, x, y, gate_x, weights, groups=groups)
 
 
 def _by_parts(

@@ -42,7 +42,8 @@ def compare(
     ``log_evidence``, the largest first. Fits with estimated parameters are ranked by ``bic``, the smallest first. A
     table with fits of both kinds is ranked by ``bic`` too: it is the one criterion that all have on one scale, where a
     bound depends on the priors. The ``note`` of the result says so; :func:`~mixpyro.as_table` prints the rows and the
-    note.
+    note. Fits whose rows are grouped otherwise compare by their bounds, which are of the same y, but not by ``bic``,
+    which counts groups.
 
     Args:
         results: fits by name, or a list of them.
@@ -55,7 +56,7 @@ def compare(
     Raises:
         TypeError: if a result is none of a fit.
         ValueError: if there are no results, names differ, or x, y and ``gate_x`` are not what one of them was fitted
-            to.
+            to; or rows are grouped otherwise, or not at all, in one of them where they are ranked by ``bic``.
 
     Example:
         >>> import torch
@@ -82,7 +83,10 @@ def compare(
             rows[name] = criteria(result, inputs[name], y, gate_x=gate_inputs[name])
         except ValueError as error:
             raise ValueError(f"`results` must be fits to these data; got {name!r}, for which {error}") from error
-    return _ranked(rows, named)
+    ranking = _ranked(rows, named)
+    if ranking.by == "bic":
+        _refuse_unlike_groups(named)
+    return ranking
 
 
 def _refuse_unequal_weights(named: Mapping[str, FitResult]) -> None:
@@ -92,6 +96,25 @@ def _refuse_unequal_weights(named: Mapping[str, FitResult]) -> None:
         own, other = _weights_of(result), _weights_of(first)
         if len(own) == len(other) and not torch.allclose(own, other):
             raise ValueError(f"`results` must be fits with the same weights of the rows; got {name!r} with others.")
+
+
+def _refuse_unlike_groups(named: Mapping[str, FitResult]) -> None:
+    """Raise if rows are grouped otherwise in one fit than in another, so that their numbers of objects differ."""
+    first, *others = named.items()
+    for name, result in others:
+        if not torch.equal(_object_of_rows(result), _object_of_rows(first[1])):
+            raise ValueError(
+                f"`results` must be fits with the same groups of the rows where they are ranked by bic, which counts "
+                f"groups; got {first[0]!r} and {name!r} with others. Fit all with the same `groups`; bounds compare "
+                "where every parameter has a posterior."
+            )
+
+
+def _object_of_rows(result: FitResult) -> Tensor:
+    """Return the number of the object that each row is of [rows]."""
+    if result.groups is None:
+        return torch.arange(len(result.responsibilities), device="cpu")
+    return result.groups.index.cpu()
 
 
 def _refuse_unequal_labels(named: Mapping[str, FitResult]) -> None:
@@ -105,9 +128,9 @@ def _refuse_unequal_labels(named: Mapping[str, FitResult]) -> None:
 
 def _weights_of(result: FitResult) -> Tensor:
     """Return how much each row counted [N], float64."""
-    n_rows = len(result.responsibilities)
-    none = torch.ones(n_rows, dtype=torch.float64, device="cpu")
-    return none if result.weights is None else result.weights.detach().to(none)
+    number = _object_of_rows(result)
+    none = torch.ones(len(number), dtype=torch.float64, device="cpu")
+    return none if result.weights is None else result.weights.detach().to(none)[number]
 
 
 def _named(results: Mapping[str, FitResult] | Sequence[FitResult]) -> dict[str, FitResult]:

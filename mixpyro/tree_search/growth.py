@@ -13,6 +13,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.tree import TreeGate
+from mixpyro.groups import GroupIds, Groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.trees import Tree, split_leaf
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
@@ -48,6 +49,7 @@ def grow_tree(
     *,
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
+    groups: GroupIds | None = None,
     prior_scale: float = 2.0,
     most_components: int = 8,
     n_restarts: int = 5,
@@ -74,6 +76,7 @@ def grow_tree(
         y: outputs [N, P] or [N], finite, of x's dtype.
         gate_x: what the gate reads [N, G], where that is not x.
         weights: how much each row counts [N], at least 0.
+        groups: an id of the group of each row [N], as for :func:`mixpyro.fit`.
         prior_scale: of :class:`~mixpyro.TreeGate`.
         most_components: the number of leaves at which growth stops in any case, at least 1.
         n_restarts: how many starts each leaf's split is looked for from, at least 1.
@@ -97,7 +100,7 @@ def grow_tree(
         Fritsch, Finke, Waibel (1997), Adaptively growing hierarchical mixtures of experts, NIPS 9, by likelihood.
     """
     most = arguments.integer("most_components", most_components)
-    growth = _Growth(experts, x, y, gate_x, weights, prior_scale, n_restarts, seed, max_iterations, tolerance)
+    growth = _Growth(experts, x, y, gate_x, weights, groups, prior_scale, n_restarts, seed, max_iterations, tolerance)
     best = growth.fit((0,), None)
     bounds, splits, refused = [best.bound], list[int](), None
     while len(bounds) < most:
@@ -126,6 +129,7 @@ class _Growth:
         y: Tensor,
         gate_x: Tensor | None,
         weights: Tensor | None,
+        groups: GroupIds | None,
         prior_scale: float,
         n_restarts: int,
         seed: int,
@@ -139,13 +143,27 @@ class _Growth:
             )
         self.experts, self.x, self.y, self.gate_x = experts, x, y, gate_x
         self.weights, self.prior_scale = weights, prior_scale
+        self.groups = None if groups is None else Groups.of(groups, like=arguments.inputs(x))
         self.options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "seed": seed}
         self.n_restarts, self.tolerance = n_restarts, tolerance
 
     @property
+    def n_objects(self) -> int:
+        """Number of rows, or of groups where there are any."""
+        return len(self.x) if self.groups is None else len(self.groups)
+
+    def of_objects(self, values: Tensor) -> Tensor:
+        """Return for each object what its rows have [N, …], which differ only where no fit with these groups is.
+
+        Args:
+            values: of the rows [rows, …].
+        """
+        return values if self.groups is None else values[self.groups.first_rows]
+
+    @property
     def least_gain(self) -> float:
         """Nats that a larger or another tree must gain."""
-        return self.tolerance * float(len(self.x) if self.weights is None else self.weights.sum())
+        return self.tolerance * (self.n_objects if self.weights is None else float(self.of_objects(self.weights).sum()))
 
     def mixture(self, tree: Tree) -> MixtureOfExperts:
         """Return a new mixture with this tree."""
@@ -181,6 +199,7 @@ class _Growth:
                 self.y,
                 gate_x=self.gate_x,
                 weights=weights,
+                groups=self.groups,
                 progress=False,
                 **self.options,
                 **options,
@@ -191,7 +210,8 @@ class _Growth:
         if present.mixture.n_components > MOST_COMPONENTS:
             return present
         inputs = self.x if self.gate_x is None else self.gate_x
-        return rearranged(present, inputs, self.weights, self.fit, least_gain=self.least_gain)
+        weights = None if self.weights is None else self.of_objects(self.weights)
+        return rearranged(present, self.of_objects(inputs), weights, self.fit, least_gain=self.least_gain)
 
     def best_split(self, present: FitResult) -> tuple[int, FitResult] | None:
         """Split each leaf in turn; return the leaf of the highest bound and the fit, None if no leaf has rows."""
@@ -207,10 +227,11 @@ class _Growth:
         """Return responsibilities [N, K + 1] with a leaf parted in two; None if it has too few rows."""
         share = responsibilities[:, leaf]
         weights = torch.where(share < LEAST_SHARE, 0.0, share)
-        weights = weights if self.weights is None else weights * self.weights
+        weights = weights if self.weights is None else weights * self.of_objects(self.weights)
         if float(weights.sum()) < LEAST_ROWS:
             return None
         try:
+            weights = weights if self.groups is None else self.groups.spread(weights)
             two = self._fitted(self.mixture((0, 1)), weights, n_restarts=self.n_restarts).responsibilities
         except RuntimeError:
             return None  # No start has led to a finite bound on so few rows.

@@ -70,8 +70,14 @@ def rearrange_tree(
             f"{gate.n_components}. Fit the trees that you have in mind, and compare their bounds."
         )
     table = fitted_rows(result, x, y, gate_x, weights)
-    known = table.labels
-    options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "weights": table.weights}
+    groups = result.groups
+
+    def of_rows(values: Tensor) -> Tensor:
+        return values if groups is None else groups.spread(values)
+
+    known = None if table.labels is None else of_rows(table.labels)
+    own_weights = None if table.weights is None else of_rows(table.weights)
+    options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "weights": own_weights}
     if known is not None:
         options |= {"observed": known.clamp_min(0), "mask": known >= 0}
 
@@ -80,7 +86,7 @@ def rearrange_tree(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             start: dict[str, Any] = {"initial_responsibilities": responsibilities}
-            return fit(mixture, x, y, gate_x=gate_x, progress=False, **start, **options)
+            return fit(mixture, x, y, gate_x=gate_x, groups=groups, progress=False, **start, **options)
 
     found = rearranged(result, table.gate_x, table.weights, refit, least_gain=tolerance * float(table.n_objects))
     for caution in found.cautions if found is not result else ():
@@ -95,8 +101,8 @@ def rearranged(
 
     Args:
         present: a fit.
-        gate_x: what the gate reads [N, G].
-        weights: of the rows [N].
+        gate_x: what the gate reads of the objects [N, G].
+        weights: of the objects [N].
         refit: fits another tree from given responsibilities.
         least_gain: nats that another tree must gain.
     """

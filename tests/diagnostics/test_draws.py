@@ -7,13 +7,8 @@ from pyro import poutine
 from torch import Tensor
 from torch.distributions import Dirichlet, Gamma, MultivariateNormal, Normal
 
-from mixpyro.diagnostics.draws import (
-    Draws,
-    Observations,
-    draw_from_posterior,
-    draw_from_prior,
-    evaluate,
-)
+from mixpyro.diagnostics.draws import Draws, draw_from_posterior, draw_from_prior, evaluate
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.numerics import blocks
 from tests.diagnostics.fits import GATES, fitted
@@ -139,7 +134,7 @@ def test_blocks_give_the_log_likelihood_of_all_rows_and_draws(monkeypatch: pytes
     slices = list(data.blocks(S))
     for some, rows in slices:
         sites = {name: values[some] for name, values in draws.sites.items()}
-        found[some, rows] = evaluate(data.rows(rows), sites, some.stop - some.start).log_likelihood
+        found[some, rows] = evaluate(data.objects(rows), sites, some.stop - some.start).log_likelihood
     assert len(slices) > 3
     torch.testing.assert_close(found, whole.log_likelihood)
 

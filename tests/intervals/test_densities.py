@@ -25,7 +25,8 @@ from mixpyro import (
     fit,
     linear_response,
 )
-from mixpyro.diagnostics.draws import Observations, evaluate
+from mixpyro.diagnostics.draws import evaluate
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Gaussian, Poisson
 from mixpyro.fitting.table import checked_table

@@ -5,9 +5,10 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from mixpyro.diagnostics.draws import Observations
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, plain
 from mixpyro.fitting.result import FitResult
+from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -18,6 +19,7 @@ def plot_component_densities(
     y: Targets,
     *,
     gate_x: GateInputs | None = None,
+    groups: GroupIds | None = None,
     output_name: str = "y",
     n_points: int = 300,
     ax: Axes | None = None,
@@ -31,6 +33,7 @@ def plot_component_densities(
         x: inputs [N, D].
         y: outputs [N, 1] or [N].
         gate_x: what the gate reads [N, G], where that is not x.
+        groups: an id of the group of each row [N]; those of a fit by default.
         output_name: label of the horizontal axis.
         n_points: number of points of each curve, at least 2.
         ax: axes to draw on; those of a new figure by default.
@@ -38,7 +41,8 @@ def plot_component_densities(
     Raises:
         ValueError: if y has several columns.
     """
-    mixture, x, y, gate_x = Observations.checked(fitted, x, y, gate_x)
+    data = Observations.checked(fitted, x, y, gate_x, groups=groups)
+    mixture, x, y, gate_x = data.mixture, data.x, data.y, data.groups.spread(data.gate_x)
     if y.shape[1] != 1:
         raise ValueError(f"`y` must have one column; got {y.shape[1]}.")
     ax = axes_or_new(ax)

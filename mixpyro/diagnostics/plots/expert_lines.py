@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from mixpyro.diagnostics.arrays import name_of_output
+from mixpyro.diagnostics.arrays import GROUP_NUMBER, name_of_output
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.conditioning import components_of
 from mixpyro.diagnostics.made_from import mixture_of
@@ -40,7 +40,8 @@ def plot_expert_lines(
             responsibilities.
         feature: number of the column of x, from 0.
         output: number of the column of y, from 0.
-        responsibilities: [N, K], to colour the data by these instead.
+        responsibilities: [N, K] of the objects, to colour the data by these instead. Rows have the colour of their
+            group where there are groups.
         n_points: number of points of each line, at least 2.
         probability: of the bands, above 0 and below 1.
         ax: axes to draw on; those of a new figure by default.
@@ -52,6 +53,7 @@ def plot_expert_lines(
     mixture = mixture_of(data, fitted)
     if responsibilities is None and isinstance(fitted, FitResult):
         responsibilities = fitted.responsibilities.cpu().numpy()
+    responsibilities = _of_rows(data, responsibilities)
     points = grid(data, [feature], n_points, of_gate=False)
     observed = next(iter(group(data, "observed_data").values()))
     y = observed.values.reshape(len(observed), -1)[:, output]
@@ -63,6 +65,12 @@ def plot_expert_lines(
     ax.set(xlabel=points.labels[0], ylabel=name_of_output(observed, output))
     legend(ax, mixture.n_components)
     return plain(ax)
+
+
+def _of_rows(data: ArvizData, responsibilities: np.ndarray | None) -> np.ndarray | None:
+    """Return responsibilities of rows [rows, K], those of their groups where there are groups."""
+    number = group(data, "constant_data").get(GROUP_NUMBER)
+    return responsibilities if number is None or responsibilities is None else responsibilities[number.values]
 
 
 def _plot_data(ax: Axes, x: np.ndarray, y: np.ndarray, responsibilities: np.ndarray | None) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, group
 from mixpyro.diagnostics.assignments import posterior_sites
 from mixpyro.diagnostics.conditioning import Conditioned, conditioned_in_turn
-from mixpyro.diagnostics.draws import Observations
+from mixpyro.diagnostics.observations import Observations
 from mixpyro.mixture import MixtureOfExperts
 
 
