@@ -71,8 +71,16 @@ def finite(name: str, value: Tensor) -> Tensor:
     if checks_values():
         bad = int((~torch.isfinite(value)).sum())
         if bad:
-            raise ValueError(f"`{name}` must be finite; got {bad} NaN or infinite values of {value.numel()}.")
+            advice = _of_missing(name) if bool(torch.isnan(value).any()) else ""
+            raise ValueError(f"`{name}` must be finite; got {bad} NaN or infinite values of {value.numel()}.{advice}")
     return value
+
+
+def _of_missing(name: str) -> str:
+    """Return what to do where NaN stands for a value that was not observed."""
+    if name == "y":
+        return " If NaN was not observed, pass missing='ignore' where there is such an argument, or drop these rows."
+    return " Drop these rows, or fill them in: only y may be missing." if name in ("x", "gate_x") else ""
 
 
 def inputs(value: object, *, name: str = "x", n_features: int | str = "D") -> Tensor:
@@ -92,13 +100,14 @@ def inputs(value: object, *, name: str = "x", n_features: int | str = "D") -> Te
     return finite(name, tensor(name, value, ("N", n_features)))
 
 
-def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P") -> Tensor:
+def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P", may_be_missing: bool = False) -> Tensor:
     """Return finite outputs, one column for each.
 
     Args:
         value: what the user passed as ``y``, [N, P], or [N] for one output.
         x: checked inputs [N, D], whose number of rows and dtype y must have.
         n_outputs: P, where it is known.
+        may_be_missing: whether a value may be NaN, as one that was not observed.
 
     Returns:
         y [N, P].
@@ -114,6 +123,10 @@ def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P") -> Tensor:
         raise ValueError(f"`y` must have as many rows as `x`, {len(x)}; got {len(checked)}.")
     if checked.dtype != x.dtype:
         raise ValueError(f"`y` must have the dtype of `x`, {x.dtype}; got {checked.dtype}. Use y.to(x.dtype).")
+    if may_be_missing:
+        if checks_values() and bool(torch.isinf(checked).any()):
+            raise ValueError("`y` must be finite, or NaN where it was not observed; got infinite values.")
+        return checked
     return finite("y", checked)
 
 

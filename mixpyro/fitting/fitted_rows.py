@@ -38,9 +38,9 @@ def fitted_rows(
     n_rows = len(result.responsibilities) if groups is None else len(groups.index)
     if isinstance(x, Tensor) and len(x) != n_rows:
         raise ValueError(f"`x` must be what was fitted, {n_rows} rows; got {len(x)}.")
-    if weights is None and result.weights is not None:
-        weights = result.weights if groups is None else groups.spread(result.weights)
     table = checked_table(result.mixture, x, y, gate_x, None if weights is None else weights.to(y), groups=groups)
+    if weights is None and result.weights is not None:
+        table = table._replace(weights=result.weights.to(table.x))
     labels = None if result.labels is None else result.labels.to(table.x.device)
     table = table._replace(labels=labels).with_columns(result.mixture.experts)
     log_joint, columns = joint_of(result.mixture, table.columns, labels)

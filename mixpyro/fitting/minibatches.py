@@ -49,6 +49,7 @@ def fit_minibatches(
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
     groups: GroupIds | None = None,
+    missing: str = "error",
     n_epochs: int = 5,
     n_restarts: int = 20,
     n_candidates: int = 3,
@@ -73,6 +74,7 @@ def fit_minibatches(
         gate_x: what the gate reads [N, G], where that is not x.
         weights: how much each row counts [N], at least 0.
         groups: as for :func:`mixpyro.fit`. A minibatch has whole groups, of ``batch_size`` rows together on average.
+        missing: as for :func:`mixpyro.fit`.
         n_epochs: passes over the rows, at least 1.
         n_restarts: how many starts to run from, on the sample.
         n_candidates: starts of one kind that each restart tries, to go on from the best of them.
@@ -99,8 +101,8 @@ def fit_minibatches(
             rows, so that estimates grow without limit.
     """
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
-    table = checked_table(mixture, x, y, gate_x, weights, groups=groups, new_fit=True)
-    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None)
+    table = checked_table(mixture, x, y, gate_x, weights, groups=groups, missing=missing, new_fit=True)
+    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None, missing=table.misses)
     refuse_kept_posteriors(mixture)
     options = Options(max_iterations, tolerance, n_gradient_steps)
     generator = Generator("cpu").manual_seed(arguments.integer("seed", seed, least=0))

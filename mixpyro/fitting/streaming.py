@@ -103,6 +103,7 @@ class StreamingFit:
         gate_x: GateInputs | None = None,
         weights: Float[Tensor, " N"] | None = None,
         groups: GroupIds | None = None,
+        missing: str = "error",
     ) -> "StreamingFit":
         """Learn from one batch, and return this object.
 
@@ -114,6 +115,7 @@ class StreamingFit:
             groups: an id of the group of each row [B], as for :func:`mixpyro.fit`; all batches have groups, or none. A
                 group must be in one batch as a whole: a part of it in a later batch is taken as another group. Where
                 there are groups, ``n_objects`` and ``n_seen`` count groups.
+            missing: as for :func:`mixpyro.fit`. Objects without any y are not counted.
 
         Raises:
             TypeError: if one is no floating tensor.
@@ -121,13 +123,13 @@ class StreamingFit:
                 before.
         """
         new_fit = not self.n_seen and self.n_restarts > 0
-        table = checked_table(self.mixture, x, y, gate_x, weights, groups=groups, new_fit=new_fit)
+        table = checked_table(self.mixture, x, y, gate_x, weights, groups=groups, missing=missing, new_fit=new_fit)
         known = None if new_fit else self.mixture.fitted_columns
         grouped = table.groups is not None
         if known is not None and grouped and not known.grouped:
             raise ValueError("`groups` must be None, as in the batches before; got groups.")
-        self.learn(table)
-        self.mixture.fitted_columns = FittedColumns.of(x, gate_x, grouped=grouped).after(known)
+        self.learn(table.block(table.counted()) if table.misses else table)
+        self.mixture.fitted_columns = FittedColumns.of(x, gate_x, grouped=grouped, missing=table.misses).after(known)
         return self
 
     @torch.no_grad()
