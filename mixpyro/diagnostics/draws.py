@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.conditioning import Conditioned, components_of, conditioned_in_turn, has_weights_of_objects
-from mixpyro.fitting.fitted_rows import fitted_rows, refuse_groups, refuse_known_labels
+from mixpyro.fitting.fitted_rows import fitted_rows, refuse_groups, refuse_known_labels, refuse_missing
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import row_slices, rows_per_program, slices
@@ -52,6 +52,7 @@ class Observations(NamedTuple):
         mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
         refuse_known_labels(fitted, "the likelihood of draws")
         refuse_groups(fitted, "the likelihood of draws")
+        refuse_missing(y, "the likelihood of draws")
         if isinstance(fitted, FitResult) and all_rows:
             fitted_rows(fitted, x, y, gate_x)
         return cls(mixture, *(part.detach() for part in mixture.check_data(x, y, gate_x)))

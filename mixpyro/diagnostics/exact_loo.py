@@ -11,7 +11,7 @@ from tqdm import tqdm
 from mixpyro import arguments
 from mixpyro.diagnostics.psis_loo import Elpd
 from mixpyro.fitting.fit import fit
-from mixpyro.fitting.fitted_rows import fitted_rows, refuse_groups, refuse_known_labels
+from mixpyro.fitting.fitted_rows import fitted_rows, refuse_groups, refuse_known_labels, refuse_missing
 from mixpyro.fitting.result import FitResult
 from mixpyro.shapes import GateInputs, Inputs, Targets
 
@@ -41,6 +41,7 @@ def exact_loo(
     """
     refuse_known_labels(result, "the density of an object that is left out")
     refuse_groups(result, "the density of an object that is left out")
+    refuse_missing(y, "the density of an object that is left out")
     fitted_rows(result, x, y, gate_x)
     if result.weights is not None:
         raise ValueError("`result` must be of rows that count once; got weights. Repeat the rows instead.")

@@ -149,7 +149,7 @@ def fit(
         starts, n_restarts, n_candidates = [GivenResponsibilities(own)], 1, 1
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
     with torch.no_grad():
-        search = Search(mixture, table.block(counted), options, starts, **restarts)
+        search = Search(mixture, table.observed(), options, starts, **restarts)
         kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
         interrupted = _run(search, kept, progress)
         result = _result(search, table, columns, kept, interrupted)

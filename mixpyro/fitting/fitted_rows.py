@@ -84,6 +84,23 @@ def refuse_groups(fitted: FitResult | MixtureOfExperts, report: str) -> None:
         )
 
 
+def refuse_missing(y: object, report: str) -> None:
+    """Raise if outputs were not observed, for a report that needs them all.
+
+    Args:
+        y: outputs [N, P] or [N].
+        report: what would be wrong, for the message.
+
+    Raises:
+        ValueError: if one is NaN.
+    """
+    if isinstance(y, Tensor) and y.is_floating_point() and bool(y.isnan().any()):
+        raise ValueError(
+            f"`y` must have no missing outputs for {report}; got {int(y.isnan().sum())} NaN. Fit the rows whose outputs "
+            "are all there, for which the fit is the same where the others have none, and predict the others."
+        )
+
+
 def refuse_known_labels(fitted: FitResult | MixtureOfExperts, report: str) -> None:
     """Raise if a fit knew components of rows, for a report that takes every assignment as unknown.
 

@@ -128,7 +128,7 @@ class StreamingFit:
         grouped = table.groups is not None
         if known is not None and grouped and not known.grouped:
             raise ValueError("`groups` must be None, as in the batches before; got groups.")
-        self.learn(table.block(table.counted()) if table.misses else table)
+        self.learn(table.observed() if table.misses else table)
         self.mixture.fitted_columns = FittedColumns.of(x, gate_x, grouped=grouped, missing=table.misses).after(known)
         return self
 

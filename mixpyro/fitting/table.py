@@ -13,7 +13,7 @@ from mixpyro.labels import checked_labels, labels_of_groups
 from mixpyro.missing import rows_with_outputs
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import rows_per_e_step, slices
-from mixpyro.numerics.segments import Segments, selected
+from mixpyro.numerics.segments import Grouped, Segments, selected
 from mixpyro.shapes import GateInputs, Inputs, Outputs
 
 
@@ -98,6 +98,18 @@ class Table(NamedTuple):
         """
         return slices(self.size, n_rows) if self.segments is None else self.segments.blocks(n_rows)
 
+    def observed(self) -> "Table":
+        """Return the objects whose weight is not zero; where y is missing in the others, as if they had not been given."""
+        counted = self.block(self.counted())
+        if not self.misses or counted is self:
+            return counted
+        weights, segments, columns = counted.weights, counted.segments, counted.columns
+        if weights is not None and bool((weights == 1.0).all()):
+            weights = None
+        if segments is not None and self.groups is None and bool((segments.sizes == 1).all()):
+            segments, columns = None, columns.columns if isinstance(columns, Grouped) else columns
+        return counted._replace(weights=weights, segments=segments, columns=columns)
+
     def counted(self) -> slice | Tensor:
         """Return the objects whose weight is not zero."""
         if self.weights is None or bool((self.weights > 0).all()):
@@ -176,18 +188,18 @@ def checked_table(
     labels = checked_labels(observed, mask, n_components=mixture.n_components, like=x)
     own_weights = None if weights is None else _checked_weights(mixture, weights, x)
     if grouped is None:
-        return _of_seen(Table(x, y, gate_x, own_weights, labels=labels, misses=misses))
+        return _of_seen(Table(x, y, gate_x, own_weights, labels=labels, misses=misses), mixture)
     gate_x = mixture.gate.inputs_of_groups(gate_x, grouped)
     labels = None if labels is None else labels_of_groups(labels, grouped)
     own_weights = None if own_weights is None else grouped.shared("weights", own_weights)
     segments = None if grouped.are_rows and not mixture.experts.reads_groups else grouped.segments
     x, y = grouped.sorted(x), grouped.sorted(y)
     return _of_seen(
-        Table(x, y, gate_x, own_weights, labels=labels, segments=segments, groups=grouped, misses=misses)
+        Table(x, y, gate_x, own_weights, labels=labels, segments=segments, groups=grouped, misses=misses), mixture
     )
 
 
-def _of_seen(table: Table) -> Table:
+def _of_seen(table: Table, mixture: MixtureOfExperts) -> Table:
     """Return the table without the rows of which no output was observed.
 
     An object that has no other rows says nothing, and counts as nothing, unless its component is known.
@@ -198,6 +210,11 @@ def _of_seen(table: Table) -> Table:
     if seen is None:
         return table
     counts = seen if table.labels is None else seen | (table.labels >= 0)
+    if not mixture.gate.takes_row_weights and not bool(counts.all()):
+        raise ValueError(
+            f"`y` must have a value in each object for a {type(mixture.gate).__name__}, whose objects have a posterior "
+            f"each; got {int((~counts).sum())} without any. Leave these out: their posterior is the prior."
+        )
     weights = table.x.new_ones(table.size) if table.weights is None else table.weights
     weights = torch.where(counts, weights, 0.0)
     if not bool(weights.any()):

@@ -152,8 +152,8 @@ def _table(
 ) -> Table:
     """Return the rows, those of the result if there is one."""
     if isinstance(fitted, FitResult):
-        return fitted_rows(fitted, x, y, gate_x, weights)
-    return checked_table(mixture, x, y, gate_x, weights)
+        return fitted_rows(fitted, x, y, gate_x, weights).observed()
+    return checked_table(mixture, x, y, gate_x, weights).observed()
 
 
 def _by_parts(

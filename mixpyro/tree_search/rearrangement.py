@@ -72,6 +72,8 @@ def rearrange_tree(
     table = fitted_rows(result, x, y, gate_x, weights)
     known = table.labels
     options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "weights": table.weights}
+    if table.misses:
+        options["missing"] = "ignore"
     if known is not None:
         options |= {"observed": known.clamp_min(0), "mask": known >= 0}
 
