@@ -22,9 +22,7 @@ class FittedColumns(NamedTuple):
     missing: bool = False  # whether NaN in y was an output that was not observed
 
     @classmethod
-    def of(
-        cls, x: Tensor, gate_x: Tensor | None, *, grouped: bool = False, missing: bool = False
-    ) -> "FittedColumns":
+    def of(cls, x: Tensor, gate_x: Tensor | None, *, grouped: bool = False, missing: bool = False) -> "FittedColumns":
         """Return the numbers of columns of a fit's arguments, which have been checked.
 
         Inputs of the gate are x where they are the same tensor. Others may equal x in these rows by chance.

@@ -22,7 +22,9 @@ def ignores_missing(missing: object) -> bool:
         ValueError: if it is neither.
     """
     if not isinstance(missing, str) or missing not in (ERROR, IGNORE):
-        raise ValueError(f"`missing` must be {ERROR!r}, or {IGNORE!r} where NaN in y was not observed; got {missing!r}.")
+        raise ValueError(
+            f"`missing` must be {ERROR!r}, or {IGNORE!r} where NaN in y was not observed; got {missing!r}."
+        )
     return missing == IGNORE
 
 

@@ -196,7 +196,5 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
             groups: as for :meth:`assign`.
             missing: as for :meth:`assign`.
         """
-        log_evidence = self.assign(
-            x, y, gate_x=gate_x, objects=objects, groups=groups, missing=missing
-        ).log_evidence
+        log_evidence = self.assign(x, y, gate_x=gate_x, objects=objects, groups=groups, missing=missing).log_evidence
         return log_evidence.sum(dtype=torch.float64) - self.kl_divergence()

@@ -117,9 +117,7 @@ class ExpertFormulas(Part):
             ]
         )
 
-    def _sums_of_rows(
-        self, columns: Value, responsibilities: Float[Tensor, "*R K N"], state: State | None
-    ) -> Value:
+    def _sums_of_rows(self, columns: Value, responsibilities: Float[Tensor, "*R K N"], state: State | None) -> Value:
         """Return statistics of rows, some of them incomplete perhaps."""
         if not isinstance(columns, Incomplete):
             return self.sums(columns, responsibilities, state)

@@ -141,9 +141,7 @@ def test_a_known_component_counts_without_outputs() -> None:
     prior = mixture.gate.prior.concentration[0]
     counted = fitted.responsibilities[seen | known].sum(0)
     torch.testing.assert_close(mixture.gate.posterior_concentration, prior + counted, atol=1e-3, rtol=1e-3)
-    elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(
-        mixture.model, mixture.guide, x, y, observed=labels, mask=known
-    )
+    elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, mixture.guide, x, y, observed=labels, mask=known)
     assert abs(elbo - fitted.bound) < 0.05
 
 
