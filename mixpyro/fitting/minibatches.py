@@ -25,7 +25,8 @@ from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS, Start
-from mixpyro.fitting.streaming import StreamingFit, refuse_kept_posteriors
+from mixpyro.fitting.stream_limits import refuse_kept_posteriors
+from mixpyro.fitting.streaming import StreamingFit
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds

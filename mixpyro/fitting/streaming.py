@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -16,6 +17,7 @@ from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS
+from mixpyro.fitting.stream_limits import empty_components, no_moves, refuse_kept_posteriors
 from mixpyro.fitting.table import Table, checked_mixture, checked_table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
@@ -25,9 +27,9 @@ from mixpyro.numerics.far_rows import normalised_joint
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
-from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets, Value
+from mixpyro.shapes import GateInputs, Inputs, Targets, Value
 
-Batch = Sequence[Tensor]
+Batch = Sequence[Any]
 
 
 class StreamingFit:
@@ -223,45 +225,6 @@ class StreamingFit:
         return 1.0 - (1.0 - size) ** min(1.0, n_objects * step / self.n_seen)
 
 
-def refuse_kept_posteriors(mixture: MixtureOfExperts) -> None:
-    """Raise if the gate keeps a posterior of each object, which a stream cannot store.
-
-    Args:
-        mixture: what shall be fitted to a stream.
-
-    Raises:
-        ValueError: if it does.
-    """
-    if not mixture.gate.takes_row_weights:
-        raise ValueError(
-            f"`mixture` must have a gate that forgets its objects; got {type(mixture.gate).__name__}, which keeps "
-            "a posterior of each. MarginalObjectDirichletGate integrates it out."
-        )
-
-
-def no_moves(mixture: MixtureOfExperts) -> str:
-    """Return that a stream does not find how many components there are, and what does.
-
-    Args:
-        mixture: by a gate that finds it in a fit.
-    """
-    return (
-        f"in a stream {type(mixture.gate).__name__} merges, deletes and splits no components, so more may be left than "
-        "the data ask for. Fit a sample of the rows with `mixpyro.fit`, and stream on from that mixture with "
-        "`n_restarts=0`; or use `fit_minibatches`, which makes these moves on a sample."
-    )
-
-
-def empty_components(responsibilities: Responsibilities) -> list[str]:
-    """Return the components that hold less than one object, in words.
-
-    Args:
-        responsibilities: [N, K].
-    """
-    counts = responsibilities.sum(0).tolist()
-    return [f"component {k} has {count:.2g} objects" for k, count in enumerate(counts) if count < 1.0]
-
-
 def fit_batches(
     mixture: MixtureOfExperts,
     batches: Iterable[Batch],
@@ -277,9 +240,10 @@ def fit_batches(
 
     Args:
         mixture: what to fit, in place.
-        batches: tuples (x, y) or (x, y, gate_x); they are moved to the mixture's device. An iterable that can be read
-            only once, such as a generator, allows one epoch.
-        n_objects: N; by default the rows of the first epoch, counted as they come.
+        batches: tuples (x, y), (x, y, gate_x) or (x, y, gate_x, groups), where ``gate_x`` may be None; they are moved
+            to the mixture's device. A group is in one batch as a whole. An iterable that can be read only once, such as
+            a generator, allows one epoch.
+        n_objects: N; by default the objects of the first epoch, counted as they come.
         n_epochs: how often to read the batches, at least 1.
         step_size: see :class:`StreamingFit`.
         lr: step size of Adam at the first step.
@@ -304,8 +268,8 @@ def fit_batches(
     stream = StreamingFit(mixture, n_objects=n_objects, step_size=step_size, lr=lr, n_restarts=n_restarts, seed=seed)
     for epoch in range(arguments.integer("n_epochs", n_epochs)):
         before = stream.n_seen
-        for x, y, *gate_x in _on_device(batches, mixture):
-            stream.partial_fit(x, y, gate_x=gate_x[0] if gate_x else None)
+        for x, y, gate_x, groups in _on_device(batches, mixture):
+            stream.partial_fit(x, y, gate_x=gate_x, groups=groups)
         if stream.n_seen == before:
             raise ValueError(f"`batches` must give some in each of {n_epochs} epochs; got none in epoch {epoch + 1}.")
         if stream.n_objects is None:
@@ -313,11 +277,15 @@ def fit_batches(
     return mixture
 
 
-def _on_device(batches: Iterable[Batch], mixture: MixtureOfExperts) -> Iterator[list[Tensor]]:
-    """Yield the batches on the mixture's device."""
+def _on_device(
+    batches: Iterable[Batch], mixture: MixtureOfExperts
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Any]]:
+    """Yield x, y, gate_x and groups of the batches, on the mixture's device."""
     device = next((tensor.device for tensor in (*mixture.parameters(), *mixture.buffers())), torch.device("cpu"))
     for batch in batches:
-        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-            raise TypeError(f"`batches` must give tuples (x, y) or (x, y, gate_x); got {type(batch).__name__}.")
-        names = ("x", "y", "gate_x")
-        yield [arguments.a_tensor(name, part).to(device) for name, part in zip(names, batch, strict=False)]
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3, 4):
+            got = f"{len(batch)} values" if isinstance(batch, tuple | list) else type(batch).__name__
+            raise TypeError(f"`batches` must give tuples (x, y), (x, y, gate_x) or (x, y, gate_x, groups); got {got}.")
+        x, y, gate_x, groups = (*batch, None, None)[:4]
+        x, y = (arguments.a_tensor(name, part).to(device) for name, part in (("x", x), ("y", y)))
+        yield x, y, None if gate_x is None else arguments.a_tensor("gate_x", gate_x).to(device), groups
