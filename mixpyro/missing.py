@@ -49,8 +49,8 @@ def checked_incomplete(experts: Experts, x: object, y: object) -> tuple[Tensor, 
     n_incomplete = int((rows & ~seen.all(-1)).sum())
     if n_incomplete and not experts.takes_incomplete_rows:
         raise ValueError(
-            f"`y` must have all outputs of a row or none for {type(experts).__name__}; got {n_incomplete} rows with NaN "
-            "in some. GaussianExperts and LinearExperts take them; so does a mixture of one output at a time."
+            f"`y` must have all outputs of a row or none for {type(experts).__name__}; got {n_incomplete} rows with "
+            "NaN in some. GaussianExperts and LinearExperts take them; so does a mixture of one output at a time."
         )
     experts.check_data(checked_x[rows], torch.where(seen, checked_y, 0.0)[rows])
     return checked_x, checked_y

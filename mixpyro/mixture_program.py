@@ -42,7 +42,7 @@ class ProgramRows(NamedTuple):
         kept = has_rows if self.labels is None else has_rows | (self.labels >= 0)
         # Rows that are incomplete have no one distribution, and objects without rows none at all.
         groups = self.groups
-        if groups is not None or bool(missing.any()) and (not torch.equal(kept, has_rows) or bool(missing[rows].any())):
+        if groups is not None or bool(missing[rows].any()) or not torch.equal(kept, has_rows):
             ids = range(n_objects) if groups is None else groups.ids
             numbers = kept.nonzero().squeeze(-1)
             groups = Groups(tuple(ids[number] for number in numbers.tolist()), (kept.cumsum(0) - 1)[index[rows]])

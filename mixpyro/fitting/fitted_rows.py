@@ -96,8 +96,8 @@ def refuse_missing(y: object, report: str) -> None:
     """
     if isinstance(y, Tensor) and y.is_floating_point() and bool(y.isnan().any()):
         raise ValueError(
-            f"`y` must have no missing outputs for {report}; got {int(y.isnan().sum())} NaN. Fit the rows whose outputs "
-            "are all there, for which the fit is the same where the others have none, and predict the others."
+            f"`y` must have no missing outputs for {report}; got {int(y.isnan().sum())} NaN. Fit the rows whose "
+            "outputs are all there, for which the fit is the same where the others have none, and predict the others."
         )
 
 

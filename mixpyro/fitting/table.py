@@ -20,8 +20,8 @@ from mixpyro.shapes import GateInputs, Inputs, Outputs
 class Table(NamedTuple):
     """Rows of N objects: inputs, outputs, what the gate reads, how much each counts, and its component if known.
 
-    An object is a row, or a group of rows where there are groups: these rows are next to each other then. Where y was not
-    observed in some rows, those are left out: their objects have fewer rows, or none.
+    An object is a row, or a group of rows where there are groups: these rows are next to each other then. Where y was
+    not observed in some rows, those are left out: their objects have fewer rows, or none.
     """
 
     x: Inputs  # [rows, D]
@@ -99,7 +99,7 @@ class Table(NamedTuple):
         return slices(self.size, n_rows) if self.segments is None else self.segments.blocks(n_rows)
 
     def observed(self) -> "Table":
-        """Return the objects whose weight is not zero; where y is missing in the others, as if they had not been given."""
+        """Return the objects whose weight is not zero; where y is missing in the others, as if these were not there."""
         counted = self.block(self.counted())
         if not self.misses or counted is self:
             return counted

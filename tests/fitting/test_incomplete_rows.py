@@ -87,11 +87,11 @@ def test_missing_outputs_are_integrated_out_under_expected_precisions(kind: str)
         assert all(torch.allclose(one, other, rtol=1e-5, atol=1e-5) for one, other in pairs)
 
 
-@pytest.mark.parametrize("kind", EXPERTS)
+@pytest.mark.parametrize("kind", ["full", "spherical", "linear", "relevance"])
 def test_bounds_rise_and_marginals_are_those_of_the_predictive(kind: str) -> None:
     x, y, incomplete = problem()
     mixture = MixtureOfExperts(DirichletGate(2), EXPERTS[kind]())
-    options = {"n_restarts": 2, "n_candidates": 1, "progress": False}
+    options: dict[str, Any] = {"n_restarts": 2, "n_candidates": 1, "progress": False}
     result = fit(mixture, x, incomplete, missing="ignore", **options)
     assert result.converged and bool((torch.tensor(result.trace).diff() > -1e-9).all())
     assert float(mixture.bound(x, incomplete)) == pytest.approx(result.bound, abs=1e-8)
@@ -174,8 +174,17 @@ def test_pyro_scores_what_was_observed() -> None:
 def test_groups_float32_and_streams() -> None:
     x, _, y = problem()
     ids = torch.arange(N) // 4
-    make = lambda: MixtureOfExperts(DirichletGate(2), GaussianExperts(2, 3))  # noqa: E731
-    options = {"n_restarts": 1, "n_candidates": 1, "max_iterations": 20, "progress": False, "missing": "ignore"}
+
+    def make() -> MixtureOfExperts:
+        return MixtureOfExperts(DirichletGate(2), GaussianExperts(2, 3))
+
+    options: dict[str, Any] = {
+        "n_restarts": 1,
+        "n_candidates": 1,
+        "max_iterations": 20,
+        "progress": False,
+        "missing": "ignore",
+    }
     grouped = fit(make(), x, y, groups=ids, **options)
     assert float(grouped.mixture.bound(x, y, groups=ids)) == pytest.approx(grouped.bound, abs=1e-8)
     alone, rows = fit(make(), x, y, groups=range(N), **options), fit(make(), x, y, **options)

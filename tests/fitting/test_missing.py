@@ -67,7 +67,7 @@ def both(mixture: Callable[[], MixtureOfExperts], y: Tensor, x: Tensor, **given:
     """Fit all rows, and those of which y was observed."""
     seen = ~y.isnan().any(-1)
     of_seen = {name: value[seen] if isinstance(value, Tensor) else value for name, value in given.items()}
-    options = {"n_restarts": 2, "n_candidates": 1, "progress": False}
+    options: dict[str, Any] = {"n_restarts": 2, "n_candidates": 1, "progress": False}
     return (
         fit(mixture(), x, y, missing="ignore", **given, **options),
         fit(mixture(), x[seen], y[seen], **of_seen, **options),
@@ -148,7 +148,7 @@ def test_a_known_component_counts_without_outputs() -> None:
 @pytest.mark.parametrize("grouped", [False, True])
 def test_the_elbo_of_pyro_is_the_bound(grouped: bool) -> None:
     x, y, _ = problem()
-    groups = {"groups": torch.arange(N) // 3} if grouped else {}
+    groups: dict[str, Any] = {"groups": torch.arange(N) // 3} if grouped else {}
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     result = fit(mixture, x, y, missing="ignore", n_restarts=2, tolerance=1e-14, progress=False, **groups)
     elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, mixture.guide, x, y, **groups)
@@ -158,7 +158,7 @@ def test_the_elbo_of_pyro_is_the_bound(grouped: bool) -> None:
 def test_minibatches_and_streams() -> None:
     x, y, seen = problem()
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
-    options = {"batch_size": 10, "n_restarts": 2, "n_epochs": 2, "progress": False}
+    options: dict[str, Any] = {"batch_size": 10, "n_restarts": 2, "n_epochs": 2, "progress": False}
     result = fit_minibatches(mixture, x, y, missing="ignore", **options)
     assert result.responsibilities.shape == (N, 2) and float(mixture.bound(x, y)) == pytest.approx(result.bound)
     whole, some = (StreamingFit(MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1)), n_restarts=2) for _ in "ab")
@@ -178,12 +178,12 @@ def test_reports_take_rows_without_outputs_as_not_there(tmp_path: Any) -> None:
     names = list(coefficients(some, x[seen], y[seen]))
     assert list(coefficients(whole, x, y)) == names
     for report in (to_arviz, exact_loo):
-        with pytest.raises(ValueError, match="`y` must have no missing outputs for .*Fit the rows"):
+        with pytest.raises(ValueError, match=r"`y` must have no missing outputs for .*Fit the rows"):
             report(whole, x, y)
     save(whole.mixture, tmp_path / "mixture.pt")
     for again in (load(tmp_path / "mixture.pt"), copy.deepcopy(whole.mixture)):
         assert float(again.bound(x, y)) == pytest.approx(whole.bound, abs=1e-9)
-    with pytest.raises(ValueError, match="`y` must be finite; got 10 NaN"):
+    with pytest.raises(ValueError, match=r"`y` must be finite; got 10 NaN"):
         whole.mixture.assign(x, y, missing="error")
 
 
@@ -193,17 +193,17 @@ def test_wrong_arguments() -> None:
     def mixture(gate: Any = None, experts: Any = None) -> MixtureOfExperts:
         return MixtureOfExperts(gate or DirichletGate(2), experts or LinearExperts(2, 1))
 
-    with pytest.raises(ValueError, match="`y` must be finite; got 10 NaN .*missing='ignore'"):
+    with pytest.raises(ValueError, match=r"`y` must be finite; got 10 NaN .*missing='ignore'"):
         fit(mixture(), x, y)
-    with pytest.raises(ValueError, match="`missing` must be 'error', or 'ignore' .*got 'drop'"):
+    with pytest.raises(ValueError, match=r"`missing` must be 'error', or 'ignore' .*got 'drop'"):
         fit(mixture(), x, y, missing="drop")
-    with pytest.raises(ValueError, match="`x` must be finite; .*only y may be missing"):
+    with pytest.raises(ValueError, match=r"`x` must be finite; .*only y may be missing"):
         fit(mixture(), torch.where(torch.arange(N)[:, None] == 0, NAN, x), y, missing="ignore")
-    with pytest.raises(ValueError, match="`y` must be finite, or NaN .*got infinite"):
+    with pytest.raises(ValueError, match=r"`y` must be finite, or NaN .*got infinite"):
         fit(mixture(), x, torch.where(torch.arange(N)[:, None] == 0, torch.inf, y), missing="ignore")
-    with pytest.raises(ValueError, match="`y` must have a value in some row"):
+    with pytest.raises(ValueError, match=r"`y` must have a value in some row"):
         fit(mixture(), x, torch.full_like(y, NAN), missing="ignore")
-    with pytest.raises(ValueError, match="`y` must have a value in each object for a ObjectDirichletGate"):
+    with pytest.raises(ValueError, match=r"`y` must have a value in each object for a ObjectDirichletGate"):
         fit(mixture(ObjectDirichletGate(2)), x, y, missing="ignore")
     with pytest.raises(ValueError, match="a row whose weight is not 0"):
         fit(mixture(), x, y, weights=y.isnan()[:, 0].double(), missing="ignore")
