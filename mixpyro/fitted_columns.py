@@ -19,9 +19,10 @@ class FittedColumns(NamedTuple):
     gate_x: int | None  # None where the gate read x
     either: bool = False  # whether the gate's inputs equalled x, so that both are taken
     grouped: bool = False  # whether rows were in groups of one component
+    missing: bool = False  # whether NaN in y was an output that was not observed
 
     @classmethod
-    def of(cls, x: Tensor, gate_x: Tensor | None, *, grouped: bool = False) -> "FittedColumns":
+    def of(cls, x: Tensor, gate_x: Tensor | None, *, grouped: bool = False, missing: bool = False) -> "FittedColumns":
         """Return the numbers of columns of a fit's arguments, which have been checked.
 
         Inputs of the gate are x where they are the same tensor. Others may equal x in these rows by chance.
@@ -30,10 +31,11 @@ class FittedColumns(NamedTuple):
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
             grouped: whether rows were in groups of one component.
+            missing: whether NaN in y was an output that was not observed.
         """
         if gate_x is None or gate_x is x:
-            return cls(x.shape[1], None, grouped=grouped)
-        return cls(x.shape[1], gate_x.shape[1], _is_same(gate_x, x), grouped)
+            return cls(x.shape[1], None, grouped=grouped, missing=missing)
+        return cls(x.shape[1], gate_x.shape[1], _is_same(gate_x, x), grouped, missing)
 
     def after(self, before: "FittedColumns | None") -> "FittedColumns":
         """Return what is known after a further batch: inputs that differed from x once are the gate's own.
@@ -41,7 +43,9 @@ class FittedColumns(NamedTuple):
         Args:
             before: what was known; None before the first batch.
         """
-        return self if before is None or before.either else before
+        if before is None:
+            return self
+        return (self if before.either else before)._replace(missing=self.missing or before.missing)
 
     def check(self, x: object, gate_x: object) -> None:
         """Raise if other columns are given than the fit had.
@@ -100,27 +104,28 @@ class RemembersColumns(PyroModule):
         return inputs
 
     def get_extra_state(self) -> Tensor:
-        """Return :attr:`fitted_columns` as four integers, for state dicts."""
+        """Return :attr:`fitted_columns` as five integers, for state dicts."""
         known = self.fitted_columns
         if known is None:
-            return torch.tensor((UNKNOWN, UNKNOWN, 0, 0), device="cpu")
+            return torch.tensor((UNKNOWN, UNKNOWN, 0, 0, 0), device="cpu")
         gate_x = NONE if known.gate_x is None else known.gate_x
-        return torch.tensor((known.x, gate_x, int(known.either), int(known.grouped)), device="cpu")
+        flags = (known.either, known.grouped, known.missing)
+        return torch.tensor((known.x, gate_x, *map(int, flags)), device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over what :meth:`get_extra_state` returned.
 
         Args:
-            state: four integers; three before mixpyro had groups.
+            state: five integers; fewer before mixpyro had groups and missing outputs.
         """
-        x, gate_x, either, *grouped = map(int, state.tolist())
-        known = FittedColumns(x, None if gate_x == NONE else gate_x, bool(either), any(grouped))
+        x, gate_x, *flags = map(int, state.tolist())
+        known = FittedColumns(x, None if gate_x == NONE else gate_x, *map(bool, flags))
         self.fitted_columns = None if x == UNKNOWN else known
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *options: Any) -> None:  # noqa: ANN401
         """Load a state dict; those of mixpyro 0.1 do not say which columns were fitted."""
         # Not as an error of a missing key. Torch has copied the outer dict, so that the caller's is not changed.
-        state_dict.setdefault(f"{prefix}_extra_state", torch.tensor((UNKNOWN, UNKNOWN, 0, 0), device="cpu"))
+        state_dict.setdefault(f"{prefix}_extra_state", torch.tensor((UNKNOWN, UNKNOWN, 0, 0, 0), device="cpu"))
         super()._load_from_state_dict(state_dict, prefix, *options)
 
 

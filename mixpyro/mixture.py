@@ -132,9 +132,10 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
         gate_x: GateInputs | None = None,
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
+        missing: str | None = None,
     ) -> Responsibilities:
         """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
-        gate_x, columns = self.objects_of(x, y, gate_x, groups)
+        gate_x, columns, _ = self.objects_of(x, y, gate_x, groups, missing)
         return self.log_joint(gate_x, columns, objects=objects).mT
 
     def assign(
@@ -145,6 +146,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
         gate_x: GateInputs | None = None,
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
+        missing: str | None = None,
     ) -> Assignment:
         """Return responsibilities and log evidences under the current posteriors: the variational E-step for z.
 
@@ -156,9 +158,15 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
                 [N], or ``slice(None)`` for all in order. Rows are new objects by default.
             groups: an id of the group of each row [N], whose rows share one component. There is one result for each
                 group then, in the order of their first rows: that of each row is ``Groups.of(groups).spread(…)``.
+            missing: "ignore" where NaN in y is an output that was not observed, as for :func:`mixpyro.fit`; "error"
+                where it is an error. By default what the last fit had. An object without any y is assigned by the gate
+                alone, and its log evidence is 0.
         """
-        gate_x, columns = self.objects_of(x, y, gate_x, groups)
+        gate_x, columns, seen = self.objects_of(x, y, gate_x, groups, missing)
         shares, log_evidence = normalised_joint(self.log_joint, gate_x, columns, objects=objects, far=FAR)
+        if seen is not None:
+            # Of what was not observed the density is one.
+            log_evidence = torch.where(seen, log_evidence, 0.0)
         return Assignment(shares.mT, rounded(log_evidence, x.dtype))
 
     @torch.no_grad()
@@ -174,6 +182,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
         gate_x: GateInputs | None = None,
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
+        missing: str | None = None,
     ) -> Scalar:
         """Return the lower bound on log p(y | x) in nats, with every constant, at the best q(z); a float64 scalar.
 
@@ -185,6 +194,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
             gate_x: as for :meth:`assign`.
             objects: as for :meth:`assign`.
             groups: as for :meth:`assign`.
+            missing: as for :meth:`assign`.
         """
-        log_evidence = self.assign(x, y, gate_x=gate_x, objects=objects, groups=groups).log_evidence
+        log_evidence = self.assign(x, y, gate_x=gate_x, objects=objects, groups=groups, missing=missing).log_evidence
         return log_evidence.sum(dtype=torch.float64) - self.kl_divergence()

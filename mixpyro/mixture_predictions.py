@@ -9,6 +9,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.groups import GroupIds
+from mixpyro.missing import rows_with_outputs
 from mixpyro.mixture_rows import MixtureRows
 from mixpyro.numerics.far_rows import rounded
 from mixpyro.shapes import GateInputs, Inputs, Outputs, Responsibilities, Targets
@@ -85,6 +86,7 @@ class MixturePredictions(MixtureRows):
         *,
         gate_x: GateInputs | None = None,
         groups: GroupIds | None = None,
+        missing: str | None = None,
     ) -> Float[Tensor, " N"]:
         """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
 
@@ -96,9 +98,11 @@ class MixturePredictions(MixtureRows):
             y: outputs [N, P] or [N].
             gate_x: what the gate reads [N, G], where that is not x.
             groups: as for :meth:`assign`.
+            missing: as for :meth:`assign`; what was not observed is integrated out.
         """
         # In float64: squares of a far row overflow float32.
-        return rounded(self.log_joint_predictive(x, y, gate_x=gate_x, groups=groups).logsumexp(-2), x.dtype)
+        joint = self.log_joint_predictive(x, y, gate_x=gate_x, groups=groups, missing=missing)
+        return rounded(joint.logsumexp(-2), x.dtype)
 
     def log_joint_predictive(
         self,
@@ -107,14 +111,18 @@ class MixturePredictions(MixtureRows):
         *,
         gate_x: GateInputs | None = None,
         groups: GroupIds | None = None,
+        missing: str | None = None,
     ) -> Float[Tensor, "K N"]:
         """Return log πᵢₖ + log p(yᵢ | xᵢ, k) of new objects [K, N] in nats, float64; arguments as :meth:`log_prob`."""
-        x, y, gate_x = (tensor.double() for tensor in self.check_data(x, y, gate_x))
+        ignores = self.takes_missing(missing)
+        x, y, gate_x = (tensor.double() for tensor in self.check_data(x, y, gate_x, missing=ignores))
         grouped = self.checked_groups(groups, x)
         segments = None
         if grouped is not None:
             x, y, segments = grouped.sorted(x), grouped.sorted(y), grouped.segments
             gate_x = self.gate.inputs_of_groups(gate_x, grouped)
+        if ignores:
+            x, y, segments, _ = rows_with_outputs(x, y, segments)
         log_weights = self.gate.predictive_assignment(gate_x).logits.log_softmax(-1)
         return log_weights.mT + self.experts.log_prob_of_objects(x, y, segments)
 

@@ -71,8 +71,16 @@ def finite(name: str, value: Tensor) -> Tensor:
     if checks_values():
         bad = int((~torch.isfinite(value)).sum())
         if bad:
-            raise ValueError(f"`{name}` must be finite; got {bad} NaN or infinite values of {value.numel()}.")
+            advice = _of_missing(name) if bool(torch.isnan(value).any()) else ""
+            raise ValueError(f"`{name}` must be finite; got {bad} NaN or infinite values of {value.numel()}.{advice}")
     return value
+
+
+def _of_missing(name: str) -> str:
+    """Return what to do where NaN stands for a value that was not observed."""
+    if name == "y":
+        return " If NaN was not observed, pass missing='ignore' where there is such an argument, or drop these rows."
+    return " Drop these rows, or fill them in: only y may be missing." if name in ("x", "gate_x") else ""
 
 
 def inputs(value: object, *, name: str = "x", n_features: int | str = "D") -> Tensor:
@@ -92,7 +100,14 @@ def inputs(value: object, *, name: str = "x", n_features: int | str = "D") -> Te
     return finite(name, tensor(name, value, ("N", n_features)))
 
 
-def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P", may_be_infinite: bool = False) -> Tensor:
+def outputs(
+    value: object,
+    x: Tensor,
+    *,
+    n_outputs: int | str = "P",
+    may_be_infinite: bool = False,
+    may_be_missing: bool = False,
+) -> Tensor:
     """Return finite outputs, one column for each.
 
     Args:
@@ -100,6 +115,7 @@ def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P", may_be_infi
         x: checked inputs [N, D], whose number of rows and dtype y must have.
         n_outputs: P, where it is known.
         may_be_infinite: whether values need only be numbers.
+        may_be_missing: whether a value may be NaN, as one that was not observed.
 
     Returns:
         y [N, P].
@@ -115,11 +131,20 @@ def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P", may_be_infi
         raise ValueError(f"`y` must have as many rows as `x`, {len(x)}; got {len(checked)}.")
     if checked.dtype != x.dtype:
         raise ValueError(f"`y` must have the dtype of `x`, {x.dtype}; got {checked.dtype}. Use y.to(x.dtype).")
-    if not may_be_infinite:
-        return finite("y", checked)
-    if checks_values() and bool(checked.isnan().any()):
-        raise ValueError(f"`y` must not be NaN; got {int(checked.isnan().sum())} such values of {checked.numel()}.")
-    return checked
+    if may_be_infinite or may_be_missing:
+        return _partly_finite(checked, may_be_infinite=may_be_infinite, may_be_missing=may_be_missing)
+    return finite("y", checked)
+
+
+def _partly_finite(y: Tensor, *, may_be_infinite: bool, may_be_missing: bool) -> Tensor:
+    """Return outputs of which some may be infinite, or NaN where they were not observed."""
+    if checks_values():
+        n_missing = int(y.isnan().sum())
+        if n_missing and not may_be_missing:
+            raise ValueError(f"`y` must not be NaN; got {n_missing} such values of {y.numel()}.")
+        if not may_be_infinite and bool(torch.isinf(y).any()):
+            raise ValueError("`y` must be finite, or NaN where it was not observed; got infinite values.")
+    return y
 
 
 def responsibilities(value: object, n_components: int, n_objects: int, *, name: str = "responsibilities") -> Tensor:

@@ -101,7 +101,17 @@ class Full(NormalWishart):
     def statistics(cls, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]) -> GaussianStatistics:
         """Return the three sums, all parts of Σ r [1, y][1, y]'."""
         sums = weighted_gram(responsibilities.flatten(0, -2).mT, columns.mT).unflatten(0, responsibilities.shape[:-1])
+        return cls.statistics_of_gram(sums)
+
+    @classmethod
+    def statistics_of_gram(cls, sums: Float[Tensor, "*R K F F"]) -> GaussianStatistics:
+        """Return its parts."""
         return GaussianStatistics(r=sums[..., 0, 0], y=sums[..., 0, 1:], yy=sums[..., 1:, 1:])
+
+    @property
+    def root_of_precision(self) -> Tensor:
+        """√ν L⁻¹ [..., K, P, P], with Ψ = L L'."""
+        return inverted(self.factor) * self.degrees.sqrt()[..., None, None]
 
     @cached_property
     def factor(self) -> Tensor:
@@ -116,7 +126,7 @@ class Full(NormalWishart):
 
     def squared_distances(self, columns: Float[Tensor, "F N"]) -> Float[Tensor, "*R K N"]:
         """Return |√ν L⁻¹ (y − m)|² with Ψ = L L', of all components by one matrix product."""
-        whitening = inverted(self.factor) * self.degrees.sqrt()[..., None, None]
+        whitening = self.root_of_precision
         maps = torch.cat([-whitening @ self.mean.unsqueeze(-1), whitening], dim=-1)
         return squared_norms(maps.flatten(0, -3), columns).mT.unflatten(0, self.degrees.shape)
 

@@ -53,6 +53,26 @@ class Uncorrelated(NormalWishart):
             r=sums[..., 0], y=sums[..., 1 : n_outputs + 1], yy=cls.in_form(sums[..., n_outputs + 1 :], n_outputs)
         )
 
+    @classmethod
+    def statistics_of_gram(cls, sums: Float[Tensor, "*R K F F"]) -> GaussianStatistics:
+        """Return its first row and the squares of its diagonal."""
+        squares = sums.diagonal(dim1=-2, dim2=-1)[..., 1:]
+        return GaussianStatistics(r=sums[..., 0, 0], y=sums[..., 0, 1:], yy=cls.of_squares(squares))
+
+    @staticmethod
+    def of_squares(squares: Tensor) -> Tensor:
+        """Return sums of squares of each column [..., P] in the form of the scale.
+
+        Args:
+            squares: [..., P].
+        """
+        return squares
+
+    @property
+    def root_of_precision(self) -> Tensor:
+        """The square roots of E τ on a diagonal [..., K, P, P]."""
+        return self.expected_precisions.sqrt().expand_as(self.mean).diag_embed()
+
     @staticmethod
     def in_form(squares: Tensor, n_outputs: int) -> Tensor:
         """Return sums of :meth:`squares` in the form of the scale.
@@ -191,6 +211,11 @@ class Spherical(Uncorrelated):
     def squares(y: Tensor) -> Tensor:
         """Return |y|² [1, N]."""
         return y.square().sum(0, keepdim=True)
+
+    @staticmethod
+    def of_squares(squares: Tensor) -> Tensor:
+        """Return their mean over columns."""
+        return squares.mean(-1)
 
     @staticmethod
     def in_form(squares: Tensor, n_outputs: int) -> Tensor:

@@ -136,6 +136,20 @@ class NormalWishart(NamedTuple):
         """
         raise NotImplementedError
 
+    @classmethod
+    def statistics_of_gram(cls, sums: Float[Tensor, "*R K F F"]) -> GaussianStatistics:
+        """Return the statistics from Σ r [1, y][1, y]'.
+
+        Args:
+            sums: float64.
+        """
+        raise NotImplementedError
+
+    @property
+    def root_of_precision(self) -> Tensor:
+        """R with R'R = E[Λ] [..., K, P, P]."""
+        raise NotImplementedError
+
     def squared_distances(self, columns: Float[Tensor, "F N"]) -> Float[Tensor, "*R K N"]:
         """Return (y − mean)' E[Λ] (y − mean) [..., K, N], in the columns' dtype.
 

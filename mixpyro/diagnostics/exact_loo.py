@@ -13,7 +13,7 @@ from mixpyro import arguments
 from mixpyro.diagnostics.left_out import log_prob_of_group
 from mixpyro.diagnostics.psis_loo import Elpd
 from mixpyro.fitting.fit import fit
-from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels
+from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels, refuse_missing
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Targets
@@ -44,6 +44,7 @@ def exact_loo(
         ValueError: if the data are not those of the fit, or rows have weights or known components.
     """
     refuse_known_labels(result, "the density of an object that is left out")
+    refuse_missing(y, "the density of an object that is left out")
     fitted_rows(result, x, y, gate_x)
     if result.weights is not None:
         raise ValueError("`result` must be of rows that count once; got weights. Repeat the rows instead.")

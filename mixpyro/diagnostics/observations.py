@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit, refuse_known_labels
+from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit, refuse_known_labels, refuse_missing
 from mixpyro.fitting.result import FitResult
 from mixpyro.groups import Groups
 from mixpyro.mixture import MixtureOfExperts
@@ -52,6 +52,7 @@ class Observations(NamedTuple):
         """
         mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
         refuse_known_labels(fitted, "the likelihood of draws")
+        refuse_missing(y, "the likelihood of draws")
         if isinstance(fitted, FitResult) and all_rows:
             groups = groups_of_fit(fitted, groups)
             fitted_rows(fitted, x, y, gate_x)

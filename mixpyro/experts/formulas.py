@@ -7,7 +7,10 @@ from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from mixpyro.distributions.marginals import log_prob_of_seen
 from mixpyro.groups import Groups
+from mixpyro.numerics import nested
+from mixpyro.numerics.incomplete import Incomplete
 from mixpyro.numerics.segments import Grouped, Segments
 from mixpyro.part import Part, State
 from mixpyro.shapes import Inputs, Outputs, Value
@@ -18,6 +21,8 @@ class ExpertFormulas(Part):
 
     # Whether rows of a group depend on each other given its component, so that columns are of groups.
     reads_groups: ClassVar[bool] = False
+    # Whether single outputs of a row may be missing: `log_likelihood_without` and `sums_without` are written then.
+    takes_incomplete_rows: ClassVar[bool] = False
 
     def columns(self, x: Inputs, y: Outputs) -> Value:
         """Return what the formulas read of the rows: a nest of tensors, rows along the last axis.
@@ -60,6 +65,69 @@ class ExpertFormulas(Part):
         columns = self.columns(x, y)
         return columns if segments is None else Grouped(columns, segments)
 
+    def columns_of_incomplete(self, x: Inputs, y: Outputs, segments: Segments | None) -> Value:
+        """Return the same of rows of which some outputs may be missing.
+
+        Args:
+            x: inputs [rows, D].
+            y: outputs [rows, P], NaN where they are missing.
+            segments: rows of each group; None where every row is an object.
+        """
+        missing = y.isnan()
+        if not self.takes_incomplete_rows or not bool(missing.any()):
+            return self.columns_of_objects(x, y, segments)
+        columns = Incomplete.of(self.columns(x, y), missing)
+        return columns if segments is None else Grouped(columns, segments)
+
+    def log_likelihood_without(
+        self, missing: tuple[int, ...], columns: Value, state: State | None
+    ) -> Float[Tensor, "*R K N"]:
+        """Return E_q[log p(y | x, k)] of the outputs that were observed in nats, the others under a q of their own.
+
+        Args:
+            missing: numbers of the outputs that were not, the same ones in all rows.
+            columns: of N rows, as :meth:`columns` returns them, but zero where an output is missing.
+            state: as for :meth:`log_likelihoods`.
+        """
+        raise NotImplementedError
+
+    def sums_without(
+        self, missing: tuple[int, ...], columns: Value, responsibilities: Float[Tensor, "*R K N"], state: State | None
+    ) -> Value:
+        """Return the statistics of rows of which outputs are missing, these under their q.
+
+        Args:
+            missing: as for :meth:`log_likelihood_without`.
+            columns: likewise.
+            responsibilities: [R, K, N].
+            state: as for :meth:`sums`.
+        """
+        raise NotImplementedError
+
+    def _log_likelihoods_of_rows(self, columns: Value, state: State | None) -> Float[Tensor, "*R K N"]:
+        """Return log likelihoods of rows, some of them incomplete perhaps."""
+        if not isinstance(columns, Incomplete):
+            return self.log_likelihoods(columns, state)
+        return columns.gathered(
+            [
+                self.log_likelihood_without(part.missing, own, state)
+                if part.missing
+                else self.log_likelihoods(own, state)
+                for part, own in columns.each()
+            ]
+        )
+
+    def _sums_of_rows(self, columns: Value, responsibilities: Float[Tensor, "*R K N"], state: State | None) -> Value:
+        """Return statistics of rows, some of them incomplete perhaps."""
+        if not isinstance(columns, Incomplete):
+            return self.sums(columns, responsibilities, state)
+        total: Value = None
+        for part, own in columns.each():
+            r = responsibilities[..., part.rows]
+            found = self.sums_without(part.missing, own, r, state) if part.missing else self.sums(own, r, state)
+            total = found if total is None else nested.add(total, found)
+        return total
+
     def log_likelihoods_of_objects(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
         """Return Σ E_q[log p(y | x, k)] over the rows of each object in nats, [R, K, N].
 
@@ -68,8 +136,8 @@ class ExpertFormulas(Part):
             state: as for :meth:`log_likelihoods`.
         """
         if isinstance(columns, Grouped):
-            return columns.segments.sum(self.log_likelihoods(columns.columns, state))
-        return self.log_likelihoods(columns, state)
+            return columns.segments.sum(self._log_likelihoods_of_rows(columns.columns, state))
+        return self._log_likelihoods_of_rows(columns, state)
 
     def sums_of_objects(
         self, columns: Value, responsibilities: Float[Tensor, "*R K N"], state: State | None = None
@@ -82,8 +150,8 @@ class ExpertFormulas(Part):
             state: as for :meth:`sums`.
         """
         if isinstance(columns, Grouped):
-            return self.sums(columns.columns, columns.segments.spread(responsibilities), state)
-        return self.sums(columns, responsibilities, state)
+            return self._sums_of_rows(columns.columns, columns.segments.spread(responsibilities), state)
+        return self._sums_of_rows(columns, responsibilities, state)
 
     def log_prob_of_objects(self, x: Inputs, y: Outputs, segments: Segments | None) -> Float[Tensor, "K N"]:
         """Return the log predictive density of each object under each component in nats [K, N].
@@ -95,7 +163,7 @@ class ExpertFormulas(Part):
             y: outputs [rows, P].
             segments: rows of each group; None where every row is an object.
         """
-        log_prob: Tensor = self.predictive(x).log_prob(y.unsqueeze(1)).mT
+        log_prob = log_prob_of_seen(self.predictive(x), y.unsqueeze(1)).mT
         return log_prob if segments is None else segments.sum(log_prob)
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
@@ -146,5 +214,5 @@ class ExpertFormulas(Part):
             assignment: z of the groups [groups]. Under enumeration it is [K, 1, …].
         """
         of_rows = assignment if assignment.shape[-1] == 1 else assignment[..., groups.index]
-        log_prob: Tensor = self.likelihood(x, parameters, of_rows).log_prob(y)
+        log_prob = log_prob_of_seen(self.likelihood(x, parameters, of_rows), y)
         return groups.sum(log_prob.expand(*log_prob.shape[:-1], len(x)))

@@ -10,9 +10,11 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
+from mixpyro.conjugate.completion import Completion
 from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.numerics.design_matrix import columns_from
+from mixpyro.part import State
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Outputs
 
@@ -93,6 +95,8 @@ class GaussianExperts(GaussianPrior):
         "regression": ("component",),
     }
 
+    takes_incomplete_rows: ClassVar[bool] = True
+
     def hold_posterior(self, posterior: NormalWishart) -> None:
         """Put a posterior into the buffers, its scale positive definite in their dtype.
 
@@ -118,10 +122,13 @@ class GaussianExperts(GaussianPrior):
             columns: of N rows, as :meth:`columns` returns them.
             posterior: q, with any leading axes of runs.
         """
-        of_mean = math.log(2 * math.pi) + 1.0 / posterior.mean_precision
-        constant = 0.5 * (posterior.expected_log_determinant - self.n_outputs * of_mean)
-        distances = posterior.squared_distances(columns)
+        constant, distances = self._constant(posterior), posterior.squared_distances(columns)
         return torch.sub(constant.to(columns.dtype).unsqueeze(-1), distances, alpha=0.5)
+
+    def _constant(self, posterior: NormalWishart) -> Tensor:
+        """Return ½ (E log |Λ| − P log 2π − P / β) [..., K]."""
+        of_mean = math.log(2 * math.pi) + 1.0 / posterior.mean_precision
+        return 0.5 * (posterior.expected_log_determinant - self.n_outputs * of_mean)
 
     def statistics_of(
         self, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]
@@ -134,6 +141,32 @@ class GaussianExperts(GaussianPrior):
         """
         # In float64 for data of any dtype: the covariance is a small difference of these large sums.
         return self.structure.statistics(columns, responsibilities)
+
+    def log_likelihood_without(
+        self, missing: tuple[int, ...], columns: Float[Tensor, "F N"], state: State | None
+    ) -> Float[Tensor, "*R K N"]:
+        """Return log ∫ exp E log p(y | k) over the missing outputs; arguments as of the base class."""
+        posterior = self._posterior_of(state)
+        completion = Completion.of(posterior.root_of_precision, posterior.mean.unsqueeze(-1), missing)
+        constant = completion.constant + self._constant(posterior)
+        distances = completion.squared_distances(columns)
+        return torch.sub(constant.to(columns.dtype).unsqueeze(-1), distances, alpha=0.5)
+
+    def sums_without(
+        self,
+        missing: tuple[int, ...],
+        columns: Float[Tensor, "F N"],
+        responsibilities: Float[Tensor, "*R K N"],
+        state: State | None,
+    ) -> GaussianStatistics:
+        """Return Σ r, Σ r E y and Σ r E y y'; arguments as of the base class."""
+        posterior = self._posterior_of(state)
+        completion = Completion.of(posterior.root_of_precision, posterior.mean.unsqueeze(-1), missing)
+        return self.structure.statistics_of_gram(completion.gram(columns, responsibilities))
+
+    def _posterior_of(self, state: State | None) -> NormalWishart:
+        """Return the posterior of R runs, or these experts' own."""
+        return self.posterior if state is None else state.posterior  # type: ignore[no-any-return]
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """Return Student-t distributions, batch shape [N, K] and event shape [P], of independent columns if diagonal.

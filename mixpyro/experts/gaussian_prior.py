@@ -170,10 +170,11 @@ class GaussianPrior(ConjugateExperts):
 
         Args:
             x: inputs [N, D], not read.
-            y: outputs [N, P] or [N].
+            y: outputs [N, P] or [N], NaN where they were not observed.
             weights: how much each row counts [N]; None where each counts once.
         """
-        x, y = self.check_data(x, y)
+        x = self.check_inputs(x)
+        y = arguments.outputs(y, x, n_outputs=self.n_outputs, may_be_missing=True)
         found = DataScales.of(x, y, weights)
         self.y_origin = found.y.location.clone().to(self.y_origin)
         if self.scales is None:

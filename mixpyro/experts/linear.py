@@ -12,11 +12,13 @@ from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
+from mixpyro.conjugate.completion import Completion
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.numerics.design_matrix import columns_from, with_intercept
 from mixpyro.numerics.weighted_sums import weighted_gram
+from mixpyro.part import State
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Design, Inputs, Outputs
 
@@ -85,6 +87,7 @@ class LinearExperts(LinearPrior):
         [1.0, 2.0]
     """
 
+    takes_incomplete_rows: ClassVar[bool] = True
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "precision": ("component", "output"),
         "coefficients": ("component", "output", "regressor"),
@@ -132,11 +135,51 @@ class LinearExperts(LinearPrior):
         """Return Σ r, Σ r u u', Σ r u y' and Σ r y²; arguments as :meth:`ConjugateExperts.statistics_of`."""
         # In float64 for data of any dtype: the noise is a small difference of these large sums.
         sums = weighted_gram(responsibilities.flatten(0, -2).mT, columns.mT).unflatten(0, responsibilities.shape[:-1])
+        return self._statistics_of_gram(sums, responsibilities)
+
+    def _statistics_of_gram(
+        self, sums: Float[Tensor, "*R K F F"], responsibilities: Float[Tensor, "*R K N"]
+    ) -> LinearStatistics:
+        """Return the statistics from Σ r [u, y][u, y]'."""
         of_u, of_y = sums.split([self.n_columns, self.n_outputs], dim=-2)
         uu, uy = of_u.split([self.n_columns, self.n_outputs], dim=-1)
         yy = of_y[..., self.n_columns :].diagonal(dim1=-2, dim2=-1)
         r = uu[..., 0, 0] if self.intercept else responsibilities.sum(-1, dtype=torch.float64)
         return LinearStatistics(r, uu, uy, yy)
+
+    def log_likelihood_without(
+        self, missing: tuple[int, ...], columns: Float[Tensor, "F N"], state: State | None
+    ) -> Float[Tensor, "*R K N"]:
+        """Return log ∫ exp E log p(y | x, k) over the missing outputs; arguments as of the base class."""
+        posterior = self._regression_of(state)
+        completion = self._completion(posterior, missing)
+        log_precision = posterior.noise.expected_log.expand(posterior.mean.shape[:-1]).sum(-1)
+        constant = completion.constant + 0.5 * (log_precision - self.n_outputs * math.log(2 * math.pi))
+        squares = completion.squared_distances(columns)
+        squares = torch.add(squares, posterior.leverage(columns[: self.n_columns]), alpha=self.n_outputs)
+        return torch.sub(constant.to(columns.dtype).unsqueeze(-1), squares, alpha=0.5)
+
+    def sums_without(
+        self,
+        missing: tuple[int, ...],
+        columns: Float[Tensor, "F N"],
+        responsibilities: Float[Tensor, "*R K N"],
+        state: State | None,
+    ) -> LinearStatistics:
+        """Return the statistics with the missing outputs under their q; arguments as of the base class."""
+        sums = self._completion(self._regression_of(state), missing).gram(columns, responsibilities)
+        return self._statistics_of_gram(sums, responsibilities)
+
+    def _completion(self, posterior: NormalGamma, missing: tuple[int, ...]) -> Completion:
+        """Return what is expected of missing outputs."""
+        root = posterior.noise.mean.sqrt().expand(posterior.mean.shape[:-1]).diag_embed()
+        return Completion.of(root, posterior.mean, missing)
+
+    def _regression_of(self, state: State | None) -> NormalGamma:
+        """Return the posterior of coefficients and noises of R runs, or these experts' own."""
+        posterior = self.posterior if state is None else state.posterior
+        regression: NormalGamma = getattr(posterior, "regression", posterior)
+        return regression
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """Return Student-t distributions of every expert's y, batch shape [N, K] and event shape [P].

@@ -151,10 +151,11 @@ class LinearPrior(ConjugateExperts):
 
         Args:
             x: inputs [N, D].
-            y: outputs [N, P] or [N].
+            y: outputs [N, P] or [N], NaN where they were not observed.
             weights: how much each row counts [N]; None where each counts once.
         """
-        x, y = self.check_data(x, y)
+        x = self.check_inputs(x)
+        y = arguments.outputs(y, x, n_outputs=self.n_outputs, may_be_missing=True)
         found = DataScales.of(x, y, weights, from_zero=not self.intercept)
         self._count_from(found)
         if self.scales is None:

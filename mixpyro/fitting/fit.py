@@ -45,6 +45,7 @@ def fit(
     observed: Integer[Tensor, " N"] | None = None,
     mask: Bool[Tensor, " N"] | None = None,
     groups: GroupIds | None = None,
+    missing: str = "error",
     n_restarts: int = 20,
     n_candidates: int = 3,
     starts: Sequence[Start] = DEFAULT_STARTS,
@@ -94,6 +95,11 @@ def fit(
             is said of objects is said of groups then, in the order of their first rows; ``result.groups`` has them.
             The gate reads one row of a group, so ``gate_x`` must not vary within one, nor ``weights``: a group of
             weight three is three groups. A group of one row is a row without groups.
+        missing: "ignore" where NaN in y is an output that was not observed, at random given what was. A row without any
+            y is assigned by the gate, or by the other rows of its group, and nothing else depends on it: its weight in
+            the result is 0 if it is an object, unless its component is known. Of a row with some outputs,
+            GaussianExperts and LinearExperts take what is there; a missing one has a Normal q of its own. "error" where
+            NaN is an error. Values of x and ``gate_x`` are never missing.
         n_restarts: how many starts to run from, at least 1. No start is run twice: there are fewer runs where there are
             fewer different starts, as for K = 1. A network's weights are the same in each of them.
         n_candidates: starts of one kind that each restart tries for a few iterations, to go on from the best of them;
@@ -132,17 +138,18 @@ def fit(
         Henderson, Varadhan (2019), Damped Anderson acceleration with restarts and monotonicity control for accelerating
         EM and EM-like algorithms, J. Comput. Graph. Statist. 28.
     """
-    table = checked_table(mixture, x, y, gate_x, weights, observed=observed, mask=mask, groups=groups, new_fit=True)
-    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None)
+    given: dict[str, object] = {"observed": observed, "mask": mask, "groups": groups, "missing": missing}
+    table = checked_table(mixture, x, y, gate_x, weights, **given, new_fit=True)
+    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None, missing=table.misses)
     counted = table.counted()
     options = Options(max_iterations, tolerance, n_gradient_steps, n_annealing)
     seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
     if initial_responsibilities is not None:
-        given = _checked_start(initial_responsibilities, mixture.n_components, table)[counted]
-        starts, n_restarts, n_candidates = [GivenResponsibilities(given)], 1, 1
+        own = _checked_start(initial_responsibilities, mixture.n_components, table)[counted]
+        starts, n_restarts, n_candidates = [GivenResponsibilities(own)], 1, 1
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
     with torch.no_grad():
-        search = Search(mixture, table.block(counted), options, starts, **restarts)
+        search = Search(mixture, table.observed(), options, starts, **restarts)
         kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
         interrupted = _run(search, kept, progress)
         result = _result(search, table, columns, kept, interrupted)

@@ -39,9 +39,9 @@ def fitted_rows(
     n_rows = len(result.responsibilities) if groups is None else len(groups.index)
     if isinstance(x, Tensor) and len(x) != n_rows:
         raise ValueError(f"`x` must be what was fitted, {n_rows} rows; got {len(x)}.")
-    if weights is None and result.weights is not None:
-        weights = result.weights if groups is None else groups.spread(result.weights)
     table = checked_table(result.mixture, x, y, gate_x, None if weights is None else weights.to(y), groups=groups)
+    if weights is None and result.weights is not None:
+        table = table._replace(weights=result.weights.to(table.x))
     labels = None if result.labels is None else result.labels.to(table.x.device)
     table = table._replace(labels=labels).with_columns(result.mixture.experts)
     log_joint, columns = joint_of(result.mixture, table.columns, labels)
@@ -87,6 +87,23 @@ def groups_of_fit(result: FitResult, groups: object) -> Groups | None:
             "it out: a result has them."
         )
     return result.groups
+
+
+def refuse_missing(y: object, report: str) -> None:
+    """Raise if outputs were not observed, for a report that needs them all.
+
+    Args:
+        y: outputs [N, P] or [N].
+        report: what would be wrong, for the message.
+
+    Raises:
+        ValueError: if one is NaN.
+    """
+    if isinstance(y, Tensor) and y.is_floating_point() and bool(y.isnan().any()):
+        raise ValueError(
+            f"`y` must have no missing outputs for {report}; got {int(y.isnan().sum())} NaN. Fit the rows whose "
+            "outputs are all there, for which the fit is the same where the others have none, and predict the others."
+        )
 
 
 def refuse_known_labels(fitted: FitResult | MixtureOfExperts, report: str) -> None:

@@ -43,10 +43,14 @@ def drawn(kind: Start, mixture: MixtureOfExperts, table: Table, generator: Gener
     """
     if table.segments is None or isinstance(kind, GivenResponsibilities):
         return kind(mixture, table.x, table.y, generator)
-    if kind in OF_GROUPS:
+    # Where y is missing in some rows, objects have one row or none.
+    are_rows = table.misses and not mixture.experts.reads_groups and bool((table.segments.sizes <= 1).all())
+    if kind in OF_GROUPS and not are_rows:
         return OF_GROUPS[kind](mixture, table, generator)
     of_rows = kind(mixture, table.x, table.y, generator)
-    return (table.segments.sum(of_rows.mT) / table.segments.sizes).mT
+    of_groups = (table.segments.sum(of_rows.mT) / table.segments.sizes.clamp_min(1)).mT
+    # Of an object without rows nothing is known.
+    return torch.where((table.segments.sizes == 0).unsqueeze(-1), 1.0 / of_groups.shape[1], of_groups)
 
 
 def assignments_of_groups(mixture: MixtureOfExperts, table: Table, generator: Generator) -> Responsibilities:

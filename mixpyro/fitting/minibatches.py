@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Integer
 from torch import Generator, Tensor
 from tqdm import tqdm
 
@@ -49,7 +49,10 @@ def fit_minibatches(
     batch_size: int,
     gate_x: GateInputs | None = None,
     weights: Float[Tensor, " N"] | None = None,
+    observed: Integer[Tensor, " N"] | None = None,
+    mask: Bool[Tensor, " N"] | None = None,
     groups: GroupIds | None = None,
+    missing: str = "error",
     n_epochs: int = 5,
     n_restarts: int = 20,
     n_candidates: int = 3,
@@ -73,7 +76,10 @@ def fit_minibatches(
         batch_size: rows of a minibatch, at least 1.
         gate_x: what the gate reads [N, G], where that is not x.
         weights: how much each row counts [N], at least 0.
+        observed: components of rows that are known [N], as for :func:`mixpyro.fit`.
+        mask: in which rows they are known [N]; in all by default.
         groups: as for :func:`mixpyro.fit`. A minibatch has whole groups, of ``batch_size`` rows together on average.
+        missing: as for :func:`mixpyro.fit`.
         n_epochs: passes over the rows, at least 1.
         n_restarts: how many starts to run from, on the sample.
         n_candidates: starts of one kind that each restart tries, to go on from the best of them.
@@ -100,8 +106,9 @@ def fit_minibatches(
             rows, so that estimates grow without limit.
     """
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
-    table = checked_table(mixture, x, y, gate_x, weights, groups=groups, new_fit=True)
-    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None)
+    given: dict[str, object] = {"observed": observed, "mask": mask, "groups": groups, "missing": missing}
+    table = checked_table(mixture, x, y, gate_x, weights, **given, new_fit=True)
+    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None, missing=table.misses)
     refuse_kept_posteriors(mixture)
     options = Options(max_iterations, tolerance, n_gradient_steps)
     generator = Generator("cpu").manual_seed(arguments.integer("seed", seed, least=0))
@@ -120,10 +127,15 @@ def fit_minibatches(
 
 def _sample(table: Table, n_rows: int, generator: Generator) -> Table:
     """Return some of the rows whose weight is not zero."""
-    counted = table.block(table.counted())
+    counted = table.observed()
     n_objects = max(1, round(n_rows * counted.size / len(counted.x)))
-    order = torch.randperm(counted.size, generator=generator, device="cpu")
-    return counted.block(order[:n_objects].to(table.x.device))
+    order = torch.randperm(counted.size, generator=generator, device="cpu").to(table.x.device)
+    chosen = order[:n_objects]
+    if counted.labels is not None:
+        # Objects that say which component is which are few, perhaps.
+        known = (counted.labels >= 0)[order].nonzero().squeeze(-1)
+        chosen = torch.cat([chosen, order[known[known >= n_objects][:n_objects]]])
+    return counted.block(chosen)
 
 
 def _fit(
@@ -167,6 +179,7 @@ def _described(result: FitResult, search: Search, table: Table, columns: FittedC
         result,
         optima=(optimum,),
         groups=table.groups,
+        labels=table.labels,
         data=FittedData.of(table, columns),
         options=options_of(search),
         versions=versions(),

@@ -27,7 +27,7 @@ class FitResult:
         responsibilities: q(z) [N, K] under these posteriors.
         best: number of the best run.
         runs: every restart, in order.
-        weights: of the objects [N], where the fit had any.
+        weights: of the objects [N], where the fit had any; 0 for objects of which no y was observed.
         interrupted: whether Ctrl-C ended the fit before all restarts were done.
         optima: the distinct optima that runs ended at, that of the best run first, then by bound; :meth:`optimum`
             gives a result at each, :meth:`at` the mixture alone.

@@ -11,6 +11,7 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import rows_per_e_step, slices
 from mixpyro.numerics.location_scale import LocationScale, location_scale
+from mixpyro.numerics.segments import selected
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
 Start = Callable[[MixtureOfExperts, Inputs, Outputs, Generator], Responsibilities]
@@ -93,12 +94,12 @@ def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: 
     membership = one_hot(torch.arange(k, device=x.device).repeat_interleave(size), k, like=y)
     experts, subsets, by_gradient = mixture.experts, (x[rows], y[rows]), GradientMSteps(n_steps=N_GRADIENT_STEPS)
     r = membership.mT.unsqueeze(0)
-    statistics = experts.sums(experts.columns(*subsets), r)
+    statistics = experts.sums_of_objects(experts.columns_of_incomplete(*subsets, None), r)
     after = experts.advanced(nested.stack([experts.state()]), statistics, subsets, r, by_gradient)
     experts.hold(nested.select(after, 0))
-    columns = experts.columns(x, y)
+    columns = experts.columns_of_incomplete(x, y, None)
     shares = [
-        experts.log_likelihoods(nested.apply(lambda part, block=block: part[..., block], columns)).softmax(-2)
+        experts.log_likelihoods_of_objects(selected(columns, block)).softmax(-2)
         for block in slices(len(x), rows_per_e_step(k, x.device))
     ]
     return torch.cat(shares, dim=-1).mT
@@ -154,7 +155,8 @@ def standardised_rows(x: Inputs, y: Outputs, found: LocationScale) -> Tensor:
         found: location and scale of the columns.
     """
     centred = torch.cat([x, y], dim=1).double() - found.location
-    return (centred / found.scale).clamp(-FURTHEST, FURTHEST).to(y.dtype)
+    # An output that was not observed is at the location.
+    return (centred / found.scale).clamp(-FURTHEST, FURTHEST).nan_to_num(nan=0.0).to(y.dtype)
 
 
 def spread_rows(points: Tensor, n_rows: int, generator: Generator) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from mixpyro import arguments
@@ -13,6 +13,7 @@ from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.gradient.m_step import MStep
+from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS
@@ -104,7 +105,10 @@ class StreamingFit:
         *,
         gate_x: GateInputs | None = None,
         weights: Float[Tensor, " N"] | None = None,
+        observed: Integer[Tensor, " N"] | None = None,
+        mask: Bool[Tensor, " N"] | None = None,
         groups: GroupIds | None = None,
+        missing: str = "error",
     ) -> "StreamingFit":
         """Learn from one batch, and return this object.
 
@@ -113,9 +117,12 @@ class StreamingFit:
             y: outputs [B, P] or [B].
             gate_x: what the gate reads [B, G], where that is not x.
             weights: how much each row counts [B], at least 0.
+            observed: components of rows that are known [B], as for :func:`mixpyro.fit`.
+            mask: in which rows they are known [B]; in all by default.
             groups: an id of the group of each row [B], as for :func:`mixpyro.fit`; all batches have groups, or none. A
                 group must be in one batch as a whole: a part of it in a later batch is taken as another group. Where
                 there are groups, ``n_objects`` and ``n_seen`` count groups.
+            missing: as for :func:`mixpyro.fit`. Objects without any y are not counted.
 
         Raises:
             TypeError: if one is no floating tensor.
@@ -123,13 +130,14 @@ class StreamingFit:
                 before.
         """
         new_fit = not self.n_seen and self.n_restarts > 0
-        table = checked_table(self.mixture, x, y, gate_x, weights, groups=groups, new_fit=new_fit)
+        given: dict[str, object] = {"observed": observed, "mask": mask, "groups": groups, "missing": missing}
+        table = checked_table(self.mixture, x, y, gate_x, weights, **given, new_fit=new_fit)
         known = None if new_fit else self.mixture.fitted_columns
         grouped = table.groups is not None
         if known is not None and grouped and not known.grouped:
             raise ValueError("`groups` must be None, as in the batches before; got groups.")
-        self.learn(table)
-        self.mixture.fitted_columns = FittedColumns.of(x, gate_x, grouped=grouped).after(known)
+        self.learn(table.observed() if table.misses else table)
+        self.mixture.fitted_columns = FittedColumns.of(x, gate_x, grouped=grouped, missing=table.misses).after(known)
         return self
 
     @torch.no_grad()
@@ -161,7 +169,8 @@ class StreamingFit:
         """Take one step with the responsibilities under the posteriors so far."""
         gate, experts = self.mixture.gate, self.mixture.experts
         columns = table.with_columns(experts).columns
-        r = table.weighted(normalised_joint(self.mixture.log_joint, table.gate_x, columns)[0])
+        log_joint, read = joint_of(self.mixture, columns, table.labels)
+        r = table.weighted(normalised_joint(log_joint, table.gate_x, read)[0])
         of_rows = table.of_rows(r).mT
         size = self._size(table.n_objects) if self.n_seen else 1.0
         self.n_steps += bool(self.n_seen)

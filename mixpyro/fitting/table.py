@@ -10,6 +10,7 @@ from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.groups import Groups
 from mixpyro.labels import checked_labels, labels_of_groups
+from mixpyro.missing import rows_with_outputs
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import rows_per_e_step, slices
 from mixpyro.numerics.segments import Grouped, Segments, selected
@@ -19,17 +20,19 @@ from mixpyro.shapes import GateInputs, Inputs, Outputs
 class Table(NamedTuple):
     """Rows of N objects: inputs, outputs, what the gate reads, how much each counts, and its component if known.
 
-    An object is a row, or a group of rows where there are groups: these rows are next to each other then.
+    An object is a row, or a group of rows where there are groups: these rows are next to each other then. Where y was
+    not observed in some rows, those are left out: their objects have fewer rows, or none.
     """
 
     x: Inputs  # [rows, D]
-    y: Outputs  # [rows, P]
+    y: Outputs  # [rows, P], NaN for single outputs that were not observed
     gate_x: GateInputs  # [N, G]
     weights: Tensor | None  # [N], or None where every object counts once
     columns: Any = ()  # what the experts' formulas read, rows along the last axis; see `with_columns`
     labels: Tensor | None = None  # the known components [N], −1 where one is not known; None where none is
     segments: Segments | None = None  # the rows of each object; None where each has one
     groups: Groups | None = None  # as the caller gave them, of the rows in the caller's order
+    misses: bool = False  # whether NaN in y is an output that was not observed
 
     @property
     def size(self) -> int:
@@ -54,7 +57,8 @@ class Table(NamedTuple):
         Args:
             experts: whose ``centre`` has been called.
         """
-        return self._replace(columns=experts.columns_of_objects(self.x, self.y, self.segments))
+        of_objects = experts.columns_of_incomplete if self.misses else experts.columns_of_objects
+        return self._replace(columns=of_objects(self.x, self.y, self.segments))
 
     def in_float64(self) -> "Table":
         """Return the table in float64, without columns."""
@@ -74,7 +78,9 @@ class Table(NamedTuple):
         weights = None if self.weights is None else self.weights[objects]
         columns = selected(self.columns, objects)
         labels = None if self.labels is None else self.labels[objects]
-        return Table(self.x[rows], self.y[rows], self.gate_x[objects], weights, columns, labels, segments)
+        return Table(
+            self.x[rows], self.y[rows], self.gate_x[objects], weights, columns, labels, segments, misses=self.misses
+        )
 
     def blocks(self, width: int) -> Iterator[slice]:
         """Return slices that cover all objects, small enough for an E-step's temporaries to stay in a cache.
@@ -95,6 +101,18 @@ class Table(NamedTuple):
         if self.segments is None or not are_of_rows:
             return slices(self.size, n_rows)
         return self.segments.blocks(n_rows)
+
+    def observed(self) -> "Table":
+        """Return the objects whose weight is not zero; where y is missing in the others, as if these were not there."""
+        counted = self.block(self.counted())
+        if not self.misses or counted is self:
+            return counted
+        weights, segments, columns = counted.weights, counted.segments, counted.columns
+        if weights is not None and bool((weights == 1.0).all()):
+            weights = None
+        if segments is not None and self.groups is None and bool((segments.sizes == 1).all()):
+            segments, columns = None, columns.columns if isinstance(columns, Grouped) else columns
+        return counted._replace(weights=weights, segments=segments, columns=columns)
 
     def counted(self) -> slice | Tensor:
         """Return the objects whose weight is not zero."""
@@ -146,6 +164,7 @@ def checked_table(
     observed: object = None,
     mask: object = None,
     groups: object = None,
+    missing: object = None,
     new_fit: bool = False,
 ) -> Table:
     """Return the rows without gradients, if they fit the mixture and each other.
@@ -159,26 +178,52 @@ def checked_table(
         observed: the components of rows [N]; None where none is known.
         mask: where they are known [N]; None for everywhere.
         groups: an id of the group of each row [N]; None where every row is an object.
+        missing: "ignore" where NaN in y was not observed, else "error"; None for what the last fit had.
         new_fit: whether the columns may be others than those of the last fit.
 
     Raises:
         TypeError: if the mixture is none, or an argument is no floating tensor.
         ValueError: if a shape, dtype, device or value does not fit.
     """
-    checked_rows = checked_mixture(mixture).check_data(x, y, gate_x, new_fit=new_fit)
+    misses = checked_mixture(mixture).takes_missing(missing, new_fit=new_fit)
+    checked_rows = mixture.check_data(x, y, gate_x, new_fit=new_fit, missing=misses)
     x, y, gate_x = (part.detach() for part in checked_rows)
     grouped = mixture.checked_groups(groups, x, new_fit=new_fit)
     labels = checked_labels(observed, mask, n_components=mixture.n_components, like=x)
     own_weights = None if weights is None else _checked_weights(mixture, weights, x)
     if grouped is None:
-        return Table(x, y, gate_x, own_weights, labels=labels)
+        return _of_seen(Table(x, y, gate_x, own_weights, labels=labels, misses=misses), mixture)
     gate_x = mixture.gate.inputs_of_groups(gate_x, grouped)
     labels = None if labels is None else labels_of_groups(labels, grouped)
     own_weights = None if own_weights is None else grouped.shared("weights", own_weights)
     segments = None if grouped.are_rows and not mixture.experts.reads_groups else grouped.segments
-    return Table(
-        grouped.sorted(x), grouped.sorted(y), gate_x, own_weights, labels=labels, segments=segments, groups=grouped
+    x, y = grouped.sorted(x), grouped.sorted(y)
+    return _of_seen(
+        Table(x, y, gate_x, own_weights, labels=labels, segments=segments, groups=grouped, misses=misses), mixture
     )
+
+
+def _of_seen(table: Table, mixture: MixtureOfExperts) -> Table:
+    """Return the table without the rows of which no output was observed.
+
+    An object that has no other rows says nothing, and counts as nothing, unless its component is known.
+    """
+    if not table.misses:
+        return table
+    x, y, segments, seen = rows_with_outputs(table.x, table.y, table.segments)
+    if seen is None:
+        return table
+    counts = seen if table.labels is None else seen | (table.labels >= 0)
+    if not mixture.gate.takes_row_weights and not bool(counts.all()):
+        raise ValueError(
+            f"`y` must have a value in each object for a {type(mixture.gate).__name__}, whose objects have a posterior "
+            f"each; got {int((~counts).sum())} without any. Leave these out: their posterior is the prior."
+        )
+    weights = table.x.new_ones(table.size) if table.weights is None else table.weights
+    weights = torch.where(counts, weights, 0.0)
+    if not bool(weights.any()):
+        raise ValueError("`y` must have a value in a row whose weight is not 0; got NaN in all of them.")
+    return table._replace(x=x, y=y, segments=segments, weights=weights)
 
 
 def _checked_weights(mixture: MixtureOfExperts, weights: object, x: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from torch.nn.functional import logsigmoid
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear_prior import LinearPrior
-from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.experts.random_effects import RandomEffectsExperts
+from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.intervals.responses.parts import posterior_parts

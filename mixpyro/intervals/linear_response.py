@@ -188,6 +188,13 @@ def linear_response(
         table = fitted_rows(result, x, y, gate_x, weights)
     else:
         table = checked_table(fitted, x, y, gate_x, weights, groups=groups).with_columns(fitted.experts)
+    table = table.observed()
+    if bool(table.y.isnan().any()):
+        raise NoLinearResponse(
+            "`y` must have all outputs of a row or none for a linear response; got rows with NaN in some. The "
+            "posterior of the experts is the mean field's, which takes what is missing for seen, so that its spreads "
+            "are too small."
+        )
     mixture = copy.deepcopy(fitted).double()
     has_integrated = integrate_weights(mixture)
     if has_integrated:

@@ -46,7 +46,7 @@ def location_scale(rows: Tensor, weights: Tensor | None = None, *, from_zero: bo
     |c|·scale. Of more than ``MOST_ROWS`` rows, as many are drawn, always the same ones.
 
     Args:
-        rows: [N, P], N at least 1, of any floating dtype.
+        rows: [N, P], N at least 1, of any floating dtype. A value that was not observed is NaN, and left out.
         weights: how much each row counts [N], at least 0; a row of weight three is three rows. None where each counts
             once.
         from_zero: whether distances are counted from zero, which is the location then.
@@ -56,6 +56,8 @@ def location_scale(rows: Tensor, weights: Tensor | None = None, *, from_zero: bo
     columns = rows.detach().mT.double()
     if columns.numel() == 0:
         return LocationScale(columns.new_zeros(len(columns)), columns.new_ones(len(columns)))
+    if bool(columns.isnan().any()):
+        return _of_observed(whole, all_weights, from_zero=from_zero)
     location = columns.new_zeros(len(columns)) if from_zero else _medians(columns, weights)
     distances = _distances(columns, location)
     scale, least = _quantiles(distances, weights, SHARE) / NORMAL_POINT, ROUNDING * location.abs()
@@ -63,6 +65,17 @@ def location_scale(rows: Tensor, weights: Tensor | None = None, *, from_zero: bo
         values = _distances(whole[:, number : number + 1].detach().mT.double(), location[number : number + 1])[0]
         scale[number] = _of_those_that_differ(values, all_weights, least[number])
     return LocationScale(location, scale)
+
+
+def _of_observed(rows: Tensor, weights: Tensor | None, *, from_zero: bool) -> LocationScale:
+    """Return the same of columns with missing values, one by one; 0 and 1 for a column without any value."""
+    found = []
+    for column in rows.detach().mT:
+        seen = ~column.isnan() if weights is None else ~column.isnan() & (weights > 0)
+        own = column[seen].unsqueeze(-1) if bool(seen.any()) else column.new_zeros(1, 1)
+        own_weights = None if weights is None or not bool(seen.any()) else weights[seen]
+        found.append(location_scale(own, own_weights, from_zero=from_zero))
+    return LocationScale(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def column_scales(rows: Tensor, weights: Tensor | None = None, *, from_zero: bool = False) -> ColumnScales:
@@ -78,6 +91,7 @@ def column_scales(rows: Tensor, weights: Tensor | None = None, *, from_zero: boo
     if rows.numel() == 0:
         return ColumnScales(location, scale, scale.diag(), scale)
     centred = (rows.detach().mT.double() - location.unsqueeze(-1)) / scale.unsqueeze(-1)
+    centred = centred.nan_to_num(nan=0.0)
     return ColumnScales(location, scale, *_moments(centred, weights, from_zero=from_zero))
 
 

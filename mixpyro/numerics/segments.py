@@ -8,14 +8,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mixpyro.numerics import nested
+from mixpyro.numerics.incomplete import Incomplete
 from mixpyro.shapes import Value
 
 
 class Segments:
-    """N rows in G segments, one after another, none of them empty.
+    """N rows in G segments, one after another.
 
     Args:
-        sizes: rows of each segment [G], at least 1.
+        sizes: rows of each segment [G]; 0 where none was observed.
     """
 
     def __init__(self, sizes: Int[Tensor, " G"]) -> None:
@@ -113,6 +114,8 @@ def selected(columns: Value, objects: slice | Tensor) -> Value:
     if isinstance(columns, Grouped):
         rows, segments = columns.segments.select(objects)
         return Grouped(selected(columns.columns, rows), segments)
+    if isinstance(columns, Incomplete):
+        return Incomplete(selected(columns.columns, objects), columns.patterns, columns.index[objects])
     if type(columns) is tuple:
         return tuple(selected(part, objects) for part in columns)
     return nested.apply(lambda column: column[..., objects], columns)
@@ -126,6 +129,8 @@ def in_float64(columns: Value) -> Value:
     """
     if isinstance(columns, Grouped):
         return Grouped(in_float64(columns.columns), columns.segments)
+    if isinstance(columns, Incomplete):
+        return Incomplete(in_float64(columns.columns), columns.patterns, columns.index)
     if type(columns) is tuple:
         return tuple(in_float64(part) for part in columns)
     return nested.apply(Tensor.double, columns)

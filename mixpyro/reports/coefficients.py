@@ -157,8 +157,8 @@ def _table(
     """Return the rows, those of the result if there is one."""
     if isinstance(fitted, FitResult):
         groups_of_fit(fitted, groups)
-        return fitted_rows(fitted, x, y, gate_x, weights)
-    return checked_table(mixture, x, y, gate_x, weights, groups=groups)
+        return fitted_rows(fitted, x, y, gate_x, weights).observed()
+    return checked_table(mixture, x, y, gate_x, weights, groups=groups).observed()
 
 
 def _by_parts(

@@ -78,6 +78,8 @@ def rearrange_tree(
     known = None if table.labels is None else of_rows(table.labels)
     own_weights = None if table.weights is None else of_rows(table.weights)
     options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "weights": own_weights}
+    if table.misses:
+        options["missing"] = "ignore"
     if known is not None:
         options |= {"observed": known.clamp_min(0), "mask": known >= 0}
 

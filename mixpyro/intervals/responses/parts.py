@@ -16,8 +16,8 @@ from mixpyro.experts.banks import Banks
 from mixpyro.experts.base import Experts
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.experts.linear_prior import LinearPrior
-from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.experts.random_effects import RandomEffectsExperts
+from mixpyro.experts.shared_linear import SharedLinearExperts
 from mixpyro.gates.base import Gate
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.gates.per_object import ObjectGate

@@ -1,0 +1,76 @@
+"""Outputs that were not observed: how a caller says so, and which rows and objects have any that were."""
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.experts.base import Experts
+from mixpyro.numerics.segments import Segments
+
+# What the argument ``missing`` may be: NaN in y is an error, or an output that was not observed.
+ERROR, IGNORE = "error", "ignore"
+
+
+def ignores_missing(missing: object) -> bool:
+    """Return whether NaN in y stands for an output that was not observed.
+
+    Args:
+        missing: the argument of that name, "error" or "ignore".
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if not isinstance(missing, str) or missing not in (ERROR, IGNORE):
+        raise ValueError(
+            f"`missing` must be {ERROR!r}, or {IGNORE!r} where NaN in y was not observed; got {missing!r}."
+        )
+    return missing == IGNORE
+
+
+def checked_incomplete(experts: Experts, x: object, y: object) -> tuple[Tensor, Tensor]:
+    """Return x [N, D] and y [N, P], NaN where it was not observed, if what was observed fits the experts.
+
+    Args:
+        experts: that the rows are for.
+        x: inputs [N, D].
+        y: outputs [N, P] or [N].
+
+    Raises:
+        TypeError: if one is no floating tensor.
+        ValueError: if a shape or value does not fit, no output was observed, or the experts need all outputs of a row.
+    """
+    checked_x = experts.check_inputs(x)
+    checked_y = arguments.outputs(y, checked_x, n_outputs=experts.n_outputs, may_be_missing=True)
+    seen = ~checked_y.isnan()
+    rows = seen.any(-1)
+    if not bool(rows.any()):
+        raise ValueError("`y` must have a value in some row; got NaN alone.")
+    n_incomplete = int((rows & ~seen.all(-1)).sum())
+    if n_incomplete and not experts.takes_incomplete_rows:
+        raise ValueError(
+            f"`y` must have all outputs of a row or none for {type(experts).__name__}; got {n_incomplete} rows with "
+            "NaN in some. GaussianExperts and LinearExperts take them; so does a mixture of one output at a time."
+        )
+    experts.check_data(checked_x[rows], torch.where(seen, checked_y, 0.0)[rows])
+    return checked_x, checked_y
+
+
+def rows_with_outputs(
+    x: Tensor, y: Tensor, segments: Segments | None
+) -> tuple[Tensor, Tensor, Segments | None, Bool[Tensor, " N"] | None]:
+    """Return the rows of which some output was observed, as rows of their objects, and which objects have any.
+
+    Args:
+        x: inputs [rows, D].
+        y: outputs [rows, P], NaN where they were not observed.
+        segments: rows of each object; None where every row is an object.
+
+    Returns:
+        x, y, the rows of each object, none perhaps, and whether it has some [N]; None for whether where all rows have.
+    """
+    rows = ~y.isnan().all(-1)
+    if bool(rows.all()):
+        return x, y, segments, None
+    sizes = rows.long() if segments is None else segments.sum(rows.long())
+    return x[rows], y[rows], Segments(sizes), sizes > 0
