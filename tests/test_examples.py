@@ -18,6 +18,7 @@ ARGUMENTS = {
     "lda_with_gates.py": ["--documents", "20", "--words", "10", "--starts", "2", "--steps", "5"],
     "hmm_with_gates.py": ["--sequences", "10", "--length", "4", "--steps", "5"],
     "streaming_fit.py": ["--rows", "6000", "--restarts", "2"],
+    "groups_of_rows.py": ["--kinds", "2", "--restarts", "1"],
     "which_gate.py": ["--gates", "dirichlet", "bayesian_softmax", "stick_breaking", "--restarts", "4", "--draws", "50"],
 }
 # The argument of --output, below a temporary folder, and the pictures that the example must write there.
