@@ -23,6 +23,7 @@ class Multinomial(Family):
         McCullagh, Nelder (1989), Generalized Linear Models, section 5.2.4.
 
     Example:
+        >>> import torch
         >>> from mixpyro import GLMExperts
         >>> y = torch.tensor([[3.0, 1.0, 0.0], [2.0, 2.0, 2.0]]).double()
         >>> totals, experts = y.sum(1, keepdim=True), GLMExperts(1, 0, Multinomial(3), exposure=True)

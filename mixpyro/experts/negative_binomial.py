@@ -30,6 +30,7 @@ class NegativeBinomial(Family):
         Regression, chapter 8.
 
     Example:
+        >>> import torch
         >>> from mixpyro import GLMExperts
         >>> experts = GLMExperts(1, 0, NegativeBinomial())
         >>> y = torch.tensor([0.0, 0.0, 1.0, 2.0, 9.0, 30.0]).double().unsqueeze(1)

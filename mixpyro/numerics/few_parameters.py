@@ -63,6 +63,8 @@ def _derivatives(function: Callable[[Points], Tensor], point: Points) -> tuple[P
     with torch.enable_grad():
         leaf = point.detach().requires_grad_()
         gradient = torch.autograd.grad(function(leaf).sum(), leaf, create_graph=True)[0]
+        if not gradient.requires_grad:  # of a line
+            return gradient.nan_to_num(0.0, 0.0, 0.0), gradient.new_zeros(*gradient.shape, gradient.shape[1])
         rows = [torch.autograd.grad(gradient[:, s].sum(), leaf, retain_graph=True)[0] for s in range(leaf.shape[1])]
     return gradient.detach().nan_to_num(0.0, 0.0, 0.0), torch.stack(rows, 1).detach().nan_to_num(0.0, 0.0, 0.0)
 

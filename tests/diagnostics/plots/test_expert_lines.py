@@ -1,9 +1,12 @@
 """The plot of the experts' means along an input."""
 
 import numpy as np
+import torch
 
+from mixpyro import DirichletGate, GLMExperts, MixtureOfExperts, fit, to_arviz
 from mixpyro.diagnostics.arviz_versions import group
 from mixpyro.diagnostics.plots import plot_expert_lines
+from mixpyro.experts.families import CensoredGaussian
 from tests.diagnostics.plots.example import DATA, RESULT, X, lines_by_label
 
 
@@ -23,3 +26,14 @@ def test_an_empty_component_has_no_line() -> None:
     lines = lines_by_label(plot_expert_lines(DATA, RESULT, responsibilities=responsibilities))
     assert len(lines["2 (empty)"].get_xdata()) == 0
     assert len(lines["0"].get_xdata()) > 0
+
+
+def test_infinite_limits_of_outcomes_are_left_out() -> None:
+    x = torch.linspace(-1.0, 1.0, 20).double().unsqueeze(-1)
+    outcome = 2.0 * x + 0.1 * torch.sin(30.0 * x)
+    y = torch.cat([outcome.clamp_max(1.0), outcome.where(outcome < 1.0, torch.inf)], 1)
+    mixture = MixtureOfExperts(DirichletGate(1), GLMExperts(1, 1, CensoredGaussian(), prior_scale=10.0))
+    result = fit(mixture, x, y, n_restarts=1, progress=False)
+    ax = plot_expert_lines(to_arviz(result, x, y, n_draws=10), result, output=1)
+    assert np.isfinite(ax.get_ylim()).all()
+    assert np.asarray(ax.collections[0].get_offsets()).shape[0] == int(y[:, 1].isfinite().sum())
