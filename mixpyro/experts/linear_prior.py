@@ -88,10 +88,6 @@ class LinearPrior(ConjugateExperts):
         if self.scales is not None:
             self._count_from(self.scales)
             self._scale_prior(self.scales)
-        self._register(like)
-
-    def _register(self, like: Tensor) -> None:
-        """Register the posterior's buffers."""
         self.register_posterior(self._own_prior.from_origin(self._from_prior_origin), like=like)
 
     @classmethod
@@ -218,10 +214,7 @@ class LinearPrior(ConjugateExperts):
         """Return a sentence for each part of the prior that outweighs many objects, else nothing."""
         before = self._prior_of_regression
         seen = 2.0 * (self.regression.shape - before.shape).unsqueeze(-1)
-        given = slice(self._n_given_columns)
-        held = before._replace(mean=before.mean[..., given], precision=before.precision[..., given, given])
-        distance = 0.5 * self.regression._replace(mean=self.regression.mean[..., given]).distance_from(held)
-        share = torch.where(seen > MANY, distance / self.regression.rate, 0.0)
+        share = torch.where(seen > MANY, 0.5 * self._distance_from(before) / self.regression.rate, 0.0)
         found = []
         if bool((share > LARGE_SHARE).any()):
             k = int(share.amax(-1).argmax()) + self.first_component
@@ -236,6 +229,12 @@ class LinearPrior(ConjugateExperts):
                 "is large for y in these units. Set it to about the variance of the noise."
             )
         return found + self._weak_data(before)
+
+    def _distance_from(self, before: NormalGamma) -> Tensor:
+        """Return how far coefficients are from their prior mean, squared, in the shape of the noises."""
+        given = slice(self._n_given_columns)
+        held = before._replace(mean=before.mean[..., given], precision=before.precision[..., given, given])
+        return self.regression._replace(mean=self.regression.mean[..., given]).distance_from(held)
 
     def _weak_data(self, before: NormalGamma) -> list[str]:
         """Return a sentence if a prior that the user gave says more of a coefficient than many objects do."""

@@ -91,7 +91,6 @@ class SharedLinearExperts(LinearExperts):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        self._sharing_of = shared
         super().__init__(
             n_components,
             n_features,
@@ -108,11 +107,14 @@ class SharedLinearExperts(LinearExperts):
             device=device,
             dtype=dtype,
         )
+        self.stacking = self._checked_stacking(shared)
+        # In place of that of each component.
+        self.register_posterior(self.prior, like=self.prior_mean)
 
-    def _register(self, like: Tensor) -> None:
-        """Register the posterior's buffers, of the columns side by side."""
+    def _checked_stacking(self, shared: Sequence[int]) -> Stacking:
+        """Return which columns are shared, and keep the argument."""
         sharing = Sharing(
-            self._sharing_of,
+            shared,
             None,
             n_components=self.n_components,
             n_features=self.n_features,
@@ -121,17 +123,16 @@ class SharedLinearExperts(LinearExperts):
         )
         if not sharing.columns or "intercept" in sharing.shared:
             raise ValueError(
-                f"`shared` must be numbers of columns of x, at least one; got {list(self._sharing_of)}. To share an "
+                f"`shared` must be numbers of columns of x, at least one; got {list(shared)}. To share an "
                 "intercept, set intercept=False and share a column of ones; to share a noise alone, take LinearExperts."
             )
         self.shared = sharing.shared
         offset = 0 if self.intercept else 1
         own, columns = ([c - offset for c in part] for part in (sharing.own_columns, sharing.columns))
-        self.stacking = Stacking(own, columns, self.n_components)
         common = self.prior_mean[..., columns]
         if not bool((common == common[:1]).all()):
             raise ValueError("`coefficient_mean` must be the same for all components where they share a slope.")
-        self.register_posterior(self.prior, like=like)
+        return Stacking(own, columns, self.n_components)
 
     @property
     def component_tensors(self) -> tuple[str, ...]:
@@ -161,6 +162,10 @@ class SharedLinearExperts(LinearExperts):
     def _prior_of_regression(self) -> NormalGamma:
         """The prior of each component's coefficients and of the noise."""
         return self._own_prior.from_origin(self._from_prior_origin)
+
+    def _distance_from(self, before: NormalGamma) -> Tensor:
+        """Return how far coefficients are from their prior mean, those in common once; ``before`` is not read."""
+        return self.posterior.distance_from(self.prior)
 
     def updated(self, statistics: LinearStatistics, before: StackedNormalGamma) -> StackedNormalGamma:
         """Return the posterior that is optimal given statistics.

@@ -214,3 +214,19 @@ def test_linear_response_of_known_components_is_the_posterior() -> None:
                 row = found[f"experts: {'all components' if name == 'x1' else whose}, output {p}, {name}"]
                 assert row.estimate == pytest.approx(float(estimates[k, p, column]), rel=1e-6)
                 assert row.standard_error == pytest.approx(float(errors[k, p, column]), rel=1e-6)
+
+
+def test_a_far_prior_of_a_shared_slope_counts_once() -> None:
+    """The share of the noise that the caution names is that of one regression on the columns side by side."""
+    x, y, z = parallel()
+    r = torch.nn.functional.one_hot(z, 2).double()
+    shares = []
+    for precision in (0.05, 50.0):
+        options = {"coefficient_mean": [0.0, 40.0], "coefficient_precision": precision}
+        experts = SharedLinearExperts(2, 1, shared=[0], **options)  # type: ignore[arg-type]
+        experts.centre(x[:, :1] - 30.0, y)
+        experts.update(experts.statistics(x[:, :1] - 30.0, y, r))
+        shares.append([message for message in experts.cautions() if "the prior of the coefficients is far" in message])
+    assert [len(found) for found in shares] == [1, 1]
+    distance = 0.5 * experts.posterior.distance_from(experts.prior) / experts.posterior.rate
+    assert f"is {float(distance):.0%} of the noise" in shares[1][0]
