@@ -75,13 +75,13 @@ class LinearResponse:
 
     @torch.no_grad()
     def influence(self) -> Float[Tensor, "N Q"]:
-        """Return how each row moves each estimate.
+        """Return how each object, a row or a group of rows, moves each estimate.
 
         Returns:
-            Derivatives of the estimates in the logarithm of each row's weight [N, Q], float64. Without the row, an
-            estimate would be lower by about as much.
+            Derivatives of the estimates in the logarithm of each object's weight [N, Q], float64. Without the object,
+            an estimate would be lower by about as much.
         """
-        found = self.covariance.new_empty(len(self.table.x), len(self.names))
+        found = self.covariance.new_empty(self.table.size, len(self.names))
         for rows, scores in self.matrices.scores():
             found[rows] = scores @ self.matrices.response
         return found
@@ -94,7 +94,8 @@ class LinearResponse:
         groups. It estimates the covariance of the estimates over data sets, not of a posterior.
 
         Args:
-            groups: a number of the group of each row [N]; every row is a group by default.
+            groups: a number of the group of each row [N], or of each group of a fit with ``groups``; every row, or
+                group of the fit, is one by default.
 
         Raises:
             TypeError: if the groups are no tensor of integers.
@@ -111,13 +112,14 @@ class LinearResponse:
         """Return the group of each row as numbers from 0, and how many there are."""
         device = self.covariance.device
         if groups is None:
-            return torch.arange(len(self.table.x), device=device), len(self.table.x)
+            return torch.arange(self.table.size, device=device), self.table.size
         if not isinstance(groups, Tensor) or groups.is_floating_point() or groups.is_complex():
             got = groups.dtype if isinstance(groups, Tensor) else type(groups).__name__
             raise TypeError(f"`groups` must be a tensor of integers; got {got}. Use torch.as_tensor(groups).")
-        if groups.shape != (len(self.table.x),):
+        if groups.shape != (self.table.size,):
+            objects = "row" if self.table.segments is None else "group of the fit"
             raise ValueError(
-                f"`groups` must have shape [{len(self.table.x)}], one for each row; got {list(groups.shape)}."
+                f"`groups` must have shape [{self.table.size}], one for each {objects}; got {list(groups.shape)}."
             )
         kinds, number = groups.to(device).unique(return_inverse=True)
         if len(kinds) < 2:

@@ -25,6 +25,7 @@ from mixpyro import (
     criteria,
     fit,
     fit_minibatches,
+    linear_response,
     load,
     refine,
     save,
@@ -184,8 +185,7 @@ def test_what_components_share_is_one_parameter(shared: str) -> None:
     result, x, y, groups = two_kinds(**{shared: False})
     assert criteria(result, x, y).n_parameters == 1 + 4 + 2 + 6 - (1 if shared.startswith("noise") else 3)
     assert min(torch.tensor(result.runs[0].trace).diff()) > -1e-8
-    names = list(coefficients(result, x, y))
-    assert ("experts: log precision" in names) == shared.startswith("noise")
+    assert ("log precision" in result.mixture.experts.quantity_names(["x0"])) == shared.startswith("noise")
     n_noises, n_effects = (1, 6) if shared.startswith("noise") else (2, 3)
     assert len(variance_components(result, x, y)) == n_noises + n_effects
 
@@ -239,6 +239,22 @@ def test_a_prior_that_outweighs_the_groups_is_told() -> None:
         fit(mixture(1, effect_scale=[1e4, 0.1]), x, y, groups=groups, n_restarts=1, progress=False)
 
 
+def test_groups_of_one_row_are_told() -> None:
+    x, y, _ = sleepstudy()
+    with pytest.warns(RuntimeWarning, match=r"groups have 1.00 rows on average.*random intercepts and noise"):
+        fit(mixture(1), x, y, groups=range(len(x)), n_restarts=1, progress=False)
+
+
+def test_influence_and_sandwich_are_of_groups() -> None:
+    result, x, y, groups = two_kinds(14)
+    response = linear_response(result, x, y)
+    assert response.influence().shape == (14, 13)
+    by_group = torch.arange(14)
+    torch.testing.assert_close(response.sandwich(by_group), response.sandwich())
+    with pytest.raises(ValueError, match="one for each group of the fit"):
+        response.sandwich(groups)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     x, y, _ = sleepstudy()
     with pytest.raises(ValueError, match="`groups` must be given for RandomEffectsExperts"):
@@ -247,7 +263,7 @@ def test_what_does_not_fit_is_refused() -> None:
         HeterogeneousExperts([RandomEffectsExperts(1, 1), LinearExperts(1, 1)])
     for bad in (["x0"], [1], [0, 0], [], [True]):
         with pytest.raises(ValueError, match="`random_effects` must be different columns of x"):
-            RandomEffectsExperts(1, 1, bad)  # type: ignore[arg-type]
+            RandomEffectsExperts(1, 1, bad)
     with pytest.raises(TypeError, match="`random_effects` must be a sequence"):
         RandomEffectsExperts(1, 1, "intercept")
     with pytest.raises(ValueError, match="`effect_degrees` must be above 1"):
