@@ -211,7 +211,7 @@ class RandomEffects(NamedTuple):
         both = [torch.cat([row, one.unsqueeze(-1).expand(q, row.shape[-1])]) for row, one in of_groups]
         half = solved(factor, both)  # L⁻¹ [Z'd, I]
         weighted = [r.unsqueeze(-2) * row for row in half]
-        gram = sum(one @ row.mT for one, row in zip(weighted, half, strict=True))
+        gram = torch.stack([one @ row.mT for one, row in zip(weighted, half, strict=True)]).sum(0)
         information = (
             mean_noise * unpaired(r @ columns.products.mT, width) - mean_noise.square() * gram[..., :width, :width]
         )

@@ -154,7 +154,9 @@ class RandomEffectsExperts(RandomEffectsProgram):
         """Return 1 / √E[τ], which is finite for every posterior."""
         return self.posterior.noise.mean.rsqrt().expand(self.n_components).unsqueeze(-1)
 
-    def log_likelihood(self, columns: GroupColumns, posterior: RandomEffects) -> Float[Tensor, "*R K N"]:
+    def log_likelihood(  # type: ignore[override]
+        self, columns: GroupColumns, posterior: RandomEffects
+    ) -> Float[Tensor, "*R K N"]:
         """Return what each group adds to the bound, its effects integrated out.
 
         Args:
@@ -167,7 +169,9 @@ class RandomEffectsExperts(RandomEffectsProgram):
         """Return the same of rows that are groups of their own [N, K], in x's dtype; arguments as of other experts."""
         return super().expected_log_likelihood(x, y).to(x.dtype)
 
-    def statistics_of(self, columns: GroupColumns, responsibilities: Float[Tensor, "*R K N"]) -> EffectStatistics:
+    def statistics_of(  # type: ignore[override]
+        self, columns: GroupColumns, responsibilities: Float[Tensor, "*R K N"]
+    ) -> EffectStatistics:
         """Return the sums over groups under the experts' own posterior.
 
         Args:

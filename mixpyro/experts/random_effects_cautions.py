@@ -7,6 +7,9 @@ from torch import Tensor
 from mixpyro.conjugate.random_effects import RandomEffects
 from mixpyro.experts.linear_prior import MANY
 
+# Rows of a group on average, with fewer of which hardly any has two.
+FEW_ROWS = 1.1
+
 
 def of_noise(before: RandomEffects, after: RandomEffects, rate: Tensor) -> list[str]:
     """Return a sentence if the prior says more of a noise than many rows do.
@@ -43,6 +46,23 @@ def of_effects(before: RandomEffects, after: RandomEffects, names: Sequence[int 
         f"the prior says more of the variance of the random effect {names[number]!r} than the data do: `effect_scale`, "
         f"{float(own[0, number]):.3g}, is large for y in these units, or groups do not differ in it. Set it to about "
         "the variance expected, or leave the effect out."
+    ]
+
+
+def of_sizes(before: RandomEffects, after: RandomEffects) -> list[str]:
+    """Return a sentence if most groups have a single row, whose random intercept is one with its noise.
+
+    Args:
+        before: the prior.
+        after: the posterior.
+    """
+    rows = 2.0 * float((after.shape - before.shape).sum())
+    groups = float((after.degrees - before.degrees).sum())
+    if not MANY < rows < FEW_ROWS * groups:
+        return []
+    return [
+        f"groups have {rows / groups:.2f} rows on average, so that random intercepts and noise cannot be told "
+        "apart but by their priors. Leave the random intercept out."
     ]
 
 

@@ -12,7 +12,7 @@ from mixpyro.conjugate.random_effects import RandomEffects
 from mixpyro.experts.conjugate import ConjugateExperts
 from mixpyro.experts.linear_prior import GIVEN_MEAN, GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE
 from mixpyro.experts.random_columns import INTERCEPT, checked_effects
-from mixpyro.experts.random_effects_cautions import of_coefficients, of_effects, of_noise
+from mixpyro.experts.random_effects_cautions import of_coefficients, of_effects, of_noise, of_sizes
 from mixpyro.experts.weak_prior import (
     COEFFICIENT_PRECISION,
     NOISE_RATE,
@@ -209,6 +209,7 @@ class RandomEffectsPrior(ConjugateExperts):
         return [
             *of_noise(before, after, self.prior_rate),
             *of_effects(before, after, self.random_effects),
+            *(of_sizes(before, after) if self.has_random_intercept else []),
             *(of_coefficients(before, after, self.first_component) if self.has_given_coefficients else []),
         ]
 

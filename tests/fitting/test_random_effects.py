@@ -4,6 +4,7 @@ import copy
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from mixpyro import (
     criteria,
     fit,
     fit_minibatches,
+    linear_response,
     load,
     refine,
     save,
@@ -35,7 +37,7 @@ from tests.intervals.gibbs_random_effects import Rows, draws
 
 pytestmark = pytest.mark.usefixtures("without_type_checks")
 
-EFFECTS = ["intercept", 0]
+EFFECTS: list[int | str] = ["intercept", 0]
 
 
 def sleepstudy() -> tuple[Tensor, Tensor, list[str]]:
@@ -46,13 +48,13 @@ def sleepstudy() -> tuple[Tensor, Tensor, list[str]]:
     return x.unsqueeze(1), y, [row["Subject"] for row in rows]
 
 
-def mixture(n_components: int = 2, **options: object) -> MixtureOfExperts:
+def mixture(n_components: int = 2, **options: Any) -> MixtureOfExperts:
     """Random intercepts and slopes."""
-    experts = RandomEffectsExperts(n_components, 1, EFFECTS, **options)  # type: ignore[arg-type]
+    experts = RandomEffectsExperts(n_components, 1, EFFECTS, **options)
     return MixtureOfExperts(DirichletGate(n_components), experts)
 
 
-def two_kinds(n_groups: int = 40, **options: object) -> tuple[FitResult, Tensor, Tensor, Tensor]:
+def two_kinds(n_groups: int = 40, **options: Any) -> tuple[FitResult, Tensor, Tensor, Tensor]:
     """A fit of two components, in shuffled rows, with its data."""
     x, y, groups = simulated(n_groups, 1, 0)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
@@ -139,8 +141,8 @@ def test_units_and_origins_change_no_responsibility() -> None:
     other = fit(mixture(), 1e3 * x + 5e4, 1e-3 * y - 7.0, groups=groups, n_restarts=2, seed=0, progress=False)
     torch.testing.assert_close(other.responsibilities, result.responsibilities, rtol=0, atol=1e-5)
     first, second = result.mixture.experts, other.mixture.experts
-    slopes = second.effect_covariances[:, 1, 1] * 1e12  # type: ignore[union-attr, operator]
-    torch.testing.assert_close(slopes, first.effect_covariances[:, 1, 1], rtol=1e-3, atol=0)  # type: ignore[union-attr]
+    slopes = second.effect_covariances[:, 1, 1] * 1e12
+    torch.testing.assert_close(slopes, first.effect_covariances[:, 1, 1], rtol=1e-3, atol=0)
 
 
 def test_without_a_random_intercept_slopes_are_of_x_from_zero() -> None:
@@ -152,7 +154,7 @@ def test_without_a_random_intercept_slopes_are_of_x_from_zero() -> None:
         return fit(own, scale * (x + 5.0), y, groups=groups, n_restarts=1, progress=False)
 
     first, second = fitted(1.0), fitted(100.0)
-    ratio = first.mixture.experts.effect_covariances / second.mixture.experts.effect_covariances  # type: ignore[union-attr, operator]
+    ratio = first.mixture.experts.effect_covariances / second.mixture.experts.effect_covariances
     torch.testing.assert_close(ratio, torch.full_like(ratio, 1e4), rtol=1e-4, atol=0)
 
 
@@ -174,7 +176,7 @@ def test_effects_of_groups_predict_their_rows() -> None:
     ridge = q.effect_precision[k] / q.noise.mean[k]
     mean = torch.linalg.solve(u.mT @ u + ridge, u.mT @ (y[rows] - u @ q.mean[k]))
     torch.testing.assert_close(effects.means[3, k], mean)
-    with pytest.raises(ValueError, match="`groups` must be .* integers below 40"):
+    with pytest.raises(ValueError, match=r"`groups` must be \d+ integers below 40"):
         experts.predict_rows(x, order.index + 40, effects)
 
 
@@ -183,8 +185,7 @@ def test_what_components_share_is_one_parameter(shared: str) -> None:
     result, x, y, groups = two_kinds(**{shared: False})
     assert criteria(result, x, y).n_parameters == 1 + 4 + 2 + 6 - (1 if shared.startswith("noise") else 3)
     assert min(torch.tensor(result.runs[0].trace).diff()) > -1e-8
-    names = list(coefficients(result, x, y))
-    assert ("experts: log precision" in names) == shared.startswith("noise")
+    assert ("log precision" in result.mixture.experts.quantity_names(["x0"])) == shared.startswith("noise")
     n_noises, n_effects = (1, 6) if shared.startswith("noise") else (2, 3)
     assert len(variance_components(result, x, y)) == n_noises + n_effects
 
@@ -238,6 +239,22 @@ def test_a_prior_that_outweighs_the_groups_is_told() -> None:
         fit(mixture(1, effect_scale=[1e4, 0.1]), x, y, groups=groups, n_restarts=1, progress=False)
 
 
+def test_groups_of_one_row_are_told() -> None:
+    x, y, _ = sleepstudy()
+    with pytest.warns(RuntimeWarning, match=r"groups have 1.00 rows on average.*random intercepts and noise"):
+        fit(mixture(1), x, y, groups=range(len(x)), n_restarts=1, progress=False)
+
+
+def test_influence_and_sandwich_are_of_groups() -> None:
+    result, x, y, groups = two_kinds(14)
+    response = linear_response(result, x, y)
+    assert response.influence().shape == (14, 13)
+    by_group = torch.arange(14)
+    torch.testing.assert_close(response.sandwich(by_group), response.sandwich())
+    with pytest.raises(ValueError, match="one for each group of the fit"):
+        response.sandwich(groups)
+
+
 def test_what_does_not_fit_is_refused() -> None:
     x, y, _ = sleepstudy()
     with pytest.raises(ValueError, match="`groups` must be given for RandomEffectsExperts"):
@@ -246,7 +263,7 @@ def test_what_does_not_fit_is_refused() -> None:
         HeterogeneousExperts([RandomEffectsExperts(1, 1), LinearExperts(1, 1)])
     for bad in (["x0"], [1], [0, 0], [], [True]):
         with pytest.raises(ValueError, match="`random_effects` must be different columns of x"):
-            RandomEffectsExperts(1, 1, bad)  # type: ignore[arg-type]
+            RandomEffectsExperts(1, 1, bad)
     with pytest.raises(TypeError, match="`random_effects` must be a sequence"):
         RandomEffectsExperts(1, 1, "intercept")
     with pytest.raises(ValueError, match="`effect_degrees` must be above 1"):
