@@ -1,6 +1,6 @@
 """Small fits of rows in groups, for tests of reports and programs: rows of a group are not next to each other."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,17 +75,18 @@ class Fitted(NamedTuple):
     problem: Problem
 
     @property
-    def rows(self) -> dict[str, Tensor]:
+    def rows(self) -> dict[str, Any]:
         """What was fitted, by the names of arguments."""
-        own = {"gate_x": self.problem.gate_x} if self.result.data.n_gate_features is not None else {}
+        of_gate = {"gate_x": self.problem.gate_x}
+        own = of_gate if self.result.data is not None and self.result.data.n_gate_features is not None else {}
         return {"x": self.problem.x, "y": self.problem.y} | own
 
 
-def fitted(name: str, *, groups: object = None, most_rows: int = 4, **options: object) -> Fitted:
+def fitted(name: str, *, groups: Any = None, most_rows: int = 4, **options: Any) -> Fitted:
     """Fit a mixture to rows in groups."""
     own = problem(counts="counts" in name, most_rows=most_rows)
     gate_x = own.gate_x if "softmax" in name else None
-    start = {"n_restarts": 1, "max_iterations": 3000, "tolerance": 1e-12, "progress": False}
+    start: dict[str, Any] = {"n_restarts": 1, "max_iterations": 3000, "tolerance": 1e-12, "progress": False}
     by = own.ids if groups is None else groups
     result = fit(MIXTURES[name](), own.x, own.y, gate_x=gate_x, groups=by, **(start | options))
     return Fitted(result, own)

@@ -1,5 +1,7 @@
 """The Pyro program of a mixture whose rows share a component within groups."""
 
+from typing import Any
+
 import pyro
 import pytest
 import torch
@@ -50,7 +52,7 @@ def test_one_evaluation_of_the_joint_elbo_equals_the_bound(name: str) -> None:
         mixture.experts.guide(x)
         in_plate(mixture.gate.guide)(of_groups, responsibilities=r, objects=EVERYONE)
 
-    given = {"gate_x": gate_x, "groups": own.ids}
+    given: dict[str, Any] = {"gate_x": gate_x, "groups": own.ids}
     elbo = -ELBO.loss(mixture.model, guide, own.x, own.y, **given)
     with torch.no_grad():
         log_joint = mixture.expected_log_joint(own.x, own.y, objects=EVERYONE, **given)
@@ -66,7 +68,7 @@ def test_one_evaluation_of_the_joint_elbo_equals_the_bound(name: str) -> None:
 def test_the_density_that_nuts_sees_sums_one_assignment_of_each_group_out(name: str) -> None:
     mixture, own, _ = updated(name)
     gate_x = own.gate_x if "softmax" in name else None
-    given = {"y": own.y, "gate_x": gate_x, "groups": own.ids}
+    given: dict[str, Any] = {"y": own.y, "gate_x": gate_x, "groups": own.ids}
     start, potential, transforms, _ = initialize_model(
         mixture.model, model_args=(own.x,), model_kwargs=given, max_plate_nesting=1
     )
@@ -99,7 +101,8 @@ def test_rows_of_a_group_are_drawn_from_one_component() -> None:
     far = torch.tensor([[-100.0], [100.0]]).double()
     model = pyro.poutine.condition(mixture.model, {"experts.mean": far})
     drawn = pyro.poutine.trace(model).get_trace(own.x, groups=own.ids)
-    z, y = drawn.nodes["gate.assignment"]["value"], drawn.nodes["experts.y"]["value"]
+    nodes: dict[str, Any] = dict(drawn.nodes)
+    z, y = nodes["gate.assignment"]["value"], nodes["experts.y"]["value"]
     assert torch.equal(own.groups.spread(z) == 1, y[:, 0] > 0)
 
 
@@ -123,7 +126,7 @@ def test_known_components_of_groups_are_observed() -> None:
     """The ELBO is that of assignments which are certain where they are known, once for a group."""
     mixture, own, r = updated("dirichlet, lines")
     observed, mask = own.groups.index % 2, own.groups.index < 7
-    given = {"groups": own.ids, "observed": observed, "mask": mask}
+    given: dict[str, Any] = {"groups": own.ids, "observed": observed, "mask": mask}
     known = torch.arange(N_GROUPS) < 7
     q = torch.where(known.unsqueeze(1), torch.eye(2).double()[torch.arange(N_GROUPS) % 2], r)
 

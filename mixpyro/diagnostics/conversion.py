@@ -152,9 +152,9 @@ def to_arviz(
     """
     n_draws, leave_out = arguments.integer("n_draws", n_draws), _checked_groups(leave_out)
     x_named = named(x, feature_names, argument="feature_names", prefix="x")
+    if isinstance(fitted, Gate) and groups is not None:
+        raise ValueError("`groups` must be None for a gate, which reads a row of each group; got ids.")
     if isinstance(fitted, Gate):
-        if groups is not None:
-            raise ValueError("`groups` must be None for a gate, which reads a row of each group; got ids.")
         return _gate_to_arviz(fitted, x_named, objects, n_draws, seed)
     if not isinstance(fitted, FitResult | MixtureOfExperts):
         raise TypeError(f"`fitted` must be a FitResult, a mixture or a gate; got {type(fitted).__name__}.")
@@ -289,13 +289,13 @@ def _gate_to_arviz(gate: Gate, x: Named, objects: ObjectIndices | None, n_draws:
         prior = draw(lambda: gate.assignment_prior(inputs, plate=objects_plate(inputs)), gate, n_draws)
     kept = without_point_estimates(posterior, point_estimates(guide, gate))
     with torch.no_grad():
-        weights = gate.weights(inputs, objects=objects)
+        weights = as_numpy(gate.weights(inputs, objects=objects))
     groups = {
         "posterior": latent_variables(kept, 1, gate, labels),
         "prior": latent_variables(prior, 1, gate, labels),
         "constant_data": {
             "x": (("object", "feature"), as_numpy(inputs)),
-            gate.site("mean_weights"): (("object", "component"), as_numpy(weights)),
+            gate.site("mean_weights"): (("object", "component"), weights),
             **estimates(gate, labels),
         },
     }

@@ -213,6 +213,8 @@ def _replicated(data: Observations, model: Conditioned, n_draws: int) -> Tensor:
     assignment = (uniform > reached).sum(-1)
     if data.segments is not None:
         plate = pyro.plate("rows of new objects", len(data.x), dim=-1)
-        return data.mixture.experts.sample_rows_of_groups(data.x, data.groups, model.parameters, assignment, plate)
+        # So that latents of groups are drawn anew for each draw of the parameters.
+        with pyro.plate("draws of new objects", n_draws, dim=-2):
+            return data.mixture.experts.sample_rows_of_groups(data.x, data.groups, model.parameters, assignment, plate)
     drawn: Tensor = data.mixture.experts.likelihood(data.x, model.parameters, assignment).sample()
     return drawn

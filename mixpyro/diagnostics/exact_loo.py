@@ -89,8 +89,8 @@ def _left_out_densities(result: FitResult, data: _Rows, numbers: Iterable[int]) 
         is_left_out = _number_of_rows(data) == number
         mixture, others = copy.deepcopy(result.mixture), _rows(data, ~is_left_out)
         start = torch.cat([result.responsibilities[:number], result.responsibilities[number + 1 :]])
-        given = {"gate_x": others.gate_x, "groups": others.groups, "initial_responsibilities": start}
-        fit(mixture, others.x, others.y, **given, **options)
+        own = {"gate_x": others.gate_x, "groups": others.groups, "initial_responsibilities": start}
+        fit(mixture, others.x, others.y, **(options | own))
         yield _log_prob(mixture, _rows(data, is_left_out))
 
 

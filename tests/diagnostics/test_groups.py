@@ -1,6 +1,7 @@
 """Diagnostics of fits whose rows share a component within groups."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,9 +101,9 @@ def _log_likelihood(own: Fitted, drawn: ResponsibilityDraws, of_rows: torch.Tens
 
 
 def test_groups_of_one_row_are_rows() -> None:
-    options = {"max_iterations": 30, "most_rows": 1, "tolerance": 1e-6}
+    options: dict[str, Any] = {"max_iterations": 30, "most_rows": 1, "tolerance": 1e-6}
     own = fitted("dirichlet, lines", **options)
-    rows = {"x": own.problem.x, "y": own.problem.y}
+    rows: dict[str, Any] = {"x": own.problem.x, "y": own.problem.y}
     alone = fit(MIXTURES["dirichlet, lines"](), **rows, n_restarts=1, max_iterations=30, tolerance=1e-6)
     assert alone.bound == own.result.bound
     grouped, ungrouped = (to_arviz(one, **rows, n_draws=100) for one in (own.result, alone))
@@ -137,7 +138,7 @@ def test_loo_leaves_groups_out() -> None:
         mixture = copy.deepcopy(own.result.mixture)
         start = own.result.responsibilities[torch.arange(N_GROUPS) != g]
         x, y = rows["x"], rows["y"]
-        given = {"groups": groups.index[~out], "initial_responsibilities": start, "tolerance": 1e-9}
+        given: dict[str, Any] = {"groups": groups.index[~out], "initial_responsibilities": start, "tolerance": 1e-9}
         fit(mixture, x[~out], y[~out], **given, max_iterations=200)
         data = Observations.checked(mixture, x[out], y[out], None, groups.index[out])
         drawn = draw_from_posterior(data, 20000, objects=None, of_objects=False)
@@ -148,6 +149,8 @@ def test_loo_leaves_groups_out() -> None:
 def test_models_that_leave_out_other_groups_are_refused() -> None:
     own = case("dirichlet, lines")
     elpd = loo(to_arviz(own.result, **own.rows, n_draws=100))
+
+    assert elpd.groups is not None
     other = elpd._replace(groups=elpd.groups[::-1].copy())
     with pytest.raises(ValueError, match="`models` must leave out the same objects"):
         compare_loo({"one": elpd, "other": other})
@@ -169,8 +172,7 @@ def test_arviz_leaves_groups_out_of_draws_by_refine() -> None:
 
 def test_replicates_of_a_group_are_of_one_component() -> None:
     own = fitted("dirichlet, density", max_iterations=30)
-    mixture = copy.deepcopy(own.result.mixture)
-    sites = {name: values[:1].expand(S, *values.shape[1:]) for name, values in _far_means(own, mixture).items()}
+    sites = {name: values[:1].expand(S, *values.shape[1:]) for name, values in _far_means(own).items()}
     data = Observations.checked(own.result, own.problem.x, own.problem.y, None)
     drawn = evaluate(data, sites, S, replicate=True).replicated
     assert drawn is not None and drawn.shape == (S, len(own.problem.x), 1)
@@ -182,7 +184,7 @@ def test_replicates_of_a_group_are_of_one_component() -> None:
     assert checks["mean"].replicated.shape == (S,)
 
 
-def _far_means(own: Fitted, mixture: object) -> dict[str, torch.Tensor]:
+def _far_means(own: Fitted) -> dict[str, torch.Tensor]:
     """Return a draw of the posterior with the means of the components far apart."""
     drawn = datasets_of(to_arviz(own.result, own.problem.x, own.problem.y, n_draws=1, intervals="mean field"))[
         "posterior"
@@ -235,7 +237,7 @@ def test_plots_colour_rows_by_their_groups() -> None:
     pytest.importorskip("matplotlib")
     own = case("dirichlet, lines")
     ax = plot_expert_lines(to_arviz(own.result, **own.rows, n_draws=S), own.result)
-    colours = ax.collections[0].get_facecolor()[:, :3]
+    colours = np.asarray(ax.collections[0].get_facecolor())[:, :3]
     component = own.problem.groups.spread(own.result.responsibilities).argmax(-1)
     assert len(np.unique(colours[component.numpy() == 0], axis=0)) == 1
     assert len(np.unique(colours, axis=0)) == len(component.unique())
