@@ -190,8 +190,8 @@ def linear_response(
     if bool(table.y.isnan().any()):
         raise NoLinearResponse(
             "`y` must have all outputs of a row or none for a linear response; got rows with NaN in some. The "
-            "posterior of the experts is the mean field's, which takes what is missing for seen, so that its spreads are "
-            "too small."
+            "posterior of the experts is the mean field's, which takes what is missing for seen, so that its spreads "
+            "are too small."
         )
     mixture = copy.deepcopy(fitted).double()
     has_integrated = integrate_weights(mixture)

@@ -113,11 +113,11 @@ def test_bounds_rise_and_marginals_are_those_of_the_predictive(kind: str) -> Non
 
 def test_a_marginal_density_is_that_of_scipy() -> None:
     experts, x, y = updated("full")
-    q = experts.structure._make(experts.posterior)  # type: ignore[attr-defined]
+    q = experts.posterior
     found = experts.log_prob_of_objects(x[:2], y[:2], None)[1]
     degrees = float(q.degrees[1]) - 2.0
     shape = q.scale[1] * float((1.0 + 1.0 / q.mean_precision[1]) / degrees)
-    mean = experts.means[1]  # type: ignore[attr-defined]
+    mean = experts.means[1]
     for row, seen in ((0, [1, 2]), (1, [1])):
         own = stats.multivariate_t(mean[seen].numpy(), shape[seen][:, seen].numpy(), df=degrees)
         assert float(found[row]) == pytest.approx(float(own.logpdf(y[row, seen].numpy())), abs=1e-9)
