@@ -65,6 +65,8 @@ class Part(PyroModule):
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     # Whether `maximise` finds the maximum by a method of the part's own: iterations of a fit can be extrapolated then.
     finds_maximum: ClassVar[bool] = False
+    # Most steps of `maximise` in an iteration of a fit, where fewer than its default do: the next one goes on.
+    steps_of_fit: int | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
@@ -241,10 +243,12 @@ class Part(PyroModule):
         if not has_parameters(self):
             return state
 
+        most = {} if self.steps_of_fit is None else {"n_steps": self.steps_of_fit}
+
         def advance(run: int) -> State:
             assert responsibilities is not None
             try:
-                self.maximise(*rows, responsibilities[run].mT, by_gradient=by_gradient)
+                self.maximise(*rows, responsibilities[run].mT, by_gradient=by_gradient, **most)
             except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
                 return _not_a_number(self.state())
             return self.state()

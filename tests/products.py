@@ -10,13 +10,14 @@ from mixpyro.experts import (
     GaussianExperts,
     GLMExperts,
     HeterogeneousExperts,
+    HeterogeneousOutputs,
     LinearExperts,
     NeuralExperts,
     PointMassExperts,
     RelevanceLinearExperts,
 )
 from mixpyro.experts.base import Experts
-from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
+from mixpyro.experts.families import Binomial, Categorical, Gaussian, NegativeBinomial, Poisson, StudentT
 from mixpyro.fitting.fit import fit
 from mixpyro.gates import (
     DirichletGate,
@@ -66,14 +67,17 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "diagonal": lambda: GaussianExperts(K, 1, covariance="diagonal"),
     "spherical": lambda: GaussianExperts(K, 1, covariance="spherical"),
     "glm": lambda: GLMExperts(K, D, Gaussian(), prior_scale=3.0),
+    "student": lambda: GLMExperts(K, D, StudentT(), prior_scale=3.0),
     "poisson": lambda: GLMExperts(K, D, Poisson(), prior_scale=3.0),
+    "negative binomial": lambda: GLMExperts(K, D, NegativeBinomial(), prior_scale=3.0),
     "binomial": lambda: GLMExperts(K, D, Binomial(), prior_scale=3.0),
     "categorical": lambda: GLMExperts(K, D, Categorical(3), prior_scale=3.0),
     "neural": lambda: NeuralExperts(K, D, [_network(1, 2), _network(1, 3)], Gaussian(), prior_scale=2.0),
     "heterogeneous": lambda: HeterogeneousExperts([LinearExperts(1, D), GaussianExperts(1, 1)]),
     "inflated": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, D, Poisson(), prior_scale=3.0)]),
+    "outputs": lambda: HeterogeneousOutputs([GLMExperts(K, D, Poisson(), prior_scale=3.0), LinearExperts(K, D)]),
 }
-COUNTS = {"poisson", "binomial", "categorical", "inflated"}
+COUNTS = {"poisson", "negative binomial", "binomial", "categorical", "inflated"}
 # Every gate and every family of experts, of which neither knows the other.
 PAIRS = [
     ("dirichlet", "linear"),
@@ -89,21 +93,26 @@ PAIRS = [
     ("softmax, prior", "relevance"),
     ("softmax, prior", "categorical"),
     ("softmax, prior", "heterogeneous"),
+    ("sticks", "outputs"),
     ("tree", "linear"),
     ("tree", "poisson"),
     ("neural", "glm"),
     ("neural", "inflated"),
+    ("dirichlet", "negative binomial"),
+    ("sticks, learnt", "student"),
 ]
 
 
 def data(experts: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
-    """Rows of two groups, x [N, D] and y [N] in the support of the experts; always on the CPU."""
+    """Rows of two groups, x [N, D] and y [N], or [N, P], in the support of the experts; always on the CPU."""
     generator = Generator("cpu").manual_seed(0)
     x = torch.randn(N, D, generator=generator, dtype=torch.float64, device="cpu")
     noise = torch.randn(N, generator=generator, dtype=torch.float64, device="cpu")
     y = torch.where(x[:, 1] > 0, 1.0 + 2.0 * x[:, 0], -1.0 - x[:, 0]) + 0.3 * noise
     if experts in COUNTS:
-        y = (y > 0).double() if experts != "inflated" else y.clamp(0.0, 4.0).round()
+        y = y.clamp(0.0, 4.0).round() if experts in ("inflated", "negative binomial") else (y > 0).double()
+    if experts == "outputs":
+        y = torch.stack([y.abs().round(), y], 1)
     return x.to(dtype), y.to(dtype)
 
 

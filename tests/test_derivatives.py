@@ -47,7 +47,7 @@ def functions(mixture: MixtureOfExperts, x: Tensor, y: Tensor, experts: str) -> 
     }
     if experts != "categorical":
         found["quantile"] = lambda t: mixture.quantile(t, P)
-    if experts not in COUNTS:
+    if experts not in COUNTS and experts != "outputs":
         found["log_prob by y"] = lambda t: mixture.log_prob(x, t[:, 0])
         found["assign by y"] = lambda t: mixture.assign(x, t[:, 0]).responsibilities
     return found

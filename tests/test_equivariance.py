@@ -15,6 +15,7 @@ from mixpyro import (
     GaussianExperts,
     GLMExperts,
     HeterogeneousExperts,
+    HeterogeneousOutputs,
     LinearExperts,
     MarginalObjectDirichletGate,
     MixtureOfExperts,
@@ -53,6 +54,7 @@ EXPERTS: dict[str, Callable[[], Experts]] = {
     "full": lambda: GaussianExperts(K, P),
     "diagonal": lambda: GaussianExperts(K, P, covariance="diagonal"),
     "glm": lambda: GLMExperts(K, D, Gaussian()),
+    "apart": lambda: HeterogeneousOutputs([LinearExperts(K, D), LinearExperts(K, D)]),
     "both": lambda: HeterogeneousExperts([LinearExperts(1, D, P), GaussianExperts(1, P)]),
 }
 # Every gate and every family of experts; they meet in the responsibilities alone, so not all with all.

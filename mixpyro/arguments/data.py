@@ -100,13 +100,21 @@ def inputs(value: object, *, name: str = "x", n_features: int | str = "D") -> Te
     return finite(name, tensor(name, value, ("N", n_features)))
 
 
-def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P", may_be_missing: bool = False) -> Tensor:
+def outputs(
+    value: object,
+    x: Tensor,
+    *,
+    n_outputs: int | str = "P",
+    may_be_infinite: bool = False,
+    may_be_missing: bool = False,
+) -> Tensor:
     """Return finite outputs, one column for each.
 
     Args:
         value: what the user passed as ``y``, [N, P], or [N] for one output.
         x: checked inputs [N, D], whose number of rows and dtype y must have.
         n_outputs: P, where it is known.
+        may_be_infinite: whether values need only be numbers.
         may_be_missing: whether a value may be NaN, as one that was not observed.
 
     Returns:
@@ -123,11 +131,14 @@ def outputs(value: object, x: Tensor, *, n_outputs: int | str = "P", may_be_miss
         raise ValueError(f"`y` must have as many rows as `x`, {len(x)}; got {len(checked)}.")
     if checked.dtype != x.dtype:
         raise ValueError(f"`y` must have the dtype of `x`, {x.dtype}; got {checked.dtype}. Use y.to(x.dtype).")
-    if may_be_missing:
-        if checks_values() and bool(torch.isinf(checked).any()):
-            raise ValueError("`y` must be finite, or NaN where it was not observed; got infinite values.")
-        return checked
-    return finite("y", checked)
+    if not checks_values() or not (may_be_infinite or may_be_missing):
+        return finite("y", checked)
+    if not may_be_infinite and bool(checked.isinf().any()):
+        raise ValueError("`y` must be finite, or NaN where it was not observed; got infinite values.")
+    if not may_be_missing and bool(checked.isnan().any()):
+        n_missing = int(checked.isnan().sum())
+        raise ValueError(f"`y` must not be NaN; got {n_missing} such values of {checked.numel()}.{_of_missing('y')}")
+    return checked
 
 
 def responsibilities(value: object, n_components: int, n_objects: int, *, name: str = "responsibilities") -> Tensor:

@@ -4,6 +4,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.experts.gaussian import GaussianExperts
 from mixpyro.experts.glm import GLMExperts
 from mixpyro.experts.heterogeneous import HeterogeneousExperts
+from mixpyro.experts.heterogeneous_outputs import HeterogeneousOutputs
 from mixpyro.experts.linear import LinearExperts
 from mixpyro.experts.neural import NeuralExperts
 from mixpyro.experts.point_mass import PointMassExperts
@@ -14,6 +15,7 @@ __all__ = [
     "GLMExperts",
     "GaussianExperts",
     "HeterogeneousExperts",
+    "HeterogeneousOutputs",
     "LinearExperts",
     "NeuralExperts",
     "PointMassExperts",

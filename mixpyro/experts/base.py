@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.experts.formulas import ExpertFormulas
-from mixpyro.pyro_internals.names import module_name
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
 
@@ -27,12 +26,19 @@ class Experts(ExpertFormulas):
 
     # Whether the likelihood is a probability of y, as for counts, rather than a density.
     is_discrete: bool = False
+    # Whether y may be infinite, as limits of censored outcomes are.
+    may_be_infinite: bool = False
 
     def __init__(self, n_components: int, n_features: int, n_outputs: int, *, name: str) -> None:
         super().__init__(n_components, name=name)
         self.n_features = arguments.integer("n_features", n_features, least=0)
         self.n_outputs = arguments.integer("n_outputs", n_outputs)
         self.first_component = 0
+
+    @property
+    def discrete_outputs(self) -> tuple[bool, ...]:
+        """Whether each output has probabilities rather than a density [P]."""
+        return (self.is_discrete,) * int(self.n_outputs)
 
     def number_components_from(self, first: int) -> None:
         """Number the components in messages from another number than zero.
@@ -56,8 +62,6 @@ class Experts(ExpertFormulas):
         Raises:
             ValueError: if components are outputs of networks.
         """
-        if hasattr(self, "members"):
-            return self._with_members(kept)
         if not self.component_tensors:
             raise ValueError(
                 f"`experts` must be of components that can be told apart; got {type(self).__name__}. Fit a mixture of "
@@ -71,16 +75,6 @@ class Experts(ExpertFormulas):
             if own is fewer._parameters:
                 own[name] = nn.Parameter(own[name], requires_grad=before.requires_grad)
         fewer.n_components = len(kept)
-        return fewer
-
-    def _with_members(self, kept: Sequence[int]) -> "Experts":
-        """Return a new bank of the banks that have some of the components."""
-        bank: Any = self
-        members = []
-        for member, first in zip(bank.members, bank.first_components, strict=True):
-            own = [k - first for k in kept if first <= k < first + member.n_components]
-            members += [member.with_components(own)] if own else []
-        fewer: Experts = type(bank)(members, name=module_name(self))
         return fewer
 
     def check_inputs(self, x: object) -> Tensor:
@@ -117,7 +111,7 @@ class Experts(ExpertFormulas):
             ValueError: if a shape or dtype does not fit, or a value is not finite.
         """
         checked = self.check_inputs(x)
-        return checked, arguments.outputs(y, checked, n_outputs=self.n_outputs)
+        return checked, arguments.outputs(y, checked, n_outputs=self.n_outputs, may_be_infinite=self.may_be_infinite)
 
     def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Take an origin, scales or a default prior from the data, and forget the data seen. Nothing by default.
@@ -127,6 +121,14 @@ class Experts(ExpertFormulas):
             y: outputs [N, P] or [N].
             weights: how much each row counts [N]; None where each counts once.
         """
+
+    def spread_of(self, y: Outputs) -> Tensor:
+        """Return finite numbers, a column or more, that show where y lies: y itself by default.
+
+        Args:
+            y: outputs [N, P].
+        """
+        return y
 
     def noise_sums(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> tuple[Value, ...]:
         """Return sums over rows that the estimate of a noise needs, for a stream to average; nothing by default.

@@ -1,4 +1,4 @@
-"""Experts of an exponential family: what does not depend on how their linear predictors are computed."""
+"""Experts of a family of densities: what does not depend on how their linear predictors are computed."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
-from mixpyro.experts.linear_layers import pulled, separated
+from mixpyro.experts.linear_layers import FEWEST_OBJECTS, pulled, separated
 from mixpyro.numerics.location_scale import location_scale
 from mixpyro.shapes import Design, Inputs, Outputs, Responsibilities, Targets
 
@@ -19,14 +19,14 @@ SMALLEST_SCALE = 1e-6
 
 
 class FamilyExperts(EstimatedExperts):
-    """y | x, z = k from an exponential family with estimated parameters.
+    """y | x, z = k from a family of densities with estimated parameters.
 
-    A subclass gives the linear predictors, :meth:`predictors`, and the noise, :attr:`_noise`.
+    A subclass gives the linear predictors, :meth:`predictors`, and the scales, :attr:`_noise`.
 
     Args:
         n_components: K, at least 1.
         n_features: D, the number of regressors in x.
-        n_outputs: P, 1 but for the Gaussian.
+        n_outputs: P of the Gaussian, 1 for the others, which have as many as they say.
         family: an instance of a class in ``mixpyro.experts.families``.
         exposure: whether x has one more column, its last, with the exposure or the trials of every row, above 0.
         prior_scale: s of a Normal(0, s²) prior on the parameters of the predictors; None for maximum likelihood.
@@ -48,10 +48,10 @@ class FamilyExperts(EstimatedExperts):
         prior_scale: float | None,
         name: str,
     ) -> None:
-        super().__init__(n_components, n_features, n_outputs, name=name)
         if not isinstance(family, Family):
             raise TypeError(f"`family` must be one of mixpyro.experts.families; got {type(family).__name__}.")
-        self.family, self.is_discrete = family, family.is_discrete
+        super().__init__(n_components, n_features, max(n_outputs, family.n_outputs), name=name)
+        self.family, self.is_discrete, self.may_be_infinite = family, family.is_discrete, not family.is_finite
         self.exposure = exposure
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 
@@ -67,8 +67,15 @@ class FamilyExperts(EstimatedExperts):
 
     @property
     def _noise(self) -> Tensor:
-        """Noise σ [K, P], 1 for a family without."""
+        """Scales σ [K, S] of the family, the noises first; 1 for a family without."""
         raise NotImplementedError
+
+    @property
+    def _noises(self) -> Tensor:
+        """Those of the scales that are noises [K, P], without a graph, float64."""
+        n_others = max(0, len(self.family.scale_names) - 1)
+        found = self._noise.detach().double()
+        return found[:, : found.shape[1] - n_others]
 
     @property
     def n_columns(self) -> int:
@@ -107,6 +114,10 @@ class FamilyExperts(EstimatedExperts):
         checked, y_checked = super().check_data(x, y)
         self.family.check(y_checked, self._exposures(checked))
         return checked, y_checked
+
+    def spread_of(self, y: Outputs) -> Tensor:
+        """Return what shows where y lies, by the family; arguments as :meth:`Experts.spread_of`."""
+        return self.family.spread_of(y)
 
     def select_inputs(self, x: Inputs) -> Tensor:
         """Return the columns of x that these experts read, without a check.
@@ -148,8 +159,8 @@ class FamilyExperts(EstimatedExperts):
             return []
         _, y = self.check_data(x, y)
         counts = responsibilities.sum(0)
-        smallest = 10.0 * smallest_scale(y, responsibilities.sum(-1))
-        collapsed = (self._noise.double() <= smallest).any(-1) & (counts > 0)
+        smallest = 10.0 * smallest_scale(self.family.spread_of(y), responsibilities.sum(-1))
+        collapsed = (self._noises <= smallest).any(-1) & (counts > 0)
         return [
             f"the noise of component {self.first_component + k} has collapsed on {float(counts[k]):.1f} objects"
             for k in collapsed.nonzero().flatten().tolist()
@@ -157,7 +168,7 @@ class FamilyExperts(EstimatedExperts):
 
     def noises(self) -> Float[Tensor, "K P"] | None:
         """Return σ; None for a family without."""
-        return self._noise.detach().double() if self.family.has_scale else None
+        return self._noises if self.family.has_scale else None
 
     def separations(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return which components' likelihood has its maximum at infinity, as where x separates a binomial y.
@@ -168,17 +179,29 @@ class FamilyExperts(EstimatedExperts):
             responsibilities: [N, K].
 
         Returns:
-            A message for each such component; none with a prior, nor for a Gaussian, whose information is never lost.
+            A message for each such component; of coefficients none with a prior, nor for a Gaussian, whose information
+            is never lost.
         """
-        if self.family.has_scale or self.prior_scale is not None:
-            return []
         x, y = self.check_data(x, y)
-        found = separated(self.family, self.linear_layers(x), y, self._exposures(x), responsibilities)
-        return [
+        found = self._at_limits(y, responsibilities)
+        if self.family.has_scale or self.prior_scale is not None:
+            return found
+        layers, exposure = self.linear_layers(x), self._exposures(x)
+        apart = separated(self.family, layers, y, exposure, responsibilities, scale=self._noise)
+        return found + [
             f"component {self.first_component + k} has its maximum at infinity, as where x separates y "
             f"({direction.described()}); set `prior_scale`"
-            for k, direction in found
+            for k, direction in apart
         ]
+
+    @torch.no_grad()
+    def _at_limits(self, y: Outputs, responsibilities: Responsibilities) -> list[str]:
+        """Return which components' scales have their maximum at infinity or zero."""
+        if not self.family.scale_names:
+            return []
+        held = (responsibilities.sum(0) > FEWEST_OBJECTS).nonzero().flatten().tolist()
+        said = [(k, self.family.beyond_limits(y, self._noise[k].detach(), responsibilities[:, k])) for k in held]
+        return [f"component {self.first_component + k} {words}" for k, words in said if words]
 
     def prior_warnings(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
         """Return which components' estimates the prior has moved far; arguments as :meth:`separations`."""
@@ -193,6 +216,13 @@ class FamilyExperts(EstimatedExperts):
             "of x, and the intercept is at x = 0: give a larger `prior_scale`, or standardise x."
             for k, pull in found
         ]
+
+    def cautions(self) -> list[str]:
+        """Return which components' scales call for a look at them."""
+        if not self.family.scale_names:
+            return []
+        said = [self.family.caution(scale) for scale in self._noise.detach()]
+        return [f"component {self.first_component + k} {words}" for k, words in enumerate(said) if words]
 
     def linear_layers(self, x: Inputs) -> Iterator[tuple[int, Tensor, Tensor]]:
         """Yield estimated linear layers: first component, inputs [N, E], coefficients [B, C, 1 + E]. None by default.

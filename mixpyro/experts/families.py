@@ -1,4 +1,4 @@
-"""Exponential families with their canonical links, for generalised linear models."""
+"""Families of densities for generalised linear models."""
 
 import math
 
@@ -9,9 +9,14 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.distributions.counts import PreciseBinomial, PrecisePoisson
+from mixpyro.experts.censored_gaussian import CensoredGaussian
 from mixpyro.experts.family import Family
+from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
+from mixpyro.experts.multinomial import Multinomial
+from mixpyro.experts.negative_binomial import NegativeBinomial
+from mixpyro.experts.student_t import StudentT
+from mixpyro.experts.truncated_poisson import ZeroTruncatedPoisson
 from mixpyro.numerics.count_densities import (
-    LARGEST_LOG_RATIO,
     binomial_half_deviance,
     poisson_half_deviance,
     saturated_binomial,
@@ -19,12 +24,24 @@ from mixpyro.numerics.count_densities import (
 )
 from mixpyro.numerics.linear_predictors import Curvature, with_reference
 
-__all__ = ["Binomial", "Categorical", "Family", "Gaussian", "Poisson"]
+__all__ = [
+    "Binomial",
+    "Categorical",
+    "CensoredGaussian",
+    "Family",
+    "Gaussian",
+    "Multinomial",
+    "NegativeBinomial",
+    "Poisson",
+    "StudentT",
+    "ZeroTruncatedPoisson",
+]
 
 
 class Gaussian(Family):
     """y ~ Normal(η, σ²). Outputs are independent given the component; each has a predictor and a noise of its own."""
 
+    scale_names = ("scale",)
     has_scale = True
     is_discrete = False
 
@@ -42,6 +59,11 @@ class Gaussian(Family):
         """Return 1 / σ²; arguments as :meth:`Family.curvature`."""
         return Curvature(scale.square().reciprocal().expand_as(eta))
 
+    def scale_by_moments(self, y: Tensor, eta: Tensor, responsibilities: Tensor) -> Tensor:
+        """Return the root of Σ r (y − η)² / Σ r; arguments as :meth:`Family.scale_by_moments`."""
+        r = responsibilities.unsqueeze(-1)
+        return ((r * (y.unsqueeze(1) - eta).square()).sum(0) / r.sum(0)).sqrt()
+
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """Return η; arguments as :meth:`Family.mean`."""
         return eta.to(exposure.dtype)
@@ -56,7 +78,7 @@ class Poisson(Family):
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError unless y holds counts; arguments as :meth:`Family.check`."""
-        _check_counts(y)
+        check_counts(y)
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return y log(rate) − rate − log y!; arguments as :meth:`Family.log_prob`."""
@@ -69,24 +91,24 @@ class Poisson(Family):
 
     def beyond_saturated(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return −(y log(y / rate) − y + rate) [N, K], float64; arguments as :meth:`Family.beyond_saturated`."""
-        return -poisson_half_deviance(y, _log_rate(eta, exposure).squeeze(-1))
+        return -poisson_half_deviance(y, log_rate(eta, exposure).squeeze(-1))
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return y − rate; arguments as :meth:`Family.score`."""
         # In float64: the difference of two large numbers may be small.
-        return (y.double().unsqueeze(-1) - _finite_rate(eta, exposure)).to(exposure.dtype)
+        return (y.double().unsqueeze(-1) - finite_rate(eta, exposure)).to(exposure.dtype)
 
     def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
         """Return the rate; arguments as :meth:`Family.curvature`."""
-        return Curvature(_finite_rate(eta, exposure).to(exposure.dtype))
+        return Curvature(finite_rate(eta, exposure).to(exposure.dtype))
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """Return the rate, exposure · exp(η); arguments as :meth:`Family.mean`."""
-        return _log_rate(eta, exposure).exp().to(exposure.dtype)
+        return log_rate(eta, exposure).exp().to(exposure.dtype)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Poisson(rate); arguments as :meth:`Family.distribution`."""
-        return PrecisePoisson(_log_rate(eta, exposure), dtype=exposure.dtype).to_event(1)  # type: ignore[no-untyped-call]
+        return PrecisePoisson(log_rate(eta, exposure), dtype=exposure.dtype).to_event(1)  # type: ignore[no-untyped-call]
 
 
 class Binomial(Family):
@@ -99,7 +121,7 @@ class Binomial(Family):
             y: outputs [N, P].
             exposure: to which a count is proportional, or trials of a binomial [N, 1, 1]; 1 without either.
         """
-        _check_counts(y)
+        check_counts(y)
         if arguments.checks_values() and bool((y > exposure.squeeze(-1)).any()):
             raise ValueError(
                 "`y` must not exceed the trials, last column of `x`, or 1 without them; got more successes."
@@ -167,7 +189,7 @@ class Categorical(Family):
             y: outputs [N, P].
             exposure: to which a count is proportional, or trials of a binomial [N, 1, 1]; 1 without either.
         """
-        _check_counts(y)
+        check_counts(y)
         if arguments.checks_values() and bool((y >= self.n_categories).any()):
             raise ValueError(f"`y` must be a category below {self.n_categories}; got {float(y.max()):g}.")
 
@@ -178,7 +200,7 @@ class Categorical(Family):
             y: outputs [N, P].
             eta: linear predictors η [N, K, C].
             exposure: to which a count is proportional, or trials of a binomial [N, 1, 1], above 0; 1 without either.
-            scale: noise σ [K, P], above 0; 1 for a family without.
+            scale: σ [K, S], above 0; 1 for a family without.
         """
         index = y.long().unsqueeze(-1).expand(*eta.shape[:-1], 1)
         return with_reference(eta).log_softmax(-1).gather(-1, index).squeeze(-1).to(exposure.dtype)
@@ -224,21 +246,3 @@ class Categorical(Family):
             scale: as for :meth:`log_prob`, broadcastable to η.
         """
         return dist.Categorical(logits=with_reference(eta).unsqueeze(-2).to(exposure.dtype)).to_event(1)
-
-
-def _log_rate(eta: Tensor, exposure: Tensor) -> Tensor:
-    """Return η + log exposure, float64."""
-    return eta.double() + exposure.double().log()
-
-
-def _finite_rate(eta: Tensor, exposure: Tensor) -> Tensor:
-    """Return the rate, or the largest one that derivatives are computed for, float64."""
-    return _log_rate(eta, exposure).clamp_max(LARGEST_LOG_RATIO).exp()
-
-
-def _check_counts(y: Tensor) -> None:
-    """Raise ValueError unless y holds whole numbers from zero on."""
-    if arguments.checks_values() and not bool(((y >= 0) & (y == y.floor())).all()):
-        raise ValueError(
-            f"`y` must hold whole numbers from 0 on; got values from {float(y.min()):g} to {float(y.max()):g}."
-        )

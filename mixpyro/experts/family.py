@@ -1,7 +1,8 @@
-"""What an exponential family is to generalised linear models."""
+"""What a family of densities is to generalised linear models."""
 
 from typing import ClassVar
 
+from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
@@ -11,18 +12,27 @@ from mixpyro.numerics.linear_predictors import Curvature
 class Family:
     """Density of y given linear predictors η, with its derivatives.
 
-    In the methods, y is [N, P] and η is [N, K, C]. P, the number of outputs, is 1 but for the Gaussian. Results have
-    the dtype of the exposure. η may have a more precise one: float32 rows keep the digits of float64 predictors.
+    In the methods, y is [N, P] and η is [N, K, C]. Results have the dtype of the exposure. η may have a more precise
+    one: float32 rows keep the digits of float64 predictors. The scales σ [K, S] of a component are all its parameters
+    above 0 that do not depend on x: the noise, if it has one, comes first.
 
     Attributes:
         n_predictors: C, linear predictors of an expert; of the Gaussian, of each output.
-        has_scale: whether there is a noise σ to estimate.
+        n_outputs: P, columns of y; of the Gaussian, at least 1.
+        scale_names: of the S scales.
+        first_scales: what they are before any fit.
+        has_scale: whether the first scale is a noise, in the unit of y.
         is_discrete: whether y has probabilities rather than a density.
+        is_finite: whether y must be finite.
     """
 
     n_predictors: int = 1
+    n_outputs: int = 1
+    scale_names: ClassVar[tuple[str, ...]] = ()
+    first_scales: ClassVar[tuple[float, ...]] = (1.0,)
     has_scale: ClassVar[bool] = False
     is_discrete: ClassVar[bool] = True
+    is_finite: ClassVar[bool] = True
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError where y is outside the support of the family. Any y by default.
@@ -39,7 +49,7 @@ class Family:
             y: outputs [N, P].
             eta: linear predictors η [N, K, C].
             exposure: to which a count is proportional, or trials of a binomial [N, 1, 1], above 0; 1 without either.
-            scale: noise σ [K, P], above 0; 1 for a family without.
+            scale: σ [K, S], above 0; 1 for a family without.
 
         Returns:
             [N, K].
@@ -92,6 +102,79 @@ class Family:
             scale: as for :meth:`log_prob`.
         """
         raise NotImplementedError
+
+    def observed_curvature(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
+        """Return minus the second derivatives at y, or at least as much: those that do not depend on y by default.
+
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+        """
+        return self.curvature(eta, exposure, scale)
+
+    def scale_by_moments(self, y: Tensor, eta: Tensor, responsibilities: Tensor) -> Tensor | None:
+        """Return the scales [K, S] at their maximum, where that has a closed form; None where it has none.
+
+        Args:
+            y: outputs [N, P], float64.
+            eta: linear predictors η [N, K, C].
+            responsibilities: [N, K].
+        """
+        return None
+
+    def scale_limits(self, y: Tensor, weights: Tensor, smallest: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the lowest and highest scales [S] that are estimated, where they have no closed form.
+
+        Args:
+            y: outputs [N, P], float64.
+            weights: of the rows [N].
+            smallest: lowest noise, in the unit of y [1].
+        """
+        raise NotImplementedError
+
+    def start(self, y: Tensor) -> Tensor | None:
+        """Return real numbers [N, 1] whose regression by least squares is a start, where zero is a poor one.
+
+        Args:
+            y: outputs [N, P].
+        """
+        return None
+
+    def scales_at_start(self, noise: Tensor) -> Tensor:
+        """Return scales [K, S] to start from.
+
+        Args:
+            noise: of the regression of :meth:`start` [K].
+        """
+        raise NotImplementedError
+
+    def beyond_limits(self, y: Tensor, scale: Float[Tensor, " S"], weights: Tensor) -> str:
+        """Return in words that a component's scales have their maximum at infinity or zero; empty where they have not.
+
+        Args:
+            y: outputs [N, P].
+            scale: of the component.
+            weights: of the rows in it [N].
+        """
+        return ""
+
+    def caution(self, scale: Float[Tensor, " S"]) -> str:
+        """Return in words what else a component's scales call for a look at; empty for nothing.
+
+        Args:
+            scale: of the component.
+        """
+        return ""
+
+    def spread_of(self, y: Tensor) -> Tensor:
+        """Return finite numbers, a column or more, that show where y lies: y itself by default.
+
+        Args:
+            y: outputs [N, P].
+        """
+        return y
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """Return the mean of y; for a categorical, the probabilities of all categories.

@@ -12,26 +12,30 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
-from mixpyro.experts.families import Family
+from mixpyro.experts.families import Family, Gaussian
+from mixpyro.experts.scale_estimates import maximised_with_scale
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.linear_predictors import LinearPredictors
-from mixpyro.numerics.newton import SMALLEST_GAIN, maximised
+from mixpyro.numerics.newton import maximised
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
+
+# Turns of coefficients and scales in an iteration of a fit. With three of them it takes as many iterations.
+TURNS_OF_FIT = 1
 
 
 class GLMParameters(NamedTuple):
     """Parameters of every component."""
 
     coefficients: Tensor  # [K, C, E], float64, or the dtype of the rows if they are sampled
-    scale: Tensor  # σ [K], 1 for a family without
+    scale: Tensor  # σ [K, S], 1 for a family without
 
 
 class GLMExperts(FamilyExperts):
-    """y | x, z = k from an exponential family with linear predictors c_k'u, u = [1, x], fitted by Newton's method.
+    """y | x, z = k from a family of densities with linear predictors c_k'u, u = [1, x], fitted by Newton's method.
 
     Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood, and the fit is
     the EM algorithm. With ``prior_scale`` the estimates are MAP, and the bound includes the log density of the prior.
@@ -41,7 +45,9 @@ class GLMExperts(FamilyExperts):
     Args:
         n_components: K, at least 1.
         n_features: D, the number of regressors in x; 0 for predictors that do not depend on x.
-        family: ``Gaussian()``, ``Poisson()``, ``Binomial()`` or ``Categorical(n)`` of ``mixpyro.experts.families``.
+        family: of ``mixpyro.experts.families``: ``Gaussian()``, ``StudentT()``, ``CensoredGaussian()``, ``Poisson()``,
+            ``NegativeBinomial()``, ``ZeroTruncatedPoisson()``, ``Binomial()``, ``Categorical(n)`` or
+            ``Multinomial(n)``.
         exposure: whether x has one more column, its last: the exposure of a Poisson count, whose logarithm is the
             offset, or the number of trials of a binomial. Give the gate inputs of its own then: by default it reads
             that column too.
@@ -52,8 +58,8 @@ class GLMExperts(FamilyExperts):
         dtype: of the parameters; results have the dtype of x.
 
     Attributes:
-        coefficients: c [K, C, 1 + D], the intercept first. C is 1 but for the categorical.
-        log_scale: log σ [K] of the Gaussian; empty for the others.
+        coefficients: c [K, C, 1 + D], the intercept first. C is 1 but for categories.
+        log_scale: log σ [K] of the family's scales, [K, S] of several: the noise, the dispersion; empty without.
 
     References:
         McCullagh, Nelder (1989), Generalized Linear Models, section 2.5; Grün, Leisch (2008), FlexMix version 2.
@@ -87,7 +93,11 @@ class GLMExperts(FamilyExperts):
         like = torch.empty(0, device=arguments.device(device), dtype=arguments.dtype(dtype))
         shape = self.n_components, family.n_predictors, self.n_features + 1
         self.coefficients_estimate = nn.Parameter(like.new_zeros(shape))
-        self.log_scale = nn.Parameter(like.new_zeros(self.n_components if family.has_scale else 0))
+        n_scales = len(family.scale_names)
+        of_scales = (self.n_components, n_scales) if n_scales > 1 else (self.n_components * n_scales,)
+        self.steps_of_fit = TURNS_OF_FIT if n_scales and not isinstance(family, Gaussian) else None
+        first = like.new_tensor(family.first_scales[:n_scales]).log()
+        self.log_scale = nn.Parameter(first.expand(self.n_components, n_scales).reshape(of_scales).clone())
 
     @property
     def component_tensors(self) -> tuple[str, ...]:
@@ -104,12 +114,12 @@ class GLMExperts(FamilyExperts):
 
     @property
     def scale(self) -> Tensor:
-        """Noise σ [K], 1 for a family without."""
-        return self.log_scale.exp() if self.family.has_scale else self.coefficients.new_ones(self.n_components)
+        """Scales σ [K], or [K, S] of several; 1 for a family without."""
+        return self.log_scale.exp() if self.family.scale_names else self.coefficients.new_ones(self.n_components)
 
     @property
     def _noise(self) -> Tensor:
-        return self.scale.unsqueeze(-1)
+        return self.scale.reshape(self.n_components, -1)
 
     def predictors(self, x: Inputs) -> Tensor:
         """Return c_k'u [N, K, C], float64, with its gradient.
@@ -157,8 +167,8 @@ class GLMExperts(FamilyExperts):
         """Parameters, the coefficients from a distribution if they have a prior."""
         refuse_shared_parameters(self)
         if self.prior_scale is None:
-            return GLMParameters(self.coefficients_estimate.double(), self.scale.to(x.dtype))
-        return GLMParameters(sample_parameter(self.site("coefficients"), coefficients), self.scale.to(x.dtype))
+            return GLMParameters(self.coefficients_estimate.double(), self._noise.to(x.dtype))
+        return GLMParameters(sample_parameter(self.site("coefficients"), coefficients), self._noise.to(x.dtype))
 
     def likelihood(self, x: Inputs, parameters: GLMParameters, assignment: Tensor) -> TorchDistributionMixin:
         """Return the family's distribution at the predictors of z; see :meth:`Experts.likelihood`.
@@ -170,7 +180,7 @@ class GLMExperts(FamilyExperts):
         """
         coefficients = Vindex(parameters.coefficients)[..., assignment, :, :].double()
         eta = (coefficients * with_intercept(self._regressors(x).double()).unsqueeze(-2)).sum(-1)
-        scale = Vindex(parameters.scale)[..., assignment].unsqueeze(-1)
+        scale = Vindex(parameters.scale)[..., assignment, :]
         return self.family.distribution(eta, self._exposures(x).squeeze(-1), scale)
 
     @torch.no_grad()
@@ -185,7 +195,7 @@ class GLMExperts(FamilyExperts):
     ) -> None:
         """Set the parameters to the maximum of :meth:`partial_bound`; McCullagh, Nelder (1989), section 2.5.
 
-        Newton's method for all components at once. The Gaussian's coefficients and noise take turns.
+        Newton's method for all components at once. Coefficients and scales take turns.
 
         Args:
             x: inputs [N, D], or [N, D + 1] with an exposure.
@@ -202,38 +212,21 @@ class GLMExperts(FamilyExperts):
             prior_scale=self.prior_scale,
         )
         coefficients = functions.standardised_coefficients(self.coefficients)
-        if self.family.has_scale and self.log_scale.requires_grad:
-            smallest = smallest_scale(y, responsibilities.sum(-1))
-            coefficients = self._maximised_with_scale(functions, likelihood, coefficients, smallest, n_steps)
-            self.log_scale.copy_(likelihood.scale.squeeze(-1).log())
+        if self.family.scale_names and self.log_scale.requires_grad:
+            smallest = smallest_scale(self.family.spread_of(y), responsibilities.sum(-1))
+            moves = self.coefficients_estimate.requires_grad
+            coefficients = maximised_with_scale(
+                functions, likelihood, coefficients, smallest, n_steps=n_steps, moves_coefficients=moves
+            )
+            self.log_scale.copy_(likelihood.scale.log().reshape(self.log_scale.shape))
         elif self.coefficients_estimate.requires_grad:
             coefficients = maximised(functions, coefficients, n_steps=n_steps, bounded=functions.bounded)
         if self.coefficients_estimate.requires_grad:
             self.coefficients.copy_(functions.original_coefficients(coefficients))
 
-    def _maximised_with_scale(
-        self,
-        functions: LinearPredictors,
-        likelihood: WeightedLikelihood,
-        coefficients: Tensor,
-        smallest: Tensor,
-        n_steps: int,
-    ) -> Tensor:
-        """Coefficients at the joint maximum with the noise, which ``likelihood`` holds afterwards."""
-        for _ in range(n_steps):
-            before = functions.values(coefficients)
-            if self.coefficients_estimate.requires_grad:
-                # One step is exact: with a given noise the likelihood is quadratic.
-                coefficients = maximised(functions, coefficients, n_steps=1)
-            likelihood.estimate_scale(functions.predictors(coefficients), smallest)
-            gained = functions.values(coefficients) - before
-            if not bool((gained > SMALLEST_GAIN * (1.0 + before.abs())).any()):
-                break
-        return coefficients
-
     @property
     def n_parameters(self) -> int:
-        """Number of coefficients, K C (1 + D), and K noises of the Gaussian."""
+        """Number of coefficients, K C (1 + D), and of scales, K S."""
         return self.coefficients.numel() + self.log_scale.numel()
 
     @property
@@ -255,5 +248,5 @@ class GLMExperts(FamilyExperts):
             "coefficients_estimate": [
                 f"{k}{c}, {column}" for k in components for c in predictors for column in columns
             ],
-            "log_scale": [f"{k}, log scale" for k in components] if self.family.has_scale else [],
+            "log_scale": [f"{k}, log {name}" for k in components for name in self.family.scale_names],
         }

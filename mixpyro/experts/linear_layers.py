@@ -21,7 +21,13 @@ Layer = tuple[int, Tensor, Tensor]
 
 @torch.no_grad()
 def separated(
-    family: Family, layers: Iterable[Layer], y: Outputs, exposure: Tensor, responsibilities: Responsibilities
+    family: Family,
+    layers: Iterable[Layer],
+    y: Outputs,
+    exposure: Tensor,
+    responsibilities: Responsibilities,
+    *,
+    scale: Tensor,
 ) -> list[tuple[int, FlatDirection]]:
     """Return the components whose likelihood has its maximum at infinity, each with the direction.
 
@@ -31,15 +37,17 @@ def separated(
         y: outputs [N, P].
         exposure: [N, 1, 1].
         responsibilities: [N, K].
+        scale: σ [K, S], ones of a family without.
     """
-    even, found = _even_curvature(family, y, exposure), []
+    even, found = _even_curvature(family, y, exposure, scale), []
     for first, columns, coefficients in layers:
-        r = responsibilities[:, first : first + len(coefficients)]
-        terms = WeightedLikelihood(family, y, exposure, r, r.new_ones(r.shape[1], 1))
+        own = slice(first, first + len(coefficients))
+        r = responsibilities[:, own]
+        terms = WeightedLikelihood(family, y, exposure, r, scale.expand(responsibilities.shape[1], -1)[own])
         functions = LinearPredictors(columns, terms, n_predictors=family.n_predictors)
         point = functions.standardised_coefficients(coefficients)
         for k in (r.sum(0) > FEWEST_OBJECTS).nonzero().flatten().tolist():
-            curvature = float((r[:, k] * even).sum() / r[:, k].sum())
+            curvature = float((r[:, k] * even[:, first + k]).sum() / r[:, k].sum())
             direction = flattest_direction(functions, point, curvature=curvature, weights=r, number=k)
             if direction.is_unbounded:
                 found.append((first + k, direction))
@@ -65,10 +73,10 @@ def pulled(
         y: outputs [N, P].
         exposure: [N, 1, 1].
         responsibilities: [N, K].
-        scale: noise [K, P].
+        scale: σ [K, S].
         prior_scale: of the Normal(0, s²) prior on every coefficient.
     """
-    even = _even_curvature(family, y, exposure)
+    even = _even_curvature(family, y, exposure, scale)
     for first, columns, coefficients in layers:
         own = slice(first, first + len(coefficients))
         r = responsibilities[:, own]
@@ -76,13 +84,13 @@ def pulled(
         functions = LinearPredictors(columns, terms, n_predictors=family.n_predictors, prior_scale=prior_scale)
         point = functions.standardised_coefficients(coefficients)
         for k in (r.sum(0) > MANY).nonzero().flatten().tolist():
-            curvature = float((r[:, k] * even).sum() / r[:, k].sum())
+            curvature = float((r[:, k] * even[:, first + k]).sum() / r[:, k].sum())
             pull = prior_pull(functions, point, curvature=curvature, weights=r, number=k)
             if pull > MOST_PULL:
                 yield first + k, pull
 
 
-def _even_curvature(family: Family, y: Outputs, exposure: Tensor) -> Tensor:
-    """Return the curvature of every row's log density where all predictors are zero [N], float64."""
-    curvature = family.curvature(y.new_zeros(len(y), 1, family.n_predictors), exposure, y.new_ones(()))
-    return curvature.diagonals().mean((1, 2)).double()
+def _even_curvature(family: Family, y: Outputs, exposure: Tensor, scale: Tensor) -> Tensor:
+    """Return the curvature of every row's log density where all predictors are zero [N, K], float64."""
+    eta = y.new_zeros(len(y), len(scale), family.n_predictors)
+    return family.observed_curvature(y, eta, exposure, scale).diagonals().mean(2).double()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
-from mixpyro.experts.families import Family
+from mixpyro.experts.families import Family, Gaussian
 from mixpyro.numerics.precision import at_least
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.networks import (
@@ -52,8 +52,8 @@ class NeuralExperts(FamilyExperts):
         network: K modules, one an expert, that give [N, C] for x [N, D]; or one module that gives all experts'
             predictors, [N, K, C] or [N, K·C], the first component's first. C is one; P for the Gaussian; one less than
             the categories for the categorical.
-        family: ``Gaussian()``, ``Poisson()``, ``Binomial()`` (with one trial: Bernoulli, logits fₖ) or
-            ``Categorical(n)`` of ``mixpyro.experts.families``.
+        family: ``Gaussian()``, ``Poisson()``, ``Binomial()`` (with one trial: Bernoulli, logits fₖ),
+            ``Categorical(n)`` or ``Multinomial(n)`` of ``mixpyro.experts.families``.
         n_outputs: P of the Gaussian, each output with a noise of its own; one for the others.
         exposure: whether x has one more column, its last, that the networks do not see: the exposure of a Poisson count
             or the number of trials of a binomial.
@@ -99,7 +99,12 @@ class NeuralExperts(FamilyExperts):
         super().__init__(
             n_components, n_features, n_outputs, family, exposure=exposure, prior_scale=prior_scale, name=name
         )
-        if self.n_outputs > 1 and not family.has_scale:
+        if family.scale_names and not isinstance(family, Gaussian):
+            raise ValueError(
+                f"`family` must be a Gaussian or one without scales for networks; got a {type(family).__name__}. "
+                "GLMExperts fit it with linear predictors."
+            )
+        if n_outputs != 1 and not family.has_scale:
             raise ValueError(f"`n_outputs` must be 1 for a {type(family).__name__}; got {n_outputs}.")
         self.network = _checked_network(network, self.n_components)
         arguments.make_normal(self.network)

@@ -1,12 +1,16 @@
-"""The log likelihood of components of an exponential family, weighted by responsibilities."""
+"""The log likelihood of components of a family of densities, weighted by responsibilities."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.experts.families import Family
+from mixpyro.numerics.few_parameters import maximised_few
 from mixpyro.numerics.linear_predictors import Curvature, Predictors
 from mixpyro.shapes import Responsibilities
+
+# Newton steps in scales between two in the coefficients, with which they take turns.
+N_SCALE_STEPS = 1
 
 
 class WeightedLikelihood:
@@ -19,7 +23,7 @@ class WeightedLikelihood:
         y: outputs [N, P].
         exposure: [N, 1, 1].
         responsibilities: r [N, K], non-negative.
-        scale: noise σ [K, P].
+        scale: σ [K, S].
     """
 
     def __init__(
@@ -39,7 +43,11 @@ class WeightedLikelihood:
         Returns:
             [K], in nats.
         """
-        log_prob = self.family.beyond_saturated(self.y, eta, self.exposure, self.scale)
+        return self._values(eta, self.scale)
+
+    def _values(self, eta: Predictors, scale: Float[Tensor, "K S"]) -> Float[Tensor, " B"]:
+        """Return the sums at other scales."""
+        log_prob = self.family.beyond_saturated(self.y, eta, self.exposure, scale)
         if self.saturated is not None:
             log_prob = self.saturated + log_prob
         return _weighted(log_prob, self.responsibilities).sum(0)
@@ -52,20 +60,32 @@ class WeightedLikelihood:
         """
         r = self.responsibilities.unsqueeze(-1)
         score = _weighted(self.family.score(self.y, eta, self.exposure, self.scale), r)
-        diagonal, factor = self.family.curvature(eta, self.exposure, self.scale)
+        diagonal, factor = self.family.observed_curvature(self.y, eta, self.exposure, self.scale)
         return score, Curvature(_weighted(diagonal, r), None if factor is None else _weighted(factor, r.sqrt()))
 
+    @property
+    def counts(self) -> Float[Tensor, " K"]:
+        """Σ r."""
+        return self.responsibilities.sum(0)
+
     def estimate_scale(self, eta: Predictors, smallest: Float[Tensor, " P"]) -> None:
-        """Set σ² to Σ r (y − η)² / Σ r; a component without objects keeps its own.
+        """Set the scales to their maximum, or nearer to it; a component without objects keeps its own.
 
         Args:
-            eta: predictors η [N, K, P] of a Gaussian.
-            smallest: lower limit of σ [P].
+            eta: predictors η [N, K, C].
+            smallest: lower limit of a noise [P].
         """
-        r = self.responsibilities.unsqueeze(-1)
-        counts = r.sum(0)
-        variance = (r * (self.y.unsqueeze(1) - eta).square()).sum(0) / counts
-        self.scale = torch.where(counts > 0, variance.sqrt().clamp_min(smallest), self.scale)
+        found = self.family.scale_by_moments(self.y, eta, self.responsibilities)
+        if found is None:
+            limits = self.family.scale_limits(self.y, self.responsibilities.sum(-1), smallest)
+            low, high = (limit.log().expand(self.scale.shape) for limit in limits)
+            found = maximised_few(
+                lambda log_scale: self._values(eta, log_scale.exp()), self.scale.log(), low, high, n_steps=N_SCALE_STEPS
+            )
+            found = found.exp()
+        else:
+            found = found.clamp_min(smallest)
+        self.scale = torch.where((self.counts > 0).unsqueeze(-1), found, self.scale)
 
 
 def _weighted(values: Tensor, weights: Tensor) -> Tensor:

@@ -104,7 +104,7 @@ def k_means_of_groups(mixture: MixtureOfExperts, table: Table, generator: Genera
         table: in groups.
         generator: of random numbers.
     """
-    points = _lines(table)
+    points = _lines(table, mixture.experts.spread_of(table.y))
     scales = location_scale(points)
     points = standardised_rows(points, points[:, :0], scales)
     nearest = nearest_row(points, centres_of(points, mixture.n_components, generator))
@@ -128,10 +128,10 @@ def _disjoint(table: Table, k: int, generator: Generator) -> tuple[Tensor, Tenso
     return torch.tensor(chosen, device="cpu").to(device), torch.tensor(component, device="cpu").to(device)
 
 
-def _lines(table: Table) -> Tensor:
+def _lines(table: Table, outcomes: Tensor) -> Tensor:
     """Return the coefficients of each group [G, (D + 1) P], or its means [G, P], in standard units, float64."""
     assert table.segments is not None
-    x, y = (standardised_rows(part, part[:, :0], location_scale(part)).double().mT for part in (table.x, table.y))
+    x, y = (standardised_rows(part, part[:, :0], location_scale(part)).double().mT for part in (table.x, outcomes))
     design = torch.cat([torch.ones_like(y[:1]), x])
     width, n_outputs = len(design), len(y)
     if width * (width + n_outputs) * design.shape[1] > MOST_PRODUCTS:

@@ -117,7 +117,7 @@ def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generat
         y: outputs [N, P].
         generator: of random numbers.
     """
-    k = mixture.n_components
+    k, y = mixture.n_components, mixture.experts.spread_of(y)
     sample: slice | Tensor = slice(None)
     if len(x) > SAMPLE_ROWS:
         sample = torch.randint(len(x), (SAMPLE_ROWS,), generator=generator, device="cpu").to(x.device)

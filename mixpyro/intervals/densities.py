@@ -12,7 +12,7 @@ from mixpyro.fitting.known_labels import without_others
 from mixpyro.fitting.table import Table
 from mixpyro.intervals.free_parameters import FreeParameters
 from mixpyro.intervals.part_densities import AtDraws, Given, density_of
-from mixpyro.intervals.responses.parts import members_of
+from mixpyro.intervals.responses.parts import banks_of, joined, members_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import rows_per_program, slices
 
@@ -29,6 +29,7 @@ class LogJoint:
         self.mixture = mixture
         self.parameters = FreeParameters(mixture)
         self._densities = [(path, density_of(part)) for path, part in members_of(mixture)]
+        self._outputs = [bank.outputs for bank in banks_of(mixture)]
         self.table = table.in_float64()
 
     def __call__(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, " S"]:
@@ -89,10 +90,12 @@ class LogJoint:
 
     def _evidence(self, parts: list[AtDraws], block: Table) -> Tensor:
         """Return log p(yᵢ | xᵢ, θ) [S, B]."""
-        gate, *experts = (part.of_rows(block) for part in parts)
-        runs = max(len(part) for part in experts)
-        of_rows = torch.cat([part.expand(runs, -1, len(block.x)) for part in experts], dim=-2)
-        joint = gate + (of_rows if block.segments is None else block.segments.sum(of_rows))
+        gate, *banks = parts
+        own = (block._replace(y=block.y[:, outputs]) for outputs in self._outputs)
+        of_banks = [bank.of_rows(rows) for bank, rows in zip(banks, own, strict=True)]
+        runs = max(len(part) for part in of_banks)
+        of_rows = joined(self.mixture.experts, (part.expand(runs, -1, len(block.x)) for part in of_banks))
+        joint = gate.of_rows(block) + (of_rows if block.segments is None else block.segments.sum(of_rows))
         if block.labels is not None:
             joint = without_others(joint, block.labels)
         return joint.logsumexp(-2)

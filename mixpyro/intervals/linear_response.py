@@ -16,7 +16,7 @@ from mixpyro.intervals.names import checked_gate_names, checked_names, parameter
 from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
 from mixpyro.intervals.responses.matrices import Matrices
-from mixpyro.intervals.responses.parts import posterior_parts, quantity_names
+from mixpyro.intervals.responses.parts import full_quantity_names, posterior_parts
 from mixpyro.intervals.shared_weights import integrate_weights, settle
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
@@ -243,9 +243,9 @@ def _reported(
 def _names(mixture: MixtureOfExperts, features: list[str], gate_features: list[str]) -> tuple[list[str], int]:
     """Return the names of all quantities, and how many of them, the last ones, are of estimated parameters."""
     of_posteriors = [
-        f"{part.name.split('.')[0]}: {name}"
+        name
         for part in posterior_parts(mixture)
-        for name in quantity_names(part.part, gate_features if part.name == "gate" else features)
+        for name in full_quantity_names(part, gate_features if part.name == "gate" else features)
     ]
     estimated = parameter_names(mixture, features, gate_features)
     return of_posteriors + estimated, len(estimated)

@@ -7,11 +7,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.experts.banks import Banks
+from mixpyro.experts.base import Experts
 from mixpyro.experts.glm import GLMExperts
+from mixpyro.experts.heterogeneous import HeterogeneousExperts
 from mixpyro.gates.softmax import SoftmaxGate
 from mixpyro.gates.tree import TreeGate
 from mixpyro.intervals.free_parameters import LOG_RATIOS, FreeParameters, Site
-from mixpyro.intervals.responses.parts import members_of
+from mixpyro.intervals.responses.parts import banks_of, members_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.linear_predictors import with_reference
 from mixpyro.numerics.tree_automorphisms import automorphisms, n_swaps
@@ -31,11 +34,10 @@ class Relabelling:
 
     def __init__(self, mixture: MixtureOfExperts, known: list[bool]) -> None:
         self.parameters = FreeParameters(mixture)
-        self._first = {}  # of each path, the number of its first component, and how many it has
-        first = 0
-        for path, part in members_of(mixture):
-            self._first[path] = (0 if path == "gate" else first, part.n_components)
-            first += 0 if path == "gate" else part.n_components
+        # Of each path, the number of its first component, and how many it has.
+        self._first = {"gate": (0, mixture.n_components)}
+        for bank in banks_of(mixture):
+            self._first[bank.name] = (bank.part.first_component, bank.part.n_components)
         self._names = {path: part.site("") for path, part in members_of(mixture)}
         self._gate = mixture.gate
         kinds = _kinds(mixture, known)
@@ -110,12 +112,19 @@ def _orders_in(gate: TreeGate, kinds: list[object]) -> list[tuple[int, ...]]:
 def _kinds(mixture: MixtureOfExperts, known: list[bool]) -> list[object]:
     """Return a label of each component; those of one label can change places."""
     gate = _kinds_of(mixture.gate)
-    experts: list[object] = []
-    for path, part in members_of(mixture):
-        if path != "gate":
-            experts += [(path, kind) for kind in _kinds_of(part)]
+    experts = _kinds_of_experts(mixture.experts, "experts")
     fixed = [number if is_known else -1 for number, is_known in enumerate(known)]
     return list(zip(gate, experts, fixed, strict=True))
+
+
+def _kinds_of_experts(experts: Experts, path: str) -> list[object]:
+    """Return a label of each component of experts, of banks of banks from those of the members."""
+    if not isinstance(experts, Banks):
+        return [(path, kind) for kind in _kinds_of(experts)]
+    of_members = [_kinds_of_experts(member, f"{path}.{j}") for j, member in enumerate(experts.members)]
+    if isinstance(experts, HeterogeneousExperts):
+        return [kind for kinds in of_members for kind in kinds]
+    return list(zip(*of_members, strict=True))
 
 
 def _kinds_of(part: Part) -> list[tuple[float, ...]]:

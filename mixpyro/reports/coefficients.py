@@ -15,7 +15,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.intervals.linear_response import NoLinearResponse, linear_response
 from mixpyro.intervals.names import checked_gate_names, checked_names, parameter_names
-from mixpyro.intervals.responses.parts import has_posteriors, parts_with_response, quantity_names
+from mixpyro.intervals.responses.parts import full_quantity_names, has_posteriors, parts_with_response
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
 from mixpyro.reports.observed_information import derivatives, estimated, flat
@@ -163,8 +163,7 @@ def _by_parts(
     names, estimates, errors = [], [], []
     for part in parts_with_response(mixture):
         response = part.response
-        columns = gate_features if part.name == "gate" else features
-        names += [f"{part.name.split('.')[0]}: {name}" for name in quantity_names(part.part, columns)]
+        names += full_quantity_names(part, gate_features if part.name == "gate" else features)
         estimates += response.quantities.detach().tolist()
         errors += response.covariance.detach().diagonal().sqrt().tolist()
     if not names or any(parameter.requires_grad and parameter.numel() for parameter in mixture.parameters()):

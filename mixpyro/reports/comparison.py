@@ -147,7 +147,7 @@ def _ranked(rows: dict[str, Criteria], results: dict[str, FitResult]) -> Ranking
     """Return the rows in order, with the reason."""
     estimated = [name for name, row in rows.items() if math.isnan(row.log_evidence)]
     by_bic = dict(sorted(rows.items(), key=lambda row: row[1].bic))
-    kinds = {result.mixture.experts.is_discrete for result in results.values()}
+    kinds = {result.mixture.experts.discrete_outputs for result in results.values()}
     scale = " Counts have probabilities, not densities: do not compare the two." if len(kinds) > 1 else ""
     if not estimated:
         note = (

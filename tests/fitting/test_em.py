@@ -16,6 +16,7 @@ from mixpyro import (
     GaussianExperts,
     GLMExperts,
     HeterogeneousExperts,
+    HeterogeneousOutputs,
     LinearExperts,
     MarginalObjectDirichletGate,
     MixtureOfExperts,
@@ -78,6 +79,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "heterogeneous": lambda: MixtureOfExperts(
         DirichletGate(K), HeterogeneousExperts([LinearExperts(2, 1), GaussianExperts(1, 1)])
     ),
+    "outputs": lambda: MixtureOfExperts(DirichletGate(K), HeterogeneousOutputs([LinearExperts(K, 1)])),
 }
 CONJUGATE = (
     "linear",
@@ -88,6 +90,7 @@ CONJUGATE = (
     "gaussian",
     "spherical",
     "heterogeneous",
+    "outputs",
 )
 
 

@@ -18,6 +18,7 @@ from mixpyro import (
     GaussianExperts,
     GLMExperts,
     HeterogeneousExperts,
+    HeterogeneousOutputs,
     LinearExperts,
     MarginalObjectDirichletGate,
     MixtureOfExperts,
@@ -37,7 +38,17 @@ from mixpyro import (
 )
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts import Experts
-from mixpyro.experts.families import Binomial, Categorical, Gaussian, Poisson
+from mixpyro.experts.families import (
+    Binomial,
+    Categorical,
+    CensoredGaussian,
+    Gaussian,
+    Multinomial,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+    ZeroTruncatedPoisson,
+)
 from mixpyro.gates import Gate
 from mixpyro.saving import atomic_file
 from tests.conftest import DATA
@@ -147,8 +158,11 @@ def test_load_moves_the_model_to_the_device(tmp_path: Path) -> None:
 PARTS: dict[str, Callable[[], Gate | Experts]] = {
     **{
         type(f).__name__: functools.partial(GLMExperts, K, 1, f)
-        for f in (Gaussian(), Poisson(), Binomial(), Categorical(3))
+        for f in (Gaussian(), Poisson(), NegativeBinomial(), Binomial(), Categorical(3), StudentT())
     },
+    "multinomial": lambda: GLMExperts(K, 1, Multinomial(3), exposure=True),
+    "censored": lambda: GLMExperts(K, 1, CensoredGaussian()),
+    "hurdle": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, 1, ZeroTruncatedPoisson())]),
     "exposure": lambda: GLMExperts(K, 1, Poisson(), exposure=True),
     "constant gate": lambda: SoftmaxGate(K, 0),
     "tree": lambda: TreeGate(((2, 0), 1), 0, prior_scale=3.0),
@@ -162,6 +176,7 @@ PARTS: dict[str, Callable[[], Gate | Experts]] = {
     "point mass": lambda: PointMassExperts(K, [3.0, 4.0]),
     "neural": lambda: NeuralExperts(K, 1, [nn.Linear(1, 2).double() for _ in range(K)], Gaussian(), n_outputs=2),
     "heterogeneous": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, 1, Poisson(), prior_scale=2.0)]),
+    "outputs": lambda: HeterogeneousOutputs([GLMExperts(K, 1, Poisson()), LinearExperts(K, 1)]),
 }
 
 
@@ -172,6 +187,9 @@ def test_a_gate_or_experts_alone_are_saved_and_loaded(name: str, tmp_path: Path)
         x = torch.rand(20, 2 if getattr(part, "exposure", False) else 1).double()
         y = torch.arange(20).double().remainder(3).unsqueeze(1).expand(-1, part.n_outputs)
         y = y.remainder(2) if name == "Binomial" else y
+        if name == "multinomial":
+            y = y + 1.0
+            x = torch.cat([x[:, :1], y.sum(1, keepdim=True)], 1)
         part.centre(x, y)
         if isinstance(part, ConjugatePart):
             part.update(part.statistics(x, y, torch.rand(20, K).double()))

@@ -66,7 +66,12 @@ def plot_expert_lines(
 
 
 def _plot_data(ax: Axes, x: np.ndarray, y: np.ndarray, responsibilities: np.ndarray | None) -> None:
-    """Plot the data, coloured by most likely component, and let them set the range of the vertical axis."""
+    """Plot the data, coloured by most likely component, and let them set the range of the vertical axis.
+
+    Limits of censored outcomes that are infinite are left out.
+    """
+    known = np.isfinite(y)
+    x, y, responsibilities = x[known], y[known], None if responsibilities is None else responsibilities[known]
     colours = "0.6" if responsibilities is None else [colour(k) for k in responsibilities.argmax(1).tolist()]
     ax.scatter(x, y, c=colours, s=14, alpha=0.55, linewidths=0, zorder=1)
     margin = 0.08 * (y.max() - y.min())

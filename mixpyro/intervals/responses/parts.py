@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from mixpyro.conjugate.responses.base import Response
 from mixpyro.conjugate.responses.registry import response_of
 from mixpyro.conjugate.sticks import LearntSticks
 from mixpyro.conjugate_part import ConjugatePart
+from mixpyro.experts.banks import Banks
+from mixpyro.experts.base import Experts
 from mixpyro.experts.gaussian_prior import GaussianPrior
-from mixpyro.experts.heterogeneous import HeterogeneousExperts
 from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.gates.base import Gate
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
@@ -25,6 +29,7 @@ class PosteriorPart(NamedTuple):
 
     name: str  # gate, experts, or experts.0
     part: ConjugatePart
+    prefix: str = ""  # of the names of its quantities
 
     @property
     def response(self) -> Response:
@@ -40,6 +45,49 @@ class PosteriorPart(NamedTuple):
         return found
 
 
+class Bank(NamedTuple):
+    """A bank of experts of one family, wherever it is in a mixture's experts."""
+
+    name: str  # experts, experts.0 or, of banks of banks, experts.0.1
+    part: Experts
+    outputs: slice  # columns of y that it has densities of
+    prefix: str  # of the names of its parameters
+
+
+def banks_of(mixture: MixtureOfExperts) -> Iterator[Bank]:
+    """Yield each bank of experts of one family, the members of banks of banks in order.
+
+    Args:
+        mixture: any.
+    """
+    experts = mixture.experts
+    yield from _banks(Bank("experts", experts, slice(0, experts.n_outputs), ""))
+
+
+def _banks(bank: Bank) -> Iterator[Bank]:
+    """Yield a bank, or its members."""
+    if not isinstance(bank.part, Banks):
+        yield bank
+        return
+    rows = list(range(bank.outputs.start, bank.outputs.stop))
+    columns = bank.part.of_members(torch.tensor([rows], device="cpu"))
+    for number, (member, own) in enumerate(zip(bank.part.members, columns, strict=True)):
+        outputs = slice(int(own[0, 0]), int(own[0, -1]) + 1)
+        yield from _banks(Bank(f"{bank.name}.{number}", member, outputs, bank.prefix + bank.part.prefix(number)))
+
+
+def joined(experts: Experts, log_likelihoods: Iterator[Tensor]) -> Tensor:
+    """Return the log density of y under each component from those of the banks of one family.
+
+    Args:
+        experts: of a mixture.
+        log_likelihoods: [..., K, N] of each bank, in the order of :func:`banks_of`.
+    """
+    if not isinstance(experts, Banks):
+        return next(log_likelihoods)
+    return experts.joined([joined(member, log_likelihoods) for member in experts.members])
+
+
 def members_of(mixture: MixtureOfExperts) -> Iterator[tuple[str, Part]]:
     """Yield the gate and each bank of experts of one family, with its name.
 
@@ -47,11 +95,8 @@ def members_of(mixture: MixtureOfExperts) -> Iterator[tuple[str, Part]]:
         mixture: any.
     """
     yield "gate", mixture.gate
-    if not isinstance(mixture.experts, HeterogeneousExperts):
-        yield "experts", mixture.experts
-        return
-    for number, member in enumerate(mixture.experts.members):
-        yield f"experts.{number}", member
+    for bank in banks_of(mixture):
+        yield bank.name, bank.part
 
 
 def posterior_parts(mixture: MixtureOfExperts) -> list[PosteriorPart]:
@@ -79,8 +124,9 @@ def parts_with_response(mixture: MixtureOfExperts) -> list[PosteriorPart]:
     Args:
         mixture: any.
     """
+    prefixes = {bank.name: bank.prefix for bank in banks_of(mixture)}
     return [
-        PosteriorPart(name, part)
+        PosteriorPart(name, part, prefixes.get(name, ""))
         for name, part in members_of(mixture)
         if isinstance(part, ConjugatePart)
         and not isinstance(part, ObjectGate)
@@ -105,6 +151,17 @@ def has_posteriors(mixture: MixtureOfExperts) -> bool:
 def _has_response(part: ConjugatePart) -> bool:
     """Return whether a posterior is of a kind with a linear response, and one for all objects."""
     return response_of(part.posterior) is not None and not getattr(part, "batch_shape", None)
+
+
+def full_quantity_names(part: PosteriorPart, feature_names: list[str]) -> list[str]:
+    """Return the names of the quantities of a part among those of a mixture, as in ``experts: component 0, intercept``.
+
+    Args:
+        part: of a mixture.
+        feature_names: names of the columns that it reads.
+    """
+    beginning = f"{part.name.split('.')[0]}: {part.prefix}"
+    return [f"{beginning}{name}" for name in quantity_names(part.part, feature_names)]
 
 
 def quantity_names(part: ConjugatePart, feature_names: list[str]) -> list[str]:

@@ -1,0 +1,89 @@
+"""Independent distributions of different outputs, side by side along the event axis."""
+
+from collections.abc import Sequence
+
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Size, Tensor
+from torch.distributions import constraints
+
+from mixpyro.distributions.quantiles import cumulative
+
+
+class JoinedOutputs(TorchDistribution):
+    """Join independent distributions of event shapes [P₁], [P₂], … to one of event shape [P₁ + P₂ + …].
+
+    Args:
+        parts: at least one distribution of one event axis. Batch shapes must broadcast.
+    """
+
+    arg_constraints = {}  # noqa: RUF012 (as in torch; each part checks its own)
+
+    def __init__(self, parts: Sequence[TorchDistributionMixin]) -> None:
+        shape = torch.broadcast_shapes(*(part.batch_shape for part in parts))
+        self.parts = tuple(part if part.batch_shape == shape else part.expand(shape) for part in parts)
+        self.sizes = [part.event_shape[0] for part in self.parts]
+        super().__init__(shape, Size([sum(self.sizes)]), validate_args=False)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """All real numbers; each part checks the values that it is given."""
+        return constraints.independent(constraints.real, 1)
+
+    def expand(
+        self, batch_shape: Size | list[int] | tuple[int, ...], _instance: TorchDistribution | None = None
+    ) -> "JoinedOutputs":
+        """Expand the batch shape.
+
+        Args:
+            batch_shape: the new shape.
+            _instance: not used.
+
+        Returns:
+            A new distribution that shares the parameters of this one.
+        """
+        return JoinedOutputs([part.expand(Size(batch_shape)) for part in self.parts])
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Compute the log probability.
+
+        Args:
+            value: [..., P].
+
+        Returns:
+            Sums of the parts' log probabilities in the broadcast shape, in nats.
+        """
+        total: Tensor = self.parts[0].log_prob(value[..., : self.sizes[0]])
+        for part, own in zip(self.parts[1:], value.split(self.sizes, dim=-1)[1:], strict=True):
+            total = total + part.log_prob(own)
+        return total
+
+    def sample(self, sample_shape: Size | Sequence[int] = Size()) -> Tensor:  # noqa: B008 (as in torch)
+        """Draw values of all outputs.
+
+        Args:
+            sample_shape: shape of independent draws.
+
+        Returns:
+            Draws [*sample_shape, ..., P].
+        """
+        return torch.cat([part.sample(Size(sample_shape)) for part in self.parts], dim=-1)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of each output [..., P]."""
+        return torch.cat([part.mean for part in self.parts], dim=-1)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each output [..., P]."""
+        return torch.cat([part.variance for part in self.parts], dim=-1)
+
+
+@cumulative.register
+def _(distribution: JoinedOutputs, y: Tensor) -> Tensor:
+    shares = y.split(distribution.sizes, dim=-1)
+    found = [cumulative(part, own) for part, own in zip(distribution.parts, shares, strict=True)]
+    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in found))
+    return torch.cat([part.expand(*shape, part.shape[-1]) for part in found], dim=-1)
