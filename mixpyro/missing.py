@@ -64,7 +64,8 @@ def _check_seen(experts: Experts, x: Tensor, y: Tensor) -> None:
     if n_incomplete and not experts.takes_incomplete_rows:
         raise ValueError(
             f"`y` must have all outputs of a row or none for {type(experts).__name__}; got {n_incomplete} rows with "
-            "NaN in some. GaussianExperts and LinearExperts take them, and HeterogeneousOutputs with a bank for each output."
+            "NaN in some. GaussianExperts and LinearExperts take them, and HeterogeneousOutputs with a bank for each "
+            "output."
         )
     experts.check_data(x[rows], torch.where(seen, y, 0.0)[rows])
 
