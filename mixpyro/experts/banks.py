@@ -224,7 +224,7 @@ class Banks(ConjugatePart, Experts):
                 by_gradient,
             )
             for member, its_state, sums, its_y, share in own
-            for rows in [seen_rows(its_y)]
+            for rows in [seen_rows(its_y) if member.reads_rows else slice(None)]
         ]
         return State(tuple(after), ())
 

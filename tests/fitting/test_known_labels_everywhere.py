@@ -27,8 +27,8 @@ def problem() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def mixture(gate: str = "dirichlet") -> MixtureOfExperts:
     """A mixture of two lines."""
-    gates = {"dirichlet": lambda: DirichletGate(2), "softmax": lambda: SoftmaxGate(2, 1, prior_scale=1.0)}
-    return MixtureOfExperts(gates[gate](), LinearExperts(2, 1))
+    own = DirichletGate(2) if gate == "dirichlet" else SoftmaxGate(2, 1, prior_scale=1.0)
+    return MixtureOfExperts(own, LinearExperts(2, 1))
 
 
 @pytest.mark.parametrize("gate", ["dirichlet", "softmax"])
