@@ -41,9 +41,7 @@ def fitted(n_kinds: int, n_restarts: int) -> tuple[FitResult, float]:
     experts = GLMExperts(n_kinds, 1, Binomial(), exposure=True, shared=[0])
     mixture = MixtureOfExperts(SoftmaxGate(n_kinds, 0), experts)
     constant = x[:, :0]  # the gate reads no column: all centres have the same weights
-    result = fit(
-        mixture, x, deaths, gate_x=constant, groups=centres, n_restarts=n_restarts, progress=False
-    )
+    result = fit(mixture, x, deaths, gate_x=constant, groups=centres, n_restarts=n_restarts, progress=False)
     return result, criteria(result, x, deaths, gate_x=constant).bic
 
 

@@ -41,19 +41,33 @@ def checked_incomplete(experts: Experts, x: object, y: object) -> tuple[Tensor, 
         ValueError: if a shape or value does not fit, no output was observed, or the experts need all outputs of a row.
     """
     checked_x = experts.check_inputs(x)
-    checked_y = arguments.outputs(y, checked_x, n_outputs=experts.n_outputs, may_be_missing=True)
-    seen = ~checked_y.isnan()
+    infinite = experts.may_be_infinite
+    checked_y = arguments.outputs(
+        y, checked_x, n_outputs=experts.n_outputs, may_be_infinite=infinite, may_be_missing=True
+    )
+    if not bool((~checked_y.isnan()).any()):
+        raise ValueError("`y` must have a value in some row; got NaN alone.")
+    for member, own in experts.outcomes_apart(checked_y):
+        _check_seen(member, checked_x, own)
+    return checked_x, checked_y
+
+
+def _check_seen(experts: Experts, x: Tensor, y: Tensor) -> None:
+    """Raise unless what was observed of y [N, P] fits the experts."""
+    seen = ~y.isnan()
     rows = seen.any(-1)
     if not bool(rows.any()):
-        raise ValueError("`y` must have a value in some row; got NaN alone.")
+        raise ValueError(
+            f"`y` must have a value in some row for each outcome; got NaN alone for {type(experts).__name__}."
+        )
     n_incomplete = int((rows & ~seen.all(-1)).sum())
     if n_incomplete and not experts.takes_incomplete_rows:
         raise ValueError(
             f"`y` must have all outputs of a row or none for {type(experts).__name__}; got {n_incomplete} rows with "
-            "NaN in some. GaussianExperts and LinearExperts take them; so does a mixture of one output at a time."
+            "NaN in some. GaussianExperts and LinearExperts take them, and HeterogeneousOutputs with a bank for each "
+            "output."
         )
-    experts.check_data(checked_x[rows], torch.where(seen, checked_y, 0.0)[rows])
-    return checked_x, checked_y
+    experts.check_data(x[rows], torch.where(seen, y, 0.0)[rows])
 
 
 def rows_with_outputs(

@@ -131,20 +131,14 @@ def outputs(
         raise ValueError(f"`y` must have as many rows as `x`, {len(x)}; got {len(checked)}.")
     if checked.dtype != x.dtype:
         raise ValueError(f"`y` must have the dtype of `x`, {x.dtype}; got {checked.dtype}. Use y.to(x.dtype).")
-    if may_be_infinite or may_be_missing:
-        return _partly_finite(checked, may_be_infinite=may_be_infinite, may_be_missing=may_be_missing)
-    return finite("y", checked)
-
-
-def _partly_finite(y: Tensor, *, may_be_infinite: bool, may_be_missing: bool) -> Tensor:
-    """Return outputs of which some may be infinite, or NaN where they were not observed."""
-    if checks_values():
-        n_missing = int(y.isnan().sum())
-        if n_missing and not may_be_missing:
-            raise ValueError(f"`y` must not be NaN; got {n_missing} such values of {y.numel()}.")
-        if not may_be_infinite and bool(torch.isinf(y).any()):
-            raise ValueError("`y` must be finite, or NaN where it was not observed; got infinite values.")
-    return y
+    if not checks_values() or not (may_be_infinite or may_be_missing):
+        return finite("y", checked)
+    if not may_be_infinite and bool(checked.isinf().any()):
+        raise ValueError("`y` must be finite, or NaN where it was not observed; got infinite values.")
+    if not may_be_missing and bool(checked.isnan().any()):
+        n_missing = int(checked.isnan().sum())
+        raise ValueError(f"`y` must not be NaN; got {n_missing} such values of {checked.numel()}.{_of_missing('y')}")
+    return checked
 
 
 def responsibilities(value: object, n_components: int, n_objects: int, *, name: str = "responsibilities") -> Tensor:

@@ -4,7 +4,7 @@ With y = [y_O, y_M], E log p(y | k) is quadratic in y: c − ½ (y − μ)'A (y 
 y_M has a q of its own for each component, Normal(μ_M − A_MM⁻¹ A_MO (y_O − μ_O), A_MM⁻¹), and what it adds to the bound
 is in closed form: log ∫ exp E log p(y | k) dy_M = c + ½ |M| log 2π − ½ log |A_MM| − ½ (y_O − μ_O)'A_O.M (y_O − μ_O),
 with A_O.M the Schur complement. In the update y_M has that mean and covariance. This is variational Bayes for q(θ)
-q(z) q(y_M | z), as Little, Rubin (2019), Statistical Analysis with Missing Data, section 11.2.1, is EM for θ at its maximum.
+q(z) q(y_M | z), as Little, Rubin (2019), Statistical Analysis with Missing Data, section 11.2.1, is EM at its maximum.
 """
 
 import math

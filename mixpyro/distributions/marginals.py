@@ -1,11 +1,14 @@
 """Log densities of the outputs that were observed, where others of the same row are missing."""
 
+import functools
+
 import torch
 from pyro.distributions import Independent, MultivariateNormal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributions.joined_outputs import JoinedOutputs
 from mixpyro.distributions.student_t import SharedStudentT
 from mixpyro.numerics.incomplete import Incomplete
 
@@ -23,6 +26,15 @@ def log_prob_of_seen(distribution: TorchDistributionMixin, y: Tensor) -> Tensor:
     if arguments.is_batched(y) or not bool(y.isnan().any()):
         log_prob: Tensor = distribution.log_prob(y)
         return log_prob
+    if isinstance(distribution, JoinedOutputs):
+        parts = zip(distribution.parts, y.split(distribution.sizes, dim=-1), strict=True)
+        return functools.reduce(torch.add, (log_prob_of_seen(part, own) for part, own in parts))
+    missing = y.isnan()
+    rows = missing.all(-1)
+    if torch.equal(rows, missing.any(-1)) and not bool(rows.all()):
+        # Some value that is possible in place of those that are missing.
+        filled = torch.where(missing, y[~rows][0], y)
+        return distribution.log_prob(filled).masked_fill(rows, 0.0)
     if isinstance(distribution, Independent) and distribution.reinterpreted_batch_ndims == 1:
         of_each = distribution.base_dist.log_prob(y.nan_to_num(nan=0.0))
         return torch.where(y.isnan(), 0.0, of_each).sum(-1)

@@ -116,7 +116,9 @@ class Banks(ConjugatePart, Experts):
     def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Let every member take what it needs from the data; arguments as :meth:`Experts.centre`."""
         for member, own in zip(self.members, self.of_members(y), strict=True):
-            member.centre(member.select_inputs(x), own, weights)
+            rows = seen_rows(own)
+            counts = None if weights is None else weights[rows]
+            member.centre(member.select_inputs(x)[rows], own[rows], counts)
 
     def columns(self, x: Inputs, y: Outputs) -> tuple[Any, ...]:
         """Return what the members' formulas read of the rows; arguments as :meth:`Experts.columns`."""
@@ -126,14 +128,14 @@ class Banks(ConjugatePart, Experts):
     def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
         """Return the members' expected log likelihoods; arguments as :meth:`Experts.log_likelihoods`."""
         members = zip(self.members, columns, self._states(state), strict=True)
-        return self.joined([member.log_likelihoods(own, one) for member, own, one in members])
+        return self.joined([member.log_likelihoods_of_objects(own, one) for member, own, one in members])
 
     def sums(
         self, columns: Value, responsibilities: Float[Tensor, "*R K N"], state: State | None = None
     ) -> tuple[Value, ...]:
         """Return the members' statistics; arguments as :meth:`Experts.sums`."""
         members = zip(self.members, columns, self.shares(responsibilities), self._states(state), strict=True)
-        return tuple(member.sums(own, share, one) for member, own, share, one in members)
+        return tuple(member.sums_of_objects(own, share, one) for member, own, share, one in members)
 
     def _states(self, state: State | None) -> Sequence[State | None]:
         """Return the state of each member; None for its own."""
@@ -214,8 +216,15 @@ class Banks(ConjugatePart, Experts):
         shares = [None] * self.n_members if responsibilities is None else self.shares(responsibilities)
         own = zip(self.members, state.posterior, statistics, self.of_members(y), shares, strict=True)
         after = [
-            member.advanced(its_state, sums, (member.select_inputs(x), its_y), share, by_gradient)
+            member.advanced(
+                its_state,
+                sums,
+                (member.select_inputs(x)[rows], its_y[rows]),
+                None if share is None else share[..., rows],
+                by_gradient,
+            )
             for member, its_state, sums, its_y, share in own
+            for rows in [seen_rows(its_y) if member.reads_rows else slice(None)]
         ]
         return State(tuple(after), ())
 
@@ -281,7 +290,8 @@ class Banks(ConjugatePart, Experts):
         """Yield the number of each member, itself, and its inputs, outputs and responsibilities [N, Kⱼ]."""
         triples = zip(self.members, self.of_members(y), self.shares(responsibilities.mT), strict=True)
         for number, (member, own, share) in enumerate(triples):
-            yield number, member, (member.select_inputs(x), own, share.mT)
+            rows = seen_rows(own)
+            yield number, member, (member.select_inputs(x)[rows], own[rows], share.mT[rows])
 
     def of_members_like(self, members: Sequence[Experts]) -> "Banks":
         """Return experts of this kind and name that are made of other members.
@@ -292,3 +302,13 @@ class Banks(ConjugatePart, Experts):
         kind: Any = type(self)
         made: Banks = kind(members, name=module_name(self))
         return made
+
+
+def seen_rows(y: Outputs) -> slice | Tensor:
+    """Return the rows of which some output was observed: all of them, or their numbers.
+
+    Args:
+        y: outputs of a member [N, P], NaN where they were not.
+    """
+    missing = y.isnan().all(-1) if y.ndim == 2 else y.isnan()
+    return (~missing).nonzero().squeeze(-1) if bool(missing.any()) else slice(None)

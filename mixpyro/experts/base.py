@@ -143,6 +143,14 @@ class Experts(ExpertFormulas):
         """
         return y
 
+    def outcomes_apart(self, y: Outputs) -> "list[tuple[Experts, Tensor]]":
+        """Return the banks that score outputs by themselves, with theirs: these experts and y by default.
+
+        Args:
+            y: outputs [N, P].
+        """
+        return [(self, y)]
+
     def noise_sums(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> tuple[Value, ...]:
         """Return sums over rows that the estimate of a noise needs, for a stream to average; nothing by default.
 

@@ -166,7 +166,7 @@ class GaussianExperts(GaussianPrior):
 
     def _posterior_of(self, state: State | None) -> NormalWishart:
         """Return the posterior of R runs, or these experts' own."""
-        return self.posterior if state is None else state.posterior  # type: ignore[no-any-return]
+        return self.posterior if state is None else state.posterior
 
     def predictive(self, x: Inputs) -> TorchDistributionMixin:
         """Return Student-t distributions, batch shape [N, K] and event shape [P], of independent columns if diagonal.

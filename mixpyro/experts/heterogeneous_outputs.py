@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,7 +13,8 @@ from mixpyro.distributions.joined_outputs import JoinedOutputs
 from mixpyro.experts.banks import Banks
 from mixpyro.experts.base import Experts
 from mixpyro.experts.members import checked_outputs
-from mixpyro.shapes import Inputs, Targets
+from mixpyro.numerics.segments import Segments
+from mixpyro.shapes import Inputs, Outputs, Targets, Value
 
 
 class HeterogeneousOutputs(Banks):
@@ -47,6 +48,8 @@ class HeterogeneousOutputs(Banks):
         >>> visits_and_cost.predict(torch.zeros(4, 1)).shape
         torch.Size([4, 2, 2])
     """
+
+    takes_incomplete_rows: ClassVar[bool] = True
 
     def __init__(self, members: Sequence[Experts], *, name: str = "experts") -> None:
         members = checked_outputs(members)
@@ -87,6 +90,22 @@ class HeterogeneousOutputs(Banks):
         """Return each member's columns; arguments as :meth:`Banks.of_members`."""
         columns = y if y.ndim == 2 else y.unsqueeze(-1)
         return columns.split([member.n_outputs for member in self.members], dim=1)
+
+    def outcomes_apart(self, y: Outputs) -> list[tuple[Experts, Tensor]]:
+        """Return the members with their columns; arguments as :meth:`Experts.outcomes_apart`."""
+        pairs = zip(self.members, self.of_members(y), strict=True)
+        return list(chain.from_iterable(member.outcomes_apart(own) for member, own in pairs))
+
+    def columns_of_incomplete(self, x: Inputs, y: Outputs, segments: Segments | None) -> Value:
+        """Return each member's columns of the rows that have some of its outputs; arguments as of the base class."""
+        if not bool(y.isnan().any()):
+            return self.columns_of_objects(x, y, segments)
+        found = []
+        for member, own in zip(self.members, self.of_members(y), strict=True):
+            rows = ~own.isnan().all(-1)
+            sizes = rows.long() if segments is None else segments.sum(rows.long())
+            found.append(member.columns_of_incomplete(member.select_inputs(x)[rows], own[rows], Segments(sizes)))
+        return tuple(found)
 
     def joined(self, log_likelihoods: Sequence[Tensor]) -> Float[Tensor, "*R K N"]:
         """Return the sum of the members' log densities; arguments as :meth:`Banks.joined`."""

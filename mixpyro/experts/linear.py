@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -177,7 +177,7 @@ class LinearExperts(LinearPrior):
 
     def _regression_of(self, state: State | None) -> NormalGamma:
         """Return the posterior of coefficients and noises of R runs, or these experts' own."""
-        posterior = self.posterior if state is None else state.posterior
+        posterior: Any = self.posterior if state is None else state.posterior
         regression: NormalGamma = getattr(posterior, "regression", posterior)
         return regression
 

@@ -98,8 +98,9 @@ def fit(
         missing: "ignore" where NaN in y is an output that was not observed, at random given what was. A row without any
             y is assigned by the gate, or by the other rows of its group, and nothing else depends on it: its weight in
             the result is 0 if it is an object, unless its component is known. Of a row with some outputs,
-            GaussianExperts and LinearExperts take what is there; a missing one has a Normal q of its own. "error" where
-            NaN is an error. Values of x and ``gate_x`` are never missing.
+            GaussianExperts and LinearExperts take what is there; a missing one has a Normal q of its own, and counts as
+            seen in the spreads of the posterior. HeterogeneousOutputs, with a bank for each output, leave it out.
+            "error" where NaN is an error. Values of x and ``gate_x`` are never missing.
         n_restarts: how many starts to run from, at least 1. No start is run twice: there are fewer runs where there are
             fewer different starts, as for K = 1. A network's weights are the same in each of them.
         n_candidates: starts of one kind that each restart tries for a few iterations, to go on from the best of them;

@@ -64,7 +64,7 @@ class Gate(GateProgram):
             raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")
         return checked
 
-    def inputs_of_groups(self, gate_x: Inputs, groups: Groups) -> GateInputs:
+    def inputs_of_groups(self, gate_x: GateInputs, groups: Groups) -> Float[Tensor, "groups G"]:
         """Return what the gate reads of each group [groups, G], which all of its rows must have.
 
         Args:

@@ -13,7 +13,9 @@ from torch import Generator, Tensor
 from mixpyro import (
     DirichletGate,
     GaussianExperts,
+    GLMExperts,
     HeterogeneousExperts,
+    HeterogeneousOutputs,
     LinearExperts,
     MixtureOfExperts,
     PointMassExperts,
@@ -25,6 +27,7 @@ from mixpyro import (
     linear_response,
 )
 from mixpyro.experts.conjugate import ConjugateExperts
+from mixpyro.experts.families import Poisson
 from tests.problems import lines, responsibilities
 
 pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.usefixtures("without_type_checks")]
@@ -113,11 +116,11 @@ def test_bounds_rise_and_marginals_are_those_of_the_predictive(kind: str) -> Non
 
 def test_a_marginal_density_is_that_of_scipy() -> None:
     experts, x, y = updated("full")
-    q = experts.structure._make(experts.posterior)  # type: ignore[attr-defined]
+    q = experts.posterior
     found = experts.log_prob_of_objects(x[:2], y[:2], None)[1]
     degrees = float(q.degrees[1]) - 2.0
     shape = q.scale[1] * float((1.0 + 1.0 / q.mean_precision[1]) / degrees)
-    mean = experts.means[1]  # type: ignore[attr-defined]
+    mean = experts.means[1]
     for row, seen in ((0, [1, 2]), (1, [1])):
         own = stats.multivariate_t(mean[seen].numpy(), shape[seen][:, seen].numpy(), df=degrees)
         assert float(found[row]) == pytest.approx(float(own.logpdf(y[row, seen].numpy())), abs=1e-9)
@@ -213,3 +216,28 @@ def test_reports_and_other_experts_say_what_they_need() -> None:
     for experts in banks:
         with pytest.raises(ValueError, match=f"all outputs of a row or none for {type(experts).__name__}"):
             fit(MixtureOfExperts(DirichletGate(2), experts), x, y, missing="ignore")
+
+
+def test_outcomes_of_unlike_families_drop_out_one_by_one() -> None:
+    """With one component the bound is the sum of those of the outcomes, each of the rows that have it."""
+    x, measured, _ = lines(N, 1, seed=2)
+    counts = torch.poisson((1.0 + 0.5 * x).exp(), generator=Generator().manual_seed(3))
+    measured[::3], counts[1::4] = NAN, NAN
+    y = torch.cat([measured, counts], dim=1)
+
+    def bound(experts: Any, x: Tensor, y: Tensor, missing: str = "error") -> float:
+        return fit(MixtureOfExperts(DirichletGate(1), experts), x, y, missing=missing, progress=False).bound
+
+    def poisson() -> GLMExperts:
+        return GLMExperts(1, 1, Poisson(), prior_scale=2.0)
+
+    together = bound(HeterogeneousOutputs([LinearExperts(1, 1), poisson()]), x, y, "ignore")
+    seen = ~y.isnan()
+    alone = [bound(LinearExperts(1, 1), x[seen[:, 0]], measured[seen[:, 0]])]
+    alone += [bound(poisson(), x[seen[:, 1]], counts[seen[:, 1]])]
+    assert together == pytest.approx(sum(alone), abs=1e-8)
+    mixture = MixtureOfExperts(
+        DirichletGate(2), HeterogeneousOutputs([LinearExperts(2, 1), GLMExperts(2, 1, Poisson())])
+    )
+    result = fit(mixture, x, y, missing="ignore", groups=torch.arange(N) // 2, n_restarts=1, progress=False)
+    assert float(mixture.bound(x, y, groups=torch.arange(N) // 2)) == pytest.approx(result.bound, abs=1e-6)

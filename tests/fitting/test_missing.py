@@ -66,7 +66,9 @@ def problem(*, counts: bool = False, dtype: torch.dtype = torch.float64) -> tupl
 def both(mixture: Callable[[], MixtureOfExperts], y: Tensor, x: Tensor, **given: Any) -> tuple[FitResult, FitResult]:
     """Fit all rows, and those of which y was observed."""
     seen = ~y.isnan().any(-1)
-    of_seen = {name: value[seen] if isinstance(value, Tensor) else value for name, value in given.items()}
+    of_seen: dict[str, Any] = {
+        name: value[seen] if isinstance(value, Tensor) else value for name, value in given.items()
+    }
     options: dict[str, Any] = {"n_restarts": 2, "n_candidates": 1, "progress": False}
     return (
         fit(mixture(), x, y, missing="ignore", **given, **options),
