@@ -47,7 +47,7 @@ def fitted(n_kinds: int, n_restarts: int) -> tuple[FitResult, float]:
 
 def report(result: FitResult) -> None:
     """Print the kinds of centres, the effect of the treatment, and which centre is of which kind."""
-    x, deaths, centres = read()
+    x, deaths, _ = read()
     table = coefficients(result, x, deaths, gate_x=x[:, :0], feature_names=["treated", "patients"])
     effect = table["experts: all components, treated"]
     print(f"\nlog odds ratio of the treatment: {effect.estimate:.3f}, standard error {effect.standard_error:.3f}")

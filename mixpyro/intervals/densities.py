@@ -96,10 +96,10 @@ class LogJoint:
         own = (block._replace(y=block.y[:, outputs]) for outputs in self._outputs)
         of_banks = [bank.of_rows(rows) for bank, rows in zip(banks, own, strict=True)]
         runs = max(len(part) for part in of_banks)
-        sums_rows = block.segments is not None and not self.mixture.experts.reads_groups
-        size = len(block.x) if sums_rows else block.size
+        segments = None if self.mixture.experts.reads_groups else block.segments
+        size = block.size if segments is None else len(block.x)
         found = joined(self.mixture.experts, (part.expand(runs, -1, size) for part in of_banks))
-        joint = gate.of_rows(block) + (block.segments.sum(found) if sums_rows else found)
+        joint = gate.of_rows(block) + (found if segments is None else segments.sum(found))
         if block.labels is not None:
             joint = without_others(joint, block.labels)
         return joint.logsumexp(-2)

@@ -76,7 +76,7 @@ def fitted(gate: str = "dirichlet", experts: str = "linear", **options: Any) -> 
     """A fit of the grouped lines, with its data."""
     x, y, ids, _, u = grouped_lines()
     given = {"groups": ids, "gate_x": u, "n_restarts": 4, "max_iterations": 60, "progress": False, **options}
-    return fit(mixture(gate, experts), x, y, **given), x, y  # type: ignore[arg-type]
+    return fit(mixture(gate, experts), x, y, **given), x, y
 
 
 @pytest.mark.parametrize("gate", GATES)

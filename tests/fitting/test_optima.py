@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
 }
 
 
-def fitted(name: str, **options: object) -> tuple[FitResult, Tensor, Tensor, dict[str, Tensor]]:
+def fitted(name: str, **options: object) -> tuple[FitResult, Tensor, Tensor, dict[str, Any]]:
     """Fit three lines with much noise, where restarts end at several optima."""
     x, y, _ = lines(60 if name != "likelihood" else 20, 3, noise=0.8, seed=1)
     gate = {"gate_x": x[:, :0]} if name == "likelihood" else {}
