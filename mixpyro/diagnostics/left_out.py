@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.experts.banks import Banks
 from mixpyro.experts.base import Experts
 from mixpyro.experts.conjugate import ConjugateExperts
-from mixpyro.experts.heterogeneous import HeterogeneousExperts
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 
@@ -36,8 +36,9 @@ def log_prob_of_group(mixture: MixtureOfExperts, x: Tensor, y: Tensor, gate_x: T
 
 def _in_turn(experts: Experts, x: Tensor, y: Tensor) -> Float[Tensor, " K"]:
     """Return log p(y₁, …, yₙ | x, k) of rows that have the same parameters [K]."""
-    if isinstance(experts, HeterogeneousExperts):
-        return torch.cat([_in_turn(member, x, y) for member in experts.members])
+    if isinstance(experts, Banks):
+        own = zip(experts.members, experts.of_members(y), strict=True)
+        return experts.joined([_in_turn(one, one.select_inputs(x), its_y).unsqueeze(-1) for one, its_y in own])[:, 0]
     if not isinstance(experts, ConjugateExperts):
         return experts.log_prob_of_objects(x, y, None).sum(-1)
     return torch.stack([_of_component(experts, k, x, y) for k in range(experts.n_components)])
@@ -51,6 +52,6 @@ def _of_component(experts: ConjugateExperts, k: int, x: Tensor, y: Tensor) -> Te
     for row in range(len(x)):
         own = x[row : row + 1], y[row : row + 1]
         total = total + learning.log_prob_of_objects(*own, None)[k, 0]
-        known = learning.posterior.statistics_beyond(learning.prior)
+        known = learning.statistics_of_posterior(learning.posterior)
         learning.update(nested.add(known, learning.statistics(*own, certain)))
     return total

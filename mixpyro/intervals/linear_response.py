@@ -35,6 +35,11 @@ class NoLinearResponse(ValueError):
     """A mixture has parts without a linear response, or is not at a strict maximum of its bound."""
 
 
+# Standard error of a logarithm beyond which a scale is not determined: within two of them it is 10⁻¹⁷ or 10¹⁷ times as
+# large.
+MOST_DEVIATION = 20.0
+
+
 @dataclass(frozen=True)
 class LinearResponse:
     """Means and covariances of a fit's parameters, from how its means respond to a tilt of the posterior.
@@ -205,6 +210,7 @@ def linear_response(
         at_optimum = copy.deepcopy(mixture)
         matrices = _matrices(mixture, table, names[len(names) - n_estimated :])
         at_optimum.hold(nested.apply(torch.detach, mixture.state()))
+        _refuse_lost_scales(matrices, names, mixture)
         return _reported(matrices, tuple(names), at_optimum, table, has_integrated)
     except ValueError as error:
         raise NoLinearResponse(str(error)) from error
@@ -221,6 +227,23 @@ def _matrices(mixture: MixtureOfExperts, table: Table, estimated: list[str]) -> 
             f"fit; got {solver.n_coordinates:,}. Fit fewer components, or fewer columns."
         )
     return solver.matrices()
+
+
+def _refuse_lost_scales(matrices: Matrices, names: Sequence[str], mixture: MixtureOfExperts) -> None:
+    """Raise if a scale is not determined, as one at its limit: draws of it would be zero or infinite."""
+    free = [(name, parameter.numel()) for name, parameter in mixture.named_parameters() if parameter.requires_grad]
+    is_scale = [name.endswith("log_scale") for name, size in free for _ in range(size)]
+    deviations = matrices.covariance.diagonal().sqrt()[len(names) - len(is_scale) :]
+    lost = [
+        f"{name} (standard error {float(deviation):.2g})"
+        for name, deviation, one in zip(names[len(names) - len(is_scale) :], deviations, is_scale, strict=True)
+        if one and not float(deviation) < MOST_DEVIATION
+    ]
+    if lost:
+        raise ValueError(
+            f"`result` must be where the data determine every scale; got {', '.join(lost)}. Fit the family without it: "
+            "Poisson() for NegativeBinomial(), Gaussian() for StudentT()."
+        )
 
 
 def _reported(
