@@ -71,7 +71,9 @@ class Observations(NamedTuple):
     @property
     def groups(self) -> Groups:
         """The objects as groups of the rows in x."""
-        segments = Segments(torch.ones_like(self.x[:, 0], dtype=torch.long)) if self.segments is None else self.segments
+        segments = self.segments
+        if segments is None:
+            segments = Segments(torch.ones(len(self.x), dtype=torch.long, device=self.x.device))
         return Groups(tuple(range(len(segments))), segments.index)
 
     def objects(self, objects: slice) -> "Observations":

@@ -72,7 +72,7 @@ class Table(NamedTuple):
         Args:
             objects: a slice without a step, or indices [B].
         """
-        if isinstance(objects, slice) and (objects.start or 0, objects.stop) == (0, self.size):
+        if isinstance(objects, slice) and not objects.start and objects.stop in (None, self.size):
             return self
         rows, segments = (objects, None) if self.segments is None else self.segments.select(objects)
         weights = None if self.weights is None else self.weights[objects]
