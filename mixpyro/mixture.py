@@ -16,7 +16,7 @@ from mixpyro.mixture_predictions import PREDICTIONS, MixturePredictions
 from mixpyro.mixture_program import MixtureProgram
 from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 from mixpyro.part import State, refuse_unread_overrides
-from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Responsibilities, Scalar, Targets, Value
+from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Scalar, Targets, Value
 
 GUARDED = functools.partial(
     arguments.guarded, predictions=("assign", "bound", *PREDICTIONS), others=("expected_log_joint", "model", "guide")
@@ -133,7 +133,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Responsibilities:
+    ) -> Float[Tensor, "objects K"]:
         """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
         gate_x, columns, _ = self.objects_of(x, y, gate_x, groups, missing)
         return self.log_joint(gate_x, columns, objects=objects).mT

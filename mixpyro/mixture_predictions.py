@@ -87,7 +87,7 @@ class MixturePredictions(MixtureRows):
         gate_x: GateInputs | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Float[Tensor, " N"]:
+    ) -> Float[Tensor, " objects"]:
         """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
 
         Of a group it is log Σₖ πₖ Πᵢ p(yᵢ | xᵢ, k), its rows taken as independent given the component. That is exact
@@ -112,7 +112,7 @@ class MixturePredictions(MixtureRows):
         gate_x: GateInputs | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Float[Tensor, "K N"]:
+    ) -> Float[Tensor, "K objects"]:
         """Return log πᵢₖ + log p(yᵢ | xᵢ, k) of new objects [K, N] in nats, float64; arguments as :meth:`log_prob`."""
         ignores = self.takes_missing(missing)
         x, y, gate_x = (tensor.double() for tensor in self.check_data(x, y, gate_x, missing=ignores))

@@ -153,7 +153,7 @@ class ExpertFormulas(Part):
             return self._sums_of_rows(columns.columns, columns.segments.spread(responsibilities), state)
         return self._sums_of_rows(columns, responsibilities, state)
 
-    def log_prob_of_objects(self, x: Inputs, y: Outputs, segments: Segments | None) -> Float[Tensor, "K N"]:
+    def log_prob_of_objects(self, x: Inputs, y: Outputs, segments: Segments | None) -> Float[Tensor, "K objects"]:
         """Return the log predictive density of each object under each component in nats [K, N].
 
         Rows of a group are taken as independent given the component.
@@ -186,7 +186,7 @@ class ExpertFormulas(Part):
 
     def sample_rows_of_groups(
         self, x: Inputs, groups: Groups, parameters: Value, assignment: Tensor, plate: pyro.plate
-    ) -> Outputs:
+    ) -> Float[Tensor, "*S N P"]:
         """Draw y of all rows [N, P] in a Pyro program, given their groups' components.
 
         Args:

@@ -246,7 +246,7 @@ class RandomEffectsExperts(RandomEffectsProgram):
         """Return βₖ'u [N, K, 1], the mean over groups; arguments as :meth:`Experts.predict`."""
         return self._population(x)[0].unsqueeze(-1)
 
-    def log_prob_of_objects(self, x: Inputs, y: Outputs, segments: Segments | None) -> Float[Tensor, "K N"]:
+    def log_prob_of_objects(self, x: Inputs, y: Outputs, segments: Segments | None) -> Float[Tensor, "K objects"]:
         """Return the log density of each group's rows together, the Normal whose margins are :meth:`predictive`.
 
         Args:

@@ -138,7 +138,7 @@ class RandomEffectsProgram(RandomEffectsPrior):
 
     def sample_rows_of_groups(
         self, x: Inputs, groups: Groups, parameters: EffectParameters, assignment: Tensor, plate: pyro.plate
-    ) -> Outputs:
+    ) -> Float[Tensor, "*S N P"]:
         """Draw y of all rows [N, 1] in a Pyro program, with the effects of each group at ``<name>.standard_effects``.
 
         Args:

@@ -49,7 +49,7 @@ def fit(
     n_restarts: int = 20,
     n_candidates: int = 3,
     starts: Sequence[Start] = DEFAULT_STARTS,
-    initial_responsibilities: Responsibilities | None = None,
+    initial_responsibilities: Float[Tensor, "objects K"] | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
     n_gradient_steps: int = 20,

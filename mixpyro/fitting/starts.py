@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
@@ -34,7 +35,9 @@ class GivenResponsibilities:
 
     responsibilities: Responsibilities
 
-    def __call__(self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
+    def __call__(
+        self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator
+    ) -> Float[Tensor, "objects K"]:
         """Return the responsibilities.
 
         Args:
