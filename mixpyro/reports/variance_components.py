@@ -59,7 +59,7 @@ def variance_components(
             result, or the fit is not near a strict maximum.
 
     Example:
-        >>> from mixpyro import DirichletGate, fit
+        >>> from mixpyro import DirichletGate, MixtureOfExperts, fit
         >>> group = torch.arange(30).repeat_interleave(4)
         >>> x, noise = torch.linspace(0, 1, 120).double().unsqueeze(1), torch.sin(7.0 * torch.arange(120).double())
         >>> y = x[:, 0] + torch.cos(3.0 * group.double()) + 0.1 * noise
