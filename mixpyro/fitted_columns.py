@@ -7,9 +7,12 @@ from pyro.nn import PyroModule
 from torch import Tensor
 
 from mixpyro.arguments import is_batched
+from mixpyro.tables.layout import Layouts
 
 # In a state dict: the mixture was never fitted, and the gate had no inputs of its own.
 UNKNOWN, NONE = -2, -1
+# Integers of a state dict that are flags, after the two numbers of columns; the bytes of names follow.
+N_FLAGS = 3
 
 
 class FittedColumns(NamedTuple):
@@ -20,9 +23,18 @@ class FittedColumns(NamedTuple):
     either: bool = False  # whether the gate's inputs equalled x, so that both are taken
     grouped: bool = False  # whether rows were in groups of one component
     missing: bool = False  # whether NaN in y was an output that was not observed
+    layouts: Layouts = Layouts()  # names of columns and levels of categories, where frames were given
 
     @classmethod
-    def of(cls, x: Tensor, gate_x: Tensor | None, *, grouped: bool = False, missing: bool = False) -> "FittedColumns":
+    def of(
+        cls,
+        x: Tensor,
+        gate_x: Tensor | None,
+        *,
+        grouped: bool = False,
+        missing: bool = False,
+        layouts: Layouts = Layouts(),  # noqa: B008 (an immutable value)
+    ) -> "FittedColumns":
         """Return the numbers of columns of a fit's arguments, which have been checked.
 
         Inputs of the gate are x where they are the same tensor. Others may equal x in these rows by chance.
@@ -32,10 +44,11 @@ class FittedColumns(NamedTuple):
             gate_x: what the gate reads [N, G], where that is not x.
             grouped: whether rows were in groups of one component.
             missing: whether NaN in y was an output that was not observed.
+            layouts: names of columns, where frames were given.
         """
         if gate_x is None or gate_x is x:
-            return cls(x.shape[1], None, grouped=grouped, missing=missing)
-        return cls(x.shape[1], gate_x.shape[1], _is_same(gate_x, x), grouped, missing)
+            return cls(x.shape[1], None, grouped=grouped, missing=missing, layouts=layouts)
+        return cls(x.shape[1], gate_x.shape[1], _is_same(gate_x, x), grouped, missing, layouts)
 
     def after(self, before: "FittedColumns | None") -> "FittedColumns":
         """Return what is known after a further batch: inputs that differed from x once are the gate's own.
@@ -45,7 +58,8 @@ class FittedColumns(NamedTuple):
         """
         if before is None:
             return self
-        return (self if before.either else before)._replace(missing=self.missing or before.missing)
+        kept = self if before.either else before
+        return kept._replace(missing=self.missing or before.missing, layouts=before.layouts)
 
     def check(self, x: object, gate_x: object) -> None:
         """Raise if other columns are given than the fit had.
@@ -104,22 +118,28 @@ class RemembersColumns(PyroModule):
         return inputs
 
     def get_extra_state(self) -> Tensor:
-        """Return :attr:`fitted_columns` as five integers, for state dicts."""
+        """Return :attr:`fitted_columns` as integers, for state dicts: five, then the bytes of the names if any."""
         known = self.fitted_columns
         if known is None:
             return torch.tensor((UNKNOWN, UNKNOWN, 0, 0, 0), device="cpu")
         gate_x = NONE if known.gate_x is None else known.gate_x
         flags = (known.either, known.grouped, known.missing)
-        return torch.tensor((known.x, gate_x, *map(int, flags)), device="cpu")
+        names = b"" if known.layouts == Layouts() else known.layouts.to_json().encode()
+        return torch.tensor((known.x, gate_x, *map(int, flags), *names), device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over what :meth:`get_extra_state` returned.
 
         Args:
-            state: five integers; fewer before mixpyro had groups and missing outputs.
+            state: integers; fewer than five before mixpyro had groups and missing outputs.
+
+        Raises:
+            ValueError: if the names are damaged.
         """
-        x, gate_x, *flags = map(int, state.tolist())
-        known = FittedColumns(x, None if gate_x == NONE else gate_x, *map(bool, flags))
+        x, gate_x, *rest = map(int, state.tolist())
+        flags, names = rest[:N_FLAGS], rest[N_FLAGS:]
+        layouts = Layouts.from_json(bytes(names).decode(errors="replace")) if names else Layouts()
+        known = FittedColumns(x, None if gate_x == NONE else gate_x, *map(bool, flags))._replace(layouts=layouts)
         self.fitted_columns = None if x == UNKNOWN else known
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *options: Any) -> None:  # noqa: ANN401

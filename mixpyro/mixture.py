@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -14,13 +14,21 @@ from mixpyro.gates.base import Gate
 from mixpyro.groups import GroupIds
 from mixpyro.mixture_predictions import PREDICTIONS, MixturePredictions
 from mixpyro.mixture_program import MixtureProgram
+from mixpyro.mixture_tables import take_tables
 from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 from mixpyro.part import State, refuse_unread_overrides
-from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Scalar, Targets, Value
+from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Scalar, Table, Targets, Value
+
+Class = TypeVar("Class", bound=type)
 
 GUARDED = functools.partial(
     arguments.guarded, predictions=("assign", "bound", *PREDICTIONS), others=("expected_log_joint", "model", "guide")
 )
+
+
+def _public(cls: Class) -> Class:
+    """Let public methods of a class take tables, and run outside of the caller's contexts."""
+    return take_tables(GUARDED(cls))
 
 
 class Assignment(NamedTuple):
@@ -37,7 +45,7 @@ class MixtureState(NamedTuple):
     experts: State
 
 
-@GUARDED
+@_public
 class MixtureOfExperts(MixturePredictions, MixtureProgram):
     """zᵢ ~ gate(xᵢ), yᵢ | zᵢ = k ~ expert k given xᵢ, as one Pyro model and guide with an exact lower bound.
 
@@ -68,7 +76,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
-        GUARDED(cls)
+        _public(cls)
         refuse_unread_overrides(cls)
 
     def __init__(self, gate: Gate, experts: Experts, *, name: str = "") -> None:
@@ -126,24 +134,24 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
 
     def expected_log_joint(
         self,
-        x: Inputs,
-        y: Targets,
+        x: Inputs | Table,
+        y: Targets | Table,
         *,
-        gate_x: GateInputs | None = None,
+        gate_x: GateInputs | Table | None = None,
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Float[Tensor, "objects K"]:
+    ) -> Float[Tensor, "objects K"] | Table:
         """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
         gate_x, columns, _ = self.objects_of(x, y, gate_x, groups, missing)
         return self.log_joint(gate_x, columns, objects=objects).mT
 
     def assign(
         self,
-        x: Inputs,
-        y: Targets,
+        x: Inputs | Table,
+        y: Targets | Table,
         *,
-        gate_x: GateInputs | None = None,
+        gate_x: GateInputs | Table | None = None,
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
@@ -176,10 +184,10 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
 
     def bound(
         self,
-        x: Inputs,
-        y: Targets,
+        x: Inputs | Table,
+        y: Targets | Table,
         *,
-        gate_x: GateInputs | None = None,
+        gate_x: GateInputs | Table | None = None,
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,

@@ -11,19 +11,25 @@ from mixpyro.distributions.quantiles import mixture_quantiles
 from mixpyro.groups import GroupIds
 from mixpyro.missing import rows_with_outputs
 from mixpyro.mixture_rows import MixtureRows
+from mixpyro.mixture_tables import take_tables
 from mixpyro.numerics.far_rows import rounded
-from mixpyro.shapes import GateInputs, Inputs, Outputs, Responsibilities, Targets
+from mixpyro.shapes import GateInputs, Inputs, Outputs, Responsibilities, Table, Targets
 
 PREDICTIONS = ("predict", "predictive", "quantile", "log_prob", "log_joint_predictive")
 
 
+@take_tables
 @functools.partial(arguments.guarded, predictions=PREDICTIONS, others=())
 class MixturePredictions(MixtureRows):
     """Means, quantiles and densities of new objects' y, assignments summed out."""
 
     def predict(
-        self, x: Inputs, *, gate_x: GateInputs | None = None, responsibilities: Responsibilities | None = None
-    ) -> Outputs:
+        self,
+        x: Inputs | Table,
+        *,
+        gate_x: GateInputs | Table | None = None,
+        responsibilities: Responsibilities | Table | None = None,
+    ) -> Outputs | Table:
         """Return the predictive mean of new objects' y [N, P]: the experts' means, weighted by the gate.
 
         Args:
@@ -40,7 +46,11 @@ class MixturePredictions(MixtureRows):
         return terms.masked_fill(weights == 0, 0.0).sum(1).to(x.dtype)
 
     def predictive(
-        self, x: Inputs, *, gate_x: GateInputs | None = None, responsibilities: Responsibilities | None = None
+        self,
+        x: Inputs | Table,
+        *,
+        gate_x: GateInputs | Table | None = None,
+        responsibilities: Responsibilities | Table | None = None,
     ) -> MixtureSameFamily:
         """Return the predictive distribution of new objects' y, batch shape [N] and event shape [P].
 
@@ -53,12 +63,12 @@ class MixturePredictions(MixtureRows):
 
     def quantile(
         self,
-        x: Inputs,
-        probabilities: Float[Tensor, " Q"],
+        x: Inputs | Table,
+        probabilities: Float[Tensor, " Q"] | Table,
         *,
-        gate_x: GateInputs | None = None,
-        responsibilities: Responsibilities | None = None,
-    ) -> Float[Tensor, "Q N P"]:
+        gate_x: GateInputs | Table | None = None,
+        responsibilities: Responsibilities | Table | None = None,
+    ) -> Float[Tensor, "Q N P"] | Table:
         """Return quantiles of new objects' y [Q, N, P], each output by itself, in x's dtype.
 
         A quantile is the least y with Σₖ πₖ P(Y ≤ y | k) at least the probability, to the last digit.
@@ -81,13 +91,13 @@ class MixturePredictions(MixtureRows):
 
     def log_prob(
         self,
-        x: Inputs,
-        y: Targets,
+        x: Inputs | Table,
+        y: Targets | Table,
         *,
-        gate_x: GateInputs | None = None,
+        gate_x: GateInputs | Table | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Float[Tensor, " objects"]:
+    ) -> Float[Tensor, " objects"] | Table:
         """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
 
         Of a group it is log Σₖ πₖ Πᵢ p(yᵢ | xᵢ, k), its rows taken as independent given the component. That is exact
@@ -106,10 +116,10 @@ class MixturePredictions(MixtureRows):
 
     def log_joint_predictive(
         self,
-        x: Inputs,
-        y: Targets,
+        x: Inputs | Table,
+        y: Targets | Table,
         *,
-        gate_x: GateInputs | None = None,
+        gate_x: GateInputs | Table | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
     ) -> Float[Tensor, "K objects"]:

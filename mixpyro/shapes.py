@@ -25,6 +25,8 @@ from typing import Any, TypeAlias
 from jaxtyping import Float, Int
 from torch import Tensor
 
+# What a user may give in place of a tensor: an array, a list, a frame or a Series. What comes of a frame is a frame.
+Table: TypeAlias = Any
 # What a gate reads in a Pyro program: [N, D], and [*objects, D] in several plates.
 ProgramInputs: TypeAlias = Float[Tensor, "*objects"]
 Inputs: TypeAlias = Float[Tensor, "N D"]

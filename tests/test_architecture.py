@@ -19,6 +19,7 @@ ROOT = PACKAGE.parent
 LAYERS = (
     {"shapes"},
     {"arguments"},
+    {"tables"},
     {"numerics"},
     {"groups"},
     {"distributions", "pyro_internals"},
@@ -28,6 +29,7 @@ LAYERS = (
     {"gates", "experts", "fitted_columns"},
     {"labels", "missing"},
     {"mixture_rows"},
+    {"mixture_tables"},
     {"mixture_predictions", "mixture_program"},
     {"mixture"},
     {"saving", "programs"},

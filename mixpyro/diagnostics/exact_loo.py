@@ -50,7 +50,7 @@ def exact_loo(
         raise ValueError("`result` must be of rows that count once; got weights. Repeat the rows instead.")
     y = y.reshape(len(y), -1)
     data = _Rows(x, y, gate_x, None if result.groups is None else result.groups.index.to(x.device))
-    n_objects = len(result.responsibilities)
+    n_objects = len(result.shares)
     numbers = tqdm(range(n_objects), unit="fit", delay=2.0, disable=not progress, leave=False)
     pointwise = np.array(list(_left_out_densities(result, data, numbers)))
     in_sample = _in_sample(result.mixture, data, n_objects)
@@ -88,7 +88,7 @@ def _left_out_densities(result: FitResult, data: _Rows, numbers: Iterable[int]) 
     for number in numbers:
         is_left_out = _number_of_rows(data) == number
         mixture, others = copy.deepcopy(result.mixture), _rows(data, ~is_left_out)
-        start = torch.cat([result.responsibilities[:number], result.responsibilities[number + 1 :]])
+        start = torch.cat([result.shares[:number], result.shares[number + 1 :]])
         own = {"gate_x": others.gate_x, "groups": others.groups, "initial_responsibilities": start}
         fit(mixture, others.x, others.y, **(options | own))
         yield _log_prob(mixture, _rows(data, is_left_out))

@@ -24,32 +24,34 @@ from mixpyro.fitting.optima import optima_of, options_of
 from mixpyro.fitting.provenance import FittedData, versions
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.rows_of_fit import rows_of_fit
 from mixpyro.fitting.runs import Options, Trace
 from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
-from mixpyro.fitting.table import Table, checked_table
+from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.labels import with_known
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.shapes import Table as AnyTable
 
 
 @arguments.outside_contexts
 def fit(
     mixture: MixtureOfExperts,
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable,
+    y: Targets | AnyTable,
     *,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
-    observed: Integer[Tensor, " N"] | None = None,
-    mask: Bool[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable | None = None,
+    weights: Float[Tensor, " N"] | AnyTable | None = None,
+    observed: Integer[Tensor, " N"] | AnyTable | None = None,
+    mask: Bool[Tensor, " N"] | AnyTable | None = None,
     groups: GroupIds | None = None,
     missing: str = "error",
     n_restarts: int = 20,
     n_candidates: int = 3,
     starts: Sequence[Start] = DEFAULT_STARTS,
-    initial_responsibilities: Float[Tensor, "objects K"] | None = None,
+    initial_responsibilities: Float[Tensor, "objects K"] | AnyTable | None = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
     n_gradient_steps: int = 20,
@@ -139,14 +141,21 @@ def fit(
         Henderson, Varadhan (2019), Damped Anderson acceleration with restarts and monotonicity control for accelerating
         EM and EM-like algorithms, J. Comput. Graph. Statist. 28.
     """
-    given: dict[str, object] = {"observed": observed, "mask": mask, "groups": groups, "missing": missing}
-    table = checked_table(mixture, x, y, gate_x, weights, **given, new_fit=True)
-    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None, missing=table.misses)
+    given = {
+        "weights": weights,
+        "observed": observed,
+        "mask": mask,
+        "initial_responsibilities": initial_responsibilities,
+    }
+    rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
+    table = rows.table(mixture, groups=groups, missing=missing)
+    columns = rows.columns(table)
     counted = table.counted()
     options = Options(max_iterations, tolerance, n_gradient_steps, n_annealing)
     seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
-    if initial_responsibilities is not None:
-        own = _checked_start(initial_responsibilities, mixture.n_components, table)[counted]
+    start = rows.given.tensors["initial_responsibilities"]
+    if start is not None:
+        own = _checked_start(start, mixture.n_components, table)[counted]
         starts, n_restarts, n_candidates = [GivenResponsibilities(own)], 1, 1
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
     with torch.no_grad():
@@ -154,7 +163,8 @@ def fit(
         kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
         interrupted = _run(search, kept, progress)
         result = _result(search, table, columns, kept, interrupted)
-        cautions = _warnings(result, search.n_restarts) + warnings_of(mixture, table, result.responsibilities)
+        result = dataclasses.replace(result, rows=rows.data)
+        cautions = _warnings(result, search.n_restarts) + warnings_of(mixture, table, result.shares)
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
     return dataclasses.replace(result, cautions=tuple(cautions))
@@ -222,7 +232,7 @@ def _result(
         best,
         tuple(search.ended),
         weights=table.weights,
-        labels=table.labels,
+        observed=table.labels,
         groups=table.groups,
         interrupted=interrupted,
         optima=optima_of(search, table),

@@ -36,13 +36,13 @@ def fitted_rows(
         ValueError: if a shape does not fit, or the bound is another one.
     """
     groups = result.groups
-    n_rows = len(result.responsibilities) if groups is None else len(groups.index)
+    n_rows = len(result.shares) if groups is None else len(groups.index)
     if isinstance(x, Tensor) and len(x) != n_rows:
         raise ValueError(f"`x` must be what was fitted, {n_rows} rows; got {len(x)}.")
     table = checked_table(result.mixture, x, y, gate_x, None if weights is None else weights.to(y), groups=groups)
     if weights is None and result.weights is not None:
         table = table._replace(weights=result.weights.to(table.x))
-    labels = None if result.labels is None else result.labels.to(table.x.device)
+    labels = None if result.observed is None else result.observed.to(table.x.device)
     table = table._replace(labels=labels).with_columns(result.mixture.experts)
     log_joint, columns = joint_of(result.mixture, table.columns, labels)
     _, log_evidence = normalised_joint(log_joint, table.gate_x, columns, objects=slice(None), far=FAR)
@@ -116,8 +116,8 @@ def refuse_known_labels(fitted: FitResult | MixtureOfExperts, report: str) -> No
     Raises:
         ValueError: if there are known components.
     """
-    if isinstance(fitted, FitResult) and fitted.labels is not None:
+    if isinstance(fitted, FitResult) and fitted.observed is not None:
         raise ValueError(
             f"`fitted` must be a fit without `observed` components, which {report} would take as unknown; got one that "
-            f"knew those of {int((fitted.labels >= 0).sum())} rows. Use `criteria` or `coefficients`, which read them."
+            f"knew those of {int((fitted.observed >= 0).sum())} rows. Use `criteria` or `coefficients`, which read them."
         )

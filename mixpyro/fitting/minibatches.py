@@ -23,16 +23,18 @@ from mixpyro.fitting.outcomes import Optimum, Run
 from mixpyro.fitting.provenance import FittedData, versions
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.rows_of_fit import rows_of_fit
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS, Start
 from mixpyro.fitting.stream_limits import refuse_kept_posteriors
 from mixpyro.fitting.streaming import StreamingFit
-from mixpyro.fitting.table import Table, checked_table
+from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.shapes import Table as AnyTable
 
 # Rows of the sample on which the restarts run, where a batch has fewer.
 SAMPLE_ROWS = 5000
@@ -43,14 +45,14 @@ CHANGE = 1e-3
 @arguments.outside_contexts
 def fit_minibatches(
     mixture: MixtureOfExperts,
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable,
+    y: Targets | AnyTable,
     *,
     batch_size: int,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
-    observed: Integer[Tensor, " N"] | None = None,
-    mask: Bool[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable | None = None,
+    weights: Float[Tensor, " N"] | AnyTable | None = None,
+    observed: Integer[Tensor, " N"] | AnyTable | None = None,
+    mask: Bool[Tensor, " N"] | AnyTable | None = None,
     groups: GroupIds | None = None,
     missing: str = "error",
     n_epochs: int = 5,
@@ -106,9 +108,9 @@ def fit_minibatches(
             rows, so that estimates grow without limit.
     """
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
-    given: dict[str, object] = {"observed": observed, "mask": mask, "groups": groups, "missing": missing}
-    table = checked_table(mixture, x, y, gate_x, weights, **given, new_fit=True)
-    columns = FittedColumns.of(x, gate_x, grouped=table.groups is not None, missing=table.misses)
+    rows = rows_of_fit(mixture, x, y, gate_x, weights=weights, observed=observed, mask=mask, groups=groups)
+    table = rows.table(mixture, groups=groups, missing=missing)
+    columns = rows.columns(table)
     refuse_kept_posteriors(mixture)
     options = Options(max_iterations, tolerance, n_gradient_steps)
     generator = Generator("cpu").manual_seed(arguments.integer("seed", seed, least=0))
@@ -117,8 +119,8 @@ def fit_minibatches(
     search = Search(mixture, sample, options, starts, **restarts)
     with torch.no_grad():
         result = _fit(search, table, generator, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
-        result = _described(result, search, table, columns)
-        cautions = _warnings(result, n_epochs) + warnings_of(mixture, table, result.responsibilities)
+        result = dataclasses.replace(_described(result, search, table, columns), rows=rows.data)
+        cautions = _warnings(result, n_epochs) + warnings_of(mixture, table, result.shares)
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
     described = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
@@ -170,7 +172,7 @@ def _described(result: FitResult, search: Search, table: Table, columns: FittedC
     """Return the result with what it was made from, and its one optimum; let the mixture know its columns."""
     mixture, run = search.mixture, result.runs[0]
     mixture.fitted_columns = columns
-    weighted = table.weighted(result.responsibilities.mT)
+    weighted = table.weighted(result.shares.mT)
     counts, row_counts = weighted.sum(-1), table.of_rows(weighted).sum(-1)
     cautions = tuple(unequal_noises(mixture.experts, row_counts))
     share, ratio = float(counts.amin() / counts.sum()), noise_ratio(mixture.experts, row_counts)
@@ -179,7 +181,7 @@ def _described(result: FitResult, search: Search, table: Table, columns: FittedC
         result,
         optima=(optimum,),
         groups=table.groups,
-        labels=table.labels,
+        observed=table.labels,
         data=FittedData.of(table, columns),
         options=options_of(search),
         versions=versions(),

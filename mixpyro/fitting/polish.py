@@ -96,7 +96,7 @@ def polish(
     return dataclasses.replace(
         result,
         mixture=mixture,
-        responsibilities=responsibilities,
+        shares=responsibilities,
         best=0,
         runs=(run,),
         optima=(Optimum(run.bound, (0,), run.converged, run.degeneracies, cautions, mixture.state()),),

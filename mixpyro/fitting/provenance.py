@@ -53,7 +53,8 @@ class FittedData:
         """
         n_rows, n_outputs = table.y.shape
         kind, place = table.y.dtype, table.y.device
-        return cls(n_rows, table.n_objects, columns.x, n_outputs, columns.gate_x, kind, place)
+        names = [None if own is None else own.coded_names for own in columns.layouts]
+        return cls(n_rows, table.n_objects, columns.x, n_outputs, columns.gate_x, kind, place, *names)
 
 
 def difference_at_one_optimum(bound: float, tolerance: float, n_objects: float, dtype: torch.dtype) -> float:

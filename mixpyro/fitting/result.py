@@ -14,6 +14,7 @@ from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.provenance import LEAST_DIFFERENCE, FittedData, difference_at_one_optimum
 from mixpyro.groups import Groups
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.tables.given import GivenRows
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class FitResult:
     """
 
     mixture: MixtureOfExperts = field(repr=False)
-    responsibilities: Tensor = field(repr=False)
+    shares: Tensor = field(repr=False)
     best: int
     runs: tuple[Run, ...] = field(repr=False)
     weights: Tensor | None = field(repr=False, default=None)
@@ -50,8 +51,9 @@ class FitResult:
     data: FittedData | None = field(repr=False, default=None)
     options: Mapping[str, Any] = field(repr=False, default_factory=dict)
     versions: Mapping[str, str] = field(repr=False, default_factory=dict)
-    labels: Tensor | None = field(repr=False, default=None)
+    observed: Tensor | None = field(repr=False, default=None)
     groups: Groups | None = field(repr=False, default=None)
+    rows: GivenRows | None = field(repr=False, default=None)
     # A copy of the mixture, which a later fit does not change.
     _template: MixtureOfExperts | None = field(repr=False, default=None)
 
@@ -108,7 +110,7 @@ class FitResult:
     @property
     def counts(self) -> Tensor:
         """Number of objects in each component [K], each times its weight, float64."""
-        r = self.responsibilities.double()
+        r = self.shares.double()
         return (r if self.weights is None else r * self.weights.double().unsqueeze(-1)).sum(0)
 
     @property
@@ -141,21 +143,21 @@ class FitResult:
         """
         kept = used_components(self.counts, self.mixture.experts)
         mixture = with_components(self.mixture, kept)
-        r = self.responsibilities[:, kept]
+        r = self.shares[:, kept]
         r = r / r.sum(-1, keepdim=True).clamp_min(torch.finfo(r.dtype).tiny)
         gained = float(self.mixture.kl_divergence() - mixture.kl_divergence())
         runs = tuple(dataclasses.replace(run, trace=tuple(bound + gained for bound in run.trace)) for run in self.runs)
         least = float((self.counts[kept] / self.counts.sum()).min())
         own: dict[str, Any] = {"state": mixture.state(), "smallest_share": least, "responsibilities": None}
         optima = tuple(dataclasses.replace(one, bound=one.bound + gained, **own) for one in self.optima[:1])
-        labels = None if self.labels is None else renumbered(self.labels, kept)
+        observed = None if self.observed is None else renumbered(self.observed, kept)
         return dataclasses.replace(
             self,
             mixture=mixture,
-            responsibilities=r,
+            shares=r,
             runs=runs,
             optima=optima,
-            labels=labels,
+            observed=observed,
             _template=copy.deepcopy(mixture),
         )
 
@@ -202,7 +204,7 @@ class FitResult:
         """
         one = self.optima[number]
         first = number in (0, -len(self.optima))
-        shares = self.responsibilities.clone() if first else one.responsibilities
+        shares = self.shares.clone() if first else one.responsibilities
         if one.state is not None and shares is None:
             raise ValueError(
                 f"`number` must be of an optimum whose responsibilities were kept, one of the first {MOST_OPTIMA} "
@@ -215,7 +217,7 @@ class FitResult:
         return dataclasses.replace(
             self,
             mixture=mixture,
-            responsibilities=shares,
+            shares=shares,
             best=next(run for run in one.runs if self.runs[run].bound == one.bound),
             optima=(dataclasses.replace(one, responsibilities=None), *others) if not first else self.optima,
             cautions=self.cautions if first else self._cautions_at(number),

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
-from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.rows_of_fit import rows_of_fit
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS
 from mixpyro.fitting.stream_limits import empty_components, no_moves, refuse_kept_posteriors
-from mixpyro.fitting.table import Table, checked_mixture, checked_table
+from mixpyro.fitting.table import Table as FitTable
+from mixpyro.fitting.table import checked_mixture
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
@@ -27,7 +28,8 @@ from mixpyro.numerics.far_rows import normalised_joint
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
-from mixpyro.shapes import GateInputs, Inputs, Targets, Value
+from mixpyro.shapes import GateInputs, Inputs, Table, Targets, Value
+from mixpyro.tables.door import layouts_of
 
 Batch = Sequence[Any]
 
@@ -100,13 +102,13 @@ class StreamingFit:
     @arguments.outside_contexts
     def partial_fit(
         self,
-        x: Inputs,
-        y: Targets,
+        x: Inputs | Table,
+        y: Targets | Table,
         *,
-        gate_x: GateInputs | None = None,
-        weights: Float[Tensor, " N"] | None = None,
-        observed: Integer[Tensor, " N"] | None = None,
-        mask: Bool[Tensor, " N"] | None = None,
+        gate_x: GateInputs | Table | None = None,
+        weights: Float[Tensor, " N"] | Table | None = None,
+        observed: Integer[Tensor, " N"] | Table | None = None,
+        mask: Bool[Tensor, " N"] | Table | None = None,
         groups: GroupIds | None = None,
         missing: str = "error",
     ) -> "StreamingFit":
@@ -130,18 +132,20 @@ class StreamingFit:
                 before.
         """
         new_fit = not self.n_seen and self.n_restarts > 0
-        given: dict[str, object] = {"observed": observed, "mask": mask, "groups": groups, "missing": missing}
-        table = checked_table(self.mixture, x, y, gate_x, weights, **given, new_fit=new_fit)
         known = None if new_fit else self.mixture.fitted_columns
+        given: dict[str, object] = {"weights": weights, "observed": observed, "mask": mask}
+        layouts = None if new_fit else layouts_of(self.mixture)
+        rows = rows_of_fit(self.mixture, x, y, gate_x, known=layouts, groups=groups, **given)
+        table = rows.table(self.mixture, groups=groups, missing=missing, new_fit=new_fit)
         grouped = table.groups is not None
         if known is not None and grouped and not known.grouped:
             raise ValueError("`groups` must be None, as in the batches before; got groups.")
         self.learn(table.observed() if table.misses else table)
-        self.mixture.fitted_columns = FittedColumns.of(x, gate_x, grouped=grouped, missing=table.misses).after(known)
+        self.mixture.fitted_columns = rows.columns(table).after(known)
         return self
 
     @torch.no_grad()
-    def learn(self, table: Table) -> None:
+    def learn(self, table: FitTable) -> None:
         """Learn from a batch that has been checked.
 
         Args:
@@ -152,7 +156,7 @@ class StreamingFit:
         if table.n_objects:
             self._step(table)
 
-    def _begin(self, table: Table) -> None:
+    def _begin(self, table: FitTable) -> None:
         """Fit the first batch in full."""
         search = Search(self.mixture, table, Options(), DEFAULT_STARTS, n_restarts=self.n_restarts, seed=self.seed)
         search.go(lambda trace: True)
@@ -165,7 +169,7 @@ class StreamingFit:
         for empty in empty_components(table.weighted(responsibilities.mT).mT):
             warnings.warn(f"{empty} in the first batch; make it larger.", RuntimeWarning, stacklevel=6)
 
-    def _step(self, table: Table) -> None:
+    def _step(self, table: FitTable) -> None:
         """Take one step with the responsibilities under the posteriors so far."""
         gate, experts = self.mixture.gate, self.mixture.experts
         columns = table.with_columns(experts).columns
@@ -277,9 +281,7 @@ def fit_batches(
     return mixture
 
 
-def _on_device(
-    batches: Iterable[Batch], mixture: MixtureOfExperts
-) -> Iterator[tuple[Tensor, Tensor, Tensor | None, Any]]:
+def _on_device(batches: Iterable[Batch], mixture: MixtureOfExperts) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Yield x, y, gate_x and groups of the batches, on the mixture's device."""
     device = next((tensor.device for tensor in (*mixture.parameters(), *mixture.buffers())), torch.device("cpu"))
     for batch in batches:
@@ -287,5 +289,5 @@ def _on_device(
             got = f"{len(batch)} values" if isinstance(batch, tuple | list) else type(batch).__name__
             raise TypeError(f"`batches` must give tuples (x, y), (x, y, gate_x) or (x, y, gate_x, groups); got {got}.")
         x, y, gate_x, groups = (*batch, None, None)[:4]
-        x, y = (arguments.a_tensor(name, part).to(device) for name, part in (("x", x), ("y", y)))
-        yield x, y, None if gate_x is None else arguments.a_tensor("gate_x", gate_x).to(device), groups
+        x, y, gate_x = (part.to(device) if isinstance(part, Tensor) else part for part in (x, y, gate_x))
+        yield x, y, gate_x, groups

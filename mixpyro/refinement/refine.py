@@ -223,7 +223,7 @@ def _other_optima(result: FitResult | MixtureOfExperts) -> list[str]:
 
 def _advice(result: FitResult, number: int) -> str:
     """Return how to draw from another optimum; nothing where components were known, which its mixture knows not."""
-    if result.labels is not None:
+    if result.observed is not None:
         return ""
     weights = "" if result.weights is None else ", weights=…"
     groups = "" if result.groups is None else ", groups=result.groups"

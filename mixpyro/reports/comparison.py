@@ -113,15 +113,15 @@ def _refuse_unlike_groups(named: Mapping[str, FitResult]) -> None:
 def _object_of_rows(result: FitResult) -> Tensor:
     """Return the number of the object that each row is of [rows]."""
     if result.groups is None:
-        return torch.arange(len(result.responsibilities), device="cpu")
+        return torch.arange(len(result.shares), device="cpu")
     return result.groups.index.cpu()
 
 
 def _refuse_unequal_labels(named: Mapping[str, FitResult]) -> None:
     """Raise if one fit knew components that another did not: they had other data."""
-    first = next(iter(named.values())).labels
+    first = next(iter(named.values())).observed
     for name, result in named.items():
-        own = result.labels
+        own = result.observed
         if (own is None) != (first is None) or not (own is None or first is None or torch.equal(own, first.to(own))):
             raise ValueError(f"`results` must be fits with the same known components; got {name!r} with others.")
 

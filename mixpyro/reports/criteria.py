@@ -73,7 +73,7 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
     log_prob = _log_prob(result, x, y, gate_x, table.labels)
     log_likelihood = float(torch.where(counts, weights * log_prob, 0.0).sum(dtype=torch.float64))
     n_parameters = result.mixture.gate.n_parameters + result.mixture.experts.n_parameters
-    r = result.responsibilities.double()[counts]
+    r = result.shares.double()[counts]
     weights = weights[counts]
     # A row that counts nothing does not say which component is which.
     labels = None if table.labels is None else table.labels[counts]

@@ -218,7 +218,7 @@ class _Growth:
         tree: Tree = present.mixture.gate.tree
         found = []
         for leaf in range(present.mixture.n_components):
-            start = self._parted(present.responsibilities, leaf)
+            start = self._parted(present.shares, leaf)
             if start is not None:
                 found.append((leaf, self.fit(split_leaf(tree, leaf), start)))
         return max(found, key=lambda split: split[1].bound) if found else None
@@ -232,7 +232,7 @@ class _Growth:
             return None
         try:
             weights = weights if self.groups is None else self.groups.spread(weights)
-            two = self._fitted(self.mixture((0, 1)), weights, n_restarts=self.n_restarts).responsibilities
+            two = self._fitted(self.mixture((0, 1)), weights, n_restarts=self.n_restarts).shares
         except RuntimeError:
             return None  # No start has led to a finite bound on so few rows.
         return torch.cat([responsibilities, (share * two[:, 1]).unsqueeze(-1)], dim=1).index_copy(

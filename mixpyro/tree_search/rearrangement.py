@@ -110,11 +110,11 @@ def rearranged(
     """
     while True:
         gate: TreeGate = present.mixture.gate  # type: ignore[assignment]
-        r = present.responsibilities if weights is None else present.responsibilities * weights.unsqueeze(-1)
+        r = present.shares if weights is None else present.shares * weights.unsqueeze(-1)
         tree, _ = best_tree(gate_x, r, prior_scale=gate.prior_scale)
         if without_sides(tree) == without_sides(gate.tree):
             return present
-        other = refit(tree, present.responsibilities)
+        other = refit(tree, present.shares)
         if not other.bound > present.bound + least_gain:
             return present
         present = other

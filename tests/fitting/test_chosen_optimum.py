@@ -56,15 +56,15 @@ def test_everything_of_the_result_is_of_the_optimum(kind: str) -> None:
         assert chosen.bound == one.bound
         assert chosen.mixture is not result.mixture
         assert chosen.weights is result.weights
-        assert chosen.labels is result.labels
+        assert chosen.observed is result.observed
         assert chosen.data == result.data
         assert chosen.optima[0].bound == one.bound
         assert len(chosen.optima) == len(result.optima)
         assigned = chosen.mixture.assign(x, y, objects=slice(None)).responsibilities
-        unknown = torch.ones(N_OBJECTS, dtype=torch.bool) if result.labels is None else result.labels < 0
+        unknown = torch.ones(N_OBJECTS, dtype=torch.bool) if result.observed is None else result.observed < 0
         torch.testing.assert_close(assigned[unknown], chosen.responsibilities[unknown], rtol=0, atol=1e-8)
-        if result.labels is not None:
-            assert (chosen.responsibilities[~unknown].argmax(-1) == result.labels[~unknown]).all()
+        if result.observed is not None:
+            assert (chosen.responsibilities[~unknown].argmax(-1) == result.observed[~unknown]).all()
         counts = chosen.responsibilities.mT @ (
             torch.ones(N_OBJECTS).double() if result.weights is None else result.weights
         )

@@ -106,8 +106,8 @@ def test_all_reports_take_what_is_left() -> None:
     result = fit(mixture, x, y, weights=weights, observed=known, mask=where, n_restarts=2, progress=False)
     fewer = result.without_empty()
     assert criteria(fewer, x, y).bound == fewer.bound
-    assert fewer.labels is not None
-    assert set(fewer.labels.unique().tolist()) == {-1, 0, 1}
+    assert fewer.observed is not None
+    assert set(fewer.observed.unique().tolist()) == {-1, 0, 1}
     assert len(coefficients(fewer, x, y, weights=weights)) == 2 + 2 * 3
     again = fit(fewer.mixture, x, y, n_restarts=2, progress=False)
     assert to_arviz(again, x, y, n_draws=20, progress=False)["posterior"]["gate.sticks"].shape == (1, 20, 2)

@@ -63,4 +63,4 @@ def test_lines_are_found_in_float32_with_weights_and_known_components(prior: dic
     result = fit(mixture(), x, y, n_restarts=3, progress=False, **known)
     assert result.n_used == 2
     assert bool((result.responsibilities.argmax(-1) == 5 - z).double().mean() > 0.95)
-    assert result.without_empty().labels is not None
+    assert result.without_empty().observed is not None

@@ -149,7 +149,7 @@ def test_every_gate_and_every_family_use_what_is_known(gate: str, experts: str, 
         assert (torch.diff(torch.tensor(run.trace).double()) > -slack).all()
     for held in (mixture, result.at(0)):
         assert abs(bound_by_hand(held, x, y, z, known) - result.bound) < slack
-    assert result.labels is not None and torch.equal(result.labels, torch.where(known, z, -1))
+    assert result.observed is not None and torch.equal(result.observed, torch.where(known, z, -1))
     assert fitted_rows(result, x, y).labels is not None
     # New rows have no labels.
     assigned = mixture.assign(x, y, objects=slice(None)).responsibilities
@@ -196,7 +196,7 @@ def test_no_labels_are_no_labels() -> None:
     other = fit(
         MixtureOfExperts(DirichletGate(2), linear(2)), x, y, observed=z, mask=none, n_restarts=2, progress=False
     )
-    assert plain.trace == other.trace and other.labels is None
+    assert plain.trace == other.trace and other.observed is None
     assert torch.equal(plain.responsibilities, other.responsibilities)
 
 

@@ -63,7 +63,7 @@ def test_minibatches_know_components() -> None:
         result = fit_minibatches(own, x, y, observed=labels, mask=known, **options)
         certain = torch.nn.functional.one_hot(labels, 2).double()
         assert torch.equal(result.responsibilities[known], certain[known])
-        assert result.labels is not None and torch.equal(result.labels[known], labels[known])
+        assert result.observed is not None and torch.equal(result.observed[known], labels[known])
         whole = fit(mixture(), x, y, observed=labels, mask=known, n_restarts=2, progress=False)
         assert whole.bound - 1.0 < result.bound <= whole.bound + 1e-6
         torch.testing.assert_close(own.experts.coefficients, whole.mixture.experts.coefficients, atol=0.1, rtol=0.1)

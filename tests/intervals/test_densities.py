@@ -85,7 +85,7 @@ def density(gate: Gate, experts: Experts, **options: Any) -> tuple[LogJoint, Ten
     start = torch.nn.functional.one_hot(torch.arange(N) % 2, 2).double() + 0.1
     mixture = MixtureOfExperts(gate, experts)
     result = fit(mixture, x, y, initial_responsibilities=start, max_iterations=5, progress=False, **options)
-    table = checked_table(mixture, x, y, None, None)._replace(labels=result.labels)
+    table = checked_table(mixture, x, y, None, None)._replace(labels=result.observed)
     joint = LogJoint(copy.deepcopy(mixture).double(), table)
     generator = torch.Generator().manual_seed(1)
     noise = torch.randn(4, joint.parameters.size, generator=generator, dtype=torch.float64)

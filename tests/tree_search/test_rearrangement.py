@@ -44,8 +44,8 @@ def test_weights_known_components_and_inputs_of_the_gate_are_those_of_the_fit() 
     assert found.bound >= wrong.bound
     assert found.weights is not None
     assert torch.equal(found.weights, weights)
-    assert found.labels is not None
-    assert torch.equal(found.labels, torch.where(known, leaves, -1))
+    assert found.observed is not None
+    assert torch.equal(found.observed, torch.where(known, leaves, -1))
     assert torch.equal(found.responsibilities[known].argmax(-1), leaves[known])
 
 

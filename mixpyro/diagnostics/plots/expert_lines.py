@@ -52,7 +52,7 @@ def plot_expert_lines(
     ax = axes_or_new(ax)
     mixture = mixture_of(data, fitted)
     if responsibilities is None and isinstance(fitted, FitResult):
-        responsibilities = fitted.responsibilities.cpu().numpy()
+        responsibilities = fitted.shares.cpu().numpy()
     responsibilities = _of_rows(data, responsibilities)
     points = grid(data, [feature], n_points, of_gate=False)
     observed = next(iter(group(data, "observed_data").values()))
