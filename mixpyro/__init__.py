@@ -39,7 +39,8 @@ from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.expected_weights import expected_weights
 from mixpyro.refinement.refine import refine
 from mixpyro.refinement.refined import Refined
-from mixpyro.reports.coefficients import Coefficient, coefficients
+from mixpyro.reports.coefficient_table import Coefficient, CoefficientTable
+from mixpyro.reports.coefficients import coefficients
 from mixpyro.reports.comparison import Ranking, compare
 from mixpyro.reports.criteria import Criteria, criteria
 from mixpyro.reports.observed_information import observed_information
@@ -55,6 +56,7 @@ __all__ = [
     "AutoGate",
     "BayesianSoftmaxGate",
     "Coefficient",
+    "CoefficientTable",
     "ConjugateSVI",
     "Criteria",
     "DirichletGate",

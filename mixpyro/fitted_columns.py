@@ -139,7 +139,8 @@ class RemembersColumns(PyroModule):
         x, gate_x, *rest = map(int, state.tolist())
         flags, names = rest[:N_FLAGS], rest[N_FLAGS:]
         layouts = Layouts.from_json(bytes(names).decode(errors="replace")) if names else Layouts()
-        known = FittedColumns(x, None if gate_x == NONE else gate_x, *map(bool, flags))._replace(layouts=layouts)
+        either, grouped, missing = (*map(bool, flags), False, False, False)[:N_FLAGS]
+        known = FittedColumns(x, None if gate_x == NONE else gate_x, either, grouped, missing, layouts)
         self.fitted_columns = None if x == UNKNOWN else known
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *options: Any) -> None:  # noqa: ANN401

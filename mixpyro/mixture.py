@@ -17,7 +17,7 @@ from mixpyro.mixture_program import MixtureProgram
 from mixpyro.mixture_tables import take_tables
 from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 from mixpyro.part import State, refuse_unread_overrides
-from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Scalar, Table, Targets, Value
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, ObjectIndices, Scalar, Targets, Value
 
 Class = TypeVar("Class", bound=type)
 
@@ -134,24 +134,24 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
 
     def expected_log_joint(
         self,
-        x: Inputs | Table,
-        y: Targets | Table,
+        x: Inputs | AnyTable,
+        y: Targets | AnyTable,
         *,
-        gate_x: GateInputs | Table | None = None,
+        gate_x: GateInputs | AnyTable | None = None,
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Float[Tensor, "objects K"] | Table:
+    ) -> Float[Tensor, "objects K"] | AnyTable:
         """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
         gate_x, columns, _ = self.objects_of(x, y, gate_x, groups, missing)
         return self.log_joint(gate_x, columns, objects=objects).mT
 
     def assign(
         self,
-        x: Inputs | Table,
-        y: Targets | Table,
+        x: Inputs | AnyTable,
+        y: Targets | AnyTable,
         *,
-        gate_x: GateInputs | Table | None = None,
+        gate_x: GateInputs | AnyTable | None = None,
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
@@ -184,10 +184,10 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
 
     def bound(
         self,
-        x: Inputs | Table,
-        y: Targets | Table,
+        x: Inputs | AnyTable,
+        y: Targets | AnyTable,
         *,
-        gate_x: GateInputs | Table | None = None,
+        gate_x: GateInputs | AnyTable | None = None,
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,

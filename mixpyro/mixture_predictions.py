@@ -13,7 +13,7 @@ from mixpyro.missing import rows_with_outputs
 from mixpyro.mixture_rows import MixtureRows
 from mixpyro.mixture_tables import take_tables
 from mixpyro.numerics.far_rows import rounded
-from mixpyro.shapes import GateInputs, Inputs, Outputs, Responsibilities, Table, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Outputs, Responsibilities, Targets
 
 PREDICTIONS = ("predict", "predictive", "quantile", "log_prob", "log_joint_predictive")
 
@@ -25,11 +25,11 @@ class MixturePredictions(MixtureRows):
 
     def predict(
         self,
-        x: Inputs | Table,
+        x: Inputs | AnyTable,
         *,
-        gate_x: GateInputs | Table | None = None,
-        responsibilities: Responsibilities | Table | None = None,
-    ) -> Outputs | Table:
+        gate_x: GateInputs | AnyTable | None = None,
+        responsibilities: Responsibilities | AnyTable | None = None,
+    ) -> Outputs | AnyTable:
         """Return the predictive mean of new objects' y [N, P]: the experts' means, weighted by the gate.
 
         Args:
@@ -47,10 +47,10 @@ class MixturePredictions(MixtureRows):
 
     def predictive(
         self,
-        x: Inputs | Table,
+        x: Inputs | AnyTable,
         *,
-        gate_x: GateInputs | Table | None = None,
-        responsibilities: Responsibilities | Table | None = None,
+        gate_x: GateInputs | AnyTable | None = None,
+        responsibilities: Responsibilities | AnyTable | None = None,
     ) -> MixtureSameFamily:
         """Return the predictive distribution of new objects' y, batch shape [N] and event shape [P].
 
@@ -63,12 +63,12 @@ class MixturePredictions(MixtureRows):
 
     def quantile(
         self,
-        x: Inputs | Table,
-        probabilities: Float[Tensor, " Q"] | Table,
+        x: Inputs | AnyTable,
+        probabilities: Float[Tensor, " Q"] | AnyTable,
         *,
-        gate_x: GateInputs | Table | None = None,
-        responsibilities: Responsibilities | Table | None = None,
-    ) -> Float[Tensor, "Q N P"] | Table:
+        gate_x: GateInputs | AnyTable | None = None,
+        responsibilities: Responsibilities | AnyTable | None = None,
+    ) -> Float[Tensor, "Q N P"] | AnyTable:
         """Return quantiles of new objects' y [Q, N, P], each output by itself, in x's dtype.
 
         A quantile is the least y with Σₖ πₖ P(Y ≤ y | k) at least the probability, to the last digit.
@@ -91,13 +91,13 @@ class MixturePredictions(MixtureRows):
 
     def log_prob(
         self,
-        x: Inputs | Table,
-        y: Targets | Table,
+        x: Inputs | AnyTable,
+        y: Targets | AnyTable,
         *,
-        gate_x: GateInputs | Table | None = None,
+        gate_x: GateInputs | AnyTable | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Float[Tensor, " objects"] | Table:
+    ) -> Float[Tensor, " objects"] | AnyTable:
         """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
 
         Of a group it is log Σₖ πₖ Πᵢ p(yᵢ | xᵢ, k), its rows taken as independent given the component. That is exact
@@ -116,10 +116,10 @@ class MixturePredictions(MixtureRows):
 
     def log_joint_predictive(
         self,
-        x: Inputs | Table,
-        y: Targets | Table,
+        x: Inputs | AnyTable,
+        y: Targets | AnyTable,
         *,
-        gate_x: GateInputs | Table | None = None,
+        gate_x: GateInputs | AnyTable | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
     ) -> Float[Tensor, "K objects"]:

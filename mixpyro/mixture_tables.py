@@ -25,32 +25,51 @@ def output_names(mixture: Any, n_outputs: int) -> tuple[str, ...]:  # noqa: ANN4
     return column_names("y", None if known is None else known.layouts.y, n_outputs)
 
 
-def _rows(given: GivenRows) -> RowLabels:
-    """Return the labels of the rows."""
-    return RowLabels(given.library, given.index)
+def framed_means(mixture: Any, means: Tensor, labels: RowLabels) -> Any:  # noqa: ANN401 (a mixture; a frame)
+    """Return means as a Series for one output, a frame for several, as they are without labels.
+
+    Args:
+        mixture: that remembers columns.
+        means: [N, P].
+        labels: of the rows.
+    """
+    names = output_names(mixture, means.shape[1])
+    return labels.series(means[:, 0], names[0]) if len(names) == 1 else labels.frame(means, names)
+
+
+def framed_quantiles(mixture: Any, quantiles: Tensor, levels: Tensor, labels: RowLabels) -> Any:  # noqa: ANN401
+    """Return quantiles as a frame, a column for each probability, or each output and probability.
+
+    Args:
+        mixture: that remembers columns.
+        quantiles: [Q, N, P].
+        levels: the probabilities [Q].
+        labels: of the rows; without any the quantiles are returned as they are.
+    """
+    if not labels.library:
+        return quantiles
+    names, columns = output_names(mixture, quantiles.shape[2]), [round(level, 12) for level in levels.tolist()]
+    if len(names) > 1:
+        columns = [(name, level) for name in names for level in columns]
+    return labels.frame(quantiles.permute(1, 2, 0).flatten(1), columns)
 
 
 def _objects(given: GivenRows, others: Mapping[str, Any]) -> RowLabels:
     """Return the labels of the objects: rows, or groups."""
     groups = others.get("groups")
     if groups is None:
-        return _rows(given)
+        return given.labels
     return RowLabels(given.library, list(Groups.of(groups).ids))
 
 
 def _predict(mixture: Any, result: Tensor, given: GivenRows, others: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return means as a Series for one output, a frame for several."""
-    names = output_names(mixture, result.shape[1])
-    labels = _rows(given)
-    return labels.series(result[:, 0], names[0]) if len(names) == 1 else labels.frame(result, names)
+    """Return means by row label."""
+    return framed_means(mixture, result, given.labels)
 
 
 def _quantile(mixture: Any, result: Tensor, given: GivenRows, others: Mapping[str, Any]) -> Any:  # noqa: ANN401
-    """Return quantiles as a frame, a column for each probability, or each output and probability."""
-    levels = [round(level, 12) for level in given.tensors["probabilities"].tolist()]
-    names = output_names(mixture, result.shape[2])
-    columns = levels if len(names) == 1 else [(name, level) for name in names for level in levels]
-    return _rows(given).frame(result.permute(1, 2, 0).flatten(1), columns)
+    """Return quantiles by row label."""
+    return framed_quantiles(mixture, result, given.tensors["probabilities"], given.labels)
 
 
 def _log_prob(mixture: Any, result: Tensor, given: GivenRows, others: Mapping[str, Any]) -> Any:  # noqa: ANN401

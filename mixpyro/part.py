@@ -20,6 +20,8 @@ from mixpyro.pyro_internals.parameter_store import (
     refuse_shared_parameters,
 )
 from mixpyro.shapes import Scalar, Value
+from mixpyro.tables.door import first_tensor
+from mixpyro.tables.given import numeric_rows
 
 Result = TypeVar("Result")
 # Methods that a user calls with rows, as the first argument.
@@ -262,6 +264,7 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     @functools.wraps(method)
     def with_rows(self: Part, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
         if args:
+            args = (numeric_rows("x", args[0], like=first_tensor(self)), *args[1:])
             x = arguments.a_tensor("x", args[0])
             if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
                 raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")

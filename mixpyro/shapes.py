@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 # What a user may give in place of a tensor: an array, a list, a frame or a Series. What comes of a frame is a frame.
-Table: TypeAlias = Any
+AnyTable: TypeAlias = Any
 # What a gate reads in a Pyro program: [N, D], and [*objects, D] in several plates.
 ProgramInputs: TypeAlias = Float[Tensor, "*objects"]
 Inputs: TypeAlias = Float[Tensor, "N D"]

@@ -27,7 +27,7 @@ from mixpyro.diagnostics.mixture_groups import (
     prior_predictive,
     why_left_out,
 )
-from mixpyro.diagnostics.names import Named, Table, named
+from mixpyro.diagnostics.names import Named, named, named_rows
 from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.point_masses import estimates_of_mixture, point_estimates, without_point_estimates
 from mixpyro.diagnostics.random_numbers import own_random_numbers
@@ -39,7 +39,7 @@ from mixpyro.gates.base import Gate
 from mixpyro.groups import GroupIds, Groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.pyro_internals.plates import objects_plate
-from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, ObjectIndices, Targets
 
 GROUPS = (
     "posterior",
@@ -62,10 +62,10 @@ OPTIONAL = ("log_likelihood", "posterior_predictive", "prior_predictive")
 @arguments.outside_contexts
 def to_arviz(
     fitted: FitResult | MixtureOfExperts | Gate,
-    x: Inputs | Table,
-    y: Targets | Table | None = None,
+    x: Inputs | AnyTable = None,
+    y: Targets | AnyTable = None,
     *,
-    gate_x: GateInputs | Table | None = None,
+    gate_x: GateInputs | AnyTable = None,
     objects: ObjectIndices | None = None,
     groups: GroupIds | None = None,
     samples: Mapping[str, Tensor] | None = None,
@@ -109,7 +109,8 @@ def to_arviz(
 
     Args:
         fitted: result of :func:`mixpyro.fit`, a mixture, or a gate alone.
-        x: inputs [N, D], or a DataFrame of them, whose columns name the features.
+        x: inputs [N, D], or a DataFrame of them, whose columns name the features; by default the rows that a result
+            keeps, with y and ``gate_x``.
         y: outputs [N, P] or [N], or a DataFrame or Series; None for a gate.
         gate_x: what the gate reads [N, G], where that is not x.
         objects: which objects of the last update the rows are, for a gate that keeps a posterior of each: indices [N],
@@ -151,21 +152,21 @@ def to_arviz(
         ('chain', 'draw', 'component')
     """
     n_draws, leave_out = arguments.integer("n_draws", n_draws), _checked_groups(leave_out)
-    x_named = named(x, feature_names, argument="feature_names", prefix="x")
     if isinstance(fitted, Gate) and groups is not None:
         raise ValueError("`groups` must be None for a gate, which reads a row of each group; got ids.")
     if isinstance(fitted, Gate):
+        x_named = named(x, feature_names, argument="feature_names", prefix="x")
         return _gate_to_arviz(fitted, x_named, objects, n_draws, seed)
     if not isinstance(fitted, FitResult | MixtureOfExperts):
         raise TypeError(f"`fitted` must be a FitResult, a mixture or a gate; got {type(fitted).__name__}.")
-    if y is None:
-        raise ValueError("`y` must be given for a mixture; got None.")
+    x_named, y_named, own_gate = named_rows(
+        fitted, x, y, gate_x, feature_names=feature_names, output_names=output_names
+    )
     all_rows, objects = objects is None, slice(None) if objects is None and isinstance(fitted, FitResult) else objects
-    y_named = named(y, output_names, argument="output_names", prefix="y")
     own = groups_of_fit(fitted, groups) if all_rows and isinstance(fitted, FitResult) else groups
     grouped = None if own is None else Groups.of(own, like=arguments.inputs(x_named.values))
-    gate_named = x_named if gate_x is None else named(gate_x, None, argument="gate_x", prefix="g")
-    rows = Rows(x_named.values, y_named.values, None if gate_x is None else gate_named.values, grouped)
+    gate_named = x_named if own_gate is None else own_gate
+    rows = Rows(x_named.values, y_named.values, None if own_gate is None else gate_named.values, grouped)
     data = Observations.checked(fitted, *rows, all_rows=all_rows)
     with own_random_numbers(data.x.device, seed):
         asked = _asked(fitted, intervals, samples, all_rows=all_rows)

@@ -14,14 +14,21 @@ from mixpyro.diagnostics.left_out import log_prob_of_group
 from mixpyro.diagnostics.psis_loo import Elpd
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels, refuse_missing
+from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 
+@reads_rows
 @arguments.outside_contexts
 def exact_loo(
-    result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None, progress: bool = True
+    result: FitResult,
+    x: Inputs | AnyTable = None,
+    y: Targets | AnyTable = None,
+    *,
+    gate_x: GateInputs | AnyTable = None,
+    progress: bool = True,
 ) -> Elpd:
     """Compute log p(yᵢ | all other objects) from N fits, each without one object.
 
@@ -32,7 +39,7 @@ def exact_loo(
 
     Args:
         result: of a fit to x and y, whose rows have no weights.
-        x: inputs [N, D] that were fitted.
+        x: inputs [N, D] that were fitted; those that the result keeps by default, with y and gate_x.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
         progress: whether to show a progress bar after two seconds.

@@ -8,6 +8,13 @@ import torch
 from torch import Tensor
 
 from mixpyro.arguments import a_tensor
+from mixpyro.fitting.result import FitResult
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.tables.door import first_tensor, layouts_of
+from mixpyro.tables.given import given_rows
+
+# Which argument names the columns of x and y.
+ARGUMENTS = {"x": "feature_names", "y": "output_names"}
 
 
 @runtime_checkable
@@ -46,7 +53,7 @@ def named(values: Tensor | Table, columns: Sequence[str] | None, *, argument: st
         TypeError: if the values are neither.
         ValueError: if there is not one name a column.
     """
-    if isinstance(values, Table):
+    if isinstance(values, Table) and not isinstance(values, Tensor):
         tensor = torch.tensor(values.to_numpy(dtype=np.float64), device="cpu")
         own, rows = _own_names(values), np.asarray(values.index)
     else:
@@ -58,6 +65,52 @@ def named(values: Tensor | Table, columns: Sequence[str] | None, *, argument: st
     if len(names) != n_columns:
         raise ValueError(f"`{argument}` must be {n_columns} names, one a column; got {len(names)}.")
     return Named(tensor, names, rows)
+
+
+def named_rows(
+    fitted: FitResult | MixtureOfExperts,
+    x: Any,  # noqa: ANN401 (a tensor or a table)
+    y: Any,  # noqa: ANN401
+    gate_x: Any,  # noqa: ANN401
+    *,
+    feature_names: Sequence[str] | None,
+    output_names: Sequence[str] | None,
+) -> tuple[Named, Named, Named | None]:
+    """Return x, y and what the gate reads with names, of the result itself where x and y are None.
+
+    Args:
+        fitted: a result or a mixture.
+        x: inputs [N, D], or a table of them.
+        y: outputs [N, P] or [N], or a table of them.
+        gate_x: what the gate reads [N, G], or a table of it; None where that is x.
+        feature_names: D names of the columns of x; those of frames by default, else numbered ones.
+        output_names: P names of the columns of y; as for x.
+
+    Raises:
+        TypeError: if one is neither a tensor nor a table.
+        ValueError: if there is not one name a column, or tables do not fit the mixture.
+    """
+    own = fitted.rows if isinstance(fitted, FitResult) else None
+    mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
+    if x is None and y is None and own is not None:
+        given = own
+    elif y is None:
+        raise ValueError("`y` must be given for a mixture; got None.")
+    else:
+        data = {"x": x, "y": y, "gate_x": gate_x}
+        given = given_rows(data, known=layouts_of(mixture), like=first_tensor(mixture))
+    layouts = given.layouts if layouts_of(mixture) is None else mixture.fitted_columns.layouts
+    index = None if given.index is None else np.asarray(given.index)
+
+    def with_names(argument: str, value: Tensor, columns: Sequence[str] | None, prefix: str) -> Named:
+        layout = getattr(layouts, argument)
+        fits = layout is not None and len(layout.coded_names) == (value.shape[1] if value.ndim > 1 else 1)
+        own_names = list(layout.coded_names) if columns is None and fits and all(layout.coded_names) else columns
+        found = named(value, own_names, argument=ARGUMENTS.get(argument, argument), prefix=prefix)
+        return found if index is None else found._replace(rows=index)
+
+    gate = None if given.gate_x is None else with_names("gate_x", given.gate_x, None, "g")
+    return with_names("x", given.x, feature_names, "x"), with_names("y", given.tensors["y"], output_names, "y"), gate
 
 
 def _own_names(table: Table) -> list[str] | None:

@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -32,8 +33,7 @@ from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.labels import with_known
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
-from mixpyro.shapes import Table as AnyTable
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 
 @arguments.outside_contexts
@@ -42,16 +42,16 @@ def fit(
     x: Inputs | AnyTable,
     y: Targets | AnyTable,
     *,
-    gate_x: GateInputs | AnyTable | None = None,
-    weights: Float[Tensor, " N"] | AnyTable | None = None,
-    observed: Integer[Tensor, " N"] | AnyTable | None = None,
-    mask: Bool[Tensor, " N"] | AnyTable | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
+    observed: Integer[Tensor, " N"] | AnyTable = None,
+    mask: Bool[Tensor, " N"] | AnyTable = None,
     groups: GroupIds | None = None,
     missing: str = "error",
     n_restarts: int = 20,
     n_candidates: int = 3,
     starts: Sequence[Start] = DEFAULT_STARTS,
-    initial_responsibilities: Float[Tensor, "objects K"] | AnyTable | None = None,
+    initial_responsibilities: Float[Tensor, "objects K"] | AnyTable = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
     n_gradient_steps: int = 20,
@@ -141,7 +141,7 @@ def fit(
         Henderson, Varadhan (2019), Damped Anderson acceleration with restarts and monotonicity control for accelerating
         EM and EM-like algorithms, J. Comput. Graph. Statist. 28.
     """
-    given = {
+    given: dict[str, Any] = {
         "weights": weights,
         "observed": observed,
         "mask": mask,

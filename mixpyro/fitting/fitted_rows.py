@@ -118,6 +118,7 @@ def refuse_known_labels(fitted: FitResult | MixtureOfExperts, report: str) -> No
     """
     if isinstance(fitted, FitResult) and fitted.observed is not None:
         raise ValueError(
-            f"`fitted` must be a fit without `observed` components, which {report} would take as unknown; got one that "
-            f"knew those of {int((fitted.observed >= 0).sum())} rows. Use `criteria` or `coefficients`, which read them."
+            f"`fitted` must be a fit without `observed` components, which {report} would take as unknown; got one "
+            f"that knew those of {int((fitted.observed >= 0).sum())} rows. Use `criteria` or `coefficients`, which "
+            "read them."
         )

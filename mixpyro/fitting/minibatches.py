@@ -33,8 +33,7 @@ from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
-from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
-from mixpyro.shapes import Table as AnyTable
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 # Rows of the sample on which the restarts run, where a batch has fewer.
 SAMPLE_ROWS = 5000
@@ -49,10 +48,10 @@ def fit_minibatches(
     y: Targets | AnyTable,
     *,
     batch_size: int,
-    gate_x: GateInputs | AnyTable | None = None,
-    weights: Float[Tensor, " N"] | AnyTable | None = None,
-    observed: Integer[Tensor, " N"] | AnyTable | None = None,
-    mask: Bool[Tensor, " N"] | AnyTable | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
+    observed: Integer[Tensor, " N"] | AnyTable = None,
+    mask: Bool[Tensor, " N"] | AnyTable = None,
     groups: GroupIds | None = None,
     missing: str = "error",
     n_epochs: int = 5,

@@ -13,26 +13,28 @@ from mixpyro.fitting.em import Snapshot, responsibilities_of
 from mixpyro.fitting.findings import degeneracies
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.outcomes import Optimum, Run
+from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.part import State
-from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 # Nats between the gate's posterior and that of its next step beyond which a gate that no step moves has not converged.
 LEAST_LEFT = 1e-6
 
 
+@reads_rows
 @arguments.outside_contexts
 def polish(
     result: FitResult,
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable = None,
+    y: Targets | AnyTable = None,
     *,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
     max_iterations: int = 200,
 ) -> FitResult:
     """Go on from a fit with a :class:`~mixpyro.BayesianSoftmaxGate` under its closer bound, that by quadrature.
@@ -42,7 +44,7 @@ def polish(
 
     Args:
         result: of :func:`~mixpyro.fit`.
-        x: inputs [N, D] that were fitted.
+        x: inputs [N, D] that were fitted; those that the result keeps by default, with y and gate_x.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
         weights: of the rows [N]; those of the fit by default.
@@ -92,7 +94,7 @@ def polish(
         run = Run(tuple(trace.bounds), has_converged, degeneracies(mixture, table, responsibilities))
     cautions = () if run.converged else (_caution(left if trace.has_ended else None),)
     for caution in cautions:
-        warnings.warn(caution, RuntimeWarning, stacklevel=3)
+        warnings.warn(caution, RuntimeWarning, stacklevel=4)
     return dataclasses.replace(
         result,
         mixture=mixture,

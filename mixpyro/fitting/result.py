@@ -12,20 +12,21 @@ from torch import Tensor
 from mixpyro.fitting.fewer_components import renumbered, used_components, with_components
 from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.provenance import LEAST_DIFFERENCE, FittedData, difference_at_one_optimum
+from mixpyro.fitting.result_reports import ResultReports
 from mixpyro.groups import Groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.tables.given import GivenRows
 
 
 @dataclass(frozen=True)
-class FitResult:
+class FitResult(ResultReports):
     """A fitted mixture and how it was found.
 
     Objects are rows, or the groups of rows that the fit was given, in the order of their first rows.
 
     Attributes:
         mixture: the mixture that was passed to the fit, holding the posteriors of the best run.
-        responsibilities: q(z) [N, K] under these posteriors.
+        shares: q(z) [N, K] under these posteriors, a tensor; :attr:`responsibilities` is a frame for frames.
         best: number of the best run.
         runs: every restart, in order.
         weights: of the objects [N], where the fit had any; 0 for objects of which no y was observed.
@@ -36,8 +37,10 @@ class FitResult:
         data: numbers of rows and columns, dtype and device of what was fitted.
         options: of the fit, by the names of its arguments, the seed among them.
         versions: of mixpyro, torch, Pyro and Python.
-        labels: the known components of the objects [N], −1 where one is not known; None where the fit had none.
+        observed: the known components of the objects [N], −1 where one is not known; None where the fit had none.
         groups: of the rows, whose ``spread`` gives for each row what its group has; None where every row is an object.
+        rows: what was fitted, x, y and gate_x, with the names of columns and the labels of rows; the caller's own
+            tensors, not copies. None where a fit does not keep them.
     """
 
     mixture: MixtureOfExperts = field(repr=False)
@@ -232,26 +235,6 @@ class FitResult:
         )
         words = (*one.degeneracies, *one.cautions)
         return (*found, *(f"{word}." for word in words), *one.findings)
-
-    def summary(self) -> str:
-        """Return what a person should know of the fit: how it ended, optima, priors and cautions, a line each.
-
-        Example:
-            >>> import torch
-            >>> from mixpyro import DirichletGate, LinearExperts, fit
-            >>> x = torch.linspace(0, 1, 20).double().unsqueeze(1)
-            >>> y = 1 - x + 0.1 * torch.sin(50 * x)
-            >>> lines = fit(MixtureOfExperts(DirichletGate(1), LinearExperts(1, 1)), x, y).summary().splitlines()
-            >>> [line.split(":")[0] for line in lines]
-            ['fit', 'prior of the gate', 'prior of the experts']
-        """
-        lines = [f"fit: {self}"]
-        if len(self.optima) > 1:
-            lines += [f"optimum {number}: {optimum}" for number, optimum in enumerate(self.optima[:MOST_OPTIMA])]
-        for name, part in (("gate", self.mixture.gate), ("experts", self.mixture.experts)):
-            prior = part.prior_in_words()
-            lines += [f"prior of the {name}: {prior}"] if prior else []
-        return "\n".join([*lines, *(f"caution: {caution}" for caution in self.cautions)])
 
     def __str__(self) -> str:
         """One sentence for a person."""

@@ -26,8 +26,8 @@ class RowsOfFit(NamedTuple):
         """
         own = self.given.tensors
         labels = {"observed": own.get("observed"), "mask": own.get("mask")}
-        options: dict[str, Any] = {"groups": groups, "missing": missing, "new_fit": new_fit}
-        return checked_table(mixture, own["x"], own["y"], own["gate_x"], own.get("weights"), **labels, **options)
+        options: dict[str, Any] = {"groups": groups, "missing": missing, "new_fit": new_fit, **labels}
+        return checked_table(mixture, own["x"], own["y"], own["gate_x"], own.get("weights"), **options)
 
     def columns(self, table: Table) -> FittedColumns:
         """Return which columns these are.

@@ -18,8 +18,7 @@ from mixpyro.fitting.rows_of_fit import rows_of_fit
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS
 from mixpyro.fitting.stream_limits import empty_components, no_moves, refuse_kept_posteriors
-from mixpyro.fitting.table import Table as FitTable
-from mixpyro.fitting.table import checked_mixture
+from mixpyro.fitting.table import Table, checked_mixture
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
@@ -28,7 +27,7 @@ from mixpyro.numerics.far_rows import normalised_joint
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
-from mixpyro.shapes import GateInputs, Inputs, Table, Targets, Value
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets, Value
 from mixpyro.tables.door import layouts_of
 
 Batch = Sequence[Any]
@@ -102,13 +101,13 @@ class StreamingFit:
     @arguments.outside_contexts
     def partial_fit(
         self,
-        x: Inputs | Table,
-        y: Targets | Table,
+        x: Inputs | AnyTable,
+        y: Targets | AnyTable,
         *,
-        gate_x: GateInputs | Table | None = None,
-        weights: Float[Tensor, " N"] | Table | None = None,
-        observed: Integer[Tensor, " N"] | Table | None = None,
-        mask: Bool[Tensor, " N"] | Table | None = None,
+        gate_x: GateInputs | AnyTable | None = None,
+        weights: Float[Tensor, " N"] | AnyTable | None = None,
+        observed: Integer[Tensor, " N"] | AnyTable | None = None,
+        mask: Bool[Tensor, " N"] | AnyTable | None = None,
         groups: GroupIds | None = None,
         missing: str = "error",
     ) -> "StreamingFit":
@@ -145,7 +144,7 @@ class StreamingFit:
         return self
 
     @torch.no_grad()
-    def learn(self, table: FitTable) -> None:
+    def learn(self, table: Table) -> None:
         """Learn from a batch that has been checked.
 
         Args:
@@ -156,7 +155,7 @@ class StreamingFit:
         if table.n_objects:
             self._step(table)
 
-    def _begin(self, table: FitTable) -> None:
+    def _begin(self, table: Table) -> None:
         """Fit the first batch in full."""
         search = Search(self.mixture, table, Options(), DEFAULT_STARTS, n_restarts=self.n_restarts, seed=self.seed)
         search.go(lambda trace: True)
@@ -169,7 +168,7 @@ class StreamingFit:
         for empty in empty_components(table.weighted(responsibilities.mT).mT):
             warnings.warn(f"{empty} in the first batch; make it larger.", RuntimeWarning, stacklevel=6)
 
-    def _step(self, table: FitTable) -> None:
+    def _step(self, table: Table) -> None:
         """Take one step with the responsibilities under the posteriors so far."""
         gate, experts = self.mixture.gate, self.mixture.experts
         columns = table.with_columns(experts).columns

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit
+from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.groups import GroupIds, Groups
@@ -21,7 +22,7 @@ from mixpyro.intervals.responses.parts import full_quantity_names, posterior_par
 from mixpyro.intervals.shared_weights import integrate_weights, settle
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 # Fraction of missing information above which intervals by linear response are too short, and EM is slow.
 MUCH_MISSING = 0.95
@@ -129,14 +130,15 @@ class LinearResponse:
         return number if of_fit is None else of_fit.shared("groups", number), len(found)
 
 
+@reads_rows
 @arguments.outside_contexts
 def linear_response(
     result: FitResult | MixtureOfExperts,
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable = None,
+    y: Targets | AnyTable = None,
     *,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
     groups: GroupIds | None = None,
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
@@ -154,7 +156,7 @@ def linear_response(
 
     Args:
         result: of :func:`~mixpyro.fit`, or its mixture; all parameters must be shared by all objects.
-        x: inputs [N, D] that were fitted.
+        x: inputs [N, D] that were fitted; those that the result keeps by default, with y and gate_x.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
         weights: of the rows [N], at least 0; those of the fit by default.

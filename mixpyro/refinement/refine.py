@@ -12,6 +12,7 @@ from mixpyro import arguments
 from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.diagnostics.response_draws import samples_by_site
 from mixpyro.fitting.known_labels import known_components
+from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.groups import GroupIds
 from mixpyro.intervals.approximate_posterior import approximate_posterior
@@ -22,7 +23,7 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.refinement.importance import FREEDOM, Sampling, Weighted, adapted
 from mixpyro.refinement.nuts import N_CHAINS, sample_chains
 from mixpyro.refinement.refined import Refined
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 # k-hat below which a rung is left off at once, and up to which the last one of importance sampling is good enough.
 GOOD, USABLE = 0.5, 0.7
@@ -36,15 +37,16 @@ MOST_RHAT = 1.05
 LEAST_OF_CHAIN = 20
 
 
+@reads_rows
 @torch.no_grad()
 @arguments.outside_contexts
 def refine(
     result: FitResult | MixtureOfExperts,
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable = None,
+    y: Targets | AnyTable = None,
     *,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
     groups: GroupIds | None = None,
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
@@ -70,7 +72,7 @@ def refine(
 
     Args:
         result: of :func:`~mixpyro.fit`, or a mixture at its optimum.
-        x: inputs [N, D] that were fitted.
+        x: inputs [N, D] that were fitted; those that the result keeps by default, with y and gate_x.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
         weights: of the rows [N], at least 0; those of the fit by default.

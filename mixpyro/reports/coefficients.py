@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit
+from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.groups import GroupIds
@@ -18,9 +19,11 @@ from mixpyro.intervals.linear_response import NoLinearResponse, linear_response
 from mixpyro.intervals.names import checked_gate_names, checked_names, parameter_names
 from mixpyro.intervals.responses.parts import full_quantity_names, has_posteriors, parts_with_response
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.mixture_tables import output_names
 from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
+from mixpyro.reports.coefficient_table import Coefficient, CoefficientTable, with_output_names
 from mixpyro.reports.observed_information import derivatives, estimated, flat
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 # What intervals can be by.
 INTERVALS = ("linear response", "mean field")
@@ -30,31 +33,21 @@ NEGATIVE_INFORMATION = 1e-6
 MOST_GAIN = 1e-2
 
 
-class Coefficient(NamedTuple):
-    """A parameter with its uncertainty."""
-
-    estimate: float  # posterior mean; of an estimated parameter, its estimate
-    standard_error: float  # posterior standard deviation; infinite where the data do not determine the parameter
-    z: float  # estimate / standard_error; NaN for all but effects that are estimated without a prior
-    p_value: float  # probability of a larger |z| under a Normal distribution if the effect were zero; NaN where z is
-    low: float  # ends of the Normal interval
-    high: float
-
-
+@reads_rows
 @arguments.outside_contexts
 def coefficients(
     fitted: FitResult | MixtureOfExperts,
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable = None,
+    y: Targets | AnyTable = None,
     *,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
     groups: GroupIds | None = None,
     feature_names: Sequence[str] | None = None,
     gate_feature_names: Sequence[str] | None = None,
     intervals: str = "linear response",
     probability: float = 0.9,
-) -> dict[str, Coefficient]:
+) -> CoefficientTable:
     """Return every parameter of a fitted mixture by name, with its standard error and interval.
 
     Coefficients and means are for x and y as they are, noises are logarithms of precisions, and weights that all
@@ -62,12 +55,12 @@ def coefficients(
 
     Standard errors include the uncertainty of the assignments: they are those of :func:`~mixpyro.linear_response`, or
     where every parameter is estimated, of the inverse of :func:`~mixpyro.observed_information`. They belong to one
-    maximum. Where components hardly differ, or an estimate is infinite, they mean little. Print the result with
-    :func:`~mixpyro.as_table`.
+    maximum. Where components hardly differ, or an estimate is infinite, they mean little. Print the result, or
+    take ``to_frame()`` of it, which has ``to_latex`` and the like.
 
     Args:
         fitted: result of :func:`~mixpyro.fit`, or its mixture; the result where components of rows were known.
-        x: inputs [N, D] that were fitted.
+        x: inputs [N, D] that were fitted; those that the result keeps by default, with y and gate_x.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
         weights: of the rows [N], at least 0; those of the fit by default.
@@ -118,11 +111,18 @@ def coefficients(
         messages = () if found is None else found.messages
         found = _by_parts(mixture, _table(fitted, mixture, x, y, **given), features, gate_features, messages)
     for message in found.messages:
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        warnings.warn(message, RuntimeWarning, stacklevel=4)
     effects = _are_effects(mixture)
     effects = [False] * (len(found.names) - len(effects)) + effects
     rows = (_coefficient(*row, factor) for row in zip(found.estimates, found.errors, effects, strict=True))
-    return dict(zip(found.names, rows, strict=True))
+    names = with_output_names(found.names, [*features, *gate_features], _output_names(mixture, y))
+    return CoefficientTable(zip(names, rows, strict=True))
+
+
+def _output_names(mixture: MixtureOfExperts, y: Tensor) -> Sequence[str]:
+    """Return the names of the columns of y, where the fit was given a frame; none otherwise."""
+    known = mixture.fitted_columns
+    return () if known is None or known.layouts.y is None else output_names(mixture, y.shape[1] if y.ndim > 1 else 1)
 
 
 class _Found(NamedTuple):

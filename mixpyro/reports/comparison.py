@@ -9,14 +9,15 @@ from torch import Tensor
 
 from mixpyro.fitting.result import FitResult
 from mixpyro.reports.criteria import Criteria, criteria
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.reports.named_rows import NamedRows
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 Value = TypeVar("Value")
 # One value for all fits, or one for each, by name or in order.
 OfEach: TypeAlias = Value | Mapping[str, Value] | Sequence[Value]
 
 
-class Ranking(dict[str, Criteria]):
+class Ranking(NamedRows[Criteria]):
     """Criteria of several fits by name, the best first, and by which of them.
 
     Attributes:
@@ -31,24 +32,24 @@ class Ranking(dict[str, Criteria]):
 
 def compare(
     results: Mapping[str, FitResult] | Sequence[FitResult],
-    x: Inputs | Mapping[str, Tensor] | Sequence[Tensor],
-    y: Targets,
+    x: Inputs | AnyTable | Mapping[str, AnyTable] | Sequence[AnyTable] = None,
+    y: Targets | AnyTable = None,
     *,
-    gate_x: GateInputs | Mapping[str, Tensor | None] | Sequence[Tensor | None] | None = None,
+    gate_x: GateInputs | AnyTable | Mapping[str, AnyTable] | Sequence[AnyTable] = None,
 ) -> Ranking:
     """Compute criteria of several fits to the same y, the best first.
 
     Fits whose parameters all have posteriors are ranked by their bounds on the log evidence, all labellings counted:
     ``log_evidence``, the largest first. Fits with estimated parameters are ranked by ``bic``, the smallest first. A
     table with fits of both kinds is ranked by ``bic`` too: it is the one criterion that all have on one scale, where a
-    bound depends on the priors. The ``note`` of the result says so; :func:`~mixpyro.as_table` prints the rows and the
-    note. Fits whose rows are grouped otherwise compare by their bounds, which are of the same y, but not by ``bic``,
-    which counts groups.
+    bound depends on the priors. The ``note`` of the result says so; ``print(ranking)`` shows the rows and the note, and
+    ``ranking.to_frame()`` is a DataFrame. Fits whose rows are grouped otherwise compare by their bounds, which are of
+    the same y, but not by ``bic``, which counts groups.
 
     Args:
         results: fits by name, or a list of them.
         x: inputs [N, D] that were fitted; where the models read different columns, a dict of them by the names of
-            ``results``, or a list in their order.
+            ``results``, or a list in their order. Without x and y the results' own rows are taken, of one y.
         y: outputs [N, P] or [N] that all were fitted to.
         gate_x: the gate's inputs [N, G], read by the fits that had gate inputs; or a dict or a list, as for x, of
             these and None.
@@ -72,8 +73,10 @@ def compare(
         (['line', 'constant'], 'log_evidence')
     """
     named = _named(results)
+    if x is None and y is None:
+        x, y, gate_x = _own_rows(named)
     inputs, gate_inputs = _of_each("x", x, list(named)), _of_each("gate_x", gate_x, list(named))
-    if isinstance(gate_x, Tensor):
+    if not isinstance(gate_x, Mapping | Sequence):
         gate_inputs = {name: gate_x if _reads_gate_x(result) else None for name, result in named.items()}
     _refuse_unequal_weights(named)
     _refuse_unequal_labels(named)
@@ -87,6 +90,20 @@ def compare(
     if ranking.by == "bic":
         _refuse_unlike_groups(named)
     return ranking
+
+
+def _own_rows(named: Mapping[str, FitResult]) -> tuple[dict[str, Tensor], Tensor, dict[str, Tensor | None]]:
+    """Return x of each result, the y that all were fitted to, and what each gate read."""
+    first = next(iter(named.values())).rows
+    for name, result in named.items():
+        if result.rows is None or first is None:
+            raise ValueError(f"`x` and `y` must be given, for {name!r} does not keep its rows; got none.")
+        if not torch.equal(result.rows.y, first.y.to(result.rows.y)):
+            raise ValueError(f"`results` must be fits to the same y; got {name!r}, which was fitted to another.")
+    rows = {name: result.rows for name, result in named.items() if result.rows is not None}
+    assert first is not None
+    gate_x = {name: own.gate_x for name, own in rows.items()}
+    return {name: own.x for name, own in rows.items()}, first.y, gate_x
 
 
 def _refuse_unequal_weights(named: Mapping[str, FitResult]) -> None:

@@ -12,12 +12,13 @@ from mixpyro import arguments
 from mixpyro.conjugate.sticks import LearntSticks, Sticks, log_orders
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.known_labels import known_components, without_others
+from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.tree_automorphisms import n_swaps
-from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 
 class Criteria(NamedTuple):
@@ -35,8 +36,15 @@ class Criteria(NamedTuple):
     log_evidence: float = math.nan
 
 
+@reads_rows
 @arguments.outside_contexts
-def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | None = None) -> Criteria:
+def criteria(
+    result: FitResult,
+    x: Inputs | AnyTable = None,
+    y: Targets | AnyTable = None,
+    *,
+    gate_x: GateInputs | AnyTable = None,
+) -> Criteria:
     """Compute criteria for model choice of one fit on the data that were fitted.
 
     aic = −2 log L + 2 p, bic = −2 log L + p log N, icl = bic − 2 Σᵢ log maxₖ rᵢₖ; smaller is better. For experts by
@@ -55,7 +63,7 @@ def criteria(result: FitResult, x: Inputs, y: Targets, *, gate_x: GateInputs | N
 
     Args:
         result: of a fit to x and y.
-        x: inputs [N, D] that were fitted.
+        x: inputs [N, D] that were fitted; those that the result keeps by default, with y and gate_x.
         y: outputs [N, P] or [N] that were fitted.
         gate_x: the gate's inputs [N, G], if they were not x.
 

@@ -10,22 +10,24 @@ from torch.nn import Parameter
 
 from mixpyro import arguments
 from mixpyro.fitting.known_labels import joint_of
+from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 
+@reads_rows
 @arguments.outside_contexts
 def observed_information(
     mixture: MixtureOfExperts,
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable,
+    y: Targets | AnyTable,
     *,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
-    observed: Integer[Tensor, " N"] | None = None,
-    mask: Bool[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
+    observed: Integer[Tensor, " N"] | AnyTable = None,
+    mask: Bool[Tensor, " N"] | AnyTable = None,
     groups: GroupIds | None = None,
 ) -> Float[Tensor, "Q Q"]:
     """Return minus the Hessian of the log likelihood in all Q estimated parameters, float64.

@@ -10,11 +10,12 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.distributions.wishart_regression import unpacked
 from mixpyro.experts.random_effects import RandomEffectsExperts
+from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 from mixpyro.intervals.names import checked_names
 from mixpyro.numerics.cholesky import cholesky
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 # Draws that quantiles are taken from; their error is a fiftieth of the interval's width.
 N_DRAWS = 10_000
@@ -28,14 +29,15 @@ class VarianceComponent(NamedTuple):
     high: float
 
 
+@reads_rows
 @arguments.outside_contexts
 def variance_components(
     fitted: FitResult,
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable = None,
+    y: Targets | AnyTable = None,
     *,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
     feature_names: Sequence[str] | None = None,
     probability: float = 0.9,
 ) -> dict[str, VarianceComponent]:

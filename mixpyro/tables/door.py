@@ -44,6 +44,7 @@ def takes_tables(method: Callable[..., Any], returned: Returned | None) -> Calla
         except TypeError:
             return method(self, *args, **kwargs)
         data = {name: bound.arguments[name] for name in DATA if name in bound.arguments}
+        data |= {"gate_x": data.get("gate_x")} if "gate_x" in signature.parameters else {}
         if all(map(is_plain, data.values())):
             return method(self, *args, **kwargs)
         known = layouts_of(self)
@@ -51,9 +52,17 @@ def takes_tables(method: Callable[..., Any], returned: Returned | None) -> Calla
         others = {name: value for name, value in bound.arguments.items() if name not in data}
         bound.arguments.update(given.tensors)
         result = method(*bound.args, **bound.kwargs)
+        # A table asks for no derivatives, and neither do tensors without a graph.
+        if isinstance(result, Tensor) and not any(_has_graph(value) for value in data.values()):
+            result = result.detach()
         return returned(self, result, given, others) if returned is not None and given.library else result
 
     return with_tables
+
+
+def _has_graph(value: object) -> bool:
+    """Return whether derivatives in a value are asked for."""
+    return isinstance(value, Tensor) and value.requires_grad
 
 
 def layouts_of(mixture: Any) -> Layouts | None:  # noqa: ANN401 (a module that remembers columns)

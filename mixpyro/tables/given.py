@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mixpyro.tables import frames
 from mixpyro.tables.layout import Layout, Layouts
+from mixpyro.tables.returned import RowLabels
 
 # Arguments that are read by columns, and how numbered columns of each are called.
 COLUMNS = {"x": "x", "y": "y", "gate_x": "g"}
@@ -39,12 +40,18 @@ class GivenRows(NamedTuple):
     @property
     def y(self) -> Tensor:
         """Outputs [N, P]."""
-        return self.tensors["y"]
+        y: Tensor = self.tensors["y"]
+        return y.unsqueeze(1) if y.ndim == 1 else y
 
     @property
     def gate_x(self) -> Tensor | None:
         """What the gate reads [N, G]; None where it reads x."""
         return self.tensors.get("gate_x")
+
+    @property
+    def labels(self) -> RowLabels:
+        """Labels of the rows."""
+        return RowLabels(self.library, self.index)
 
     @property
     def names(self) -> Names:
@@ -102,6 +109,7 @@ def given_rows(
     """
     if all(map(is_plain, arguments.values())):
         return GivenRows(_with_inputs(dict(arguments)))
+    arguments = _with_gate_columns(arguments, known)
     reader = _Reader(arguments, known, like)
     tensors = {name: reader.tensor(name, value) for name, value in arguments.items()}
     if "observed" in tensors:
@@ -110,12 +118,40 @@ def given_rows(
     return GivenRows(_with_inputs(tensors), reader.layouts, reader.index, reader.library, reader.y_is_series)
 
 
+def _with_gate_columns(arguments: Mapping[str, Any], known: Layouts | None) -> Mapping[str, Any]:
+    """Return the arguments with what the gate reads, where x is a frame that has these columns by name too."""
+    x: Any = arguments.get("x")
+    if known is None or known.gate_x is None or arguments.get("gate_x", x) is not None or not frames.is_frame(x):
+        return arguments
+    has_all = set(known.gate_x.names) <= {str(name) for name in x.columns}
+    return {**arguments, "gate_x": x} if has_all else arguments
+
+
 def _with_inputs(tensors: dict[str, Any]) -> dict[str, Any]:
     """Return the tensors with inputs [N, 0] where there are outputs alone: a density of y."""
     y = tensors.get("y")
     if isinstance(y, Tensor) and y.ndim and tensors.get("x", y) is None:
         tensors["x"] = y.new_zeros(len(y), 0)
     return tensors
+
+
+def numeric_rows(argument: str, value: Any, *, like: Tensor | None = None) -> Any:  # noqa: ANN401 (any value)
+    """Return a table of numbers as a tensor [N, D]; any other value as it is.
+
+    Args:
+        argument: its name, for messages.
+        value: a tensor, a table, or what will be refused elsewhere.
+        like: a tensor of the model, whose device the rows are put on; the CPU by default.
+
+    Raises:
+        TypeError: if a column has something else than numbers. Only a mixture remembers levels of categories.
+    """
+    if isinstance(value, Tensor) or not frames.is_table(value):
+        return value
+    table = frames.read(argument, value)
+    columns = [frames.numbers(argument, name, column) for name, column in table.columns.items()]
+    array = np.stack(columns, axis=1) if columns else np.empty((len(_rows(value)), 0))
+    return torch.from_numpy(array).to("cpu" if like is None else like.device)
 
 
 class _Reader:
@@ -185,12 +221,12 @@ class _Reader:
         own = getattr(groups, "index", None)
         if frames.is_series(groups) and own is not None and not callable(own):
             self.indices["groups"] = own
-        (first, *others) = self.indices.items() or [("", None)]
+        first, *others = self.indices.items() or [("", ())]
         for name, index in others:
             if len(index) == len(first[1]) and not frames.same_index(first[1], index):
                 raise ValueError(
-                    f"`{name}` must have the row labels of `{first[0]}`, in order; got others of the same number. Align "
-                    f"them, as by {name}.loc[{first[0]}.index], or pass arrays to go by position."
+                    f"`{name}` must have the row labels of `{first[0]}`, in order; got others of the same number. "
+                    f"Align them, as by {name}.loc[{first[0]}.index], or pass arrays to go by position."
                 )
 
 

@@ -11,26 +11,28 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.fitted_rows import fitted_rows
+from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.tree_automorphisms import without_sides
 from mixpyro.numerics.trees import Tree
-from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 from mixpyro.tree_search.best_tree import MOST_COMPONENTS, best_tree
 
 # Fits of a tree from given responsibilities.
 Refit = Callable[[Tree, Responsibilities], FitResult]
 
 
+@reads_rows
 @arguments.outside_contexts
 def rearrange_tree(
     result: FitResult,
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable = None,
+    y: Targets | AnyTable = None,
     *,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
 ) -> FitResult:
@@ -92,7 +94,7 @@ def rearrange_tree(
 
     found = rearranged(result, table.gate_x, table.weights, refit, least_gain=tolerance * float(table.n_objects))
     for caution in found.cautions if found is not result else ():
-        warnings.warn(caution, RuntimeWarning, stacklevel=3)
+        warnings.warn(caution, RuntimeWarning, stacklevel=4)
     return found
 
 

@@ -1,0 +1,29 @@
+"""The components of a fit: how many objects each has."""
+
+from typing import NamedTuple
+
+import torch
+
+from mixpyro.fitting.result import FitResult
+from mixpyro.reports.named_rows import NamedRows
+
+
+class Component(NamedTuple):
+    """A component of a fit."""
+
+    share: float  # of the objects, by their responsibilities
+    objects: float  # number of objects, each times its weight and responsibility
+    most_probable: int  # number of objects that are most probably of it
+
+
+def components(result: FitResult) -> NamedRows[Component]:
+    """Return the share and the size of each component.
+
+    Args:
+        result: of a fit.
+    """
+    counts, total = result.counts, float(result.counts.sum())
+    labels = torch.bincount(result.shares.argmax(-1), minlength=len(counts)).tolist()
+    return NamedRows(
+        {f"component {k}": Component(float(counts[k]) / total, float(counts[k]), labels[k]) for k in range(len(counts))}
+    )
