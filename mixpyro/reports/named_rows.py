@@ -55,15 +55,9 @@ def text_table(rows: Mapping[str, Any], note: str = "", fields: tuple[str, ...] 
     width = max(map(len, rows), default=0)
     lines = [" ".join([" " * width, *(f"{name:>{CELL_WIDTH}}" for name in fields)])]
     for name, row in rows.items():
-        lines.append(
-            " ".join([f"{name:<{width}}", *(f"{number(value):>{CELL_WIDTH}}" for value in _cells(row, fields))])
-        )
+        cells = [f"{number(getattr(row, field)):>{CELL_WIDTH}}" for field in fields]
+        lines.append(" ".join([f"{name:<{width}}", *cells]))
     return "\n".join([*lines, note] if note else lines)
-
-
-def _cells(row: Any, fields: tuple[str, ...]) -> list[float]:  # noqa: ANN401 (a named tuple)
-    """Return the numbers of a row in the order of the columns."""
-    return [getattr(row, name) for name in fields]
 
 
 def number(value: float) -> str:
