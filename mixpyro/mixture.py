@@ -14,10 +14,12 @@ from mixpyro.gates.base import Gate
 from mixpyro.groups import GroupIds
 from mixpyro.mixture_predictions import PREDICTIONS, MixturePredictions
 from mixpyro.mixture_program import MixtureProgram
-from mixpyro.mixture_tables import take_tables
+from mixpyro.mixture_tables import output_names, take_tables
 from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 from mixpyro.part import State, refuse_unread_overrides
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, ObjectIndices, Scalar, Targets, Value
+from mixpyro.tables.given import column_names
+from mixpyro.tables.representation import html_table
 
 Class = TypeVar("Class", bound=type)
 
@@ -95,6 +97,28 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
     def n_components(self) -> int:
         """K."""
         return int(self.gate.n_components)
+
+    def extra_repr(self) -> str:
+        """Return K and what the mixture was fitted to, for the text of the module."""
+        return ", ".join(f"{name}: {value}" for name, value in self._description().items())
+
+    def _description(self) -> dict[str, str]:
+        """Return K and the columns of the last fit by name."""
+        found, known = {"components": str(self.n_components)}, self.fitted_columns
+        if known is None:
+            return found | {"fitted": "no"}
+        x, gate_x = column_names("x", known.layouts.x, known.x), known.gate_x
+        found |= {"y": ", ".join(output_names(self, self.experts.n_outputs or 1)), "x": ", ".join(x) or "none"}
+        return (
+            found
+            if gate_x is None
+            else found | {"gate_x": ", ".join(column_names("gate_x", known.layouts.gate_x, gate_x))}
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the gate, the experts and what they were fitted to, for a notebook."""
+        parts = {name: f"{type(part).__name__}({part.extra_repr()})" for name, part in self.named_children()}
+        return html_table(type(self).__name__, self._description() | parts)
 
     def state(self) -> MixtureState:
         """Return a copy of what a fit changes in the gate and the experts."""

@@ -22,6 +22,7 @@ from mixpyro.pyro_internals.parameter_store import (
 from mixpyro.shapes import Scalar, Value
 from mixpyro.tables.door import first_tensor
 from mixpyro.tables.given import numeric_rows
+from mixpyro.tables.representation import arguments_of, html_table, line_of
 
 Result = TypeVar("Result")
 # Methods that a user calls with rows, as the first argument.
@@ -143,6 +144,15 @@ class Part(PyroModule):
     def prior_in_words(self) -> str:
         """Return the prior of the parameters in a few words, for a summary; empty by default."""
         return ""
+
+    def extra_repr(self) -> str:
+        """Return the arguments that are not the defaults, for the text of the module."""
+        return line_of(self)
+
+    def _repr_html_(self) -> str:
+        """Return the arguments and the prior for a notebook."""
+        prior = self.prior_in_words()
+        return html_table(type(self).__name__, arguments_of(self) | ({"prior": prior} if prior else {}))
 
     @property
     def effects(self) -> set[str]:

@@ -18,7 +18,7 @@ from mixpyro.mixture import MixtureOfExperts
 from mixpyro.tables.given import GivenRows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitResult(ResultReports):
     """A fitted mixture and how it was found.
 
@@ -43,22 +43,22 @@ class FitResult(ResultReports):
             tensors, not copies. None where a fit does not keep them.
     """
 
-    mixture: MixtureOfExperts = field(repr=False)
-    shares: Tensor = field(repr=False)
+    mixture: MixtureOfExperts = field()
+    shares: Tensor = field()
     best: int
-    runs: tuple[Run, ...] = field(repr=False)
-    weights: Tensor | None = field(repr=False, default=None)
+    runs: tuple[Run, ...] = field()
+    weights: Tensor | None = None
     interrupted: bool = False
-    optima: tuple[Optimum, ...] = field(repr=False, default=())
-    cautions: tuple[str, ...] = field(repr=False, default=())
-    data: FittedData | None = field(repr=False, default=None)
-    options: Mapping[str, Any] = field(repr=False, default_factory=dict)
-    versions: Mapping[str, str] = field(repr=False, default_factory=dict)
-    observed: Tensor | None = field(repr=False, default=None)
-    groups: Groups | None = field(repr=False, default=None)
-    rows: GivenRows | None = field(repr=False, default=None)
+    optima: tuple[Optimum, ...] = ()
+    cautions: tuple[str, ...] = ()
+    data: FittedData | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    observed: Tensor | None = None
+    groups: Groups | None = None
+    rows: GivenRows | None = None
     # A copy of the mixture, which a later fit does not change.
-    _template: MixtureOfExperts | None = field(repr=False, default=None)
+    _template: MixtureOfExperts | None = None
 
     @property
     def bound(self) -> float:
@@ -235,6 +235,11 @@ class FitResult(ResultReports):
         )
         words = (*one.degeneracies, *one.cautions)
         return (*found, *(f"{word}." for word in words), *one.findings)
+
+    def __repr__(self) -> str:
+        """Say how many components of how many objects, and how the fit ended."""
+        k, n = self.mixture.n_components, len(self.shares)
+        return f"FitResult({k} component{'' if k == 1 else 's'} of {n} objects: {self})"
 
     def __str__(self) -> str:
         """One sentence for a person."""

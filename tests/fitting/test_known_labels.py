@@ -234,7 +234,8 @@ def test_a_checkpoint_belongs_to_its_labels(tmp_path: Path) -> None:
     ("observed", "mask", "error", "message"),
     [
         (None, torch.ones(20, dtype=torch.bool), ValueError, "`mask` must be None without `observed`"),
-        ([0] * 20, None, TypeError, "`observed` must be a torch.Tensor; got list"),
+        ([0] * 19, None, ValueError, r"`observed` must have shape \[20\].*got \[19\]"),
+        ("first", None, TypeError, "`observed` must be a tensor, an array, a list, a DataFrame or a Series; got str"),
         (torch.zeros(20), None, TypeError, "`observed` must have an integer dtype; got torch.float32"),
         (torch.zeros(20, dtype=torch.bool), None, TypeError, "`observed` must have an integer dtype; got torch.bool"),
         (torch.zeros(19).long(), None, ValueError, r"`observed` must have shape \[20\].*got \[19\]"),
@@ -243,7 +244,7 @@ def test_a_checkpoint_belongs_to_its_labels(tmp_path: Path) -> None:
         (torch.full((20,), -1), None, ValueError, "`observed` must be from 0 to 1 where it is known; got -1"),
         (torch.zeros(20).long(), torch.ones(20), TypeError, "`mask` must have dtype torch.bool; got torch.float32"),
         (torch.zeros(20).long(), torch.ones(3).bool(), ValueError, r"`mask` must have shape \[20\].*got \[3\]"),
-        (torch.zeros(20).long(), [True] * 20, TypeError, "`mask` must be a torch.Tensor; got list"),
+        (torch.zeros(20).long(), [True] * 3, ValueError, r"`mask` must have shape \[20\].*got \[3\]"),
     ],
 )
 def test_bad_labels_are_refused_and_change_nothing(
