@@ -11,13 +11,14 @@ from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, group
 from mixpyro.diagnostics.draws import evaluate
 from mixpyro.diagnostics.made_from import mixture_of
+from mixpyro.diagnostics.names import named_rows
 from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.point_masses import estimates_of_mixture
 from mixpyro.fitting.result import FitResult
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.blocks import rows_per_program, slices
-from mixpyro.shapes import GateInputs, Inputs, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 
 class Assignments(NamedTuple):
@@ -89,7 +90,7 @@ class ResponsibilityDraws:
     Args:
         data: result of :func:`mixpyro.to_arviz`; its draws are used in order, chains one after the other.
         fitted: the fit or mixture that ``data`` was made from.
-        x: inputs [N, D].
+        x: inputs [N, D]; by default the rows that a result keeps, with y and ``gate_x``.
         y: outputs [N, P] or [N].
         gate_x: what the gate reads [N, G], where that is not x.
         groups: an id of the group of each row [N]; those of a fit by default. N objects are groups then.
@@ -99,14 +100,16 @@ class ResponsibilityDraws:
         self,
         data: ArvizData,
         fitted: FitResult | MixtureOfExperts,
-        x: Inputs,
-        y: Targets,
+        x: Inputs | AnyTable = None,
+        y: Targets | AnyTable = None,
         *,
-        gate_x: GateInputs | None = None,
+        gate_x: GateInputs | AnyTable = None,
         groups: GroupIds | None = None,
     ) -> None:
         mixture_of(data, fitted)
-        self.data = Observations.checked(fitted, x, y, gate_x, groups=groups)
+        named_x, named_y, gate = named_rows(fitted, x, y, gate_x, feature_names=None, output_names=None)
+        own_gate_x = None if gate is None else gate.values
+        self.data = Observations.checked(fitted, named_x.values, named_y.values, own_gate_x, groups=groups)
         group(data, "posterior")  # Raises where nothing has draws.
         self.sites, self.n_draws = posterior_sites(data, self.data)
 

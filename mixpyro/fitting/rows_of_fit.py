@@ -1,8 +1,10 @@
 """The rows that a fit is given: tables become tensors once, and their names are kept."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 from mixpyro.fitted_columns import FittedColumns
+from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_mixture, checked_table
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.tables.door import first_tensor
@@ -46,6 +48,21 @@ class RowsOfFit(NamedTuple):
         return self.given._replace(
             tensors={name: value if value is None else value.detach() for name, value in kept.items()}
         )
+
+
+def with_names_of(result: FitResult, given: GivenRows) -> FitResult:
+    """Return a result of a fit to tensors with the names of the frames that these were made from.
+
+    Args:
+        result: of a fit; its mixture gets the names too.
+        given: the frames as tensors.
+    """
+    if not given.library or result.rows is None:
+        return result
+    columns = result.mixture.fitted_columns
+    if columns is not None:
+        result.mixture.fitted_columns = columns._replace(layouts=given.layouts)
+    return dataclasses.replace(result, rows=given._replace(tensors=result.rows.tensors))
 
 
 def rows_of_fit(

@@ -12,11 +12,13 @@ from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.rows_of_fit import with_names_of
 from mixpyro.gates.tree import TreeGate
 from mixpyro.groups import GroupIds, Groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.trees import Tree, split_leaf
-from mixpyro.shapes import GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
+from mixpyro.tables.given import given_rows
 from mixpyro.tree_search.best_tree import MOST_COMPONENTS
 from mixpyro.tree_search.rearrangement import rearranged
 
@@ -44,11 +46,11 @@ class GrownTree(NamedTuple):
 @arguments.outside_contexts
 def grow_tree(
     experts: Callable[[int], Experts],
-    x: Inputs,
-    y: Targets,
+    x: Inputs | AnyTable,
+    y: Targets | AnyTable,
     *,
-    gate_x: GateInputs | None = None,
-    weights: Float[Tensor, " N"] | None = None,
+    gate_x: GateInputs | AnyTable = None,
+    weights: Float[Tensor, " N"] | AnyTable = None,
     groups: GroupIds | None = None,
     prior_scale: float = 2.0,
     most_components: int = 8,
@@ -100,7 +102,9 @@ def grow_tree(
         Fritsch, Finke, Waibel (1997), Adaptively growing hierarchical mixtures of experts, NIPS 9, by likelihood.
     """
     most = arguments.integer("most_components", most_components)
-    growth = _Growth(experts, x, y, gate_x, weights, groups, prior_scale, n_restarts, seed, max_iterations, tolerance)
+    given = given_rows({"x": x, "y": y, "gate_x": gate_x, "weights": weights}, groups=groups)
+    rows = (given.tensors[name] for name in ("x", "y", "gate_x", "weights"))
+    growth = _Growth(experts, *rows, groups, prior_scale, n_restarts, seed, max_iterations, tolerance)
     best = growth.fit((0,), None)
     bounds, splits, refused = [best.bound], list[int](), None
     while len(bounds) < most:
@@ -116,7 +120,7 @@ def grow_tree(
         splits.append(leaf)
     for caution in best.cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
-    return GrownTree(best, tuple(bounds), tuple(splits), refused)
+    return GrownTree(with_names_of(best, given), tuple(bounds), tuple(splits), refused)
 
 
 class _Growth:

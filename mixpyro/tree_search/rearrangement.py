@@ -13,6 +13,7 @@ from mixpyro.fitting.fit import fit
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.rows_of_fit import with_names_of
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.tree_automorphisms import without_sides
@@ -95,7 +96,7 @@ def rearrange_tree(
     found = rearranged(result, table.gate_x, table.weights, refit, least_gain=tolerance * float(table.n_objects))
     for caution in found.cautions if found is not result else ():
         warnings.warn(caution, RuntimeWarning, stacklevel=4)
-    return found
+    return found if found is result or result.rows is None else with_names_of(found, result.rows)
 
 
 def rearranged(

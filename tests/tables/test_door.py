@@ -27,11 +27,14 @@ from mixpyro import (
     criteria,
     fit,
     fit_minibatches,
+    grow_tree,
     linear_response,
     load,
+    rearrange_tree,
     save,
     to_arviz,
 )
+from mixpyro.diagnostics import ResponsibilityDraws
 from mixpyro.experts.families import Poisson
 
 N_ROWS = 60
@@ -253,3 +256,13 @@ def test_a_fit_to_tensors_loads_no_tables() -> None:
         "assert not {'pandas', 'matplotlib', 'sklearn', 'arviz', 'formulaic', 'polars'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=Path(__file__).parents[2])
+
+
+def test_trees_keep_names(bad_arguments: None) -> None:
+    data = frame()
+    grown = grow_tree(lambda k: LinearExperts(k, 1), data[["dose"]], data["effect"], most_components=2, n_restarts=2)
+    assert list(grown.result.labels.index) == list(data.index) and grown.result.names.y == ("effect",)
+    again = rearrange_tree(grown.result)
+    assert again.mixture.predict(data).name == "effect"
+    summary = ResponsibilityDraws(to_arviz(grown.result, n_draws=20), grown.result).summary()
+    assert summary.mean.shape == grown.result.shares.shape
