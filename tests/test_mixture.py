@@ -126,7 +126,7 @@ def test_bad_inputs_of_a_prediction_are_refused() -> None:
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     for bad, error, message in (
         (torch.zeros(5, 3).double(), ValueError, r"`x` must have shape \[N, 1\].*got \[5, 3\]"),
-        (torch.zeros(5, 1, dtype=torch.int64), TypeError, "`x` must have a floating dtype"),
+        (torch.zeros(5, 1, dtype=torch.complex64), TypeError, "`x` must have a floating dtype"),
         (torch.full((5, 1), torch.nan), ValueError, "`x` must be finite"),
     ):
         with pytest.raises(error, match=message):

@@ -194,13 +194,26 @@ def plain(value: Any) -> Any:  # noqa: ANN401 (a value of a table)
 
 
 def same_index(first: Any, second: Any) -> bool:  # noqa: ANN401 (labels of rows)
-    """Return whether two tables have the same labels of rows, in order.
+    """Return whether two tables have the same labels of rows, in order, or one has names and the other none.
 
     Args:
         first: an index.
         second: an index.
     """
-    return bool(first.equals(second)) if hasattr(first, "equals") else bool(np.array_equal(first, second))
+    if bool(first.equals(second)) if hasattr(first, "equals") else bool(np.array_equal(first, second)):
+        return True
+    # Row numbers beside names are no labels: such tables go by position.
+    return any(_are_row_numbers(one) and not _are_numbers(other) for one, other in ((first, second), (second, first)))
+
+
+def _are_row_numbers(index: Any) -> bool:  # noqa: ANN401 (labels of rows)
+    """Return whether labels are 0, 1, …, as of a table that was given none."""
+    return _are_numbers(index) and bool(np.array_equal(np.asarray(index), np.arange(len(index))))
+
+
+def _are_numbers(index: Any) -> bool:  # noqa: ANN401 (labels of rows)
+    """Return whether labels are integers."""
+    return np.asarray(index).dtype.kind in "iu"
 
 
 def library_of(value: object) -> str:
