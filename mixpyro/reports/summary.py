@@ -117,6 +117,8 @@ def _parameters(result: FitResult, probability: float) -> tuple[CoefficientTable
     n_parameters = result.mixture.gate.n_parameters + result.mixture.experts.n_parameters
     if n_estimated > MOST_ESTIMATED or n_parameters > MOST_PARAMETERS:
         return None, [f"note: {n_parameters} parameters are too many for a table; see `mixpyro.coefficients`."]
+    if not result.converged:
+        return None, ["note: no table of parameters, whose errors are those of a maximum: the fit has not converged."]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
