@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -83,5 +84,10 @@ def no_column(argument: str, name: str, columns: Iterable[Any]) -> ValueError:
         name: of the column.
         columns: that it has.
     """
-    listed = ", ".join(map(str, columns))
-    return ValueError(f"`data` must have the column {name!r}, which `{argument}` uses; got the columns {listed}.")
+    names = list(map(str, columns))
+    alike = {own.lower(): own for own in names}
+    near = difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.75)
+    advice = f" Is it {alike[near[0]]!r}?" if near else ""
+    return ValueError(
+        f"`data` must have the column {name!r}, which `{argument}` uses; got the columns {', '.join(names)}.{advice}"
+    )

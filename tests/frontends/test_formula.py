@@ -212,6 +212,16 @@ def test_rows_with_missing_values_are_dropped_from_everything_together() -> None
         fit_formula("y ~ x", data, missing="error", **formula, **QUICK)
 
 
+def test_known_components_are_those_of_the_rows_that_are_used() -> None:
+    data, known = table(), np.full(N, np.nan)
+    known[[1, 7, 30]] = [0.0, 1.0, 1.0]
+    data.loc["row 0", "x"] = np.nan
+    result = fit_formula("y ~ x", data, observed=known, k=2, **QUICK)
+    expected = fit_formula("y ~ x", data.iloc[1:], observed=known[1:], k=2, **QUICK)
+    assert result.bound == expected.bound
+    assert result.labels.iloc[[0, 6, 29]].tolist() == [0, 1, 1]
+
+
 def test_a_response_that_was_not_observed_may_be_ignored() -> None:
     data = table()
     data.loc[data["x"] > 1.0, "y"] = np.nan

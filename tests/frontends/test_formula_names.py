@@ -37,3 +37,8 @@ def test_a_variable_of_the_caller_is_no_column(name: str) -> None:
 def test_an_array_of_another_length_is_a_constant() -> None:
     knots = np.zeros(3)
     assert captured("formula", ["knots"], ["x"], {"knots": knots}, 5)["knots"] is knots
+
+
+def test_a_column_that_is_called_almost_so_is_proposed() -> None:
+    with pytest.raises(ValueError, match=r"got the columns Patents, RDS. Is it 'Patents'\?"):
+        captured("formula", ["patents"], ["Patents", "RDS"], {}, 5)
