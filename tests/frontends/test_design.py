@@ -70,7 +70,10 @@ def test_state_and_levels_are_those_of_the_fit(text: str) -> None:
 
 
 def test_an_error_leaves_the_state_as_it_was() -> None:
-    made, columns = design("center(x) + place")
+    def doubled(values: pd.Series) -> pd.Series:
+        return values + values
+
+    made, columns = design("doubled(x) + center(count) + place", doubled=doubled)
     for bad in (table().assign(x="text"), table().assign(place="elsewhere"), table().drop(columns="x")):
         with pytest.raises(ValueError, match=r"`data` must have|must be a formula"):
             made.columns(bad)
