@@ -1,0 +1,167 @@
+"""What the estimators have in common: rows and weights in, a fitted mixture out."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mixpyro.fitting.fit import fit
+from mixpyro.fitting.result import FitResult
+from mixpyro.fitting.streaming import StreamingFit
+from mixpyro.frontends.column_reader import as_tensor
+from mixpyro.frontends.distinct_rows import distinct_rows
+from mixpyro.frontends.whole_result import Rows, of_all_rows
+from mixpyro.gates.per_object import ObjectGate
+from mixpyro.mixture import MixtureOfExperts
+
+# Largest seed that is drawn for a fit.
+MOST_SEED = 2**31 - 1
+
+
+class MixtureEstimator(BaseEstimator):
+    """A mixture of experts with the interface of scikit-learn.
+
+    Attributes:
+        mixture_: the fitted :class:`mixpyro.MixtureOfExperts`.
+        result_: the :class:`mixpyro.FitResult` of ``fit``; not after ``partial_fit``.
+        lower_bound_: the bound, in nats.
+        converged_: whether the best restart met the stopping rule.
+        n_iter_: its iterations.
+    """
+
+    n_restarts: int
+    max_iter: int
+    tol: float
+    random_state: Any
+    mixture_: MixtureOfExperts
+    result_: FitResult
+    lower_bound_: float
+    converged_: bool
+    n_iter_: int
+    _stream: StreamingFit | None
+
+    def _prepare(self, x: Any, y: Any, weights: Any) -> MixtureOfExperts:  # noqa: ANN401
+        """Return a new mixture for rows [M, D] and [M, P], after taking what it needs to know of them."""
+        raise NotImplementedError
+
+    def _rows(self, x: Any, y: Any) -> Rows:  # noqa: ANN401
+        """Return what the mixture reads of rows [N, D] and [N, P]."""
+        raise NotImplementedError
+
+    def _fit_rows(self, x: np.ndarray, y: np.ndarray, sample_weight: object, groups: object = None) -> None:
+        """Fit a new mixture to checked arrays [N, D] and [N, P]."""
+        weights = checked_weights(sample_weight, len(x))
+        distinct = distinct_rows(np.hstack([x, y]), weights)
+        own = (as_tensor(x[distinct.first]), as_tensor(y[distinct.first]))
+        own_weights = None if distinct.weights is None else as_tensor(distinct.weights)
+        mixture = self._prepare(*own, own_weights)
+        all_weights = None if weights is None else as_tensor(weights)
+        rows = self._rows(as_tensor(x), as_tensor(y))
+        # Rows of a group depend on each other, and a posterior of each object is of one row: those are kept apart.
+        if groups is not None or isinstance(mixture.gate, ObjectGate):
+            result = self._fitted(mixture, rows, all_weights, groups)
+        else:
+            result = of_all_rows(self._fitted(mixture, self._rows(*own), own_weights), distinct, rows, all_weights)
+        self._take(result, rows)
+
+    def _fitted(self, mixture: MixtureOfExperts, rows: Rows, weights: Any, groups: Any = None) -> FitResult:  # noqa: ANN401
+        """Return the result of a fit."""
+        options = {"max_iterations": self.max_iter, "tolerance": self.tol, "n_restarts": self.n_restarts}
+        with convergence_warnings():
+            return fit(
+                mixture,
+                rows.x,
+                rows.y,
+                gate_x=rows.gate_x,
+                weights=weights,
+                groups=groups,
+                seed=self._seed(),
+                progress=False,
+                **options,
+            )
+
+    def _seed(self) -> int:
+        """Return a seed that is the same for the same ``random_state``."""
+        return int(check_random_state(self.random_state).randint(MOST_SEED))
+
+    def _take(self, result: FitResult, rows: Rows) -> None:
+        """Set what a fit has found."""
+        self.result_, self.mixture_ = result, result.mixture
+        self.lower_bound_, self.converged_, self.n_iter_ = result.bound, result.converged, result.n_iterations
+        self._stream, self._fitted_rows = None, rows
+
+    def _partial_fit_rows(self, x: np.ndarray, y: np.ndarray, sample_weight: object) -> None:
+        """Learn from a batch of checked arrays [B, D] and [B, P]."""
+        weights = checked_weights(sample_weight, len(x))
+        of_rows = None if weights is None else as_tensor(weights)
+        with convergence_warnings():
+            if not hasattr(self, "mixture_"):
+                mixture = self._prepare(as_tensor(x), as_tensor(y), of_rows)
+                self._stream = StreamingFit(mixture, n_restarts=self.n_restarts, seed=self._seed())
+            elif self._stream is None:
+                self._stream = StreamingFit(self.mixture_, n_restarts=0)
+                before = self._fitted_rows
+                self._stream.partial_fit(before.x, before.y, gate_x=before.gate_x, weights=self.result_.weights)
+            rows = self._rows(as_tensor(x), as_tensor(y))
+            self._stream.partial_fit(rows.x, rows.y, gate_x=rows.gate_x, weights=of_rows)
+        self.mixture_, self.n_iter_ = self._stream.mixture, self._stream.n_steps + 1
+        for name in ("result_", "lower_bound_", "converged_", "_fitted_rows"):
+            vars(self).pop(name, None)
+
+    def _checked(self, X: object) -> Float[np.ndarray, "N D"]:
+        """Return new rows as an array, if they have the columns of the fit."""
+        check_is_fitted(self, "mixture_")
+        return validate_data(self, X, reset=False, dtype=np.float64)
+
+
+def checked_weights(sample_weight: object, n_rows: int) -> Float[np.ndarray, " N"] | None:
+    """Return the weights of rows as an array.
+
+    Args:
+        sample_weight: how much each row counts [N], or one number for all; None where each counts once.
+        n_rows: N.
+
+    Raises:
+        ValueError: if they are of other rows, negative, not finite, or all zero.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_rows, float(sample_weight))
+    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    if weights.shape != (n_rows,):
+        raise ValueError(f"`sample_weight` must have shape [{n_rows}], a number for each row; got {list(weights.shape)}.")
+    if (weights < 0).any():
+        raise ValueError(f"`sample_weight` must be at least 0; got {weights.min():g}.")
+    if not (weights > 0).any():
+        raise ValueError("`sample_weight` must be above zero in one row or more; got zero in all.")
+    return weights
+
+
+@contextmanager
+def convergence_warnings() -> Iterator[None]:
+    """Raise warnings of a fit as ConvergenceWarning, which says how far to trust it; others as they are."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for one in caught:
+        kind = ConvergenceWarning if one.category is RuntimeWarning else one.category
+        warnings.warn(str(one.message), kind, stacklevel=5)
+
+
+def as_array(tensor: torch.Tensor) -> np.ndarray:
+    """Return a tensor as a NumPy array, without its graph.
+
+    Args:
+        tensor: of any shape.
+    """
+    return tensor.detach().cpu().numpy()
