@@ -15,20 +15,20 @@ from mixpyro.experts import GaussianExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.column_reader import as_tensor
 from mixpyro.frontends.estimator_base import MOST_SEED, MixtureEstimator, as_array
+from mixpyro.frontends.named_rows import labels_of, layout
 from mixpyro.frontends.whole_result import Rows, in_order
 from mixpyro.gates import DirichletGate, StickBreakingGate
 from mixpyro.gates.base import Gate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import Inputs, Outputs
+from mixpyro.tables.layout import Layouts
 
 # What scikit-learn calls a structure of covariances, and what mixpyro does.
 COVARIANCES = {"full": "full", "tied": "tied", "diag": "diagonal", "spherical": "spherical"}
 WEIGHT_PRIORS = ("dirichlet_process", "dirichlet_distribution")
 
 
-class BayesianMixture(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, DensityMixin, MixtureEstimator
-):
+class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, DensityMixin, MixtureEstimator):
     """Bayesian mixture of Gaussians that finds how many components there are, for scikit-learn.
 
     It has the interface of ``BayesianGaussianMixture``. Priors that are left out are weak on the location and scale of
@@ -124,7 +124,7 @@ class BayesianMixture(
             ValueError: if a shape, value or parameter does not fit.
         """
         x = validate_data(self, X, dtype=np.float64)
-        self._fit_rows(x[:, :0], x, sample_weight)
+        self._fit_rows(x[:, :0], x, sample_weight, labels=labels_of(X))
         return self
 
     def partial_fit(self, X: object, y: object = None, sample_weight: object = None) -> Self:
@@ -213,7 +213,9 @@ class BayesianMixture(
         return float(self.score_samples(X).mean())
 
     def sample(
-        self, n_samples: int = 1, random_state: Any = None  # noqa: ANN401
+        self,
+        n_samples: int = 1,
+        random_state: Any = None,  # noqa: ANN401
     ) -> tuple[Float[np.ndarray, "S D"], Int[np.ndarray, " S"]]:
         """Draw new rows from the predictive distribution.
 
@@ -263,12 +265,15 @@ class BayesianMixture(
     def _rows(self, x: Inputs, y: Outputs) -> Rows:
         return Rows(x, y, None)
 
-    def _take(self, result: FitResult, rows: Rows) -> None:
+    def _layouts(self) -> Layouts:
+        return Layouts(y=layout(self.feature_names_in_))
+
+    def _take(self, result: FitResult) -> None:
         """Set what a fit has found, the components with the most rows first: labels are consecutive then."""
-        labels = result.responsibilities.argmax(1)
+        labels = result.shares.argmax(1)
         most_probable = torch.bincount(labels, result.weights, minlength=self.n_components)
         sizes = list(zip(most_probable.tolist(), result.counts.tolist(), strict=True))
         result = in_order(result, sorted(range(self.n_components), key=lambda k: sizes[k], reverse=True))
-        super()._take(result, rows)
-        self.labels_ = as_array(result.responsibilities.argmax(1))
+        super()._take(result)
+        self.labels_ = as_array(result.shares.argmax(1))
         self.n_used_ = result.n_used

@@ -12,6 +12,7 @@ from mixpyro.experts import GLMExperts
 from mixpyro.experts.families import Binomial, Multinomial
 from mixpyro.frontends.column_reader import Columns
 from mixpyro.frontends.estimator_base import as_array
+from mixpyro.frontends.named_rows import labels_of
 from mixpyro.frontends.supervised import SupervisedMixture
 from mixpyro.gates.base import Gate
 
@@ -103,7 +104,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
         """
         x, labels = self._checked_pair(X, y, reset=True)
         self._set_classes(np.unique(labels))
-        self._fit_rows(x, self._encoded(labels), sample_weight, groups)
+        self._fit_rows(x, self._encoded(labels), sample_weight, groups, labels=labels_of(X))
         return self
 
     def partial_fit(self, X: object, y: object, classes: object = None, sample_weight: object = None) -> Self:

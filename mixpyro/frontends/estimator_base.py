@@ -1,5 +1,6 @@
 """What the estimators have in common: rows and weights in, a fitted mixture out."""
 
+import dataclasses
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from mixpyro.frontends.distinct_rows import distinct_rows
 from mixpyro.frontends.whole_result import Rows, of_all_rows
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.tables.given import GivenRows
+from mixpyro.tables.layout import Layouts
+from mixpyro.tables.returned import RowLabels
 
 # Largest seed that is drawn for a fit.
 MOST_SEED = 2**31 - 1
@@ -57,7 +61,19 @@ class MixtureEstimator(BaseEstimator):
         """Return what the mixture reads of rows [N, D] and [N, P]."""
         raise NotImplementedError
 
-    def _fit_rows(self, x: np.ndarray, y: np.ndarray, sample_weight: object, groups: object = None) -> None:
+    def _layouts(self) -> Layouts:
+        """Return the names of the columns that :meth:`_rows` returns; called where X has names."""
+        raise NotImplementedError
+
+    def _given(self, rows: Rows, labels: RowLabels) -> GivenRows:
+        """Return the rows of a fit with the names of their columns."""
+        if not labels.library or not hasattr(self, "feature_names_in_"):
+            return GivenRows(rows._asdict())
+        return GivenRows(rows._asdict(), self._layouts(), labels.index, labels.library)
+
+    def _fit_rows(
+        self, x: np.ndarray, y: np.ndarray, sample_weight: object, groups: object = None, *, labels: RowLabels
+    ) -> None:
         """Fit a new mixture to checked arrays [N, D] and [N, P]."""
         weights = checked_weights(sample_weight, len(x))
         distinct = distinct_rows(np.hstack([x, y]), weights)
@@ -69,9 +85,10 @@ class MixtureEstimator(BaseEstimator):
         # Rows of a group depend on each other, and a posterior of each object is of one row: those are kept apart.
         if groups is not None or isinstance(mixture.gate, ObjectGate):
             result = self._fitted(mixture, rows, all_weights, groups)
+            self._take(dataclasses.replace(result, rows=self._given(rows, labels)))
         else:
-            result = of_all_rows(self._fitted(mixture, self._rows(*own), own_weights), distinct, rows, all_weights)
-        self._take(result, rows)
+            result = self._fitted(mixture, self._rows(*own), own_weights)
+            self._take(of_all_rows(result, distinct, self._given(rows, labels), all_weights))
 
     def _fitted(self, mixture: MixtureOfExperts, rows: Rows, weights: Any, groups: Any = None) -> FitResult:  # noqa: ANN401
         """Return the result of a fit."""
@@ -93,11 +110,11 @@ class MixtureEstimator(BaseEstimator):
         """Return a seed that is the same for the same ``random_state``."""
         return int(check_random_state(self.random_state).randint(MOST_SEED))
 
-    def _take(self, result: FitResult, rows: Rows) -> None:
+    def _take(self, result: FitResult) -> None:
         """Set what a fit has found."""
         self.result_, self.mixture_ = result, result.mixture
         self.lower_bound_, self.converged_, self.n_iter_ = result.bound, result.converged, result.n_iterations
-        self._stream, self._fitted_rows = None, rows
+        self._stream = None
 
     def _partial_fit_rows(self, x: np.ndarray, y: np.ndarray, sample_weight: object) -> None:
         """Learn from a batch of checked arrays [B, D] and [B, P]."""
@@ -109,13 +126,20 @@ class MixtureEstimator(BaseEstimator):
                 self._stream = StreamingFit(mixture, n_restarts=self.n_restarts, seed=self._seed())
             elif self._stream is None:
                 self._stream = StreamingFit(self.mixture_, n_restarts=0)
-                before = self._fitted_rows
-                self._stream.partial_fit(before.x, before.y, gate_x=before.gate_x, weights=self.result_.weights)
+                self._stream.partial_fit(**self._rows_of_fit())
             rows = self._rows(as_tensor(x), as_tensor(y))
             self._stream.partial_fit(rows.x, rows.y, gate_x=rows.gate_x, weights=of_rows)
         self.mixture_, self.n_iter_ = self._stream.mixture, self._stream.n_steps + 1
-        for name in ("result_", "lower_bound_", "converged_", "_fitted_rows"):
+        for name in ("result_", "lower_bound_", "converged_"):
             vars(self).pop(name, None)
+
+    def _rows_of_fit(self) -> dict[str, Any]:
+        """Return the rows that ``fit`` was given, as arguments of a stream."""
+        own, groups, weights = self.result_.rows, self.result_.groups, self.result_.weights
+        assert own is not None
+        if groups is not None and weights is not None:
+            weights = groups.spread(weights)
+        return {"x": own.x, "y": own.y, "gate_x": own.gate_x, "weights": weights, "groups": groups}
 
     def _checked(self, X: object) -> Float[np.ndarray, "N D"]:
         """Return new rows as an array, if they have the columns of the fit."""
@@ -139,7 +163,9 @@ def checked_weights(sample_weight: object, n_rows: int) -> Float[np.ndarray, " N
         sample_weight = np.full(n_rows, float(sample_weight))
     weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if weights.shape != (n_rows,):
-        raise ValueError(f"`sample_weight` must have shape [{n_rows}], a number for each row; got {list(weights.shape)}.")
+        raise ValueError(
+            f"`sample_weight` must have shape [{n_rows}], a number for each row; got {list(weights.shape)}."
+        )
     if (weights < 0).any():
         raise ValueError(f"`sample_weight` must be at least 0; got {weights.min():g}.")
     if not (weights > 0).any():

@@ -17,6 +17,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family, NegativeBinomial, Poisson, StudentT, ZeroTruncatedPoisson
 from mixpyro.frontends.column_reader import Columns, as_tensor
 from mixpyro.frontends.estimator_base import MOST_SEED, as_array
+from mixpyro.frontends.named_rows import labels_of
 from mixpyro.frontends.supervised import SupervisedMixture
 from mixpyro.gates.base import Gate
 
@@ -125,7 +126,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
         """
         x, targets = self._checked_pair(X, y, reset=True)
         self._n_axes = targets.ndim
-        self._fit_rows(x, self._encoded(targets), sample_weight, groups)
+        self._fit_rows(x, self._encoded(targets), sample_weight, groups, labels=labels_of(X))
         return self
 
     def partial_fit(self, X: object, y: object, sample_weight: object = None) -> Self:

@@ -1,23 +1,21 @@
 """What regression and classification have in common: a gate and experts that read columns of X."""
 
 import copy
-from collections.abc import Sequence
-from typing import Any, Self
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from sklearn.utils.validation import validate_data
 from torch import Tensor
 
 from mixpyro.experts.base import Experts
 from mixpyro.frontends.column_reader import ColumnReader, Columns, as_tensor, column_numbers
 from mixpyro.frontends.estimator_base import MixtureEstimator, as_array
+from mixpyro.frontends.named_rows import layout
 from mixpyro.frontends.whole_result import Rows
 from mixpyro.gates import BayesianSoftmaxGate, DirichletGate
 from mixpyro.gates.base import Gate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import Inputs, Outputs
+from mixpyro.tables.layout import Layouts
 
 GATES = ("softmax", "dirichlet")
 
@@ -49,7 +47,9 @@ class SupervisedMixture(MixtureEstimator):
             for name in ("gate_columns", "expert_columns")
         }
         own = read["expert_columns"]
-        self._experts_reader = ColumnReader.standardising(own, x, weights) if self._reads_standardised() else ColumnReader(own)
+        self._experts_reader = (
+            ColumnReader.standardising(own, x, weights) if self._reads_standardised() else ColumnReader(own)
+        )
         gate = self._new_gate(len(read["gate_columns"]))
         self._gate_reader = self._reader_of(gate, read["gate_columns"], x, weights)
         experts = self._new_experts(len(own), y.shape[1])
@@ -80,6 +80,14 @@ class SupervisedMixture(MixtureEstimator):
 
     def _rows(self, x: Inputs, y: Outputs) -> Rows:
         return Rows(self._experts_reader(x), y, self._gate_inputs(x))
+
+    def _layouts(self) -> Layouts:
+        names = self.feature_names_in_
+        of_experts, of_gate = (
+            None if own is None else layout(names[own.numbers], scaled=own.scales is not None)
+            for own in (self._experts_reader, self._gate_reader)
+        )
+        return Layouts(x=of_experts, gate_x=of_gate)
 
     def _gate_inputs(self, x: Inputs) -> Inputs | None:
         """Return what the gate reads of rows."""

@@ -12,6 +12,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.distinct_rows import DistinctRows
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import Responsibilities
+from mixpyro.tables.given import GivenRows
 
 
 class Rows(NamedTuple):
@@ -30,7 +31,7 @@ class Rows(NamedTuple):
         return Rows(self.x[numbers], self.y[numbers], None if self.gate_x is None else self.gate_x[numbers])
 
 
-def of_all_rows(result: FitResult, distinct: DistinctRows, rows: Rows, weights: Tensor | None) -> FitResult:
+def of_all_rows(result: FitResult, distinct: DistinctRows, given: GivenRows, weights: Tensor | None) -> FitResult:
     """Return the result of a fit to distinct rows as one of all rows, in their order.
 
     The bound is the same: a row of weight three is three rows, and one of weight zero is none.
@@ -38,7 +39,7 @@ def of_all_rows(result: FitResult, distinct: DistinctRows, rows: Rows, weights: 
     Args:
         result: of the distinct rows.
         distinct: which they are.
-        rows: all of them.
+        given: all rows, with the names of their columns.
         weights: how much each of all rows counts [N]; None where each counts once.
     """
     kind, uncounted = torch.as_tensor(distinct.kind), torch.as_tensor(distinct.uncounted)
@@ -46,7 +47,7 @@ def of_all_rows(result: FitResult, distinct: DistinctRows, rows: Rows, weights: 
     def spread(shares: Responsibilities, mixture: MixtureOfExperts) -> Responsibilities:
         found = shares[kind]
         if len(uncounted):
-            x, y, gate_x = rows.at(uncounted)
+            x, y, gate_x = Rows(given.x, given.y, given.gate_x).at(uncounted)
             found[uncounted] = mixture.assign(x, y, gate_x=gate_x).responsibilities
         return found
 
@@ -59,10 +60,11 @@ def of_all_rows(result: FitResult, distinct: DistinctRows, rows: Rows, weights: 
     assert result.data is not None
     return dataclasses.replace(
         result,
-        responsibilities=spread(result.responsibilities, result.mixture),
+        shares=spread(result.shares, result.mixture),
         weights=weights,
         optima=optima,
-        data=dataclasses.replace(result.data, n_rows=len(rows.x)),
+        data=dataclasses.replace(result.data, n_rows=len(given.x)),
+        rows=given,
     )
 
 
@@ -80,11 +82,9 @@ def in_order(result: FitResult, order: Sequence[int]) -> FitResult:
     gate.hold_posterior(type(gate.posterior)(*(part[list(order)] for part in gate.posterior)))
     mixture = type(before)(gate, before.experts.with_components(order))
     mixture.fitted_columns = before.fitted_columns
-    shares = result.responsibilities[:, list(order)]
+    shares = result.shares[:, list(order)]
     optima = result.optima
     if optima and optima[0].state is not None:
         own = None if optima[0].responsibilities is None else shares
         optima = (dataclasses.replace(optima[0], state=mixture.state(), responsibilities=own), *optima[1:])
-    return dataclasses.replace(
-        result, mixture=mixture, responsibilities=shares, optima=optima, _template=copy.deepcopy(mixture)
-    )
+    return dataclasses.replace(result, mixture=mixture, shares=shares, optima=optima, _template=copy.deepcopy(mixture))

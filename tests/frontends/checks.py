@@ -29,7 +29,7 @@ def outcomes(estimator: BaseEstimator) -> dict[str, list[str]]:
     """Return the names of the checks, by what became of them."""
     found: dict[str, list[str]] = {}
 
-    def keep(**one: Any) -> None:  # noqa: ANN401 (scikit-learn's)
+    def keep(**one: Any) -> None:
         found.setdefault(one["status"], []).append(f"{one['check_name']}: {one['exception']!r}")
 
     check_estimator(estimator, on_fail=None, on_skip=None, callback=keep)
