@@ -1,6 +1,6 @@
 """Mixtures of Gaussians, for densities and clusters, as an estimator of scikit-learn."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +109,7 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         self.tol = tol
         self.random_state = random_state
 
-    def fit(self, X: object, y: object = None, sample_weight: object = None) -> Self:
+    def fit(self, X: object, y: object = None, sample_weight: object = None) -> "BayesianMixture":
         """Fit the mixture.
 
         Args:
@@ -127,7 +127,7 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         self._fit_rows(x[:, :0], x, sample_weight, labels=labels_of(X))
         return self
 
-    def partial_fit(self, X: object, y: object = None, sample_weight: object = None) -> Self:
+    def partial_fit(self, X: object, y: object = None, sample_weight: object = None) -> "BayesianMixture":
         """Learn from one more batch of rows, in memory that does not grow.
 
         The first batch is fitted in full, or what ``fit`` was given: make it large enough to show every component.
@@ -148,6 +148,11 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         for name in ("labels_", "n_used_"):
             vars(self).pop(name, None)
         return self
+
+    @property
+    def _n_features_out(self) -> int:
+        """K, the number of columns that :meth:`transform` returns."""
+        return self.mixture_.n_components
 
     @property
     def weights_(self) -> Float[np.ndarray, " K"]:
@@ -260,7 +265,7 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
             raise ValueError(f"`weight_concentration_prior_type` must be one of {list(WEIGHT_PRIORS)}; got {kind!r}.")
         if kind == "dirichlet_process":
             return StickBreakingGate(self.n_components, concentration=1.0 if alpha is None else alpha)
-        return DirichletGate(self.n_components, 1.0 / self.n_components if alpha is None else alpha)
+        return DirichletGate(self.n_components, concentration=1.0 / self.n_components if alpha is None else alpha)
 
     def _rows(self, x: Inputs, y: Outputs) -> Rows:
         return Rows(x, y, None)

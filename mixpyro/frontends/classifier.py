@@ -1,6 +1,6 @@
 """Mixtures of logistic regressions as an estimator of scikit-learn."""
 
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float
@@ -12,9 +12,10 @@ from mixpyro.experts import GLMExperts
 from mixpyro.experts.families import Binomial, Multinomial
 from mixpyro.frontends.column_reader import Columns
 from mixpyro.frontends.estimator_base import as_array
-from mixpyro.frontends.named_rows import labels_of
+from mixpyro.frontends.named_rows import labels_of, layout
 from mixpyro.frontends.supervised import SupervisedMixture
 from mixpyro.gates.base import Gate
+from mixpyro.tables.layout import Layouts
 
 
 class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
@@ -64,6 +65,9 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
         (['far', 'near', 'far'], True)
     """
 
+    # A prior that moves coefficients is what a penalty is for; ``result_.cautions`` tells.
+    _expected_caution: ClassVar[str | None] = "`prior_scale`"
+
     def __init__(
         self,
         n_components: int = 2,
@@ -87,7 +91,9 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
         self.tol = tol
         self.random_state = random_state
 
-    def fit(self, X: object, y: object, sample_weight: object = None, groups: object = None) -> Self:
+    def fit(
+        self, X: object, y: object, sample_weight: object = None, groups: object = None
+    ) -> "MixtureOfExpertsClassifier":
         """Fit the mixture.
 
         Args:
@@ -107,7 +113,9 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
         self._fit_rows(x, self._encoded(labels), sample_weight, groups, labels=labels_of(X))
         return self
 
-    def partial_fit(self, X: object, y: object, classes: object = None, sample_weight: object = None) -> Self:
+    def partial_fit(
+        self, X: object, y: object, classes: object = None, sample_weight: object = None
+    ) -> "MixtureOfExpertsClassifier":
         """Learn from one more batch of rows, in memory that does not grow.
 
         The first batch is fitted in full, or what ``fit`` was given: make it large enough to show every component. It
@@ -182,6 +190,10 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
         if len(self.classes_) == 2:
             return codes.astype(np.float64)[:, None]
         return np.eye(len(self.classes_))[codes]
+
+    def _layouts(self) -> Layouts:
+        own = super()._layouts()
+        return own if len(self.classes_) == 2 else own._replace(y=layout(self.classes_))
 
     def _reads_standardised(self) -> bool:
         return True

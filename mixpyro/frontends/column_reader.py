@@ -14,13 +14,13 @@ from mixpyro.shapes import Inputs
 Columns = slice | Sequence[int] | Sequence[bool] | Sequence[str] | None
 
 
-def column_numbers(name: str, columns: Columns, feature_names: Sequence[str] | None, n_features: int) -> list[int]:
+def column_numbers(name: str, columns: Columns, feature_names: Sequence[str], n_features: int) -> list[int]:
     """Return the numbers of the columns that a user chose.
 
     Args:
         name: of the argument, for messages.
         columns: numbers, names, a slice, or a truth value for each column; None for all of them.
-        feature_names: of the columns of X; None where they have none.
+        feature_names: of the columns of X; empty where they have none.
         n_features: columns of X.
 
     Raises:
@@ -30,7 +30,7 @@ def column_numbers(name: str, columns: Columns, feature_names: Sequence[str] | N
         return list(range(n_features))[slice(None) if columns is None else columns]
     chosen = [columns] if isinstance(columns, str | int) else list(columns)
     if any(isinstance(column, str) for column in chosen):
-        names = [] if feature_names is None else list(feature_names)
+        names = list(feature_names)
         absent = [column for column in chosen if column not in names]
         if absent:
             known = f"one of {names}" if names else "numbers, for X has no column names"

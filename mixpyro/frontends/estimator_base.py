@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -52,6 +52,8 @@ class MixtureEstimator(BaseEstimator):
     converged_: bool
     n_iter_: int
     _stream: StreamingFit | None
+    # Part of a caution that is no news of this estimator.
+    _expected_caution: ClassVar[str | None] = None
 
     def _prepare(self, x: Any, y: Any, weights: Any) -> MixtureOfExperts:  # noqa: ANN401
         """Return a new mixture for rows [M, D] and [M, P], after taking what it needs to know of them."""
@@ -93,7 +95,7 @@ class MixtureEstimator(BaseEstimator):
     def _fitted(self, mixture: MixtureOfExperts, rows: Rows, weights: Any, groups: Any = None) -> FitResult:  # noqa: ANN401
         """Return the result of a fit."""
         options = {"max_iterations": self.max_iter, "tolerance": self.tol, "n_restarts": self.n_restarts}
-        with convergence_warnings():
+        with convergence_warnings(self._expected_caution, stacklevel=4):
             return fit(
                 mixture,
                 rows.x,
@@ -120,7 +122,7 @@ class MixtureEstimator(BaseEstimator):
         """Learn from a batch of checked arrays [B, D] and [B, P]."""
         weights = checked_weights(sample_weight, len(x))
         of_rows = None if weights is None else as_tensor(weights)
-        with convergence_warnings():
+        with convergence_warnings(self._expected_caution, stacklevel=3):
             if not hasattr(self, "mixture_"):
                 mixture = self._prepare(as_tensor(x), as_tensor(y), of_rows)
                 self._stream = StreamingFit(mixture, n_restarts=self.n_restarts, seed=self._seed())
@@ -174,14 +176,22 @@ def checked_weights(sample_weight: object, n_rows: int) -> Float[np.ndarray, " N
 
 
 @contextmanager
-def convergence_warnings() -> Iterator[None]:
-    """Raise warnings of a fit as ConvergenceWarning, which says how far to trust it; others as they are."""
+def convergence_warnings(expected: str | None, *, stacklevel: int) -> Iterator[None]:
+    """Raise warnings of a fit as ConvergenceWarning, which says how far to trust it; others as they are.
+
+    Args:
+        expected: what a warning is about that is not to be raised, for the estimator is meant to be so.
+        stacklevel: of whom they shall point at, 1 for the function that uses this.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
     for one in caught:
+        if expected is not None and expected in str(one.message):
+            continue
         kind = ConvergenceWarning if one.category is RuntimeWarning else one.category
-        warnings.warn(str(one.message), kind, stacklevel=5)
+        # This generator and the context manager around it come first.
+        warnings.warn(str(one.message), kind, stacklevel=stacklevel + 2)
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:

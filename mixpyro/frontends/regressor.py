@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,7 +108,9 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
         tags.target_tags.positive_only = isinstance(self.family, str) and self.family.endswith(("poisson", "binomial"))
         return tags
 
-    def fit(self, X: object, y: object, sample_weight: object = None, groups: object = None) -> Self:
+    def fit(
+        self, X: object, y: object, sample_weight: object = None, groups: object = None
+    ) -> "MixtureOfExpertsRegressor":
         """Fit the mixture.
 
         Args:
@@ -129,7 +131,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
         self._fit_rows(x, self._encoded(targets), sample_weight, groups, labels=labels_of(X))
         return self
 
-    def partial_fit(self, X: object, y: object, sample_weight: object = None) -> Self:
+    def partial_fit(self, X: object, y: object, sample_weight: object = None) -> "MixtureOfExpertsRegressor":
         """Learn from one more batch of rows, in memory that does not grow.
 
         The first batch is fitted in full, or what ``fit`` was given: make it large enough to show every component. It

@@ -41,7 +41,7 @@ class SupervisedMixture(MixtureEstimator):
         raise NotImplementedError
 
     def _prepare(self, x: Inputs, y: Outputs, weights: Float[Tensor, " N"] | None) -> MixtureOfExperts:
-        names = getattr(self, "feature_names_in_", None)
+        names = list(getattr(self, "feature_names_in_", []))
         read = {
             name: column_numbers(name, getattr(self, name), names, x.shape[1])
             for name in ("gate_columns", "expert_columns")

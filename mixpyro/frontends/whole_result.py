@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.fitting.result import FitResult
@@ -44,7 +45,7 @@ def of_all_rows(result: FitResult, distinct: DistinctRows, given: GivenRows, wei
     """
     kind, uncounted = torch.as_tensor(distinct.kind), torch.as_tensor(distinct.uncounted)
 
-    def spread(shares: Responsibilities, mixture: MixtureOfExperts) -> Responsibilities:
+    def spread(shares: Float[Tensor, "M K"], mixture: MixtureOfExperts) -> Responsibilities:
         found = shares[kind]
         if len(uncounted):
             x, y, gate_x = Rows(given.x, given.y, given.gate_x).at(uncounted)
