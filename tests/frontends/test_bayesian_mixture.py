@@ -26,7 +26,7 @@ def faithful() -> np.ndarray:
 def test_finds_the_clusters_that_scikit_learn_finds(structure: str) -> None:
     X = faithful()
     X = (X - X.mean(0)) / X.std(0)
-    other = BayesianGaussianMixture(2, covariance_type=structure, random_state=0, n_init=2).fit(X)
+    other = BayesianGaussianMixture(n_components=2, covariance_type=structure, random_state=0, n_init=2).fit(X)
     own = BayesianMixture(2, covariance_type=structure, n_restarts=2, random_state=0).fit(X)
     assert adjusted_rand_score(own.labels_, other.predict(X)) > 0.95
     assert own.score(X) > other.score(X) - 0.01
@@ -84,8 +84,9 @@ def test_given_priors_are_those_of_scikit_learn() -> None:
     priors = {"mean_prior": X.mean(0), "mean_precision_prior": 1.0, "degrees_of_freedom_prior": 4.0}
     options = {"covariance_type": "full", "weight_concentration_prior": 0.5, "tol": 1e-8, "random_state": 0}
     kind = {"weight_concentration_prior_type": "dirichlet_distribution"}
-    scale = np.cov(X.T)
-    other = BayesianGaussianMixture(2, covariance_prior=scale, max_iter=500, **options, **kind, **priors).fit(X)
+    other = BayesianGaussianMixture(
+        n_components=2, covariance_prior=scale, max_iter=500, **options, **kind, **priors
+    ).fit(X)
     own = BayesianMixture(2, covariance_prior=scale, n_restarts=1, **options, **kind, **priors).fit(X)
     order = other.weights_.argsort()[::-1]
     np.testing.assert_allclose(own.means_, other.means_[order], rtol=1e-4)

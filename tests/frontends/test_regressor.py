@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 
-def quick(n_components: int = 2, **options: Any) -> MixtureOfExpertsRegressor:  # noqa: ANN401
+def quick(n_components: int = 2, **options: Any) -> MixtureOfExpertsRegressor:
     """A regressor of two restarts."""
     return MixtureOfExpertsRegressor(n_components, n_restarts=2, random_state=0, **options)
 
@@ -39,8 +39,8 @@ def quick(n_components: int = 2, **options: Any) -> MixtureOfExpertsRegressor:  
 def test_finds_what_fit_finds(ethanol: tuple[Tensor, Tensor]) -> None:
     x, y = ethanol
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
-    result = fit(mixture, x, y, n_restarts=5)
-    model = MixtureOfExpertsRegressor(gate="dirichlet", random_state=0).fit(x.numpy(), y.numpy().ravel())
+    result = fit(mixture, x, y, n_restarts=5, tolerance=1e-8)
+    model = MixtureOfExpertsRegressor(gate="dirichlet", tol=1e-8, random_state=0).fit(x.numpy(), y.numpy().ravel())
     assert model.lower_bound_ == pytest.approx(result.bound, abs=1e-3)
     np.testing.assert_allclose(model.predict(x.numpy()), mixture.predict(x).numpy().ravel(), atol=1e-4)
     log_prob = model.log_prob(x.numpy(), y.numpy().ravel())
@@ -93,7 +93,7 @@ def test_predicts_better_where_lines_bend() -> None:
     y = np.abs(X[:, 0]) + 0.05 * np.sin(90.0 * X[:, 0])
     folds = KFold(3, shuffle=True, random_state=0)
     assert cross_val_score(LinearRegression(), X, y, cv=folds).mean() < 0.1
-    assert cross_val_score(quick(), X, y, cv=folds, n_jobs=2).mean() > 0.9
+    assert cross_val_score(quick(), X, y, cv=folds).mean() > 0.9
 
 
 def test_works_in_pipelines_and_grid_searches() -> None:
@@ -124,14 +124,14 @@ def test_counts_by_family_and_templates(ethanol: tuple[Tensor, Tensor]) -> None:
     np.testing.assert_allclose(named.predict(X), given.predict(X), rtol=1e-6)
     assert not experts.coefficients.any() and given.mixture_.gate is not gate
     assert named.__sklearn_tags__().target_tags.positive_only
-    with pytest.raises(ValueError, match="counts"):
+    with pytest.raises(ValueError, match="whole numbers"):
         quick(family="poisson").fit(X, y - 0.5)
 
 
 @pytest.mark.parametrize(
     ("columns", "expected"), [(["b"], [1]), ([0, -1], [0, 2]), (slice(1, None), [1, 2]), ([True, False, True], [0, 2])]
 )
-def test_gate_and_experts_read_the_columns_that_are_chosen(columns: Any, expected: list[int]) -> None:  # noqa: ANN401
+def test_gate_and_experts_read_the_columns_that_are_chosen(columns: Any, expected: list[int]) -> None:
     generator = np.random.default_rng(0)
     data = pd.DataFrame(generator.normal(size=(40, 3)), columns=["a", "b", "c"])
     model = quick(gate_columns=columns, expert_columns=["a"]).fit(data, data["a"])
@@ -164,7 +164,7 @@ def test_rows_of_a_group_have_one_component() -> None:
         ({"n_restarts": 0}, "n_restarts"),
     ],
 )
-def test_refuses_wrong_parameters(options: Any, message: str) -> None:  # noqa: ANN401
+def test_refuses_wrong_parameters(options: Any, message: str) -> None:
     X = np.arange(12.0).reshape(-1, 1)
     with pytest.raises(ValueError, match=message):
         MixtureOfExpertsRegressor(**options).fit(X, X[:, 0])
