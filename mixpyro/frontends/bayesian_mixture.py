@@ -14,7 +14,7 @@ from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.experts import GaussianExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.column_reader import as_tensor
-from mixpyro.frontends.estimator_base import MOST_SEED, MixtureEstimator, as_array
+from mixpyro.frontends.estimator_base import MOST_SEED, MixtureEstimator, as_array, forget
 from mixpyro.frontends.named_rows import labels_of, layout
 from mixpyro.frontends.whole_result import Rows, in_order
 from mixpyro.gates import DirichletGate, StickBreakingGate
@@ -145,8 +145,7 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         """
         x = validate_data(self, X, reset=not hasattr(self, "mixture_"), dtype=np.float64)
         self._partial_fit_rows(x[:, :0], x, sample_weight)
-        for name in ("labels_", "n_used_"):
-            vars(self).pop(name, None)
+        forget(self, "labels_", "n_used_")
         return self
 
     @property

@@ -1,7 +1,7 @@
 """Which columns of X a gate or experts read, and in which units."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from mixpyro.numerics.location_scale import LocationScale, location_scale
 from mixpyro.shapes import Inputs
 
-Columns = slice | Sequence[int] | Sequence[bool] | Sequence[str] | None
+Columns = slice | np.ndarray | Sequence[int] | Sequence[bool] | Sequence[str] | None
 
 
 def column_numbers(name: str, columns: Columns, feature_names: Sequence[str], n_features: int) -> list[int]:
@@ -28,7 +28,7 @@ def column_numbers(name: str, columns: Columns, feature_names: Sequence[str], n_
     """
     if columns is None or isinstance(columns, slice):
         return list(range(n_features))[slice(None) if columns is None else columns]
-    chosen = [columns] if isinstance(columns, str | int) else list(columns)
+    chosen: list[Any] = [columns] if isinstance(columns, str | int) else list(columns)
     if any(isinstance(column, str) for column in chosen):
         names = list(feature_names)
         absent = [column for column in chosen if column not in names]

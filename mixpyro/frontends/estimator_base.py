@@ -1,5 +1,6 @@
 """What the estimators have in common: rows and weights in, a fitted mixture out."""
 
+import copy
 import dataclasses
 import warnings
 from collections.abc import Iterator
@@ -94,7 +95,6 @@ class MixtureEstimator(BaseEstimator):
 
     def _fitted(self, mixture: MixtureOfExperts, rows: Rows, weights: Any, groups: Any = None) -> FitResult:  # noqa: ANN401
         """Return the result of a fit."""
-        options = {"max_iterations": self.max_iter, "tolerance": self.tol, "n_restarts": self.n_restarts}
         with convergence_warnings(self._expected_caution, stacklevel=4):
             return fit(
                 mixture,
@@ -103,9 +103,11 @@ class MixtureEstimator(BaseEstimator):
                 gate_x=rows.gate_x,
                 weights=weights,
                 groups=groups,
+                n_restarts=self.n_restarts,
+                max_iterations=self.max_iter,
+                tolerance=self.tol,
                 seed=self._seed(),
                 progress=False,
-                **options,
             )
 
     def _seed(self) -> int:
@@ -123,17 +125,21 @@ class MixtureEstimator(BaseEstimator):
         weights = checked_weights(sample_weight, len(x))
         of_rows = None if weights is None else as_tensor(weights)
         with convergence_warnings(self._expected_caution, stacklevel=3):
-            if not hasattr(self, "mixture_"):
-                mixture = self._prepare(as_tensor(x), as_tensor(y), of_rows)
-                self._stream = StreamingFit(mixture, n_restarts=self.n_restarts, seed=self._seed())
-            elif self._stream is None:
-                self._stream = StreamingFit(self.mixture_, n_restarts=0)
-                self._stream.partial_fit(**self._rows_of_fit())
+            stream = self._stream_so_far(x, y, of_rows)
             rows = self._rows(as_tensor(x), as_tensor(y))
-            self._stream.partial_fit(rows.x, rows.y, gate_x=rows.gate_x, weights=of_rows)
-        self.mixture_, self.n_iter_ = self._stream.mixture, self._stream.n_steps + 1
-        for name in ("result_", "lower_bound_", "converged_"):
-            vars(self).pop(name, None)
+            stream.partial_fit(rows.x, rows.y, gate_x=rows.gate_x, weights=of_rows)
+        self._stream, self.mixture_, self.n_iter_ = stream, stream.mixture, stream.n_steps + 1
+        forget(self, "result_", "lower_bound_", "converged_")
+
+    def _stream_so_far(self, x: np.ndarray, y: np.ndarray, weights: Any) -> StreamingFit:  # noqa: ANN401
+        """Return the stream of the batches before, one that begins with the rows of ``fit``, or a new one."""
+        if not hasattr(self, "mixture_"):
+            mixture = self._prepare(as_tensor(x), as_tensor(y), weights)
+            return StreamingFit(mixture, n_restarts=self.n_restarts, seed=self._seed())
+        if self._stream is not None:
+            return self._stream
+        stream = StreamingFit(copy.deepcopy(self.mixture_), n_restarts=0)
+        return stream.partial_fit(**self._rows_of_fit())
 
     def _rows_of_fit(self) -> dict[str, Any]:
         """Return the rows that ``fit`` was given, as arguments of a stream."""
@@ -147,6 +153,18 @@ class MixtureEstimator(BaseEstimator):
         """Return new rows as an array, if they have the columns of the fit."""
         check_is_fitted(self, "mixture_")
         return validate_data(self, X, reset=False, dtype=np.float64)
+
+
+def forget(estimator: BaseEstimator, *names: str) -> None:
+    """Delete attributes that an estimator has no more.
+
+    Args:
+        estimator: any.
+        names: of the attributes; those that it does not have are passed over.
+    """
+    for name in names:
+        if hasattr(estimator, name):
+            delattr(estimator, name)
 
 
 def checked_weights(sample_weight: object, n_rows: int) -> Float[np.ndarray, " N"] | None:

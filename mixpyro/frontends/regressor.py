@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -155,9 +155,15 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
         self._partial_fit_rows(x, self._encoded(targets), sample_weight)
         return self
 
+    @overload
+    def predict(self, X: object, return_std: Literal[False] = False) -> Float[np.ndarray, "N *P"]: ...
+
+    @overload
     def predict(
-        self, X: object, return_std: bool = False
-    ) -> Float[np.ndarray, "N *P"] | tuple[Float[np.ndarray, "N *P"], Float[np.ndarray, "N *P"]]:
+        self, X: object, return_std: Literal[True]
+    ) -> tuple[Float[np.ndarray, "N *P"], Float[np.ndarray, "N *P"]]: ...
+
+    def predict(self, X: object, return_std: bool = False) -> Any:
         """Return the predictive mean of y, the regressions weighted by the gate, and its standard deviation if wanted.
 
         Args:

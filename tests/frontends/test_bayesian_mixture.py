@@ -1,5 +1,7 @@
 """The mixture of Gaussians beside scikit-learn's."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,13 +83,19 @@ def test_is_a_transformer_of_named_columns() -> None:
 
 def test_given_priors_are_those_of_scikit_learn() -> None:
     X = faithful()
-    priors = {"mean_prior": X.mean(0), "mean_precision_prior": 1.0, "degrees_of_freedom_prior": 4.0}
-    options = {"covariance_type": "full", "weight_concentration_prior": 0.5, "tol": 1e-8, "random_state": 0}
-    kind = {"weight_concentration_prior_type": "dirichlet_distribution"}
-    other = BayesianGaussianMixture(
-        n_components=2, covariance_prior=scale, max_iter=500, **options, **kind, **priors
-    ).fit(X)
-    own = BayesianMixture(2, covariance_prior=scale, n_restarts=1, **options, **kind, **priors).fit(X)
+    options: dict[str, Any] = {
+        "n_components": 2,
+        "weight_concentration_prior_type": "dirichlet_distribution",
+        "weight_concentration_prior": 0.5,
+        "mean_prior": X.mean(0),
+        "mean_precision_prior": 1.0,
+        "degrees_of_freedom_prior": 4.0,
+        "covariance_prior": np.cov(X.T),
+        "tol": 1e-8,
+        "random_state": 0,
+    }
+    other = BayesianGaussianMixture(max_iter=500, **options).fit(X)
+    own = BayesianMixture(n_restarts=1, **options).fit(X)
     order = other.weights_.argsort()[::-1]
     np.testing.assert_allclose(own.means_, other.means_[order], rtol=1e-4)
     np.testing.assert_allclose(own.weights_, other.weights_[order], rtol=1e-4)
@@ -100,6 +108,6 @@ def test_given_priors_are_those_of_scikit_learn() -> None:
         ({"weight_concentration_prior_type": "process"}, "`weight_concentration_prior_type` must be one of"),
     ],
 )
-def test_refuses_wrong_parameters(options: dict[str, str], message: str) -> None:
+def test_refuses_wrong_parameters(options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BayesianMixture(**options).fit(faithful())
