@@ -56,6 +56,9 @@ from mixpyro.tree_search.rearrangement import rearrange_tree
 if TYPE_CHECKING:
     from mixpyro.frontends.formula import fit_formula as fit_formula
     from mixpyro.frontends.formula_result import FormulaResult as FormulaResult
+    from mixpyro.frontends.bayesian_mixture import BayesianMixture as BayesianMixture
+    from mixpyro.frontends.classifier import MixtureOfExpertsClassifier as MixtureOfExpertsClassifier
+    from mixpyro.frontends.regressor import MixtureOfExpertsRegressor as MixtureOfExpertsRegressor
 
 __version__ = "0.1.0"
 
@@ -120,6 +123,9 @@ __all__ = [
 ON_DEMAND = {
     "FormulaResult": ("mixpyro.frontends.formula_result", "formula"),
     "fit_formula": ("mixpyro.frontends.formula", "formula"),
+    "BayesianMixture": ("mixpyro.frontends.bayesian_mixture", "sklearn"),
+    "MixtureOfExpertsClassifier": ("mixpyro.frontends.classifier", "sklearn"),
+    "MixtureOfExpertsRegressor": ("mixpyro.frontends.regressor", "sklearn"),
 }
 
 if not TYPE_CHECKING:
