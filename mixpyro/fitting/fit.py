@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns

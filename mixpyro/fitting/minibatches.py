@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Generator, Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns
