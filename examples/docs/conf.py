@@ -1,0 +1,54 @@
+"""Settings of Sphinx: ``sphinx-build -W examples/docs .docs/html``, which needs the extra ``docs`` and no network."""
+
+import os
+import re
+import sys
+import warnings
+from pathlib import Path
+from typing import cast
+
+from sphinx.application import Sphinx
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+warnings.filterwarnings("ignore", module="beartype")
+os.environ["MIXPYRO_ROOT"] = str(HERE.parents[1])  # where code cells find examples/data
+
+import reference  # noqa: E402
+
+import mixpyro  # noqa: E402
+
+project, author = "mixpyro", "The mixpyro authors"
+copyright = author
+version = release = mixpyro.__version__
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
+exclude_patterns = ["*.py"]
+html_theme, html_title = "furo", f"mixpyro {version}"
+html_show_sphinx = False
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "cache", 120, True
+nb_execution_cache_path = str(HERE.parents[1] / ".docs" / "notebooks")
+nb_output_stderr = "remove"
+myst_enable_extensions, myst_heading_anchors = ["colon_fence", "dollarmath"], 3
+autodoc_member_order, autodoc_typehints = "bysource", "none"
+napoleon_google_docstring, napoleon_numpy_docstring, napoleon_use_ivar = True, False, True
+suppress_warnings = ["mystnb.unknown_mime_type"]
+
+
+def setup(app: Sphinx) -> None:
+    """Write the pages of the reference, and bring in the examples, before Sphinx looks for pages."""
+    reference.write(HERE / "api")
+    reference.gather(HERE.parent, HERE / "gallery")
+    app.connect("source-read", relink)
+    app.connect("autodoc-process-docstring", escape_shapes)
+
+
+def relink(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Let links to the examples lead to their pages."""
+    source[0] = reference.linked_here(source[0])
+
+
+def escape_shapes(*arguments: object) -> None:
+    """Keep shapes such as [*batch, K] and determinants such as |Λ| from being read as markup."""
+    lines = cast(list[str], arguments[-1])
+    lines[:] = [re.sub(r"(?<=[\[ ])\*(?=\w+[],])|\|(?=[^\s|`]+\|)", r"\\\g<0>", line) for line in lines]
