@@ -45,8 +45,15 @@ BASES = (
     "mixpyro.experts.estimated.EstimatedExperts",
     "mixpyro.experts.family.Family",
 )
+# Where what all classes of a page have in common is described.
+COMMON = {
+    "Gates": ("mixpyro.gates.base.Gate", "``weights(x)``, the Pyro ``model`` and ``guide``"),
+    "Experts": ("mixpyro.experts.base.Experts", "``predict(x)``, ``predictive(x)``, the Pyro ``model`` and ``guide``"),
+}
 # Classes from which on a class's members are not repeated on its page.
-NOT_REPEATED = "Gate, Experts, Family, Part, PyroModule, Module, SVI, AutoGuide, Distribution, BaseEstimator, tuple, object"
+NOT_REPEATED = (
+    "Gate, Experts, Family, Part, PyroModule, Module, SVI, AutoGuide, Distribution, BaseEstimator, tuple, object"
+)
 PERCENT = "# %% [markdown]"
 
 
@@ -70,12 +77,7 @@ def page_of(module: str) -> str:
     Raises:
         LookupError: if no page has it.
     """
-    fitting = [
-        (len(prefix), page)
-        for page, _, prefixes in PAGES
-        for prefix in prefixes
-        if module.startswith(prefix)
-    ]
+    fitting = [(len(prefix), page) for page, _, prefixes in PAGES for prefix in prefixes if module.startswith(prefix)]
     if not fitting:
         raise LookupError(f"`PAGES` must have a page for the public names of {module}; got none.")
     return max(fitting)[1]
@@ -151,16 +153,27 @@ def _script(name: str, text: str) -> str:
 
 def _page(title: str, names: list[str]) -> str:
     """Return a page with everything that names have."""
-    return _heading(title) + "\n".join(map(_entry, names))
+    common = COMMON.get(title)
+    note = f"What all of them have is described with :class:`~{common[0]}`: {common[1]}.\n\n" if common else ""
+    return _heading(title) + note + "\n".join(_entry(name, leave_out=common is not None) for name in names)
 
 
-def _entry(name: str) -> str:
-    """Return the directive that documents a class or a function."""
+def _entry(name: str, *, leave_out: bool) -> str:
+    """Return the directive that documents a class or a function, without what its base class has if so said."""
     module, _, own = name.rpartition(".")
     value = getattr(importlib.import_module(module), own)
     if not inspect.isclass(value):
         return f".. autofunction:: {name}\n"
-    return f".. autoclass:: {name}\n   :members:\n   :inherited-members: {NOT_REPEATED}\n   :show-inheritance:\n"
+    options = ["members", f"inherited-members: {NOT_REPEATED}", "show-inheritance"]
+    if leave_out:
+        bases = [base for base in value.__mro__ if f"{base.__module__}.{base.__name__}" in BASES]
+        options.append(f"exclude-members: {', '.join(sorted({entry for base in bases for entry in dir(base)}))}")
+    return "\n".join((f".. autoclass:: {name}", *(f"   :{option}" for option in map(_option, options)))) + "\n"
+
+
+def _option(text: str) -> str:
+    """Return an option of a directive, ``name:`` or ``name: value``."""
+    return text if ":" in text else f"{text}:"
 
 
 def _heading(title: str) -> str:

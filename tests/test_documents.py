@@ -1,0 +1,88 @@
+"""The code of every page runs as pasted, links lead somewhere, and the reference has every public name."""
+
+import importlib.util
+import inspect
+import re
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import mixpyro
+from tests.document_blocks import ROOT, blocks, run_blocks
+
+DOCUMENTS = ROOT / "examples" / "docs"
+PAGES = sorted(path for path in DOCUMENTS.glob("*.md"))
+WITH_CODE = [path for path in PAGES if blocks(path)]
+LINK = re.compile(r"\]\((?P<target>[^)#:]+)(?:#[^)]*)?\)")
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    """The module that makes the pages of the reference."""
+    spec = importlib.util.spec_from_file_location("reference", DOCUMENTS / "reference.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.stem)
+def test_the_code_of_a_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert run_blocks(path)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_lead_to_files(path: Path) -> None:
+    for match in LINK.finditer(path.read_text()):
+        target = match["target"]
+        assert target.startswith("api/") or (path.parent / target).exists(), target
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = (DOCUMENTS / "index.md").read_text().split()
+    assert {path.stem for path in PAGES} - {"index"} <= set(contents)
+
+
+def test_every_public_name_is_in_the_reference(reference: ModuleType) -> None:
+    listed = {name for names in reference.pages().values() for name in names}
+    public = {name for name in mixpyro.__all__ if not inspect.ismodule(getattr(mixpyro, name))}
+    assert {f"mixpyro.{name}" for name in public} <= listed
+    assert "mixpyro.experts.families.Poisson" in listed
+    assert "mixpyro.gates.base.Gate" in listed
+    assert sum(len(names) for names in reference.pages().values()) == len(listed)
+
+
+def test_a_public_name_of_an_unknown_module_is_refused(reference: ModuleType) -> None:
+    with pytest.raises(LookupError, match=r"mixpyro\.nowhere"):
+        reference.page_of("mixpyro.nowhere")
+
+
+def test_pages_are_written_and_old_ones_removed(reference: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "old.rst").write_text("of a group that is no more")
+    reference.write(tmp_path)
+    assert not (tmp_path / "old.rst").exists()
+    assert ".. autoclass:: mixpyro.DirichletGate\n" in (tmp_path / "gates.rst").read_text()
+    assert "   gates\n" in (tmp_path / "index.rst").read_text()
+
+
+def test_notebooks_and_scripts_become_pages(reference: ModuleType, tmp_path: Path) -> None:
+    examples, pages = tmp_path / "examples", tmp_path / "pages"
+    (examples / "data").mkdir(parents=True)
+    (examples / "data" / "README.md").write_text("# Data")
+    (examples / "question.py").write_text("# %% [markdown]\n# # A question\n")
+    (examples / "script.py").write_text('"""What is it?\n\nIt is a script.\n"""\n')
+    reference.gather(examples, pages)
+    assert sorted(path.name for path in pages.iterdir()) == ["data.md", "question.py", "script.md"]
+    assert "What is it?" in (pages / "script.md").read_text()
+    assert reference.linked_here("see [it](../script.py)") == "see [it](/gallery/script)"
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = (ROOT / ".github" / "CITATION.cff").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"version: {mixpyro.__version__}\n" in citation
+    assert project["description"] in citation
+    assert f"version = {{{mixpyro.__version__}}}" in (DOCUMENTS / "cite.md").read_text()
