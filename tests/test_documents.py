@@ -76,8 +76,16 @@ def test_notebooks_and_scripts_become_pages(reference: ModuleType, tmp_path: Pat
     (examples / "script.py").write_text('"""What is it?\n\nIt is a script.\n"""\n')
     reference.gather(examples, pages)
     assert sorted(path.name for path in pages.iterdir()) == ["data.md", "question.py", "script.md"]
-    assert "What is it?" in (pages / "script.md").read_text()
+    assert (pages / "script.md").read_text().startswith("# What is it?\n\nIt is a script.")
     assert reference.linked_here("see [it](../script.py)") == "see [it](/gallery/script)"
+
+
+def test_fields_are_described_by_their_comments(reference: ModuleType) -> None:
+    alias = ["Alias for field number 1"]
+    assert reference.described("mixpyro.Criteria.n_parameters", alias) == ["of gate and experts"]
+    assert reference.described("mixpyro.Criteria.icl", alias) == [""]
+    assert reference.described("mixpyro.Criteria.log_evidence", alias)[0].startswith("Lower bound on the log evidence")
+    assert reference.described("mixpyro.fit", ["Fit a mixture."]) == ["Fit a mixture."]
 
 
 def test_the_citation_is_of_this_version() -> None:

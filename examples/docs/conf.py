@@ -48,7 +48,10 @@ def relink(_app: Sphinx, _page: str, source: list[str]) -> None:
     source[0] = reference.linked_here(source[0])
 
 
-def escape_shapes(*arguments: object) -> None:
+def escape_shapes(_app: Sphinx, _what: str, name: str, *others: object) -> None:
     """Keep shapes such as [*batch, K] and determinants such as |Λ| from being read as markup."""
-    lines = cast(list[str], arguments[-1])
-    lines[:] = [re.sub(r"(?<=[\[ ])\*(?=\w+[],])|\|(?=[^\s|`]+\|)", r"\\\g<0>", line) for line in lines]
+    lines = cast(list[str], others[-1])
+    lines[:] = [
+        re.sub(r"(?<=[\[ ])\*(?=\w+[],])|\|(?=[^\s|`]+\|)", r"\\\g<0>", line)
+        for line in reference.described(name, lines)
+    ]

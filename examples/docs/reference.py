@@ -144,11 +144,28 @@ def linked_here(text: str) -> str:
     return re.sub(r"\]\(\.\./(\w+)\.py\)", r"](/gallery/\1)", text)
 
 
+def described(name: str, lines: list[str]) -> list[str]:
+    """Return the docstring of a name, which for a field of a NamedTuple is the comment behind or above it.
+
+    Args:
+        name: dotted, such as ``mixpyro.Criteria.bic``.
+        lines: of its docstring.
+    """
+    if not lines or not lines[0].startswith("Alias for field number"):
+        return lines
+    module, own, field = name.rsplit(".", 2)
+    source = inspect.getsource(getattr(importlib.import_module(module), own))
+    found = re.search(rf"(?P<above>(?:^ *#.*\n)*)^ *{field}: [^#\n]*(?P<behind>#.*)?$", source, re.MULTILINE)
+    comment = "" if found is None else found["behind"] or found["above"]
+    return [" ".join(comment.replace("#", " ").split())]
+
+
 def _script(name: str, text: str) -> str:
     """Return a page with the code of a script, and its docstring as text before."""
-    said = inspect.cleandoc(ast.get_docstring(ast.parse(text)) or "")
-    title, _, rest = said.partition("\n\n")
-    return f"# `{name}`\n\n{title}\n\n{rest}\n\n```{{literalinclude}} ../../{name}\n:language: python\n```\n"
+    first = ast.parse(text).body[0]
+    said, _, rest = inspect.cleandoc(ast.get_docstring(ast.parse(text)) or name).partition("\n\n")
+    code = f"```{{literalinclude}} ../../{name}\n:language: python\n:lines: {(first.end_lineno or 0) + 2}-\n```"
+    return f"# {said.replace(chr(10), ' ')}\n\n{rest}\n\n`examples/{name}`:\n\n{code}\n"
 
 
 def _page(title: str, names: list[str]) -> str:
