@@ -63,7 +63,8 @@ def public_names() -> dict[str, str]:
     seen: set[int] = set()
     for package in ("mixpyro", *PACKAGES):
         module = importlib.import_module(package)
-        for name in module.__all__:
+        # Names that need an extra are imported when they are first used.
+        for name in (*module.__all__, *getattr(module, "ON_DEMAND", ())):
             value = getattr(module, name)
             if id(value) not in seen and (inspect.isclass(value) or inspect.isroutine(value)):
                 seen.add(id(value))
