@@ -24,7 +24,7 @@ version = release = mixpyro.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
 exclude_patterns = ["*.py"]
 html_theme, html_title = "furo", f"mixpyro {version}"
-html_show_sphinx = False
+html_show_sphinx, html_static_path, html_css_files = False, ["static"], ["tables.css"]
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode, nb_execution_timeout, nb_execution_raise_on_error = "cache", 120, True
 nb_execution_cache_path = str(HERE.parents[1] / ".docs" / "notebooks")
@@ -41,6 +41,7 @@ def setup(app: Sphinx) -> None:
     reference.gather(HERE.parent, HERE / "gallery")
     app.connect("source-read", relink)
     app.connect("autodoc-process-docstring", escape_shapes)
+    app.connect("autodoc-skip-member", is_of_others)
 
 
 def relink(_app: Sphinx, _page: str, source: list[str]) -> None:
@@ -49,9 +50,15 @@ def relink(_app: Sphinx, _page: str, source: list[str]) -> None:
 
 
 def escape_shapes(_app: Sphinx, _what: str, name: str, *others: object) -> None:
-    """Keep shapes such as [*batch, K] and determinants such as |Λ| from being read as markup."""
+    """Keep shapes such as [*batch, K], determinants such as |Λ| and names such as means_ from being read as markup."""
     lines = cast(list[str], others[-1])
     lines[:] = [
-        re.sub(r"(?<=[\[ ])\*(?=\w+[],])|\|(?=[^\s|`]+\|)", r"\\\g<0>", line)
+        re.sub(r"(?<=[\[ ])\*(?=\w+[],])|\|(?=[^\s|`]+\|)|(?<=\w)_(?=:)", r"\\\g<0>", line)
         for line in reference.described(name, lines)
     ]
+
+
+def is_of_others(_app: Sphinx, _what: str, _name: str, member: object, *_others: object) -> bool | None:
+    """Leave out what classes have from other libraries, which is described there."""
+    own = getattr(member, "fget", None) or member
+    return None if str(getattr(own, "__module__", None) or "mixpyro").startswith("mixpyro") else True
