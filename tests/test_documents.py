@@ -14,7 +14,8 @@ from tests.document_blocks import ROOT, blocks, run_blocks
 
 DOCUMENTS = ROOT / "examples" / "docs"
 PAGES = sorted(path for path in DOCUMENTS.glob("*.md"))
-WITH_CODE = [path for path in PAGES if blocks(path)]
+# A script beside a page, of its name, is what the page quotes from.
+WITH_CODE = [path for path in PAGES if blocks(path) and not path.with_suffix(".py").exists()]
 LINK = re.compile(r"\]\((?P<target>[^)#:]+)(?:#[^)]*)?\)")
 
 

@@ -40,6 +40,7 @@ def setup(app: Sphinx) -> None:
     reference.write(HERE / "api")
     reference.gather(HERE.parent, HERE / "gallery")
     app.connect("source-read", relink)
+    app.connect("autodoc-process-docstring", keep_sentences, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", escape_shapes)
     app.connect("autodoc-skip-member", is_of_others)
 
@@ -49,13 +50,22 @@ def relink(_app: Sphinx, _page: str, source: list[str]) -> None:
     source[0] = reference.linked_here(source[0])
 
 
+SENTENCES: dict[str, list[str]] = {}
+
+
+def keep_sentences(_app: Sphinx, what: str, name: str, *others: object) -> None:
+    """Remember the docstring of a property, of which napoleon takes what is before a colon for a type."""
+    if what in ("attribute", "property"):
+        SENTENCES[name] = list(cast(list[str], others[-1]))
+
+
 def escape_shapes(_app: Sphinx, _what: str, name: str, *others: object) -> None:
-    """Keep shapes such as [*batch, K], determinants such as |Λ| and names such as means_ from being read as markup."""
+    """Keep [*batch, K], determinants as |Λ|, names as means_ and the sentence "K." from being read as markup."""
     lines = cast(list[str], others[-1])
-    lines[:] = [
-        re.sub(r"(?<=[\[ ])\*(?=\w+[],])|\|(?=[^\s|`]+\|)|(?<=\w)_(?=:)", r"\\\g<0>", line)
-        for line in reference.described(name, lines)
-    ]
+    if any(line.startswith(":type:") for line in lines):
+        lines[:] = SENTENCES[name]
+    marks = r"(?<=[\[ ])\*(?=\w+[],])|\|(?=[^\s|`]+\|)|(?<=\w)_(?=:)|(?<=\s)(?=[A-Z]\.$)"
+    lines[:] = [re.sub(marks, r"\\\g<0>", line) for line in reference.described(name, lines)]
 
 
 def is_of_others(_app: Sphinx, _what: str, _name: str, member: object, *_others: object) -> bool | None:
