@@ -3,6 +3,8 @@
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +12,7 @@ from types import ModuleType
 import pytest
 
 import mixpyro
-from tests.document_blocks import ROOT, blocks, run_blocks
+from tests.document_blocks import ROOT, blocks, main, run_blocks
 
 DOCUMENTS = ROOT / "examples" / "docs"
 PAGES = sorted(path for path in DOCUMENTS.glob("*.md"))
@@ -29,10 +31,30 @@ def reference() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.stem)
-def test_the_code_of_a_page_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    assert run_blocks(path)
+def test_the_code_of_every_page_runs() -> None:
+    command = [sys.executable, "-W", "error", "-m", "tests.document_blocks", *map(str, WITH_CODE)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr[-5000:]
+
+
+def test_blocks_are_code_without_options(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("""```{code-cell}
+:tags: [remove-cell]
+
+found = 1
+```
+```sh
+not python
+```
+```python
+found += 1
+assert found == 2
+```
+""")
+    assert run_blocks(page) == 2
+    page.write_text("```python\nassert False\n```\n")
+    assert main([str(page)]) == 1
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
