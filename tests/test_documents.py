@@ -98,7 +98,7 @@ def test_notebooks_and_scripts_become_pages(reference: ModuleType, tmp_path: Pat
     (examples / "question.py").write_text("# %% [markdown]\n# # A question\n")
     (examples / "script.py").write_text('"""What is it?\n\nIt is a script.\n"""\n')
     reference.gather(examples, pages)
-    assert sorted(path.name for path in pages.iterdir()) == ["data.md", "question.py", "script.md"]
+    assert sorted(path.name for path in pages.iterdir()) == ["data", "data.md", "question.py", "script.md"]
     assert (pages / "script.md").read_text().startswith("# What is it?\n\nIt is a script.")
     assert reference.linked_here("see [it](../script.py)") == "see [it](/gallery/script)"
 

@@ -7,6 +7,7 @@ import ast
 import importlib
 import inspect
 import re
+import shutil
 from pathlib import Path
 
 # File, title, and the modules whose public names it has; a name goes to the longest that fits.
@@ -130,9 +131,11 @@ def gather(examples: Path, folder: Path) -> None:
             texts[f"{path.stem}.md"] = _script(path.name, text)
     for name, text in texts.items():
         _write(folder / name, text)
-    for path in folder.iterdir():
+    for path in folder.glob("*.*"):
         if path.name not in texts:
             path.unlink()
+    # Where notebooks look for it, as they do in the folder of the examples.
+    shutil.copytree(examples / "data", folder / "data", ignore=shutil.ignore_patterns("*.md"), dirs_exist_ok=True)
 
 
 def linked_here(text: str) -> str:
