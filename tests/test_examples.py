@@ -1,11 +1,12 @@
 """Every example runs at its smallest setting, and so does the code in README."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.document_blocks import run_blocks
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -48,9 +49,5 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
 
 def test_the_code_in_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """Blocks run in order and share their names, as they would for a reader who pastes them one by one."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
-    assert len(blocks) == 4
+    assert run_blocks(ROOT / "README.md") == 4
     assert "20 of 20 restarts" in capsys.readouterr().out
