@@ -54,10 +54,10 @@ from mixpyro.tree_search.growth import GrownTree, grow_tree
 from mixpyro.tree_search.rearrangement import rearrange_tree
 
 if TYPE_CHECKING:
-    from mixpyro.frontends.formula import fit_formula as fit_formula
-    from mixpyro.frontends.formula_result import FormulaResult as FormulaResult
     from mixpyro.frontends.bayesian_mixture import BayesianMixture as BayesianMixture
     from mixpyro.frontends.classifier import MixtureOfExpertsClassifier as MixtureOfExpertsClassifier
+    from mixpyro.frontends.formula import fit_formula as fit_formula
+    from mixpyro.frontends.formula_result import FormulaResult as FormulaResult
     from mixpyro.frontends.regressor import MixtureOfExpertsRegressor as MixtureOfExpertsRegressor
 
 __version__ = "0.1.0"

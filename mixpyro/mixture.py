@@ -39,10 +39,13 @@ def _public(cls: Class) -> Class:
 
 
 class Assignment(NamedTuple):
-    """Assignments of N objects under the current posteriors: rows, or groups in the order of their first rows."""
+    """Assignments of N objects under the current posteriors: rows, or groups in the order of their first rows.
 
-    responsibilities: Tensor  # q(z) [N, K], rows sum to one
-    log_evidence: Tensor  # logsumexp over k of E log π + E log p(y | k) [N], nats
+    Tensors, or a frame and a Series where rows were given as frames.
+    """
+
+    responsibilities: AnyTable  # q(z) [N, K], rows sum to one
+    log_evidence: AnyTable  # logsumexp over k of E log π + E log p(y | k) [N], nats
 
 
 class MixtureState(NamedTuple):
@@ -176,7 +179,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, Exp
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Float[Tensor, "objects K"] | AnyTable:
+    ) -> AnyTable:
         """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
         gate_x, columns, _ = self.objects_of(x, y, gate_x, groups, missing)
         return self.log_joint(gate_x, columns, objects=objects).mT

@@ -16,7 +16,7 @@ from mixpyro.frontends.choice import chosen
 def fits() -> dict[int, FitResult]:
     """Fits with one to three components, of which criteria are made up."""
     y = torch.linspace(0, 1, 12).double().unsqueeze(1)
-    made = {}
+    made: dict[int, FitResult] = {}
     for k in (1, 2, 3):
         mixture = MixtureOfExperts(DirichletGate(k), GaussianExperts(k, 1))
         made[k] = fit(mixture, y[:, :0], y, n_restarts=1, max_iterations=200, progress=False)
