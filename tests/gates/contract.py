@@ -190,7 +190,7 @@ class GateContract:
         assert losses[0] == pytest.approx(losses[1], abs=1e-9)
 
     @pytest.mark.usefixtures("bad_arguments")
-    @pytest.mark.parametrize("bad", [None, 3, [[1.0]], torch.ones(4, 2).long(), torch.ones(4, 2).half()])
+    @pytest.mark.parametrize("bad", [None, 3, {1.0}, torch.ones(4, 2).long(), torch.ones(4, 2).half()])
     def test_inputs_of_another_type_are_refused_at_the_door(self, bad: Any) -> None:
         gate, plate = self.make(), pyro.plate("objects", 4, dim=-1)
         for call in (gate.model, gate.guide):

@@ -47,7 +47,7 @@ def test_the_curve_has_the_band_of_its_draws(name: str) -> None:
 def test_the_map_is_drawn_and_one_weight_for_all_is_not(name: str) -> None:
     result, data, _, _ = fitted(name, 2)
     assert len(plot_gate_map(data, result, n_points=5).images) == 1
-    with pytest.raises(ValueError, match="Of a gate whose weights depend on x, plot `plot_gate_curve`"):
+    with pytest.raises(ValueError, match="of a gate whose weights depend on x, plot `plot_gate_curve`"):
         plot_weights_forest(data)
 
 
