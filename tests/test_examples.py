@@ -27,10 +27,53 @@ PICTURES = {
     "diagnose_a_mixture.py": ("", "diagnose_fit.png", "diagnose_trust.png"),
     "which_gate.py": ("", "dirichlet.png", "bayesian_softmax.png", "stick_breaking.png"),
 }
+# Scripts that open as notebooks, one question each, by name: the packages that they need beyond the base install, and
+# what they must print, for their text says so.
+SERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "firms_and_patents.py": (
+        ("formulaic", "matplotlib"),
+        (
+            "K = 3 of 1, 2, 3, 4",
+            "-197.7",
+            "437.8",
+            "aic would choose K = 4",
+            "1.588",
+            "0.672",
+            "0.880",
+            "47 of 70 firms",
+        ),
+    ),
+    "co2_and_income.py": (
+        ("formulaic", "matplotlib"),
+        ("evidence: 1.3 nats", "BIC: 3.9 nats", "USA    5.1", "sum 4.5: 6.6", "0.677           0.034", "NOR"),
+    ),
+}
 
 
 def test_every_example_is_listed() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(ARGUMENTS)
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*ARGUMENTS, *SERIES}
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_it_prints_and_draws_what_its_text_says(name: str, tmp_path: Path) -> None:
+    packages, printed = SERIES[name]
+    for package in packages:
+        pytest.importorskip(package)
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), "--save", str(tmp_path)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert [words for words in printed if words not in finished.stdout] == [], finished.stdout
+    assert (tmp_path / name).with_suffix(".png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_it_opens_as_a_notebook(name: str) -> None:
+    """Cells of text have comments alone; the first says the question, the last the answer."""
+    _, *cells = re.split(r"^# %%", (EXAMPLES / name).read_text(), flags=re.MULTILINE)
+    texts = [cell.splitlines()[1:] for cell in cells if cell.startswith(" [markdown]")]
+    assert all(not line or line.startswith("#") for text in texts for line in text)
+    assert texts[0][0].endswith("?") and any(line.startswith("# **Answer.**") for line in texts[-1])
+    assert len((EXAMPLES / name).read_text().splitlines()) <= 150
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
