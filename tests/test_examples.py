@@ -43,6 +43,31 @@ SERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "47 of 70 firms",
         ),
     ),
+    "beta_blockers.py": (
+        ("formulaic", "matplotlib"),
+        (
+            "-181.33",
+            "-159.36",
+            "-155.75",
+            "icl would choose K = 3",
+            "gain 1.05 nats, p = 0.35",
+            "-0.258",
+            "0.77 of",
+            "0.71",
+        ),
+    ),
+    "food_budgets.py": (
+        ("formulaic", "matplotlib"),
+        (
+            "K = 3 of 1, 2, 3, 4",
+            "icl would choose K = 1",
+            "0.319",
+            "0.498",
+            "0.684",
+            "0       3    17",
+            "193     240   442",
+        ),
+    ),
     "co2_and_income.py": (
         ("formulaic", "matplotlib"),
         ("evidence: 1.3 nats", "BIC: 3.9 nats", "USA    5.1", "sum 4.5: 6.6", "0.677           0.034", "NOR"),
