@@ -68,6 +68,33 @@ SERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "193     240   442",
         ),
     ),
+    "caries_counts.py": (
+        ("matplotlib",),
+        (
+            "16.6",
+            "-1476.1",
+            "-1414.0",
+            "2521.5",
+            "2518.9",
+            "-0.251           0.090",
+            "-0.229",
+            "-0.338",
+            "29.0 %",
+            "0.53",
+        ),
+    ),
+    "growth_of_chicks.py": (
+        ("formulaic", "matplotlib"),
+        (
+            "K = 2 of 1, 2, 3",
+            "646.9",
+            "654.2",
+            "204.40   0.04",
+            "149.75   0.07",
+            "uneven  11   2   1   1   15",
+            "42 of 50",
+        ),
+    ),
     "co2_and_income.py": (
         ("formulaic", "matplotlib"),
         ("evidence: 1.3 nats", "BIC: 3.9 nats", "USA    5.1", "sum 4.5: 6.6", "0.677           0.034", "NOR"),
