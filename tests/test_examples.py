@@ -95,6 +95,23 @@ SERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "42 of 50",
         ),
     ),
+    "old_faithful.py": (
+        ("sklearn", "matplotlib"),
+        (
+            "BayesianMixture: 2 components",
+            "0.643: 4.29",
+            "0.353: 2.04",
+            "of 2: 1.00",
+            "-1196.8",
+            "2322.2",
+            "-4.22",
+            "-4.42",
+        ),
+    ),
+    "mixture_or_regression.py": (
+        ("sklearn", "matplotlib"),
+        ("has an R² of 0.49", "0.45        -5.45", "0.77        -6.36", "0.27    0.08", "0.35    0.07", "0.29    0.11"),
+    ),
     "co2_and_income.py": (
         ("formulaic", "matplotlib"),
         ("evidence: 1.3 nats", "BIC: 3.9 nats", "USA    5.1", "sum 4.5: 6.6", "0.677           0.034", "NOR"),
