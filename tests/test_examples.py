@@ -112,6 +112,17 @@ SERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("sklearn", "matplotlib"),
         ("has an R² of 0.49", "0.45        -5.45", "0.77        -6.36", "0.27    0.08", "0.35    0.07", "0.29    0.11"),
     ),
+    "from_fit_to_paper.py": (
+        ("matplotlib", "jinja2"),
+        (
+            "-197.675, 10 parameters, BIC 437.83",
+            "2 of 5 restarts",
+            "seed 1, 5 restarts",
+            r"\toprule",
+            "figure.pdf",
+            "none",
+        ),
+    ),
     "co2_and_income.py": (
         ("formulaic", "matplotlib"),
         ("evidence: 1.3 nats", "BIC: 3.9 nats", "USA    5.1", "sum 4.5: 6.6", "0.677           0.034", "NOR"),
