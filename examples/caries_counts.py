@@ -37,6 +37,14 @@ def fitted(inputs: list[str], gate_inputs: list[str], *, with_zeros: bool) -> Fi
     return fit(mixture, x, children["End"], gate_x=gate_x, n_restarts=3, progress=False)
 
 
+def expected(result: FitResult, count: int) -> float:
+    """Return how many children in a hundred should have a count."""
+    assert result.rows is not None
+    predictive = result.mixture.predictive(result.rows.x, gate_x=result.rows.gate_x)
+    values = torch.full((len(children), 1), count, dtype=torch.float64)
+    return 100 * float(predictive.log_prob(values).exp().mean())
+
+
 # %% [markdown]
 # ## Is there a surplus of zeros?
 #
@@ -54,13 +62,12 @@ fits = {
 }
 rows = {}
 for name, one in fits.items():
-    found, zero = one.criteria(), torch.zeros(len(children), 1)
-    predictive = one.mixture.predictive(one.rows.x, gate_x=one.rows.gate_x)
+    found = one.criteria()
     rows[name] = {
         "log_likelihood": found.log_likelihood,
         "parameters": found.n_parameters,
         "bic": found.bic,
-        "zeros, %": 100 * float(predictive.log_prob(zero.double()).exp().mean()),
+        "zeros, %": expected(one, 0),
         "always zero, %": 100 * float(one.shares[:, 0].mean()) if one.mixture.n_components > 1 else 0.0,
     }
 print(pd.DataFrame(rows).T.astype({"parameters": int}).round(1).to_string())
@@ -88,14 +95,11 @@ print(table.rename_axis("count at the beginning").round(2).to_string())
 # %%
 figure = Figure(figsize=(7, 4), layout="constrained")
 axes = figure.subplots()
-counts = np.arange(7)
-shown = children["End"].value_counts(normalize=True).reindex(counts, fill_value=0)
+counts = range(7)
+shown = children["End"].value_counts(normalize=True).reindex(list(counts), fill_value=0)
 axes.bar(counts, 100 * shown, color="lightgray", label="children")
 for colour, name in (("#D55E00", "treatment"), ("#009E73", "treatment, zeros"), ("#0072B2", list(fits)[-1])):
-    one = fits[name]
-    predictive = one.mixture.predictive(one.rows.x, gate_x=one.rows.gate_x)
-    values = torch.tensor(counts).double()[:, None, None].expand(-1, len(children), 1)
-    axes.plot(counts, 100 * predictive.log_prob(values).exp().mean(1), "o-", color=colour, label=name)
+    axes.plot(counts, [expected(fits[name], count) for count in counts], "o-", color=colour, label=name)
 axes.set(xlabel="decayed, missing or filled teeth at the end", ylabel="children (%)")
 axes.legend(frameon=False)
 if "--save" in sys.argv:

@@ -12,6 +12,7 @@
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,7 @@ def print_table(found: dict[str, dict[str, np.ndarray]]) -> None:
 # are the same for all patients, or depend on all ten measurements.
 
 # %%
-settings = {"n_restarts": 2, "random_state": 0}
+settings: dict[str, Any] = {"n_restarts": 2, "random_state": 0}
 models = {
     "1 component": MixtureOfExpertsRegressor(1, **settings),
     "2 components, constant weights": MixtureOfExpertsRegressor(2, gate="dirichlet", **settings),

@@ -90,10 +90,8 @@ log_density = ours.score_samples(grid).reshape(long.shape)
 axes.contour(
     long, wait, log_density, levels=[-9, -8, -7, -6, -5, -4], colors="gray", linestyles="solid", linewidths=0.8
 )
-for colour, label in zip(("#D55E00", "#0072B2", "#009E73"), range(3), strict=False):
-    own = eruptions[ours.predict(eruptions) == label]
-    if len(own):
-        axes.scatter(*own.to_numpy().T, s=14, color=colour, label=f"component {label}: {len(own)} eruptions")
+for label, own in eruptions.groupby(ours.predict(eruptions)):
+    axes.scatter(own["eruptions"], own["waiting"], s=14, label=f"component {label}: {len(own)} eruptions")
 axes.set(xlabel="length of the eruption (minutes)", ylabel="waiting time (minutes)")
 axes.legend(frameon=False, loc="lower right")
 if "--save" in sys.argv:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyro
@@ -110,7 +111,7 @@ def exact_deviation() -> float:
     return float((density @ share.square() - (density @ share).square()).sqrt())
 
 
-programs = {"without a gate": without_gate, "gate": with_gate, "gate, collapsed": partial(with_gate, collapsed=True)}
+programs: dict[str, Any] = {"no gate": without_gate, "gate": with_gate, "collapsed": partial(with_gate, collapsed=True)}
 found: dict[str, list[tuple[int, float, float]]] = {title: [] for title in programs}
 for title, make in programs.items():
     pyro.set_rng_seed(0)
@@ -133,7 +134,8 @@ for title, make in programs.items():
 figure = Figure(figsize=(7, 3.5), layout="constrained")
 axes = figure.subplots()
 for title, style in zip(found, ("o-", "s-", "^:"), strict=True):
-    axes.errorbar(*zip(*found[title], strict=True), fmt=style, capsize=4, label=title)
+    steps, means, deviations = zip(*found[title], strict=True)
+    axes.errorbar(steps, means, deviations, fmt=style, capsize=4, label=title)
 axes.set(xlabel="step of SVI", ylabel="bound ± noise (nats)")
 axes.legend(frameon=False, loc="lower right")
 if "--save" in sys.argv:
