@@ -110,11 +110,11 @@ figure
 # **Answer.** Knowing only the treatment, there is a large surplus of zeros: a Poisson regression expects 17 percent of
 # zeros where there are 29, and a component of zeros, a fifth of all children, gains more than 60 nats for one
 # parameter. Most of the surplus goes away once the count at the beginning is known: a Poisson regression then expects
-# 25 percent, and a component of zeros gains 5 to 8 nats, which BIC hardly rewards (2519 against 2521).
+# 25.5 percent, and a component of zeros gains about 5 to 8 nats, which BIC hardly rewards (2519 against 2521.5).
 #
 # So most children without caries at the end had little of it at the beginning. Of those with none at either time about
 # half are of the component of zeros, and of the other children with a zero at the end about a third. Counts are lower
-# in schools with education, mouth rinse or all measures, by 22, 21 and 29 percent, more than two standard errors each;
-# for the diet and for hygiene the data show no effect.
+# in schools with education, mouth rinse or all measures, by 20 to 29 percent, more than two standard errors each; for
+# the diet and for hygiene the data show no effect.
 #
 # A Poisson count has no limit, and a child has eight such teeth: a model for the tail should know that.

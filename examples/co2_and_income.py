@@ -49,6 +49,9 @@ print(f"two lines against one, by BIC: {bic[2] - bic[1]:.1f} nats")
 left_out = {f"{k} component{'s' * (k > 1)}": exact_loo(result.of(k), progress=False) for k in (1, 2, 3)}
 comparison = compare_loo(left_out)
 print(loo_table(comparison))
+print(
+    "countries in each of three components:", ", ".join(f"{n:.1f}" for n in sorted(result.of(3).shares.sum(0).tolist()))
+)
 
 # %% [markdown]
 # Two lines predict better by about 4 nats, and the standard error of the difference is larger than that. The third line

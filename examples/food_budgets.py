@@ -83,7 +83,7 @@ if "--save" in sys.argv:
 figure
 
 # %% [markdown]
-# **Answer.** The more, the richer they are. Nine in ten poor families lie within a range of about 190 francs, and rich
-# families within 440. A single regression says 370 francs for all: none of the poorest third lies outside, and 17
-# percent of the richest. At an income of 500 francs the median family spends 71 percent on food, at 2,000 francs 63
-# percent.
+# **Answer.** The more, the richer they are. The range that should hold nine in ten families is about 190 francs wide
+# for the poorest third and 440 francs for the richest. A single regression says 374 francs for all: none of the poorest
+# third lie outside, and 17 percent of the richest. At an income of 500 francs the median family spends 71 percent on
+# food, at 2,000 francs 63 percent.

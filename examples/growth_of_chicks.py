@@ -38,6 +38,7 @@ result = fit_formula(
 )
 print(result.candidates[["log_likelihood", "n_parameters", "bic", "log_evidence", "chosen"]].round(1).to_string())
 print(result.choice)
+print("chicks in each of three components:", ", ".join(f"{n:.1f}" for n in sorted(result.of(3).shares.sum(0).tolist())))
 
 # %% [markdown]
 # Two components are better than one by 7 nats. A third one stays empty.

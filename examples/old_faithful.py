@@ -103,6 +103,6 @@ figure
 # followed by a wait of 80 minutes; 36 percent are short, 2.0 minutes, with a wait of 54 to 55 minutes. The labels of
 # all three agree.
 #
-# The Bayesian mixtures were allowed six components and use two. Held-out eruptions are predicted equally well by all
-# three, within 0.05 nats. What a prior saves is the choice: ten components by maximum likelihood predict worse, by 0.2
-# nats.
+# The Bayesian mixtures were allowed six components and use two. Held-out eruptions are predicted about equally well by
+# all three, within 0.1 nats. What a prior saves is the choice: ten components by maximum likelihood predict worse, by
+# 0.2 nats.

@@ -30,7 +30,6 @@ from mixpyro import ConjugateSVI, DirichletGate  # gate
 HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
 runs = pd.read_csv(HERE / "data" / "ethanol.csv")
 x, y = (torch.tensor(runs[name].tolist()).double() for name in ("NO", "Equivalence"))
-N_STEPS = 300
 # A lower clip_norm would average the noisy gradients of the weights to zero.
 ADAM = {"lr": 0.03, "lrd": 0.998, "clip_norm": 1e6}
 START = {"lines": torch.tensor([[0.6, 0.0], [1.2, 0.0]]).double(), "noise": torch.tensor([0.1, 0.1]).double()}
@@ -118,7 +117,7 @@ for title, make in programs.items():
     pyro.clear_param_store()
     svi, posterior = make()
     print(f"\n{title}\n  step     bound  ± noise    concentrations     sd of a weight    exact")
-    for step in range(1, N_STEPS + 1):
+    for step in range(1, 301):
         svi.step(x, y)
         if step % 100 == 0:
             bounds = torch.tensor([-svi.evaluate_loss(x, y) for _ in range(20)])
@@ -137,7 +136,7 @@ for title, style in zip(found, ("o-", "s-", "^:"), strict=True):
     steps, means, deviations = zip(*found[title], strict=True)
     axes.errorbar(steps, means, deviations, fmt=style, capsize=4, label=title)
 axes.set(xlabel="step of SVI", ylabel="bound ± noise (nats)")
-axes.legend(frameon=False, loc="lower right")
+axes.legend(loc="lower right")
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "pyro_svi_script.png", dpi=120)
 figure
