@@ -1,5 +1,8 @@
 """Bayesian gates for mixtures of experts, as Pyro models with exact updates."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.experts import (
     GaussianExperts,
@@ -49,6 +52,13 @@ from mixpyro.reports.variance_components import VarianceComponent, variance_comp
 from mixpyro.saving.model_file import load, save
 from mixpyro.tree_search.growth import GrownTree, grow_tree
 from mixpyro.tree_search.rearrangement import rearrange_tree
+
+if TYPE_CHECKING:
+    from mixpyro.frontends.bayesian_mixture import BayesianMixture as BayesianMixture
+    from mixpyro.frontends.classifier import MixtureOfExpertsClassifier as MixtureOfExpertsClassifier
+    from mixpyro.frontends.formula import fit_formula as fit_formula
+    from mixpyro.frontends.formula_result import FormulaResult as FormulaResult
+    from mixpyro.frontends.regressor import MixtureOfExpertsRegressor as MixtureOfExpertsRegressor
 
 __version__ = "0.1.0"
 
@@ -108,3 +118,30 @@ __all__ = [
     "to_arviz",
     "variance_components",
 ]
+
+# Names whose modules need an extra, and are imported when they are first used: module, extra.
+ON_DEMAND = {
+    "FormulaResult": ("mixpyro.frontends.formula_result", "formula"),
+    "fit_formula": ("mixpyro.frontends.formula", "formula"),
+    "BayesianMixture": ("mixpyro.frontends.bayesian_mixture", "sklearn"),
+    "MixtureOfExpertsClassifier": ("mixpyro.frontends.classifier", "sklearn"),
+    "MixtureOfExpertsRegressor": ("mixpyro.frontends.regressor", "sklearn"),
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:  # noqa: ANN401 (of any class)
+        """Import a name of an extra."""
+        if name not in ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module, extra = ON_DEMAND[name]
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("mixpyro"):
+                raise
+            raise ImportError(f"`{name}` needs {error.name}: pip install 'mixpyro[{extra}]'.") from error
+
+    def __dir__() -> list[str]:
+        """Return the names of the package, those of the extras too."""
+        return sorted({*globals(), *ON_DEMAND})

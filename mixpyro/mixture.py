@@ -2,11 +2,12 @@
 
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from mixpyro import arguments
 from mixpyro.experts.base import Experts
@@ -17,11 +18,15 @@ from mixpyro.mixture_program import MixtureProgram
 from mixpyro.mixture_tables import output_names, take_tables
 from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 from mixpyro.part import State, refuse_unread_overrides
+from mixpyro.pyro_internals.subscripts import Subscriptable
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, ObjectIndices, Scalar, Targets, Value
 from mixpyro.tables.given import column_names
 from mixpyro.tables.representation import html_table
 
 Class = TypeVar("Class", bound=type)
+# The classes of a mixture's parts, for type checkers: MixtureOfExperts alone is one of any gate and experts.
+GatePart = TypeVar("GatePart", bound=Gate, default=Gate, covariant=True)
+ExpertsPart = TypeVar("ExpertsPart", bound=Experts, default=Experts, covariant=True)
 
 GUARDED = functools.partial(
     arguments.guarded, predictions=("assign", "bound", *PREDICTIONS), others=("expected_log_joint", "model", "guide")
@@ -34,10 +39,13 @@ def _public(cls: Class) -> Class:
 
 
 class Assignment(NamedTuple):
-    """Assignments of N objects under the current posteriors: rows, or groups in the order of their first rows."""
+    """Assignments of N objects under the current posteriors: rows, or groups in the order of their first rows.
 
-    responsibilities: Tensor  # q(z) [N, K], rows sum to one
-    log_evidence: Tensor  # logsumexp over k of E log π + E log p(y | k) [N], nats
+    Tensors, or a frame and a Series where rows were given as frames.
+    """
+
+    responsibilities: AnyTable  # q(z) [N, K], rows sum to one
+    log_evidence: AnyTable  # logsumexp over k of E log π + E log p(y | k) [N], nats
 
 
 class MixtureState(NamedTuple):
@@ -48,12 +56,15 @@ class MixtureState(NamedTuple):
 
 
 @_public
-class MixtureOfExperts(MixturePredictions, MixtureProgram):
+class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, ExpertsPart], metaclass=Subscriptable):
     """zᵢ ~ gate(xᵢ), yᵢ | zᵢ = k ~ expert k given xᵢ, as one Pyro model and guide with an exact lower bound.
 
     The gate and the experts become parts of the mixture: their sites are ``gate.…`` and ``experts.…`` from then on,
     with the mixture's name in front if it has one. :func:`mixpyro.fit` fits it. After a fit, ``gate_x`` must be given
     wherever rows are, or nowhere, as in the fit.
+
+    Type checkers know the classes of the parts: write ``MixtureOfExperts[DirichletGate, LinearExperts]`` in annotations
+    where they matter, and ``MixtureOfExperts`` where they do not.
 
     Args:
         gate: a gate of K components.
@@ -76,12 +87,15 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
 
     unread: ClassVar[Mapping[str, str]] = {"expected_log_joint": "log_joint"}
 
+    gate: GatePart
+    experts: ExpertsPart
+
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
         _public(cls)
         refuse_unread_overrides(cls)
 
-    def __init__(self, gate: Gate, experts: Experts, *, name: str = "") -> None:
+    def __init__(self, gate: GatePart, experts: ExpertsPart, *, name: str = "") -> None:
         super().__init__(name)
         for argument, value, kind in (("gate", gate, Gate), ("experts", experts, Experts)):
             if not isinstance(value, kind):
@@ -165,7 +179,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram):
         objects: ObjectIndices | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Float[Tensor, "objects K"] | AnyTable:
+    ) -> AnyTable:
         """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
         gate_x, columns, _ = self.objects_of(x, y, gate_x, groups, missing)
         return self.log_joint(gate_x, columns, objects=objects).mT

@@ -13,7 +13,7 @@ from mixpyro.missing import rows_with_outputs
 from mixpyro.mixture_rows import MixtureRows
 from mixpyro.mixture_tables import take_tables
 from mixpyro.numerics.far_rows import rounded
-from mixpyro.shapes import AnyTable, GateInputs, Inputs, Outputs, Responsibilities, Targets
+from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 PREDICTIONS = ("predict", "predictive", "quantile", "log_prob", "log_joint_predictive")
 
@@ -29,7 +29,7 @@ class MixturePredictions(MixtureRows):
         *,
         gate_x: GateInputs | AnyTable | None = None,
         responsibilities: Responsibilities | AnyTable | None = None,
-    ) -> Outputs | AnyTable:
+    ) -> AnyTable:
         """Return the predictive mean of new objects' y [N, P]: the experts' means, weighted by the gate.
 
         Args:
@@ -68,7 +68,7 @@ class MixturePredictions(MixtureRows):
         *,
         gate_x: GateInputs | AnyTable | None = None,
         responsibilities: Responsibilities | AnyTable | None = None,
-    ) -> Float[Tensor, "Q N P"] | AnyTable:
+    ) -> AnyTable:
         """Return quantiles of new objects' y [Q, N, P], each output by itself, in x's dtype.
 
         A quantile is the least y with Σₖ πₖ P(Y ≤ y | k) at least the probability, to the last digit.
@@ -97,7 +97,7 @@ class MixturePredictions(MixtureRows):
         gate_x: GateInputs | AnyTable | None = None,
         groups: GroupIds | None = None,
         missing: str | None = None,
-    ) -> Float[Tensor, " objects"] | AnyTable:
+    ) -> AnyTable:
         """Return log p(yᵢ | xᵢ) of new objects [N] in nats under :meth:`predictive`, assignments summed out.
 
         Of a group it is log Σₖ πₖ Πᵢ p(yᵢ | xᵢ, k), its rows taken as independent given the component. That is exact

@@ -1,5 +1,6 @@
 """Small fits of rows in groups, for tests of reports and programs: rows of a group are not next to each other."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -53,7 +54,7 @@ def problem(*, counts: bool = False, n_groups: int = N_GROUPS, most_rows: int = 
     return Problem(x, y, own[index], [f"g{number}" for number in index.tolist()])
 
 
-MIXTURES = {
+MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "dirichlet, lines": lambda: MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1)),
     "dirichlet, density": lambda: MixtureOfExperts(DirichletGate(2), GaussianExperts(2, 1)),
     "softmax, counts": lambda: MixtureOfExperts(

@@ -37,6 +37,7 @@ LAYERS = (
     {"intervals", "tree_search"},
     {"reports", "diagnostics", "hyper_models"},
     {"refinement"},
+    {"frontends"},
 )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.document_blocks import run_blocks
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 ARGUMENTS = {
@@ -178,11 +180,20 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
         assert (tmp_path / picture).stat().st_size > 10_000
 
 
-def test_the_code_in_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("without_type_checks")
+def test_the_code_in_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Blocks run in order and share their names, as they would for a reader who pastes them one by one."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), flags=re.MULTILINE | re.DOTALL)
-    namespace: dict[str, object] = {}
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), namespace)
-    assert len(blocks) == 4
-    assert "20 of 20 restarts" in capsys.readouterr().out
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    assert run_blocks(ROOT / "README.md") == 5
+    printed = capsys.readouterr().out
+    assert "20 of 20 restarts" in printed
+    for shown in re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        assert shown in printed
+    assert (tmp_path / "firms.png").stat().st_size > 10_000
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= 1200

@@ -140,7 +140,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="`experts` must have as many components as `gate`, 2; got 3"):
         MixtureOfExperts(DirichletGate(2), LinearExperts(3, 1))
     with pytest.raises(TypeError, match="`gate` must be a mixpyro Gate; got LinearExperts"):
-        MixtureOfExperts(LinearExperts(2, 1), LinearExperts(2, 1))  # type: ignore[arg-type]
+        MixtureOfExperts(LinearExperts(2, 1), LinearExperts(2, 1))  # type: ignore[type-var]
 
 
 @pytest.mark.cuda

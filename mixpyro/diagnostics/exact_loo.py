@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from mixpyro import arguments
 from mixpyro.diagnostics.left_out import log_prob_of_group

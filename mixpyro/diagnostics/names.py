@@ -99,7 +99,7 @@ def named_rows(
     else:
         data = {"x": x, "y": y, "gate_x": gate_x}
         given = given_rows(data, known=layouts_of(mixture), like=first_tensor(mixture))
-    layouts = given.layouts if layouts_of(mixture) is None else mixture.fitted_columns.layouts
+    layouts = layouts_of(mixture) or given.layouts
     index = None if given.index is None else np.asarray(given.index)
 
     def with_names(argument: str, value: Tensor, columns: Sequence[str] | None, prefix: str) -> Named:

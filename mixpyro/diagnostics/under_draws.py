@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from mixpyro.diagnostics.arrays import are_counts, as_numpy, counts_in_place
 from mixpyro.diagnostics.callers import level_of_caller

@@ -1,19 +1,22 @@
 """A mixture of the components that have objects."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from mixpyro.experts.base import Experts
-from mixpyro.mixture import MixtureOfExperts
+from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
 from mixpyro.pyro_internals.names import module_name
 
 # Objects of which a component has fewer if it counts as empty.
 LEAST_OBJECTS = 0.5
 
 
-def with_components(mixture: MixtureOfExperts, kept: Sequence[int]) -> MixtureOfExperts:
+def with_components(
+    mixture: MixtureOfExperts[GatePart, ExpertsPart], kept: Sequence[int]
+) -> MixtureOfExperts[GatePart, ExpertsPart]:
     """Return a new mixture of some of the components, with their posteriors and estimates.
 
     Args:
@@ -23,7 +26,8 @@ def with_components(mixture: MixtureOfExperts, kept: Sequence[int]) -> MixtureOf
     Raises:
         ValueError: if the gate has another prior for fewer components, or the experts are made of networks.
     """
-    gate, experts = mixture.gate.with_components(kept), mixture.experts.with_components(kept)
+    gate = cast(GatePart, mixture.gate.with_components(kept))
+    experts = cast(ExpertsPart, mixture.experts.with_components(kept))
     fewer = type(mixture)(gate, experts, name=module_name(mixture))
     fewer.fitted_columns = mixture.fitted_columns
     return fewer

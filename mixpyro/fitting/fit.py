@@ -6,12 +6,12 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns
@@ -32,13 +32,13 @@ from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.labels import with_known
-from mixpyro.mixture import MixtureOfExperts
+from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 
 @arguments.outside_contexts
 def fit(
-    mixture: MixtureOfExperts,
+    mixture: MixtureOfExperts[GatePart, ExpertsPart],
     x: Inputs | AnyTable,
     y: Targets | AnyTable,
     *,
@@ -60,7 +60,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 30.0,
     progress: bool = True,
-) -> FitResult:
+) -> FitResult[GatePart, ExpertsPart]:
     """Fit a mixture of experts by variational EM, from several starts, and keep the best.
 
     An iteration computes the responsibilities and the bound, then the conjugate updates of gate and experts, then
@@ -167,7 +167,8 @@ def fit(
         cautions = _warnings(result, search.n_restarts) + warnings_of(mixture, table, result.shares)
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
-    return dataclasses.replace(result, cautions=tuple(cautions))
+    result = dataclasses.replace(result, cautions=tuple(cautions))
+    return cast(FitResult[GatePart, ExpertsPart], result)
 
 
 def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:

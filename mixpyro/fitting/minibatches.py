@@ -5,11 +5,12 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Generator, Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns
@@ -31,7 +32,7 @@ from mixpyro.fitting.streaming import StreamingFit
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
-from mixpyro.mixture import MixtureOfExperts
+from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
@@ -43,7 +44,7 @@ CHANGE = 1e-3
 
 @arguments.outside_contexts
 def fit_minibatches(
-    mixture: MixtureOfExperts,
+    mixture: MixtureOfExperts[GatePart, ExpertsPart],
     x: Inputs | AnyTable,
     y: Targets | AnyTable,
     *,
@@ -63,7 +64,7 @@ def fit_minibatches(
     n_gradient_steps: int = 20,
     seed: int = 0,
     progress: bool = True,
-) -> FitResult:
+) -> FitResult[GatePart, ExpertsPart]:
     """Fit a mixture of experts in minibatches, for more rows than iterations over all of them allow.
 
     The restarts run on a sample of the rows, as do the moves of a gate that finds how many components there are: with
@@ -123,7 +124,8 @@ def fit_minibatches(
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
     described = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
-    return dataclasses.replace(result, cautions=tuple(cautions), options=described)
+    result = dataclasses.replace(result, cautions=tuple(cautions), options=described)
+    return cast(FitResult[GatePart, ExpertsPart], result)
 
 
 def _sample(table: Table, n_rows: int, generator: Generator) -> Table:

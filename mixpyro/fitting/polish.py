@@ -17,7 +17,7 @@ from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.table import Table
-from mixpyro.mixture import MixtureOfExperts
+from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.part import State
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
@@ -29,14 +29,14 @@ LEAST_LEFT = 1e-6
 @reads_rows
 @arguments.outside_contexts
 def polish(
-    result: FitResult,
+    result: FitResult[GatePart, ExpertsPart],
     x: Inputs | AnyTable = None,
     y: Targets | AnyTable = None,
     *,
     gate_x: GateInputs | AnyTable = None,
     weights: Float[Tensor, " N"] | AnyTable = None,
     max_iterations: int = 200,
-) -> FitResult:
+) -> FitResult[GatePart, ExpertsPart]:
     """Go on from a fit with a :class:`~mixpyro.BayesianSoftmaxGate` under its closer bound, that by quadrature.
 
     The closer bound is by up to 0.1 nats nearer to the exact one, and its standard deviations are by a few percent

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
@@ -14,12 +14,12 @@ from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.provenance import LEAST_DIFFERENCE, FittedData, difference_at_one_optimum
 from mixpyro.fitting.result_reports import ResultReports
 from mixpyro.groups import Groups
-from mixpyro.mixture import MixtureOfExperts
+from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
 from mixpyro.tables.given import GivenRows
 
 
 @dataclass(frozen=True, repr=False)
-class FitResult(ResultReports):
+class FitResult(ResultReports, Generic[GatePart, ExpertsPart]):
     """A fitted mixture and how it was found.
 
     Objects are rows, or the groups of rows that the fit was given, in the order of their first rows.
@@ -43,7 +43,7 @@ class FitResult(ResultReports):
             tensors, not copies. None where a fit does not keep them.
     """
 
-    mixture: MixtureOfExperts = field()
+    mixture: MixtureOfExperts[GatePart, ExpertsPart] = field()
     shares: Tensor = field()
     best: int
     runs: tuple[Run, ...] = field()
@@ -58,7 +58,7 @@ class FitResult(ResultReports):
     groups: Groups | None = None
     rows: GivenRows | None = None
     # A copy of the mixture, which a later fit does not change.
-    _template: MixtureOfExperts | None = None
+    _template: MixtureOfExperts[GatePart, ExpertsPart] | None = None
 
     @property
     def bound(self) -> float:
@@ -121,7 +121,7 @@ class FitResult(ResultReports):
         """Number of components that have half an object or more: those that were found, of a gate that finds them."""
         return len(used_components(self.counts))
 
-    def without_empty(self) -> "FitResult":
+    def without_empty(self) -> "FitResult[GatePart, ExpertsPart]":
         """Return the result with the components that have objects alone, the largest first; this one is unchanged.
 
         Components without objects have the posterior that is their prior, and a StickBreakingGate gives the same
@@ -164,7 +164,7 @@ class FitResult(ResultReports):
             _template=copy.deepcopy(mixture),
         )
 
-    def at(self, number: int) -> MixtureOfExperts:
+    def at(self, number: int) -> MixtureOfExperts[GatePart, ExpertsPart]:
         """Return a new mixture with the state of an optimum.
 
         Args:
@@ -190,7 +190,7 @@ class FitResult(ResultReports):
         mixture.hold(state)
         return mixture
 
-    def optimum(self, number: int) -> "FitResult":
+    def optimum(self, number: int) -> "FitResult[GatePart, ExpertsPart]":
         """Return the result of a fit that had chosen another optimum: all reports and diagnostics take it.
 
         Args:

@@ -103,8 +103,8 @@ def grow_tree(
     """
     most = arguments.integer("most_components", most_components)
     given = given_rows({"x": x, "y": y, "gate_x": gate_x, "weights": weights}, groups=groups)
-    rows = (given.tensors[name] for name in ("x", "y", "gate_x", "weights"))
-    growth = _Growth(experts, *rows, groups, prior_scale, n_restarts, seed, max_iterations, tolerance)
+    own, others = (given.x, given.tensors["y"], given.gate_x), given.tensors["weights"]
+    growth = _Growth(experts, *own, others, groups, prior_scale, n_restarts, seed, max_iterations, tolerance)
     best = growth.fit((0,), None)
     bounds, splits, refused = [best.bound], list[int](), None
     while len(bounds) < most:

@@ -138,7 +138,7 @@ def test_bound_elbo_and_log_joint_agree(
     """Pyro's ELBO of estimated members is the bound; the density at draws is the mixture's, of nested banks too."""
     x, outcomes = two_classes(50)
     y = torch.cat([outcomes[kind] for kind in kinds or ("yes or no", "line")], 1)
-    mixture = MixtureOfExperts(SoftmaxGate(2, 0), make())
+    mixture: MixtureOfExperts = MixtureOfExperts(SoftmaxGate(2, 0), make())
     result = fit(mixture, x, y, gate_x=x[:, :0], n_restarts=2, progress=False)
     response = linear_response(result, x, y, gate_x=x[:, :0])
     mixture = response.mixture

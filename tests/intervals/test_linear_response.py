@@ -200,6 +200,21 @@ def test_nothing_is_missing_where_all_components_are_known() -> None:
     assert relative(response.covariance, response.mean_field, response.standard_deviations) < 1e-9
 
 
+def test_a_known_component_without_an_outcome_counts_for_the_weights() -> None:
+    """Rows that are known and have no y are more of one component: as a larger concentration of its weight."""
+    x, y, start = rows(1)
+    known, mask, y_seen = torch.zeros(len(x), dtype=torch.long), torch.zeros(len(x), dtype=torch.bool), y.clone()
+    mask[:6], y_seen[:6] = True, torch.nan
+    one, more = (
+        MixtureOfExperts(DirichletGate(2, concentration=prior), LinearExperts(2, 1)) for prior in (1.0, [7.0, 1.0])
+    )
+    options = {"progress": False, "tolerance": 1e-12}
+    result = fit(one, x, y_seen, observed=known, mask=mask, missing="ignore", initial_responsibilities=start, **options)  # type: ignore[arg-type]
+    other = fit(more, x[6:], y[6:], initial_responsibilities=start[6:], **options)  # type: ignore[arg-type]
+    response, expected = linear_response(result, x, y_seen), linear_response(other, x[6:], y[6:])
+    torch.testing.assert_close(response.covariance[:5, :5], expected.covariance[:5, :5], rtol=0.02, atol=1e-6)
+
+
 def test_names_and_the_caution_of_missing_information() -> None:
     x, y, start = rows(1)
     result = fitted(DirichletGate(2), GaussianExperts(2, 1), x, y, start)

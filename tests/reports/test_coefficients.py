@@ -110,9 +110,9 @@ def test_experts_with_posteriors_are_held_fixed() -> None:
     result = fit(mixture, x, y, initial_responsibilities=nn.functional.one_hot(z, 2).double())
     with pytest.warns(RuntimeWarning, match="the experts part, a LinearExperts, is held as if it were known"):
         table = coefficients(result, x, y, intervals="mean field")
-    table = {name: row for name, row in table.items() if name.startswith("gate")}
-    assert all(math.isnan(row.p_value) for row in table.values())
-    assert list(table) == ["gate: component 1 against 0, intercept", "gate: component 1 against 0, x0"]
+    of_gate = {name: row for name, row in table.items() if name.startswith("gate")}
+    assert all(math.isnan(row.p_value) for row in of_gate.values())
+    assert list(of_gate) == ["gate: component 1 against 0, intercept", "gate: component 1 against 0, x0"]
     log_likelihood = mixture.experts.expected_log_likelihood(x, y)
 
     def bound(theta: Tensor) -> Tensor:
@@ -123,7 +123,7 @@ def test_experts_with_posteriors_are_held_fixed() -> None:
     theta = mixture.gate.coefficients.detach().flatten()
     hessian = torch.autograd.functional.hessian(bound, theta)
     known = torch.linalg.inv(-hessian).diagonal().sqrt()
-    found = torch.tensor([row.standard_error for row in table.values()], dtype=torch.float64)
+    found = torch.tensor([row.standard_error for row in of_gate.values()], dtype=torch.float64)
     torch.testing.assert_close(found, known)
 
 

@@ -96,7 +96,7 @@ def test_every_form_gives_what_tensors_give(form: str, bad_arguments: None) -> N
 
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8, bool, np.float32, np.float64])
 def test_numbers_of_any_kind_are_numbers(dtype: type, bad_arguments: None) -> None:
-    counts = np.arange(20).astype(dtype)
+    counts: np.ndarray = np.arange(20).astype(dtype)
     y = np.linspace(0.0, 1.0, 20)
     result = fitted(counts[:, None], y)
     assert result.trace == fitted(torch.tensor(counts.astype(float))[:, None], torch.tensor(y)).trace

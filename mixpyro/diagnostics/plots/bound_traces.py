@@ -5,45 +5,64 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, plain
-from mixpyro.fitting.outcomes import Run
+from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, note, plain
 from mixpyro.fitting.result import FitResult
 
-BEST: dict[str, Any] = {"color": COLOURS[1], "linewidth": 2.2, "zorder": 3}
-OTHER: dict[str, Any] = {"color": "0.6", "linewidth": 1}
+REACHED, OTHER, DEGENERATE = "reached the best bound", "ended elsewhere", "degenerate"
+STYLES: dict[str, dict[str, Any]] = {
+    REACHED: {"color": COLOURS[0], "linewidth": 1.2, "alpha": 0.8, "zorder": 2},
+    OTHER: {"color": "0.6", "linewidth": 1.0, "linestyle": (0, (5, 1)), "zorder": 1},
+    DEGENERATE: {"color": COLOURS[1], "linewidth": 1.2, "linestyle": ":", "zorder": 1},
+}
 
 
 def plot_bound_traces(result: FitResult, *, ax: Axes | None = None) -> Axes:
-    """Plot the bound of every restart by iteration.
+    """Plot by iteration how far the bound of every restart is below the best one.
 
-    The best run is coloured, and degenerate runs are dotted.
-    The vertical axis is cut where the first iterations would hide differences between the runs' ends. The horizontal
+    The vertical axis is logarithmic, upside down, so that the best is on top: what is closer to it than two runs at one
+    optimum may differ is on the dotted line there. Runs that reached it, others and degenerate ones have a style each,
+    and the legend says how many they are. A degenerate run is drawn until it exceeds the best bound. The horizontal
     axis is logarithmic where a run has more than 60 iterations.
 
     Args:
-        result: result of :func:`mixpyro.fit`.
+        result: of :func:`mixpyro.fit`.
         ax: axes to draw on; those of a new figure by default.
     """
     ax = axes_or_new(ax)
-    labelled: set[str] = set()
+    nearest = result.difference_at_one_optimum
+    kinds = [_kind(result, number) for number in range(len(result.runs))]
     for number, run in enumerate(result.runs):
-        label = "best" if number == result.best else "degenerate" if run.degeneracies else "other restarts"
-        _plot_run(ax, run, is_best=number == result.best, label=None if label in labelled else label)
-        labelled.add(label)
-    ends = np.array([run.bound for run in result.runs if np.isfinite(run.bound)])
-    spread = max(float(ends.max() - ends.min()), 0.02 * abs(float(ends.max())), 1.0)
-    ax.set(xlabel="Iteration", ylabel="Bound (nats)", ylim=(ends.min() - 0.5 * spread, ends.max() + 0.12 * spread))
-    ax.set_xlim(left=1)
-    if max(len(run.trace) for run in result.runs) > 60:
+        distance = result.bound - np.array(run.trace)
+        shown = np.where(np.isfinite(distance), np.maximum(distance, nearest), np.nan)
+        if run.degeneracies and number != result.best:
+            shown[distance < -nearest] = np.nan
+        first = kinds.index(kinds[number]) == number
+        label = f"{kinds[number]} ({kinds.count(kinds[number])})" if first else None
+        best = {"linewidth": 2.4, "zorder": 3} if number == result.best else {}
+        ax.plot(np.arange(1, len(shown) + 1), shown, label=label, **(STYLES[kinds[number]] | best))
+        if kinds[number] == OTHER:
+            ax.plot(len(shown), shown[-1], ".", color="0.45", markersize=5, zorder=2)
+    ax.axhline(nearest, color="0.3", linestyle=":", linewidth=0.8, zorder=0)
+    ax.set_yscale("log")
+    ax.invert_yaxis()
+    ax.set(xlabel="Iteration", ylabel="Nats below the best bound")
+    longest = max(len(run.trace) for run in result.runs)
+    ax.set_xlim(left=1, right=max(longest, 2))
+    if longest > 60:
         ax.set_xscale("log")
-    ax.legend(loc="lower right", frameon=False)
+    note(ax, f"best bound {result.bound:.2f} nats")
+    by_label = {str(line.get_label()): line for line in ax.get_lines() if not str(line.get_label()).startswith("_")}
+    handles = [by_label[label] for kind in STYLES for label in by_label if label.startswith(kind)]
+    ax.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False, fontsize="small"
+    )
     return plain(ax)
 
 
-def _plot_run(ax: Axes, run: Run, *, is_best: bool, label: str | None) -> None:
-    """Plot one run, with a dot at its end unless it is the best."""
-    finite = np.where(np.isfinite(run.trace), run.trace, np.nan)
-    line_style = ":" if run.degeneracies else "-"
-    ax.plot(np.arange(1, len(finite) + 1), finite, linestyle=line_style, label=label, **(BEST if is_best else OTHER))
-    if not is_best:
-        ax.plot(len(finite), finite[-1], ".", color="0.45", markersize=5, zorder=2)
+def _kind(result: FitResult, number: int) -> str:
+    """Return whether a run is degenerate, reached the best bound, or ended elsewhere."""
+    run = result.runs[number]
+    if run.degeneracies and number != result.best:
+        return DEGENERATE
+    reached = number == result.best or abs(run.bound - result.bound) <= result.difference_at_one_optimum
+    return REACHED if reached else OTHER

@@ -3,20 +3,33 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from mixpyro.diagnostics.arviz_versions import ArvizData
+from mixpyro.diagnostics.conversion import to_arviz
+from mixpyro.diagnostics.plots.source import is_arviz
 from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, plain
-from mixpyro.diagnostics.psis_loo import Elpd
+from mixpyro.diagnostics.psis_loo import Elpd, loo
+from mixpyro.fitting.result import FitResult
 
 
-def plot_khat(elpd: Elpd, *, n_named: int = 3, ax: Axes | None = None) -> Axes:
+def plot_khat(
+    result: Elpd | FitResult | ArvizData, *, data: ArvizData | None = None, n_named: int = 3, ax: Axes | None = None
+) -> Axes:
     """Plot k-hat by object, and a line at the largest reliable value.
 
     The worst objects above the line are labelled by their numbers.
 
     Args:
-        elpd: result of :func:`mixpyro.diagnostics.loo`.
+        result: of :func:`mixpyro.diagnostics.loo`, or of :func:`mixpyro.fit`, for which leave-one-out is estimated here
+            from 1,000 draws; or what :func:`mixpyro.to_arviz` returned.
+        data: result of :func:`mixpyro.to_arviz`, for a fit.
         n_named: largest number of objects with numbers, at least 0.
         ax: axes to draw on; those of a new figure by default.
+
+    Raises:
+        TypeError: if ``result`` is none of these.
+        ValueError: if a fit has no leave-one-out estimate, as with known components or missing outputs.
     """
+    elpd = _elpd(result, data)
     ax = axes_or_new(ax)
     k = np.where(np.isfinite(elpd.pareto_k), elpd.pareto_k, np.nan)
     bad, objects = k > elpd.good_k, np.arange(len(k))
@@ -31,6 +44,19 @@ def plot_khat(elpd: Elpd, *, n_named: int = 3, ax: Axes | None = None) -> Axes:
         ax.annotate(str(number), (number, k[number]), xytext=(6, 0), textcoords="offset points", va="center")
     ax.set(xlabel="Object", ylabel=r"Pareto $\hat{k}$", xlim=(-0.02 * len(k), 1.02 * len(k)))
     return plain(ax)
+
+
+def _elpd(result: object, data: ArvizData | None) -> Elpd:
+    """Return the leave-one-out estimate of a fit or of ArviZ data, or the one given."""
+    if isinstance(result, Elpd):
+        return result
+    if is_arviz(result):
+        return loo(result)
+    if not isinstance(result, FitResult):
+        raise TypeError(f"`result` must be what `loo` or `fit` returned; got {type(result).__name__}.")
+    if data is None:
+        data = to_arviz(result, leave_out=("posterior_predictive", "prior_predictive"), progress=False)
+    return loo(data)
 
 
 def _plot_limit(ax: Axes, good_k: float) -> None:

@@ -1,22 +1,28 @@
 """Plot of every object's responsibilities as bars."""
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 
+from mixpyro.diagnostics.plots.source import as_array
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, legend, plain
+from mixpyro.fitting.result import FitResult
 
 
-def plot_responsibilities(responsibilities: np.ndarray, *, ax: Axes | None = None) -> Axes:
+def plot_responsibilities(result: FitResult | np.ndarray, *, ax: Axes | None = None) -> Axes:
     """Plot the responsibilities of every object as a stacked bar.
 
     Objects are sorted by most likely component, and within it from the most to the least certain.
 
     Args:
-        responsibilities: [N, K], rows that sum to one.
+        result: of :func:`mixpyro.fit`, or responsibilities [N, K] as an array, tensor or frame, rows that sum to one.
         ax: axes to draw on; those of a new figure by default.
+
+    Raises:
+        ValueError: if they are not [N, K].
     """
+    r = responsibilities_of(result)
     ax = axes_or_new(ax, size=(6.5, 2.8))
-    r = np.asarray(responsibilities, dtype=np.float64)
     order = np.lexsort((-r.max(1), r.argmax(1)))
     bottom, positions = np.zeros(len(r)), np.arange(len(r) + 1)
     for k in range(r.shape[1]):
@@ -26,3 +32,20 @@ def plot_responsibilities(responsibilities: np.ndarray, *, ax: Axes | None = Non
     ax.set(xlim=(0, len(r)), ylim=(0, 1), xlabel="Objects, by likeliest component", ylabel="Responsibility")
     legend(ax, r.shape[1])
     return plain(ax)
+
+
+def responsibilities_of(result: object) -> np.ndarray:
+    """Return responsibilities [N, K] as an array.
+
+    Args:
+        result: of a fit, or the responsibilities.
+
+    Raises:
+        ValueError: if they are not [N, K].
+    """
+    if isinstance(result, FitResult):
+        return as_array(result.shares)
+    r = as_array(result) if isinstance(result, torch.Tensor) else np.asarray(result, dtype=np.float64)
+    if r.ndim != 2:
+        raise ValueError(f"`result` must be what `fit` returned, or responsibilities [N, K]; got {list(r.shape)}.")
+    return r

@@ -1,11 +1,15 @@
 """Colours, lines and axes that all plots share. No global setting of matplotlib is changed."""
 
+import textwrap
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
 
-# Okabe and Ito's colours for colour-blind readers. Wine and grey replace yellow and black: yellow is invisible on
-# white, and black reads as text.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#7F7F7F")
+# Okabe and Ito's colours for colour-blind readers. Tol's wine and indigo replace yellow and black: yellow is invisible
+# on white, and black reads as text. For the three kinds of colour blindness (Machado, Oliveira, Fernandes 2009) no two
+# are closer than 16 units of CIE L*a*b*; grey in place of indigo would be 10 from green.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1)), (0, (2, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
@@ -26,6 +30,15 @@ def dashes(component: int) -> str | tuple[int, tuple[int, ...]]:
         component: its number, from 0.
     """
     return LINES[(component + component // len(COLOURS)) % len(LINES)]
+
+
+def marker(component: int) -> str:
+    """Return the marker of a component's objects.
+
+    Args:
+        component: its number, from 0.
+    """
+    return MARKERS[(component + component // len(COLOURS)) % len(MARKERS)]
 
 
 def axes_or_new(ax: Axes | None, *, size: tuple[float, float] = (5.5, 3.6)) -> Axes:
@@ -65,3 +78,24 @@ def legend(ax: Axes, n_entries: int, *, title: str | None = "Component") -> Lege
     return ax.legend(
         title=title, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, ncols=columns, alignment="left"
     )
+
+
+def note(ax: Axes, text: str) -> None:
+    """Write a small remark above the axes on the left; nothing for an empty one.
+
+    Args:
+        ax: the axes.
+        text: a phrase or a sentence, which is broken into lines.
+    """
+    if text:
+        ax.set_title(textwrap.fill(text, 64), loc="left", fontsize="x-small", color="0.35")
+
+
+def limits(values: np.ndarray) -> tuple[float, float]:
+    """Return the range of values; half a unit on each side of one that does not vary.
+
+    Args:
+        values: at least one, finite.
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    return (low, high) if high > low else (low - 0.5, high + 0.5)

@@ -77,7 +77,7 @@ def _banks(bank: Bank) -> Iterator[Bank]:
         yield bank
         return
     rows = list(range(bank.outputs.start, bank.outputs.stop))
-    columns = bank.part.of_members(torch.tensor([rows], device="cpu"))
+    columns = bank.part.of_members(torch.tensor([rows], dtype=torch.float64, device="cpu"))
     for number, (member, own) in enumerate(zip(bank.part.members, columns, strict=True)):
         outputs = slice(int(own[0, 0]), int(own[0, -1]) + 1)
         yield from _banks(Bank(f"{bank.name}.{number}", member, outputs, bank.prefix + bank.part.prefix(number)))

@@ -157,8 +157,9 @@ class Passes:
                 continue
             of_rows = experts.features(columns.columns)
             of_groups = Features(*(columns.segments.sum(values) for values in of_rows))
-            # Those of the gate are the same for all objects.
-            yield block, joined(gate.features(columns.columns[:, : len(columns.segments)]), of_groups)
+            # Those of the gate are the same for all objects, which may be more than rows: a known one needs no y.
+            like_objects = columns.columns[:, :1].expand(-1, len(columns.segments))
+            yield block, joined(gate.features(like_objects), of_groups)
 
     def _blocks(self, width: int) -> Iterator[Block]:
         """Yield blocks of rows."""

@@ -14,3 +14,8 @@ DATA = to_arviz(RESULT, X, Y, n_draws=60, feature_names=["dose"], output_names=[
 def lines_by_label(ax: Axes) -> dict[str, Any]:
     """Return the lines on the axes by their labels."""
     return {str(line.get_label()): line for line in ax.get_lines()}
+
+
+def remark(ax: Axes) -> str:
+    """Return the small remark above the axes, on one line."""
+    return ax.get_title(loc="left").replace("\n", " ")

@@ -15,7 +15,9 @@ from mixpyro.diagnostics.plots import (
     plot_expert_lines,
     plot_gate_curve,
     plot_gate_map,
+    plot_information_lost,
     plot_khat,
+    plot_optima,
     plot_responsibilities,
     plot_ternary,
     plot_weights_forest,
@@ -28,7 +30,9 @@ PLOTS: dict[str, Callable[..., Axes]] = {
     "plot_expert_lines": lambda **options: plot_expert_lines(DATA, RESULT, n_points=20, **options),
     "plot_gate_curve": lambda **options: plot_gate_curve(DATA, RESULT, n_points=20, **options),
     "plot_gate_map": lambda **options: plot_gate_map(DATA, RESULT, features=(0, 0), n_points=8, **options),
+    "plot_information_lost": lambda **options: plot_information_lost(RESULT, **options),
     "plot_khat": lambda **options: plot_khat(loo(DATA), **options),
+    "plot_optima": lambda **options: plot_optima(RESULT, **options),
     "plot_responsibilities": lambda **options: plot_responsibilities(RESULT.responsibilities.numpy(), **options),
     "plot_ternary": lambda **options: plot_ternary(RESULT.responsibilities.numpy(), **options),
     "plot_weights_forest": lambda **options: plot_weights_forest(DATA, **options),
@@ -36,7 +40,7 @@ PLOTS: dict[str, Callable[..., Axes]] = {
 
 
 def test_every_plot_is_tested_here() -> None:
-    assert list(PLOTS) == plots.__all__
+    assert sorted([*PLOTS, "plot_overview"]) == plots.__all__
     assert all(inspect.isfunction(getattr(plots, name)) for name in PLOTS)
 
 
@@ -50,3 +54,11 @@ def test_a_plot_draws_on_its_axes_and_returns_them(name: str, monkeypatch: pytes
     assert own.figure is not figure
     own.figure.canvas.draw()
     assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("name", [name for name in plots.__all__ if name != "plot_overview"])
+def test_a_plot_takes_a_result_alone(name: str) -> None:
+    plot = getattr(plots, name)
+    options = {"features": (0, 0)} if name == "plot_gate_map" else {}
+    assert isinstance(plot(RESULT, **options), Axes)
+    assert next(iter(inspect.signature(plot).parameters)) == "result"

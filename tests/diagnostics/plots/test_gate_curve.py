@@ -1,12 +1,13 @@
 """The plot of gate weights along an input."""
 
 import numpy as np
+import pytest
 
 from mixpyro import to_arviz
 from mixpyro.diagnostics.arviz_versions import group
 from mixpyro.diagnostics.plots import plot_gate_curve
 from tests.diagnostics.fits import fitted
-from tests.diagnostics.plots.example import DATA, RESULT, lines_by_label
+from tests.diagnostics.plots.example import DATA, RESULT, lines_by_label, remark
 
 
 def test_the_curve_is_the_mean_weight_with_its_band() -> None:
@@ -20,6 +21,20 @@ def test_the_curve_is_the_mean_weight_with_its_band() -> None:
     assert ax.get_xlabel() == "dose"
 
 
+@pytest.mark.parametrize("name", ["sticks", "object"])
+def test_curves_of_a_result_are_the_weights_of_its_gate(name: str) -> None:
+    result, x, _ = fitted(name)
+    ax = plot_gate_curve(result, feature="x0", n_points=7)
+    line = lines_by_label(ax)["1"]
+    points = x.new_tensor(line.get_xdata()).unsqueeze(-1)
+    np.testing.assert_allclose(line.get_ydata(), result.mixture.gate.weights(points)[:, 1].detach(), rtol=1e-12)
+    has_bands = name != "object"  # whose population's mean is given
+    assert len(ax.collections) == (2 if has_bands else 0)
+    assert ("no bands" in remark(ax)) != has_bands
+
+
 def test_a_gate_without_draws_has_no_band() -> None:
     result, x, y = fitted("neural")
-    assert not plot_gate_curve(to_arviz(result, x, y, n_draws=9, intervals="mean field"), result).collections
+    ax = plot_gate_curve(to_arviz(result, x, y, n_draws=9, intervals="mean field"), result)
+    assert not ax.collections
+    assert remark(ax) == "no bands: the gate's parameters are estimates without standard errors"

@@ -1,8 +1,10 @@
 """The plot of responsibilities as bars."""
 
 import numpy as np
+import pytest
 
 from mixpyro.diagnostics.plots import plot_responsibilities
+from tests.diagnostics.plots.example import RESULT
 
 
 def test_bars_are_sorted_by_component_and_certainty() -> None:
@@ -10,3 +12,13 @@ def test_bars_are_sorted_by_component_and_certainty() -> None:
     heights = [patch.get_data().values for patch in ax.patches]  # type: ignore[attr-defined]
     np.testing.assert_allclose(heights[0], [0.9, 0.6, 0.0, 0.2])
     np.testing.assert_allclose(heights[1], 1.0)
+
+
+def test_a_result_has_its_own() -> None:
+    heights = plot_responsibilities(RESULT).patches[0].get_data().values  # type: ignore[attr-defined]
+    np.testing.assert_allclose(np.sort(heights), np.sort(RESULT.responsibilities[:, 0]))
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`result` must be what `fit` returned, or responsibilities \[N, K\]; got"):
+        plot_responsibilities(np.zeros(3))

@@ -1,0 +1,127 @@
+"""Columns by a formula, and the same columns of new rows."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixpyro.frontends.design import Design, parsed
+
+N = 40
+
+
+def table() -> pd.DataFrame:
+    """Columns of numbers, text, a category with a level that no row has, and truth values."""
+    rng = np.random.default_rng(0)
+    kinds = pd.Categorical(rng.choice(["low", "high"], N), categories=["low", "high", "none"])
+    return pd.DataFrame(
+        {
+            "x": rng.normal(size=N),
+            "count": rng.integers(1, 9, N),
+            "place": rng.choice(["a", "b", "c"], N),
+            "kind": kinds.remove_unused_categories(),
+            "flag": rng.uniform(size=N) < 0.5,
+            "body mass": rng.uniform(50.0, 90.0, N),
+        },
+        index=[f"row {i}" for i in range(N)],
+    )
+
+
+def design(text: str, data: pd.DataFrame | None = None, **context: Any) -> tuple[Design, pd.DataFrame]:
+    """Of the right side of a formula."""
+    data = table() if data is None else data
+    return Design.of("formula", parsed("formula", text), data, context)
+
+
+def test_columns_are_those_of_treatment_coding_without_the_intercept() -> None:
+    data = table()
+    made, columns = design("x + place + kind:x + log(count) + `body mass` + flag")
+    assert made.has_intercept
+    assert made.terms["place"] == ("place[T.b]", "place[T.c]")
+    expected = {
+        "x": data["x"],
+        "place[T.b]": data["place"] == "b",
+        "place[T.c]": data["place"] == "c",
+        "log(count)": np.log(data["count"]),
+        "body mass": data["body mass"],
+        "kind[T.high]:x": data["x"] * (data["kind"] == "high"),
+    }
+    for name, values in expected.items():
+        np.testing.assert_array_equal(columns[name], np.asarray(values, dtype=float))
+    assert (columns.index == data.index).all()
+    assert (columns.dtypes == np.float64).all()
+
+
+def test_without_an_intercept_a_category_has_all_its_levels() -> None:
+    made, _ = design("0 + place")
+    assert not made.has_intercept
+    assert made.names == ("place[a]", "place[b]", "place[c]")
+
+
+@pytest.mark.parametrize(
+    "text", ["x + place", "bs(x, df=4)", "poly(x, 2)", "center(x) + scale(count)", "C(place) + flag", "np.log(count)"]
+)
+def test_state_and_levels_are_those_of_the_fit(text: str) -> None:
+    made, columns = design(text)
+    some = table().iloc[[7, 3]]
+    pd.testing.assert_frame_equal(made.columns(some), columns.iloc[[7, 3]])
+    assert made.rows_that_depend(table(), columns) == []
+
+
+def test_an_error_leaves_the_state_as_it_was() -> None:
+    def doubled(values: pd.Series) -> pd.Series:
+        return values + values
+
+    made, columns = design("doubled(x) + center(count) + place", doubled=doubled)
+    for bad in (table().assign(x="text"), table().assign(place="elsewhere"), table().drop(columns="x")):
+        with pytest.raises(ValueError, match=r"`data` must have|must be a formula"):
+            made.columns(bad)
+    pd.testing.assert_frame_equal(made.columns(table()), columns)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"place": "elsewhere"}, r"levels of the fit in column 'place', \['a', 'b', 'c'\]; got 'elsewhere'"),
+        ({"count": "many"}, "numbers in column 'count', as in the fit"),
+        ({"x": np.nan}, "a value in every row of column 'x'.* got 40 missing"),
+        ({"place": None}, "a value in every row of column 'place'"),
+    ],
+)
+def test_new_rows_must_have_the_kinds_and_levels_of_the_fit(change: dict[str, Any], message: str) -> None:
+    made, _ = design("x + count + place")
+    with pytest.raises(ValueError, match=message):
+        made.columns(table().assign(**change))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("I(x - x.mean())", "I(x - x.mean())"), ("standardised(x)", "standardised(x)")]
+)
+def test_says_which_columns_depend_on_the_other_rows(text: str, name: str) -> None:
+    def standardised(values: pd.Series) -> pd.Series:
+        return (values - values.mean()) / values.std()
+
+    made, columns = design(f"count + {text}", standardised=standardised)
+    assert made.rows_that_depend(table(), columns) == [name]
+
+
+def test_nullable_and_text_columns_of_new_rows_are_read() -> None:
+    made, columns = design("count + place")
+    new = table().astype({"count": "Int64", "place": "category"})
+    pd.testing.assert_frame_equal(made.columns(new), columns)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x | place", r"must have no '\|'.*groups='name'"),
+        ("x +* place", "must be a formula; got 'x"),
+        ("nowhere", "must have the column 'nowhere'"),
+        ("unknown(x)", "must be a formula of the columns"),
+        ("day", "got column 'day' of datetime64"),
+    ],
+)
+def test_refuses_formulas_that_cannot_be_evaluated(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        design(text, table().assign(day=pd.date_range("2020", periods=N)))

@@ -1,0 +1,82 @@
+"""Rows that are used and rows that are dropped."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mixpyro.frontends.formula_data import as_pandas, group_ids, used_rows
+
+
+def table() -> pd.DataFrame:
+    """Missing values of several kinds, and a category with a level that only a dropped row has."""
+    kinds = pd.Categorical(["u", "v", "u", None, "w", "u"], categories=["v", "u", "w"])
+    return pd.DataFrame(
+        {
+            "x": [1.0, 2.0, np.nan, 4.0, 5.0, 6.0],
+            "n": pd.array([1, 2, 3, 4, None, 6], dtype="Int64"),
+            "kind": kinds,
+            "unused": [np.nan] * 6,
+        },
+        index=list("abcdef"),
+    )
+
+
+def test_rows_with_a_missing_value_in_any_column_that_is_used_are_dropped() -> None:
+    found = used_rows(table(), ["x", "n", "kind"], "drop")
+    assert list(found.dropped) == ["c", "d", "e"]
+    assert list(found.data.index) == ["a", "b", "f"]
+    assert found.kept.tolist() == [True, True, False, False, False, True]
+    assert list(found.data["kind"].cat.categories) == ["v", "u"]
+    assert found.data["n"].dtype == np.float64
+
+
+def test_values_beside_the_table_must_be_there_too() -> None:
+    found = used_rows(table(), ["x"], "drop", beside={"weights": np.array([1.0, np.nan, 1.0, 1.0, 1.0, 1.0])})
+    assert list(found.dropped) == ["b", "c"]
+
+
+def test_the_table_is_not_changed() -> None:
+    before, data = table(), table()
+    used_rows(data, ["x", "n", "kind"], "drop")
+    pd.testing.assert_frame_equal(data, before)
+
+
+@pytest.mark.parametrize(
+    ("missing", "options", "message"),
+    [
+        ("error", {}, "got 1 rows with some, in 'x', rows 'c'"),
+        ("ignore", {}, "got 1 rows with some, in 'x'"),
+        ("pad", {}, "must be 'drop', 'error' or 'ignore'"),
+        ("drop", {"beside": {"weights": [1.0]}}, "`weights` must have a value for each of 6 rows; got 1"),
+        ("drop", {"beside": {"groups": pd.Series(range(6))}}, "`groups` must have the row labels of `data`"),
+    ],
+)
+def test_refuses_missing_values_where_they_are_errors(missing: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        used_rows(table(), ["x"], missing, **options)
+
+
+def test_a_response_may_be_missing_where_it_is_ignored() -> None:
+    assert len(used_rows(table(), ["x"], "ignore", may_be_missing=["x"]).data) == 6
+    with pytest.raises(ValueError, match="must have a row without missing values"):
+        used_rows(table(), ["x", "unused"], "drop")
+
+
+def test_a_dict_of_columns_is_a_table_and_an_array_is_none() -> None:
+    assert list(as_pandas({"x": [1, 2], "y": [3, 4]}).columns) == ["x", "y"]
+    with pytest.raises(TypeError, match="must be a DataFrame, or a dict of columns; got ndarray"):
+        as_pandas(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="at least one row"):
+        as_pandas({"x": []})
+    with pytest.raises(ValueError, match="one column of each name; got several of 'x'"):
+        as_pandas(pd.DataFrame([[1, 2]], columns=["x", "x"]))
+
+
+def test_groups_are_of_one_column_or_of_several_together() -> None:
+    data = pd.DataFrame({"firm": ["a", "a", "b"], "year": [1, 2, 1]})
+    assert list(group_ids(data, "firm")) == ["a", "a", "b"]
+    assert group_ids(data, ["firm", "year"]) == [("a", 1), ("a", 2), ("b", 1)]
+    with pytest.raises(ValueError, match="must have the column 'plant', which `groups` uses"):
+        group_ids(data, "plant")
