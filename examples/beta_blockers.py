@@ -19,7 +19,7 @@ from mixpyro import fit_formula
 
 HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
 trials = pd.read_csv(HERE / "data" / "betablocker.csv")
-model = {"trials": "Total", "family": "binomial", "groups": "Center", "n_restarts": 5, "progress": False}
+model = {"trials": "Total", "family": "binomial", "groups": "Center", "n_restarts": 3, "progress": False}
 
 # %% [markdown]
 # ## How many kinds of centres?

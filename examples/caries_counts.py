@@ -34,7 +34,7 @@ def fitted(inputs: list[str], gate_inputs: list[str], *, with_zeros: bool) -> Fi
     poisson = GLMExperts(1, n_columns, Poisson())
     experts = HeterogeneousExperts([PointMassExperts(1, 0.0), poisson]) if with_zeros else poisson
     mixture = MixtureOfExperts(SoftmaxGate(1 + with_zeros, len(gate_inputs)), experts)
-    return fit(mixture, x, children["End"], gate_x=gate_x, n_restarts=3, progress=False)
+    return fit(mixture, x, children["End"], gate_x=gate_x, n_restarts=2, progress=False)
 
 
 def expected(result: FitResult, count: int) -> float:

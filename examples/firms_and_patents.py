@@ -25,13 +25,13 @@ firms = firms.set_index("Company")
 # %% [markdown]
 # ## How many kinds of firms?
 #
-# One to four components are fitted, each from five starts. The parameters are estimated by maximum likelihood, so BIC
+# One to four components are fitted, each from three starts. The parameters are estimated by maximum likelihood, so BIC
 # chooses, and smaller is better. One Poisson regression is far off: its BIC is about 200 above that of three
 # components.
 
 # %%
 result = fit_formula(
-    "Patents ~ lgRD", firms, gate="~ RDS", family="poisson", k=range(1, 5), n_restarts=5, progress=False
+    "Patents ~ lgRD", firms, gate="~ RDS", family="poisson", k=range(1, 5), n_restarts=3, progress=False
 )
 columns = ["log_likelihood", "n_parameters", "aic", "bic", "icl", "n_reached_best", "chosen"]
 print(result.candidates[columns].round(1).to_string())

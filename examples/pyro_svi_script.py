@@ -117,7 +117,7 @@ for title, make in programs.items():
     pyro.clear_param_store()
     svi, posterior = make()
     print(f"\n{title}\n  step     bound  ± noise    concentrations     sd of a weight    exact")
-    for step in range(1, 301):
+    for step in range(1, 201):
         svi.step(x, y)
         if step % 100 == 0:
             bounds = torch.tensor([-svi.evaluate_loss(x, y) for _ in range(20)])
@@ -143,7 +143,7 @@ figure
 
 # %% [markdown]
 # **Answer.** All programs find about the same lines, 0.565 + 0.085 NO and 1.247 − 0.083 NO with a gate. Without a gate
-# the weights are sampled: the bound varies by several nats, and after 300 steps the concentrations are still below 5.
+# the weights are sampled: the bound varies by several nats, and after 200 steps the concentrations are still below 5.
 # With it nothing is noisy, and they are at their optimum, 44 and 46. Its bound, 111.88 nats, is that of the mean field,
 # and weights come out a little too certain (0.052 for 0.055). With `collapsed=True` the bound is 111.92 nats and the
 # deviation is right.
