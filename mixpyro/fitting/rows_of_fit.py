@@ -8,7 +8,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_mixture, checked_table
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.tables.door import first_tensor
-from mixpyro.tables.given import GivenRows, given_rows
+from mixpyro.tables.given import COLUMNS, GivenRows, given_rows
 from mixpyro.tables.layout import Layouts
 
 
@@ -29,7 +29,18 @@ class RowsOfFit(NamedTuple):
         own = self.given.tensors
         labels = {"observed": own.get("observed"), "mask": own.get("mask")}
         options: dict[str, Any] = {"groups": groups, "missing": missing, "new_fit": new_fit, **labels}
-        return checked_table(mixture, own["x"], own["y"], own["gate_x"], own.get("weights"), **options)
+        try:
+            return checked_table(mixture, own["x"], own["y"], own["gate_x"], own.get("weights"), **options)
+        except ValueError as error:
+            raise ValueError(f"{error}{self._columns_in_words(str(error))}") from error
+
+    def _columns_in_words(self, message: str) -> str:
+        """Return what to add to a message about the shape of a frame: its columns."""
+        argument = message.split("`")[1] if message.startswith("`") else ""
+        if not self.given.library or "must have shape" not in message or argument not in COLUMNS:
+            return ""
+        names = ", ".join(getattr(self.given.names, argument))
+        return f" Its columns are {names}, a category as one for each level but the first."
 
     def columns(self, table: Table) -> FittedColumns:
         """Return which columns these are.

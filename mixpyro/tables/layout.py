@@ -20,14 +20,14 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, argument: str, table: Frame) -> "Layout":
-        """Return the layout of a table.
+        """Return the layout of a table; one without names has columns of numbers alone, as it cannot be asked again.
 
         Args:
             argument: of the caller, for messages.
             table: its columns.
         """
         found = tuple(
-            tuple(frames.levels(argument, name, column)) if frames.is_levels(column) else None
+            tuple(frames.levels(argument, name, column)) if table.library and frames.is_levels(column) else None
             for name, column in table.columns.items()
         )
         return cls(tuple(table.columns), found)
@@ -67,13 +67,12 @@ class Layout(NamedTuple):
 
     def _columns(self, argument: str, table: Frame) -> list[Any]:
         """Return the columns of the fit, by name where both have names."""
-        has_names = bool(table.library) and not (table.is_series and len(self.names) == 1)
-        if has_names:
+        if table.library and "" not in table.columns and "" not in self.names:
             missing = [name for name in self.names if name not in table.columns]
             if missing:
                 raise ValueError(
                     f"`{argument}` must have the columns of the fit, {list(self.names)}; got {list(table.columns)}, "
-                    f"without {missing[0]!r}."
+                    f"without {missing[0]!r}. An array goes by position."
                 )
             return [table.columns[name] for name in self.names]
         if len(table.columns) != len(self.names):

@@ -266,3 +266,16 @@ def test_trees_keep_names(bad_arguments: None) -> None:
     assert again.mixture.predict(data).name == "effect"
     summary = ResponsibilityDraws(to_arviz(grown.result, n_draws=20), grown.result).summary()
     assert summary.mean.shape == grown.result.shares.shape
+
+
+def test_levels_without_names_are_refused(bad_arguments: None) -> None:
+    """A mixture could not find them again in new rows."""
+    with pytest.raises(TypeError, match="`x` must have numbers; got values of dtype <U1"):
+        fitted(["a", "b", "a"], [1.0, 2.0, 3.0])
+    data = frame()
+    result = fitted(data["dose"], data["effect"])
+    with pytest.raises(ValueError, match=r"`x` must have the columns of the fit.*An array goes by position"):
+        result.predict(data["age"])
+    assert len(result.predict(data["age"].to_numpy())) == N_ROWS
+    with pytest.raises(ValueError, match="Its columns are dose, age"):
+        fitted(data[["dose", "age"]], data["effect"])
