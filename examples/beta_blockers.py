@@ -11,9 +11,9 @@
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mixpyro import fit_formula
 
@@ -73,7 +73,7 @@ for k in mortality.argsort().tolist():
     print(f"component {k}: {mortality[k]:.1%} die without treatment, {len(own)} centres: {', '.join(map(str, own))}")
 
 # %%
-figure = Figure(figsize=(7, 4.5), layout="constrained")
+figure = plt.figure(figsize=(7, 4.5), layout="constrained")
 axes = figure.subplots()
 pairs = trials.pivot(index="Center", columns="Treatment", values="mortality")
 sizes = trials.groupby("Center")["Total"].sum()
@@ -90,7 +90,6 @@ axes.set(xlabel="mortality without the beta blocker", ylabel="mortality with it"
 axes.legend(frameon=False, title="area: number of patients", markerscale=0.6)
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "beta_blockers.png", dpi=120)
-figure
 
 # %% [markdown]
 # **Answer.** Nothing in these data says otherwise. Centres differ much in mortality, but effects of their own gain 1

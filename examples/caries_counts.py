@@ -12,10 +12,10 @@
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from mixpyro import FitResult, GLMExperts, HeterogeneousExperts, MixtureOfExperts, PointMassExperts, SoftmaxGate, fit
 from mixpyro.experts.families import Poisson
@@ -93,7 +93,7 @@ table.columns = ["children with zero", "probability of component 0"]
 print(table.rename_axis("count at the beginning").round(2).to_string())
 
 # %%
-figure = Figure(figsize=(7, 4), layout="constrained")
+figure = plt.figure(figsize=(7, 4), layout="constrained")
 axes = figure.subplots()
 counts = range(7)
 shown = children["End"].value_counts(normalize=True).reindex(list(counts), fill_value=0)
@@ -104,7 +104,6 @@ axes.set(xlabel="decayed, missing or filled teeth at the end", ylabel="children 
 axes.legend(frameon=False)
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "caries_counts.png", dpi=120)
-figure
 
 # %% [markdown]
 # **Answer.** Knowing only the treatment, there is a large surplus of zeros: a Poisson regression expects 17 percent of

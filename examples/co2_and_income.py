@@ -12,9 +12,9 @@
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mixpyro import fit_formula
 from mixpyro.diagnostics import compare_loo, exact_loo, loo_table
@@ -76,7 +76,7 @@ shown = countries.assign(steep=two.responsibilities[steep].round(2))
 print(shown[shown["steep"] > 0.5].to_string())
 
 # %%
-figure = Figure(figsize=(7, 4.5), layout="constrained")
+figure = plt.figure(figsize=(7, 4.5), layout="constrained")
 axes = figure.subplots()
 points = axes.scatter(
     countries["GNP"], countries["CO2"], c=two.responsibilities[steep], cmap="coolwarm", vmin=0, vmax=1, edgecolors="k"
@@ -90,7 +90,6 @@ axes.set(xlabel="GNP per head (thousand dollars)", ylabel="CO2 per head (tons)",
 figure.colorbar(points, label="probability of the steep line")
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "co2_and_income.png", dpi=120)
-figure
 
 # %% [markdown]
 # **Answer.** Perhaps two. Six countries follow a steep line, 0.68 ± 0.03 tons for each thousand dollars: Canada,

@@ -11,9 +11,9 @@
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mixpyro import fit_formula
 
@@ -79,7 +79,7 @@ print(new.assign(predicted=result.predict(new).round(1), low=low, high=high).to_
 print(result.gate_weights(new).rename(columns=lines["kind"]).round(2).to_string())
 
 # %%
-figure = Figure(figsize=(7, 4.5), layout="constrained")
+figure = plt.figure(figsize=(7, 4.5), layout="constrained")
 axes = figure.subplots()
 spending = np.linspace(firms["lgRD"].min(), firms["lgRD"].max(), 100)
 for colour, line in zip(("#D55E00", "#0072B2", "#009E73"), lines.itertuples(), strict=True):
@@ -94,7 +94,6 @@ axes.set_yticks([0, 1, 5, 10, 20, 50, 100, 200])
 axes.legend(frameon=False)
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "firms_and_patents.png", dpi=120)
-figure
 
 # %% [markdown]
 # **Answer.** Yes. BIC chooses three kinds of firms, and AIC would take a fourth.

@@ -11,9 +11,9 @@
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mixpyro import fit_formula
 
@@ -64,7 +64,7 @@ print("share of income that is spent on food:")
 print(shares.assign(income=new["income"]).set_index("income").round(2).to_string())
 
 # %%
-figure = Figure(figsize=(9, 4), layout="constrained")
+figure = plt.figure(figsize=(9, 4), layout="constrained")
 grid = pd.DataFrame({"income": np.linspace(350, 2600, 100)})
 shown = families[families["income"] < 2600]
 for axes, (name, one) in zip(
@@ -80,7 +80,6 @@ axes.legend(frameon=False, loc="lower right")
 figure.axes[0].set_ylabel("spending on food (francs a year)")
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "food_budgets.png", dpi=120)
-figure
 
 # %% [markdown]
 # **Answer.** The more, the richer they are. The range that should hold nine in ten families is about 190 francs wide

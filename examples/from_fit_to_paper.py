@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mixpyro import FitResult, GLMExperts, MixtureOfExperts, SoftmaxGate, fit, load
 from mixpyro.diagnostics.plots import plot_expert_lines, plot_gate_curve
@@ -51,7 +51,7 @@ print("\n".join(latex.splitlines()[:9]), "\n...")
 # ## The figure
 
 # %%
-figure = Figure(figsize=(7, 2.8), layout="constrained")
+figure = plt.figure(figsize=(7, 2.8), layout="constrained")
 left, right = figure.subplots(1, 2)
 plot_expert_lines(result, ax=left)
 plot_gate_curve(result, ax=right)
@@ -59,7 +59,6 @@ right.set_xlim(0, 0.2)  # one firm spends three times its sales
 figure.savefig(FOLDER / "figure.pdf", metadata={"CreationDate": None})
 if "--save" in sys.argv:
     figure.savefig(FOLDER / "from_fit_to_paper.png", dpi=120)
-figure
 
 # %% [markdown]
 # ## What to report

@@ -11,9 +11,9 @@
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mixpyro import fit_formula
 
@@ -74,7 +74,7 @@ certain = (result.responsibilities.max(axis=1) > 0.9).sum()
 print(f"{certain} of {len(each)} chicks are of their component with a probability above 0.9")
 
 # %%
-figure = Figure(figsize=(9, 4), layout="constrained")
+figure = plt.figure(figsize=(9, 4), layout="constrained")
 time = np.linspace(0, 21, 50)
 for axes, kind, colour in zip(
     figure.subplots(1, 2, sharey=True), ("even", "uneven"), ("#0072B2", "#D55E00"), strict=True
@@ -92,7 +92,6 @@ axes.set_yticks([], minor=True)
 figure.axes[0].set_ylabel("weight (grams, logarithmic scale)")
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "growth_of_chicks.png", dpi=120)
-figure
 
 # %% [markdown]
 # **Answer.** There are two components, but they are not fast and slow ones. In the larger, of 35 chicks, weights follow

@@ -14,9 +14,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression
@@ -82,7 +82,7 @@ of_families = scored(models, families[["income"]], families["foodexp"])
 print_table(of_families)
 
 # %%
-figure = Figure(figsize=(9, 3.5), layout="constrained")
+figure = plt.figure(figsize=(9, 3.5), layout="constrained")
 for axes, title, found in zip(figure.subplots(1, 2), ("patients", "families"), (of_patients, of_families), strict=True):
     first = next(iter(found.values()))["test_log density"]
     names = list(found)[1:]
@@ -100,7 +100,6 @@ for axes, title, found in zip(figure.subplots(1, 2), ("patients", "families"), (
     )
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "mixture_or_regression.png", dpi=120)
-figure
 
 # %% [markdown]
 # **Answer.** It depends on the data, and on the score.

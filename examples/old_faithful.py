@@ -12,9 +12,9 @@ import sys
 import warnings
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
@@ -82,7 +82,7 @@ for name, model in models.items():
         print(f"{name:<36}{cross_val_score(model, eruptions, cv=folds).mean():.2f}")
 
 # %%
-figure = Figure(figsize=(7, 4.5), layout="constrained")
+figure = plt.figure(figsize=(7, 4.5), layout="constrained")
 axes = figure.subplots()
 long, wait = np.meshgrid(np.linspace(1, 6, 120), np.linspace(38, 102, 120))
 grid = pd.DataFrame({"eruptions": long.ravel(), "waiting": wait.ravel()})
@@ -96,7 +96,6 @@ axes.set(xlabel="length of the eruption (minutes)", ylabel="waiting time (minute
 axes.legend(frameon=False, loc="lower right")
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "old_faithful.png", dpi=120)
-figure
 
 # %% [markdown]
 # **Answer.** Two, whoever is asked. About 64 percent of the eruptions are long, 4.3 minutes in the middle, and are

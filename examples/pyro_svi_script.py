@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pyro
 import pyro.distributions as dist
 import torch
-from matplotlib.figure import Figure
 from pyro import poutine
 from pyro.infer import SVI, TraceEnum_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoGuideList, init_to_value
@@ -130,7 +130,7 @@ for title, make in programs.items():
         print(f"component: {intercept:.3f} {slope:+.3f} NO")
 
 # %%
-figure = Figure(figsize=(7, 3.5), layout="constrained")
+figure = plt.figure(figsize=(7, 3.5), layout="constrained")
 axes = figure.subplots()
 for title, style in zip(found, ("o-", "s-", "^:"), strict=True):
     steps, means, deviations = zip(*found[title], strict=True)
@@ -139,7 +139,6 @@ axes.set(xlabel="step of SVI", ylabel="bound ± noise (nats)")
 axes.legend(loc="lower right")
 if "--save" in sys.argv:
     figure.savefig(Path(sys.argv[-1]) / "pyro_svi_script.png", dpi=120)
-figure
 
 # %% [markdown]
 # **Answer.** All programs find about the same lines, 0.565 + 0.085 NO and 1.247 − 0.083 NO with a gate. Without a gate
