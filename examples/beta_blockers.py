@@ -10,6 +10,7 @@
 # %%
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,7 +20,13 @@ from mixpyro import fit_formula
 
 HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
 trials = pd.read_csv(HERE / "data" / "betablocker.csv")
-model = {"trials": "Total", "family": "binomial", "groups": "Center", "n_restarts": 3, "progress": False}
+options: dict[str, Any] = {
+    "trials": "Total",
+    "family": "binomial",
+    "groups": "Center",
+    "n_restarts": 3,
+    "progress": False,
+}
 
 # %% [markdown]
 # ## How many kinds of centres?
@@ -28,7 +35,7 @@ model = {"trials": "Total", "family": "binomial", "groups": "Center", "n_restart
 # three and four kinds: −181.33, −159.36 and −155.75.
 
 # %%
-one_effect = fit_formula("Deaths ~ Treatment", trials, shared=["Treatment"], k=range(1, 5), **model)
+one_effect = fit_formula("Deaths ~ Treatment", trials, shared=["Treatment"], k=range(1, 5), **options)
 columns = ["log_likelihood", "n_parameters", "bic", "icl", "n_reached_best", "chosen"]
 print(one_effect.candidates[columns].round(2).to_string())
 print(one_effect.choice)
@@ -43,7 +50,7 @@ print(one_effect.choice)
 
 # %%
 one_effect = one_effect.of(3)
-three_effects = fit_formula("Deaths ~ Treatment", trials, k=3, **model)
+three_effects = fit_formula("Deaths ~ Treatment", trials, k=3, **options)
 both = {"one effect": one_effect.criteria(), "an effect for each kind": three_effects.criteria()}
 table = pd.DataFrame({name: one._asdict() for name, one in both.items()}).T[["log_likelihood", "n_parameters", "bic"]]
 print(table.round(2).to_string())
