@@ -16,7 +16,6 @@ ARGUMENTS = {
     "existing_em_loop.py": ["--objects", "60", "--iterations", "3"],
     "diagnose_a_mixture.py": ["--restarts", "16", "--draws", "300", "--no-refits"],
     "nuts_versus_vb.py": ["--restarts", "2", "--warmup", "4", "--samples", "4", "--tree-depth", "2"],
-    "pyro_svi_script.py": ["--steps", "20"],
     "lda_with_gates.py": ["--documents", "20", "--words", "10", "--starts", "2", "--steps", "5"],
     "hmm_with_gates.py": ["--sequences", "10", "--length", "4", "--steps", "5"],
     "streaming_fit.py": ["--rows", "6000", "--restarts", "2"],
@@ -29,10 +28,145 @@ PICTURES = {
     "diagnose_a_mixture.py": ("", "diagnose_fit.png", "diagnose_trust.png"),
     "which_gate.py": ("", "dirichlet.png", "bayesian_softmax.png", "stick_breaking.png"),
 }
+# Scripts that open as notebooks, one question each, by name: the packages that they need beyond the base install, and
+# what they must print, for their text says so.
+SERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "firms_and_patents.py": (
+        ("formulaic", "matplotlib"),
+        (
+            "K = 3 of 1, 2, 3, 4",
+            "-197.7",
+            "437.8",
+            "aic would choose K = 4",
+            "1.588",
+            "0.672",
+            "0.880",
+            "47 of 70 firms",
+        ),
+    ),
+    "beta_blockers.py": (
+        ("formulaic", "matplotlib"),
+        (
+            "-181.33",
+            "-159.36",
+            "-155.75",
+            "icl would choose K = 3",
+            "gain 1.05 nats, p = 0.35",
+            "-0.258",
+            "0.77 of",
+            "0.71",
+        ),
+    ),
+    "food_budgets.py": (
+        ("formulaic", "matplotlib"),
+        (
+            "K = 3 of 1, 2, 3, 4",
+            "icl would choose K = 1",
+            "0.319",
+            "0.498",
+            "0.684",
+            "0       3    17",
+            "193     240   442",
+        ),
+    ),
+    "caries_counts.py": (
+        ("matplotlib",),
+        (
+            "16.6",
+            "-1476.1",
+            "-1414.0",
+            "2521.5",
+            "2518.9",
+            "-0.251           0.090",
+            "-0.229",
+            "-0.338",
+            "29.0 %",
+            "0.53",
+        ),
+    ),
+    "growth_of_chicks.py": (
+        ("formulaic", "matplotlib"),
+        (
+            "K = 2 of 1, 2, 3",
+            "646.9",
+            "654.2",
+            "204.40   0.04",
+            "149.75   0.07",
+            "uneven  11   2   1   1   15",
+            "42 of 50",
+        ),
+    ),
+    "old_faithful.py": (
+        ("sklearn", "matplotlib"),
+        (
+            "BayesianMixture: 2 components",
+            "0.643: 4.29",
+            "0.353: 2.04",
+            "of 2: 1.00",
+            "-1196.8",
+            "2322.2",
+            "-4.22",
+            "-4.42",
+        ),
+    ),
+    "mixture_or_regression.py": (
+        ("sklearn", "matplotlib"),
+        ("has an R² of 0.49", "0.45        -5.45", "0.77        -6.36", "0.27    0.08", "0.35    0.07", "0.29    0.11"),
+    ),
+    "from_fit_to_paper.py": (
+        ("matplotlib", "jinja2"),
+        (
+            "-197.675, 10 parameters, BIC 437.83",
+            "2 of 5 restarts",
+            "seed 1, 5 restarts",
+            r"\toprule",
+            "figure.pdf",
+            "none",
+        ),
+    ),
+    "pyro_svi_script.py": (
+        ("matplotlib",),
+        (
+            "0.565 +0.085 NO",
+            "1.247 -0.083 NO",
+            "44.10     45.90",
+            "111.88",
+            "111.92",
+            "0.0524   0.0545",
+            "0.0545   0.0546",
+        ),
+    ),
+    "co2_and_income.py": (
+        ("formulaic", "matplotlib"),
+        ("evidence: 1.3 nats", "BIC: 3.9 nats", "USA    5.1", "sum 4.5: 6.6", "0.677           0.034", "NOR"),
+    ),
+}
 
 
 def test_every_example_is_listed() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == set(ARGUMENTS)
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*ARGUMENTS, *SERIES}
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_it_prints_and_draws_what_its_text_says(name: str, tmp_path: Path) -> None:
+    packages, printed = SERIES[name]
+    for package in packages:
+        pytest.importorskip(package)
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), "--save", str(tmp_path)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert [words for words in printed if words not in finished.stdout] == [], finished.stdout
+    assert (tmp_path / name).with_suffix(".png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("name", SERIES)
+def test_it_opens_as_a_notebook(name: str) -> None:
+    """Cells of text have comments alone; the first says the question, the last the answer."""
+    _, *cells = re.split(r"^# %%", (EXAMPLES / name).read_text(), flags=re.MULTILINE)
+    texts = [cell.splitlines()[1:] for cell in cells if cell.startswith(" [markdown]")]
+    assert all(not line or line.startswith("#") for text in texts for line in text)
+    assert texts[0][0].endswith("?") and any(line.startswith("# **Answer.**") for line in texts[-1])
+    assert len((EXAMPLES / name).read_text().splitlines()) < 150
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)

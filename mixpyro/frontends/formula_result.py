@@ -37,7 +37,7 @@ class FormulaResult(FitResult):
 
     model: FormulaModel | None = field(repr=False, default=None)
     dropped: "pd.Index | None" = field(repr=False, default=None)
-    candidates: "pd.DataFrame | None" = field(repr=False, default=None)
+    candidates: Any = field(repr=False, default=None)  # a DataFrame
     choice: str = field(repr=False, default="")
     fits: Mapping[int, "FormulaResult"] = field(repr=False, default_factory=dict)
 
