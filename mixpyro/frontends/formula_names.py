@@ -88,6 +88,9 @@ def no_column(argument: str, name: str, columns: Iterable[Any]) -> ValueError:
     alike = {own.lower(): own for own in names}
     near = difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.75)
     advice = f" Is it {alike[near[0]]!r}?" if near else ""
+    around = [own for own in names if name in own and not own.isidentifier()]
+    if around:
+        advice = f" Is it {around[0]!r}? A name with blanks or signs stands between backquotes, as `{around[0]}`."
     return ValueError(
         f"`data` must have the column {name!r}, which `{argument}` uses; got the columns {', '.join(names)}.{advice}"
     )
