@@ -24,13 +24,13 @@ class UsedRows(NamedTuple):
 
 
 def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
-    """Return a table as a pandas frame, the same object if it is one.
+    """Return a table as a pandas frame with names that are text, the same object if it is one.
 
     Args:
         data: a frame of pandas or polars, or a mapping of names to columns.
 
     Raises:
-        TypeError: if it is none of these.
+        TypeError: if it is none of these, or every column is a single value.
         ValueError: if it has no row, or two columns of one name.
     """
     import pandas as pd
@@ -38,6 +38,11 @@ def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
     if isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):
+        if data and all(np.ndim(values) == 0 for values in data.values()):
+            name, value = next(iter(data.items()))
+            raise TypeError(
+                f"`data` must have a list of values in each column, as {{{name!r}: [{value!r}]}}; got {value!r}."
+            )
         frame = pd.DataFrame(dict(data))
     elif hasattr(data, "columns") and hasattr(data, "to_dict") and hasattr(data, "to_numpy"):
         frame = pd.DataFrame({name: data[name].to_list() for name in data.columns})
@@ -48,6 +53,8 @@ def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
         )
     if not len(frame):
         raise ValueError("`data` must have at least one row; got none.")
+    if not all(isinstance(name, str) for name in frame.columns):
+        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise ValueError(f"`data` must have one column of each name; got several of {twice!r}.")

@@ -74,6 +74,16 @@ def test_a_dict_of_columns_is_a_table_and_an_array_is_none() -> None:
         as_pandas(pd.DataFrame([[1, 2]], columns=["x", "x"]))
 
 
+def test_names_are_text_and_a_row_is_a_list_of_one() -> None:
+    data = pd.DataFrame([[1.0, 2.0]])
+    assert list(as_pandas(data).columns) == ["0", "1"] and list(data.columns) == [0, 1]
+    with pytest.raises(TypeError, match=r"list of values in each column, as \{'x': \[1.0\]\}; got 1.0"):
+        as_pandas({"x": 1.0, "place": "a"})
+    assert len(as_pandas({"x": [1.0, 2.0], "place": "a"})) == 2
+    with pytest.raises(ValueError, match="got several of '1'"):
+        as_pandas(pd.DataFrame([[1, 2]], columns=[1, "1"]))
+
+
 def test_groups_are_of_one_column_or_of_several_together() -> None:
     data = pd.DataFrame({"firm": ["a", "a", "b"], "year": [1, 2, 1]})
     assert list(group_ids(data, "firm")) == ["a", "a", "b"]
