@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DROP, ERROR, IGNORE = "drop", "error", "ignore"
+# What pandas calls values of columns of objects that are numbers.
+NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal")
 # Missing rows that a message lists.
 N_LISTED = 5
 
@@ -159,6 +161,10 @@ def plain_columns(own: "pd.DataFrame") -> "pd.DataFrame":
             changed[name] = column.astype(object)
         elif pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column.dtype):
             changed[name] = pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan), index=own.index)
+        elif column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in NUMBERS:
+            # Truth values beside missing ones, as pandas reads them from a file, and decimals are no levels.
+            floats = bool(column.isna().any()) or pd.api.types.infer_dtype(column) == "decimal"
+            changed[name] = column.astype(np.float64) if floats else column.infer_objects()
     return own.assign(**changed) if changed else own
 
 

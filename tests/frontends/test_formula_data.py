@@ -1,5 +1,6 @@
 """Rows that are used and rows that are dropped."""
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -90,3 +91,17 @@ def test_groups_are_of_one_column_or_of_several_together() -> None:
     assert group_ids(data, ["firm", "year"]) == [("a", 1), ("a", 2), ("b", 1)]
     with pytest.raises(ValueError, match="must have the column 'plant', which `groups` uses"):
         group_ids(data, "plant")
+
+
+@pytest.mark.parametrize(
+    "values", [[True, False, None], [1, 0, None], [Decimal("1.5"), Decimal("0"), None], [1, 0.5, None]]
+)
+@pytest.mark.parametrize("missing", ["drop", "ignore"])
+def test_numbers_that_are_objects_are_numbers(values: list[Any], missing: str) -> None:
+    data = pd.DataFrame({"x": pd.Series(values, dtype=object)})
+    used = used_rows(data, ["x"], missing, may_be_missing=["x"]).data["x"]
+    expected = [float(value) for value in values[:2]] + [np.nan] * (missing == "ignore")
+    np.testing.assert_array_equal(used.astype(float), expected)
+    assert used.dtype != object and data["x"].dtype == object
+    mixed = pd.DataFrame({"x": pd.Series([1, "a"], dtype=object)})
+    assert used_rows(mixed, ["x"], "drop").data["x"].tolist() == [1, "a"]
