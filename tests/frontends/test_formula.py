@@ -314,7 +314,8 @@ def test_numbers_that_were_read_as_text_are_pointed_out() -> None:
 
 
 def test_numbers_of_components_may_be_numpys() -> None:
-    assert fit_formula("y ~ x", table(), k=np.int64(2), **QUICK).candidates.index.tolist() == [2]
+    result = fit_formula("y ~ x", table(), **{"k": np.int64(2), **QUICK})
+    assert result.choice == "K = 2, the one number of components that was fitted."
 
 
 def test_a_column_of_the_data_is_not_taken_from_the_callers_variables() -> None:
