@@ -124,7 +124,8 @@ class Binomial(Family):
         check_counts(y)
         if arguments.checks_values() and bool((y > exposure.squeeze(-1)).any()):
             raise ValueError(
-                "`y` must not exceed the trials, last column of `x`, or 1 without them; got more successes."
+                "`y` must not exceed the trials, last column of `x`, or 1 without them; got more successes. "
+                "Give the trials, to fit_formula by trials='column'."
             )
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:

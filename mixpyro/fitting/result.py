@@ -205,6 +205,8 @@ class FitResult(ResultReports, Generic[GatePart, ExpertsPart]):
             IndexError: if there is no such optimum.
             ValueError: if its state or responsibilities were not kept.
         """
+        if not -len(self.optima) <= number < len(self.optima):
+            raise IndexError(f"`number` must be below {len(self.optima)}, the number of optima; got {number}.")
         one = self.optima[number]
         first = number in (0, -len(self.optima))
         shares = self.shares.clone() if first else one.responsibilities

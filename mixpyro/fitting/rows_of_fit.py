@@ -11,6 +11,15 @@ from mixpyro.tables.door import first_tensor
 from mixpyro.tables.given import COLUMNS, GivenRows, given_rows
 from mixpyro.tables.layout import Layouts
 
+# Columns that a message lists.
+N_LISTED = 12
+# What says how many columns there are.
+SIZES = {
+    "x": "`n_features` of the experts and of a gate that reads x",
+    "y": "`n_outputs` of the experts",
+    "gate_x": "`n_features` of the gate",
+}
+
 
 class RowsOfFit(NamedTuple):
     """What a fit was given, as tensors, with the names of columns."""
@@ -39,8 +48,13 @@ class RowsOfFit(NamedTuple):
         argument = message.split("`")[1] if message.startswith("`") else ""
         if not self.given.library or "must have shape" not in message or argument not in COLUMNS:
             return ""
-        names = ", ".join(getattr(self.given.names, argument))
-        return f" Its columns are {names}, a category as one for each level but the first."
+        names = getattr(self.given.names, argument)
+        listed = ", ".join(names[:N_LISTED]) + ", …" * (len(names) > N_LISTED)
+        layout = getattr(self.given.layouts, argument)
+        has_levels = layout is not None and any(own is not None for own in layout.levels)
+        coding = ", a category or text as one for each level but the first" if has_levels else ""
+        advice = "" if 0 in self.given.tensors[argument].shape else f" Choose among them, or set {SIZES[argument]}."
+        return f" Its columns are {listed}{coding}.{advice}"
 
     def columns(self, table: Table) -> FittedColumns:
         """Return which columns these are.

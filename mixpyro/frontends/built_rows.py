@@ -13,6 +13,8 @@ from mixpyro.frontends.formula_model import FormulaModel, FormulaRows
 if TYPE_CHECKING:
     import pandas as pd
 
+# Levels of text for each row beyond which it may be numbers that were not read as such.
+MOST_LEVELS = 0.5
 # Columns that a caution names.
 N_NAMED = 3
 
@@ -31,7 +33,7 @@ class Built(NamedTuple):
 def cautions_of(
     argument: str, design: Design | None, data: "pd.DataFrame", columns: "pd.DataFrame | None"
 ) -> list[str]:
-    """Return a caution if terms of a row depend on which other rows there are.
+    """Return cautions: on terms of a row that depend on which other rows there are, and on text with many levels.
 
     Args:
         argument: whose formula it is.
@@ -41,13 +43,31 @@ def cautions_of(
     """
     if design is None or columns is None or not design.names:
         return []
+    cautions = [
+        f"column {name!r} in `{argument}` has text, and each of its {n_levels} levels in {len(data)} rows a "
+        f"coefficient. If it should be numbers, use pandas.to_numeric(data[{name!r}], errors='coerce') in its place; "
+        f"C({name}) keeps the levels without this warning."
+        for name, n_levels in _many_levels(design, data)
+    ]
     found = design.rows_that_depend(data, columns[list(design.names)])
     if not found:
-        return []
+        return cautions
     return [
+        *cautions,
         f"the value of {', '.join(found)} in `{argument}` depends on which other rows there are, and new rows would be "
-        "on another scale. Use a transform that keeps its state, as center(x), scale(x), bs(x, df=4) or poly(x, 2)."
+        "on another scale. Use a transform that keeps its state, as center(x), scale(x), bs(x, df=4) or poly(x, 2).",
     ]
+
+
+def _many_levels(design: Design, data: "pd.DataFrame") -> list[tuple[str, int]]:
+    """Return columns of text, or of other objects, in which most rows have a level of their own, with how many."""
+    states = {str(factor): state for factor, (_, state) in design.spec.encoder_state.items()}
+    found = [
+        (name, len(states[name]["categories"]))
+        for name in design.data_columns
+        if "categories" in states.get(name, {}) and data[name].dtype == object
+    ]
+    return [(name, n_levels) for name, n_levels in found if n_levels > max(2.0, MOST_LEVELS * len(data))]
 
 
 def finite(built: Built, missing: str) -> Built:

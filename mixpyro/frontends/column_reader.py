@@ -78,4 +78,5 @@ def as_tensor(array: Float[np.ndarray, "*axes"]) -> Float[Tensor, "*axes"]:
     Args:
         array: of numbers.
     """
-    return torch.tensor(np.ascontiguousarray(array, dtype=np.float64))
+    # NumPy calls a single column contiguous whatever its strides, and PyTorch refuses negative ones.
+    return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))

@@ -96,8 +96,10 @@ class Design:
     @cached_property
     def data_columns(self) -> tuple[str, ...]:
         """Names of the columns of the table that the formula uses."""
-        own = {str(name) for name in self.spec.variables if name.source == "data"}
-        return tuple(name for name in self.used if name in own)
+        own = [str(name) for name in self.spec.variables if name.source == "data"]
+        # Of a method or an attribute of a column, as `day.dt.year`, formulaic has the whole name.
+        own_or_before = {name[:end] for name in own for end in (*_dots(name), len(name))}
+        return tuple(name for name in self.used if name in own_or_before)
 
     def columns(self, data: "pd.DataFrame", *, may_be_missing: bool = False) -> "pd.DataFrame":
         """Return the columns of other rows, by the state and the levels of the fit.
@@ -138,8 +140,9 @@ class Design:
         remade = self._numbers(_made(self.argument, self._own_spec(), data.iloc[some], self.context)).to_numpy()
         if remade.shape != wanted.shape:
             return list(self.names)
-        scale = np.abs(columns.to_numpy()).max(0, initial=0.0)
-        differs = ~(np.abs(remade - wanted) <= MOST_ROUNDING * scale).all(0)
+        scale = np.nan_to_num(np.abs(columns.to_numpy())).max(0, initial=0.0)
+        same = (np.abs(remade - wanted) <= MOST_ROUNDING * scale) | (np.isnan(remade) & np.isnan(wanted))
+        differs = ~same.all(0)
         return [name for name, one in zip(self.names, differs, strict=True) if one]
 
     def scaled(self, columns: "pd.DataFrame") -> "pd.DataFrame":
@@ -191,6 +194,11 @@ class Design:
         return self.scaled(pd.DataFrame(values, index=made.index, columns=list(self.plain_names), copy=False))
 
 
+def _dots(name: str) -> list[int]:
+    """Return where a name has dots."""
+    return [place for place, sign in enumerate(name) if sign == "."]
+
+
 def used_names(formula: Any) -> tuple[str, ...]:  # noqa: ANN401 (a formula of formulaic)
     """Return the names that one side of a formula uses, each once.
 
@@ -206,7 +214,7 @@ def used_names(formula: Any) -> tuple[str, ...]:  # noqa: ANN401 (a formula of f
 
 
 def refuse_dates(argument: str, formula: Any, data: "pd.DataFrame") -> None:  # noqa: ANN401 (of formulaic)
-    """Raise if a term is a column of dates, or no column at all.
+    """Raise if a term is a column of dates or complex numbers, or no column at all.
 
     Args:
         argument: whose formula it is.
@@ -222,11 +230,17 @@ def refuse_dates(argument: str, formula: Any, data: "pd.DataFrame") -> None:  # 
                 continue
             if factor.expr not in data.columns:
                 raise no_column(argument, factor.expr, data.columns)
-            if getattr(data[factor.expr].dtype, "kind", "") in "mM":
+            kind = data[factor.expr].dtype
+            if factor.expr == INTERCEPT:
+                raise ValueError(f"`{argument}` must have no column of the name {INTERCEPT!r}; got one. Rename it.")
+            if str(kind).startswith(("date", "time", "period")):
+                use = "days" if str(kind).startswith("time") else "year"
                 raise ValueError(
-                    f"`{argument}` must have terms of numbers or categories; got column {factor.expr!r} of "
-                    f"{data[factor.expr].dtype}. Use a number, such as {factor.expr}.dt.year."
+                    f"`{argument}` must have terms of numbers or categories; got column {factor.expr!r} of {kind}. Use "
+                    f"a number, such as I({factor.expr}.dt.{use})."
                 )
+            if str(kind).startswith("complex"):
+                raise ValueError(f"`{argument}` must have terms of real numbers; got column {factor.expr!r} of {kind}.")
 
 
 def parsed(argument: str, text: str) -> Any:  # noqa: ANN401 (a formula of formulaic)
@@ -251,7 +265,10 @@ def parsed(argument: str, text: str) -> Any:  # noqa: ANN401 (a formula of formu
         return Formula(text)
     except (FormulaicError, SyntaxError) as error:
         words = " ".join(ANSI.sub("", str(error)).split())
-        raise ValueError(f"`{argument}` must be a formula; got {text!r}: {words}") from error
+        if "`.`" in words:
+            words = "a dot stands for no columns here. Name them, as in 'y ~ a + b'"
+        advice = "A name with blanks or signs stands between backquotes, as in 'y ~ `body mass`'."
+        raise ValueError(f"`{argument}` must be a formula; got {text!r}: {words}. {advice}") from error
 
 
 def _made(

@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from types import FrameType
 from typing import Any
 
@@ -145,8 +146,8 @@ def _fitted(built: Built, k: int, missing: str, options: Mapping[str, Any]) -> F
 
 def _checked_ks(k: int | Iterable[int]) -> list[int]:
     """Return the numbers of components, each once, in order."""
-    if isinstance(k, int) and not isinstance(k, bool):
-        return [arguments.integer("k", k)]
+    if isinstance(k, Integral) and not isinstance(k, bool):
+        return [arguments.integer("k", int(k))]
     if isinstance(k, str) or not isinstance(k, Iterable):
         raise TypeError(f"`k` must be an integer, or several, such as range(1, 5); got {k!r}.")
     found = sorted({arguments.integer("k", one) for one in k})

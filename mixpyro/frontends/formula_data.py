@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DROP, ERROR, IGNORE = "drop", "error", "ignore"
+# What pandas calls values of columns of objects that are numbers.
+NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal")
 # Missing rows that a message lists.
 N_LISTED = 5
 
@@ -24,13 +26,13 @@ class UsedRows(NamedTuple):
 
 
 def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
-    """Return a table as a pandas frame, the same object if it is one.
+    """Return a table as a pandas frame with names that are text, the same object if it is one.
 
     Args:
         data: a frame of pandas or polars, or a mapping of names to columns.
 
     Raises:
-        TypeError: if it is none of these.
+        TypeError: if it is none of these, or every column is a single value.
         ValueError: if it has no row, or two columns of one name.
     """
     import pandas as pd
@@ -38,6 +40,11 @@ def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
     if isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):
+        if data and all(np.ndim(values) == 0 for values in data.values()):
+            name, value = next(iter(data.items()))
+            raise TypeError(
+                f"`data` must have a list of values in each column, as {{{name!r}: [{value!r}]}}; got {value!r}."
+            )
         frame = pd.DataFrame(dict(data))
     elif hasattr(data, "columns") and hasattr(data, "to_dict") and hasattr(data, "to_numpy"):
         frame = pd.DataFrame({name: data[name].to_list() for name in data.columns})
@@ -48,6 +55,8 @@ def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
         )
     if not len(frame):
         raise ValueError("`data` must have at least one row; got none.")
+    if not all(isinstance(name, str) for name in frame.columns):
+        frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise ValueError(f"`data` must have one column of each name; got several of {twice!r}.")
@@ -152,6 +161,10 @@ def plain_columns(own: "pd.DataFrame") -> "pd.DataFrame":
             changed[name] = column.astype(object)
         elif pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column.dtype):
             changed[name] = pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan), index=own.index)
+        elif column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in NUMBERS:
+            # Truth values beside missing ones, as pandas reads them from a file, and decimals are no levels.
+            floats = bool(column.isna().any()) or pd.api.types.infer_dtype(column) == "decimal"
+            changed[name] = column.astype(np.float64) if floats else column.infer_objects()
     return own.assign(**changed) if changed else own
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+# What separates the names of columns that were read as one.
+SEPARATED = re.compile(r"[;\t|]")
 BACKQUOTED = re.compile(r"`([^`]*)`")
 
 
@@ -85,9 +87,23 @@ def no_column(argument: str, name: str, columns: Iterable[Any]) -> ValueError:
         columns: that it has.
     """
     names = list(map(str, columns))
+    return ValueError(
+        f"`data` must have the column {name!r}, which `{argument}` uses; got the columns {', '.join(names)}."
+        f"{_advice(name, names)}"
+    )
+
+
+def _advice(name: str, names: list[str]) -> str:
+    """Return which column may be meant, and how it is written; empty where none is near."""
+    sign = SEPARATED.search(names[0]) if len(names) == 1 else None
+    if sign is not None:
+        return f" Was the file read with another separator? Use pandas.read_csv(path, sep={sign[0]!r})."
+    if name in map(str.strip, names):
+        return " Is it one with blanks around its name? Use data.rename(columns=str.strip)."
+    parts = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
+    around = [own for own in names if parts.search(own) and own != name]
+    if around:
+        return f" Is it {around[0]!r}? A name with blanks or signs stands between backquotes, as `{around[0]}`."
     alike = {own.lower(): own for own in names}
     near = difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.75)
-    advice = f" Is it {alike[near[0]]!r}?" if near else ""
-    return ValueError(
-        f"`data` must have the column {name!r}, which `{argument}` uses; got the columns {', '.join(names)}.{advice}"
-    )
+    return f" Is it {alike[near[0]]!r}?" if near else ""

@@ -70,7 +70,7 @@ def _texts(formula: Any) -> list[str]:  # noqa: ANN401 (checked here)
         formula = [formula.main, *formula.additionals]
     texts = [formula] if isinstance(formula, str) else formula
     if not isinstance(texts, Sequence) or not texts or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"`formula` must be a text such as 'y ~ x', or a list of them; got {formula!r}.")
+        raise TypeError(f"`formula` must be a text such as 'y ~ x', or a list of them; got {type(formula).__name__}.")
     return [text.strip() for text in texts]
 
 
@@ -116,7 +116,7 @@ def _of_mixture(inside: str, others: dict[str, str], main: str) -> tuple[str, bo
 def _gate_terms(gate: object) -> str:
     """Return the right side of a formula of the gate."""
     if not isinstance(gate, str):
-        raise TypeError(f"`gate` must be a text such as '~ w', or None; got {gate!r}.")
+        raise TypeError(f"`gate` must be a text such as '~ w', or None; got {type(gate).__name__}.")
     left, tilde, terms = (part.strip() for part in gate.partition("~"))
     if not tilde:
         return left

@@ -12,6 +12,9 @@ from mixpyro.frontends.families_by_name import family_name, family_of
 if TYPE_CHECKING:
     import pandas as pd
 
+# Levels that a message lists; more are rather numbers that were read as text.
+N_SHOWN = 12
+
 
 @dataclass(frozen=True)
 class Response:
@@ -79,10 +82,9 @@ class Response:
             if isinstance(self.family, Binomial) and len(self.levels) == 2:
                 return
             if not isinstance(self.family, Categorical | Multinomial):
-                advice = "family='categorical'" if len(self.levels) != 2 else "family='binomial'"
                 raise ValueError(
-                    f"`formula` must have a response of numbers for this family; got {text!r} with the levels "
-                    f"{list(self.levels)}. Use {advice}."
+                    f"`formula` must have a response of numbers for this family; got {text!r} with "
+                    f"{self._levels_in_words()}."
                 )
             return
         wanted = 2 if isinstance(self.family, CensoredGaussian) else 1
@@ -93,6 +95,14 @@ class Response:
                 f"`formula` must have {wanted} column{'s' * (wanted > 1)} on the left for "
                 f"{type(self.family).__name__}; got {n_columns} of {text!r}.{advice}"
             )
+
+    def _levels_in_words(self) -> str:
+        """Return the first levels, and what to do with an outcome that has them."""
+        shown = ", ".join(repr(level) for level in self.levels[:N_SHOWN])
+        if len(self.levels) > N_SHOWN:
+            name = next(iter(self.design.terms))
+            return f"{len(self.levels)} levels, {shown}, …. Make it numbers by pandas.to_numeric(data[{name!r}])"
+        return f"the levels [{shown}]. Use family={'categorical' if len(self.levels) != 2 else 'binomial'!r}"
 
 
 def _levels(design: Design) -> tuple[Any, ...]:

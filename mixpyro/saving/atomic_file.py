@@ -24,9 +24,14 @@ def write(path: str | os.PathLike[str], content: Content, *, kind: str, version:
         version: number of the file's format, at least 1.
 
     Raises:
+        FileNotFoundError: if its folder does not exist.
         OSError: if the file cannot be written.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"`path` must be in a folder that exists; got {str(path)!r}. Make {str(path.parent)!r} first."
+        )
     # The name has the process and the thread in it, so that two writers never share a half-written file.
     partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     try:

@@ -136,7 +136,8 @@ def numbers(argument: str, name: str, column: Any) -> np.ndarray:  # noqa: ANN40
     of = f" in column {name!r}" if name else ""
     kind = str(column.dtype).lower()
     if is_levels(column) or "date" in kind or "time" in kind or "complex" in kind or kind.startswith("period"):
-        raise TypeError(f"`{argument}` must have numbers{of}; got values of dtype {column.dtype}.")
+        advice = "Use pandas.to_numeric, if the text is of numbers" if is_levels(column) else "Use numbers, as of years"
+        raise TypeError(f"`{argument}` must have numbers{of}; got values of dtype {column.dtype}. {advice}.")
     try:
         if library_of(column) == "pandas" and not isinstance(column.dtype, np.dtype):
             return np.array(column.to_numpy(dtype=np.float64, na_value=np.nan))

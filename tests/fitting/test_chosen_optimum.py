@@ -74,7 +74,7 @@ def test_everything_of_the_result_is_of_the_optimum(kind: str) -> None:
         noises = noises[counts >= 1.0]
         assert one.noise_ratio == pytest.approx(float(noises.min() / noises.max()))
     torch.testing.assert_close(result.mixture.predict(x), before)
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="`number` must be below"):
         result.optimum(len(result.optima))
 
 

@@ -81,6 +81,15 @@ def test_is_a_transformer_of_named_columns() -> None:
     assert model.score(X) == pytest.approx(model.score_samples(X).mean())
 
 
+def test_columns_may_be_picked_in_any_order() -> None:
+    X = pd.DataFrame(faithful(), columns=["length", "waiting"])
+    turned = X[["waiting", "length"]]
+    np.testing.assert_array_equal(
+        BayesianMixture(2, n_restarts=1, random_state=0).fit(turned).labels_,
+        BayesianMixture(2, n_restarts=1, random_state=0).fit(turned.to_numpy().copy()).labels_,
+    )
+
+
 def test_given_priors_are_those_of_scikit_learn() -> None:
     X = faithful()
     options: dict[str, Any] = {

@@ -28,6 +28,13 @@ def table() -> pd.DataFrame:
     )
 
 
+def odd_table() -> pd.DataFrame:
+    """The same with columns that are no terms as they are."""
+    days = pd.Series(pd.date_range("2020", periods=N), index=table().index)
+    odd = {"day": days, "month": days.dt.to_period("M"), "age": days - days.iloc[0], "length-mm": 1.0}
+    return table().assign(**odd, wave=1j, Intercept=1.0)
+
+
 def design(text: str, data: pd.DataFrame | None = None, **context: Any) -> tuple[Design, pd.DataFrame]:
     """Of the right side of a formula."""
     data = table() if data is None else data
@@ -106,6 +113,13 @@ def test_says_which_columns_depend_on_the_other_rows(text: str, name: str) -> No
     assert made.rows_that_depend(table(), columns) == [name]
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_value_that_is_no_number_does_not_depend_on_the_other_rows() -> None:
+    data = table().assign(x=np.where(np.arange(N) % 3 == 0, -1.0, 2.0))
+    made, columns = design("np.log(x)", data, np=np)
+    assert made.rows_that_depend(data, columns) == []
+
+
 def test_nullable_and_text_columns_of_new_rows_are_read() -> None:
     made, columns = design("count + place")
     new = table().astype({"count": "Int64", "place": "category"})
@@ -119,9 +133,25 @@ def test_nullable_and_text_columns_of_new_rows_are_read() -> None:
         ("x +* place", "must be a formula; got 'x"),
         ("nowhere", "must have the column 'nowhere'"),
         ("unknown(x)", "must be a formula of the columns"),
-        ("day", "got column 'day' of datetime64"),
+        ("day", r"got column 'day' of datetime64.*such as I\(day.dt.year\)"),
+        ("month", r"got column 'month' of period.*such as I\(month.dt.year\)"),
+        ("age", r"got column 'age' of timedelta64.*such as I\(age.dt.days\)"),
+        ("wave", "terms of real numbers; got column 'wave' of complex128"),
+        ("Intercept", "no column of the name 'Intercept'"),
+        ("body mass", "between backquotes, as in 'y ~ `body mass`'"),
+        ("length - mm", "Is it 'length-mm'.*as `length-mm`"),
+        (".", "Name them, as in 'y ~ a"),
     ],
 )
 def test_refuses_formulas_that_cannot_be_evaluated(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        design(text, table().assign(day=pd.date_range("2020", periods=N)))
+        design(text, odd_table())
+
+
+@pytest.mark.parametrize(
+    "text", ["I(day.dt.year)", "I(month.dt.year)", "I(age.dt.days)", "`length-mm`", "I(place.str.len())", "x.abs()"]
+)
+@pytest.mark.filterwarnings("error")
+def test_what_the_messages_advise_can_be_evaluated(text: str) -> None:
+    made, columns = design(text, odd_table())
+    pd.testing.assert_frame_equal(made.columns(odd_table()), columns)

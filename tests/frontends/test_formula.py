@@ -300,6 +300,24 @@ def test_refuses_what_it_cannot_fit_and_says_why(formula: Any, options: dict[str
     pd.testing.assert_frame_equal(data, before)
 
 
+def test_numbers_that_were_read_as_text_are_pointed_out() -> None:
+    data = table()
+    text = data.assign(x=data["x"].round(2).astype(str).str.replace(".", ","), place=data["place"].astype("string"))
+    result = fit_formula("y ~ x + place", text, k=1, **QUICK)
+    own = [caution for caution in result.cautions if "has text" in caution]
+    assert len(own) == 1 and "column 'x' in `formula`" in own[0] and "pandas.to_numeric(data['x']" in own[0]
+    kept = fit_formula("y ~ C(x)", text, k=1, **QUICK)
+    assert not [caution for caution in kept.cautions if "has text" in caution]
+    with pytest.raises(ValueError, match=r"got 'y' with 60 levels.*pandas.to_numeric\(data\['y'\]\)") as error:
+        fit_formula("y ~ x", data.assign(y=data["y"].astype(str)), k=1, **QUICK)
+    assert len(str(error.value)) < 600
+
+
+def test_numbers_of_components_may_be_numpys() -> None:
+    result = fit_formula("y ~ x", table(), **{"k": np.int64(2), **QUICK})
+    assert result.choice == "K = 2, the one number of components that was fitted."
+
+
 def test_a_column_of_the_data_is_not_taken_from_the_callers_variables() -> None:
     elsewhere = np.zeros(N)
     with pytest.raises(ValueError, match="got 'elsewhere', a variable with a value for each row"):

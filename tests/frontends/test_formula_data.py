@@ -1,5 +1,6 @@
 """Rows that are used and rows that are dropped."""
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -74,9 +75,33 @@ def test_a_dict_of_columns_is_a_table_and_an_array_is_none() -> None:
         as_pandas(pd.DataFrame([[1, 2]], columns=["x", "x"]))
 
 
+def test_names_are_text_and_a_row_is_a_list_of_one() -> None:
+    data = pd.DataFrame([[1.0, 2.0]])
+    assert list(as_pandas(data).columns) == ["0", "1"] and list(data.columns) == [0, 1]
+    with pytest.raises(TypeError, match=r"list of values in each column, as \{'x': \[1.0\]\}; got 1.0"):
+        as_pandas({"x": 1.0, "place": "a"})
+    assert len(as_pandas({"x": [1.0, 2.0], "place": "a"})) == 2
+    with pytest.raises(ValueError, match="got several of '1'"):
+        as_pandas(pd.DataFrame([[1, 2]], columns=[1, "1"]))
+
+
 def test_groups_are_of_one_column_or_of_several_together() -> None:
     data = pd.DataFrame({"firm": ["a", "a", "b"], "year": [1, 2, 1]})
     assert list(group_ids(data, "firm")) == ["a", "a", "b"]
     assert group_ids(data, ["firm", "year"]) == [("a", 1), ("a", 2), ("b", 1)]
     with pytest.raises(ValueError, match="must have the column 'plant', which `groups` uses"):
         group_ids(data, "plant")
+
+
+@pytest.mark.parametrize(
+    "values", [[True, False, None], [1, 0, None], [Decimal("1.5"), Decimal("0"), None], [1, 0.5, None]]
+)
+@pytest.mark.parametrize("missing", ["drop", "ignore"])
+def test_numbers_that_are_objects_are_numbers(values: list[Any], missing: str) -> None:
+    data = pd.DataFrame({"x": pd.Series(values, dtype=object)})
+    used = used_rows(data, ["x"], missing, may_be_missing=["x"]).data["x"]
+    expected = [float(value) for value in values[:2]] + [np.nan] * (missing == "ignore")
+    np.testing.assert_array_equal(used.astype(float), expected)
+    assert used.dtype != object and data["x"].dtype == object
+    mixed = pd.DataFrame({"x": pd.Series([1, "a"], dtype=object)})
+    assert used_rows(mixed, ["x"], "drop").data["x"].tolist() == [1, "a"]

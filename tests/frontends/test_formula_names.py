@@ -1,11 +1,12 @@
 """Columns of a table and variables of the caller that formulas use."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 
-from mixpyro.frontends.formula_names import captured, names_in
+from mixpyro.frontends.formula_names import captured, names_in, no_column
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,17 @@ def test_an_array_of_another_length_is_a_constant() -> None:
 def test_a_column_that_is_called_almost_so_is_proposed() -> None:
     with pytest.raises(ValueError, match=r"got the columns Patents, RDS. Is it 'Patents'\?"):
         captured("formula", ["patents"], ["Patents", "RDS"], {}, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "advice"),
+    [
+        ("y", ["id;y;x"], r"pandas\.read_csv\(path, sep=';'\)"),
+        ("y", ["x", " y"], r"data\.rename\(columns=str\.strip\)"),
+        ("mass", ["body mass", "masses"], "Is it 'body mass'.*between backquotes, as `body mass`"),
+        ("y", ["body mass", "x"], r"got the columns body mass, x\.$"),
+        ("Dose", ["dose", "x"], r"Is it 'dose'\?$"),
+    ],
+)
+def test_a_missing_column_is_one_of_a_file_that_was_read_otherwise(name: str, columns: list[str], advice: str) -> None:
+    assert re.search(advice, str(no_column("formula", name, columns)))

@@ -27,6 +27,11 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     assert atomic_file.read(tmp_path / "file", kind="thing", version=1)["a"] == 1
 
 
+def test_the_folder_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"`path` must be in a folder that exists; got .*'.*nowhere' first"):
+        atomic_file.write(tmp_path / "nowhere" / "file", {}, kind="thing", version=1)
+
+
 def test_a_file_truncated_at_any_length_is_refused(tmp_path: Path) -> None:
     atomic_file.write(tmp_path / "complete", {"a": torch.arange(100.0)}, kind="thing", version=1)
     complete = (tmp_path / "complete").read_bytes()

@@ -277,5 +277,12 @@ def test_levels_without_names_are_refused(bad_arguments: None) -> None:
     with pytest.raises(ValueError, match=r"`x` must have the columns of the fit.*An array goes by position"):
         result.predict(data["age"])
     assert len(result.predict(data["age"].to_numpy())) == N_ROWS
-    with pytest.raises(ValueError, match="Its columns are dose, age"):
+    with pytest.raises(ValueError, match=r"Its columns are dose, age\. Choose among them, or set `n_features`"):
         fitted(data[["dose", "age"]], data["effect"])
+    with pytest.raises(
+        ValueError, match=r"c9 2\], …, a category or text as one for each level but the first. Choose"
+    ) as error:
+        fitted(pd.DataFrame({"dose": [f"c9 {i}" for i in range(N_ROWS)]}), data["effect"])
+    assert len(str(error.value)) < 500
+    with pytest.raises(TypeError, match=r"in column 'y'; got values of dtype .*Use pandas.to_numeric"):
+        fitted(data["dose"], pd.Series(["1"] * N_ROWS, name="y", index=data.index))

@@ -27,7 +27,12 @@ def plot_bound_traces(result: FitResult, *, ax: Axes | None = None) -> Axes:
     Args:
         result: of :func:`mixpyro.fit`.
         ax: axes to draw on; those of a new figure by default.
+
+    Raises:
+        TypeError: if it is not of a fit.
     """
+    if not isinstance(result, FitResult):
+        raise TypeError(f"`result` must be what `fit` returned; got {type(result).__name__}.")
     ax = axes_or_new(ax)
     nearest = result.difference_at_one_optimum
     kinds = [_kind(result, number) for number in range(len(result.runs))]

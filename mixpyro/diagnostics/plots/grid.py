@@ -29,10 +29,20 @@ def gate_grid(source: Source, features: Sequence[int | str], n_points: int) -> G
         n_points: number of points along each.
 
     Raises:
-        ValueError: if there is no such column.
+        ValueError: if there is no such column, or fewer than the grid has axes.
     """
+    names = source.rows.gate_names
+    if not names:
+        raise ValueError(
+            "`result` must be of a gate with inputs; got one that reads no column. Plot `plot_weights_forest`, or pass "
+            "`gate_x` to the fit."
+        )
+    if len(features) > len(names) == 1 and len(set(features)) > 1:
+        raise ValueError(
+            f"`result` must be of a gate with two inputs for a map; got one, {names[0]}. Plot `plot_gate_curve`."
+        )
     columns = [source.column(feature, of_gate=True) for feature in features]
-    names, table = source.rows.gate_names, as_array(source.gate_x)
+    table = as_array(source.gate_x)
     values = [np.linspace(*limits(table[:, column]), n_points) for column in columns]
     rows = np.repeat(np.median(table, axis=0)[None], n_points ** len(columns), 0)
     rows[:, columns] = np.stack([part.ravel() for part in np.meshgrid(*values, indexing="ij")], 1)

@@ -25,8 +25,11 @@ def plot_optima(result: FitResult, *, n_optima: int = 10, ax: Axes | None = None
         ax: axes to draw on; those of a new figure by default.
 
     Raises:
+        TypeError: if it is not of a fit.
         ValueError: if the result has no optima, as that of a stream.
     """
+    if not isinstance(result, FitResult):
+        raise TypeError(f"`result` must be what `fit` returned; got {type(result).__name__}.")
     optima = result.optima[:n_optima]
     if not optima:
         raise ValueError("`result` must be of a fit by restarts, whose optima are known; got one without.")

@@ -41,11 +41,19 @@ def responsibilities_of(result: object) -> np.ndarray:
         result: of a fit, or the responsibilities.
 
     Raises:
+        TypeError: if they are something else.
         ValueError: if they are not [N, K].
     """
     if isinstance(result, FitResult):
         return as_array(result.shares)
-    r = as_array(result) if isinstance(result, torch.Tensor) else np.asarray(result, dtype=np.float64)
+    if not hasattr(result, "__array__") and not isinstance(result, list | tuple):
+        raise TypeError(
+            f"`result` must be what `fit` returned, or responsibilities [N, K]; got {type(result).__name__}."
+        )
+    try:
+        r = as_array(result) if isinstance(result, torch.Tensor) else np.asarray(result, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError("`result` must be what `fit` returned, or responsibilities [N, K]; got no numbers.") from error
     if r.ndim != 2:
         raise ValueError(f"`result` must be what `fit` returned, or responsibilities [N, K]; got {list(r.shape)}.")
     return r

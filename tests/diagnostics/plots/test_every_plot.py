@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.axes import Axes
 
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
 from mixpyro.diagnostics import loo, plots
 from mixpyro.diagnostics.plots import (
     plot_bound_traces,
@@ -62,3 +63,27 @@ def test_a_plot_takes_a_result_alone(name: str) -> None:
     options = {"features": (0, 0)} if name == "plot_gate_map" else {}
     assert isinstance(plot(RESULT, **options), Axes)
     assert next(iter(inspect.signature(plot).parameters)) == "result"
+
+
+@pytest.mark.parametrize("wrong", [None, "firms", RESULT.mixture])
+@pytest.mark.parametrize("plot", [plot_bound_traces, plot_optima, plot_responsibilities, plot_ternary])
+def test_a_plot_of_a_fit_says_that_it_needs_one(plot: Callable[..., Axes], wrong: object, bad_arguments: None) -> None:
+    with pytest.raises(TypeError, match=r"`result` must be what `fit` returned"):
+        plot(wrong)
+
+
+@pytest.mark.parametrize(
+    ("plot", "n_columns", "advice"),
+    [
+        (plot_gate_map, 1, "got one, x0. Plot `plot_gate_curve`"),
+        (plot_gate_map, 0, "reads no column. Plot `plot_weights_forest`"),
+        (plot_gate_curve, 0, "reads no column. Plot `plot_weights_forest`"),
+    ],
+)
+def test_plots_of_a_gate_with_too_few_inputs_name_another(
+    plot: Callable[..., Axes], n_columns: int, advice: str
+) -> None:
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, n_columns))
+    result = fit(mixture, X[:, :n_columns], Y, n_restarts=1, progress=False)
+    with pytest.raises(ValueError, match=advice):
+        plot(result)
