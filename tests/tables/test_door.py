@@ -279,3 +279,21 @@ def test_levels_without_names_are_refused(bad_arguments: None) -> None:
     assert len(result.predict(data["age"].to_numpy())) == N_ROWS
     with pytest.raises(ValueError, match="Its columns are dose, age"):
         fitted(data[["dose", "age"]], data["effect"])
+
+
+def test_tensors_predict_one_output_as_a_column(bad_arguments: None) -> None:
+    """As the mixture does: y [N, 1] less a prediction [N] would be [N, N]."""
+    x = torch.linspace(0.0, 1.0, 20).double().unsqueeze(1)
+    assert fitted(x, x).predict().shape == (20, 1)
+
+
+def test_levels_that_no_fit_had_are_refused(bad_arguments: None) -> None:
+    """Each frame would be coded by its own levels: b is 0 beside c, and 1 beside a."""
+    data, sites = frame(), pd.DataFrame({"site": ["b", "c"]})
+    result = fitted(tensor(data["dose"] > 0).unsqueeze(1), tensor(data["effect"]))
+    stream = StreamingFit(result.mixture, n_restarts=0)
+    for call in (result.predict, lambda x: criteria(result, x, [0, 1]), lambda x: stream.partial_fit(x, [0, 1])):
+        with pytest.raises(TypeError, match=r"`x` must have numbers in column 'site'.*fitted to no levels"):
+            call(sites)
+    with pytest.raises(TypeError, match="`y` must have numbers in column 'site'"):
+        fitted(data["dose"], data[["effect", "site"]])
