@@ -242,7 +242,7 @@ def test_nothing_that_comes_out_has_a_graph(bad_arguments: None) -> None:
     result = fit(mixture, x, y, n_restarts=2, progress=False)
     found = [result.shares, result.predict(), *result.assign(), result.quantile(0.5), *result.sample(3)]
     found += [mixture.gate.weights(x), mixture.experts.predict(x), mixture.log_prob(x, y), result.labels]
-    found += [mixture.gate.weights(data[["dose"]]), mixture.expected_log_joint(x.numpy(), y.numpy())]
+    found += [mixture.gate.weights(x=data[["dose"]]), mixture.expected_log_joint(x.numpy(), y.numpy())]
     for value in found:
         value.numpy()
 
