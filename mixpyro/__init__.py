@@ -1,6 +1,6 @@
 """Bayesian gates for mixtures of experts, as Pyro models with exact updates."""
 
-import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from mixpyro.diagnostics.conversion import to_arviz
@@ -143,5 +143,7 @@ if not TYPE_CHECKING:
             raise ImportError(f"`{name}` needs {error.name}: pip install 'mixpyro[{extra}]'.") from error
 
     def __dir__() -> list[str]:
-        """Return the names of the package, those of the extras too."""
-        return sorted({*globals(), *ON_DEMAND})
+        """Return the names of the package, and those of extras that can be imported: ``help`` asks for each."""
+        has_estimators = importlib.util.find_spec("sklearn") is not None
+        found = {name for name, (_, extra) in ON_DEMAND.items() if extra != "sklearn" or has_estimators}
+        return sorted({*globals(), *found})

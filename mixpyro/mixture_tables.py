@@ -33,6 +33,8 @@ def framed_means(mixture: Any, means: Tensor, labels: RowLabels) -> Any:  # noqa
         means: [N, P].
         labels: of the rows.
     """
+    if not labels.library:
+        return means
     names = output_names(mixture, means.shape[1])
     return labels.series(means[:, 0], names[0]) if len(names) == 1 else labels.frame(means, names)
 

@@ -269,12 +269,15 @@ class Part(PyroModule):
 
 
 def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate a method to refuse rows that are no tensor, in words."""
+    """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words."""
 
     @functools.wraps(method)
     def with_rows(self: Part, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
+        if not args and "x" in kwargs:
+            args = (kwargs.pop("x"),)
         if args:
-            args = (numeric_rows("x", args[0], like=first_tensor(self)), *args[1:])
+            if not isinstance(args[0], Tensor):  # To look for a tensor of the part takes 10 µs.
+                args = (numeric_rows("x", args[0], like=first_tensor(self)), *args[1:])
             x = arguments.a_tensor("x", args[0])
             if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
                 raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")

@@ -139,3 +139,19 @@ def test_values_are_checked_outside_of_vmap_and_not_inside() -> None:
     assert vmap(lambda row: mixture.predict(row[None])[0])(bad).isnan().all()
     with pytest.raises(ValueError, match="`x` must be finite"):
         mixture.predict(bad)
+
+
+@pytest.mark.parametrize("method", ["quantile", "log_prob"])
+def test_transforms_follow_derivatives_beside_tables(method: str) -> None:
+    """Forward mode and vmap hide from a tensor that derivatives are asked for; a table beside it must not end them."""
+    (gate, experts), (x, y) = ("dirichlet", "linear"), data("linear")
+    call, beside = getattr(fitted(gate, experts), method), {"quantile": P, "log_prob": y}[method]
+    both = torch.stack([x, x + 0.1])
+
+    def derivatives(other: object) -> list[Tensor]:
+        forward = torch.func.jvp(lambda own: call(own, other), (x,), (torch.ones_like(x),))[1]
+        inside = torch.func.grad(lambda own: vmap(lambda one: call(one, other))(own).sum())(both)
+        return [forward, inside]
+
+    for found, expected in zip(derivatives(beside.numpy()), derivatives(beside), strict=True):
+        assert torch.equal(found, expected) and bool(expected.any())

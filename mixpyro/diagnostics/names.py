@@ -12,6 +12,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.tables.door import first_tensor, layouts_of
 from mixpyro.tables.given import given_rows
+from mixpyro.tables.layout import Layouts
 
 # Which argument names the columns of x and y.
 ARGUMENTS = {"x": "feature_names", "y": "output_names"}
@@ -99,7 +100,8 @@ def named_rows(
     else:
         data = {"x": x, "y": y, "gate_x": gate_x}
         given = given_rows(data, known=layouts_of(mixture), like=first_tensor(mixture))
-    layouts = layouts_of(mixture) or given.layouts
+    known = layouts_of(mixture)
+    layouts = given.layouts if known == Layouts() else known
     index = None if given.index is None else np.asarray(given.index)
 
     def with_names(argument: str, value: Tensor, columns: Sequence[str] | None, prefix: str) -> Named:

@@ -133,7 +133,7 @@ class StreamingFit:
         new_fit = not self.n_seen and self.n_restarts > 0
         known = None if new_fit else self.mixture.fitted_columns
         given: dict[str, object] = {"weights": weights, "observed": observed, "mask": mask}
-        layouts = None if new_fit else layouts_of(self.mixture)
+        layouts = None if known is None else layouts_of(self.mixture)
         rows = rows_of_fit(self.mixture, x, y, gate_x, known=layouts, groups=groups, **given)
         table = rows.table(self.mixture, groups=groups, missing=missing, new_fit=new_fit)
         grouped = table.groups is not None

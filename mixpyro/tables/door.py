@@ -2,11 +2,13 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
+from mixpyro.arguments import has_derivatives
 from mixpyro.tables.given import GivenRows, given_rows, is_plain
 from mixpyro.tables.layout import Layouts
 
@@ -52,27 +54,27 @@ def takes_tables(method: Callable[..., Any], returned: Returned | None) -> Calla
         others = {name: value for name, value in bound.arguments.items() if name not in data}
         bound.arguments.update(given.tensors)
         result = method(*bound.args, **bound.kwargs)
-        # A table asks for no derivatives, and neither do tensors without a graph.
-        if isinstance(result, Tensor) and not any(_has_graph(value) for value in data.values()):
+        # A table asks for no derivatives; tensors beside it, transforms and programs may.
+        if isinstance(result, Tensor) and not _asks_for_derivatives(data.values()):
             result = result.detach()
         return returned(self, result, given, others) if returned is not None and given.library else result
 
     return with_tables
 
 
-def _has_graph(value: object) -> bool:
-    """Return whether derivatives in a value are asked for."""
-    return isinstance(value, Tensor) and value.requires_grad
+def _asks_for_derivatives(values: Iterable[object]) -> bool:
+    """Return whether derivatives are asked for: by a tensor, a transform, forward mode or a Pyro program."""
+    return bool(am_i_wrapped()) or has_derivatives(*(value for value in values if isinstance(value, Tensor)))
 
 
-def layouts_of(mixture: Any) -> Layouts | None:  # noqa: ANN401 (a module that remembers columns)
-    """Return the names of the columns that a mixture was fitted to; None where it was fitted to no frames.
+def layouts_of(mixture: Any) -> Layouts:  # noqa: ANN401 (a module that remembers columns)
+    """Return the names of the columns that a mixture was fitted to; empty layouts where it was fitted to no frames.
 
     Args:
         mixture: a module with ``fitted_columns``.
     """
     known = mixture.fitted_columns
-    return None if known is None or known.layouts == Layouts() else known.layouts
+    return Layouts() if known is None else known.layouts
 
 
 def first_tensor(module: Any) -> Tensor | None:  # noqa: ANN401 (a module)

@@ -99,7 +99,7 @@ def given_rows(
 
     Args:
         arguments: any of x, y, gate_x, weights, observed, mask, probabilities and responsibilities, by name.
-        known: the layouts of the fit; None for a new fit.
+        known: the layouts of the fit, empty ones of a fit to no frames; None for a new fit.
         like: a tensor of the model, whose device arrays are put on; the CPU by default.
         groups: ids of the rows, whose index must be that of the frames if they have one.
 
@@ -190,10 +190,10 @@ class _Reader:
         layout = known
         if known is None or (name == "y" and table.is_series):
             layout = Layout.of(name, table)
-            if name == "y" and any(own is not None for own in layout.levels):
-                frames.numbers(name, layout.names[0], next(iter(table.columns.values())))
+            if name == "y" or self.known is not None:
+                _refuse_levels(name, layout, table)
         assert layout is not None
-        if self.known is None and table.library:
+        if known is None and table.library:
             self.layouts = self.layouts._replace(**{name: layout})
         coded = layout.coded(name, table)
         n_rows = len(next(iter(table.columns.values()))) if table.columns else len(_rows(value))
@@ -234,6 +234,14 @@ def _refuse(name: str, value: object) -> frames.Frame:
     """Raise for what is no table."""
     wanted = "a tensor, an array, a list, a DataFrame or a Series"
     raise TypeError(f"`{name}` must be {wanted}; got {type(value).__name__}.")
+
+
+def _refuse_levels(name: str, layout: Layout, table: frames.Frame) -> None:
+    """Raise for a column of levels where none are known: of y, or of a table beside a fit that had none."""
+    for own, levels, column in zip(layout.names, layout.levels, table.columns.values(), strict=True):
+        if levels is not None:
+            after = "." if name == "y" else ", and the mixture was fitted to no levels. Give the columns of the fit."
+            raise TypeError(f"`{name}` must have numbers in column {own!r}; got values of dtype {column.dtype}{after}")
 
 
 def _rows(value: Any) -> Any:  # noqa: ANN401 (a table without columns)

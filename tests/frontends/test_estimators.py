@@ -81,6 +81,11 @@ def test_says_which_extra_is_missing() -> None:
         mixpyro.Regressor  # type: ignore[attr-defined]  # noqa: B018
 
 
+def test_help_needs_no_extra() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import pydoc, mixpyro; assert pydoc.render_doc(mixpyro)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 @pytest.mark.parametrize("model", estimators(), ids=NAMES)
 def test_weights_are_repetition_and_order_makes_no_difference(model: Any) -> None:
     X, y = table()

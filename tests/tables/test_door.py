@@ -242,7 +242,7 @@ def test_nothing_that_comes_out_has_a_graph(bad_arguments: None) -> None:
     result = fit(mixture, x, y, n_restarts=2, progress=False)
     found = [result.shares, result.predict(), *result.assign(), result.quantile(0.5), *result.sample(3)]
     found += [mixture.gate.weights(x), mixture.experts.predict(x), mixture.log_prob(x, y), result.labels]
-    found += [mixture.gate.weights(data[["dose"]]), mixture.expected_log_joint(x.numpy(), y.numpy())]
+    found += [mixture.gate.weights(x=data[["dose"]]), mixture.expected_log_joint(x.numpy(), y.numpy())]
     for value in found:
         value.numpy()
 
@@ -286,3 +286,21 @@ def test_levels_without_names_are_refused(bad_arguments: None) -> None:
     assert len(str(error.value)) < 500
     with pytest.raises(TypeError, match=r"in column 'y'; got values of dtype .*Use pandas.to_numeric"):
         fitted(data["dose"], pd.Series(["1"] * N_ROWS, name="y", index=data.index))
+
+
+def test_tensors_predict_one_output_as_a_column(bad_arguments: None) -> None:
+    """As the mixture does: y [N, 1] less a prediction [N] would be [N, N]."""
+    x = torch.linspace(0.0, 1.0, 20).double().unsqueeze(1)
+    assert fitted(x, x).predict().shape == (20, 1)
+
+
+def test_levels_that_no_fit_had_are_refused(bad_arguments: None) -> None:
+    """Each frame would be coded by its own levels: b is 0 beside c, and 1 beside a."""
+    data, sites = frame(), pd.DataFrame({"site": ["b", "c"]})
+    result = fitted(tensor(data["dose"] > 0).unsqueeze(1), tensor(data["effect"]))
+    stream = StreamingFit(result.mixture, n_restarts=0)
+    for call in (result.predict, lambda x: criteria(result, x, [0, 1]), lambda x: stream.partial_fit(x, [0, 1])):
+        with pytest.raises(TypeError, match=r"`x` must have numbers in column 'site'.*fitted to no levels"):
+            call(sites)
+    with pytest.raises(TypeError, match="`y` must have numbers in column 'site'"):
+        fitted(data["dose"], data[["effect", "site"]])
