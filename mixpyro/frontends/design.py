@@ -97,7 +97,8 @@ class Design:
     def data_columns(self) -> tuple[str, ...]:
         """Names of the columns of the table that the formula uses."""
         own = {str(name) for name in self.spec.variables if name.source == "data"}
-        return tuple(name for name in self.used if name in own)
+        # Formulaic calls a column by what is read of it: "x.clip" of x.clip(0, 1).
+        return tuple(name for name in self.used if any(one == name or one.startswith(f"{name}.") for one in own))
 
     def columns(self, data: "pd.DataFrame", *, may_be_missing: bool = False) -> "pd.DataFrame":
         """Return the columns of other rows, by the state and the levels of the fit.

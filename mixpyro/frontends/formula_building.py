@@ -10,7 +10,7 @@ from mixpyro.experts.families import Gaussian
 from mixpyro.frontends.built_rows import Built, cautions_of, finite
 from mixpyro.frontends.design import Design, parsed, used_names
 from mixpyro.frontends.exposure import OFFSET, TRIALS, Exposure, check_exposure, one_column
-from mixpyro.frontends.formula_data import IGNORE, UsedRows, as_pandas, group_ids, rows_of, used_rows
+from mixpyro.frontends.formula_data import IGNORE, UsedRows, as_pandas, check_rows, group_ids, rows_of, used_rows
 from mixpyro.frontends.formula_model import INTERCEPT, SCALE, FormulaModel, FormulaRows, with_exposure
 from mixpyro.frontends.formula_names import captured
 from mixpyro.frontends.formula_parts import FormulaParts, formula_parts
@@ -156,7 +156,10 @@ def _used_rows(request: Request, data: "pd.DataFrame", sides: _Sides) -> UsedRow
     if request.weights is not None and not isinstance(request.weights, str):
         beside["weights"] = request.weights
     exempt = [name for name in of_response if name not in others]
-    beside.pop("observed", None), beside.pop("mask", None)
+    for name in ("observed", "mask"):
+        # A component that is not known is no reason to drop a row.
+        if name in beside:
+            check_rows(name, beside.pop(name), data.index)
     return used_rows(data, list(dict.fromkeys(names)), request.missing, may_be_missing=exempt, beside=beside)
 
 

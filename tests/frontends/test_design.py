@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mixpyro.frontends.design import Design, parsed
+from mixpyro.frontends.formula_data import plain_columns
 
 N = 40
 
@@ -60,7 +61,9 @@ def test_without_an_intercept_a_category_has_all_its_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x + place", "bs(x, df=4)", "poly(x, 2)", "center(x) + scale(count)", "C(place) + flag", "np.log(count)"]
+    "text",
+    ["x + place", "bs(x, df=4)", "poly(x, 2)", "center(x) + scale(count)", "C(place) + flag", "np.log(count)"]
+    + ["x.clip(0, 1)", "C(count.astype(str))", "place.str.upper() + x"],
 )
 def test_state_and_levels_are_those_of_the_fit(text: str) -> None:
     made, columns = design(text)
@@ -104,6 +107,16 @@ def test_says_which_columns_depend_on_the_other_rows(text: str, name: str) -> No
 
     made, columns = design(f"count + {text}", standardised=standardised)
     assert made.rows_that_depend(table(), columns) == [name]
+
+
+@pytest.mark.parametrize("dtype", [bool, object, "boolean"])
+@pytest.mark.parametrize("dtype_of_fit", [bool, object, "boolean"])
+def test_truth_values_are_the_same_column_whatever_holds_them(dtype: Any, dtype_of_fit: Any) -> None:
+    data = table()
+    used = plain_columns(data.assign(flag=data["flag"].astype(dtype_of_fit)))
+    made, columns = design("flag + x", used)
+    assert made.names == ("flag", "x")
+    pd.testing.assert_frame_equal(made.columns(data.assign(flag=data["flag"].astype(dtype))), columns)
 
 
 def test_nullable_and_text_columns_of_new_rows_are_read() -> None:
