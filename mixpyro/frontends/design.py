@@ -139,8 +139,11 @@ class Design:
         remade = self._numbers(_made(self.argument, self._own_spec(), data.iloc[some], self.context)).to_numpy()
         if remade.shape != wanted.shape:
             return list(self.names)
-        scale = np.abs(columns.to_numpy()).max(0, initial=0.0)
-        differs = ~(np.abs(remade - wanted) <= MOST_ROUNDING * scale).all(0)
+        sizes = np.abs(columns.to_numpy())
+        rounding = MOST_ROUNDING * np.where(np.isfinite(sizes), sizes, 0.0).max(0, initial=0.0)
+        # Limits of a censored outcome may be infinite.
+        same = np.isclose(remade, wanted, rtol=0.0, atol=rounding, equal_nan=True)
+        differs = ~same.all(0)
         return [name for name, one in zip(self.names, differs, strict=True) if one]
 
     def scaled(self, columns: "pd.DataFrame") -> "pd.DataFrame":

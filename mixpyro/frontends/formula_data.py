@@ -173,7 +173,8 @@ def check_rows(argument: str, values: Any, index: "pd.Index") -> None:  # noqa: 
     import pandas as pd
 
     if not hasattr(values, "__len__") or isinstance(values, str):
-        raise TypeError(f"`{argument}` must have a value for each row; got {values!r}. For a column, data[{values!r}].")
+        advice = f" For a column, pass data[{values!r}]." if isinstance(values, str) else ""
+        raise TypeError(f"`{argument}` must have a value for each row; got {values!r}.{advice}")
     if len(values) != len(index):
         raise ValueError(f"`{argument}` must have a value for each of {len(index)} rows; got {len(values)}.")
     if isinstance(values, pd.Series) and not values.index.equals(index):

@@ -62,8 +62,17 @@ def test_without_an_intercept_a_category_has_all_its_levels() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["x + place", "bs(x, df=4)", "poly(x, 2)", "center(x) + scale(count)", "C(place) + flag", "np.log(count)"]
-    + ["x.clip(0, 1)", "C(count.astype(str))", "place.str.upper() + x"],
+    [
+        "x + place",
+        "bs(x, df=4)",
+        "poly(x, 2)",
+        "center(x) + scale(count)",
+        "C(place) + flag",
+        "np.log(count)",
+        "x.clip(0, 1)",
+        "C(count.astype(str))",
+        "place.str.upper() + x",
+    ],
 )
 def test_state_and_levels_are_those_of_the_fit(text: str) -> None:
     made, columns = design(text)
@@ -117,6 +126,16 @@ def test_truth_values_are_the_same_column_whatever_holds_them(dtype: Any, dtype_
     made, columns = design("flag + x", used)
     assert made.names == ("flag", "x")
     pd.testing.assert_frame_equal(made.columns(data.assign(flag=data["flag"].astype(dtype))), columns)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_no_finite_number_does_not_depend_on_other_rows(value: float) -> None:
+    data = table()
+    data["x"] = np.where(data["x"] < 0.0, -value, data["x"])
+    made, columns = design("place + sign(x)", data, sign=np.positive)
+    assert made.rows_that_depend(data, columns) == []
+    made, columns = design("place + dent(x)", data, dent=lambda values: values - values[np.isfinite(values)].mean())
+    assert made.rows_that_depend(data, columns) == ["dent(x)"]
 
 
 def test_nullable_and_text_columns_of_new_rows_are_read() -> None:
