@@ -34,12 +34,14 @@ class Design:
         argument: of the caller whose formula it is, for messages.
         spec: of formulaic.
         context: variables of the caller that the formula uses.
+        data_columns: names of the columns of the table that the formula uses.
         scales: mean and spread of the columns that are counted from the mean in units of the spread, by name.
     """
 
     argument: str
     spec: "ModelSpec"
     context: Mapping[str, Any]
+    data_columns: tuple[str, ...]
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
@@ -63,7 +65,7 @@ class Design:
         """
         refuse_dates(argument, formula, data)
         made = _made(argument, formula, data, context)
-        design = cls(argument, made.model_spec, context)
+        design = cls(argument, made.model_spec, context, tuple(name for name in used_names(formula) if name in data))
         return design, design._numbers(made)
 
     @cached_property
@@ -87,18 +89,6 @@ class Design:
         names = self.spec.column_names
         found = {str(term): tuple(str(names[i]) for i in own) for term, own in self.spec.term_indices.items()}
         return {term: own for term, own in found.items() if own != (INTERCEPT,)}
-
-    @cached_property
-    def used(self) -> tuple[str, ...]:
-        """Names that the formula uses: of columns, functions and constants."""
-        return used_names(self.spec.formula)
-
-    @cached_property
-    def data_columns(self) -> tuple[str, ...]:
-        """Names of the columns of the table that the formula uses."""
-        own = {str(name) for name in self.spec.variables if name.source == "data"}
-        # Formulaic calls a column by what is read of it: "x.clip" of x.clip(0, 1).
-        return tuple(name for name in self.used if any(one == name or one.startswith(f"{name}.") for one in own))
 
     def columns(self, data: "pd.DataFrame", *, may_be_missing: bool = False) -> "pd.DataFrame":
         """Return the columns of other rows, by the state and the levels of the fit.
@@ -246,6 +236,8 @@ def parsed(argument: str, text: str) -> Any:  # noqa: ANN401 (a formula of formu
     from formulaic import Formula
     from formulaic.errors import FormulaicError
 
+    if re.search(r"(^|[\s~+:*(-])\.($|[\s+:*)-])", text):
+        raise ValueError(f"`{argument}` must name its columns, as '~ x + z'; got '.' in {text!r}.")
     if "|" in text:
         raise ValueError(
             f"`{argument}` must have no '|'; got {text!r}. Pass groups='name' for rows that share a component, and "

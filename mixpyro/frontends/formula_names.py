@@ -88,6 +88,8 @@ def no_column(argument: str, name: str, columns: Iterable[Any]) -> ValueError:
     alike = {own.lower(): own for own in names}
     near = difflib.get_close_matches(name.lower(), alike, n=1, cutoff=0.75)
     advice = f" Is it {alike[near[0]]!r}?" if near else ""
+    if name == "offset":
+        advice = " Pass offset='log(t)', an argument of its own."
     return ValueError(
         f"`data` must have the column {name!r}, which `{argument}` uses; got the columns {', '.join(names)}.{advice}"
     )

@@ -72,6 +72,8 @@ def test_without_an_intercept_a_category_has_all_its_levels() -> None:
         "x.clip(0, 1)",
         "C(count.astype(str))",
         "place.str.upper() + x",
+        "np.log(`body mass`)",
+        "C(`body mass`.round(-1))",
     ],
 )
 def test_state_and_levels_are_those_of_the_fit(text: str) -> None:

@@ -270,6 +270,8 @@ def test_a_category_of_two_levels_is_a_binomial_response() -> None:
     ("formula", "options", "message"),
     [
         ("y ~ nowhere", {}, "must have the column 'nowhere', which `formula` uses"),
+        ("y ~ .", {}, "must name its columns"),
+        ("y ~ x + offset(t)", {}, "Pass offset="),
         ("y ~ x", {"gate": "~ nowhere"}, "must have the column 'nowhere', which `gate` uses"),
         ("y ~ x", {"groups": "nowhere"}, "must have the column 'nowhere', which `groups` uses"),
         ("y ~ x", {"weights": "nowhere"}, "must have the column 'nowhere', which `weights` uses"),
