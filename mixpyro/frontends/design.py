@@ -34,12 +34,14 @@ class Design:
         argument: of the caller whose formula it is, for messages.
         spec: of formulaic.
         context: variables of the caller that the formula uses.
+        data_columns: names of the columns of the table that the formula uses.
         scales: mean and spread of the columns that are counted from the mean in units of the spread, by name.
     """
 
     argument: str
     spec: "ModelSpec"
     context: Mapping[str, Any]
+    data_columns: tuple[str, ...]
     scales: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
@@ -63,7 +65,7 @@ class Design:
         """
         refuse_dates(argument, formula, data)
         made = _made(argument, formula, data, context)
-        design = cls(argument, made.model_spec, context)
+        design = cls(argument, made.model_spec, context, tuple(name for name in used_names(formula) if name in data))
         return design, design._numbers(made)
 
     @cached_property
@@ -87,19 +89,6 @@ class Design:
         names = self.spec.column_names
         found = {str(term): tuple(str(names[i]) for i in own) for term, own in self.spec.term_indices.items()}
         return {term: own for term, own in found.items() if own != (INTERCEPT,)}
-
-    @cached_property
-    def used(self) -> tuple[str, ...]:
-        """Names that the formula uses: of columns, functions and constants."""
-        return used_names(self.spec.formula)
-
-    @cached_property
-    def data_columns(self) -> tuple[str, ...]:
-        """Names of the columns of the table that the formula uses."""
-        own = [str(name) for name in self.spec.variables if name.source == "data"]
-        # Of a method or an attribute of a column, as `day.dt.year`, formulaic has the whole name.
-        own_or_before = {name[:end] for name in own for end in (*_dots(name), len(name))}
-        return tuple(name for name in self.used if name in own_or_before)
 
     def columns(self, data: "pd.DataFrame", *, may_be_missing: bool = False) -> "pd.DataFrame":
         """Return the columns of other rows, by the state and the levels of the fit.
@@ -140,8 +129,10 @@ class Design:
         remade = self._numbers(_made(self.argument, self._own_spec(), data.iloc[some], self.context)).to_numpy()
         if remade.shape != wanted.shape:
             return list(self.names)
-        scale = np.nan_to_num(np.abs(columns.to_numpy())).max(0, initial=0.0)
-        same = (np.abs(remade - wanted) <= MOST_ROUNDING * scale) | (np.isnan(remade) & np.isnan(wanted))
+        sizes = np.abs(columns.to_numpy())
+        rounding = MOST_ROUNDING * np.where(np.isfinite(sizes), sizes, 0.0).max(0, initial=0.0)
+        # Limits of a censored outcome may be infinite.
+        same = np.isclose(remade, wanted, rtol=0.0, atol=rounding, equal_nan=True)
         differs = ~same.all(0)
         return [name for name, one in zip(self.names, differs, strict=True) if one]
 
@@ -192,11 +183,6 @@ class Design:
         except (TypeError, ValueError) as error:
             raise ValueError(f"`{self.argument}` must have terms of numbers or categories; got {error}.") from error
         return self.scaled(pd.DataFrame(values, index=made.index, columns=list(self.plain_names), copy=False))
-
-
-def _dots(name: str) -> list[int]:
-    """Return where a name has dots."""
-    return [place for place, sign in enumerate(name) if sign == "."]
 
 
 def used_names(formula: Any) -> tuple[str, ...]:  # noqa: ANN401 (a formula of formulaic)
@@ -256,6 +242,8 @@ def parsed(argument: str, text: str) -> Any:  # noqa: ANN401 (a formula of formu
     from formulaic import Formula
     from formulaic.errors import FormulaicError
 
+    if re.search(r"(^|[\s~+:*(-])\.($|[\s+:*)-])", text):
+        raise ValueError(f"`{argument}` must name its columns, as '~ x + z'; got '.' in {text!r}.")
     if "|" in text:
         raise ValueError(
             f"`{argument}` must have no '|'; got {text!r}. Pass groups='name' for rows that share a component, and "

@@ -48,7 +48,8 @@ class Exposure:
         Raises:
             ValueError: if it is no expression of numbers above zero.
         """
-        inside, is_log = _logarithm(text) if argument == OFFSET else (text, False)
+        is_column = text in data.columns
+        inside, is_log = _logarithm(text) if argument == OFFSET and not is_column else (text, argument == OFFSET)
         formula = parsed(argument, one_column(inside, data.columns))
         design, columns = Design.of(argument, formula, data, context)
         if len(design.names) != 1:

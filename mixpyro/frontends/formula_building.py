@@ -10,7 +10,8 @@ from mixpyro.experts.families import Gaussian
 from mixpyro.frontends.built_rows import Built, cautions_of, finite
 from mixpyro.frontends.design import Design, parsed, used_names
 from mixpyro.frontends.exposure import OFFSET, TRIALS, Exposure, check_exposure, one_column
-from mixpyro.frontends.formula_data import IGNORE, UsedRows, as_pandas, group_ids, rows_of, used_rows
+from mixpyro.frontends.families_by_name import OF_TRIALS
+from mixpyro.frontends.formula_data import IGNORE, UsedRows, as_pandas, check_rows, group_ids, rows_of, used_rows
 from mixpyro.frontends.formula_model import INTERCEPT, SCALE, FormulaModel, FormulaRows, with_exposure
 from mixpyro.frontends.formula_names import captured
 from mixpyro.frontends.formula_parts import FormulaParts, formula_parts
@@ -67,9 +68,8 @@ def build(request: Request, caller: Mapping[str, Any]) -> Built:
     found, y = Response.of(response, response_columns, request.family)
     weights = _weights(request, used, contexts)
     gate, gate_x = _gate(sides.gate, used.data, contexts, found, weights)
-    exposure = _exposure(request, used.data, contexts, found)
-    if exposure is not None:
-        x = with_exposure(x, *exposure)
+    exposure = _exposure(request, used.data, contexts, found, y)
+    x = x if exposure is None else with_exposure(x, *exposure)
     model = FormulaModel(
         parts,
         found,
@@ -83,6 +83,7 @@ def build(request: Request, caller: Mapping[str, Any]) -> Built:
     )
     _check(model, gate)
     made = [("formula", experts, x), ("formula", response, response_columns), ("gate", gate, gate_x)]
+    made += [] if exposure is None else [_of_exposure(exposure[0], used)]
     cautions = [words for name, design, columns in made for words in cautions_of(name, design, used.data, columns)]
     rows = FormulaRows(x, gate_x if model.gate is not None else None, y, _groups(request, used))
     built = Built(model, rows, weights, _beside(request, used), used.dropped, tuple(cautions))
@@ -156,7 +157,10 @@ def _used_rows(request: Request, data: "pd.DataFrame", sides: _Sides) -> UsedRow
     if request.weights is not None and not isinstance(request.weights, str):
         beside["weights"] = request.weights
     exempt = [name for name in of_response if name not in others]
-    beside.pop("observed", None), beside.pop("mask", None)
+    for name in ("observed", "mask"):
+        # A component that is not known is no reason to drop a row.
+        if name in beside:
+            check_rows(name, beside.pop(name), data.index)
     return used_rows(data, list(dict.fromkeys(names)), request.missing, may_be_missing=exempt, beside=beside)
 
 
@@ -168,7 +172,7 @@ def _are_names(groups: object) -> bool:
 
 
 def _exposure(
-    request: Request, data: "pd.DataFrame", contexts: Mapping[str, Any], response: Response
+    request: Request, data: "pd.DataFrame", contexts: Mapping[str, Any], response: Response, y: "pd.DataFrame"
 ) -> tuple[Exposure, np.ndarray] | None:
     """Return the offset or the number of trials, with its values; None without."""
     if request.offset is not None and request.trials is not None:
@@ -177,7 +181,19 @@ def _exposure(
         if text is not None:
             check_exposure(name, response.family)
             return Exposure.of(name, text, data, contexts[name])
+    most = float(y.sum(axis=1).max())
+    if isinstance(response.family, OF_TRIALS) and most > 1.0:
+        total = " + ".join(y.columns) if len(y.columns) > 1 else "n"
+        raise ValueError(
+            f"`trials` must be given where a row counts more than one outcome, as trials={total!r}; got None, and "
+            f"{most:g} outcomes."
+        )
     return None
+
+
+def _of_exposure(exposure: Exposure, used: UsedRows) -> tuple[str, Design, "pd.DataFrame"]:
+    """Return whose formula an exposure is, with its design and columns."""
+    return exposure.argument, exposure.design, exposure.design.columns(used.data)
 
 
 def _random(

@@ -159,6 +159,9 @@ def plain_columns(own: "pd.DataFrame") -> "pd.DataFrame":
         elif isinstance(column.dtype, pd.StringDtype):
             # Formulaic before 1.2.1 takes the text of pandas 3 for numbers.
             changed[name] = column.astype(object)
+        elif column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) == "boolean":
+            # Truth values with missing ones among them; a column without is of numbers, too.
+            changed[name] = column.astype("boolean").astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
         elif pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column.dtype):
             changed[name] = pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan), index=own.index)
         elif column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) in NUMBERS:
@@ -168,15 +171,33 @@ def plain_columns(own: "pd.DataFrame") -> "pd.DataFrame":
     return own.assign(**changed) if changed else own
 
 
+def check_rows(argument: str, values: Any, index: "pd.Index") -> None:  # noqa: ANN401 (an array, Series or list)
+    """Raise unless there is a value for each row of a table, in its order.
+
+    Args:
+        argument: of the caller.
+        values: an array, Series or list.
+        index: labels of the rows [N].
+
+    Raises:
+        TypeError: if these are no values.
+        ValueError: if they are of another number, or a Series has other labels.
+    """
+    import pandas as pd
+
+    if not hasattr(values, "__len__") or isinstance(values, str):
+        advice = f" For a column, pass data[{values!r}]." if isinstance(values, str) else ""
+        raise TypeError(f"`{argument}` must have a value for each row; got {values!r}.{advice}")
+    if len(values) != len(index):
+        raise ValueError(f"`{argument}` must have a value for each of {len(index)} rows; got {len(values)}.")
+    if isinstance(values, pd.Series) and not values.index.equals(index):
+        raise ValueError(f"`{argument}` must have the row labels of `data`; got others. Bring them into its order.")
+
+
 def _missing_in(argument: str, values: Any, index: "pd.Index") -> np.ndarray:  # noqa: ANN401 (an array, Series or list)
     """Return whether each value is missing, bool [N]."""
     import pandas as pd
 
-    if not hasattr(values, "__len__") or isinstance(values, str):
-        raise TypeError(f"`{argument}` must be the name of a column, or a value for each row; got {values!r}.")
-    if len(values) != len(index):
-        raise ValueError(f"`{argument}` must have a value for each of {len(index)} rows; got {len(values)}.")
-    if isinstance(values, pd.Series) and not values.index.equals(index):
-        raise ValueError(f"`{argument}` must have the row labels of `data`; got others. Add it to `data` as a column.")
+    check_rows(argument, values, index)
     plain = values.detach().cpu().numpy() if hasattr(values, "detach") else values
     return np.asarray(pd.isna(pd.Series(list(plain) if isinstance(plain, Iterable) else plain, dtype=object)))

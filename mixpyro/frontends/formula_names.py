@@ -95,6 +95,8 @@ def no_column(argument: str, name: str, columns: Iterable[Any]) -> ValueError:
 
 def _advice(name: str, names: list[str]) -> str:
     """Return which column may be meant, and how it is written; empty where none is near."""
+    if name == "offset":
+        return " Pass offset='log(t)', an argument of its own."
     sign = SEPARATED.search(names[0]) if len(names) == 1 else None
     if sign is not None:
         return f" Was the file read with another separator? Use pandas.read_csv(path, sep={sign[0]!r})."

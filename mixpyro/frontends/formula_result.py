@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from mixpyro.experts.families import Categorical
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.result_reports import Sample
 from mixpyro.frontends.formula_data import as_pandas
@@ -94,7 +95,7 @@ class FormulaResult(FitResult):
         return self._of_rows().series(labels, "component")
 
     def predict(self, data: Any = None, *, gate_x: Any = None) -> Any:  # noqa: ANN401 (tables)
-        """Return predictive means of the response: a Series, or a frame of several.
+        """Return predictive means of the response: a Series, or a frame of several, or of the levels of a category.
 
         Args:
             data: a table with the columns of the formulas; the rows of the fit by default. Tensors are inputs as the
@@ -105,7 +106,10 @@ class FormulaResult(FitResult):
             ValueError: if a column or a value is missing, or a level was not in the fit.
         """
         x, gate_x = self._inputs(data, gate_x)
-        return super().predict(x, gate_x=gate_x)
+        found, response = super().predict(x, gate_x=gate_x), self._known_model().response
+        # One probability for each level, where the response is one column.
+        of_levels = isinstance(response.family, Categorical) and bool(response.levels)
+        return found.set_axis(list(response.levels), axis=1) if of_levels and not isinstance(found, Tensor) else found
 
     def quantile(self, probabilities: Any, data: Any = None, *, gate_x: Any = None) -> Any:  # noqa: ANN401
         """Return quantiles of the response, a column for each probability.

@@ -3,6 +3,7 @@
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from mixpyro.experts.families import Binomial, Categorical
 from mixpyro.frontends.families_by_name import GAUSSIAN
 from mixpyro.frontends.formula_model import FormulaModel
 from mixpyro.reports.named_rows import NamedRows
@@ -54,6 +55,12 @@ def head_of(
     dropped = f", {n_dropped} dropped for missing values" if n_dropped else ""
     scaled = "" if model.gate is None else ", ".join(model.gate.scales)
     units = [f"the gate reads {scaled} from the mean, in standard deviations"] if scaled else []
+    response = model.response
+    if response.levels and isinstance(model.family, Binomial):
+        units.append(f"probabilities are those of {response.names[0]} = {response.levels[1]!r}")
+    elif response.levels and isinstance(model.family, Categorical):
+        of_predictors = ", ".join(f"{number} of {level!r}" for number, level in enumerate(response.levels[1:], 1))
+        units.append(f"predictors are log odds against {response.names[0]} = {response.levels[0]!r}: {of_predictors}")
     lines = (f"{parts.experts}{gate}; family {family}", f"{n_rows} rows used{dropped}", choice, *units)
     if candidates is None or len(candidates) < 2:
         return [Section("", lines=lines)]

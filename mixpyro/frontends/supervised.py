@@ -13,6 +13,7 @@ from mixpyro.frontends.named_rows import layout
 from mixpyro.frontends.whole_result import Rows
 from mixpyro.gates import BayesianSoftmaxGate, DirichletGate
 from mixpyro.gates.base import Gate
+from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import Inputs, Outputs
 from mixpyro.tables.layout import Layouts
@@ -119,17 +120,18 @@ class SupervisedMixture(MixtureEstimator):
         weights = self.mixture_.gate.weights(x).detach()
         return as_array(weights.expand(len(x), -1).clone())
 
-    def responsibilities(self, X: object, y: object) -> Float[np.ndarray, "N K"]:
+    def responsibilities(self, X: object, y: object, groups: GroupIds | None = None) -> Float[np.ndarray, "N K"]:
         """Return the probability of each component given X and y [N, K].
 
         Args:
             X: rows [N, D].
             y: their outputs.
+            groups: an id of the group of each row [N], where the fit had groups: N are groups then, by first row.
         """
         x, targets, gate_x = self._new_rows(X, y)
-        return as_array(self.mixture_.assign(x, targets, gate_x=gate_x).responsibilities)
+        return as_array(self.mixture_.assign(x, targets, gate_x=gate_x, groups=groups).responsibilities)
 
-    def log_prob(self, X: object, y: object) -> Float[np.ndarray, " N"]:
+    def log_prob(self, X: object, y: object, groups: GroupIds | None = None) -> Float[np.ndarray, " N"]:
         """Return the log predictive density, or probability, of each row's y given X [N], in nats.
 
         Its mean over held-out rows compares models, of other families too: a scorer is ``lambda model, X, y:
@@ -138,6 +140,7 @@ class SupervisedMixture(MixtureEstimator):
         Args:
             X: rows [N, D].
             y: their outputs.
+            groups: as for :meth:`responsibilities`.
         """
         x, targets, gate_x = self._new_rows(X, y)
-        return as_array(self.mixture_.log_prob(x, targets, gate_x=gate_x))
+        return as_array(self.mixture_.log_prob(x, targets, gate_x=gate_x, groups=groups))

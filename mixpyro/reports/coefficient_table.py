@@ -65,11 +65,15 @@ def parts_of(name: str) -> tuple[str, str, str]:
     """Return gate or experts, the component, and the parameter of a name of a coefficient.
 
     Args:
-        name: as in ``experts: component 0, intercept``; the component is empty where it has none.
+        name: as in ``experts: component 0, intercept``; ``all components`` for a noise that they share, and
+            empty where it has none.
     """
     part, _, rest = name.partition(": ")
     component, comma, parameter = rest.partition(", ")
-    return (part, component, parameter) if comma else (part, "", rest)
+    if comma:
+        return part, component, parameter
+    # Pandas prints an empty label as if it were the one above, so that one noise of all would be the last component's.
+    return part, "all components" if part == "experts" and rest.startswith(tuple(LOGARITHMS)) else "", rest
 
 
 def with_output_names(names: Iterable[str], features: Iterable[str], outputs: Iterable[str]) -> list[str]:

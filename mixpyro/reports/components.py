@@ -13,7 +13,7 @@ class Component(NamedTuple):
 
     share: float  # of the objects, by their responsibilities
     objects: float  # number of objects, each times its weight and responsibility
-    most_probable: int  # number of objects that are most probably of it
+    most_probable: int  # number of objects that are most probably of it, without those of weight zero
 
 
 def components(result: FitResult) -> NamedRows[Component]:
@@ -23,7 +23,9 @@ def components(result: FitResult) -> NamedRows[Component]:
         result: of a fit.
     """
     counts, total = result.counts, float(result.counts.sum())
-    labels = torch.bincount(result.shares.argmax(-1), minlength=len(counts)).tolist()
+    labels = result.shares.argmax(-1)
+    labels = labels if result.weights is None else labels[result.weights > 0]
+    sizes = torch.bincount(labels, minlength=len(counts)).tolist()
     return NamedRows(
-        {f"component {k}": Component(float(counts[k]) / total, float(counts[k]), labels[k]) for k in range(len(counts))}
+        {f"component {k}": Component(float(counts[k]) / total, float(counts[k]), sizes[k]) for k in range(len(counts))}
     )

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mixpyro.frontends.design import Design, parsed
+from mixpyro.frontends.formula_data import plain_columns
 
 N = 40
 
@@ -67,7 +68,20 @@ def test_without_an_intercept_a_category_has_all_its_levels() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x + place", "bs(x, df=4)", "poly(x, 2)", "center(x) + scale(count)", "C(place) + flag", "np.log(count)"]
+    "text",
+    [
+        "x + place",
+        "bs(x, df=4)",
+        "poly(x, 2)",
+        "center(x) + scale(count)",
+        "C(place) + flag",
+        "np.log(count)",
+        "x.clip(0, 1)",
+        "C(count.astype(str))",
+        "place.str.upper() + x",
+        "np.log(`body mass`)",
+        "C(`body mass`.round(-1))",
+    ],
 )
 def test_state_and_levels_are_those_of_the_fit(text: str) -> None:
     made, columns = design(text)
@@ -118,6 +132,26 @@ def test_a_value_that_is_no_number_does_not_depend_on_the_other_rows() -> None:
     data = table().assign(x=np.where(np.arange(N) % 3 == 0, -1.0, 2.0))
     made, columns = design("np.log(x)", data, np=np)
     assert made.rows_that_depend(data, columns) == []
+
+
+@pytest.mark.parametrize("dtype", [bool, object, "boolean"])
+@pytest.mark.parametrize("dtype_of_fit", [bool, object, "boolean"])
+def test_truth_values_are_the_same_column_whatever_holds_them(dtype: Any, dtype_of_fit: Any) -> None:
+    data = table()
+    used = plain_columns(data.assign(flag=data["flag"].astype(dtype_of_fit)))
+    made, columns = design("flag + x", used)
+    assert made.names == ("flag", "x")
+    pd.testing.assert_frame_equal(made.columns(data.assign(flag=data["flag"].astype(dtype))), columns)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_no_finite_number_does_not_depend_on_other_rows(value: float) -> None:
+    data = table()
+    data["x"] = np.where(data["x"] < 0.0, -value, data["x"])
+    made, columns = design("place + sign(x)", data, sign=np.positive)
+    assert made.rows_that_depend(data, columns) == []
+    made, columns = design("place + dent(x)", data, dent=lambda values: values - values[np.isfinite(values)].mean())
+    assert made.rows_that_depend(data, columns) == ["dent(x)"]
 
 
 def test_nullable_and_text_columns_of_new_rows_are_read() -> None:

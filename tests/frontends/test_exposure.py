@@ -23,6 +23,13 @@ def test_any_other_offset_is_on_the_scale_of_the_predictor(text: str) -> None:
     np.testing.assert_allclose(values, DATA["time"], rtol=1e-15)
 
 
+def test_a_column_that_is_called_as_a_logarithm_is_that_column() -> None:
+    data = DATA.rename(columns={"log time": "log(time)"}).drop(columns="time")
+    exposure, values = Exposure.of("offset", "log(time)", data, {})
+    np.testing.assert_allclose(values, DATA["time"], rtol=1e-15)
+    np.testing.assert_allclose(exposure.values(data), DATA["time"], rtol=1e-15)
+
+
 @pytest.mark.parametrize("text", ["n", "n + 0", "`n`"])
 def test_trials_are_numbers_as_they_are(text: str) -> None:
     assert Exposure.of("trials", text, DATA, {})[1].tolist() == [3.0, 4.0, 5.0]

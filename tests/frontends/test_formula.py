@@ -258,6 +258,12 @@ def test_warns_of_terms_that_depend_on_other_rows() -> None:
     assert any("depends on which other rows" in caution for caution in result.cautions)
 
 
+def test_warns_of_an_offset_that_depends_on_other_rows() -> None:
+    data = table().assign(count=1.0)
+    with pytest.warns(RuntimeWarning, match=r"in `offset` depends on which other rows there are"):
+        fit_formula("count ~ x", data, family="poisson", offset="np.log(t) - np.log(t.mean())", k=1, **QUICK)
+
+
 def test_a_category_of_two_levels_is_a_binomial_response() -> None:
     data = table().assign(won=np.where(table()["x"] + table()["w"] > 0, "yes", "no"))
     result = fit_formula("won ~ t", data, family="binomial", k=1, progress=False)
@@ -270,6 +276,9 @@ def test_a_category_of_two_levels_is_a_binomial_response() -> None:
     ("formula", "options", "message"),
     [
         ("y ~ nowhere", {}, "must have the column 'nowhere', which `formula` uses"),
+        ("n ~ x", {"family": "binomial"}, "`trials` must be given .* as trials='n'; got None, and 8 outcomes"),
+        ("y ~ .", {}, "must name its columns"),
+        ("y ~ x + offset(t)", {}, "Pass offset="),
         ("y ~ x", {"gate": "~ nowhere"}, "must have the column 'nowhere', which `gate` uses"),
         ("y ~ x", {"groups": "nowhere"}, "must have the column 'nowhere', which `groups` uses"),
         ("y ~ x", {"weights": "nowhere"}, "must have the column 'nowhere', which `weights` uses"),

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mixpyro import fit_formula
 from mixpyro.frontends.formula_data import as_pandas, group_ids, used_rows
 
 
@@ -36,6 +37,26 @@ def test_rows_with_a_missing_value_in_any_column_that_is_used_are_dropped() -> N
 def test_values_beside_the_table_must_be_there_too() -> None:
     found = used_rows(table(), ["x"], "drop", beside={"weights": np.array([1.0, np.nan, 1.0, 1.0, 1.0, 1.0])})
     assert list(found.dropped) == ["b", "c"]
+
+
+def test_truth_values_with_missing_ones_are_numbers() -> None:
+    data = pd.DataFrame({"flag": [True, None, False]}, dtype=object)
+    assert used_rows(data, ["flag"], "drop").data["flag"].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("argument", ["observed", "mask"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros(12), "a value for each of 6 rows; got 12"),
+        ([0.0] * 5, "a value for each of 6 rows; got 5"),
+        (pd.Series(0.0, index=list("badcef")), "the row labels of `data`; got others"),
+        ("x", "have a value for each row; got 'x'"),
+    ],
+)
+def test_known_components_are_of_the_rows_of_the_table(argument: str, values: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"`{argument}` must .*{message}"):
+        fit_formula("n ~ x", table(), k=2, **{argument: values})
 
 
 def test_the_table_is_not_changed() -> None:

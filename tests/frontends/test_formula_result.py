@@ -10,6 +10,7 @@ import torch
 
 from mixpyro import FormulaResult, GLMExperts, MixtureOfExperts, SoftmaxGate, fit_formula
 from mixpyro.experts.families import Poisson
+from mixpyro.reports.components import components
 
 N = 45
 pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.usefixtures("without_type_checks")]
@@ -100,6 +101,26 @@ def test_several_responses_have_a_column_each() -> None:
     drawn: Any = result.sample(2)
     assert list(drawn.y.columns) == [(0, "y"), (0, "z"), (1, "y"), (1, "z")]
     assert len(result.quantile(0.5).columns) == 2
+
+
+def test_a_category_has_a_probability_for_each_of_its_levels() -> None:
+    data = table()
+    data["level"] = pd.Categorical(np.where(data["x"] < 0.5, "low", data["place"]), categories=["low", "b", "a"])
+    result = fit_formula("level ~ z", data, family="categorical", k=1, **QUICK)
+    shares = data["level"].value_counts(normalize=True, sort=False)
+    assert result.predict().mean().to_dict() == pytest.approx(shares.to_dict())
+    assert "log odds against level = 'low': 1 of 'b', 2 of 'a'" in result.summary()
+    two = fit_formula("place ~ z", data, family="binomial", k=1, **QUICK)
+    assert "probabilities are those of place = 'b'" in two.summary()
+
+
+def test_a_response_that_was_not_observed_is_no_caution_and_of_no_component() -> None:
+    data = table()
+    data.loc[data["z"] > 1.0, "y"] = np.nan
+    result = fit_formula("y ~ x", data, k=2, missing="ignore", **QUICK)
+    assert not any("depends on which other rows" in caution for caution in result.cautions)
+    sizes = [row.most_probable for row in components(result).values()]
+    assert sizes == result.labels[data["y"].notna()].value_counts(sort=False).sort_index().tolist()
 
 
 def test_labels_are_of_rows_and_responsibilities_of_groups() -> None:

@@ -151,6 +151,8 @@ def test_rows_of_a_group_have_one_component() -> None:
     mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
     result = fit(mixture, torch.tensor(x), torch.tensor(y), groups=groups)
     assert model.lower_bound_ == pytest.approx(result.bound, abs=1e-3)
+    np.testing.assert_allclose(model.responsibilities(x, y, groups=groups), model.result_.shares, atol=1e-6)
+    assert model.log_prob(x, y, groups=groups).shape == (20,)
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_names_of_outputs_replace_numbers_alone() -> None:
         "experts: component 0, regression width on length",
     ]
     assert with_output_names(names, ["y0"], ["length", "width"]) == names
-    assert parts_of("experts: log precision") == ("experts", "", "log precision")
+    assert parts_of("experts: log precision") == ("experts", "all components", "log precision")
 
 
 @pytest.mark.parametrize(("gate", "experts"), PAIRS)
