@@ -243,7 +243,7 @@ def parsed(argument: str, text: str) -> Any:  # noqa: ANN401 (a formula of formu
     from formulaic.errors import FormulaicError
 
     if re.search(r"(^|[\s~+:*(-])\.($|[\s+:*)-])", text):
-        raise ValueError(f"`{argument}` must name its columns, as '~ x + z'; got '.' in {text!r}.")
+        raise ValueError(f"`{argument}` must name its columns; got '.' in {text!r}. Name them, as in 'y ~ a + b'.")
     if "|" in text:
         raise ValueError(
             f"`{argument}` must have no '|'; got {text!r}. Pass groups='name' for rows that share a component, and "

@@ -239,9 +239,13 @@ def _refuse(name: str, value: object) -> frames.Frame:
 def _refuse_levels(name: str, layout: Layout, table: frames.Frame) -> None:
     """Raise for a column of levels where none are known: of y, or of a table beside a fit that had none."""
     for own, levels, column in zip(layout.names, layout.levels, table.columns.values(), strict=True):
+        if levels is not None and name == "y":
+            frames.numbers(name, own, column)
         if levels is not None:
-            after = "." if name == "y" else ", and the mixture was fitted to no levels. Give the columns of the fit."
-            raise TypeError(f"`{name}` must have numbers in column {own!r}; got values of dtype {column.dtype}{after}")
+            raise TypeError(
+                f"`{name}` must have numbers in column {own!r}; got values of dtype {column.dtype}, and the fit had "
+                "no levels. Give the columns of the fit."
+            )
 
 
 def _rows(value: Any) -> Any:  # noqa: ANN401 (a table without columns)

@@ -300,7 +300,7 @@ def test_levels_that_no_fit_had_are_refused(bad_arguments: None) -> None:
     result = fitted(tensor(data["dose"] > 0).unsqueeze(1), tensor(data["effect"]))
     stream = StreamingFit(result.mixture, n_restarts=0)
     for call in (result.predict, lambda x: criteria(result, x, [0, 1]), lambda x: stream.partial_fit(x, [0, 1])):
-        with pytest.raises(TypeError, match=r"`x` must have numbers in column 'site'.*fitted to no levels"):
+        with pytest.raises(TypeError, match=r"`x` must have numbers in column 'site'.*the fit had no levels"):
             call(sites)
     with pytest.raises(TypeError, match="`y` must have numbers in column 'site'"):
         fitted(data["dose"], data[["effect", "site"]])
