@@ -234,11 +234,12 @@ def test_other_groups_than_those_of_the_fit_are_refused() -> None:
 
 
 def test_plots_colour_rows_by_their_groups() -> None:
-    pytest.importorskip("matplotlib")
+    path_collection = pytest.importorskip("matplotlib.collections").PathCollection
     own = case("dirichlet, lines")
     ax = plot_expert_lines(to_arviz(own.result, **own.rows, n_draws=S), own.result)
-    colours = np.asarray(ax.collections[0].get_facecolor())[:, :3]
-    component = own.problem.groups.spread(own.result.responsibilities).argmax(-1)
-    assert len(np.unique(colours[component.numpy() == 0], axis=0)) == 1
-    assert len(np.unique(colours, axis=0)) == len(component.unique())
+    points = [one for one in ax.collections if isinstance(one, path_collection)]
+    component = own.problem.groups.spread(own.result.shares).argmax(-1)
+    assert [len(one.get_offsets()) for one in points] == component.unique(return_counts=True)[1].tolist()
+    colours = [np.unique(np.asarray(one.get_facecolor())[:, :3], axis=0) for one in points]
+    assert all(len(one) == 1 for one in colours) and len(np.unique(np.concatenate(colours), axis=0)) == len(points)
     plot_component_densities(own.result, **own.rows)

@@ -320,6 +320,8 @@ def test_vectorised_particles_name_vindex_and_dtypes_name_x() -> None:
     assert torch.isfinite(torch.tensor(svi.step(y, vectorised=True)))
 
 
+# Python drops an interrupt that comes in the callback of a weak reference, and says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_leaves_no_gradients() -> None:
     """At sixty moments of a step."""
     y, gate = two_groups(2000, 2000), DirichletGate(2)
