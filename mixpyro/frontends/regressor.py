@@ -1,7 +1,6 @@
 """Mixtures of regressions as an estimator of scikit-learn."""
 
 import copy
-from collections.abc import Callable
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -14,19 +13,16 @@ from sklearn.utils.validation import validate_data
 from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.experts import GLMExperts, LinearExperts
 from mixpyro.experts.base import Experts
-from mixpyro.experts.families import Family, NegativeBinomial, Poisson, StudentT, ZeroTruncatedPoisson
+from mixpyro.experts.families import Family
 from mixpyro.frontends.column_reader import Columns, as_tensor
 from mixpyro.frontends.estimator_base import MOST_SEED, as_array
+from mixpyro.frontends.families_by_name import ALIASES, SIMPLE
 from mixpyro.frontends.named_rows import labels_of
 from mixpyro.frontends.supervised import SupervisedMixture
 from mixpyro.gates.base import Gate
 
-FAMILIES: dict[str, Callable[[], Family]] = {
-    "poisson": Poisson,
-    "negative_binomial": NegativeBinomial,
-    "truncated_poisson": ZeroTruncatedPoisson,
-    "student_t": StudentT,
-}
+# Families that the regressor knows by name.
+FAMILIES = {name: SIMPLE[name] for name in ("poisson", "negative_binomial", "zero_truncated_poisson", "student_t")}
 
 
 class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
@@ -44,7 +40,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
             which is fitted. The named one reads its columns from their medians and in units of their scales, one of
             yours as they are.
         family: of y given X and the component: "gaussian"; for counts "poisson", "negative_binomial" or
-            "truncated_poisson", which has no zeros; "student_t", which a few far rows do not move; a family of
+            "zero_truncated_poisson", which has no zeros; "student_t", which a few far rows do not move; a family of
             ``mixpyro.experts.families``; or experts of mixpyro, a copy of which is fitted.
         gate_columns: which columns of X the gate reads: numbers, names, a slice or a mask; None for all.
         expert_columns: which the regressions read.
@@ -228,8 +224,9 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
             return copy.deepcopy(self.family)
         if isinstance(self.family, str) and self.family == "gaussian":
             return LinearExperts(self.n_components, n_features, n_outputs)
-        if isinstance(self.family, str) and self.family in FAMILIES:
-            return GLMExperts(self.n_components, n_features, FAMILIES[self.family]())
+        name = ALIASES.get(self.family, self.family) if isinstance(self.family, str) else ""
+        if name in FAMILIES:
+            return GLMExperts(self.n_components, n_features, FAMILIES[name]())
         if isinstance(self.family, Family):
             return GLMExperts(self.n_components, n_features, self.family)
         wanted = ["gaussian", *FAMILIES]
