@@ -33,7 +33,7 @@ def framed_means(mixture: Any, means: Tensor, labels: RowLabels) -> Any:  # noqa
         means: [N, P].
         labels: of the rows.
     """
-    if not labels.library:
+    if not labels.package:
         return means
     names = output_names(mixture, means.shape[1])
     return labels.series(means[:, 0], names[0]) if len(names) == 1 else labels.frame(means, names)
@@ -48,7 +48,7 @@ def framed_quantiles(mixture: Any, quantiles: Tensor, levels: Tensor, labels: Ro
         levels: the probabilities [Q].
         labels: of the rows; without any the quantiles are returned as they are.
     """
-    if not labels.library:
+    if not labels.package:
         return quantiles
     names, columns = output_names(mixture, quantiles.shape[2]), [round(level, 12) for level in levels.tolist()]
     if len(names) > 1:
@@ -61,7 +61,7 @@ def _objects(given: GivenRows, others: Mapping[str, Any]) -> RowLabels:
     groups = others.get("groups")
     if groups is None:
         return given.labels
-    return RowLabels(given.library, list(Groups.of(groups).ids))
+    return RowLabels(given.package, list(Groups.of(groups).ids))
 
 
 def _predict(mixture: Any, result: Tensor, given: GivenRows, others: Mapping[str, Any]) -> Any:  # noqa: ANN401

@@ -54,10 +54,10 @@ def _fill(given: dict[str, Any], fitted: object, parameters: Mapping[str, Any]) 
         known = layouts_of(mixture)
         rows = given_rows(data, known=known, like=first_tensor(mixture), groups=given.get("groups"))
         given.update(rows.tensors)
-        names = rows if rows.library else names
+        names = rows if rows.package else names
     elif isinstance(given.get("y"), Tensor) and given.get("x") is None:
         given["x"] = given["y"].new_zeros(len(given["y"]), 0)
-    if names is not None and names.library:
+    if names is not None and names.package:
         _fill_names(given, names, parameters)
 
 

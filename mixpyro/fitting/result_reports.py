@@ -215,9 +215,9 @@ class ResultReports:
 
     def _of_objects(self) -> RowLabels:
         """Return the labels of the objects: of rows, or the ids of groups."""
-        if self.rows is None or not self.rows.library:
+        if self.rows is None or not self.rows.package:
             return RowLabels("")
-        return RowLabels(self.rows.library, self.rows.index if self.groups is None else list(self.groups.ids))
+        return RowLabels(self.rows.package, self.rows.index if self.groups is None else list(self.groups.ids))
 
     def _outputs_of(self, x: Any) -> Any:  # noqa: ANN401 (a frame)
         """Return the columns of y of a frame that has all."""

@@ -46,7 +46,7 @@ class RowsOfFit(NamedTuple):
     def _columns_in_words(self, message: str) -> str:
         """Return what to add to a message about the shape of a frame: its columns."""
         argument = message.split("`")[1] if message.startswith("`") else ""
-        if not self.given.library or "must have shape" not in message or argument not in COLUMNS:
+        if not self.given.package or "must have shape" not in message or argument not in COLUMNS:
             return ""
         names = getattr(self.given.names, argument)
         listed = ", ".join(names[:N_LISTED]) + ", …" * (len(names) > N_LISTED)
@@ -82,7 +82,7 @@ def with_names_of(result: FitResult, given: GivenRows) -> FitResult:
         result: of a fit; its mixture gets the names too.
         given: the frames as tensors.
     """
-    if not given.library or result.rows is None:
+    if not given.package or result.rows is None:
         return result
     columns = result.mixture.fitted_columns
     if columns is not None:

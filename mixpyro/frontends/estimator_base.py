@@ -70,9 +70,9 @@ class MixtureEstimator(BaseEstimator):
 
     def _given(self, rows: Rows, labels: RowLabels) -> GivenRows:
         """Return the rows of a fit with the names of their columns."""
-        if not labels.library or not hasattr(self, "feature_names_in_"):
+        if not labels.package or not hasattr(self, "feature_names_in_"):
             return GivenRows(rows._asdict())
-        return GivenRows(rows._asdict(), self._layouts(), labels.index, labels.library)
+        return GivenRows(rows._asdict(), self._layouts(), labels.index, labels.package)
 
     def _fit_rows(
         self, x: np.ndarray, y: np.ndarray, sample_weight: object, groups: object = None, *, labels: RowLabels

@@ -17,7 +17,7 @@ def labels_of(X: Any) -> RowLabels:  # noqa: ANN401 (any table)
     if not frames.is_frame(X):
         return RowLabels("")
     table = frames.read("X", X)
-    return RowLabels(table.library, table.index)
+    return RowLabels(table.package, table.index)
 
 
 def layout(names: Iterable[str], *, scaled: bool = False) -> Layout:

@@ -57,7 +57,7 @@ def takes_tables(method: Callable[..., Any], returned: Returned | None) -> Calla
         # A table asks for no derivatives; tensors beside it, transforms and programs may.
         if isinstance(result, Tensor) and not _asks_for_derivatives(data.values()):
             result = result.detach()
-        return returned(self, result, given, others) if returned is not None and given.library else result
+        return returned(self, result, given, others) if returned is not None and given.package else result
 
     return with_tables
 

@@ -16,7 +16,7 @@ class Frame(NamedTuple):
 
     columns: dict[str, Any]  # by name, each a Series or an array [N]
     index: Any  # labels of the rows; None where the table has none
-    library: str  # "pandas", "polars", or "" for arrays and lists
+    package: str  # "pandas", "polars", or "" for arrays and lists
     is_series: bool = False
 
 
@@ -233,31 +233,31 @@ def _index(value: Any) -> Any:  # noqa: ANN401 (labels of rows)
     return None if callable(index) else index
 
 
-def new_frame(library: str, values: np.ndarray, columns: Sequence[Any], index: Any) -> Any:  # noqa: ANN401
+def new_frame(package: str, values: np.ndarray, columns: Sequence[Any], index: Any) -> Any:  # noqa: ANN401
     """Return a frame of the library that the caller's table is of.
 
     Args:
-        library: "pandas" or "polars".
+        package: "pandas" or "polars".
         values: [N, C].
         columns: names [C].
         index: labels of the rows; None to number them.
     """
-    module = sys.modules[library]
-    if library == "polars":
+    module = sys.modules[package]
+    if package == "polars":
         return module.DataFrame({str(name): values[:, number] for number, name in enumerate(columns)})
     return module.DataFrame(values, index=index, columns=columns)
 
 
-def new_series(library: str, values: np.ndarray, name: str | None, index: Any) -> Any:  # noqa: ANN401
+def new_series(package: str, values: np.ndarray, name: str | None, index: Any) -> Any:  # noqa: ANN401
     """Return a Series of the library that the caller's table is of.
 
     Args:
-        library: "pandas" or "polars".
+        package: "pandas" or "polars".
         values: [N].
         name: of the Series.
         index: labels of the rows; None to number them.
     """
-    module = sys.modules[library]
-    if library == "polars":
+    module = sys.modules[package]
+    if package == "polars":
         return module.Series(name or "", values)
     return module.Series(values, index=index, name=name)

@@ -29,7 +29,7 @@ class GivenRows(NamedTuple):
     tensors: dict[str, Any]  # by argument; None for what was not given
     layouts: Layouts = Layouts()
     index: Any = None  # labels of the rows; None where no frame had any
-    library: str = ""  # "pandas" or "polars" where a frame was given
+    package: str = ""  # "pandas" or "polars" where a frame was given
     is_series: bool = False  # whether y was a Series, so that a prediction is one
 
     @property
@@ -51,7 +51,7 @@ class GivenRows(NamedTuple):
     @property
     def labels(self) -> RowLabels:
         """Labels of the rows."""
-        return RowLabels(self.library, self.index)
+        return RowLabels(self.package, self.index)
 
     @property
     def names(self) -> Names:
@@ -115,7 +115,7 @@ def given_rows(
     if "observed" in tensors:
         tensors["observed"], tensors["mask"] = _labels(tensors["observed"], tensors.get("mask"))
     reader.check_indices(groups)
-    return GivenRows(_with_inputs(tensors), reader.layouts, reader.index, reader.library, reader.y_is_series)
+    return GivenRows(_with_inputs(tensors), reader.layouts, reader.index, reader.package, reader.y_is_series)
 
 
 def _with_gate_columns(arguments: Mapping[str, Any], known: Layouts | None) -> Mapping[str, Any]:
@@ -161,7 +161,7 @@ class _Reader:
         self.known, self.layouts = known, known or Layouts()
         self.dtype, self.device = _dtype_of(arguments), _device_of(arguments.values(), like)
         self.indices: dict[str, Any] = {}
-        self.library, self.y_is_series = "", False
+        self.package, self.y_is_series = "", False
 
     @property
     def index(self) -> Any:  # noqa: ANN401 (labels of rows)
@@ -193,7 +193,7 @@ class _Reader:
             if name == "y" or self.known is not None:
                 _refuse_levels(name, layout, table)
         assert layout is not None
-        if known is None and table.library:
+        if known is None and table.package:
             self.layouts = self.layouts._replace(**{name: layout})
         coded = layout.coded(name, table)
         n_rows = len(next(iter(table.columns.values()))) if table.columns else len(_rows(value))
@@ -212,8 +212,8 @@ class _Reader:
         """Keep the labels of the rows, and the library of data."""
         if table.index is not None:
             self.indices[name] = table.index
-        if name in COLUMNS and table.library:
-            self.library = self.library or table.library
+        if name in COLUMNS and table.package:
+            self.package = self.package or table.package
             self.y_is_series = self.y_is_series or (name == "y" and table.is_series)
 
     def check_indices(self, groups: object) -> None:

@@ -27,7 +27,7 @@ class Layout(NamedTuple):
             table: its columns.
         """
         found = tuple(
-            tuple(frames.levels(argument, name, column)) if table.library and frames.is_levels(column) else None
+            tuple(frames.levels(argument, name, column)) if table.package and frames.is_levels(column) else None
             for name, column in table.columns.items()
         )
         return cls(tuple(table.columns), found)
@@ -67,7 +67,7 @@ class Layout(NamedTuple):
 
     def _columns(self, argument: str, table: Frame) -> list[Any]:
         """Return the columns of the fit, by name where both have names."""
-        if table.library and "" not in table.columns and "" not in self.names:
+        if table.package and "" not in table.columns and "" not in self.names:
             missing = [name for name in self.names if name not in table.columns]
             if missing:
                 raise ValueError(

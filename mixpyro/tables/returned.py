@@ -11,7 +11,7 @@ from mixpyro.tables import frames
 class RowLabels(NamedTuple):
     """Of which library results shall be, and how their rows are labelled."""
 
-    library: str  # "pandas" or "polars"; "" for tensors
+    package: str  # "pandas" or "polars"; "" for tensors
     index: Any = None  # labels of the rows; None to number them
 
     def frame(self, values: Tensor, columns: Sequence[Any]) -> Any:  # noqa: ANN401 (a frame, or the tensor)
@@ -21,9 +21,9 @@ class RowLabels(NamedTuple):
             values: [N, C].
             columns: names [C].
         """
-        if not self.library:
+        if not self.package:
             return values
-        return frames.new_frame(self.library, values.detach().cpu().numpy(), columns, self.index)
+        return frames.new_frame(self.package, values.detach().cpu().numpy(), columns, self.index)
 
     def series(self, values: Tensor, name: str | None) -> Any:  # noqa: ANN401 (a Series, or the tensor)
         """Return values [N] as a Series, or as they are where no frame was given.
@@ -32,6 +32,6 @@ class RowLabels(NamedTuple):
             values: [N].
             name: of the Series.
         """
-        if not self.library:
+        if not self.package:
             return values
-        return frames.new_series(self.library, values.detach().cpu().numpy(), name, self.index)
+        return frames.new_series(self.package, values.detach().cpu().numpy(), name, self.index)
