@@ -1,6 +1,7 @@
 """What gates and experts have in common: what a fit changes in them, and the sites of a Pyro program."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
@@ -187,6 +188,34 @@ class Part(PyroModule):
         """Whether all runs of a fit are updated at once, which takes little longer than one."""
         return not self.reads_rows
 
+    @property
+    def takes_steps(self) -> bool:
+        """Whether an update is a step that may lower the bound; a fit shortens it then."""
+        return False
+
+    @property
+    def may_degenerate(self) -> bool:
+        """Whether estimates may run to where the likelihood is unbounded: by default, whether there are any."""
+        return has_parameters(self)
+
+    def part_way(self, before: State, after: State, sizes: Float[Tensor, " R"]) -> State:
+        """Return the states of R runs part of the way along steps; those after them of a part that takes no steps.
+
+        Args:
+            before: of R runs.
+            after: of R runs.
+            sizes: share of the step of every run, from 0 to 1.
+        """
+        if not self.takes_steps:
+            return after
+        pairs = zip(before.estimates, after.estimates, strict=True)
+        shapes = [(-1, *(1 for _ in one.shape[1:])) for one in after.estimates]
+        return after._replace(
+            estimates=tuple(
+                torch.lerp(old, new, sizes.to(new).reshape(shape)) for (old, new), shape in zip(pairs, shapes, strict=True)
+            )
+        )
+
     def state(self) -> State:
         """Return a copy of what a fit changes in this part."""
         return State((), tuple(tensor.detach().clone() for tensor in self.estimated_tensors()))
@@ -318,6 +347,15 @@ class EstimatedPart(Part):
     def prior_in_words(self) -> str:
         """Return the prior of the parameters in a few words."""
         return "none" if self.prior_scale is None else f"Normal(0, {self.prior_scale:.6g}²) on each coefficient"
+
+    def _minus_log_priors(self, values: Sequence[Tensor]) -> Float[Tensor, " R"]:
+        """Return minus the log density of R runs' parameters under their prior in nats, zero without one; float64."""
+        if self.prior_scale is None:
+            return values[0].new_zeros(len(values[0]), dtype=torch.float64)
+        scale = self.prior_scale
+        theta = torch.cat([value.flatten(1) for value in values], dim=1).double() / scale
+        constant = theta.shape[1] * math.log(scale * math.sqrt(2.0 * math.pi))
+        return 0.5 * theta.square().sum(1) + constant
 
     @property
     def n_parameters(self) -> int:

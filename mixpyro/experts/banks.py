@@ -182,6 +182,21 @@ class Banks(ConjugatePart, Experts):
         return any(member.reads_rows for member in self.members)
 
     @property
+    def takes_steps(self) -> bool:
+        """Whether any member's update is a step that may lower the bound."""
+        return any(member.takes_steps for member in self.members)
+
+    @property
+    def may_degenerate(self) -> bool:
+        """Whether any member's estimates may run to where the likelihood is unbounded."""
+        return any(member.may_degenerate for member in self.members)
+
+    def part_way(self, before: State, after: State, sizes: Float[Tensor, " R"]) -> State:
+        """Return the members' states part of the way along their steps; arguments as :meth:`Part.part_way`."""
+        triples = zip(self.members, before.posterior, after.posterior, strict=True)
+        return State(tuple(member.part_way(old, new, sizes) for member, old, new in triples), ())
+
+    @property
     def in_lockstep(self) -> bool:
         """Whether all members are updated for all runs at once."""
         return all(member.in_lockstep for member in self.members)

@@ -43,6 +43,7 @@ class Gaussian(Family):
 
     scale_names = ("scale",)
     has_scale = True
+    has_moments = True
     is_discrete = False
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
@@ -58,6 +59,13 @@ class Gaussian(Family):
     def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
         """Return 1 / σ²; arguments as :meth:`Family.curvature`."""
         return Curvature(scale.square().reciprocal().expand_as(eta))
+
+    def log_scale_derivatives(
+        self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return ((y − η) / σ)² − 1 and −2 ((y − η) / σ)²; arguments as :meth:`Family.log_scale_derivatives`."""
+        squares = ((y.unsqueeze(-2) - eta) / scale).square()
+        return squares - 1.0, torch.diag_embed(-2.0 * squares)
 
     def scale_by_moments(self, y: Tensor, eta: Tensor, responsibilities: Tensor) -> Tensor:
         """Return the root of Σ r (y − η)² / Σ r; arguments as :meth:`Family.scale_by_moments`."""

@@ -24,6 +24,7 @@ class Family:
         has_scale: whether the first scale is a noise, in the unit of y.
         is_discrete: whether y has probabilities rather than a density.
         is_finite: whether y must be finite.
+        has_moments: whether scales at their maximum have a closed form, that of a Gaussian's noise.
     """
 
     n_predictors: int = 1
@@ -33,6 +34,7 @@ class Family:
     has_scale: ClassVar[bool] = False
     is_discrete: ClassVar[bool] = True
     is_finite: ClassVar[bool] = True
+    has_moments: ClassVar[bool] = False
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError where y is outside the support of the family. Any y by default.
@@ -121,6 +123,19 @@ class Family:
             y: outputs [N, P], float64.
             eta: linear predictors η [N, K, C].
             responsibilities: [N, K].
+        """
+        return None
+
+    def log_scale_derivatives(
+        self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return derivatives of the log density in log σ, [N, K, S] and [N, K, S, S]; None to have them by autograd.
+
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
         """
         return None
 

@@ -11,10 +11,9 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro.experts.exponential_family import smallest_scale
-from mixpyro.experts.glm_estimates import GLMEstimates
-from mixpyro.experts.scale_estimates import maximised_with_scale
+from mixpyro.experts.glm_runs import GLMRuns
+from mixpyro.experts.scale_estimates import maximised_all
 from mixpyro.numerics.design_matrix import with_intercept
-from mixpyro.numerics.newton import maximised
 from mixpyro.part import Gradient
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
@@ -28,7 +27,7 @@ class GLMParameters(NamedTuple):
     scale: Tensor  # σ [K, S], 1 for a family without
 
 
-class GLMExperts(GLMEstimates):
+class GLMExperts(GLMRuns):
     """y | x, z = k from a family of densities with linear predictors c_k'u, u = [1, x], fitted by Newton's method.
 
     Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood, and the fit is
@@ -147,16 +146,18 @@ class GLMExperts(GLMEstimates):
             n_steps: most steps, at least 1.
         """
         functions, likelihood = self._functions(x, y, responsibilities)
-        coefficients = functions.standardised_coefficients(self.coefficients)
-        if self.family.scale_names and self.log_scale.requires_grad:
-            smallest = smallest_scale(self.family.spread_of(y), responsibilities.sum(-1))
-            moves = self._has_free_coefficients
-            coefficients = maximised_with_scale(
-                functions, likelihood, coefficients, smallest, n_steps=n_steps, moves_coefficients=moves
-            )
+        moves_coefficients, moves_scales = self._has_free_coefficients, self._has_free_scales
+        coefficients = maximised_all(
+            functions,
+            likelihood,
+            functions.standardised_coefficients(self.coefficients),
+            smallest_scale(self.family.spread_of(y), responsibilities.sum(-1)),
+            moves_coefficients=moves_coefficients,
+            moves_scales=moves_scales,
+            n_steps=n_steps,
+        )
+        if moves_scales:
             scale = likelihood.scale[self.sharing.firsts] if self.sharing.has_scale else likelihood.scale
             self.log_scale.copy_(scale.log().reshape(self.log_scale.shape))
-        elif self._has_free_coefficients:
-            coefficients = maximised(functions, coefficients, n_steps=n_steps, bounded=functions.bounded)
-        if self._has_free_coefficients:
+        if moves_coefficients:
             self._take(functions.original_coefficients(coefficients))

@@ -13,6 +13,36 @@ from mixpyro.numerics.newton import SMALLEST_GAIN, maximised
 from mixpyro.numerics.tied_predictors import TiedPredictors
 
 
+def maximised_all(
+    functions: LinearPredictors | TiedPredictors,
+    likelihood: WeightedLikelihood,
+    coefficients: Float[Tensor, "B Q"],
+    smallest: Float[Tensor, " P"],
+    *,
+    moves_coefficients: bool,
+    moves_scales: bool,
+    n_steps: int,
+) -> Float[Tensor, "B Q"]:
+    """Return coefficients at the maximum, with the scales that are estimated; ``likelihood`` holds these afterwards.
+
+    Args:
+        functions: of the likelihood.
+        likelihood: with the scales to begin with.
+        coefficients: to begin with.
+        smallest: lower limit of a noise.
+        moves_coefficients: whether coefficients are estimated.
+        moves_scales: whether scales are.
+        n_steps: most steps, at least 1.
+    """
+    if moves_scales:
+        return maximised_with_scale(
+            functions, likelihood, coefficients, smallest, n_steps=n_steps, moves_coefficients=moves_coefficients
+        )
+    if moves_coefficients:
+        return maximised(functions, coefficients, n_steps=n_steps, bounded=functions.bounded)
+    return coefficients
+
+
 def maximised_with_scale(
     functions: LinearPredictors | TiedPredictors,
     likelihood: WeightedLikelihood,

@@ -78,13 +78,15 @@ class Sharing:
         order = [*self.own_columns, *self.columns]
         return both[..., sorted(range(len(order)), key=order.__getitem__)]
 
-    def parted(self, coefficients: Float[Tensor, "K C E"]) -> tuple[Float[Tensor, "K C Eo"], Float[Tensor, "J C Es"]]:
+    def parted(
+        self, coefficients: Float[Tensor, "*S K C E"]
+    ) -> tuple[Float[Tensor, "*S K C Eo"], Float[Tensor, "*S J C Es"]]:
         """Return own and common coefficients; inverse of :meth:`joined`.
 
         Args:
             coefficients: of every component, equal where they are shared.
         """
-        return coefficients[..., self.own_columns], coefficients[self.firsts][..., self.columns]
+        return coefficients[..., self.own_columns], coefficients[..., self.firsts, :, :][..., self.columns]
 
     def selection(self, *, own: bool, common: bool, like: Tensor) -> Float[Tensor, "K E F"]:
         """Return which coefficient of a component is which of the numbers to estimate: own ones first, then common.

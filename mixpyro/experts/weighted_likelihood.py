@@ -1,5 +1,6 @@
 """The log likelihood of components of a family of densities, weighted by responsibilities."""
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -7,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.experts.families import Family
-from mixpyro.numerics.few_parameters import maximised_few
+from mixpyro.numerics.few_parameters import derivatives, maximised_few
 from mixpyro.numerics.linear_predictors import Curvature, Predictors
 from mixpyro.shapes import Responsibilities
 
@@ -42,7 +43,11 @@ class WeightedLikelihood:
         self.family, self.scale_sets = family, scale_sets
         self.y, self.exposure, self.scale = y.double(), exposure.double(), scale.double()
         self.responsibilities = responsibilities.double()
-        self.saturated = family.saturated(self.y, self.exposure)
+
+    @functools.cached_property
+    def saturated(self) -> Tensor | None:
+        """The family's saturated log density of the rows, which derivatives do without."""
+        return self.family.saturated(self.y, self.exposure)
 
     def values(self, eta: Predictors) -> Float[Tensor, " B"]:
         """Return the sums.
@@ -57,10 +62,12 @@ class WeightedLikelihood:
 
     def _values(self, eta: Predictors, scale: Float[Tensor, "K S"]) -> Float[Tensor, " B"]:
         """Return the sums at other scales."""
-        log_prob = self.family.beyond_saturated(self.y, eta, self.exposure, scale)
-        if self.saturated is not None:
-            log_prob = self.saturated + log_prob
-        return _weighted(log_prob, self.responsibilities).sum(0)
+        beyond = self._beyond_saturated(eta, scale)
+        return beyond if self.saturated is None else beyond + (self.saturated * self.responsibilities).sum(0)
+
+    def _beyond_saturated(self, eta: Predictors, scale: Float[Tensor, "K S"]) -> Float[Tensor, " B"]:
+        """Return the sums less what does not depend on η and the scales."""
+        return _weighted(self.family.beyond_saturated(self.y, eta, self.exposure, scale), self.responsibilities).sum(0)
 
     def derivatives(self, eta: Predictors) -> tuple[Predictors, Curvature]:
         """Return r times the score, and r times the curvature of the density.
@@ -72,6 +79,19 @@ class WeightedLikelihood:
         score = _weighted(self.family.score(self.y, eta, self.exposure, self.scale), r)
         diagonal, factor = self.family.observed_curvature(self.y, eta, self.exposure, self.scale)
         return score, Curvature(_weighted(diagonal, r), None if factor is None else _weighted(factor, r.sqrt()))
+
+    def scale_derivatives(self, eta: Predictors) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S S"]]:
+        """Return first and second derivatives of the sums in the logarithms of the scales.
+
+        Args:
+            eta: predictors η [N, K, C].
+        """
+        found = self.family.log_scale_derivatives(self.y, eta, self.exposure, self.scale)
+        if found is None:
+            return derivatives(lambda log_scale: self._beyond_saturated(eta, log_scale.exp()), self.scale.log())
+        first, second = found
+        r = self.responsibilities
+        return _weighted(first, r.unsqueeze(-1)).sum(0), _weighted(second, r[..., None, None]).sum(0)
 
     @property
     def counts(self) -> Float[Tensor, " K"]:

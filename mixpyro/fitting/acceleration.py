@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mixpyro.fitting.coordinates import are_possible, at_coordinates, coordinates, have_coordinates
-from mixpyro.fitting.em import EStep, Snapshot, reads_rows, update
+from mixpyro.fitting.em import EStep, Snapshot, reads_rows, takes_steps, update
 from mixpyro.fitting.pace import Pace, Step
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState
@@ -81,8 +81,8 @@ class Accelerator:
         if not any(self._rejected) and not (any(watched) and have_coordinates(self.mixture, step.statistics)):
             self.forget()
             return update(self.mixture, state, step, self.table, by_gradient)
-        after = state
-        if reads_rows(self.mixture) and not (self._rejected and all(self._rejected)):
+        after, has_estimates = state, reads_rows(self.mixture) or takes_steps(self.mixture)
+        if has_estimates and not (self._rejected and all(self._rejected)):
             after = update(self.mixture, state, step, self.table, by_gradient)
         plain = coordinates(self.mixture, step.statistics, after)
         if any(self._rejected):
@@ -122,6 +122,21 @@ class Accelerator:
         self._before = None
         kinds = {(True, False): Step.EXTRAPOLATED, (True, True): Step.REJECTED, (False, False): Step.PLAIN}
         return state, [kinds[pair] for pair in zip(self._tried, self._rejected, strict=True)]
+
+    @property
+    def tried(self) -> list[bool]:
+        """Whether the last step of each run was extrapolated."""
+        return list(self._tried)
+
+    def lose(self, places: Sequence[int]) -> None:
+        """Forget the iterations of some runs, which are no longer where these have led.
+
+        Args:
+            places: of the runs on the leading axis.
+        """
+        if self._counts:
+            for place in places:
+                self._counts[place] = -1
 
     def forget(self) -> None:
         """Forget all iterations."""

@@ -46,6 +46,15 @@ def reads_rows(mixture: MixtureOfExperts) -> bool:
     return bool(mixture.gate.reads_rows or mixture.experts.reads_rows)
 
 
+def takes_steps(mixture: MixtureOfExperts) -> bool:
+    """Return whether an update takes steps that may lower the bound.
+
+    Args:
+        mixture: any.
+    """
+    return bool(mixture.gate.takes_steps or mixture.experts.takes_steps)
+
+
 def in_lockstep(mixture: MixtureOfExperts) -> bool:
     """Return whether all runs are updated at once.
 
@@ -155,7 +164,8 @@ def start(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibil
     total = statistics[0]
     for part in statistics[1:]:
         total = nested.add(total, part)
-    return Snapshot(mixture.state(), nested.select(total, 0), r[0] if reads_rows(mixture) else None)
+    keep = reads_rows(mixture) or takes_steps(mixture)
+    return Snapshot(mixture.state(), nested.select(total, 0), r[0] if keep else None)
 
 
 def responsibilities_of(mixture: MixtureOfExperts, state: MixtureState, table: Table) -> Responsibilities:

@@ -26,6 +26,7 @@ class Step(Enum):
     PLAIN = "plain"
     EXTRAPOLATED = "extrapolated"
     REJECTED = "rejected"
+    SHORTENED = "shortened"
 
 
 @dataclass

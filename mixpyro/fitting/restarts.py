@@ -91,11 +91,13 @@ class Search:
         """
         self.template = template
         self.scratch = copy.deepcopy(template)
+        self.scratch.gate.centre(self.table.gate_x)
         self.scratch.experts.centre(self.table.x, self.table.y, self.table.row_weights)
         for part in self.scratch.modules():
             if isinstance(part, Part):
                 part.fix_prior()
         self.runs_one_by_one = not em.in_lockstep(self.scratch)
+        self.may_degenerate = self.scratch.gate.may_degenerate or self.scratch.experts.may_degenerate
         self.initial = self.scratch.state()
         self.candidates = Candidates(self.scratch, self.starts, n_candidates=self.n_candidates, seed=self.seed)
         self.table = self.table.with_columns(self.scratch.experts)
@@ -145,7 +147,7 @@ class Search:
         bounds = [-math.inf]
         if self.best is not None and not self.ended[self.best[0]].degeneracies:
             bounds.append(self.ended[self.best[0]].bound)
-        if not self.runs_one_by_one:
+        if not self.may_degenerate:
             bounds.append(group.highest_bound)
         return max(bounds)
 
@@ -175,9 +177,8 @@ class Search:
     def _chosen(self, group: Runs, table: Table, sizes: Sequence[int]) -> Runs:
         """Return the best run of every restart, given how many each has tried, on all rows."""
         group.close()
-        # Only estimated parts degenerate within so few iterations.
         ranks = [
-            rank(group.outcome(number)) if self.runs_one_by_one else (True, trace.bounds[-1])
+            rank(group.outcome(number)) if self.may_degenerate else (True, trace.bounds[-1])
             for number, trace in enumerate(group.traces)
         ]
         ends = list(itertools.accumulate(sizes))

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.fitting.acceleration import Accelerator
-from mixpyro.fitting.em import EStep, Snapshot, e_step, reads_rows, responsibilities_of
+from mixpyro.fitting.em import EStep, Snapshot, e_step, reads_rows, responsibilities_of, takes_steps
 from mixpyro.fitting.findings import degeneracies
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.pace import Pace, Step
+from mixpyro.fitting.shorter_steps import Reached, shortened
 from mixpyro.fitting.stopping import has_stalled, least_tolerance
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState
@@ -105,7 +106,7 @@ class Runs:
         self.open = [n for n, trace in enumerate(self.traces) if trace.is_open] if open is None else list(open)
         self.highest_bound = self._highest_bound()
         self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
-        self._keeps_responsibilities = reads_rows(mixture)
+        self._keeps_responsibilities, self._takes_steps = reads_rows(mixture), takes_steps(mixture)
         self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
         self._tolerance = options.tolerance * table.n_objects
         self.accelerator = Accelerator(mixture, table)
@@ -123,8 +124,10 @@ class Runs:
         """
         n_annealing = self.options.n_annealing if self.open else 0
         for iteration in range(1, n_annealing + 1):
+            if self.step is None:
+                self.step = self._e_step(self.state)
             self._update()
-            self.step = self._e_step(power=iteration / (n_annealing + 1))
+            self.step = self._e_step(self.state, power=iteration / (n_annealing + 1))
 
     def iterate(
         self, max_iterations: int, goes_on: Callable[[Trace], bool], is_hopeless: Callable[[Trace], bool]
@@ -149,14 +152,34 @@ class Runs:
     def _iterate(self) -> None:
         """Update the open runs, make an E-step, and go back to the states before where that lowers the bound."""
         traces = [self.traces[number] for number in self.open]
-        self._update()
-        self.step = step = self._e_step()
-        bounds, magnitudes = step.evidence.tolist()
         before = [trace.bounds[-1] if trace.bounds else -math.inf for trace in traces]
-        self.state, steps = self.accelerator.judged(self.state, bounds, before)
-        for trace, bound, magnitude, kind in zip(traces, bounds, magnitudes, steps, strict=True):
-            rounding = least_tolerance(magnitude, self.table.x.dtype)
-            trace.record(bound, max(self._tolerance, rounding), kind)
+        if self.step is None:
+            self.step = self._e_step(self.state)
+            if self._takes_steps:
+                before = self.step.evidence[0].tolist()
+        state = self.state
+        self._update()
+        self.step = self._e_step(self.state)
+        reached = Reached(self.state, self.step, *self.step.evidence.tolist())
+        shorter: list[int] = []
+        if self._takes_steps:
+            tried_before = self.accelerator.tried or [False] * len(traces)
+            least = [
+                -math.inf if tried else bound - self._rounding(magnitude)
+                for bound, magnitude, tried in zip(before, reached.magnitudes, tried_before, strict=True)
+            ]
+            reached, shorter = shortened(self.mixture, reached, state, least, self._e_step)
+            self.step = reached.step
+            self.accelerator.lose(shorter)
+        self.state, steps = self.accelerator.judged(reached.state, reached.bounds, before)
+        for place, trace in enumerate(traces):
+            kind = Step.SHORTENED if place in shorter else steps[place]
+            rounding = self._rounding(reached.magnitudes[place])
+            trace.record(reached.bounds[place], max(self._tolerance, rounding), kind)
+
+    def _rounding(self, magnitude: float) -> float:
+        """Return the rounding error of a bound in nats, given the sum of the rows' absolute log evidences."""
+        return least_tolerance(magnitude, self.table.x.dtype)
 
     def _highest_bound(self) -> float:
         """Return the highest of the runs' last bounds in nats, −∞ if there is none."""
@@ -189,15 +212,14 @@ class Runs:
         assert one.responsibilities is not None
         return one.responsibilities
 
-    def _e_step(self, *, power: float = 1.0) -> EStep:
-        """Make an E-step of the open runs."""
-        n_runs, keep = len(self.open), self._keeps_responsibilities
-        return e_step(self.mixture, self.state, self.table, n_runs=n_runs, keep=keep, power=power)
+    def _e_step(self, state: MixtureState, n_runs: int | None = None, *, power: float = 1.0) -> EStep:
+        """Make an E-step of the open runs, or of as many others."""
+        n_runs = len(self.open) if n_runs is None else n_runs
+        return e_step(self.mixture, state, self.table, n_runs=n_runs, keep=self._keeps_responsibilities, power=power)
 
     def _update(self) -> None:
         """Replace the state by the one after an update."""
-        if self.step is None:
-            self.step = self._e_step()
+        assert self.step is not None
         paces = [self.traces[number].pace for number in self.open]
         self.state = self.accelerator.updated(self.state, self.step, self._by_gradient, paces)
 

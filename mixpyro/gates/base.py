@@ -64,6 +64,13 @@ class Gate(GateProgram):
             raise ValueError(f"`gate_x` must have the rows and dtype of `x`, {wanted}; got {got}.")
         return checked
 
+    def centre(self, x: GateInputs) -> None:
+        """Take from the inputs in which columns a fit shall compute; nothing by default.
+
+        Args:
+            x: gate inputs [N, G].
+        """
+
     def inputs_of_groups(self, gate_x: GateInputs, groups: Groups) -> Float[Tensor, "groups G"]:
         """Return what the gate reads of each group [groups, G], which all of its rows must have.
 

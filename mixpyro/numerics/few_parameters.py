@@ -38,8 +38,8 @@ def maximised_few(
     point = start.detach().maximum(low).minimum(high)
     value = function(point).detach()
     for _ in range(n_steps):
-        gradient, hessian = _derivatives(function, point)
-        step = _step(gradient, hessian, ((point <= low) & (gradient < 0)) | ((point >= high) & (gradient > 0)))
+        gradient, hessian = derivatives(function, point)
+        step = uphill_step(gradient, hessian, ((point <= low) & (gradient < 0)) | ((point >= high) & (gradient > 0)))
         expected = 0.5 * (gradient * step).sum(-1)
         if not bool((expected > SMALLEST_GAIN * (1.0 + value.abs())).any()):
             break
@@ -58,7 +58,7 @@ def maximised_few(
     return point
 
 
-def _derivatives(function: Callable[[Points], Tensor], point: Points) -> tuple[Points, Float[Tensor, "B S S"]]:
+def derivatives(function: Callable[[Points], Tensor], point: Points) -> tuple[Points, Float[Tensor, "B S S"]]:
     """Return gradients and Hessians, zero of a function that overflows."""
     with torch.enable_grad():
         leaf = point.detach().requires_grad_()
@@ -69,7 +69,7 @@ def _derivatives(function: Callable[[Points], Tensor], point: Points) -> tuple[P
     return gradient.detach().nan_to_num(0.0, 0.0, 0.0), torch.stack(rows, 1).detach().nan_to_num(0.0, 0.0, 0.0)
 
 
-def _step(gradient: Points, hessian: Float[Tensor, "B S S"], held: Tensor) -> Points:
+def uphill_step(gradient: Points, hessian: Float[Tensor, "B S S"], held: Tensor) -> Points:
     """Return Newton's steps, uphill along every principal direction; none of a parameter that is held at a limit."""
     free = (~held).to(gradient)
     gradient = gradient * free

@@ -212,15 +212,8 @@ class LinearExpansion:
 
     def information(self) -> Float[Tensor, "B Q Q"]:
         """Return minus the second derivatives, Σᵢ Wᵢ ⊗ uᵢuᵢ' + λ I ⊗ T'T, where Wᵢ is the curvature of row i."""
-        columns, (_, *shape) = self.functions.columns, self.curvature.diagonal.shape
-        n_rows = rows_per_block(shape[0] * shape[1] ** 2, columns.device)
-        total: Tensor | float = 0.0
-        for start in range(0, len(columns), n_rows):
-            matrices = self.curvature.rows(start, start + n_rows).matrices()
-            total = total + weighted_gram(matrices.flatten(1), columns[start : start + n_rows])
-        assert isinstance(total, Tensor)
-        information = total.unflatten(0, (*shape, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        identity = torch.eye(shape[1], dtype=columns.dtype, device=columns.device)
+        information = information_of(self.curvature, self.functions.columns)
+        identity = torch.eye(self.functions.n_predictors, dtype=information.dtype, device=information.device)
         return information + torch.kron(identity, self.functions.penalty)
 
     def information_product(self, direction: Coefficients) -> Coefficients:
@@ -259,6 +252,24 @@ class LinearExpansion:
         return (self.functions.split(coefficients) @ self.functions.penalty).flatten(1)
 
 
+def information_of(curvature: Curvature, columns: Float[Tensor, "N E"]) -> Float[Tensor, "B Q Q"]:
+    """Return Σᵢ Wᵢ ⊗ uᵢuᵢ' [B, Q, Q], float64, where Wᵢ is the curvature of row i.
+
+    Args:
+        curvature: W of the rows.
+        columns: u.
+    """
+    _, *shape = curvature.diagonal.shape
+    n_rows = rows_per_block(shape[0] * shape[1] ** 2, columns.device)
+    total: Tensor | float = 0.0
+    for start in range(0, max(1, len(columns)), n_rows):
+        part = curvature.rows(start, start + n_rows)
+        matrices = part.diagonal if shape[1] == 1 and part.factor is None else part.matrices()
+        total = total + weighted_gram(matrices.flatten(1), columns[start : start + n_rows])
+    assert isinstance(total, Tensor)
+    return total.unflatten(0, (*shape, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
 def with_reference(predictors: Tensor) -> Tensor:
     """Return logits of a softmax whose first class is the reference: zero, then the predictors.
 
@@ -272,33 +283,41 @@ def with_reference(predictors: Tensor) -> Tensor:
 
 
 class SoftLabels:
-    """Σᵢₖ rᵢₖ log softmax(0, ηᵢ)ₖ; the :class:`~mixpyro.numerics.linear_predictors.RowTerms` of one function.
+    """Σᵢₖ rᵢₖ log softmax(0, ηᵢ)ₖ; the :class:`~mixpyro.numerics.linear_predictors.RowTerms` of B functions.
 
     Args:
-        labels: r [N, K], float64, non-negative; a row that does not sum to one carries a weight.
+        labels: r [N, B, K], or [N, K] of one function, float64, non-negative; a row that does not sum to one carries a
+            weight.
     """
 
-    def __init__(self, labels: Float[Tensor, "N K"]) -> None:
-        self.labels = labels
-        self.totals = labels.sum(-1, keepdim=True)
+    def __init__(self, labels: Float[Tensor, "N *B K"]) -> None:
+        self.labels = labels if labels.ndim == 3 else labels.unsqueeze(1)
+        self.totals = self.labels.sum(-1, keepdim=True)
 
     def values(self, eta: Predictors) -> Float[Tensor, " B"]:
         """Return the sum.
 
         Args:
-            eta: η [N, 1, K − 1].
+            eta: η [N, B, K − 1].
 
         Returns:
-            [1].
+            [B].
         """
-        return (self.labels * with_reference(eta.squeeze(1)).log_softmax(-1)).sum().unsqueeze(0)
+        return (self.labels * with_reference(eta).log_softmax(-1)).sum((0, -1))
 
     def derivatives(self, eta: Predictors) -> tuple[Predictors, Curvature]:
         """Return r − t π and t (diag π − π π') without the first class, π = softmax(0, η) and t = Σₖ rₖ.
 
         Args:
-            eta: η [N, 1, K − 1].
+            eta: η [N, B, K − 1].
         """
-        weights = with_reference(eta).softmax(-1)[..., 1:]
-        totals = self.totals.unsqueeze(1)
-        return self.labels[:, 1:].unsqueeze(1) - totals * weights, Curvature(totals * weights, totals.sqrt() * weights)
+        return self.derivatives_at(with_reference(eta).softmax(-1))
+
+    def derivatives_at(self, weights: Float[Tensor, "N B K"]) -> tuple[Predictors, Curvature]:
+        """Return the same, given the weights.
+
+        Args:
+            weights: π.
+        """
+        weights, totals = weights[..., 1:], self.totals
+        return self.labels[..., 1:] - totals * weights, Curvature(totals * weights, totals.sqrt() * weights)

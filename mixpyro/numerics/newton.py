@@ -117,7 +117,12 @@ def maximised(
         coefficients, values = _better(functions, coefficients, values, torch.zeros_like(start))
     for _ in range(n_steps):
         expansion = functions.expansion(coefficients)
-        step = _dense_step(expansion) if start.shape[1] <= most_dense else _conjugate_gradient_step(expansion)
+        is_dense = start.shape[1] <= most_dense
+        step = (
+            dense_step(expansion.gradient, expansion.information())
+            if is_dense
+            else _conjugate_gradient_step(expansion)
+        )
         slope = (expansion.gradient * step).sum(-1)
         expected = 0.5 * slope
         smallest = SMALLEST_GAIN * (1.0 + values.abs())
@@ -164,12 +169,16 @@ def _damped(
     return torch.where(worse.unsqueeze(-1), coefficients, reached), torch.where(worse, values, reached_values)
 
 
-def _dense_step(expansion: Expansion) -> Coefficients:
-    """Solution of Newton's equations; NaN or any other where the information is singular or not finite."""
-    information = expansion.information()
+def dense_step(gradient: Coefficients, information: Float[Tensor, "B Q Q"]) -> Coefficients:
+    """Return the solution of Newton's equations; NaN or any other where the information is singular or not finite.
+
+    Args:
+        gradient: first derivatives [B, Q].
+        information: minus the second derivatives, whose diagonal is changed.
+    """
     diagonal = information.diagonal(dim1=-2, dim2=-1)
     diagonal.add_(RIDGE * diagonal.mean(-1, keepdim=True) + torch.finfo(information.dtype).tiny ** 0.5)
-    solution, _ = torch.linalg.solve_ex(information, expansion.gradient.unsqueeze(-1))
+    solution, _ = torch.linalg.solve_ex(information, gradient.unsqueeze(-1))
     return solution.squeeze(-1)
 
 
