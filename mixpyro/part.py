@@ -212,7 +212,8 @@ class Part(PyroModule):
         shapes = [(-1, *(1 for _ in one.shape[1:])) for one in after.estimates]
         return after._replace(
             estimates=tuple(
-                torch.lerp(old, new, sizes.to(new).reshape(shape)) for (old, new), shape in zip(pairs, shapes, strict=True)
+                torch.lerp(old, new, sizes.to(new).reshape(shape))
+                for (old, new), shape in zip(pairs, shapes, strict=True)
             )
         )
 

@@ -60,9 +60,7 @@ class Gaussian(Family):
         """Return 1 / σ²; arguments as :meth:`Family.curvature`."""
         return Curvature(scale.square().reciprocal().expand_as(eta))
 
-    def log_scale_derivatives(
-        self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def log_scale_derivatives(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Return ((y − η) / σ)² − 1 and −2 ((y − η) / σ)²; arguments as :meth:`Family.log_scale_derivatives`."""
         squares = ((y.unsqueeze(-2) - eta) / scale).square()
         return squares - 1.0, torch.diag_embed(-2.0 * squares)

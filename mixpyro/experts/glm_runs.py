@@ -45,9 +45,6 @@ class GLMRuns(GLMEstimates):
     ``MOST_DENSE`` coefficients of a function the sums would be larger than the rows, which are read instead.
     """
 
-    standardisation: Standardisation
-    _limits: ScaleLimits
-
     def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Keep in which columns a fit counts its coefficients, and the limits of its scales.
 
@@ -57,9 +54,26 @@ class GLMRuns(GLMEstimates):
             weights: how much each row counts [N]; None where each counts once.
         """
         own = x.new_ones(len(x)) if weights is None else weights
-        self.__dict__["standardisation"] = Standardisation.of(self._regressors(x))
-        self.__dict__["_limits"] = ScaleLimits.of(self.family, y, own)
-        self.__dict__["_last_block"] = LastBlock()
+        self.__dict__["_standardisation"] = Standardisation.of(self._regressors(x))
+        self.__dict__["_limits_of_scales"] = ScaleLimits.of(self.family, y, own)
+
+    @property
+    def standardisation(self) -> Standardisation:
+        """The columns in which a fit counts its coefficients; x itself before :meth:`centre`."""
+        own: Standardisation | None = self.__dict__.get("_standardisation")
+        return Standardisation.none(self.n_features, self.coefficients_estimate.device) if own is None else own
+
+    @property
+    def _limits(self) -> ScaleLimits:
+        """Limits of the scales; none before :meth:`centre`."""
+        own: ScaleLimits | None = self.__dict__.get("_limits_of_scales")
+        return ScaleLimits.none(self.family, self.coefficients_estimate.device) if own is None else own
+
+    @property
+    def _last_block(self) -> LastBlock:
+        """What was computed of the last block of rows."""
+        own: LastBlock = self.__dict__.setdefault("_last_block_of_runs", LastBlock())
+        return own
 
     @property
     def reads_rows(self) -> bool:
@@ -215,7 +229,9 @@ class GLMRuns(GLMEstimates):
 
     def _shared_means(self, values: Float[Tensor, "R K ..."], counts: Float[Tensor, "R K"]) -> Tensor:
         """Return the mean of every component's set, in proportion to the counts."""
-        weights = counts.clamp_min(torch.finfo(counts.dtype).tiny).reshape(*counts.shape, *(1 for _ in values.shape[2:]))
+        weights = counts.clamp_min(torch.finfo(counts.dtype).tiny).reshape(
+            *counts.shape, *(1 for _ in values.shape[2:])
+        )
         return in_sets(weights * values, self.sharing.set_of) / in_sets(weights, self.sharing.set_of)
 
     def _coefficients_step(self, own: GLMParametersOfRuns, statistics: GLMSums) -> Float[Tensor, "R K C E"]:

@@ -32,13 +32,23 @@ class ScaleLimits(NamedTuple):
             y: outputs [N, P].
             weights: of the rows.
         """
-        none = y.new_zeros(0, dtype=torch.float64)
         if not family.scale_names:
-            return cls(none, none, by_moments=True)
+            return cls.none(family, y.device)
         smallest = smallest_scale(family.spread_of(y), weights)
         if family.has_moments:
             return cls(smallest, torch.full_like(smallest, torch.inf), by_moments=True)
         return cls(*family.scale_limits(y.double(), weights.double(), smallest), by_moments=False)
+
+    @classmethod
+    def none(cls, family: Family, device: torch.device) -> "ScaleLimits":
+        """Return no limits.
+
+        Args:
+            family: of the density.
+            device: of the tensors.
+        """
+        low = torch.zeros(len(family.scale_names), dtype=torch.float64, device=device)
+        return cls(low, low + torch.inf, by_moments=family.has_moments or not family.scale_names)
 
 
 class ScaleSums(NamedTuple):

@@ -1,6 +1,7 @@
 """Starts of a search, each of them drawn once: a start that a search has had before is no evidence."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Generator
@@ -9,18 +10,29 @@ from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.group_starts import drawn
 from mixpyro.fitting.known_labels import agreeing
-from mixpyro.fitting.starts import GivenResponsibilities, Start
+from mixpyro.fitting.starts import GivenResponsibilities, Start, fitted_to_subsets, random_subsets, subset_rows
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.labels import all_known, with_known
 from mixpyro.mixture import MixtureOfExperts, MixtureState
+from mixpyro.numerics import nested
+from mixpyro.part import State
 from mixpyro.shapes import Responsibilities
 
 # What a start is known by: a number for every component, in order.
 Signature = tuple[float, ...]
 
+# Responsibilities of starts that are fitted together, 128 MiB.
+MOST_NUMBERS = 2**24
 # Significant digits of a signature; two equal starts differ by rounding errors alone.
 DIGITS = 10
+
+
+class Prepared(NamedTuple):
+    """Starts of a restart that were fitted beside those of others."""
+
+    generator: Generator  # after their draws
+    fitted: list[tuple[State, Responsibilities]]  # what the experts are at, and responsibilities [N, K]
 
 
 class Candidates:
@@ -44,6 +56,36 @@ class Candidates:
 
     def __init__(self, mixture: MixtureOfExperts, kinds: Sequence[Start], *, n_candidates: int, seed: int) -> None:
         self.mixture, self.kinds, self.n_candidates, self.seed = mixture, kinds, n_candidates, seed
+        self._prepared: dict[int, Prepared] = {}
+
+    def prepare(self, numbers: Sequence[int], table: Table, initial: MixtureState) -> None:
+        """Draw the random subsets of several restarts, and fit all of them together, which takes as long as one.
+
+        Args:
+            numbers: of the restarts.
+            table: with columns.
+            initial: state that the mixture has at every start.
+        """
+        self._prepared = {}
+        own = [number for number in numbers if self.kinds[number % len(self.kinds)] is random_subsets]
+        n_numbers = len(own) * self.n_candidates * self.mixture.n_components * table.size
+        is_plain = self.mixture.n_components > 1 and table.segments is None and not all_known(table.labels)
+        if not own or not is_plain or not self.mixture.experts.in_lockstep or n_numbers > MOST_NUMBERS:
+            return
+        self.mixture.hold(initial)
+        generators = [self._generator(number) for number in own]
+        rows = [
+            torch.stack([subset_rows(self.mixture, table.x, table.y, one) for _ in range(self.n_candidates)])
+            for one in generators
+        ]
+        try:
+            states, shares = fitted_to_subsets(self.mixture, table.x, table.y, torch.cat(rows))
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            return  # One by one, to find out which.
+        for place, number in enumerate(own):
+            starts = range(place * self.n_candidates, (place + 1) * self.n_candidates)
+            fitted = [(nested.select(states, one), shares[one].mT) for one in starts]
+            self._prepared[number] = Prepared(generators[place], fitted)
 
     def of_restart(
         self, number: int, table: Table, initial: MixtureState, seen: set[Signature]
@@ -60,14 +102,20 @@ class Candidates:
         if has_one_start and seen:
             return []
         n_candidates = 1 if has_one_start else self.n_candidates
-        generator, failed = self._generator(number), False
+        prepared, failed = self._prepared.pop(number, None), False
+        generator = self._generator(number) if prepared is None else prepared.generator
         for turn in range(len(self.kinds)):
             kind = self.kinds[(number + turn) % len(self.kinds)]
             found: list[Snapshot | None] = []
-            for _ in range(n_candidates):
+            for candidate in range(n_candidates):
                 self.mixture.hold(initial)
                 try:
-                    responsibilities = self._drawn(kind, table, generator)
+                    if prepared is None or turn:
+                        responsibilities = self._drawn(kind, table, generator)
+                    else:
+                        fitted, shares = prepared.fitted[candidate]
+                        self.mixture.experts.hold(fitted)
+                        responsibilities = with_known(agreeing(shares, table.labels), table.labels)
                     known = signature(responsibilities)
                     if known not in seen:
                         found.append(em.start(self.mixture, table, responsibilities))

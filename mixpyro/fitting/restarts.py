@@ -59,6 +59,8 @@ class Search:
     SHORT_RUN, SHORT_RUN_ONE_BY_ONE = 40, 5
     # Components of all runs that are iterated together; the products of more would leave the cache.
     MOST_COMPONENTS = 256
+    # Responsibilities of a start beyond which starts that need them are taken one by one.
+    MOST_NUMBERS = 2**20
 
     def __init__(
         self,
@@ -154,14 +156,18 @@ class Search:
     @property
     def _group_size(self) -> int:
         """How many runs are iterated together: one where a part of the mixture must go run by run."""
-        if self.runs_one_by_one:
+        k = int(self.mixture.n_components)
+        # A start that is not drawn on a sample has responsibilities of all rows.
+        is_wide = self.n_candidates == 1 and em.takes_steps(self.scratch) and k * self.table.size > self.MOST_NUMBERS
+        if self.runs_one_by_one or is_wide:
             return 1
-        return max(1, self.MOST_COMPONENTS // (self.n_candidates * int(self.mixture.n_components)))
+        return max(1, self.MOST_COMPONENTS // (self.n_candidates * k))
 
     def _promising(self, goes_on: GoesOn) -> Runs | None:
         """Return the next runs, each from the best of its candidates; None if no start is left that is new."""
         seen, number, starts = set(self.seen), self.n_begun, list[list[Snapshot | None]]()
         table = self.candidates.sample(self.table, number)
+        self.candidates.prepare(range(number, min(number + self._group_size, self.n_restarts)), table, self.initial)
         while number < self.n_restarts and len(starts) < self._group_size:
             drawn = self.candidates.of_restart(number, table, self.initial, seen)
             starts += [drawn] if drawn else []

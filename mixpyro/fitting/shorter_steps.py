@@ -46,7 +46,11 @@ def shortened(
     """
     whole, sizes, changed = reached.state, [1.0] * len(least), set[int]()
     for number in range(MOST_TIMES + 1):
-        low = [place for place, bound in enumerate(reached.bounds) if least[place] > -math.inf and not bound >= least[place]]
+        low = [
+            place
+            for place, bound in enumerate(reached.bounds)
+            if least[place] > -math.inf and not bound >= least[place]
+        ]
         if not low:
             break
         for place in low:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Generator, Tensor
 
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
@@ -13,6 +13,7 @@ from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import rows_per_e_step, slices
 from mixpyro.numerics.location_scale import LocationScale, location_scale
 from mixpyro.numerics.segments import selected
+from mixpyro.part import State
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
 Start = Callable[[MixtureOfExperts, Inputs, Outputs, Generator], Responsibilities]
@@ -88,24 +89,59 @@ def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: 
         y: outputs [N, P].
         generator: of random numbers.
     """
-    k, size = mixture.n_components, x.shape[1] + y.shape[1] + 1
-    if k == 1:
+    if mixture.n_components == 1:
         return y.new_ones(len(x), 1)
+    rows = subset_rows(mixture, x, y, generator).unsqueeze(0)
+    after, shares = fitted_to_subsets(mixture, x, y, rows)
+    mixture.experts.hold(nested.select(after, 0))
+    return shares[0].mT
+
+
+def subset_rows(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Tensor:
+    """Draw the rows of disjoint subsets, those of each component next to each other.
+
+    Args:
+        mixture: only K is read.
+        x: inputs [N, D].
+        y: outputs [N, P].
+        generator: of random numbers.
+
+    Returns:
+        Numbers of rows [K (D + P + 1)]; where there are too few for disjoint subsets, rows are used again.
+    """
+    n_wanted = mixture.n_components * (x.shape[1] + y.shape[1] + 1)
     order = torch.randperm(len(x), generator=generator, device="cpu").to(x.device)
-    # Where there are too few rows for disjoint subsets, rows are used again.
-    rows = order[torch.arange(k * size, device=x.device) % len(x)]
-    membership = one_hot(torch.arange(k, device=x.device).repeat_interleave(size), k, like=y)
-    experts, subsets, by_gradient = mixture.experts, (x[rows], y[rows]), GradientMSteps(n_steps=N_GRADIENT_STEPS)
-    r = membership.mT.unsqueeze(0)
+    return order[torch.arange(n_wanted, device=x.device) % len(x)]
+
+
+def fitted_to_subsets(
+    mixture: MixtureOfExperts, x: Inputs, y: Outputs, rows: Integer[Tensor, "R S"]
+) -> tuple[State, Float[Tensor, "R K N"]]:
+    """Fit experts of R starts to subsets of rows, each from the mixture's own state.
+
+    Args:
+        mixture: is left as it is if its experts are updated in lockstep.
+        x: inputs [N, D].
+        y: outputs [N, P].
+        rows: of each start, an equal number for each component.
+
+    Returns:
+        States of the experts, and responsibilities of all rows under each.
+    """
+    experts, (n_starts, n_rows), k = mixture.experts, rows.shape, mixture.n_components
+    # Rows of the other starts count for nothing.
+    own = one_hot(torch.arange(k, device=x.device).repeat_interleave(n_rows // k), k, like=y).mT
+    starts = torch.eye(n_starts, dtype=own.dtype, device=own.device)
+    r = (starts[:, None, :, None] * own[None, :, None, :]).flatten(2)
+    subsets, before = (x[rows.flatten()], y[rows.flatten()]), nested.stack([experts.state()] * n_starts)
     statistics = experts.sums_of_objects(experts.columns_of_incomplete(*subsets, None), r)
-    after = experts.advanced(nested.stack([experts.state()]), statistics, subsets, r, by_gradient)
-    experts.hold(nested.select(after, 0))
+    after = experts.advanced(before, statistics, subsets, r, GradientMSteps(n_steps=N_GRADIENT_STEPS))
     columns = experts.columns_of_incomplete(x, y, None)
     shares = [
-        experts.log_likelihoods_of_objects(selected(columns, block)).softmax(-2)
-        for block in slices(len(x), rows_per_e_step(k, x.device))
+        experts.log_likelihoods_of_objects(selected(columns, block), after).softmax(-2)
+        for block in slices(len(x), rows_per_e_step(n_starts * k, x.device))
     ]
-    return torch.cat(shares, dim=-1).mT
+    return after, torch.cat(shares, dim=-1)
 
 
 def k_means(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:

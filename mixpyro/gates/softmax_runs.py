@@ -34,7 +34,6 @@ class SoftmaxRuns(LogitGate):
 
     n_features: int
     coefficients_estimate: torch.nn.Parameter
-    standardisation: Standardisation
 
     def centre(self, x: Inputs) -> None:
         """Keep in which columns a fit counts its coefficients.
@@ -42,13 +41,24 @@ class SoftmaxRuns(LogitGate):
         Args:
             x: gate inputs [N, D].
         """
-        self.__dict__["standardisation"] = Standardisation.of(x[:, : self.n_features])
-        self.__dict__["_last_block"] = LastBlock()
+        self.__dict__["_standardisation"] = Standardisation.of(x[:, : self.n_features])
 
     @property
     def _is_free(self) -> bool:
         """Whether there are coefficients to estimate."""
         return bool(self.n_components > 1 and self.coefficients_estimate.requires_grad)
+
+    @property
+    def standardisation(self) -> Standardisation:
+        """The columns in which a fit counts its coefficients; x itself before :meth:`centre`."""
+        own: Standardisation | None = self.__dict__.get("_standardisation")
+        return Standardisation.none(self.n_features, self.coefficients_estimate.device) if own is None else own
+
+    @property
+    def _last_block(self) -> LastBlock:
+        """What was computed of the last block of rows."""
+        own: LastBlock = self.__dict__.setdefault("_last_block_of_runs", LastBlock())
+        return own
 
     @property
     def reads_rows(self) -> bool:

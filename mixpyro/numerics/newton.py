@@ -119,9 +119,7 @@ def maximised(
         expansion = functions.expansion(coefficients)
         is_dense = start.shape[1] <= most_dense
         step = (
-            dense_step(expansion.gradient, expansion.information())
-            if is_dense
-            else _conjugate_gradient_step(expansion)
+            dense_step(expansion.gradient, expansion.information()) if is_dense else _conjugate_gradient_step(expansion)
         )
         slope = (expansion.gradient * step).sum(-1)
         expected = 0.5 * slope

@@ -37,6 +37,17 @@ class Standardisation(NamedTuple):
         reach = torch.maximum(highest, lowest) / scale
         return cls(location, scale, torch.cat([reach.new_ones(1), reach]))
 
+    @classmethod
+    def none(cls, n_columns: int, device: torch.device) -> "Standardisation":
+        """Return that of columns that are taken as they are.
+
+        Args:
+            n_columns: D.
+            device: of the tensors.
+        """
+        ones = torch.ones(n_columns + 1, dtype=torch.float64, device=device)
+        return cls(0.0 * ones[1:], ones[1:], ones)
+
     def design(self, columns: Float[Tensor, "D N"]) -> Float[Tensor, "E N"]:
         """Return u of some rows, float64.
 
