@@ -186,7 +186,7 @@ class GLMRuns(GLMEstimates):
             by_gradient: not called.
         """
         if type(statistics) is not GLMSums:
-            if not self.takes_steps or len(state.estimates[0]) == 1:
+            if not self.takes_steps:
                 return super().advanced(state, statistics, rows, responsibilities, by_gradient)
             assert responsibilities is not None
             return self._at_maximum(state, *rows, responsibilities)

@@ -70,7 +70,8 @@ class Candidates:
         own = [number for number in numbers if self.kinds[number % len(self.kinds)] is random_subsets]
         n_numbers = len(own) * self.n_candidates * self.mixture.n_components * table.size
         is_plain = self.mixture.n_components > 1 and table.segments is None and not all_known(table.labels)
-        if not own or not is_plain or not self.mixture.experts.in_lockstep or n_numbers > MOST_NUMBERS:
+        has_runs = self.mixture.experts.in_lockstep and bool(nested.tensors(initial.experts))
+        if not own or not is_plain or not has_runs or n_numbers > MOST_NUMBERS:
             return
         self.mixture.hold(initial)
         generators = [self._generator(number) for number in own]

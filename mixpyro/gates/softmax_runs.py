@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixpyro.gates.logits import LogitGate
 from mixpyro.numerics.last_block import LastBlock
-from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels, with_reference
+from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
 from mixpyro.numerics.newton import MOST_DENSE, maximised
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
 from mixpyro.part import Gradient, State
@@ -133,6 +133,8 @@ class SoftmaxRuns(LogitGate):
             responsibilities: [R, K, N], times the rows' weights; read where there are no statistics.
             by_gradient: not called.
         """
+        if not self._is_free:
+            return state
         if not self.takes_steps:
             return super().advanced(state, statistics, rows, responsibilities, by_gradient)
         (own,) = state.estimates
