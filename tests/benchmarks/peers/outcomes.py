@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-# Nats below the lower of two values within which it counts as reached: rules of stopping differ by as much.
-SLACK = 0.01
+# How far below the lower of two values, in nats or as a share of it, it counts as reached: rules of stopping differ so.
+SLACK, RELATIVE = 0.01, 1e-6
 
 
 class Outcome(NamedTuple):
@@ -94,7 +94,8 @@ def row(case: Case, contestant: Contestant, versions: str, theirs: Outcome, ours
     """Compare what a contestant reached with what ours did."""
     to_same, ours_to_same = theirs.seconds, None if ours is None else ours.seconds
     if case.comparable and ours is not None:
-        same = min(theirs.value, ours.value) - SLACK
+        same = min(theirs.value, ours.value)
+        same -= max(SLACK, RELATIVE * abs(same))
         to_same, ours_to_same = theirs.seconds_to(same) or to_same, ours.seconds_to(same)
     return Row(
         case.name,
