@@ -106,7 +106,7 @@ def by_sklearn(kind: str, sizes: tuple[int, int, int], covariance: str, seconds:
 
     class Traced(getattr(mixture, kind)):  # type: ignore[misc]
         def _initialize_parameters(self, X: Any, *arguments: Any, **options: Any) -> None:
-            self._initialize(X, start, **options)
+            self._initialize(X, start, **(options if kind == "GaussianMixture" else {}))
 
         def _compute_lower_bound(self, *arguments: Any) -> float:
             bound = super()._compute_lower_bound(*arguments)
