@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def given(path: Path, *skip: str) -> argparse.Namespace:
     """What the command line gives at a tiny size."""
-    return argparse.Namespace(objects=3_000, rows=5_000, repeats=1, tiny=True, skip=list(skip), json=path)
+    return argparse.Namespace(objects=1_000, rows=1_000, repeats=1, tiny=True, skip=list(skip), json=path)
 
 
 def test_it_runs_to_its_end(tmp_path: Path) -> None:

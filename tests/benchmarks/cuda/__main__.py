@@ -6,9 +6,10 @@ leaves the figures of the others. ``--device cpu --tiny`` runs all of it without
 
 On a bare machine with Python 3.11 and a PyTorch for its GPU, carry the other wheels with you. Where there is a network:
 
-    pip download --only-binary=:all: --python-version 3.11 --no-deps -d wheels \
-        --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 pyro-ppl pyro-api opt-einsum tqdm jaxtyping wadler-lindig typing-extensions numpy scipy \
-        pandas python-dateutil six tzdata pytz xarray xarray-einstats 'arviz<1' h5netcdf h5py platformdirs packaging \
+    pip download --only-binary=:all: --no-deps -d wheels --python-version 3.11 \
+        --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64 \
+        pyro-ppl pyro-api opt-einsum tqdm jaxtyping wadler-lindig typing-extensions numpy scipy pandas \
+        python-dateutil six tzdata pytz xarray xarray-einstats 'arviz<1' h5netcdf h5py platformdirs packaging \
         pytest pytest-xdist execnet iniconfig pluggy pygments beartype
 
 ``setuptools`` too, if arviz asks for it; scikit-learn, joblib and threadpoolctl are not needed here. Then, there:

@@ -1,8 +1,8 @@
 """An iteration of many rows beside what the memory of the device can move, and beside a plain loop of the same EM.
 
 An iteration must read the columns of u and y once, N (D + 2) numbers with the ones of the intercept: all else could
-stay on the chip. That is ``least``. ``counted`` is what the calls of PyTorch read and write, each tensor of an operation
-once, as a dispatcher sees them, views not counted; their number is that of the launches, within a few. Sums of squares
+stay on the chip. That is ``least``. ``counted`` is what the calls of PyTorch read and write, tensor by tensor,
+as a dispatcher sees them, views not counted; their number is that of the launches, within a few. Sums of squares
 are float64 for data of any dtype: ``flops`` counts theirs, K (E + P)² multiplications and as many sums for a row.
 """
 
@@ -18,15 +18,17 @@ from tests.benchmarks.cuda.works import finish, seconds
 from tests.benchmarks.speed.hand_written import Ours
 
 D, K = 10, 8
-VIEWS = ("view", "expand", "slice", "select", "unsqueeze", "squeeze", "transpose", "split", "as_strided", "detach")
-VIEWS += ("permute", "alias", "unbind", "t.default", "diagonal", "empty", "_unsafe_view", "unflatten", "lift_fresh")
+VIEWS = tuple(
+    "view expand slice select unsqueeze squeeze transpose split as_strided detach permute "
+    "alias unbind t.default diagonal empty _unsafe_view unflatten lift_fresh".split()
+)
 
 
 class Counted(TorchDispatchMode):
     """Counts operations, and the bytes of the tensors that they read and write."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls, self.bytes, self.of = 0, 0, dict[str, tuple[int, int]]()
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:

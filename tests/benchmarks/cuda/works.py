@@ -4,7 +4,8 @@ import copy
 import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -39,7 +40,8 @@ def rows(device: torch.device, n: int) -> tuple[Tensor, Tensor]:
     return x.to(device), y.to(device)
 
 
-class Fit(NamedTuple):
+@dataclass(frozen=True)
+class Fit:
     """A fit, to be made on a device."""
 
     make: Callable[[], MixtureOfExperts]
@@ -55,7 +57,7 @@ class Fit(NamedTuple):
 
     def of(self, n_iterations: int) -> "Fit":
         """Return the same fit of another number of iterations, which it makes all."""
-        return self._replace(options={**self.options, "max_iterations": n_iterations, "tolerance": 0.0})
+        return replace(self, options={**self.options, "max_iterations": n_iterations, "tolerance": 0.0})
 
 
 def fitted(make: Callable[[], MixtureOfExperts], n: int, *, counts: bool = False, **options: Any) -> Fit:
