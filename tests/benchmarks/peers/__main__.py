@@ -20,7 +20,7 @@ import torch
 from tests.benchmarks.peers.outcomes import Case, Contestant, Outcome, Row, absent, as_markdown, row
 from tests.benchmarks.peers.versions import missing, platform, versions
 
-NAMES = ("glm", "clouds", "single", "posterior")
+NAMES = ("glm", "clouds", "single", "selection", "posterior")
 FINISHED = "@outcome "
 
 
