@@ -75,7 +75,10 @@ def table(device: torch.device, given: argparse.Namespace) -> Iterator[Report]:
             continue
         share = left / (len(works) - number) / 2
         try:
-            found = {name: seconds(make(one), one, given.repeats, most=share) for name, one in devices.items()}
+            found = {
+                name: seconds(make(one), one, given.repeats, most=share, warm=not given.tiny)
+                for name, one in devices.items()
+            }
         except Exception as error:
             yield {"what": what, "error": shortened(error)}
             continue

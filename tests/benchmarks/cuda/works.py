@@ -121,8 +121,10 @@ def work(n: int) -> Iterator[tuple[str, Work]]:
             f"three iterations, {type(gate).__name__} and lines, N = {n // 10}",
             fitted(functools.partial(behind, gate), n // 10, max_iterations=3, **few),
         )
-    yield f"twenty restarts, N = {n // 100}", fitted(lines, n // 100)
-    yield f"twenty restarts, N = {n // 10}, at most 20 iterations", fitted(lines, n // 10, max_iterations=20)
+    restarts = 20 if n >= 10_000 else 2
+    yield f"{restarts} restarts, N = {n // 100}", fitted(lines, n // 100, n_restarts=restarts)
+    bounded: dict[str, Any] = {"n_restarts": restarts, "max_iterations": 20}
+    yield f"{restarts} restarts, N = {n // 10}, at most 20 iterations", fitted(lines, n // 10, **bounded)
     yield f"HyperModelDirichlet, N = {n}", adapter(HyperModelDirichlet, n)
     yield f"HyperModelGateSparsed, N = {n}", adapter(HyperModelGateSparsed, n)
     yield f"HyperExpertNN, an epoch, N = {n // 10}", network(n // 10)

@@ -32,7 +32,7 @@ def tables(tiny: bool) -> Iterator[tuple[str, Tensor, int]]:
     generator, n = Generator().manual_seed(0), 60 if tiny else 2_000
     centres = 4.0 * torch.randn(10, 2, generator=generator, dtype=torch.float64)
     noise = 0.3 * torch.randn(n, 2, generator=generator, dtype=torch.float64)
-    yield f"ten clusters, N = {n}", centres[torch.arange(n) % 10] + noise, 5 if tiny else 20
+    yield f"ten clusters, N = {n}", centres[torch.arange(n) % 10] + noise, 3 if tiny else 20
 
 
 def found(taken: float, responsibilities: Any, note: str = "") -> Outcome:
