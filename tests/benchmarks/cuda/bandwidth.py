@@ -66,9 +66,7 @@ def rows(n: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 def ours(x: Tensor, y: Tensor) -> Ours:
     """Return our iterations, on the device of the rows."""
-    with torch.device(x.device):
-        z = torch.arange(len(x)) % K
-        return Ours(x, y, K, z)
+    return Ours(x, y, K, torch.arange(len(x), device=x.device) % K)
 
 
 class PlainLoop:

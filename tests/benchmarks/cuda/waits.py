@@ -24,7 +24,7 @@ def waits(function: Callable[[], object], device: torch.device) -> int:
             function()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(warning.message) for warning in caught)
+    return sum("called a synchronizing" in str(warning.message) for warning in caught)
 
 
 def peak(function: Callable[[], object], device: torch.device) -> int:
