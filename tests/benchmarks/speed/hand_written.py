@@ -78,14 +78,18 @@ class Ours:
     """
 
     def __init__(self, x: Tensor, y: Tensor, n_components: int, z: Tensor | None = None) -> None:
-        self.mixture = MixtureOfExperts(DirichletGate(n_components), LinearExperts(n_components, x.shape[1]))
+        self.mixture = MixtureOfExperts(DirichletGate(n_components), LinearExperts(n_components, x.shape[1])).to(
+            x.device
+        )
         self.by_gradient = GradientMSteps(n_steps=1)
         with torch.no_grad():
             table = checked_table(self.mixture, x, y, None, None)
             self.mixture.experts.centre(table.x, table.y)
             self.table = table.with_columns(self.mixture.experts)
-            start = torch.rand(n_components, len(x), generator=Generator().manual_seed(1), dtype=x.dtype).mT
-            if z is not None:
+            if z is None:
+                generator = Generator().manual_seed(1)
+                start = torch.rand(n_components, len(x), generator=generator, dtype=x.dtype).mT.to(x.device)
+            else:
                 start = 0.1 + torch.nn.functional.one_hot(z, n_components).to(x.dtype)
             snapshot = em.start(self.mixture, self.table, start.div_(start.sum(-1, keepdim=True)))
             self.step: em.EStep | em.Snapshot = nested.stack([snapshot])

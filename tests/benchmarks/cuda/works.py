@@ -1,14 +1,10 @@
-"""Time the same work on the CPU and on a CUDA device: ``python -m tests.benchmarks.cuda``, two minutes.
+"""The work that is timed on the CPU and on a device: fits, restarts, adapters and networks."""
 
-Each row is the least of a few repeats, after one that is not counted, and ends with a synchronisation.
-"""
-
-import argparse
 import copy
 import functools
 import time
-import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -44,15 +40,29 @@ def rows(device: torch.device, n: int) -> tuple[Tensor, Tensor]:
     return x.to(device), y.to(device)
 
 
-def fitted(make: Callable[[], MixtureOfExperts], n: int, *, counts: bool = False, **options: Any) -> Work:
-    """Return a fit, to be made on a device."""
+@dataclass(frozen=True)
+class Fit:
+    """A fit, to be made on a device."""
 
-    def on(device: torch.device) -> Callable[[], object]:
-        x, y = rows(device, n)
-        y = y.clamp(-3, 3).exp().round() if counts else y
-        return lambda: fit(make().to(device), x, y, progress=False, **options)
+    make: Callable[[], MixtureOfExperts]
+    n: int
+    options: dict[str, Any]
+    counts: bool = False
 
-    return on
+    def __call__(self, device: torch.device) -> Callable[[], object]:
+        """Put the rows on a device; return the fit."""
+        x, y = rows(device, self.n)
+        y = y.clamp(-3, 3).exp().round() if self.counts else y
+        return lambda: fit(self.make().to(device), x, y, progress=False, **self.options)
+
+    def of(self, n_iterations: int) -> "Fit":
+        """Return the same fit of another number of iterations, which it makes all."""
+        return replace(self, options={**self.options, "max_iterations": n_iterations, "tolerance": 0.0})
+
+
+def fitted(make: Callable[[], MixtureOfExperts], n: int, *, counts: bool = False, **options: Any) -> Fit:
+    """Return a fit."""
+    return Fit(make, n, options, counts)
 
 
 def adapter(kind: type[HyperModelDirichlet] | type[HyperModelGateSparsed], n: int) -> Work:
@@ -111,7 +121,10 @@ def work(n: int) -> Iterator[tuple[str, Work]]:
             f"three iterations, {type(gate).__name__} and lines, N = {n // 10}",
             fitted(functools.partial(behind, gate), n // 10, max_iterations=3, **few),
         )
-    yield f"twenty restarts, N = {n // 100}", fitted(lines, n // 100)
+    restarts = 20 if n >= 10_000 else 2
+    yield f"{restarts} restarts, N = {n // 100}", fitted(lines, n // 100, n_restarts=restarts)
+    bounded: dict[str, Any] = {"n_restarts": restarts, "max_iterations": 20}
+    yield f"{restarts} restarts, N = {n // 10}, at most 20 iterations", fitted(lines, n // 10, **bounded)
     yield f"HyperModelDirichlet, N = {n}", adapter(HyperModelDirichlet, n)
     yield f"HyperModelGateSparsed, N = {n}", adapter(HyperModelGateSparsed, n)
     yield f"HyperExpertNN, an epoch, N = {n // 10}", network(n // 10)
@@ -132,34 +145,30 @@ def counts() -> MixtureOfExperts:
     return MixtureOfExperts(SoftmaxGate(K, D), GLMExperts(K, D, Poisson()))
 
 
-def seconds(function: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Return the least seconds of a call, all its kernels included."""
+def finish(device: torch.device) -> None:
+    """Wait until a device has done all its work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
-    def call() -> float:
+
+def seconds(
+    function: Callable[[], object], device: torch.device, repeats: int, *, most: float = float("inf"), warm: bool = True
+) -> float:
+    """Return the least seconds of a call, all its kernels included.
+
+    Args:
+        function: the work.
+        device: where it is done.
+        repeats: how often to time it.
+        most: no call starts after so many seconds of all.
+        warm: whether to make a call before that is not counted, unless it takes all the time.
+    """
+    began, found = time.perf_counter(), list[float]()
+    for _ in range(repeats + warm):
+        if found and time.perf_counter() - began > most:
+            break
         started = time.perf_counter()
         function()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - started
-
-    call()
-    return min(call() for _ in range(repeats))
-
-
-def main() -> None:
-    """Print a line for each piece of work: seconds on the CPU, on the device, and how many times faster."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--objects", type=int, default=1_000_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--device", default="cuda")
-    options = parser.parse_args()
-    warnings.simplefilter("ignore", RuntimeWarning)
-    devices = torch.device("cpu"), torch.device(options.device)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
-    for what, make in work(options.objects):
-        cpu, other = (seconds(make(device), device, options.repeats) for device in devices)
-        print(f"{what:<56}{cpu:>10.4f} s{other:>10.4f} s{cpu / other:>8.1f} x", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        finish(device)
+        found.append(time.perf_counter() - started)
+    return min(found[1:] if warm and len(found) > 1 else found)
