@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.experts.exponential_family import smallest_scale
-from mixpyro.experts.families import Gaussian
 from mixpyro.experts.glm_estimates import GLMEstimates
 from mixpyro.experts.scale_estimates import maximised_all
 from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums, in_sets
@@ -204,7 +203,7 @@ class GLMRuns(GLMEstimates):
     def _at_maximum(self, state: State, x: Tensor, y: Tensor, responsibilities: Tensor) -> State:
         """Return the state of R runs at the maximum of their partial bounds, or near to it.
 
-        What components share is the mean of what each would have by itself, by their weights: a start need be no better.
+        What components share is the mean of what each would have by itself, by their weights: enough for a start.
         """
         own, shape = self.of_runs(state), responsibilities.shape[:2]
         r = responsibilities.flatten(0, 1).mT
@@ -224,10 +223,11 @@ class GLMRuns(GLMEstimates):
         scale = likelihood.scale.unflatten(0, shape)
         if self.shared:
             counts = responsibilities.sum(-1, dtype=torch.float64)
-            coefficients, scale = (self._shared_means(one, counts) for one in (coefficients, scale))
+            coefficients[..., self.sharing.columns] = self._set_means(coefficients[..., self.sharing.columns], counts)
+            scale = self._set_means(scale, counts) if self.sharing.has_scale else scale
         return self._state_of(own, coefficients, scale)
 
-    def _shared_means(self, values: Float[Tensor, "R K ..."], counts: Float[Tensor, "R K"]) -> Tensor:
+    def _set_means(self, values: Float[Tensor, "R K ..."], counts: Float[Tensor, "R K"]) -> Tensor:
         """Return the mean of every component's set, in proportion to the counts."""
         weights = counts.clamp_min(torch.finfo(counts.dtype).tiny).reshape(
             *counts.shape, *(1 for _ in values.shape[2:])

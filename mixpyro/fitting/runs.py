@@ -212,10 +212,10 @@ class Runs:
         assert one.responsibilities is not None
         return one.responsibilities
 
-    def _e_step(self, state: MixtureState, n_runs: int | None = None, *, power: float = 1.0) -> EStep:
-        """Make an E-step of the open runs, or of as many others."""
-        n_runs = len(self.open) if n_runs is None else n_runs
-        return e_step(self.mixture, state, self.table, n_runs=n_runs, keep=self._keeps_responsibilities, power=power)
+    def _e_step(self, state: MixtureState, *, power: float = 1.0) -> EStep:
+        """Make an E-step of the open runs."""
+        n_runs, keep = len(self.open), self._keeps_responsibilities
+        return e_step(self.mixture, state, self.table, n_runs=n_runs, keep=keep, power=power)
 
     def _update(self) -> None:
         """Replace the state by the one after an update."""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from mixpyro.fitting.em import EStep
 from mixpyro.mixture import MixtureOfExperts, MixtureState
-from mixpyro.numerics import nested
 
 # Most times that a step is made shorter; then it is not taken.
 MOST_TIMES = 20
@@ -31,7 +30,7 @@ def shortened(
     reached: Reached,
     before: MixtureState,
     least: Sequence[float],
-    e_step: Callable[[MixtureState, int], EStep],
+    e_step: Callable[[MixtureState], EStep],
 ) -> tuple[Reached, list[int]]:
     """Return where R runs are after steps that lower no bound, and the places of the runs whose steps are shorter.
 
@@ -42,7 +41,7 @@ def shortened(
         reached: after whole steps.
         before: state of R runs before them.
         least: bound of each run that is no fall, in nats; −∞ for a run that is left as it is.
-        e_step: makes an E-step of a state of as many runs.
+        e_step: makes an E-step of all runs: sums in other company would round otherwise.
     """
     whole, sizes, changed = reached.state, [1.0] * len(least), set[int]()
     for number in range(MOST_TIMES + 1):
@@ -57,9 +56,9 @@ def shortened(
             factor = SHORTER if math.isfinite(reached.bounds[place]) else OVERFLOWN
             sizes[place] *= factor if number < MOST_TIMES else 0.0
         changed.update(low)
-        some = torch.tensor([sizes[place] for place in low], dtype=torch.float64)
-        state = _part_way(mixture, nested.select(before, low), nested.select(whole, low), some)
-        reached = _replaced(reached, state, e_step(state, len(low)), low)
+        state = _part_way(mixture, before, whole, torch.tensor(sizes, dtype=torch.float64))
+        step = e_step(state)
+        reached = Reached(state, step, *step.evidence.tolist())
     return reached, sorted(changed)
 
 
@@ -67,23 +66,3 @@ def _part_way(mixture: MixtureOfExperts, before: MixtureState, after: MixtureSta
     """Return states of runs part of the way along steps."""
     gate = mixture.gate.part_way(before.gate, after.gate, sizes)
     return MixtureState(gate, mixture.experts.part_way(before.experts, after.experts, sizes))
-
-
-def _replaced(reached: Reached, state: MixtureState, step: EStep, places: Sequence[int]) -> Reached:
-    """Return where runs are with some of them elsewhere."""
-    index = torch.tensor(places, device=step.evidence.device)
-    bounds, magnitudes = list(reached.bounds), list(reached.magnitudes)
-    for place, bound, magnitude in zip(places, *step.evidence.tolist(), strict=True):
-        bounds[place], magnitudes[place] = bound, magnitude
-    new_state: MixtureState = _put(reached.state, state, index)
-    both = EStep(
-        _put(reached.step.statistics, step.statistics, index),
-        reached.step.evidence.index_copy(1, index, step.evidence),
-        None if step.responsibilities is None else _put(reached.step.responsibilities, step.responsibilities, index),
-    )
-    return Reached(new_state, both, bounds, magnitudes)
-
-
-def _put(values: nested.Nested, some: nested.Nested, index: Tensor) -> nested.Nested:
-    """Return values of runs with some of them replaced."""
-    return nested.apply(lambda all_, own: all_.index_copy(0, index, own), values, some)
