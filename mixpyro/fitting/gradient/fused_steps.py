@@ -1,6 +1,5 @@
 """Steps of a fused Adam in a row, without what torch does anew in each of them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -57,7 +56,7 @@ class FusedSteps:
         return True
 
     @torch.no_grad()
-    def _step(self, gradients: Sequence[Tensor]) -> None:
+    def _step(self, gradients: list[Tensor]) -> None:
         group = self.group
         self.count.add_(1.0)
         torch._fused_adam_(
