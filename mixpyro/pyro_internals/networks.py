@@ -7,7 +7,13 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from mixpyro.arguments import normal
-from mixpyro.pyro_internals.parameter_store import is_registered, kept_frozen, refuse_shared_parameters, unregistered
+from mixpyro.pyro_internals.parameter_store import (
+    dtype_of_parameters,
+    is_registered,
+    kept_frozen,
+    refuse_shared_parameters,
+    unregistered,
+)
 
 
 def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
@@ -94,7 +100,7 @@ def _each(network: nn.Module) -> list[nn.Module]:
 
 def _in_its_dtype(network: nn.Module, x: Tensor) -> Tensor:
     """Convert inputs to the dtype of a network's parameters."""
-    return normal(x).to(next(network.parameters(), x).dtype)
+    return normal(x).to(dtype_of_parameters(network) or x.dtype)
 
 
 def _call_outside(network: nn.Module, x: Tensor) -> Tensor:

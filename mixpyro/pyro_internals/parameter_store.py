@@ -4,9 +4,10 @@ import itertools
 import math
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import pyro
@@ -18,8 +19,10 @@ from torch.nn import Parameter
 # Pyro's store, settings and stack of handlers belong to the process: one thread at a time may change them.
 _ONE_THREAD = threading.RLock()
 
-# Identities of plain torch modules whose parameters the caller has registered with Pyro already.
-_REGISTERED: ContextVar[frozenset[int]] = ContextVar("mixpyro_registered", default=frozenset())
+# Dtypes of the parameters of plain torch modules, by identity, which the caller has registered with Pyro already.
+_REGISTERED: ContextVar[Mapping[int, torch.dtype | None]] = ContextVar(
+    "mixpyro_registered", default=MappingProxyType({})
+)
 
 _NOT_REGISTERED = ".* was not registered in the param store because requires_grad=False"
 
@@ -35,6 +38,8 @@ def refuse_shared_parameters(module: PyroModule) -> None:
     Raises:
         RuntimeError: if a stored parameter has the name of a parameter of ``module`` and is another tensor.
     """
+    if is_registered(module):
+        return
     prefix = f"{module._pyro_name}." if module._pyro_name else ""
     stored = [(name.replace("$$$", "."), value) for name, value in pyro.get_param_store().named_parameters()]
     stored = [(name, value) for name, value in stored if name.startswith(prefix)]
@@ -174,15 +179,15 @@ def own_parameter_store(module: torch.nn.Module) -> Iterator[list[Parameter]]:
 def parameters_registered(module: PyroModule) -> Iterator[None]:
     """Skip Pyro's registration of the plain torch networks of a module, which takes a fifth of a step.
 
-    For callers that register all parameters themselves. A PyroModule among the networks still registers its own.
+    For callers that register all parameters themselves, in a store of the module's own. A PyroModule among the networks
+    still registers its own.
 
     Args:
         module: a gate or experts.
     """
-    plain = frozenset(
-        id(part) for part in module.modules() if not any(isinstance(inner, PyroModule) for inner in part.modules())
-    )
-    token = _REGISTERED.set(plain)
+    plain = (part for part in module.modules() if not any(isinstance(inner, PyroModule) for inner in part.modules()))
+    dtypes = {id(part): _dtype(part) for part in plain}
+    token = _REGISTERED.set({**dtypes, id(module): _dtype(module)})
     try:
         # Entered once here: each Pyro method that is called inside would otherwise look up Pyro's settings.
         with module._pyro_context:
@@ -191,13 +196,28 @@ def parameters_registered(module: PyroModule) -> Iterator[None]:
         _REGISTERED.reset(token)
 
 
-def is_registered(network: torch.nn.Module) -> bool:
-    """Whether the caller has registered the parameters of a network with Pyro.
+def is_registered(module: torch.nn.Module) -> bool:
+    """Whether the caller has registered the parameters of a module with Pyro.
 
     Args:
-        network: the network of a gate or of experts.
+        module: a gate, experts, or the network of one.
 
     Returns:
-        Whether :func:`parameters_registered` is in force for it, and it is a plain torch module.
+        Whether :func:`parameters_registered` is in force for it and, of a network, whether it is a plain torch module.
     """
-    return id(network) in _REGISTERED.get()
+    return id(module) in _REGISTERED.get()
+
+
+def dtype_of_parameters(module: torch.nn.Module) -> torch.dtype | None:
+    """Return the dtype of a module's first parameter, None without parameters.
+
+    Args:
+        module: any torch module. Where it :func:`is_registered`, its dtype is known: to look for one takes 6 µs.
+    """
+    registered = _REGISTERED.get()
+    return registered[id(module)] if id(module) in registered else _dtype(module)
+
+
+def _dtype(module: torch.nn.Module) -> torch.dtype | None:
+    parameter = next(module.parameters(), None)
+    return None if parameter is None else parameter.dtype

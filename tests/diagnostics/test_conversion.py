@@ -59,6 +59,7 @@ def test_a_data_frame_names_columns_and_rows() -> None:
     )
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("name", GATES)
 def test_the_bound_is_at_most_the_mean_of_lp_minus_log_q(name: str) -> None:
     """The bound is below E_q[log p(y, θ) − log q(θ)] by the KL divergence of the assignments."""

@@ -169,6 +169,7 @@ def test_a_line_beside_a_constant_is_found() -> None:
     assert ((result.responsibilities.argmax(-1) == 1) == flat).double().mean() > 0.9
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_zeros_beside_a_poisson_are_the_zero_inflated_model() -> None:
     """Its maximum solves two equations in the sample's means; Lambert (1992), eq. 2 without covariates."""
     y = torch.repeat_interleave(torch.arange(8), torch.tensor(LAMB)).double().unsqueeze(-1)
@@ -184,6 +185,7 @@ def test_zeros_beside_a_poisson_are_the_zero_inflated_model() -> None:
     assert result.bound == pytest.approx(mixture.log_prob(x, y).sum().item(), abs=1e-9)
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("zero", [0, 1])
 def test_zero_inflated_regression_is_at_its_independent_maximum(zero: int) -> None:
     x, y = counts()

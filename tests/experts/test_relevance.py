@@ -131,6 +131,7 @@ def test_the_bound_lies_a_little_below_the_log_evidence() -> None:
     assert 0 < evidence - experts.partial_bound(x, y, ones) < 0.1
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_the_elbo_of_model_and_guide_is_the_bound_on_average() -> None:
     """On average only: λ and w are dependent in the posterior, but not in the guide."""
     x, y, _ = lines(25, K, n_features=2, n_outputs=2)

@@ -38,6 +38,7 @@ def make(gate: Gate, n_features: int = 1) -> MixtureOfExperts:
     return MixtureOfExperts(gate, LinearExperts(gate.n_components, n_features))
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("problem", range(50))
 def test_the_bound_never_falls(problem: int) -> None:
     """Random sizes, noise, K and gates; rounding allowed."""
@@ -69,6 +70,7 @@ def test_the_result_describes_the_fitted_mixture(make_gate: Any) -> None:
     torch.testing.assert_close(assigned, result.responsibilities)
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("make_gate", GATES)
 def test_what_a_row_is_assigned_does_not_depend_on_its_number(make_gate: Any) -> None:
     """Without `objects` all rows are new: their order, and how many they are, makes no difference."""
@@ -254,6 +256,7 @@ def test_one_small_gain_is_not_the_end() -> None:
     assert result.bound > exact.bound - 1e-3
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(("x_mean", "y_mean"), [(0.0, 1e4), (1e4, 0.0), (2e3, -1e3)])
 def test_data_far_from_zero_are_fitted_as_well_as_data_near_it(
@@ -279,6 +282,7 @@ def test_data_far_from_zero_are_fitted_as_well_as_data_near_it(
     )
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
 def test_a_gate_with_badly_scaled_inputs_is_fitted_as_well(scale: float) -> None:
     x, y, _ = lines(200, 2)

@@ -76,6 +76,7 @@ def test_the_order_of_the_components(gate: str, experts: str) -> None:
     )
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("factor", [1e-3, 250.0])
 def test_the_unit_of_y(gate: str, experts: str, factor: float) -> None:
     """With the prior in the same unit the bound changes by the logarithm of the unit alone."""

@@ -127,6 +127,7 @@ def bound_by_hand(mixture: MixtureOfExperts, x: Tensor, y: Tensor, z: Tensor, kn
         return float(torch.where(known, own, joint.logsumexp(1)).sum() - mixture.kl_divergence())
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(
     ("gate", "experts"),

@@ -45,6 +45,7 @@ def data() -> tuple[Tensor, Tensor]:
     return x, y
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("name", MIXTURES)
 def test_in_batches_the_bound_is_that_of_all_data(name: str, data: tuple[Tensor, Tensor]) -> None:
     full = fit(MIXTURES[name](), *data, n_restarts=2)
@@ -56,6 +57,7 @@ def test_in_batches_the_bound_is_that_of_all_data(name: str, data: tuple[Tensor,
     torch.testing.assert_close(batches.mixture.assign(*data).responsibilities, batches.responsibilities)
 
 
+@pytest.mark.usefixtures("without_type_checks")
 def test_experts_without_a_closed_form_learn_from_batches() -> None:
     torch.manual_seed(0)
     x = torch.rand(N, 1).double()
@@ -142,6 +144,7 @@ def test_what_does_not_fit_is_refused(data: tuple[Tensor, Tensor]) -> None:
             make()
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("unit", [1e-4, 1.0, 15_000.0])
 def test_batches_are_fitted_in_any_units(unit: float) -> None:
     """The gate reads an income, say: its coefficients are of the order of 1 / unit, its optimum is the same."""

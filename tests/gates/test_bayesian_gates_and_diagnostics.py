@@ -29,6 +29,7 @@ def fitted(name: str, n_features: int) -> tuple[FitResult, Any, torch.Tensor, to
     return result, to_arviz(result, x, y, n_draws=60), x, y
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("name", GATES)
 def test_the_curve_has_the_band_of_its_draws(name: str) -> None:
     result, data, _, _ = fitted(name, 1)
@@ -43,6 +44,7 @@ def test_the_curve_has_the_band_of_its_draws(name: str) -> None:
     np.testing.assert_allclose(np.interp([-1.0, 1.0], xs, ys), weights[[1, 3], 1], atol=0.08)
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("name", GATES)
 def test_the_map_is_drawn_and_one_weight_for_all_is_not(name: str) -> None:
     result, data, _, _ = fitted(name, 2)

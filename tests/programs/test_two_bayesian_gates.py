@@ -19,6 +19,7 @@ GATES: dict[str, Callable[[int, str], BayesianLogitGate]] = {
 }
 
 
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("make", GATES.values(), ids=GATES)
 def test_no_step_lowers_the_bound(make: Callable[[int, str], BayesianLogitGate]) -> None:
     """Where the curvature of the next place is another one, whole steps of Newton's method go to and fro."""

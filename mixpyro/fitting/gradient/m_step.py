@@ -100,7 +100,7 @@ class MStep:
             batch_size: rows per minibatch, at least one.
         """
         data = detached(data)
-        with self._svi(data) as svi:
+        with self._svi(data) as svi, self._torch_optimizer().steps_in_a_row():
             for batch in shuffled_batches(data, batch_size):
                 svi.step(1.0 / (len(batch[0]) * self.module.n_components), *batch)
 

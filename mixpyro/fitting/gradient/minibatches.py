@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
+from mixpyro.numerics.blocks import rows_per_block
+
 # Ratio of the sizes of successive subsamples, and of all rows to the largest subsample.
 GROWTH = 4
 # Number of subsamples at most: the first has 1 / GROWTH ** N_SUBSAMPLES of the rows.
@@ -27,8 +29,12 @@ def shuffled_batches(data: tuple[Tensor, ...], batch_size: int) -> Iterator[list
     Yields:
         The rows of one batch of every tensor, in the order of ``data``.
     """
-    for rows in shuffled_rows(len(data[0])).to(data[0].device).split(batch_size):
-        yield [part.index_select(0, rows) for part in data]
+    device = data[0].device
+    # Several batches at once: to gather the rows of each by itself takes as long as a layer of a small network.
+    at_once = max(1, rows_per_block(sum(part[:1].numel() for part in data), device) // batch_size)
+    for rows in shuffled_rows(len(data[0])).to(device).split(at_once * batch_size):
+        gathered = [part.index_select(0, rows).split(batch_size) for part in data]
+        yield from map(list, zip(*gathered, strict=True))
 
 
 def shuffled_rows(n_rows: int) -> Tensor:
