@@ -59,7 +59,9 @@ class Candidates:
         self._prepared: dict[int, Prepared] = {}
 
     def prepare(self, numbers: Sequence[int], table: Table, initial: MixtureState) -> None:
-        """Draw the random subsets of several restarts, and fit all of them together, which takes as long as one.
+        """Draw the random subsets of several restarts, and fit experts with estimates to all of them together.
+
+        One by one they take many steps of Newton's method each.
 
         Args:
             numbers: of the restarts.
@@ -70,7 +72,7 @@ class Candidates:
         own = [number for number in numbers if self.kinds[number % len(self.kinds)] is random_subsets]
         n_numbers = len(own) * self.n_candidates * self.mixture.n_components * table.size
         is_plain = self.mixture.n_components > 1 and table.segments is None and not all_known(table.labels)
-        has_runs = self.mixture.experts.in_lockstep and bool(nested.tensors(initial.experts))
+        has_runs = self.mixture.experts.in_lockstep and self.mixture.experts.takes_steps
         if not own or not is_plain or not has_runs or n_numbers > MOST_NUMBERS:
             return
         self.mixture.hold(initial)

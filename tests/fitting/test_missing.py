@@ -84,7 +84,8 @@ def test_rows_without_outputs_change_nothing(gate: str, experts: str) -> None:
     x, y, seen = problem(counts=experts == "poisson")
     whole, some = both(lambda: MixtureOfExperts(GATES[gate](), EXPERTS[experts]()), y, x)
     assert whole.bound == some.bound
-    assert torch.equal(whole.responsibilities[seen], some.responsibilities)
+    # Products of more rows at once may round otherwise.
+    torch.testing.assert_close(whole.responsibilities[seen], some.responsibilities, rtol=0.0, atol=1e-15)
     assert whole.weights is not None and torch.equal(whole.weights > 0, seen)
     assert whole.data is not None and whole.data.n_objects == float(seen.sum())
     assert float(whole.mixture.bound(x, y)) == pytest.approx(whole.bound, abs=1e-9)
