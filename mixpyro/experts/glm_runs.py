@@ -9,7 +9,7 @@ from torch import Tensor
 from mixpyro.experts.exponential_family import smallest_scale
 from mixpyro.experts.glm_estimates import GLMEstimates
 from mixpyro.experts.scale_estimates import maximised_all
-from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums, in_sets
+from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.last_block import LastBlock
 from mixpyro.numerics.linear_predictors import LinearPredictors, Predictors
@@ -18,6 +18,10 @@ from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
 from mixpyro.part import Gradient, State
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Targets, Value
+
+
+# Steps of a start where components share coefficients, halvings of one, and nats that the last of them gains.
+MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 25, 12, 1e-6
 
 
 class GLMSums(NamedTuple):
@@ -203,8 +207,10 @@ class GLMRuns(GLMEstimates):
     def _at_maximum(self, state: State, x: Tensor, y: Tensor, responsibilities: Tensor) -> State:
         """Return the state of R runs at the maximum of their partial bounds, or near to it.
 
-        What components share is the mean of what each would have by itself, by their weights: enough for a start.
+        Where components share coefficients or a noise, all of them take steps together.
         """
+        if self.shared:
+            return self._converged(state, x, y, responsibilities)
         own, shape = self.of_runs(state), responsibilities.shape[:2]
         r = responsibilities.flatten(0, 1).mT
         likelihood = WeightedLikelihood(self.family, y, self._exposures(x), r, own.scale.flatten(0, 1))
@@ -221,18 +227,39 @@ class GLMRuns(GLMEstimates):
         )
         coefficients = functions.original_coefficients(found).unflatten(0, shape)
         scale = likelihood.scale.unflatten(0, shape)
-        if self.shared:
-            counts = responsibilities.sum(-1, dtype=torch.float64)
-            coefficients[..., self.sharing.columns] = self._set_means(coefficients[..., self.sharing.columns], counts)
-            scale = self._set_means(scale, counts) if self.sharing.has_scale else scale
         return self._state_of(own, coefficients, scale)
 
-    def _set_means(self, values: Float[Tensor, "R K ..."], counts: Float[Tensor, "R K"]) -> Tensor:
-        """Return the mean of every component's set, in proportion to the counts."""
-        weights = counts.clamp_min(torch.finfo(counts.dtype).tiny).reshape(
-            *counts.shape, *(1 for _ in values.shape[2:])
-        )
-        return in_sets(weights * values, self.sharing.set_of) / in_sets(weights, self.sharing.set_of)
+    def _converged(self, state: State, x: Tensor, y: Tensor, responsibilities: Tensor) -> State:
+        """Return the state of R runs after steps for all components together, until none gains anything."""
+        columns = self.columns(x, y)
+        values = self._values(state, columns, responsibilities)
+        # Far out a likelihood can be too flat to find a way back.
+        own = self.of_runs(state)
+        zero = self._state_of(own, torch.zeros_like(own.coefficients), own.scale)
+        is_lower = ~(values >= self._values(zero, columns, responsibilities))
+        state = self.part_way(state, zero, is_lower.double())
+        values = self._values(state, columns, responsibilities)
+        for _ in range(MOST_STEPS):
+            after = self.advanced(state, self.sums(columns, responsibilities, state), (x, y), None, _no_gradient)
+            before, sizes = values, torch.ones_like(values)
+            for _ in range(MOST_HALVINGS):
+                reached = self.part_way(state, after, sizes)
+                values = self._values(reached, columns, responsibilities)
+                low = ~(values >= before)
+                if not bool(low.any()):
+                    break
+                sizes = torch.where(low, 0.5 * sizes, sizes)
+            kept = torch.where(low, 0.0, sizes)
+            state, values = self.part_way(state, after, kept), torch.where(low, before, values)
+            if not bool((values - before > LEAST_GAIN).any()):
+                break
+        return state
+
+    def _values(self, state: State, columns: Value, responsibilities: Tensor) -> Float[Tensor, " R"]:
+        """Return the partial bounds of R runs in nats."""
+        log_likelihoods = self.log_likelihoods(columns, state).double()
+        fit = torch.where(responsibilities != 0, responsibilities * log_likelihoods, 0.0).sum((-2, -1))
+        return fit - self.divergences(state)
 
     def _coefficients_step(self, own: GLMParametersOfRuns, statistics: GLMSums) -> Float[Tensor, "R K C E"]:
         """Return a step of Newton's method in coefficients of standardised columns."""
@@ -294,3 +321,7 @@ class GLMRuns(GLMEstimates):
             if parameter.requires_grad
         ]
         return State((), tuple(estimates))
+
+
+def _no_gradient(*_: object) -> None:
+    """Do nothing: a step of Newton's method leaves nothing to a gradient."""

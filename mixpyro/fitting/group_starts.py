@@ -83,7 +83,8 @@ def subsets_of_groups(mixture: MixtureOfExperts, table: Table, generator: Genera
     subset = table.block(groups)
     r = one_hot(component, k, like=table.y).mT.unsqueeze(0)
     state = nested.stack([experts.state()])
-    statistics = experts.sums_of_objects(subset.columns, r, state)
+    # Without statistics at a state, estimates go to their maximum and not one step.
+    statistics = experts.sums_of_objects(subset.columns, r, None if experts.takes_steps else state)
     by_gradient = GradientMSteps(n_steps=N_GRADIENT_STEPS)
     after = experts.advanced(state, statistics, (subset.x, subset.y), subset.of_rows(r), by_gradient)
     experts.hold(nested.select(after, 0))
