@@ -19,7 +19,6 @@ from mixpyro.part import Gradient, State
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Targets, Value
 
-
 # Steps of a start where components share coefficients, halvings of one, and nats that the last of them gains.
 MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 25, 12, 1e-6
 

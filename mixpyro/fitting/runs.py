@@ -242,6 +242,8 @@ class Runs:
 
     def _degeneracies(self, number: int) -> tuple[str, ...]:
         """Return the degeneracies of both parts in words."""
+        if not (self.mixture.gate.may_degenerate or self.mixture.experts.may_degenerate):
+            return ()
         responsibilities = self.responsibilities(number).mT
         self.mixture.hold(self.ended[number].state)
         return degeneracies(self.mixture, self.table, responsibilities)

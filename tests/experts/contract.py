@@ -118,7 +118,9 @@ class ExpertsContract:
             alone_sums = experts.sums(columns, share)
             assert_equal_states(nested.select(sums, slice(run, run + 1)), alone_sums)
             alone_after = experts.advanced(alone, alone_sums, (x, y), share, by_gradient)
-            assert_equal_states(nested.select(after, slice(run, run + 1)), alone_after)
+            # Newton's method ends where a step gains nothing that is seen, with others or alone.
+            tolerance = 1e-8 if experts.takes_steps else 1e-10
+            assert_equal_states(nested.select(after, slice(run, run + 1)), alone_after, tolerance=tolerance)
 
     def test_state_dict_round_trip_with_weights_only(self) -> None:
         experts, x, y, _ = self.updated()
