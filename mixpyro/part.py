@@ -198,6 +198,14 @@ class Part(PyroModule):
         """Whether estimates may run to where the likelihood is unbounded: by default, whether there are any."""
         return has_parameters(self)
 
+    def is_near_degeneracy(self, state: State) -> bool:
+        """Return whether the likelihood may be unbounded near a state: by default, wherever it may be.
+
+        Args:
+            state: of one run.
+        """
+        return self.may_degenerate
+
     def part_way(self, before: State, after: State, sizes: Float[Tensor, " R"]) -> State:
         """Return the states of R runs part of the way along steps; those after them of a part that takes no steps.
 

@@ -191,6 +191,11 @@ class Banks(ConjugatePart, Experts):
         """Whether any member's estimates may run to where the likelihood is unbounded."""
         return any(member.may_degenerate for member in self.members)
 
+    def is_near_degeneracy(self, state: State) -> bool:
+        """Return whether any member is near one; arguments as :meth:`Part.is_near_degeneracy`."""
+        pairs = zip(self.members, state.posterior, strict=True)
+        return any(member.is_near_degeneracy(own) for member, own in pairs)
+
     def part_way(self, before: State, after: State, sizes: Float[Tensor, " R"]) -> State:
         """Return the members' states part of the way along their steps; arguments as :meth:`Part.part_way`."""
         triples = zip(self.members, before.posterior, after.posterior, strict=True)

@@ -11,6 +11,7 @@ from mixpyro.experts.glm_estimates import GLMEstimates
 from mixpyro.experts.scale_estimates import maximised_all
 from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
+from mixpyro.numerics import nested
 from mixpyro.numerics.last_block import LastBlock
 from mixpyro.numerics.linear_predictors import LinearPredictors, Predictors
 from mixpyro.numerics.newton import MOST_DENSE
@@ -21,6 +22,8 @@ from mixpyro.shapes import Inputs, Targets, Value
 
 # Steps of a start where components share coefficients, halvings of one, and nats that the last of them gains.
 MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 25, 12, 1e-6
+# A noise this many times the smallest that is estimated is not said to have collapsed.
+NEAR_COLLAPSE = 20.0
 
 
 class GLMSums(NamedTuple):
@@ -93,6 +96,13 @@ class GLMRuns(GLMEstimates):
     def may_degenerate(self) -> bool:
         """Whether a noise is estimated, which may collapse."""
         return self.family.has_scale and self._has_free_scales
+
+    def is_near_degeneracy(self, state: State) -> bool:
+        """Return whether a noise has all but collapsed; arguments as :meth:`Part.is_near_degeneracy`."""
+        if not self.may_degenerate or "_limits_of_scales" not in self.__dict__:
+            return self.may_degenerate
+        noise = self.of_runs(nested.stack([state])).scale[..., :1]
+        return not bool((noise > NEAR_COLLAPSE * self._limits.low[:1]).all())
 
     def of_runs(self, state: State) -> GLMParametersOfRuns:
         """Return the estimates of R runs.

@@ -106,6 +106,7 @@ class Runs:
         self.open = [n for n, trace in enumerate(self.traces) if trace.is_open] if open is None else list(open)
         self.highest_bound = self._highest_bound()
         self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
+        self._parts = mixture.gate, mixture.experts
         self._keeps_responsibilities, self._takes_steps = reads_rows(mixture), takes_steps(mixture)
         self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
         self._tolerance = options.tolerance * table.n_objects
@@ -242,7 +243,8 @@ class Runs:
 
     def _degeneracies(self, number: int) -> tuple[str, ...]:
         """Return the degeneracies of both parts in words."""
-        if not (self.mixture.gate.may_degenerate or self.mixture.experts.may_degenerate):
+        state = self.ended[number].state
+        if not any(part.is_near_degeneracy(own) for part, own in zip(self._parts, state, strict=True)):
             return ()
         responsibilities = self.responsibilities(number).mT
         self.mixture.hold(self.ended[number].state)
