@@ -57,7 +57,9 @@ class SoftmaxRuns(LogitGate):
     @property
     def _last_block(self) -> LastBlock:
         """What was computed of the last block of rows."""
-        own: LastBlock = self.__dict__.setdefault("_last_block_of_runs", LastBlock())
+        own: LastBlock | None = self.__dict__.get("_last_block_of_runs")
+        if own is None:
+            own = self.__dict__["_last_block_of_runs"] = LastBlock()
         return own
 
     @property
