@@ -1,190 +1,28 @@
 """The iterations of a fit of generalised linear models: all runs at once, one step of Newton's method each."""
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.experts.exponential_family import smallest_scale
-from mixpyro.experts.glm_estimates import GLMEstimates
+from mixpyro.experts.glm_states import GLMParametersOfRuns, GLMStates, GLMSums
 from mixpyro.experts.scale_estimates import maximised_all
-from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
-from mixpyro.numerics import nested
-from mixpyro.numerics.last_block import LastBlock
-from mixpyro.numerics.linear_predictors import LinearPredictors, Predictors
-from mixpyro.numerics.newton import MOST_DENSE
-from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
+from mixpyro.numerics.linear_predictors import LinearPredictors
+from mixpyro.numerics.newton_sums import NewtonSums
 from mixpyro.part import Gradient, State
-from mixpyro.pyro_internals.parameter_store import has_parameters
-from mixpyro.shapes import Inputs, Targets, Value
+from mixpyro.shapes import Value
 
 # Steps of a start where components share coefficients, halvings of one, and nats that the last of them gains.
 MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 25, 12, 1e-6
-# A noise this many times the smallest that is estimated is not said to have collapsed.
-NEAR_COLLAPSE = 20.0
 
 
-class GLMSums(NamedTuple):
-    """Sums over the rows of R runs, float64: derivatives of Σ r log p at the present estimates."""
-
-    counts: Tensor  # Σ r [R, K]
-    coefficients: NewtonSums  # in the coefficients of standardised columns, C E of every component
-    scales: ScaleSums  # in the logarithms of the scales
-
-
-class GLMParametersOfRuns(NamedTuple):
-    """Estimates of R runs."""
-
-    coefficients: Tensor  # of [1, x], [R, K, C, E], float64
-    scale: Tensor  # σ [R, K, S], float64; 1 for a family without
-    named: dict[str, Tensor]  # the parameters by their names, those that are not estimated too
-
-
-class GLMRuns(GLMEstimates):
+class GLMRuns(GLMStates):
     """How a fit iterates :class:`mixpyro.experts.GLMExperts`, without a look at the rows between two E-steps.
 
-    An E-step sums the derivatives of the likelihood at the present estimates, beside everything else; an update is one
-    step of Newton's method from there. A step that lowers the bound is shortened by the fit. Beyond
-    ``MOST_DENSE`` coefficients of a function the sums would be larger than the rows, which are read instead.
+    An update is one step of Newton's method from the sums of an E-step; one that lowers the bound is shortened by the
+    fit.
     """
-
-    def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
-        """Keep in which columns a fit counts its coefficients, and the limits of its scales.
-
-        Args:
-            x: inputs [N, D], or [N, D + 1] with an exposure.
-            y: outputs [N, 1].
-            weights: how much each row counts [N]; None where each counts once.
-        """
-        own = x.new_ones(len(x)) if weights is None else weights
-        self.__dict__["_standardisation"] = Standardisation.of(self._regressors(x))
-        self.__dict__["_limits_of_scales"] = ScaleLimits.of(self.family, y, own)
-
-    @property
-    def standardisation(self) -> Standardisation:
-        """The columns in which a fit counts its coefficients; x itself before :meth:`centre`."""
-        own: Standardisation | None = self.__dict__.get("_standardisation")
-        return Standardisation.none(self.n_features, self.coefficients_estimate.device) if own is None else own
-
-    @property
-    def _limits(self) -> ScaleLimits:
-        """Limits of the scales; none before :meth:`centre`."""
-        own: ScaleLimits | None = self.__dict__.get("_limits_of_scales")
-        return ScaleLimits.none(self.family, self.coefficients_estimate.device) if own is None else own
-
-    @property
-    def _last_block(self) -> LastBlock:
-        """What was computed of the last block of rows."""
-        own: LastBlock | None = self.__dict__.get("_last_block_of_runs")
-        if own is None:
-            own = self.__dict__["_last_block_of_runs"] = LastBlock()
-        return own
-
-    @property
-    def reads_rows(self) -> bool:
-        """Whether an update reads every row: where there are many coefficients."""
-        n_of_one = self.family.n_predictors * (1 + self.n_features)
-        n_together = self.n_parameters if self.shared_coefficients_estimate is not None else n_of_one
-        return has_parameters(self) and n_together > MOST_DENSE
-
-    @property
-    def takes_steps(self) -> bool:
-        """Whether an update is a step that may lower the bound."""
-        return has_parameters(self) and not self.reads_rows
-
-    @property
-    def may_degenerate(self) -> bool:
-        """Whether a noise is estimated, which may collapse."""
-        return self.family.has_scale and self._has_free_scales
-
-    def is_near_degeneracy(self, state: State) -> bool:
-        """Return whether a noise has all but collapsed; arguments as :meth:`Part.is_near_degeneracy`."""
-        if not self.may_degenerate or "_limits_of_scales" not in self.__dict__:
-            return self.may_degenerate
-        noise = self.of_runs(nested.stack([state])).scale[..., :1]
-        return not bool((noise > NEAR_COLLAPSE * self._limits.low[:1]).all())
-
-    def of_runs(self, state: State) -> GLMParametersOfRuns:
-        """Return the estimates of R runs.
-
-        Args:
-            state: of R runs.
-        """
-        given = iter(state.estimates)
-        n_runs = len(state.estimates[0])
-        named = {
-            name: next(given) if parameter.requires_grad else parameter.detach().expand(n_runs, *parameter.shape)
-            for name, parameter in self._own_parameters()
-        }
-        coefficients = self._joined(named["coefficients_estimate"], named.get("shared_coefficients_estimate"))
-        n_scales = len(self.family.scale_names)
-        if not n_scales:
-            scale = coefficients.new_ones(n_runs, self.n_components, 1)
-        else:
-            scale = named["log_scale"].exp().reshape(n_runs, -1, n_scales)
-            scale = scale[:, self.sharing.set_of] if self.sharing.has_scale else scale
-        return GLMParametersOfRuns(coefficients.double(), scale.double(), named)
-
-    def _own_parameters(self) -> list[tuple[str, torch.nn.Parameter]]:
-        """Return names and parameters, in the order of a state; a module's own search takes longer than a small sum."""
-        return [(name, one) for name, one in self._parameters.items() if one is not None]
-
-    def divergences(self, state: State) -> Float[Tensor, " R"]:
-        """Return minus the log density of every run's coefficients under their prior; as :meth:`Part.divergences`."""
-        if not state.estimates:
-            return super().divergences(state)
-        named = self.of_runs(state).named
-        names = ("coefficients_estimate", "shared_coefficients_estimate")
-        return self._minus_log_priors([named[name] for name in names if name in named])
-
-    def log_likelihoods(self, columns: Value, state: State | None = None) -> Float[Tensor, "*R K N"]:
-        """Return log p(yᵢ | xᵢ, k) in nats of all runs at once; arguments as :meth:`ExpertFormulas.log_likelihoods`."""
-        if state is None or not self.takes_steps:
-            return super().log_likelihoods(columns, state)
-        own = self.of_runs(state)
-        x, y, *saturated = columns
-        eta = self._last_block.of((x, *state.estimates), lambda: self._predictors_of(x, own))[0]
-        scale = own.scale.flatten(0, 1)
-        found = self.family.beyond_saturated(y.mT, eta, self._exposures(x.mT), scale).mT
-        found = saturated[0] + found if saturated else found
-        return found.to(x.dtype).unflatten(0, own.scale.shape[:2])
-
-    def sums(self, columns: Value, responsibilities: Float[Tensor, "*R K N"], state: State | None = None) -> Value:
-        """Return derivatives of the likelihood of R runs at their estimates; an empty tuple without a state.
-
-        Args:
-            columns: as for :meth:`log_likelihoods`.
-            responsibilities: [R, K, N].
-            state: of R runs.
-        """
-        if state is None or not self.takes_steps:
-            return ()
-        own, (x, y) = self.of_runs(state), columns[:2]
-        eta, design = self._last_block.of((x, *state.estimates), lambda: self._predictors_of(x, own))
-        shape, r = responsibilities.shape[:-1], responsibilities.flatten(0, -2).mT
-        likelihood = WeightedLikelihood(self.family, y.mT, self._exposures(x.mT), r, own.scale.flatten(0, 1))
-        found = NewtonSums.of(*likelihood.derivatives(eta), design)
-        own_coefficients = self._has_free_coefficients
-        scales = ScaleSums.of(likelihood, eta, wanted=self._has_free_scales)
-        return GLMSums(
-            responsibilities.sum(-1, dtype=torch.float64),
-            NewtonSums(*(part.unflatten(0, shape) for part in found)) if own_coefficients else NewtonSums(*found),
-            ScaleSums(*(part.unflatten(0, shape) for part in scales)),
-        )
-
-    @property
-    def _has_free_scales(self) -> bool:
-        """Whether scales are estimated."""
-        return bool(self.family.scale_names) and self.log_scale.requires_grad
-
-    def _predictors_of(self, x: Float[Tensor, "D N"], own: GLMParametersOfRuns) -> tuple[Predictors, Tensor]:
-        """Return linear predictors η of rows, runs times components as B, and their design [E, N]; float64."""
-        design = self.standardisation.design(x[: self.n_features])
-        matrices = self.standardisation.standardised(own.coefficients)
-        flat = matrices.flatten(0, 2) @ design
-        return flat.unflatten(0, (-1, matrices.shape[2])).permute(2, 0, 1), design
 
     def advanced(
         self,
@@ -207,7 +45,8 @@ class GLMRuns(GLMEstimates):
             if not self.takes_steps:
                 return super().advanced(state, statistics, rows, responsibilities, by_gradient)
             assert responsibilities is not None
-            return self._at_maximum(state, *rows, responsibilities)
+            x, y = rows
+            return self._at_maximum(state, x, y, responsibilities)
         own = self.of_runs(state)
         step = self._coefficients_step(own, statistics)
         coefficients = self.standardisation.original(self.standardisation.standardised(own.coefficients) + step)
@@ -229,8 +68,9 @@ class GLMRuns(GLMEstimates):
         own, shape = self.of_runs(state), responsibilities.shape[:2]
         r = responsibilities.flatten(0, 1).mT
         likelihood = WeightedLikelihood(self.family, y, self._exposures(x), r, own.scale.flatten(0, 1))
-        options = {"n_predictors": self.family.n_predictors, "prior_scale": self.prior_scale}
-        functions = LinearPredictors(self._regressors(x), likelihood, **options)
+        functions = LinearPredictors(
+            self._regressors(x), likelihood, n_predictors=self.family.n_predictors, prior_scale=self.prior_scale
+        )
         found = maximised_all(
             functions,
             likelihood,
@@ -322,20 +162,6 @@ class GLMRuns(GLMEstimates):
     def _reach_of(self, basis: Float[Tensor, "K E F"]) -> Float[Tensor, " F"]:
         """Return the largest change of a predictor that each coordinate of a basis can make, by a unit of it."""
         return (basis.abs() * self.standardisation.reach.unsqueeze(-1)).sum(1).amax(0)
-
-    def _state_of(self, own: GLMParametersOfRuns, coefficients: Tensor, scale: Tensor) -> State:
-        """Return the state of R runs with other coefficients and scales; frozen parameters are not in it."""
-        parts = self.sharing.parted(coefficients)
-        scale = scale[:, self.sharing.firsts] if self.sharing.has_scale else scale
-        named = dict(zip(("coefficients_estimate", "shared_coefficients_estimate"), parts, strict=True))
-        if "log_scale" in own.named:
-            named["log_scale"] = scale.log() if self.family.scale_names else own.named["log_scale"]
-        estimates = [
-            named[name].reshape(own.named[name].shape).to(own.named[name])
-            for name, parameter in self._own_parameters()
-            if parameter.requires_grad
-        ]
-        return State((), tuple(estimates))
 
 
 def _no_gradient(*_: object) -> None:

@@ -144,7 +144,8 @@ class SoftmaxRuns(LogitGate):
             after = self._after_step(own.double(), statistics)
         else:
             assert responsibilities is not None
-            after = self._at_maximum(own, *rows, responsibilities)
+            (x,) = rows
+            after = self._at_maximum(own, x, responsibilities)
         return State((), (after.to(own),))
 
     def _after_step(self, coefficients: Float[Tensor, "R C E"], statistics: SoftmaxSums) -> Tensor:

@@ -170,7 +170,7 @@ def test_no_bound_falls_and_the_end_is_a_fixed_point(name: str, gate: Any) -> No
         assert max(falls) <= 1e-9 * (1.0 + abs(run.bound))
     if result.converged and not result.degeneracies:
         before = float(mixture.bound(x, y, gate_x=gate_x))
-        mixture.experts.maximise(*mixture.experts.check_data(x, y), result.shares)  # type: ignore[call-arg]
+        mixture.experts.maximise(*mixture.experts.check_data(x, y), result.shares)
         assert float(mixture.bound(x, y, gate_x=gate_x)) - before <= 1e-4
 
 
