@@ -134,12 +134,11 @@ class Candidates:
 
     def _signed(self, kind: Start, table: Table, generator: Generator) -> tuple[Responsibilities, Signature]:
         """Return the responsibilities of a start for the objects of this process, and what it is known by."""
+        if isinstance(kind, GivenResponsibilities) and table.start is not None:
+            return with_known(table.start, table.labels), ()
         if table.blocks_of_all is None:
             drawn_ones = self._drawn(kind, table, generator)
             return drawn_ones, signature(drawn_ones)
-        if isinstance(kind, GivenResponsibilities):
-            assert table.start is not None
-            return with_known(table.start, table.labels), ()
         if self._whole is None:
             self._whole = seen_by_all(table).with_columns(self.mixture.experts)
         drawn_ones = self._drawn(kind, self._whole, generator)
@@ -161,7 +160,12 @@ class Candidates:
         """
         wanted = self.ROWS_A_PARAMETER * int(self.mixture.experts.n_parameters)
         n_rows, n_sampled = table.n_rows_of_all, min(max(self.FEWEST_ROWS, wanted), self.MOST_ROWS)
-        if self.n_candidates == 1 or n_rows <= n_sampled or isinstance(self.mixture.gate, ObjectGate):
+        has_objects = isinstance(self.mixture.gate, ObjectGate)
+        # From a start, a part that takes steps goes to its maximum, and reads the rows for that.
+        is_apart = table.blocks_of_all is not None and em.takes_steps(self.mixture) and not has_objects
+        if is_apart and (n_rows <= n_sampled or table.start is not None):
+            return seen_by_all(table).with_columns(self.mixture.experts)
+        if (self.n_candidates == 1 and not is_apart) or n_rows <= n_sampled or has_objects:
             return table
         # With replacement: an order of all rows would take longer than all that follows.
         n_objects, size = max(1, round(n_sampled / n_rows * table.size_of_all)), table.size_of_all

@@ -499,6 +499,11 @@ def refuse_undistributed(mixture: MixtureOfExperts) -> None:
     Raises:
         ValueError: with the part and what to do.
     """
+    if isinstance(mixture.gate, ObjectGate) and mixture.experts.takes_steps:
+        raise ValueError(
+            f"`experts` must have posteriors beside a {type(mixture.gate).__name__} on many processes; got "
+            f"{type(mixture.experts).__name__}, whose first step reads every row. Use a DirichletGate."
+        )
     for part in (one for one in mixture.modules() if isinstance(one, Part)):
         kind = type(part).__name__
         if isinstance(part, ObjectGate) and has_parameters(part):

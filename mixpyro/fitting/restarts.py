@@ -189,7 +189,7 @@ class Search:
             starts += [drawn] if drawn else []
             number += 1
         group = self._begun([start for drawn in starts for start in drawn], table) if starts else None
-        if group is not None and self.n_candidates > 1:
+        if group is not None and (self.n_candidates > 1 or table is not self.table):
             n_iterations = self.SHORT_RUN_ONE_BY_ONE if self.runs_one_by_one else self.SHORT_RUN
             self._iterate(group, min(n_iterations, self.options.max_iterations), goes_on)
             group = self._chosen(group, table, [len(drawn) for drawn in starts])

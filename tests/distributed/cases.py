@@ -17,6 +17,7 @@ from mixpyro import (
     DirichletGate,
     FitResult,
     GaussianExperts,
+    GLMExperts,
     HeterogeneousOutputs,
     LinearExperts,
     MarginalObjectDirichletGate,
@@ -24,6 +25,7 @@ from mixpyro import (
     NeuralExperts,
     NeuralGate,
     ObjectDirichletGate,
+    SoftmaxGate,
     StickBreakingGate,
     StreamingFit,
     fit,
@@ -52,6 +54,8 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     ),
     "sticks, gaussian": lambda: MixtureOfExperts(StickBreakingGate(4), GaussianExperts(4, 1)),
     "bayesian softmax, linear": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 2), LinearExperts(K, 2)),
+    "softmax, poisson": lambda: MixtureOfExperts(SoftmaxGate(K, 2), GLMExperts(K, 2, "poisson")),
+    "softmax, normal": lambda: MixtureOfExperts(SoftmaxGate(K, 2), GLMExperts(K, 2, Gaussian())),
     "neural, neural": lambda: MixtureOfExperts(
         NeuralGate(K, network(K), prior_scale=2.0), NeuralExperts(K, 2, network(K), Gaussian())
     ),
@@ -70,6 +74,8 @@ def data(name: str = "") -> dict[str, Any]:
     rows: dict[str, Any] = {"x": x, "y": y}
     if "heterogeneous" in name:
         rows["y"] = torch.cat([y, z + torch.randn(N, 1, generator=generator, dtype=torch.float64)], dim=1)
+    if "poisson" in name:
+        rows["y"] = torch.poisson((0.4 * y).exp(), generator=generator)
     if "weights" in name:
         rows["weights"] = torch.rand(N, generator=generator, dtype=torch.float64)
     if "observed" in name:
