@@ -31,7 +31,7 @@ from mixpyro import (
     fit,
 )
 from mixpyro.distributed import blocks
-from mixpyro.experts.families import Gaussian
+from mixpyro.experts.families import Gaussian, Poisson
 
 K, N = 3, 150
 # Blocks of 32 of the 150 objects: five, the last one short.
@@ -54,7 +54,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     ),
     "sticks, gaussian": lambda: MixtureOfExperts(StickBreakingGate(4), GaussianExperts(4, 1)),
     "bayesian softmax, linear": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 2), LinearExperts(K, 2)),
-    "softmax, poisson": lambda: MixtureOfExperts(SoftmaxGate(K, 2), GLMExperts(K, 2, "poisson")),
+    "softmax, poisson": lambda: MixtureOfExperts(SoftmaxGate(K, 2), GLMExperts(K, 2, Poisson())),
     "softmax, normal": lambda: MixtureOfExperts(SoftmaxGate(K, 2), GLMExperts(K, 2, Gaussian())),
     "neural, neural": lambda: MixtureOfExperts(
         NeuralGate(K, network(K), prior_scale=2.0), NeuralExperts(K, 2, network(K), Gaussian())
@@ -83,6 +83,8 @@ def data(name: str = "") -> dict[str, Any]:
     if "groups" in name:
         # Groups of two to four rows, none of which is cut by the shards of `CUTS`.
         rows["groups"] = (torch.arange(N) // 3 + (torch.arange(N) % 6 == 5)).long()
+    if "groups and weights" in name:
+        rows["weights"] = rows["weights"][rows["groups"]]
     if "missing" in name:
         rows["y"][::7] = torch.nan
         rows["missing"] = "ignore"
@@ -94,7 +96,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sticks, gaussian": {"n_restarts": 2, "max_iterations": 30},
 }
 # Where the rows are cut, of 1, 2, 3 and 4 ranks; a rank without rows among them.
-CUTS = {1: [0, N], 2: [0, 39, N], 3: [0, 0, 102, N], 4: [0, 36, 72, 72, N]}
+CUTS = {1: [0, N], 2: [0, 39, N], 3: [0, 0, 105, N], 4: [0, 33, 75, 75, N]}
 
 
 def fitted(name: str, rank: int, size: int, group: Any = None, **options: Any) -> FitResult:
