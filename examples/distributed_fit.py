@@ -43,8 +43,9 @@ def fitted(checkpoint: Path, max_iterations: int) -> tuple[float, torch.Tensor]:
     own = shard(N_ROWS)  # Whole blocks of rows: none has to be sent to another process.
     x, y = rows(own.start, own.stop)
     mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, D))
-    options = {"n_restarts": 2, "n_candidates": 2, "max_iterations": max_iterations}
-    result = fit(mixture, x, y, checkpoint=checkpoint, checkpoint_seconds=1.0, progress=False, **options)
+    result = fit(
+        mixture, x, y, n_restarts=2, max_iterations=max_iterations, checkpoint=checkpoint, checkpoint_seconds=1.0
+    )
     assert len(result.responsibilities) == len(x)  # Those of this process's rows.
     return result.bound, mixture.experts.coefficients
 

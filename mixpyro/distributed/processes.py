@@ -113,7 +113,7 @@ class Processes:
             value: anything that can be pickled.
         """
         found = self.gather(_bytes(value), kind="objects")
-        return [pickle.loads(one.cpu().numpy().tobytes()) for one in found]  # noqa: S301 (of ranks of this program)
+        return [pickle.loads(one.cpu().numpy().tobytes()) for one in found]
 
     def shared(self, value: Result) -> Result:
         """Return the value of rank 0.
@@ -128,7 +128,7 @@ class Processes:
         self._called(lambda: self._dist.broadcast(buffer, source, group=self.group))
         self.n_bytes += size
         self.n_exchanges += 1
-        shared: Result = pickle.loads(buffer.cpu().numpy().tobytes())  # noqa: S301
+        shared: Result = pickle.loads(buffer.cpu().numpy().tobytes())
         return shared
 
     def any(self, flag: bool) -> bool:
@@ -258,7 +258,7 @@ class Processes:
             while silent and time.monotonic() < until:
                 time.sleep(0.05)
                 silent = [rank for rank in silent if not store.check([f"{name}/{rank}"])]
-        except Exception:  # noqa: BLE001 (whatever it is, the store is gone, and with it who held it)
+        except Exception:
             return "another rank, with the store of the group"
         if not silent:
             return "another rank"

@@ -1,4 +1,4 @@
-"""Sums over the rows of an update that are made block by block, over all processes; see :mod:`mixpyro.distributed.blocks`.
+"""Sums over the rows of an update that are made block by block; see :mod:`mixpyro.distributed.blocks`.
 
 A part of a mixture that reads its rows in an update asks here which of them to add up by themselves. Outside of a fit
 in blocks all rows are one block.

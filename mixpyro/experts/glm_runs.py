@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.experts.exponential_family import smallest_scale
-from mixpyro.experts.families import Gaussian
 from mixpyro.experts.glm_estimates import GLMEstimates
 from mixpyro.experts.scale_estimates import maximised_all
 from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums, in_sets
@@ -204,7 +203,7 @@ class GLMRuns(GLMEstimates):
     def _at_maximum(self, state: State, x: Tensor, y: Tensor, responsibilities: Tensor) -> State:
         """Return the state of R runs at the maximum of their partial bounds, or near to it.
 
-        What components share is the mean of what each would have by itself, by their weights: a start need be no better.
+        What components share is the mean of what each would have by itself, by their weights: a start needs no more.
         """
         own, shape = self.of_runs(state), responsibilities.shape[:2]
         r = responsibilities.flatten(0, 1).mT

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.numerics.location_scale import sample_of, NEAR, ColumnScales, column_scales
+from mixpyro.numerics.location_scale import NEAR, ColumnScales, column_scales, sample_of
 from mixpyro.shapes import Inputs, Outputs
 
 # Objects that the prior of a coefficient or a mean is worth.

@@ -10,7 +10,7 @@ from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.group_starts import drawn
 from mixpyro.fitting.known_labels import agreeing
-from mixpyro.fitting.ranks import are_all_known, known_objects, of_own, seen_by_all
+from mixpyro.fitting.rows_of_all import are_all_known, known_objects, of_own, seen_by_all
 from mixpyro.fitting.starts import GivenResponsibilities, Start, fitted_to_subsets, random_subsets, subset_rows
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from mixpyro.fitting.pieces import pieces_of
-from mixpyro.fitting.ranks import said_by_first
 from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.rows_of_all import said_by_first
 from mixpyro.saving import atomic_file
 
 KIND, VERSION = "checkpoint", 6

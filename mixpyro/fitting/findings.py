@@ -4,7 +4,7 @@ import torch
 
 from mixpyro.distributed.processes import Processes
 from mixpyro.experts.base import Experts
-from mixpyro.fitting.ranks import said_by_first, seen_by_all, smallest_of_all
+from mixpyro.fitting.rows_of_all import said_by_first, seen_by_all, smallest_of_all
 from mixpyro.fitting.table import Table
 from mixpyro.gates.base import Gate
 from mixpyro.mixture import MixtureOfExperts

@@ -18,6 +18,7 @@ from mixpyro import arguments
 from mixpyro.distributed.processes import DUE, STOP, processes_of
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
+from mixpyro.fitting.alike_on_ranks import check_alike, names_of
 from mixpyro.fitting.checkpoint import Checkpoint
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.given_up import finish_if_suspicious
@@ -26,7 +27,7 @@ from mixpyro.fitting.moves.ends import move
 from mixpyro.fitting.optima import optima_of, options_of
 from mixpyro.fitting.pieces import in_pieces
 from mixpyro.fitting.provenance import FittedData, versions
-from mixpyro.fitting.ranks import Ranks, check_alike, names_of, rows_in_blocks, rows_to_check
+from mixpyro.fitting.ranks import Ranks, rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.rows_of_fit import rows_of_fit
@@ -187,7 +188,9 @@ def fit(
             cautions = _warnings(result, search.n_restarts)
             # Of many processes the rows that are held count, not those that were given.
             judged = table if ranks is None else search.table
-            cautions += warnings_of(mixture if ranks is None else search.scratch, judged, _shares(search, result, ranks))
+            cautions += warnings_of(
+                mixture if ranks is None else search.scratch, judged, _shares(search, result, ranks)
+            )
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
     result = dataclasses.replace(result, cautions=tuple(cautions))
@@ -203,7 +206,9 @@ def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
     ):
         goes_on = _watched(search, checkpoint, stop_requested, bar)
         if search.processes is not None:
-            search.processes.flags = lambda: STOP * stop_requested() + DUE * (checkpoint is not None and checkpoint.is_due())
+            search.processes.flags = lambda: (
+                STOP * stop_requested() + DUE * (checkpoint is not None and checkpoint.is_due())
+            )
         search.go(goes_on)
         if not search.stopped:
             finish_if_suspicious(search, goes_on)
@@ -243,7 +248,12 @@ def _checked_start(start: Tensor, n_components: int, table: Table) -> Tensor:
 
 
 def _result(
-    search: Search, table: Table, columns: FittedColumns, checkpoint: Checkpoint | None, interrupted: bool, ranks: Ranks | None
+    search: Search,
+    table: Table,
+    columns: FittedColumns,
+    checkpoint: Checkpoint | None,
+    interrupted: bool,
+    ranks: Ranks | None,
 ) -> FitResult:
     """Put the best run's state into the user's mixture, and return the result."""
     if interrupted and not any(math.isfinite(run.bound) for run in search.ended):

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
+from mixpyro.fitting.alike_on_ranks import refuse_processes
 from mixpyro.fitting.findings import degeneracies, warnings_of
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.moves.ends import move
@@ -22,7 +23,6 @@ from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.optima import options_of
 from mixpyro.fitting.outcomes import Optimum, Run
 from mixpyro.fitting.provenance import FittedData, versions
-from mixpyro.fitting.ranks import refuse_processes
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.rows_of_fit import rows_of_fit

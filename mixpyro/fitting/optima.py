@@ -14,7 +14,8 @@ from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.pieces import pieces_of, total_of
 from mixpyro.fitting.provenance import difference_at_one_optimum
-from mixpyro.fitting.ranks import Ranks, packed, unpacked
+from mixpyro.fitting.ranks import Ranks
+from mixpyro.fitting.rows_of_all import packed, unpacked
 from mixpyro.fitting.stopping import left_to_gain, without_repeats
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
@@ -84,9 +85,7 @@ class Ends:
             table: the rows of the fit.
             has_objects: whether the gate keeps a posterior of each object.
         """
-        self.states = {
-            number: unpacked(table, like, values, has_objects=has_objects) for number, values in tensors
-        }
+        self.states = {number: unpacked(table, like, values, has_objects=has_objects) for number, values in tensors}
 
 
 def same(first: Run, second: Run, difference: float) -> bool:

@@ -1,7 +1,7 @@
-"""Blocks of the rows of a fit, and sums over those of all processes that have the same digits however many there are."""
+"""Blocks of the rows of a fit, and sums over those of all processes, with the digits of one."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -154,5 +154,5 @@ def _apart(table: Table, objects: slice) -> Table:
     gate_x = x if shares_x else placed(part.gate_x)
     segments = None if part.segments is None else Segments(part.segments.sizes)
     assert x is not None and y is not None and gate_x is not None
-    own = {"weights": placed(part.weights), "labels": placed(part.labels), "start": placed(part.start)}
+    own: dict[str, Any] = {"weights": placed(part.weights), "labels": placed(part.labels), "start": placed(part.start)}
     return part._replace(x=x, y=y, gate_x=gate_x, segments=segments, columns=(), **own)

@@ -18,7 +18,7 @@ from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.optima import Ends
 from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.pace import Pace
-from mixpyro.fitting.ranks import packed, unpacked
+from mixpyro.fitting.rows_of_all import packed, unpacked
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import Start, checked_starts
 from mixpyro.fitting.stopping import is_hopeless
@@ -174,7 +174,9 @@ class Search:
         """How many runs are iterated together: one where a part of the mixture must go run by run."""
         k = int(self.mixture.n_components)
         # A start that is not drawn on a sample has responsibilities of all rows.
-        is_wide = self.n_candidates == 1 and em.takes_steps(self.scratch) and k * self.table.size_of_all > self.MOST_NUMBERS
+        is_wide = (
+            self.n_candidates == 1 and em.takes_steps(self.scratch) and k * self.table.size_of_all > self.MOST_NUMBERS
+        )
         if self.runs_one_by_one or is_wide:
             return 1
         return max(1, self.MOST_COMPONENTS // (self.n_candidates * k))
@@ -258,7 +260,11 @@ class Search:
 
     def state(self) -> dict[str, Any]:
         """Return all that another process needs to go on, as tensors and plain values."""
-        best = None if self.best is None else [self.best[0], packed(self.table, self.best[1].state, has_objects=self._has_objects)]
+        best = (
+            None
+            if self.best is None
+            else [self.best[0], packed(self.table, self.best[1].state, has_objects=self._has_objects)]
+        )
         ended = [[list(run.trace), run.converged, list(run.degeneracies)] for run in self.ended]
         return {
             "ended": ended,

@@ -12,11 +12,12 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.distributed.processes import processes_of
+from mixpyro.fitting.alike_on_ranks import check_alike, refuse_gradients
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.pieces import in_pieces, summed
-from mixpyro.fitting.ranks import check_alike, refuse_gradients, rows_in_blocks, rows_to_check
+from mixpyro.fitting.ranks import rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.rows_of_fit import rows_of_fit
 from mixpyro.fitting.runs import Options

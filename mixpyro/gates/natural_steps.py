@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixpyro.distributed import sums
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
+from mixpyro.distributed import sums
 from mixpyro.numerics import nested
 
 # Most halvings of a step. A smaller step would change nothing that counts.
@@ -103,7 +103,7 @@ def _shares(
     each = [gate.shares(x[rows], responsibilities[..., rows], posterior) for rows in slices]
     blocks = sums.current()
     if blocks is None:
-        return each[0]  # type: ignore[no-any-return]
+        return each[0]
     divergence = gate.kl(posterior)
     return sums.total([share + divergence for share in each]) - divergence
 

@@ -1,8 +1,8 @@
 """Bytes and milliseconds of an iteration on many processes, their speed-up, and kills that a fit survives.
 
 ``python -m tests.benchmarks.distributed`` measures one and two processes at N = 10⁷, and prints what 64 would take at
-N = 10⁹; ``--tiny`` does so at N = 4·10⁵; ``--kills 20`` kills a process at a random moment as often, and looks whether the
-fit goes on to the undisturbed bound.
+N = 10⁹; ``--tiny`` does so at N = 4·10⁵; ``--kills 20`` kills a process at a random moment as often, and looks whether
+the fit goes on to the undisturbed bound.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def timed(rank: int, size: int, port: int, n_rows: int, answers: Any) -> None:
     found = []
     for n_iterations in (WARM, WARM + TIMED):
         start = time.perf_counter()
-        options = {"n_restarts": 1, "n_candidates": 2, "tolerance": 0.0, "max_iterations": n_iterations}
+        options: dict[str, Any] = {"n_restarts": 1, "n_candidates": 2, "tolerance": 0.0, "max_iterations": n_iterations}
         result = fit(mixture(), x, y, progress=False, **options)
         found.append((time.perf_counter() - start, result.n_iterations, result.bound))
     (first, n_first, _), (second, n_second, bound) = found
@@ -86,7 +86,7 @@ def killed(rank: int, size: int, port: int, n_rows: int, path: str, answers: Any
     """Fit with a checkpoint."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    options = {"n_restarts": 3, "n_candidates": 2, "max_iterations": 30}
+    options: dict[str, Any] = {"n_restarts": 3, "n_candidates": 2, "max_iterations": 30}
     try:
         join(rank, size, port)
         own = shard(n_rows)
@@ -137,7 +137,9 @@ def speed(n_rows: int, sizes: list[int]) -> None:
     n_blocks = -(-n_rows // blocks.block_size(n_rows, torch.device("cpu")))
     for size in sizes[1:]:
         found = run(exchanged, size, max(size, n_blocks))
-        print(f"{size} processes exchange {n_blocks} blocks: {1e3 * found[0][1]:.2f} ms, {found[0][2]:.0f} bytes a rank")
+        print(
+            f"{size} processes exchange {n_blocks} blocks: {1e3 * found[0][1]:.2f} ms, {found[0][2]:.0f} bytes a rank"
+        )
     width = 8 * (K + K * ((D + 1) * (D + 2) // 2 + D + 3) + 2)
     rows_a_rank, received = 1e9 / 64, 256 * width
     compute = seconds[sizes[0]] / n_rows * rows_a_rank

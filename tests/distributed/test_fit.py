@@ -39,7 +39,8 @@ def ask() -> Iterator[Ask]:
     calls, answers = [context.Queue() for _ in range(4)], context.Queue()
     port = free_port()
     ranks = [
-        context.Process(target=cases.serve, args=(rank, 4, port, calls[rank], answers), daemon=True) for rank in range(4)
+        context.Process(target=cases.serve, args=(rank, 4, port, calls[rank], answers), daemon=True)
+        for rank in range(4)
     ]
     for one in ranks:
         one.start()

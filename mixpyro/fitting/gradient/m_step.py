@@ -177,7 +177,7 @@ class MStep:
         with torch.enable_grad():
             divergence = scale * self.module.kl_divergence()
         if divergence.requires_grad:
-            divergence.backward()  # type: ignore[no-untyped-call]
+            divergence.backward()
         # Each block has counted what does not depend on the rows.
         total = sums.total(each) - (blocks.n_blocks - 1) * taken(float(divergence))
         parts = total[1:].split([one.numel() for one in trainable])

@@ -12,7 +12,7 @@ from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot, Statistics
 from mixpyro.fitting.known_labels import known_components
 from mixpyro.fitting.pieces import pieces_of, summed, total_of
-from mixpyro.fitting.ranks import of_all
+from mixpyro.fitting.rows_of_all import of_all
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState

@@ -11,9 +11,9 @@ from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.fitting.moves.points import Point, can_be_emptied, snapshots
-from mixpyro.fitting.starts import N_GRADIENT_STEPS
 from mixpyro.fitting.pieces import parts
-from mixpyro.fitting.ranks import of_this_process, smallest_of_all
+from mixpyro.fitting.rows_of_all import of_this_process, smallest_of_all
+from mixpyro.fitting.starts import N_GRADIENT_STEPS
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
