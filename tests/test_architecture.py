@@ -19,6 +19,7 @@ ROOT = PACKAGE.parent
 LAYERS = (
     {"shapes"},
     {"arguments"},
+    {"distributed"},
     {"tables"},
     {"numerics"},
     {"groups"},

@@ -22,6 +22,8 @@ ARGUMENTS = {
     "groups_of_rows.py": ["--kinds", "2", "--restarts", "1"],
     "which_gate.py": ["--gates", "dirichlet", "bayesian_softmax", "stick_breaking", "--restarts", "4", "--draws", "50"],
 }
+# What `tests/distributed` runs, by torchrun.
+OF_MANY_PROCESSES = ("distributed_fit.py",)
 # The argument of --output, below a temporary folder, and the pictures that the example must write there.
 PICTURES = {
     "quickstart.py": ("picture.png", "picture.png"),
@@ -144,7 +146,7 @@ SERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def test_every_example_is_listed() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {*ARGUMENTS, *SERIES}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {*ARGUMENTS, *SERIES, *OF_MANY_PROCESSES}
 
 
 @pytest.mark.parametrize("name", SERIES)

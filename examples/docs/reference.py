@@ -10,12 +10,13 @@ import re
 import shutil
 from pathlib import Path
 
+FITTING = ("mixpyro.mixture", "mixpyro.fitting", "mixpyro.groups", "mixpyro.saving", "mixpyro.distributed")
 # File, title, and the modules whose public names it has; a name goes to the longest that fits.
 PAGES = (
     ("gates", "Gates", ("mixpyro.gates",)),
     ("experts", "Experts", ("mixpyro.experts",)),
     ("families", "Families of densities", ("mixpyro.experts.families",)),
-    ("fitting", "Mixtures and fitting", ("mixpyro.mixture", "mixpyro.fitting", "mixpyro.groups", "mixpyro.saving")),
+    ("fitting", "Mixtures and fitting", FITTING),
     (
         "results",
         "Results and reports",
@@ -36,7 +37,13 @@ PAGES = (
     ("extending", "Base classes, for gates and experts of your own", ()),
 )
 # Packages whose `__all__` is public, beside that of mixpyro itself.
-PACKAGES = ("mixpyro.experts.families", "mixpyro.diagnostics", "mixpyro.diagnostics.plots", "mixpyro.hyper_models")
+PACKAGES = (
+    "mixpyro.experts.families",
+    "mixpyro.diagnostics",
+    "mixpyro.diagnostics.plots",
+    "mixpyro.hyper_models",
+    "mixpyro.distributed",
+)
 BASES = (
     "mixpyro.gates.base.Gate",
     "mixpyro.gates.conjugate.ConjugateGate",

@@ -11,6 +11,7 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor, nn
 
 from mixpyro import arguments
+from mixpyro.distributed import sums as over_blocks
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family, Gaussian
 from mixpyro.numerics.precision import at_least
@@ -187,7 +188,8 @@ class NeuralExperts(FamilyExperts):
             by_gradient: called with these experts and the rows: Pyro's SVI.
             n_steps: not used.
         """
-        self.set_noise(self.noise_sums(x, y, responsibilities))
+        each = [self.noise_sums(x[rows], y[rows], responsibilities[rows]) for rows in over_blocks.slices_of(len(x))]
+        self.set_noise(tuple(over_blocks.total(parts) for parts in zip(*each, strict=True)))
         by_gradient(self, x, y, responsibilities)
 
     @torch.no_grad()

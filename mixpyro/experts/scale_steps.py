@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.distributed import rows as whole
 from mixpyro.experts.exponential_family import smallest_scale
 from mixpyro.experts.family import Family
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
@@ -37,6 +38,7 @@ class ScaleLimits(NamedTuple):
         smallest = smallest_scale(family.spread_of(y), weights)
         if family.has_moments:
             return cls(smallest, torch.full_like(smallest, torch.inf), by_moments=True)
+        y, weights = whole.gathered(y), whole.gathered(weights)
         return cls(*family.scale_limits(y.double(), weights.double(), smallest), by_moments=False)
 
     @classmethod

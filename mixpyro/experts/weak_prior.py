@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.numerics.location_scale import NEAR, ColumnScales, column_scales
+from mixpyro.numerics.location_scale import NEAR, ColumnScales, column_scales, sample_of
 from mixpyro.shapes import Inputs, Outputs
 
 # Objects that the prior of a coefficient or a mean is worth.
@@ -98,9 +98,10 @@ def closest_to_one(x: Inputs, scale: Tensor) -> Tensor:
     """Return the coefficients [D] whose predictions x a come closest to 1 in every row, by least squares.
 
     Args:
-        x: inputs [N, D].
+        x: inputs [N, D]; a sample of them is looked at where there are many.
         scale: of the columns from zero [D].
     """
+    x, _ = sample_of(x, None)
     standard = (x.double() / scale).clamp(-NEAR, NEAR)
     gram = standard.mT @ standard
     ridge = 1e-10 * float(len(x)) * torch.eye(len(scale), dtype=gram.dtype, device=gram.device)

@@ -10,6 +10,7 @@ from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.group_starts import drawn
 from mixpyro.fitting.known_labels import agreeing
+from mixpyro.fitting.rows_of_all import are_all_known, known_objects, of_own, seen_by_all
 from mixpyro.fitting.starts import GivenResponsibilities, Start, fitted_to_subsets, random_subsets, subset_rows
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
@@ -57,6 +58,8 @@ class Candidates:
     def __init__(self, mixture: MixtureOfExperts, kinds: Sequence[Start], *, n_candidates: int, seed: int) -> None:
         self.mixture, self.kinds, self.n_candidates, self.seed = mixture, kinds, n_candidates, seed
         self._prepared: dict[int, Prepared] = {}
+        # The rows of all processes, where starts are drawn on all of them.
+        self._whole: Table | None = None
 
     def prepare(self, numbers: Sequence[int], table: Table, initial: MixtureState) -> None:
         """Draw the random subsets of several restarts, and fit experts with estimates to all of them together.
@@ -69,6 +72,8 @@ class Candidates:
             initial: state that the mixture has at every start.
         """
         self._prepared = {}
+        if table.blocks_of_all is not None:
+            return  # Starts are drawn on the rows of all processes, and each of these goes on with its own.
         own = [number for number in numbers if self.kinds[number % len(self.kinds)] is random_subsets]
         n_numbers = len(own) * self.n_candidates * self.mixture.n_components * table.size
         is_plain = self.mixture.n_components > 1 and table.segments is None and not all_known(table.labels)
@@ -101,7 +106,7 @@ class Candidates:
             initial: state that the mixture has at every start.
             seen: starts before; those of this restart are added.
         """
-        has_one_start = self.mixture.n_components == 1 or all_known(table.labels)
+        has_one_start = self.mixture.n_components == 1 or are_all_known(table)
         if has_one_start and seen:
             return []
         n_candidates = 1 if has_one_start else self.n_candidates
@@ -114,12 +119,12 @@ class Candidates:
                 self.mixture.hold(initial)
                 try:
                     if prepared is None or turn:
-                        responsibilities = self._drawn(kind, table, generator)
+                        responsibilities, known = self._signed(kind, table, generator)
                     else:
                         fitted, shares = prepared.fitted[candidate]
                         self.mixture.experts.hold(fitted)
                         responsibilities = with_known(agreeing(shares, table.labels), table.labels)
-                    known = signature(responsibilities)
+                        known = signature(responsibilities)
                     if known not in seen:
                         found.append(em.start(self.mixture, table, responsibilities))
                         seen.add(known)
@@ -128,6 +133,18 @@ class Candidates:
             if found:
                 return found
         return [None] if failed else []
+
+    def _signed(self, kind: Start, table: Table, generator: Generator) -> tuple[Responsibilities, Signature]:
+        """Return the responsibilities of a start for the objects of this process, and what it is known by."""
+        if isinstance(kind, GivenResponsibilities) and table.start is not None:
+            return with_known(table.start, table.labels), ()
+        if table.blocks_of_all is None:
+            drawn_ones = self._drawn(kind, table, generator)
+            return drawn_ones, signature(drawn_ones)
+        if self._whole is None:
+            self._whole = seen_by_all(table).with_columns(self.mixture.experts)
+        drawn_ones = self._drawn(kind, self._whole, generator)
+        return of_own(table, drawn_ones), signature(drawn_ones)
 
     def _drawn(self, kind: Start, table: Table, generator: Generator) -> Responsibilities:
         """Return the responsibilities of a start, certain where a component is known."""
@@ -144,17 +161,24 @@ class Candidates:
             number: of the first restart that is compared on them.
         """
         wanted = self.ROWS_A_PARAMETER * int(self.mixture.experts.n_parameters)
-        n_rows, n_sampled = len(table.x), min(max(self.FEWEST_ROWS, wanted), self.MOST_ROWS)
-        if self.n_candidates == 1 or n_rows <= n_sampled or isinstance(self.mixture.gate, ObjectGate):
+        n_rows, n_sampled = table.n_rows_of_all, min(max(self.FEWEST_ROWS, wanted), self.MOST_ROWS)
+        has_objects = isinstance(self.mixture.gate, ObjectGate)
+        # From a start, a part that takes steps goes to its maximum, and reads the rows for that.
+        is_apart = table.blocks_of_all is not None and em.takes_steps(self.mixture) and not has_objects
+        if is_apart and (n_rows <= n_sampled or table.start is not None):
+            return seen_by_all(table).with_columns(self.mixture.experts)
+        if (self.n_candidates == 1 and not is_apart) or n_rows <= n_sampled or has_objects:
             return table
         # With replacement: an order of all rows would take longer than all that follows.
-        n_objects = max(1, round(n_sampled / n_rows * table.size))
-        objects = torch.randint(table.size, (n_objects,), generator=self._generator(number, salt=1), device="cpu")
+        n_objects, size = max(1, round(n_sampled / n_rows * table.size_of_all)), table.size_of_all
+        objects = torch.randint(size, (n_objects,), generator=self._generator(number, salt=1), device="cpu")
         objects = objects.to(table.x.device)
         if table.labels is not None:
             # Objects that say which component is which are few, perhaps.
-            objects = torch.cat([objects, (table.labels >= 0).nonzero().squeeze(-1)[:n_objects]])
-        return table.block(objects)
+            objects = torch.cat([objects, known_objects(table)[:n_objects]])
+        if table.blocks_of_all is None:
+            return table.block(objects)
+        return seen_by_all(table, objects).with_columns(self.mixture.experts)
 
     def _generator(self, number: int, *, salt: int = 0) -> Generator:
         """Return a generator for the restart of this number, or with a salt for what else is drawn for it."""

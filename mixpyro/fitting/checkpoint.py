@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
+from mixpyro.fitting.pieces import pieces_of
 from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.rows_of_all import said_by_first
 from mixpyro.saving import atomic_file
 
-KIND, VERSION = "checkpoint", 5
+KIND, VERSION = "checkpoint", 6
 
 
 class Checkpoint:
@@ -31,16 +33,21 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str], search: Search, *, seconds: float) -> None:
         self.path, self.search, self.seconds = Path(path), search, seconds
+        self.processes, self.written = search.processes, time.monotonic()
         self.fingerprint, self.left = fingerprint(search), ""
         self.warned = False
         self.state: dict[str, Any] = {}
-        if self.path.exists():
-            self._resume()
+        content = said_by_first(self.processes, self._read)
+        if content is not None:
+            self._resume(content)
         # At once, so that a path that cannot be written is known before the work and not after it.
         self.write()
 
-    def _resume(self) -> None:
-        content = atomic_file.read(self.path, kind=KIND, version=VERSION)
+    def _read(self) -> dict[str, Any] | None:
+        """Return what is in the file; None if there is none."""
+        return atomic_file.read(self.path, kind=KIND, version=VERSION) if self.path.exists() else None
+
+    def _resume(self, content: dict[str, Any]) -> None:
         if content["version"] != VERSION:
             raise ValueError(
                 f"`checkpoint` must be of format {VERSION}; got {str(self.path)!r} of format {content['version']}, "
@@ -60,8 +67,12 @@ class Checkpoint:
 
     def write_if_due(self) -> None:
         """Write if the last write is more than ``seconds`` ago."""
-        if time.monotonic() - self.written >= self.seconds:
+        if self.is_due() if self.processes is None else self.processes.due:
             self.write_or_warn()
+
+    def is_due(self) -> bool:
+        """Return whether the last write is more than ``seconds`` ago."""
+        return time.monotonic() - self.written >= self.seconds
 
     def write_or_warn(self) -> None:
         """Write now; where that fails the fit goes on, with a warning the first time."""
@@ -79,7 +90,8 @@ class Checkpoint:
         self.state = self.state if self.left and self.search.stopped else self.search.state()
         initial = self.search.template.state_dict()
         content = {"fingerprint": self.fingerprint, "left": self.left, "initial": initial, "search": self.state}
-        atomic_file.write(self.path, content, kind=KIND, version=VERSION)
+        if self.processes is None or self.processes.rank == 0:
+            atomic_file.write(self.path, content, kind=KIND, version=VERSION)
         self.written = time.monotonic()
 
     def write_final(self) -> None:
@@ -107,11 +119,28 @@ def _parts(search: Search) -> Iterator[bytes]:
     for module in search.mixture.modules():
         plain = {name: v for name, v in vars(module).items() if isinstance(v, bool | int | float | str)}
         yield repr((type(module).__qualname__, plain)).encode()
-    given = {"x": search.table.x, "y": search.table.y, "gate_x": search.table.gate_x, "weights": search.table.weights}
-    given |= {} if search.table.segments is None else {"groups": search.table.segments.sizes}
-    given |= {} if search.table.labels is None else {"labels": search.table.labels}
-    given |= {f"start {i}": getattr(start, "responsibilities", None) for i, start in enumerate(search.starts)}
-    for name, value in (*given.items(), *search.mixture.state_dict().items()):
+    yield from _digests(search)
+    for name, value in search.mixture.state_dict().items():
         yield f"{name}:{None if value is None else (value.dtype, *value.shape)}".encode()
         if isinstance(value, torch.Tensor):
             yield value.detach().cpu().contiguous().numpy().tobytes()
+
+
+def _digests(search: Search) -> list[bytes]:
+    """Return a digest of the rows of each block, of all processes."""
+    found = []
+    for _, table in pieces_of(search.table):
+        digest = hashlib.sha256()
+        start = table.start
+        given = {"x": table.x, "y": table.y, "gate_x": table.gate_x, "weights": table.weights, "labels": table.labels}
+        given |= {"start": start, "groups": None if table.segments is None else table.segments.sizes}
+        for name, value in given.items():
+            digest.update(f"{name}:{None if value is None else (value.dtype, *value.shape)}".encode())
+            if isinstance(value, torch.Tensor):
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        found.append(digest.digest())
+    if search.processes is None:
+        return found
+    blocks = search.table.blocks_of_all
+    own = found if blocks is not None and blocks.holds_any else []
+    return [one for rank in search.processes.objects(own) for one in rank]

@@ -5,8 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro.distributed import sums
 from mixpyro.fitting.known_labels import joint_of
+from mixpyro.fitting.pieces import code_of, parts, pieces_of, slices_of_pieces, summed, total_of
 from mixpyro.fitting.table import Table
+from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
 from mixpyro.numerics.far_rows import normalised_joint
@@ -83,27 +86,67 @@ def e_step(
         keep: whether to return the responsibilities, as an update of a part that reads rows needs them.
         power: to which the responsibilities are raised, in (0, 1]; 1 for none.
     """
-    k = mixture.n_components
-    kept = table.x.new_empty(n_runs, k, table.size) if keep else None
-    found: tuple[Statistics, Tensor] | None = None
-    for rows in table.blocks(n_runs * k):
-        block = table.block(rows)
-        log_joint, columns = joint_of(mixture, block.columns, block.labels)
-        r, log_evidence = normalised_joint(log_joint, block.gate_x, columns, state, objects=rows)
+    kept = table.x.new_empty(n_runs, mixture.n_components, table.size) if keep else None
+    has_own = has_objects(mixture)
+
+    def found(part: Table, rows: slice) -> tuple[Statistics, Tensor]:
+        log_joint, columns = joint_of(mixture, part.columns, part.labels)
+        r, log_evidence = normalised_joint(log_joint, part.gate_x, columns, state, objects=rows)
         if power != 1.0:
             r = r.pow_(power).div_(r.sum(-2, keepdim=True))
         if kept is not None:
             kept[..., rows] = r
-        weighted = block.weighted(log_evidence)
+        weighted = part.weighted(log_evidence)
         evidence = torch.stack([weighted, weighted.abs()]).sum(-1, dtype=torch.float64)
-        of_block = statistics_of(mixture, block, block.weighted(r), state), evidence
-        found = of_block if found is None else nested.add(found, of_block)
-    assert found is not None
-    statistics, evidence = found
+        return statistics_of(mixture, part, part.weighted(r), state), evidence
+
+    statistics, evidence = summed(
+        table, n_runs * mixture.n_components, found, digest=lambda: code_of(common_tensors(mixture, state))
+    )
     # Parts without any state have no axis of runs: all runs are one.
     evidence = evidence.expand(2, n_runs).clone()
-    evidence[0] -= mixture.gate.divergences(state.gate) + mixture.experts.divergences(state.experts)
+    of_gate = divergences_of_objects(mixture, state, table) if has_own else mixture.gate.divergences(state.gate)
+    evidence[0] -= of_gate + mixture.experts.divergences(state.experts)
     return EStep(statistics, evidence, kept)
+
+
+def has_objects(mixture: MixtureOfExperts) -> bool:
+    """Return whether the gate keeps a posterior of each object, so that a process has those of its own objects.
+
+    Args:
+        mixture: any.
+    """
+    return isinstance(mixture.gate, ObjectGate)
+
+
+def divergences_of_objects(mixture: MixtureOfExperts, state: MixtureState, table: Table) -> Tensor:
+    """Return KL(q‖p) of a gate that keeps a posterior of each object, of R runs in nats, over all processes.
+
+    Args:
+        mixture: with such a gate.
+        state: of R runs, with the objects of this process.
+        table: of them.
+    """
+    if table.blocks_of_all is None:
+        return mixture.gate.divergences(state.gate)
+    posterior = state.gate.posterior
+
+    def of_block(objects: slice) -> Tensor:
+        own = posterior._replace(**{posterior._fields[-1]: posterior[-1][..., objects, :]})
+        return mixture.gate.divergences(state.gate._replace(posterior=own))
+
+    found: Tensor = total_of(table, [of_block(objects) for objects, _ in pieces_of(table)])
+    return found
+
+
+def common_tensors(mixture: MixtureOfExperts, state: MixtureState) -> list[Tensor]:
+    """Return the tensors of a state that are the same on all processes.
+
+    Args:
+        mixture: whose state it is.
+        state: with or without an axis of runs.
+    """
+    return nested.tensors(state.experts if has_objects(mixture) else state)
 
 
 def update(
@@ -125,10 +168,13 @@ def update(
     r = None if step.responsibilities is None else table.weighted(step.responsibilities)
     of_rows = None if r is None else table.of_rows(r)
     gate, experts = mixture.gate, mixture.experts
-    return MixtureState(
-        gate.advanced(state.gate, step.statistics.gate, (table.gate_x,), r, by_gradient),
-        experts.advanced(state.experts, step.statistics.experts, (table.x, table.y), of_rows, by_gradient),
-    )
+    objects, rows = slices_of_pieces(table)
+    with sums.over(table.blocks_of_all, objects):
+        of_gate = gate.advanced(state.gate, step.statistics.gate, (table.gate_x,), r, by_gradient)
+    with sums.over(table.blocks_of_all, rows):
+        inputs = table.x, table.y
+        of_experts = experts.advanced(state.experts, step.statistics.experts, inputs, of_rows, by_gradient)
+    return MixtureState(of_gate, of_experts)
 
 
 def statistics_of(
@@ -156,14 +202,11 @@ def start(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibil
         responsibilities: [N, K].
     """
     r = responsibilities.mT.contiguous().unsqueeze(0)
-    blocks = list(table.blocks(mixture.n_components))
-    parts = [table.block(rows) for rows in blocks]
-    statistics = [
-        statistics_of(mixture, part, part.weighted(r[..., rows])) for part, rows in zip(parts, blocks, strict=True)
-    ]
-    total = statistics[0]
-    for part in statistics[1:]:
-        total = nested.add(total, part)
+    total = summed(
+        table,
+        mixture.n_components,
+        lambda part, rows: statistics_of(mixture, part, part.weighted(r[..., rows])),
+    )
     keep = reads_rows(mixture) or takes_steps(mixture)
     return Snapshot(mixture.state(), nested.select(total, 0), r[0] if keep else None)
 
@@ -176,6 +219,9 @@ def responsibilities_of(mixture: MixtureOfExperts, state: MixtureState, table: T
         state: of the run, without an axis of runs.
         table: with columns.
     """
-    kept = e_step(mixture, nested.stack([state]), table, keep=True).responsibilities
-    assert kept is not None
-    return kept[0].mT
+    found = table.x.new_empty(mixture.n_components, table.size)
+    one = nested.stack([state])
+    for rows, part in parts(table, mixture.n_components):
+        log_joint, columns = joint_of(mixture, part.columns, part.labels)
+        found[:, rows] = normalised_joint(log_joint, part.gate_x, columns, one, objects=rows)[0].squeeze(0)
+    return found.mT

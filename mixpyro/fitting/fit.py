@@ -1,5 +1,6 @@
 """Variational EM on the full data, with restarts."""
 
+import contextlib
 import copy
 import dataclasses
 import math
@@ -14,15 +15,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mixpyro import arguments
+from mixpyro.distributed.processes import DUE, STOP, processes_of
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
+from mixpyro.fitting.alike_on_ranks import check_alike, names_of
 from mixpyro.fitting.checkpoint import Checkpoint
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.moves.ends import move
 from mixpyro.fitting.optima import optima_of, options_of
+from mixpyro.fitting.pieces import in_pieces
 from mixpyro.fitting.provenance import FittedData, versions
+from mixpyro.fitting.ranks import Ranks, rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.rows_of_fit import rows_of_fit
@@ -60,6 +65,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_seconds: float = 30.0,
     progress: bool = True,
+    process_group: object = None,
 ) -> FitResult[GatePart, ExpertsPart]:
     """Fit a mixture of experts by variational EM, from several starts, and keep the best.
 
@@ -79,6 +85,11 @@ def fit(
     Ctrl-C ends the fit with what it has; a second one, at once, with nothing. A fit with a ``checkpoint`` that was
     ended by whatever means goes on from there when it is called again with the same arguments, and ends as if it had
     not been interrupted.
+
+    Where ``torch.distributed`` is initialised with several processes, each of them passes rows of its own, perhaps
+    none, and the same other arguments: one fit of all rows in the order of the ranks, with the digits of one process.
+    Every rank has the result, with the responsibilities of its own rows. An error on one rank ends all. The checkpoint
+    is a file of rank 0, and goes on with any number of processes. See :mod:`mixpyro.distributed`.
 
     Args:
         mixture: what to fit, in place; it is left as it was if the fit raises.
@@ -119,6 +130,7 @@ def fit(
         checkpoint: a file to write the state of the fit to, and to go on from if it exists.
         checkpoint_seconds: least time between two writes of it, at least 0.
         progress: show a progress bar once a fit has taken two seconds.
+        process_group: of torch.distributed; the default group if that is initialised.
 
     Returns:
         The fitted mixture with the bound, its trace, the responsibilities and what each restart reached.
@@ -147,24 +159,38 @@ def fit(
         "mask": mask,
         "initial_responsibilities": initial_responsibilities,
     }
-    rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
-    table = rows.table(mixture, groups=groups, missing=missing)
-    columns = rows.columns(table)
-    counted = table.counted()
-    options = Options(max_iterations, tolerance, n_gradient_steps, n_annealing)
-    seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
-    start = rows.given.tensors["initial_responsibilities"]
-    if start is not None:
-        own = _checked_start(start, mixture.n_components, table)[counted]
-        starts, n_restarts, n_candidates = [GivenResponsibilities(own)], 1, 1
+    processes = processes_of(process_group)
+    options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance}
+    options |= {"n_gradient_steps": n_gradient_steps, "n_annealing": n_annealing}
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
-    with torch.no_grad():
-        search = Search(mixture, table.observed(), options, starts, **restarts)
-        kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
-        interrupted = _run(search, kept, progress)
-        result = _result(search, table, columns, kept, interrupted)
-        result = dataclasses.replace(result, rows=rows.data)
-        cautions = _warnings(result, search.n_restarts) + warnings_of(mixture, table, result.shares)
+    with contextlib.nullcontext() if processes is None else processes.together():
+        rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
+        checked, ids, has_rows = rows_to_check(rows, groups, processes)
+        table = checked.table(mixture, groups=ids, missing=missing)
+        columns = checked.columns(table)
+        seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
+        start = checked.given.tensors["initial_responsibilities"]
+        if start is not None:
+            table = table._replace(start=_checked_start(start, mixture.n_components, table))
+        table = table if has_rows else table.block(slice(0, 0))
+        if processes is not None:
+            said = {**options, **restarts, "missing": missing, "starts": names_of(starts), "y": str(table.y.dtype)}
+            check_alike(processes, mixture, said | {"initial_responsibilities": start is not None})
+        ranks, counted = rows_in_blocks(table, processes)
+        if counted.start is not None:
+            starts, restarts = [GivenResponsibilities(counted.start)], {**restarts, "n_restarts": 1, "n_candidates": 1}
+        with torch.no_grad():
+            search = Search(mixture, counted, Options(**options), starts, **restarts)
+            kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
+            interrupted = _run(search, kept, progress)
+            result = _result(search, table, columns, kept, interrupted, ranks)
+            result = dataclasses.replace(result, rows=rows.data)
+            cautions = _warnings(result, search.n_restarts)
+            # Of many processes the rows that are held count, not those that were given.
+            judged = table if ranks is None else search.table
+            cautions += warnings_of(
+                mixture if ranks is None else search.scratch, judged, _shares(search, result, ranks)
+            )
     for caution in cautions:
         warnings.warn(caution, RuntimeWarning, stacklevel=3)
     result = dataclasses.replace(result, cautions=tuple(cautions))
@@ -173,11 +199,16 @@ def fit(
 
 def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
     """Make the runs; return whether Ctrl-C ended them."""
+    shows = progress and (search.processes is None or search.processes.rank == 0)
     with (
         stop_on_request() as stop_requested,
-        tqdm(total=search.n_restarts, unit="restart", delay=2.0, disable=not progress, leave=False) as bar,
+        tqdm(total=search.n_restarts, unit="restart", delay=2.0, disable=not shows, leave=False) as bar,
     ):
         goes_on = _watched(search, checkpoint, stop_requested, bar)
+        if search.processes is not None:
+            search.processes.flags = lambda: (
+                STOP * stop_requested() + DUE * (checkpoint is not None and checkpoint.is_due())
+            )
         search.go(goes_on)
         if not search.stopped:
             finish_if_suspicious(search, goes_on)
@@ -192,7 +223,8 @@ def _watched(
     """Return what is called after every E-step, and says whether to go on."""
 
     def goes_on(trace: Trace) -> bool:
-        stop = stop_requested()
+        processes = search.processes
+        stop = stop_requested() if processes is None else processes.stop
         if checkpoint is not None:
             checkpoint.write_or_warn() if stop else checkpoint.write_if_due()
         bar.n = search.n_ended
@@ -216,7 +248,12 @@ def _checked_start(start: Tensor, n_components: int, table: Table) -> Tensor:
 
 
 def _result(
-    search: Search, table: Table, columns: FittedColumns, checkpoint: Checkpoint | None, interrupted: bool
+    search: Search,
+    table: Table,
+    columns: FittedColumns,
+    checkpoint: Checkpoint | None,
+    interrupted: bool,
+    ranks: Ranks | None,
 ) -> FitResult:
     """Put the best run's state into the user's mixture, and return the result."""
     if interrupted and not any(math.isfinite(run.bound) for run in search.ended):
@@ -225,8 +262,10 @@ def _result(
     search.mixture.fitted_columns = columns
     if checkpoint is not None:
         checkpoint.write_final()
-    if table.size > len(responsibilities):
-        responsibilities = _assign_all(search.mixture, table)
+    if ranks is not None:
+        responsibilities = _of_given(search, table, responsibilities, ranks)
+    elif table.size > len(responsibilities):
+        responsibilities = _assign_all(search.mixture, in_pieces(table))
     return FitResult(
         search.mixture,
         responsibilities,
@@ -236,8 +275,8 @@ def _result(
         observed=table.labels,
         groups=table.groups,
         interrupted=interrupted,
-        optima=optima_of(search, table),
-        data=FittedData.of(table, columns),
+        optima=optima_of(search, table, ranks),
+        data=FittedData.of(table if ranks is None else search.table, columns),
         options=options_of(search),
         versions=versions(),
         _template=copy.deepcopy(search.mixture),
@@ -250,6 +289,28 @@ def _assign_all(mixture: MixtureOfExperts, table: Table) -> Responsibilities:
     if isinstance(mixture.gate, ObjectGate):
         mixture.gate.update(mixture.gate.statistics(table.gate_x, table.weighted(responsibilities.mT).mT))
     return responsibilities
+
+
+def _of_given(search: Search, table: Table, held: Responsibilities, ranks: Ranks) -> Responsibilities:
+    """Return responsibilities [n, K] of all rows that this rank was given, those of weight zero too."""
+    mixture, found = search.mixture, ranks.given(held)
+    if len(found) < table.size:
+        shares = em.responsibilities_of(mixture, mixture.state(), table.with_columns(mixture.experts)).clone()
+        shares[table.counted()] = found
+        found = shares
+    if isinstance(mixture.gate, ObjectGate):
+        # Its posterior is of the objects that this rank held in the fit.
+        given = ranks.given(mixture.gate.posterior[-1])
+        mixture.gate.hold_posterior(mixture.gate.posterior._replace(**{mixture.gate.posterior._fields[-1]: given}))
+    return found
+
+
+def _shares(search: Search, result: FitResult, ranks: Ranks | None) -> Responsibilities:
+    """Return the responsibilities of what :func:`warnings_of` reads."""
+    if ranks is None:
+        return result.shares
+    search.scratch.hold(search.best_state)
+    return em.responsibilities_of(search.scratch, search.best_state, search.table)
 
 
 def _warnings(result: FitResult, n_restarts: int) -> list[str]:

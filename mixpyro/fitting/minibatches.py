@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from mixpyro import arguments
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
+from mixpyro.fitting.alike_on_ranks import refuse_processes
 from mixpyro.fitting.findings import degeneracies, warnings_of
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.moves.ends import move
@@ -98,7 +99,8 @@ def fit_minibatches(
 
     Raises:
         TypeError: if x or y is no floating tensor.
-        ValueError: if a shape, dtype, device or value does not fit, or the gate keeps a posterior of each object.
+        ValueError: if a shape, dtype, device or value does not fit, the gate keeps a posterior of each object, or
+            ``torch.distributed`` has many processes.
         RuntimeError: if no run on the sample reached a finite bound.
         KeyboardInterrupt: if Ctrl-C comes before the sample has been fitted.
 
@@ -107,6 +109,7 @@ def fit_minibatches(
             outweighs the data, the noises of components differ by more than 20 times, or a gate or experts separate the
             rows, so that estimates grow without limit.
     """
+    refuse_processes(None, "fit_minibatches")
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
     rows = rows_of_fit(mixture, x, y, gate_x, weights=weights, observed=observed, mask=mask, groups=groups)
     table = rows.table(mixture, groups=groups, missing=missing)

@@ -12,7 +12,10 @@ from mixpyro.fitting.fewer_components import used_components
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
+from mixpyro.fitting.pieces import pieces_of, total_of
 from mixpyro.fitting.provenance import difference_at_one_optimum
+from mixpyro.fitting.ranks import Ranks
+from mixpyro.fitting.rows_of_all import packed, unpacked
 from mixpyro.fitting.stopping import left_to_gain, without_repeats
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
@@ -51,6 +54,7 @@ class Ends:
             runs: all that have ended so far, the last of which ended in the state.
             state: without an axis of runs.
             table: the rows of the fit.
+            has_objects: whether the gate keeps a posterior of each object.
         """
         run, number = runs[-1], len(runs) - 1
         difference = difference_at_one_optimum(run.bound, self.tolerance, table.n_objects, table.x.dtype)
@@ -63,18 +67,25 @@ class Ends:
         for worst in sorted(self.states, key=lambda one: runs[one].bound, reverse=True)[most:]:
             del self.states[worst]
 
-    def tensors(self) -> list[Any]:
-        """Return the states as numbers of runs and lists of tensors, for a file."""
-        return [[number, nested.tensors(state)] for number, state in self.states.items()]
+    def tensors(self, table: Table, *, has_objects: bool) -> list[Any]:
+        """Return the states as numbers of runs and lists of tensors, for a file.
 
-    def restore(self, tensors: Iterable[Any], like: MixtureState) -> None:
+        Args:
+            table: the rows of the fit.
+            has_objects: whether the gate keeps a posterior of each object.
+        """
+        return [[number, packed(table, state, has_objects=has_objects)] for number, state in self.states.items()]
+
+    def restore(self, tensors: Iterable[Any], like: MixtureState, table: Table, *, has_objects: bool) -> None:
         """Take over what :meth:`tensors` returned.
 
         Args:
             tensors: of a search with the same arguments.
             like: a state of the mixture.
+            table: the rows of the fit.
+            has_objects: whether the gate keeps a posterior of each object.
         """
-        self.states = {number: nested.with_tensors(like, values) for number, values in tensors}
+        self.states = {number: unpacked(table, like, values, has_objects=has_objects) for number, values in tensors}
 
 
 def same(first: Run, second: Run, difference: float) -> bool:
@@ -97,12 +108,13 @@ def _left(run: Run) -> float:
     return left if left < MOST_LEFT else 0.0
 
 
-def optima_of(search: "Search", table: Table) -> tuple[Optimum, ...]:
+def optima_of(search: "Search", table: Table, ranks: Ranks | None = None) -> tuple[Optimum, ...]:
     """Return the distinct optima of a search, that of the best run first and the others by their bounds.
 
     Args:
         search: whose best state the mixture has adopted.
         table: all rows, those of weight zero too.
+        ranks: how the rows lie on the ranks; None where one process has all.
     """
     assert search.best is not None
     best, runs = search.best[0], search.ended
@@ -110,13 +122,15 @@ def optima_of(search: "Search", table: Table) -> tuple[Optimum, ...]:
     difference = difference_at_one_optimum(bound, tolerance, search.table.n_objects, table.x.dtype)
     states = search.ends.states | {best: search.best[1].state}
     # Rows of weight zero have no part in a search.
-    has_all = table.size == search.table.size
-    rows = search.table if has_all else table.with_columns(search.scratch.experts)
-    n_kept = MOST_OPTIMA if MOST_OPTIMA * rows.size * search.mixture.n_components <= MOST_SHARES else 1
-    return tuple(
+    has_all = table.size == search.table.size if ranks is None else not ranks.leaves_out_any
+    rows = search.table if has_all or ranks is not None else table.with_columns(search.scratch.experts)
+    fits = MOST_OPTIMA * rows.size_of_all * search.mixture.n_components <= MOST_SHARES
+    n_kept = MOST_OPTIMA if fits and (ranks is None or has_all) else 1
+    found = tuple(
         _described(search.scratch, one, rows, keep=0 < number < n_kept, updates=not has_all)
         for number, one in enumerate(_distinct(best, runs, states, difference))
     )
+    return found if ranks is None else tuple(ranks.optimum(one, search.scratch) for one in found)
 
 
 def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table, *, keep: bool, updates: bool) -> Optimum:
@@ -125,8 +139,9 @@ def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table, *, kee
         return optimum
     r = em.responsibilities_of(mixture, optimum.state, table)
     mixture.hold(optimum.state)
-    counts = table.weighted(r.mT).sum(-1)
-    row_counts = table.of_rows(table.weighted(r.mT)).sum(-1)
+    weighted = table.weighted(r.mT)
+    each = [(part.of_rows(weighted[:, own]).sum(-1), weighted[:, own].sum(-1)) for own, part in pieces_of(table)]
+    row_counts, counts = total_of(table, each)
     # Of a gate that finds how many components there are, those without objects are none.
     found_counts = counts[used_components(counts)] if mixture.gate.finds_components else counts
     found = dataclasses.replace(

@@ -51,7 +51,7 @@ class FittedData:
             table: all rows.
             columns: numbers of the columns that the caller gave.
         """
-        n_rows, n_outputs = table.y.shape
+        n_rows, n_outputs = table.n_rows_of_all, table.y.shape[1]
         kind, place = table.y.dtype, table.y.device
         names = [None if own is None else own.coded_names for own in columns.layouts]
         return cls(n_rows, table.n_objects, columns.x, n_outputs, columns.gate_x, kind, place, *names)

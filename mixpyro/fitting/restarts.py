@@ -10,12 +10,15 @@ from typing import Any
 import torch
 
 from mixpyro import arguments
+from mixpyro.distributed import rows
+from mixpyro.distributed.processes import Processes
 from mixpyro.fitting import em
 from mixpyro.fitting.candidates import Candidates, Signature
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.optima import Ends
 from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.pace import Pace
+from mixpyro.fitting.rows_of_all import packed, unpacked
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import Start, checked_starts
 from mixpyro.fitting.stopping import is_hopeless
@@ -93,8 +96,11 @@ class Search:
         """
         self.template = template
         self.scratch = copy.deepcopy(template)
-        self.scratch.gate.centre(self.table.gate_x)
-        self.scratch.experts.centre(self.table.x, self.table.y, self.table.row_weights)
+        blocks = self.table.blocks_of_all
+        processes, counted = (None, True) if blocks is None else (blocks.processes, blocks.holds_any)
+        with rows.on(processes, counted=counted):
+            self.scratch.gate.centre(self.table.gate_x)
+            self.scratch.experts.centre(self.table.x, self.table.y, self.table.row_weights)
         for part in self.scratch.modules():
             if isinstance(part, Part):
                 part.fix_prior()
@@ -103,6 +109,16 @@ class Search:
         self.initial = self.scratch.state()
         self.candidates = Candidates(self.scratch, self.starts, n_candidates=self.n_candidates, seed=self.seed)
         self.table = self.table.with_columns(self.scratch.experts)
+
+    @property
+    def _has_objects(self) -> bool:
+        """Whether the gate keeps a posterior of each object."""
+        return em.has_objects(self.mixture)
+
+    @property
+    def processes(self) -> Processes | None:
+        """The processes that hold the rows; None for one."""
+        return None if self.table.blocks_of_all is None else self.table.blocks_of_all.processes
 
     def go(self, goes_on: GoesOn) -> None:
         """Make the runs that are left.
@@ -158,7 +174,9 @@ class Search:
         """How many runs are iterated together: one where a part of the mixture must go run by run."""
         k = int(self.mixture.n_components)
         # A start that is not drawn on a sample has responsibilities of all rows.
-        is_wide = self.n_candidates == 1 and em.takes_steps(self.scratch) and k * self.table.size > self.MOST_NUMBERS
+        is_wide = (
+            self.n_candidates == 1 and em.takes_steps(self.scratch) and k * self.table.size_of_all > self.MOST_NUMBERS
+        )
         if self.runs_one_by_one or is_wide:
             return 1
         return max(1, self.MOST_COMPONENTS // (self.n_candidates * k))
@@ -173,7 +191,7 @@ class Search:
             starts += [drawn] if drawn else []
             number += 1
         group = self._begun([start for drawn in starts for start in drawn], table) if starts else None
-        if group is not None and self.n_candidates > 1:
+        if group is not None and (self.n_candidates > 1 or table is not self.table):
             n_iterations = self.SHORT_RUN_ONE_BY_ONE if self.runs_one_by_one else self.SHORT_RUN
             self._iterate(group, min(n_iterations, self.options.max_iterations), goes_on)
             group = self._chosen(group, table, [len(drawn) for drawn in starts])
@@ -242,7 +260,11 @@ class Search:
 
     def state(self) -> dict[str, Any]:
         """Return all that another process needs to go on, as tensors and plain values."""
-        best = None if self.best is None else [self.best[0], nested.tensors(self.best[1].state)]
+        best = (
+            None
+            if self.best is None
+            else [self.best[0], packed(self.table, self.best[1].state, has_objects=self._has_objects)]
+        )
         ended = [[list(run.trace), run.converged, list(run.degeneracies)] for run in self.ended]
         return {
             "ended": ended,
@@ -250,7 +272,7 @@ class Search:
             "begun": self.n_begun,
             "seen": [list(one) for one in sorted(self.seen)],
             "current": self._state_of_group(),
-            "ends": self.ends.tensors(),
+            "ends": self.ends.tensors(self.table, has_objects=self._has_objects),
             "moved": self.moved,
         }
 
@@ -265,7 +287,9 @@ class Search:
             "traces": [[list(trace.bounds), trace.has_ended, dataclasses.asdict(trace.pace)] for trace in group.traces],
             # Those on the leading axis together: sums in other company round otherwise.
             "open": list(group.open),
-            "states": [nested.tensors(states[number]) for number in range(len(group.traces))],
+            "states": [
+                packed(self.table, states[number], has_objects=self._has_objects) for number in range(len(group.traces))
+            ],
             "accelerator": group.accelerator.state(),
         }
 
@@ -276,7 +300,7 @@ class Search:
             state: of a search with the same arguments.
         """
         self.ended = [Run(tuple(trace), converged, tuple(words)) for trace, converged, words in state["ended"]]
-        self.ends.restore(state["ends"], like=self.initial)
+        self.ends.restore(state["ends"], like=self.initial, table=self.table, has_objects=self._has_objects)
         self.n_begun, self.seen = state["begun"], {tuple(one) for one in state["seen"]}
         self.moved = state.get("moved", False)
         if state["best"] is not None:
@@ -291,8 +315,7 @@ class Search:
 
     def _restored(self, tensors: Sequence[torch.Tensor]) -> MixtureState:
         """Return a mixture's state from its tensors in order."""
-        restored: MixtureState = nested.with_tensors(self.initial, tensors)
-        return restored
+        return unpacked(self.table, self.initial, tensors, has_objects=self._has_objects)
 
 
 def rank(run: Run) -> tuple[bool, float]:

@@ -1,5 +1,6 @@
 """Variational EM on a stream of batches: natural-gradient steps for posteriors, Newton's or Adam's for estimates."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -10,9 +11,13 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
+from mixpyro.distributed.processes import processes_of
+from mixpyro.fitting.alike_on_ranks import check_alike, refuse_gradients
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.fitting.known_labels import joint_of
+from mixpyro.fitting.pieces import in_pieces, summed
+from mixpyro.fitting.ranks import rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.rows_of_fit import rows_of_fit
 from mixpyro.fitting.runs import Options
@@ -49,6 +54,9 @@ class StreamingFit:
         lr: step size of Adam at the first step.
         n_restarts: for the first batch; 0 to begin with the posteriors that the mixture has.
         seed: of the restarts.
+        process_group: of torch.distributed; the default group if that is initialised. A batch is then that of all
+            ranks, each of which passes a part, perhaps none. Parts that are trained by gradient, and estimates that
+            read every row, are fitted on one process.
 
     Attributes:
         n_steps: batches seen, the first not counted.
@@ -86,8 +94,10 @@ class StreamingFit:
         lr: float = 0.01,
         n_restarts: int = 20,
         seed: int = 0,
+        process_group: object = None,
     ) -> None:
         self.mixture = checked_mixture(mixture)
+        self.processes = processes_of(process_group)
         refuse_kept_posteriors(mixture)
         self.n_objects = None if n_objects is None else arguments.positive_number("n_objects", n_objects)
         self.step_size = step_size if callable(step_size) else arguments.step_size(step_size)
@@ -130,18 +140,35 @@ class StreamingFit:
             ValueError: if a shape, dtype, device or value does not fit, or the columns are not those of the batches
                 before.
         """
+        with contextlib.nullcontext() if self.processes is None else self.processes.together():
+            self._learn_rows(x, y, gate_x, groups, missing, {"weights": weights, "observed": observed, "mask": mask})
+        return self
+
+    def _learn_rows(
+        self, x: object, y: object, gate_x: object, groups: object, missing: str, given: dict[str, object]
+    ) -> None:
+        """Learn from the rows of one batch, or from those of this rank."""
         new_fit = not self.n_seen and self.n_restarts > 0
         known = None if new_fit else self.mixture.fitted_columns
-        given: dict[str, object] = {"weights": weights, "observed": observed, "mask": mask}
         layouts = None if known is None else layouts_of(self.mixture)
         rows = rows_of_fit(self.mixture, x, y, gate_x, known=layouts, groups=groups, **given)
-        table = rows.table(self.mixture, groups=groups, missing=missing, new_fit=new_fit)
+        checked, groups, has_rows = rows_to_check(rows, groups, self.processes)
+        table = checked.table(self.mixture, groups=groups, missing=missing, new_fit=new_fit)
         grouped = table.groups is not None
         if known is not None and grouped and not known.grouped:
             raise ValueError("`groups` must be None, as in the batches before; got groups.")
-        self.learn(table.observed() if table.misses else table)
-        self.mixture.fitted_columns = rows.columns(table).after(known)
-        return self
+        columns = checked.columns(table).after(known)
+        if self.processes is None:
+            seen = table.observed() if table.misses else table
+            reads_rows = isinstance(self.mixture.gate, ObjectGate) or any(
+                has_parameters(part) for part in (self.mixture.gate, self.mixture.experts)
+            )
+            self.learn(seen if reads_rows else in_pieces(seen))
+        else:
+            check_alike(self.processes, self.mixture, {"missing": missing, "n_objects": self.n_objects})
+            refuse_gradients(self.mixture)
+            self.learn(rows_in_blocks(table if has_rows else table.block(slice(0, 0)), self.processes)[1])
+        self.mixture.fitted_columns = columns
 
     @torch.no_grad()
     def learn(self, table: Table) -> None:
@@ -171,6 +198,9 @@ class StreamingFit:
     def _step(self, table: Table) -> None:
         """Take one step with the responsibilities under the posteriors so far."""
         gate, experts = self.mixture.gate, self.mixture.experts
+        if table.blocks_of_all is not None:
+            self._step_of_all(table)
+            return
         columns = table.with_columns(experts).columns
         log_joint, read = joint_of(self.mixture, columns, table.labels)
         r = table.weighted(normalised_joint(log_joint, table.gate_x, read)[0])
@@ -190,6 +220,23 @@ class StreamingFit:
         self._improve(experts, table.x, table.y, scale * of_rows, total=total, size=size)
         # Last, for a step on one batch has set the noise from that batch alone.
         experts.set_noise(self._averaged("noise", noise, table.n_objects, size))
+
+    def _step_of_all(self, table: Table) -> None:
+        """Take one step with a batch that lies on many processes; no part has parameters that a step estimates."""
+        gate, experts = self.mixture.gate, self.mixture.experts
+
+        def found(part: Table, rows: slice) -> Value:
+            log_joint, columns = joint_of(self.mixture, part.columns, part.labels)
+            r = part.weighted(normalised_joint(log_joint, part.gate_x, columns)[0]).unsqueeze(0)
+            return gate.sums(part.gate_x, r), experts.sums_of_objects(part.columns, r)
+
+        of_gate, of_experts = summed(table.with_columns(experts), self.mixture.n_components, found)
+        size = self._size(table.n_objects) if self.n_seen else 1.0
+        self.n_steps += bool(self.n_seen)
+        self.n_seen += table.n_objects
+        total = self.n_seen if self.n_objects is None else self.n_objects
+        self._update(gate, of_gate, table.n_objects, total=total, size=size)
+        self._update(experts, of_experts, table.n_objects, total=total, size=size)
 
     def _update(self, part: Part, statistics: Value, n_objects: float, *, total: float, size: float) -> None:
         """Set the posterior that N rows like those in the running average would give."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributed.blocks import Blocks
 from mixpyro.experts.base import Experts
 from mixpyro.groups import Groups
 from mixpyro.labels import checked_labels, labels_of_groups
@@ -33,6 +34,10 @@ class Table(NamedTuple):
     segments: Segments | None = None  # the rows of each object; None where each has one
     groups: Groups | None = None  # as the caller gave them, of the rows in the caller's order
     misses: bool = False  # whether NaN in y is an output that was not observed
+    start: Tensor | None = None  # responsibilities of the caller's own to begin with [N, K]
+    blocks_of_all: Blocks | None = None  # blocks of the objects of all processes; None where there is one block alone
+    pieces: "tuple[Table, ...]" = ()  # these blocks, each with tensors of its own; see `fitting.pieces`
+    total: tuple[float, int, int] | None = None  # sum of weights, objects and rows of all processes; None: these are
 
     @property
     def size(self) -> int:
@@ -41,8 +46,20 @@ class Table(NamedTuple):
 
     @property
     def n_objects(self) -> float:
-        """N, or the sum of the weights."""
+        """N, or the sum of the weights, of all processes."""
+        if self.total is not None:
+            return self.total[0]
         return float(self.size) if self.weights is None else float(self.weights.sum())
+
+    @property
+    def size_of_all(self) -> int:
+        """N, of all processes."""
+        return self.size if self.total is None else self.total[1]
+
+    @property
+    def n_rows_of_all(self) -> int:
+        """Number of rows, of all processes."""
+        return len(self.x) if self.total is None else self.total[2]
 
     @property
     def row_weights(self) -> Tensor | None:
@@ -57,6 +74,8 @@ class Table(NamedTuple):
         Args:
             experts: whose ``centre`` has been called.
         """
+        if self.pieces:
+            return self._replace(pieces=tuple(piece.with_columns(experts) for piece in self.pieces))
         of_objects = experts.columns_of_incomplete if self.misses else experts.columns_of_objects
         return self._replace(columns=of_objects(self.x, self.y, self.segments))
 
@@ -78,9 +97,9 @@ class Table(NamedTuple):
         weights = None if self.weights is None else self.weights[objects]
         columns = selected(self.columns, objects)
         labels = None if self.labels is None else self.labels[objects]
-        return Table(
-            self.x[rows], self.y[rows], self.gate_x[objects], weights, columns, labels, segments, misses=self.misses
-        )
+        start = None if self.start is None else self.start[objects]
+        own = self.x[rows], self.y[rows], self.gate_x[objects]
+        return Table(*own, weights, columns, labels, segments, misses=self.misses, start=start)
 
     def blocks(self, width: int) -> Iterator[slice]:
         """Return slices that cover all objects, small enough for an E-step's temporaries to stay in a cache.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate.dirichlet import Counts
+from mixpyro.distributed import sums
 from mixpyro.gates.object_dirichlet import ObjectDirichletGate
 from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.expected_weights import BoundTerms
@@ -88,7 +89,8 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
         """
         r, mean = statistics.counts, before.mean
         if self.learn_mean:
-            counts = r.sum(-2, dtype=torch.float64)
+            slices = sums.slices_of(r.shape[-2])
+            counts = sums.total([r[..., objects, :].sum(-2, dtype=torch.float64) for objects in slices])
             mean = (counts / counts.sum(-1, keepdim=True)).to(mean)
         return MarginalWeights(mean, (self.concentration * mean).to(r.dtype).unsqueeze(-2) + r)
 

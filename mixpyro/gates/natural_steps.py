@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
+from mixpyro.distributed import sums
 from mixpyro.numerics import nested
 
 # Most halvings of a step. A smaller step would change nothing that counts.
@@ -36,12 +37,12 @@ def improved(
     """
     prior, sizes = gate.prior_given(before), torch.ones(len(responsibilities), dtype=torch.float64, device=x.device)
     known = before.statistics_beyond(prior)
-    old = gate.shares(x, responsibilities, before)
+    old = _shares(gate, x, responsibilities, before)
     least = torch.where(gate.is_prior(before), -torch.inf, old - ROUNDING * (1.0 + old.abs()))
     after, open_ = before, torch.arange(len(responsibilities), device=x.device)
     for _ in range(MOST_HALVINGS):
         whole = len(open_) == len(responsibilities)
-        r, own, sums, base = (
+        r, own, natural, base = (
             (responsibilities, known, statistics, prior)
             if whole
             else (
@@ -52,8 +53,8 @@ def improved(
             )
         )
         size = sizes[open_]
-        tried = base.updated(nested.apply(lambda a, b, s=size: torch.lerp(a, b, _like(s, a)), own, sums))
-        taken = gate.shares(x, r, tried) >= least[open_]
+        tried = base.updated(nested.apply(lambda a, b, s=size: torch.lerp(a, b, _like(s, a)), own, natural))
+        taken = _shares(gate, x, r, tried) >= least[open_]
         if whole and bool(taken.all()):
             return tried
         after = nested.apply(lambda a, t, n=open_[taken], m=taken: a.index_copy(0, n, t[m]), after, tried)
@@ -83,12 +84,28 @@ def converged(
     """
     share = torch.full((len(responsibilities),), -torch.inf, dtype=torch.float64, device=x.device)
     for _ in range(n_steps):
-        sums = gate.statistics_of(x, responsibilities.mT, posterior=posterior)
-        posterior = improved(gate, x, responsibilities, posterior, sums)
-        before, share = share, gate.shares(x, responsibilities, posterior)
+        found = gate.statistics_of(x, responsibilities.mT, posterior=posterior)
+        posterior = improved(gate, x, responsibilities, posterior, found)
+        before, share = share, _shares(gate, x, responsibilities, posterior)
         if not bool((share - before > LEAST_GAIN).any()):
             break
     return posterior
+
+
+def _shares(
+    gate: Any,  # noqa: ANN401
+    x: Tensor,
+    responsibilities: Tensor,
+    posterior: NormalCoefficients,
+) -> Tensor:
+    """Return the share of the bound of R runs, of the rows of all processes in a fit on many."""
+    slices = sums.slices_of(len(x))
+    each = [gate.shares(x[rows], responsibilities[..., rows], posterior) for rows in slices]
+    blocks = sums.current()
+    if blocks is None:
+        return each[0]
+    divergence = gate.kl(posterior)
+    return sums.total([share + divergence for share in each]) - divergence
 
 
 def _like(sizes: Tensor, value: Tensor) -> Tensor:

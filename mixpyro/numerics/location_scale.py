@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro.distributed import rows as whole
+
 # Share of the rows whose distance from the median is at most the scale times NORMAL_POINT.
 SHARE = 0.9
 # Distance from the mean, in standard deviations, that this share of a Normal distribution is within.
@@ -51,18 +53,18 @@ def location_scale(rows: Tensor, weights: Tensor | None = None, *, from_zero: bo
             once.
         from_zero: whether distances are counted from zero, which is the location then.
     """
-    whole, all_weights = rows, weights
-    rows, weights = _sample(rows, weights)
+    all_rows, all_weights = rows, weights
+    rows, weights = sample_of(rows, weights)
     columns = rows.detach().mT.double()
     if columns.numel() == 0:
         return LocationScale(columns.new_zeros(len(columns)), columns.new_ones(len(columns)))
     if bool(columns.isnan().any()):
-        return _of_observed(whole, all_weights, from_zero=from_zero)
+        return _of_observed(all_rows, all_weights, from_zero=from_zero)
     location = columns.new_zeros(len(columns)) if from_zero else _medians(columns, weights)
     distances = _distances(columns, location)
     scale, least = _quantiles(distances, weights, SHARE) / NORMAL_POINT, ROUNDING * location.abs()
     for number in (~(scale > least)).nonzero().flatten().tolist():
-        values = _distances(whole[:, number : number + 1].detach().mT.double(), location[number : number + 1])[0]
+        values = _distances(all_rows[:, number : number + 1].detach().mT.double(), location[number : number + 1])[0]
         scale[number] = _of_those_that_differ(values, all_weights, least[number])
     return LocationScale(location, scale)
 
@@ -72,8 +74,9 @@ def _of_observed(rows: Tensor, weights: Tensor | None, *, from_zero: bool) -> Lo
     found = []
     for column in rows.detach().mT:
         seen = ~column.isnan() if weights is None else ~column.isnan() & (weights > 0)
-        own = column[seen].unsqueeze(-1) if bool(seen.any()) else column.new_zeros(1, 1)
-        own_weights = None if weights is None or not bool(seen.any()) else weights[seen]
+        has_any = whole.any_of(bool(seen.any()))
+        own = column[seen].unsqueeze(-1) if has_any else column.new_zeros(1, 1)
+        own_weights = None if weights is None or not has_any else weights[seen]
         found.append(location_scale(own, own_weights, from_zero=from_zero))
     return LocationScale(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
@@ -87,7 +90,7 @@ def column_scales(rows: Tensor, weights: Tensor | None = None, *, from_zero: boo
         from_zero: whether distances are counted from zero.
     """
     location, scale = location_scale(rows, weights, from_zero=from_zero)
-    rows, weights = _sample(rows, weights)
+    rows, weights = sample_of(rows, weights)
     if rows.numel() == 0:
         return ColumnScales(location, scale, scale.diag(), scale)
     centred = (rows.detach().mT.double() - location.unsqueeze(-1)) / scale.unsqueeze(-1)
@@ -95,14 +98,17 @@ def column_scales(rows: Tensor, weights: Tensor | None = None, *, from_zero: boo
     return ColumnScales(location, scale, *_moments(centred, weights, from_zero=from_zero))
 
 
-def _sample(rows: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return all rows, or a sample where they are many, with their weights."""
-    if len(rows) <= MOST_ROWS:
-        return rows, weights
-    # Drawn, for every hundredth row of a panel may be of the same kind.
-    generator = torch.Generator("cpu").manual_seed(0)
-    sample = torch.randint(len(rows), (MOST_ROWS,), generator=generator, device="cpu").to(rows.device)
-    return rows[sample], None if weights is None else weights[sample]
+def sample_of(rows: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return all rows, or a sample where they are many, with their weights.
+
+    Args:
+        rows: [N, P]; of this process, where they lie on several.
+        weights: how much each row counts [N]; None where each counts once.
+    """
+    sample = whole.drawn(rows, MOST_ROWS)
+    if sample is None:
+        return whole.gathered(rows), None if weights is None else whole.gathered(weights)
+    return whole.sampled(rows, sample), None if weights is None else whole.sampled(weights, sample)
 
 
 def _distances(columns: Tensor, location: Tensor) -> Tensor:
@@ -118,10 +124,11 @@ def _of_those_that_differ(distances: Tensor, weights: Tensor | None, least: Tens
     """
     weights = torch.ones_like(distances) if weights is None else weights.double()
     differs = (distances > least) & (weights > 0)
-    if not bool(differs.any()):
+    if not whole.any_of(bool(differs.any())):
         return torch.ones_like(least)
-    share = weights[differs].sum() / weights.sum()
-    return share.sqrt() * _quantiles(distances[differs].unsqueeze(0), weights[differs], 0.5)[0]
+    values, own = whole.gathered(distances[differs]), whole.gathered(weights[differs])
+    share = own.sum() / whole.total(weights)
+    return share.sqrt() * _quantiles(values.unsqueeze(0), own, 0.5)[0]
 
 
 def _moments(centred: Tensor, weights: Tensor | None, *, from_zero: bool) -> tuple[Tensor, Tensor]:

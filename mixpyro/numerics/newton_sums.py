@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.distributed import rows as whole
 from mixpyro.numerics.linear_predictors import MOST_CHANGE, Curvature, Predictors, information_of
 from mixpyro.numerics.location_scale import location_scale
 from mixpyro.numerics.newton import SMALLEST_GAIN, dense_step
@@ -33,7 +34,8 @@ class Standardisation(NamedTuple):
             x: inputs [N, D].
         """
         location, scale = location_scale(x)
-        highest, lowest = x.amax(0).double() - location, location - x.amin(0).double()
+        most, least = whole.gathered(x.amax(0, keepdim=True)).amax(0), whole.gathered(x.amin(0, keepdim=True)).amin(0)
+        highest, lowest = most.double() - location, location - least.double()
         reach = torch.maximum(highest, lowest) / scale
         return cls(location, scale, torch.cat([reach.new_ones(1), reach]))
 

@@ -15,6 +15,7 @@ from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
 from mixpyro import arguments
+from mixpyro.distributed import sums
 from mixpyro.fitting.gradient.minibatches import growing_subsamples, shuffled_batches
 from mixpyro.fitting.gradient.objective_elbo import ObjectiveELBO
 from mixpyro.fitting.gradient.optimisers import FullDataLBFGS, FusedAdam, TorchOptimizer
@@ -120,7 +121,9 @@ class MStep:
         value = self._objective_value(data)
         subsamples = list(growing_subsamples(data)) if self._use_subsamples and sums_over_rows(self.module) else []
         if subsamples:
-            coarse = partial(self._take_lbfgs_steps, n_steps=n_steps, tolerance=max(tolerance, SUBSAMPLE_TOLERANCE))
+            coarse = partial(
+                self._take_lbfgs_steps, n_steps=n_steps, tolerance=max(tolerance, SUBSAMPLE_TOLERANCE), whole=False
+            )
             reached = self._unless_lowered(coarse, subsamples, data, value)
             self._use_subsamples, value = reached > value, reached
         fine = partial(self._take_lbfgs_steps, n_steps=n_steps, tolerance=tolerance)
@@ -143,26 +146,59 @@ class MStep:
         self.module.load_state_dict(state)
         return before
 
-    def _take_lbfgs_steps(self, data: Tensors, *, n_steps: int, tolerance: float) -> None:
-        scale = 1.0 / max(1.0, float(data[-1].sum()))
+    def _take_lbfgs_steps(self, data: Tensors, *, n_steps: int, tolerance: float, whole: bool = True) -> None:
+        slices = sums.slices_of(len(data[0])) if whole else [slice(None)]
+        seen = sums.total([data[-1][rows].sum() for rows in slices]) if whole else data[-1].sum()
+        scale = 1.0 / max(1.0, float(seen))
         with own_parameter_store(self.module) as trainable, parameters_registered(self.module):
-            closure = partial(self._loss_and_gradients, scale, data)
+            loss = self._loss_in_blocks if whole and sums.current() is not None else self._loss_and_gradients
+            closure = partial(loss, scale, data)
             optimizer = FullDataLBFGS(trainable, n_steps, closure, tolerance=tolerance)
             self._svi_of(trainable, optimizer).step(scale, *data)
 
     def _loss_and_gradients(self, scale: float, data: Tensors) -> float:
         return float(self._elbo.loss_and_grads(self._model, _no_guide, (), scale, *data))
 
-    def _objective_value(self, data: Tensors) -> float:
+    def _loss_in_blocks(self, scale: float, data: Tensors) -> float:
+        """Return the loss of the rows of all processes, and set its gradients: sums over blocks, in their order."""
+        trainable = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+
+        def taken(loss: float) -> Tensor:
+            found = [torch.zeros_like(one) if one.grad is None else one.grad for one in trainable]
+            for one in trainable:
+                one.grad = None
+            value = torch.tensor([loss], dtype=torch.float64, device=data[-1].device)
+            return torch.cat([value, *(one.reshape(-1).double() for one in found)])
+
+        slices = sums.slices_of(len(data[0]))
+        each = [taken(self._loss_and_gradients(scale, tuple(part[rows] for part in data))) for rows in slices]
+        blocks = sums.current()
+        assert blocks is not None
+        with torch.enable_grad():
+            divergence = scale * self.module.kl_divergence()
+        if divergence.requires_grad:
+            divergence.backward()
+        # Each block has counted what does not depend on the rows.
+        total = sums.total(each) - (blocks.n_blocks - 1) * taken(float(divergence))
+        parts = total[1:].split([one.numel() for one in trainable])
+        for one, gradient in zip(trainable, parts, strict=True):
+            one.grad = gradient.view(one.shape).to(one)
+        return float(total[0])
+
+    def _objective_value(self, data: Tensors, *, whole: bool = True) -> float:
         with torch.no_grad():
-            return float(self.module.partial_bound(*data))
+            if not whole or sums.current() is None:
+                return float(self.module.partial_bound(*data))
+            divergence, slices = self.module.kl_divergence(), sums.slices_of(len(data[0]))
+            each = [self.module.partial_bound(*(part[rows] for part in data)).double() + divergence for rows in slices]
+            return float(sums.total(each) - divergence)
 
     @contextmanager
     def _svi(self, data: Tensors) -> Iterator[SVI]:
         """SVI that steps the optimiser, in a parameter store of its own."""
         if any(is_lazy(parameter) for parameter in self.module.parameters()):
             # One evaluation gives them their shapes.
-            self._objective_value(tuple(part[:1] for part in data))
+            self._objective_value(tuple(part[:1] for part in data), whole=False)
         optimizer = self._torch_optimizer()
         optimizer.follow(self.module.parameters())
         with gradients_set_aside(optimizer.parameters), own_parameter_store(self.module) as trainable:

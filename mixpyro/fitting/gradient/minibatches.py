@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
+from mixpyro.distributed import sums
 from mixpyro.numerics.blocks import rows_per_block
 
 # Ratio of the sizes of successive subsamples, and of all rows to the largest subsample.
@@ -14,6 +15,8 @@ N_SUBSAMPLES = 3
 # Rows. Smaller subsamples are left out: they hardly locate the optimum, and one evaluation of so few rows costs as much
 # as one of SMALLEST_SUBSAMPLE.
 SMALLEST_SUBSAMPLE = 1500
+# Rows. Larger subsamples of rows in several blocks are left out: each process of a fit would have to see all of one.
+LARGEST_SUBSAMPLE = 2**18
 
 
 def shuffled_batches(data: tuple[Tensor, ...], batch_size: int) -> Iterator[list[Tensor]]:
@@ -64,12 +67,13 @@ def growing_subsamples(data: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]
         The rows of one subsample of every tensor, the responsibilities multiplied by N over the size of the subsample.
         Nothing where N is below ``GROWTH * SMALLEST_SUBSAMPLE``.
     """
-    n_rows = len(data[0])
+    n_rows = sums.n_rows_of_all(len(data[0]))
     sizes = [n_rows // GROWTH**power for power in range(N_SUBSAMPLES, 0, -1)]
     sizes = [size for size in sizes if size >= SMALLEST_SUBSAMPLE]
+    if sums.current() is not None:
+        sizes = [size for size in sizes if size <= LARGEST_SUBSAMPLE]
     generator = Generator("cpu").manual_seed(0)
     order = torch.randperm(n_rows if sizes else 0, generator=generator, device="cpu")
     for size in sizes:
-        rows = order[:size].to(data[0].device)
-        *inputs, responsibilities = (part[rows] for part in data)
+        *inputs, responsibilities = (sums.rows_of_all(part, order[:size]) for part in data)
         yield *inputs, responsibilities * (n_rows / size)

@@ -26,9 +26,8 @@ def deletions(mixture: MixtureOfExperts, table: Table, point: Point, components:
     """
     state, numbers = nested.stack([point.state]), torch.tensor(list(components), device=table.x.device)
 
-    def changed(r: Tensor, rows: slice) -> Tensor:
-        block = table.block(rows)
-        joint = mixture.log_joint(block.gate_x, block.columns, state)[0].expand_as(r)
+    def changed(r: Tensor, rows: slice, part: Table) -> Tensor:
+        joint = mixture.log_joint(part.gate_x, part.columns, state)[0].expand_as(r)
         each = joint.expand(len(components), *joint.shape).clone()
         each[torch.arange(len(components), device=r.device), numbers] = -torch.inf
         shares = each.softmax(-2)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.moves.points import Point, are_added, can_be_emptied, has_sums_by_component, snapshots
+from mixpyro.fitting.pieces import pieces_of, total_of
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
@@ -39,7 +40,7 @@ def merges(mixture: MixtureOfExperts, table: Table, point: Point, pairs: Sequenc
             for pair in pairs
         ]
 
-    def changed(r: Tensor, rows: slice) -> Tensor:
+    def changed(r: Tensor, rows: slice, part: Table) -> Tensor:
         return torch.stack([_merged(r, pair) for pair in pairs])
 
     return snapshots(mixture, table, point, changed, len(pairs))
@@ -77,7 +78,8 @@ def overlaps(table: Table, point: Point) -> Float[Tensor, "K K"]:
         point: where the move starts.
     """
     r = point.responsibilities.double()
-    products = table.weighted(r) @ r.mT
+    weighted = table.weighted(r)
+    products: Tensor = total_of(table, [weighted[:, own] @ r[:, own].mT for own, _ in pieces_of(table)])
     lengths = products.diagonal().sqrt().clamp_min(torch.finfo(r.dtype).tiny)
     return (products / lengths / lengths.unsqueeze(-1)).cpu()
 

@@ -11,13 +11,16 @@ from mixpyro.experts.conjugate import ConjugateExperts
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot, Statistics
 from mixpyro.fitting.known_labels import known_components
+from mixpyro.fitting.pieces import pieces_of, summed, total_of
+from mixpyro.fitting.rows_of_all import of_all
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
 
-# Takes the responsibilities [K, B] of a block of rows and the rows, and returns those of C candidates [C, K, B].
-Change = Callable[[Tensor, slice], Tensor]
+# Takes the responsibilities [K, B] of some objects, which these are and their table, and returns those of C candidates
+# [C, K, B].
+Change = Callable[[Tensor, slice, Table], Tensor]
 
 # Numbers in the responsibilities of all candidates that are tried together, 128 MiB in float64.
 MOST_NUMBERS = 2**24
@@ -42,7 +45,10 @@ class Point(NamedTuple):
         Args:
             table: the rows.
         """
-        return table.weighted(self.responsibilities).sum(-1, dtype=torch.float64)
+        weighted = table.weighted(self.responsibilities)
+        totals = [weighted[:, own].sum(-1, dtype=torch.float64) for own, _ in pieces_of(table)]
+        counts: Tensor = total_of(table, totals)
+        return counts
 
 
 def point_at(mixture: MixtureOfExperts, table: Table, state: MixtureState) -> Point:
@@ -92,7 +98,8 @@ def can_be_emptied(point: Point, table: Table) -> list[bool]:
         point: where the move starts.
         table: the rows.
     """
-    return [not known for known in known_components(table.labels, point.n_components)]
+    known = torch.tensor([known_components(table.labels, point.n_components)], dtype=torch.int64, device="cpu")
+    return [not one for one in of_all(table, known).any(0).tolist()]
 
 
 def snapshots(
@@ -108,16 +115,15 @@ def snapshots(
         n_candidates: C.
     """
     kept: list[Tensor] | None = [] if em.reads_rows(mixture) else None
-    total: Statistics | None = None
     states = nested.stack([point.state] * n_candidates)
-    for rows in table.blocks(n_candidates * point.n_components):
-        block = table.block(rows)
-        r = changed(point.responsibilities[:, rows], rows)
-        found = em.statistics_of(mixture, block, block.weighted(r), states)
-        total = found if total is None else nested.add(total, found)
+
+    def found(part: Table, rows: slice) -> Statistics:
+        r = changed(point.responsibilities[:, rows], rows, part)
         if kept is not None:
             kept.append(r)
-    assert total is not None
+        return em.statistics_of(mixture, part, part.weighted(r), states)
+
+    total = summed(table, n_candidates * point.n_components, found)
     whole = None if kept is None else torch.cat(kept, dim=-1)
     return [
         Snapshot(point.state, nested.select(total, number), None if whole is None else whole[number])

@@ -11,6 +11,8 @@ from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.fitting.moves.points import Point, can_be_emptied, snapshots
+from mixpyro.fitting.pieces import parts
+from mixpyro.fitting.rows_of_all import of_this_process, smallest_of_all
 from mixpyro.fitting.starts import N_GRADIENT_STEPS
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts
@@ -62,11 +64,11 @@ def splits(
         return split
 
     subsets = _subsets(table, point, tried, generator)
-    starts = snapshots(mixture, table, point, lambda _, rows: subsets[..., rows], len(tried))
+    starts = snapshots(mixture, table, point, lambda _, rows, __: subsets[..., rows], len(tried))
     for _ in range(PARTIAL_ITERATIONS):
         first = _shares(mixture, table, starts, tried)
 
-        def changed(r: Tensor, rows: slice, first: Tensor = first) -> Tensor:
+        def changed(r: Tensor, rows: slice, part: Table, first: Tensor = first) -> Tensor:
             return halves(r, first[:, rows])
 
         starts = snapshots(mixture, table, point, changed, len(tried))
@@ -95,20 +97,22 @@ def splittable(mixture: MixtureOfExperts, table: Table, point: Point, most: int)
 def _subset_size(table: Table) -> int:
     """Return the objects that an expert is fitted to: of one row more than a regression on x has unknowns."""
     n_rows = table.x.shape[1] + table.y.shape[1] + 1
-    return math.ceil(n_rows * table.size / len(table.x))
+    return math.ceil(n_rows * table.size_of_all / table.n_rows_of_all)
 
 
 def _subsets(table: Table, point: Point, tried: Sequence[Split], generator: Generator) -> Tensor:
     """Return responsibilities [C, K, N] of two disjoint subsets of each split component's rows, no others."""
     weights = table.weighted(point.responsibilities).double().cpu()
     r = point.responsibilities.new_zeros(len(tried), *point.responsibilities.shape)
+    first = 0 if table.blocks_of_all is None else table.blocks_of_all.first
     for number, one in enumerate(tried):
         # The largest of exponential draws divided by weights are a draw without replacement, of any number of rows.
-        waits = torch.empty(weights.shape[1], dtype=torch.float64).exponential_(generator=generator)
-        order = (waits / (weights[one.component] + 1e-12)).topk(min(2 * _subset_size(table), len(waits)), largest=False)
-        rows = order.indices[torch.randperm(len(order.indices), generator=generator)].to(r.device)
-        r[number, one.component, rows[: len(rows) // 2]] = 1.0
-        r[number, one.into, rows[len(rows) // 2 :]] = 1.0
+        waits = torch.empty(table.size_of_all, dtype=torch.float64).exponential_(generator=generator)
+        own = waits[first : first + weights.shape[1]] / (weights[one.component] + 1e-12)
+        chosen = smallest_of_all(table, own, 2 * _subset_size(table))
+        rows = chosen[torch.randperm(len(chosen), generator=generator)]
+        for place, some in ((one.component, rows[: len(rows) // 2]), (one.into, rows[len(rows) // 2 :])):
+            r[number, place, of_this_process(table, some).to(r.device)] = 1.0
     return r
 
 
@@ -118,9 +122,8 @@ def _shares(mixture: MixtureOfExperts, table: Table, starts: Sequence[Snapshot],
     state = em.update(mixture, stacked.state, stacked, table, by_gradient)
     component, into, _ = torch.tensor([list(one) for one in tried], device="cpu").T.to(table.x.device)
     each, found = torch.arange(len(tried), device=table.x.device), []
-    for rows in table.blocks(len(tried) * mixture.n_components):
-        block = table.block(rows)
-        joint = mixture.log_joint(block.gate_x, block.columns, state)
-        joint = joint.expand(len(tried), mixture.n_components, block.size)
+    for _, part in parts(table, len(tried) * mixture.n_components):
+        joint = mixture.log_joint(part.gate_x, part.columns, state)
+        joint = joint.expand(len(tried), mixture.n_components, part.size)
         found.append((joint[each, component] - joint[each, into]).sigmoid().nan_to_num(0.5))
     return torch.cat(found, dim=-1)

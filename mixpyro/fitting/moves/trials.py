@@ -101,7 +101,7 @@ class Trials:
 
     def _group_size(self) -> int:
         """How many runs are iterated together: as many as responsibilities of all rows fit where they are kept."""
-        width = self.mixture.n_components * (len(self.table.x) if reads_rows(self.mixture) else 1024)
+        width = self.mixture.n_components * (self.table.n_rows_of_all if reads_rows(self.mixture) else 1024)
         return max(1, MOST_NUMBERS // width)
 
     def _asked(self, trace: Trace) -> bool:

@@ -1,0 +1,235 @@
+"""What the worker processes of the tests do: fits of the same rows, cut in shards."""
+
+import os
+import signal
+import traceback
+import warnings
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mixpyro import (
+    BayesianSoftmaxGate,
+    DirichletGate,
+    FitResult,
+    GaussianExperts,
+    GLMExperts,
+    HeterogeneousOutputs,
+    LinearExperts,
+    MarginalObjectDirichletGate,
+    MixtureOfExperts,
+    NeuralExperts,
+    NeuralGate,
+    ObjectDirichletGate,
+    SoftmaxGate,
+    StickBreakingGate,
+    StreamingFit,
+    fit,
+)
+from mixpyro.distributed import blocks
+from mixpyro.experts.families import Gaussian, Poisson
+
+K, N = 3, 150
+# Blocks of 32 of the 150 objects: five, the last one short.
+SMALL = blocks.Limits(least_objects=32, multiple=8)
+
+
+def network(width: int) -> nn.Module:
+    """A small network, the same on every rank."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, width)).double()
+
+
+MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
+    "dirichlet, linear": lambda: MixtureOfExperts(DirichletGate(K), LinearExperts(K, 2)),
+    "dirichlet, gaussian": lambda: MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 1)),
+    "object dirichlet, linear": lambda: MixtureOfExperts(ObjectDirichletGate(K), LinearExperts(K, 2)),
+    "marginal, gaussian": lambda: MixtureOfExperts(
+        MarginalObjectDirichletGate(K, learn_mean=True), GaussianExperts(K, 1)
+    ),
+    "sticks, gaussian": lambda: MixtureOfExperts(StickBreakingGate(4), GaussianExperts(4, 1)),
+    "bayesian softmax, linear": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 2), LinearExperts(K, 2)),
+    "softmax, poisson": lambda: MixtureOfExperts(SoftmaxGate(K, 2), GLMExperts(K, 2, Poisson())),
+    "softmax, normal": lambda: MixtureOfExperts(SoftmaxGate(K, 2), GLMExperts(K, 2, Gaussian())),
+    "neural, neural": lambda: MixtureOfExperts(
+        NeuralGate(K, network(K), prior_scale=2.0), NeuralExperts(K, 2, network(K), Gaussian())
+    ),
+    "dirichlet, heterogeneous": lambda: MixtureOfExperts(
+        DirichletGate(K), HeterogeneousOutputs([LinearExperts(K, 2), GaussianExperts(K, 1)])
+    ),
+}
+
+
+def data(name: str = "") -> dict[str, Any]:
+    """Rows with what else a fit takes."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(N, 2, generator=generator, dtype=torch.float64)
+    z = torch.randint(K, (N, 1), generator=generator)
+    y = x[:, :1] * (z - 1.0) + 3.0 * z + 0.3 * torch.randn(N, 1, generator=generator, dtype=torch.float64)
+    rows: dict[str, Any] = {"x": x, "y": y}
+    if "heterogeneous" in name:
+        rows["y"] = torch.cat([y, z + torch.randn(N, 1, generator=generator, dtype=torch.float64)], dim=1)
+    if "poisson" in name:
+        rows["y"] = torch.poisson((0.4 * y).exp(), generator=generator)
+    if "weights" in name:
+        rows["weights"] = torch.rand(N, generator=generator, dtype=torch.float64)
+    if "observed" in name:
+        rows |= {"observed": z[:, 0], "mask": torch.arange(N) % 9 == 0}
+    if "groups" in name:
+        # Groups of two to four rows, none of which is cut by the shards of `CUTS`.
+        rows["groups"] = (torch.arange(N) // 3 + (torch.arange(N) % 6 == 5)).long()
+    if "groups and weights" in name:
+        rows["weights"] = rows["weights"][rows["groups"]]
+    if "missing" in name:
+        rows["y"][::7] = torch.nan
+        rows["missing"] = "ignore"
+    return rows
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "neural, neural": {"n_restarts": 1, "max_iterations": 2, "n_gradient_steps": 2, "n_candidates": 2},
+    "sticks, gaussian": {"n_restarts": 2, "max_iterations": 30},
+}
+# Where the rows are cut, of 1, 2, 3 and 4 ranks; a rank without rows among them.
+CUTS = {1: [0, N], 2: [0, 39, N], 3: [0, 0, 105, N], 4: [0, 33, 75, 75, N]}
+
+
+def fitted(name: str, rank: int, size: int, group: Any = None, **options: Any) -> FitResult:
+    """Fit the shard of a rank of a case, the mixture's name and what else the rows have."""
+    kind = name.split(" with ")[0]
+    cuts = CUTS[size]
+    own = slice(cuts[rank], cuts[rank + 1])
+    given: dict[str, Any] = {
+        key: value[own] if isinstance(value, Tensor) else value for key, value in data(name).items()
+    }
+    options = {"n_restarts": 3, "max_iterations": 25, **OPTIONS.get(kind, {}), **options}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return fit(MIXTURES[kind](), **given, progress=False, process_group=group, **options)
+
+
+def compared(result: FitResult) -> dict[str, Any]:
+    """What must be equal to the last digit."""
+    state = dict(result.mixture.state_dict())
+    objects = state.pop(OF_OBJECTS) if isinstance(result.mixture.gate, ObjectDirichletGate) else None
+    return {
+        "traces": [run.trace for run in result.runs],
+        "shares": result.shares,
+        "state": state,
+        "objects": objects,
+        "optima": [(one.bound, one.runs, one.smallest_share) for one in result.optima],
+        "cautions": result.cautions,
+        "n_objects": result.data and result.data.n_objects,
+    }
+
+
+OF_OBJECTS = "gate.posterior_concentration"
+
+
+def of_case(rank: int, size: int, group: Any, name: str, **options: Any) -> dict[str, Any]:
+    """What a fit finds."""
+    return compared(fitted(name, rank, size, group, **options))
+
+
+def with_error(rank: int, size: int, group: Any, what: str) -> str:
+    """What a rank says where rank 1 has something wrong."""
+    wrong: dict[str, Any] = {}
+    if rank == 1 and what == "seed":
+        wrong = {"seed": 7}
+    if what == "start":
+        wrong = {"starts": [_failing if rank == 1 else _drawn]}
+        wrong["starts"][0].__qualname__ = "start"
+    try:
+        if what == "nan":
+            given = data()
+            own = slice(CUTS[size][rank], CUTS[size][rank + 1])
+            x, y = given["x"][own], given["y"][own].clone()
+            if rank == 1:
+                y[3] = torch.nan
+            fit(MIXTURES["dirichlet, linear"](), x, y, progress=False, process_group=group)
+        elif what == "groups":
+            ids = torch.arange(CUTS[size][rank], CUTS[size][rank + 1]) // 2
+            given = data()
+            own = slice(CUTS[size][rank], CUTS[size][rank + 1])
+            kind = MIXTURES["dirichlet, linear"]()
+            fit(kind, given["x"][own], given["y"][own], groups=ids, progress=False, process_group=group)
+        else:
+            fitted("dirichlet, linear", rank, size, group, **wrong)
+    except Exception as error:
+        return f"{type(error).__name__}: {error} {getattr(error, '__notes__', '')}"
+    return "no error"
+
+
+def streamed(rank: int, size: int, group: Any) -> dict[str, Tensor]:
+    """The state after a stream of four batches, each of which lies on all ranks."""
+    mixture = MIXTURES["dirichlet, linear"]()
+    stream = StreamingFit(mixture, n_restarts=2, process_group=group)
+    given = data()
+    for first in (0, 50, 100):
+        low, high = (first + 50 * one // size for one in (rank, rank + 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stream.partial_fit(given["x"][low:high], given["y"][low:high])
+    return dict(mixture.state_dict())
+
+
+def killed(rank: int, size: int, path: str, number: int, port: int) -> None:
+    """Fit with a checkpoint, and die on rank 1 in a start."""
+    join(rank, size, port)
+    drawn = [0]
+
+    def start(*given: Any) -> Tensor:
+        drawn[0] += 1
+        if rank == 1 and drawn[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return _drawn(*given)
+
+    start.__qualname__ = "start"
+    try:
+        fitted("dirichlet, linear", rank, size, starts=[start], n_candidates=1, checkpoint=path, checkpoint_seconds=0)
+    except RuntimeError as error:
+        with open(f"{path}.{rank}", "w") as file:
+            file.write(str(error))
+
+
+def resumed(rank: int, size: int, group: Any, path: str) -> dict[str, Any]:
+    """What a fit finds that goes on from a checkpoint."""
+    start: Any = _drawn
+    start.__qualname__ = "start"
+    options = {"starts": [start], "n_candidates": 1, "checkpoint": path, "checkpoint_seconds": 0}
+    return compared(fitted("dirichlet, linear", rank, size, group, **options))
+
+
+def join(rank: int, size: int, port: int) -> None:
+    """Become a rank of a process group."""
+    torch.set_num_threads(1)
+    blocks.LIMITS = SMALL
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
+    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=20))
+
+
+def serve(rank: int, size: int, port: int, calls: Any, answers: Any) -> None:
+    """Do what the test asks for, on groups of the first ranks, until it asks for nothing."""
+    join(rank, size, port)
+    groups = {n: dist.new_group(list(range(n))) for n in range(1, size + 1)}
+    while (call := calls.get()) is not None:
+        function, n_ranks, args = call
+        try:
+            answers.put((rank, globals()[function](rank, n_ranks, groups[n_ranks], *args), None))
+        except BaseException as error:
+            answers.put((rank, None, "".join(traceback.format_exception(error))[-1500:]))
+
+
+def _drawn(mixture: MixtureOfExperts, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    """A start."""
+    return torch.rand(len(x), mixture.n_components, generator=generator, dtype=torch.float64)
+
+
+def _failing(*_: Any) -> Tensor:
+    """A start that fails."""
+    raise OSError("the disk is full")

@@ -1,0 +1,157 @@
+"""Fits on one to four processes have the same digits, and end together."""
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from mixpyro.distributed import blocks
+from tests.distributed import cases
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "distributed_fit.py"
+Ask = Callable[..., list[Any]]
+CASES = [
+    *cases.MIXTURES,
+    *(f"dirichlet, linear with {what}" for what in ("weights", "observed", "groups", "missing")),
+    "dirichlet, gaussian with groups and weights",
+]
+
+
+def free_port() -> int:
+    """A port that nothing listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Ask]:
+    """Call a function of ``cases`` on the first ranks of four processes; returns what each answers."""
+    context = mp.get_context("spawn")
+    calls, answers = [context.Queue() for _ in range(4)], context.Queue()
+    port = free_port()
+    ranks = [
+        context.Process(target=cases.serve, args=(rank, 4, port, calls[rank], answers), daemon=True)
+        for rank in range(4)
+    ]
+    for one in ranks:
+        one.start()
+
+    def asked(function: str, n_ranks: int, *args: Any) -> list[Any]:
+        for rank in range(n_ranks):
+            calls[rank].put((function, n_ranks, args))
+        found = {}
+        for _ in range(n_ranks):
+            rank, value, error = answers.get(timeout=60)
+            found[rank] = value, error
+        assert [error for _, error in found.values() if error] == []
+        return [found[rank][0] for rank in range(n_ranks)]
+
+    yield asked
+    for queue in calls:
+        queue.put(None)
+    for one in ranks:
+        one.join(timeout=10)
+        one.kill()
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Blocks so small that few rows have several."""
+    monkeypatch.setattr(blocks, "LIMITS", cases.SMALL)
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+def assert_equal(found: list[dict[str, Any]], plain: dict[str, Any]) -> None:
+    """Assert that all ranks have found what one process finds, to the last digit."""
+    for one in found:
+        for name in ("traces", "optima", "cautions", "n_objects"):
+            assert one[name] == plain[name], name
+        assert all(torch.equal(value, plain["state"][name]) for name, value in one["state"].items())
+    assert torch.equal(torch.cat([one["shares"] for one in found]), plain["shares"])
+    if plain["objects"] is not None:
+        assert torch.equal(torch.cat([one["objects"] for one in found]), plain["objects"])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_digits_are_those_of_one_process(name: str, ask: Ask) -> None:
+    plain = cases.compared(cases.fitted(name, 0, 1))
+    for n_ranks in (2, 4) if name not in ("dirichlet, linear", "dirichlet, linear with groups") else (1, 2, 3, 4):
+        assert_equal(ask("of_case", n_ranks, name), plain)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("nan", "`y` must be finite"),
+        ("seed", "`seed` is 0 on rank 0, 7 on rank 1"),
+        ("start", "rank 1 raised OSError: the disk is full"),
+        ("groups", "got group 19 on ranks 0 and 1"),
+    ],
+)
+def test_an_error_on_one_rank_is_raised_on_all(what: str, said: str, ask: Ask) -> None:
+    found = ask("with_error", 2, what)
+    assert said in found[0]
+    assert "rank 1 of 2" in found[1]
+    # The ranks can go on together afterwards.
+    assert len(ask("of_case", 2, "dirichlet, gaussian")) == 2
+
+
+def test_a_killed_rank_ends_all_and_the_fit_goes_on_elsewhere(ask: Ask, tmp_path: Path) -> None:
+    path, untouched = tmp_path / "checkpoint", tmp_path / "untouched"
+    context = mp.get_context("spawn")
+    port = free_port()
+    ranks = [context.Process(target=cases.killed, args=(rank, 2, str(path), 2, port)) for rank in range(2)]
+    for one in ranks:
+        one.start()
+    for one in ranks:
+        one.join(timeout=60)
+    assert [one.exitcode for one in ranks] == [0, -9]
+    assert "has lost rank 1" in path.with_suffix(".0").read_text()
+    plain = cases.resumed(0, 1, None, str(untouched))
+    assert_equal(ask("resumed", 3, str(path)), plain)
+
+
+def test_a_stream_on_many_processes_is_that_of_one(ask: Ask) -> None:
+    plain = cases.streamed(0, 1, None)
+    for n_ranks in (2, 3):
+        for one in ask("streamed", n_ranks):
+            assert all(torch.equal(value, plain[name]) for name, value in one.items())
+
+
+def test_the_example_runs_on_two_processes() -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(EXAMPLE)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    bounds = re.findall(r"(-\d+\.\d+) nats", run.stdout)
+    assert len(bounds) == 2 and len(set(bounds)) == 1
+
+
+def test_blocks_cover_all_objects() -> None:
+    for counts in ([0, 0, 100], [31, 1, 68], [100], [10, 0, 90]):
+        first, kept, moves = blocks.held(counts, 32)
+        assert sum(kept) == 100
+        assert [start for start, n in zip(first, kept, strict=True) if n and start % 32] == []
+        assert all(move.n_objects > 0 for move in moves)
+
+
+def test_a_shard_of_one_process_is_all_rows() -> None:
+    assert blocks.shard(10**6) == slice(0, 10**6)
+
+
+def test_a_sum_is_added_in_the_order_of_blocks() -> None:
+    parts = [[torch.tensor([10.0**power, -1.0])] for power in (16, 0, 0)]
+    (found,) = blocks.Blocks(1, 3, 0, 3).total(parts)
+    expected: Tensor = (parts[0][0] + parts[1][0]) + parts[2][0]
+    assert torch.equal(found, expected)
