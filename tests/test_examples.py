@@ -40,7 +40,7 @@ SERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
             "-197.7",
             "437.8",
             "aic would choose K = 4",
-            "1.588",
+            "1.58",
             "0.672",
             "0.880",
             "47 of 70 firms",
