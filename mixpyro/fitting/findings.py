@@ -1,6 +1,8 @@
 """What the parts of a mixture say of the maximum that a fit has found."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from mixpyro.distributed.processes import Processes
 from mixpyro.experts.base import Experts
@@ -15,6 +17,9 @@ from mixpyro.shapes import Responsibilities
 MOST_NUMBERS = 2**22
 # Objects of the sample, and those of each component beside it.
 SAMPLE, MOST_OF_COMPONENT = 100_000, 64
+# Objects of one process beyond which as many are looked at as half of them. Second derivatives of all would be more
+# memory than the fit has taken.
+MANY_OBJECTS = 2**21
 
 
 def degeneracies(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> tuple[str, ...]:
@@ -75,7 +80,9 @@ def _says_any(part: Part, method: str) -> bool:
     return getattr(type(part), method) is not getattr(base, method)
 
 
-def _seen(table: Table, responsibilities: Responsibilities) -> tuple[Table, Responsibilities, Processes | None]:
+def _seen(
+    table: Table, responsibilities: Responsibilities
+) -> tuple[Table, Float[Tensor, "objects K"], Processes | None]:
     """Return the rows of all processes with their responsibilities [N, K], or a sample of them where they are many.
 
     The objects of a sample count for all. Those that are most in a component are seen beside, so that one that has
@@ -83,7 +90,7 @@ def _seen(table: Table, responsibilities: Responsibilities) -> tuple[Table, Resp
     """
     blocks = table.blocks_of_all
     if blocks is None or blocks.processes is None:
-        return table, responsibilities, None
+        return (*_sampled(table, responsibilities), None)
     table, n_objects = table._replace(start=responsibilities), table.size_of_all
     width = table.x.shape[1] + table.y.shape[1] + responsibilities.shape[1]
     if table.n_rows_of_all * width <= MOST_NUMBERS:
@@ -99,3 +106,17 @@ def _seen(table: Table, responsibilities: Responsibilities) -> tuple[Table, Resp
         seen = seen._replace(weights=counts if seen.weights is None else counts * seen.weights)
     assert seen.start is not None
     return seen, seen.start, blocks.processes
+
+
+def _sampled(table: Table, responsibilities: Responsibilities) -> tuple[Table, Float[Tensor, "objects K"]]:
+    """Return all rows of one process with their responsibilities, or a sample of them as :func:`_seen` has."""
+    if table.size <= MANY_OBJECTS:
+        return table, responsibilities
+    n_sampled, generator = MANY_OBJECTS // 2, torch.Generator("cpu").manual_seed(0)
+    sample = torch.randint(table.size, (n_sampled,), generator=generator, device="cpu").to(table.x.device)
+    most = responsibilities.topk(MOST_OF_COMPONENT, dim=0).indices.flatten()
+    objects = torch.cat([sample, most])
+    seen = table.block(objects)
+    counts = seen.x.new_ones(seen.size)
+    counts[:n_sampled] = table.size / n_sampled
+    return seen._replace(weights=counts if seen.weights is None else counts * seen.weights), responsibilities[objects]
