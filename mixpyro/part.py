@@ -26,8 +26,8 @@ from mixpyro.tables.given import numeric_rows
 from mixpyro.tables.representation import arguments_of, html_table, line_of
 
 Result = TypeVar("Result")
-# Nats by which a batch of a stream may change a predictor that is a logarithm or a logit: sums over one batch say little
-# of the likelihood farther away.
+# Nats by which a batch of a stream may change a predictor that is a logarithm or a logit: sums over one batch say
+# little of the likelihood farther away.
 MOST_CHANGE_OF_BATCH = 2.0
 # Methods that a user calls with rows, as the first argument.
 OF_ROWS = (

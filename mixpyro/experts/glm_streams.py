@@ -44,7 +44,7 @@ class GLMStreams(GLMRuns):
             sums: as :meth:`sums` returns them.
         """
         if not self._limits.by_moments or not self.family.scale_names:
-            return sums  # type: ignore[no-any-return]
+            return sums
         squared = self.of_runs(state).scale.square()
         gradient, information = sums.coefficients
         scales = sums.scales

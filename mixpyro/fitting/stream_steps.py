@@ -25,6 +25,7 @@ class BatchSums(NamedTuple):
 
     statistics: Statistics  # with a leading axis of one run
     responsibilities: Tensor | None  # [K, N] times the weights, where a part reads rows
+    log_evidence: Tensor  # [N] in nats
 
 
 class Pace(NamedTuple):
@@ -60,16 +61,18 @@ def sums_of_batch(mixture: MixtureOfExperts, table: Table) -> BatchSums:
     """
     keeps = reads_rows(mixture)
     kept = table.x.new_empty(mixture.n_components, table.size) if keeps else None
-    state = nested.apply(lambda own: own.unsqueeze(0), mixture.state()) if takes_steps(mixture) else None
+    evidence = table.x.new_empty(table.size)
+    state = with_run(mixture.state()) if takes_steps(mixture) else None
 
     def found(part: Table, rows: slice) -> Statistics:
         log_joint, columns = joint_of(mixture, part.columns, part.labels)
-        r = part.weighted(normalised_joint(log_joint, part.gate_x, columns, state)[0])
+        r, own = normalised_joint(log_joint, part.gate_x, columns, state)
+        r, evidence[rows] = part.weighted(r), own.reshape(-1)
         if kept is not None:
             kept[:, rows] = r if state is None else r[0]
         return statistics_of(mixture, part, r.unsqueeze(0) if state is None else r, state)
 
-    return BatchSums(summed(table, mixture.n_components, found), kept)
+    return BatchSums(summed(table, mixture.n_components, found), kept, evidence)
 
 
 def reads_rows(mixture: MixtureOfExperts) -> bool:
@@ -110,11 +113,19 @@ def improve(part: Part, sums: Value, pace: Pace, averaged: Callable[[Value], Val
         pace: of the step.
         averaged: returns the running average of sums per object, the present ones included.
     """
-    state = nested.apply(lambda own: own.unsqueeze(0), part.state())
-    batch = nested.apply(lambda own: own.nan_to_num(0.0, 0.0, 0.0) / pace.n_objects, part.to_average(state, sums))
-    averages = nested.scale(pace.total, averaged(batch))
-    size = 0.0 if pace.is_first else pace.size
-    after = part.streamed(state, nested.scale(pace.total, batch), averages, size=size, least=pace.least)
-    is_sound = all(bool(one.isfinite().all()) for one in after.estimates)
-    if is_sound:
+    state = with_run(part.state())
+    batch = nested.select(part.to_average(state, sums), 0)
+    batch = nested.apply(lambda own: own.nan_to_num(0.0, 0.0, 0.0) / pace.n_objects, batch)
+    averages, batch = (with_run(nested.scale(pace.total, one)) for one in (averaged(batch), batch))
+    after = part.streamed(state, batch, averages, size=0.0 if pace.is_first else pace.size, least=pace.least)
+    if all(bool(one.isfinite().all()) for one in after.estimates):
         part.hold(nested.select(after, 0))
+
+
+def with_run(value: nested.Nested) -> nested.Nested:
+    """Return a value with an axis of one run.
+
+    Args:
+        value: without an axis of runs.
+    """
+    return nested.apply(lambda own: own.unsqueeze(0), value)

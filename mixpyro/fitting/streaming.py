@@ -15,6 +15,7 @@ from mixpyro.distributed.processes import processes_of
 from mixpyro.experts.banks import Banks
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.gradient.m_step import MStep
+from mixpyro.fitting.lost_components import LostComponents, take_over, with_component
 from mixpyro.fitting.pieces import in_pieces
 from mixpyro.fitting.ranks import check_alike, refuse_gradients, rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
@@ -22,7 +23,7 @@ from mixpyro.fitting.rows_of_fit import rows_of_fit
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS
 from mixpyro.fitting.stream_limits import empty_components, no_moves, refuse_kept_posteriors
-from mixpyro.fitting.stream_steps import Pace, improve, meet, reads_rows, sums_of_batch, with_columns
+from mixpyro.fitting.stream_steps import Pace, improve, meet, reads_rows, sums_of_batch, with_columns, with_run
 from mixpyro.fitting.table import Table, checked_mixture
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
@@ -40,7 +41,9 @@ Batch = Sequence[Any]
 class StreamingFit:
     """Fit a mixture to a stream of batches, in memory that does not grow with the stream.
 
-    The first batch is fitted in full, from several starts: make it large enough to show every component. Each later
+    The first batch is fitted in full, from several starts: make it large enough to show every component. One that it
+    lacks is found where rows of a later batch are badly explained: the component that is needed least takes them, if
+    that raises the bound of the batch and of a sample of the rows before. Each later
     one gives responsibilities under the posteriors so far; its statistics per row enter a running average, and the
     conjugate posteriors follow from N times that average, a natural-gradient step. Parameters go part of the way along
     a step of Newton's method on the batch, where their part has one. Else they take a step of Adam on the bound, its
@@ -106,6 +109,7 @@ class StreamingFit:
         self.n_steps, self.n_seen = 0, 0.0
         self._averages: dict[Part | str, Value] = {}
         self._m_steps: dict[Part, MStep] = {}
+        self._lost = LostComponents(mixture, self.seed) if LostComponents.is_possible(mixture) else None
 
     @arguments.outside_contexts
     def partial_fit(
@@ -189,13 +193,17 @@ class StreamingFit:
             warnings.warn(no_moves(self.mixture), RuntimeWarning, stacklevel=6)
             return
         for empty in empty_components(table.weighted(responsibilities.mT).mT):
-            warnings.warn(f"{empty} in the first batch; make it larger.", RuntimeWarning, stacklevel=6)
+            words = f"{empty} in the first batch; make it larger. It may be found in later ones."
+            warnings.warn(words, RuntimeWarning, stacklevel=6)
 
     def _step(self, table: Table) -> None:
         """Take one step with the responsibilities under the posteriors so far."""
         gate, experts = self.mixture.gate, self.mixture.experts
         meet(self.mixture, table)
-        statistics, r = sums_of_batch(self.mixture, with_columns(table, experts))
+        columned = with_columns(table, experts)
+        statistics, r, log_evidence = sums_of_batch(self.mixture, columned)
+        if self._lost is not None and self._take_over(table, log_evidence):
+            statistics, r, _ = sums_of_batch(self.mixture, columned)
         pace = self._pace(table.n_objects)
         if isinstance(gate, ObjectGate):
             assert r is not None
@@ -211,6 +219,24 @@ class StreamingFit:
         self._improve(experts, table.x, table.y, scale * of_rows, pace=pace)
         # Last, for a step on one batch has set the noise from that batch alone.
         experts.set_noise(self._averaged("noise", nested.scale(1.0 / pace.n_objects, noise), pace.size))
+
+    def _take_over(self, table: Table, log_evidence: Tensor) -> bool:
+        """Let a component that is needed least take badly explained rows, if that raises the bound; return whether."""
+        assert self._lost is not None
+        gate, experts = self.mixture.gate, self.mixture.experts
+        found = self._lost.search(table, log_evidence)
+        if found is None or experts not in self._averages:
+            return False
+        take_over(self.mixture, found)
+        of_gate, of_experts = found.statistics
+        if experts.takes_steps:
+            of_experts = nested.select(experts.to_average(with_run(found.state.experts), with_run(of_experts)), 0)
+            self._averages[experts] = with_component(self._averages[experts], of_experts, found.component)
+        else:
+            self._averages[experts] = with_component(self._averages[experts], of_experts, found.component)
+        if gate in self._averages:
+            self._averages[gate] = of_gate
+        return True
 
     def _pace(self, n_objects: float) -> Pace:
         """Count a batch, and return how far the step on it goes."""
