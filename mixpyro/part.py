@@ -26,6 +26,9 @@ from mixpyro.tables.given import numeric_rows
 from mixpyro.tables.representation import arguments_of, html_table, line_of
 
 Result = TypeVar("Result")
+# Nats by which a batch of a stream may change a predictor that is a logarithm or a logit: sums over one batch say
+# little of the likelihood farther away.
+MOST_CHANGE_OF_BATCH = 2.0
 # Methods that a user calls with rows, as the first argument.
 OF_ROWS = (
     "weights",
@@ -199,12 +202,40 @@ class Part(PyroModule):
         return has_parameters(self)
 
     def is_near_degeneracy(self, state: State) -> bool:
-        """Return whether the likelihood may be unbounded near a state: by default, wherever it may be.
+        """Return whether the likelihood may be unbounded near a state, so that it is worth looking. True by default.
 
         Args:
             state: of one run.
         """
-        return self.may_degenerate
+        return True
+
+    def meet(self, *rows: Any) -> None:  # noqa: ANN401 (None, or tensors)
+        """Take notice of the rows of a batch, of a part that takes steps in a stream. Nothing by default.
+
+        Args:
+            *rows: what the part reads of N objects, then their weights, or None, for experts.
+        """
+
+    def to_average(self, state: State, sums: Value) -> Value:
+        """Return sums over a batch in units that batches have in common, for a stream to average.
+
+        Args:
+            state: of R runs, at which the sums were found.
+            sums: of R runs.
+        """
+        return sums
+
+    def streamed(self, state: State, batch: Value, averages: Value, *, size: float, least: float) -> State:
+        """Return the state of every run after a step on a batch of a stream; only called if the part takes steps.
+
+        Args:
+            state: of R runs.
+            batch: its sums at the state, as :meth:`to_average` returns them, as of N objects.
+            averages: running averages of such sums, this batch included, as of N objects.
+            size: of the step, from 0, for none, to 1.
+            least: weight of a component in the averages below which it keeps its estimates.
+        """
+        raise NotImplementedError
 
     def part_way(self, before: State, after: State, sizes: Float[Tensor, " R"]) -> State:
         """Return the states of R runs part of the way along steps; those after them of a part that takes no steps.

@@ -163,13 +163,13 @@ class Banks(ConjugatePart, Experts):
         n_steps: int = 25,
     ) -> None:
         """Raise every member's partial bound in its parameters; arguments as :meth:`Part.maximise`."""
-        for _, member, rows in self._rows(x, y, responsibilities):
+        for _, member, rows in self.rows_of_members(x, y, responsibilities):
             if has_parameters(member):
                 member.maximise(*rows, by_gradient=by_gradient, n_steps=n_steps)
 
     def noise_sums(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> tuple[Value, ...]:
         """Return the members' sums; arguments as :meth:`Experts.noise_sums`."""
-        return tuple(member.noise_sums(*rows) for _, member, rows in self._rows(x, y, responsibilities))
+        return tuple(member.noise_sums(*rows) for _, member, rows in self.rows_of_members(x, y, responsibilities))
 
     def set_noise(self, sums: tuple[Value, ...]) -> None:
         """Set the members' noises; arguments as :meth:`Experts.set_noise`."""
@@ -264,9 +264,16 @@ class Banks(ConjugatePart, Experts):
         """Return all messages of a method of the members."""
         return [
             f"{self.prefix(number)}{message}"
-            for number, member, rows in self._rows(x, y, responsibilities)
+            for number, member, rows in self.rows_of_members(x, y, responsibilities)
             for message in getattr(member, method)(*rows)
         ]
+
+    def meet(self, x: Inputs, y: Outputs, weights: Tensor | None = None) -> None:
+        """Let the members take notice of a batch; arguments as :meth:`Experts.centre`."""
+        for member, own in zip(self.members, self.of_members(y), strict=True):
+            if member.takes_steps:
+                rows = seen_rows(own)
+                member.meet(member.select_inputs(x)[rows], own[rows], None if weights is None else weights[rows])
 
     def prior_in_words(self) -> str:
         """Return the members' priors in a few words each."""
@@ -300,14 +307,20 @@ class Banks(ConjugatePart, Experts):
     def objective(self, x: Inputs, y: Outputs, responsibilities: Responsibilities) -> None:  # type: ignore[override]
         """Score the members with parameters as a factor ``<name>.objective``; arguments as :meth:`noise_sums`."""
         refuse_shared_parameters(self)
-        triples = self._rows(x, y, responsibilities)
+        triples = self.rows_of_members(x, y, responsibilities)
         bounds = [member.partial_bound(*rows) for _, member, rows in triples if has_parameters(member)]
         pyro.factor(self.site("objective"), functools.reduce(lambda total, own: total + own, bounds))
 
-    def _rows(
+    def rows_of_members(
         self, x: Inputs, y: Targets, responsibilities: Responsibilities
     ) -> Iterator[tuple[int, Experts, tuple[Tensor, Tensor, Tensor]]]:
-        """Yield the number of each member, itself, and its inputs, outputs and responsibilities [N, Kⱼ]."""
+        """Yield the number of each member, itself, and its inputs, outputs and responsibilities [N, Kⱼ].
+
+        Args:
+            x: inputs [N, D].
+            y: outputs [N, P].
+            responsibilities: [N, K].
+        """
         triples = zip(self.members, self.of_members(y), self.shares(responsibilities.mT), strict=True)
         for number, (member, own, share) in enumerate(triples):
             rows = seen_rows(own)

@@ -11,7 +11,7 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro.experts.exponential_family import smallest_scale
-from mixpyro.experts.glm_runs import GLMRuns
+from mixpyro.experts.glm_streams import GLMStreams
 from mixpyro.experts.scale_estimates import maximised_all
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.part import Gradient
@@ -27,7 +27,7 @@ class GLMParameters(NamedTuple):
     scale: Tensor  # σ [K, S], 1 for a family without
 
 
-class GLMExperts(GLMRuns):
+class GLMExperts(GLMStreams):
     """y | x, z = k from a family of densities with linear predictors c_k'u, u = [1, x], fitted by Newton's method.
 
     Without a prior the experts have no latent variable: the bound of a mixture is its log likelihood, and the fit is

@@ -12,23 +12,24 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.distributed.processes import processes_of
+from mixpyro.experts.banks import Banks
 from mixpyro.fitting.alike_on_ranks import check_alike, refuse_gradients
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.gradient.m_step import MStep
-from mixpyro.fitting.known_labels import joint_of
-from mixpyro.fitting.pieces import in_pieces, summed
+from mixpyro.fitting.lost_components import LostComponents, take_over, with_component
+from mixpyro.fitting.pieces import in_pieces
 from mixpyro.fitting.ranks import rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.rows_of_fit import rows_of_fit
 from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS
 from mixpyro.fitting.stream_limits import empty_components, no_moves, refuse_kept_posteriors
+from mixpyro.fitting.stream_steps import Pace, improve, meet, reads_rows, sums_of_batch, with_columns, with_run
 from mixpyro.fitting.table import Table, checked_mixture
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
-from mixpyro.numerics.far_rows import normalised_joint
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
@@ -41,7 +42,9 @@ Batch = Sequence[Any]
 class StreamingFit:
     """Fit a mixture to a stream of batches, in memory that does not grow with the stream.
 
-    The first batch is fitted in full, from several starts: make it large enough to show every component. Each later
+    The first batch is fitted in full, from several starts: make it large enough to show every component. One that it
+    lacks is found where rows of a later batch are badly explained: the component that is needed least takes them, if
+    that raises the bound of the batch and of a sample of the rows before. Each later
     one gives responsibilities under the posteriors so far; its statistics per row enter a running average, and the
     conjugate posteriors follow from N times that average, a natural-gradient step. Parameters go part of the way along
     a step of Newton's method on the batch, where their part has one. Else they take a step of Adam on the bound, its
@@ -107,6 +110,7 @@ class StreamingFit:
         self.n_steps, self.n_seen = 0, 0.0
         self._averages: dict[Part | str, Value] = {}
         self._m_steps: dict[Part, MStep] = {}
+        self._lost = LostComponents(mixture, self.seed) if LostComponents.is_possible(mixture) else None
 
     @arguments.outside_contexts
     def partial_fit(
@@ -160,10 +164,7 @@ class StreamingFit:
         columns = checked.columns(table).after(known)
         if self.processes is None:
             seen = table.observed() if table.misses else table
-            reads_rows = isinstance(self.mixture.gate, ObjectGate) or any(
-                has_parameters(part) for part in (self.mixture.gate, self.mixture.experts)
-            )
-            self.learn(seen if reads_rows else in_pieces(seen))
+            self.learn(seen if reads_rows(self.mixture) else in_pieces(seen))
         else:
             check_alike(self.processes, self.mixture, {"missing": missing, "n_objects": self.n_objects})
             refuse_gradients(self.mixture)
@@ -193,80 +194,96 @@ class StreamingFit:
             warnings.warn(no_moves(self.mixture), RuntimeWarning, stacklevel=6)
             return
         for empty in empty_components(table.weighted(responsibilities.mT).mT):
-            warnings.warn(f"{empty} in the first batch; make it larger.", RuntimeWarning, stacklevel=6)
+            words = f"{empty} in the first batch; make it larger. It may be found in later ones."
+            warnings.warn(words, RuntimeWarning, stacklevel=6)
 
     def _step(self, table: Table) -> None:
         """Take one step with the responsibilities under the posteriors so far."""
         gate, experts = self.mixture.gate, self.mixture.experts
-        if table.blocks_of_all is not None:
-            self._step_of_all(table)
-            return
-        columns = table.with_columns(experts).columns
-        log_joint, read = joint_of(self.mixture, columns, table.labels)
-        r = table.weighted(normalised_joint(log_joint, table.gate_x, read)[0])
-        of_rows = table.of_rows(r).mT
-        size = self._size(table.n_objects) if self.n_seen else 1.0
-        self.n_steps += bool(self.n_seen)
-        self.n_seen += table.n_objects
-        total = self.n_seen if self.n_objects is None else self.n_objects
+        meet(self.mixture, table)
+        columned = with_columns(table, experts)
+        statistics, r, log_evidence = sums_of_batch(self.mixture, columned)
+        if self._lost is not None and self._take_over(table, log_evidence):
+            statistics, r, _ = sums_of_batch(self.mixture, columned)
+        pace = self._pace(table.n_objects)
         if isinstance(gate, ObjectGate):
-            gate.update(gate.statistics(table.gate_x, r.mT), step_size=size)
+            assert r is not None
+            gate.update(gate.statistics(table.gate_x, r.mT), step_size=pace.size)
         else:
-            self._update(gate, gate.sums(table.gate_x, r.unsqueeze(0)), table.n_objects, total=total, size=size)
-        self._update(experts, experts.sums_of_objects(columns, r.unsqueeze(0)), table.n_objects, total=total, size=size)
-        scale = total / table.n_objects
-        noise = experts.noise_sums(table.x, table.y, of_rows)
-        self._improve(gate, table.gate_x, scale * r.mT, total=total, size=size)
-        self._improve(experts, table.x, table.y, scale * of_rows, total=total, size=size)
-        # Last, for a step on one batch has set the noise from that batch alone.
-        experts.set_noise(self._averaged("noise", noise, table.n_objects, size))
-
-    def _step_of_all(self, table: Table) -> None:
-        """Take one step with a batch that lies on many processes; no part has parameters that a step estimates."""
-        gate, experts = self.mixture.gate, self.mixture.experts
-
-        def found(part: Table, rows: slice) -> Value:
-            log_joint, columns = joint_of(self.mixture, part.columns, part.labels)
-            r = part.weighted(normalised_joint(log_joint, part.gate_x, columns)[0]).unsqueeze(0)
-            return gate.sums(part.gate_x, r), experts.sums_of_objects(part.columns, r)
-
-        of_gate, of_experts = summed(table.with_columns(experts), self.mixture.n_components, found)
-        size = self._size(table.n_objects) if self.n_seen else 1.0
-        self.n_steps += bool(self.n_seen)
-        self.n_seen += table.n_objects
-        total = self.n_seen if self.n_objects is None else self.n_objects
-        self._update(gate, of_gate, table.n_objects, total=total, size=size)
-        self._update(experts, of_experts, table.n_objects, total=total, size=size)
-
-    def _update(self, part: Part, statistics: Value, n_objects: float, *, total: float, size: float) -> None:
-        """Set the posterior that N rows like those in the running average would give."""
-        if not isinstance(part, ConjugatePart):
+            self._update(gate, statistics.gate, pace)
+        self._update(experts, statistics.experts, pace)
+        if r is None:
             return
-        part.update(nested.scale(total, self._averaged(part, nested.select(statistics, 0), n_objects, size)))
+        of_rows, scale = table.of_rows(r).mT, pace.total / pace.n_objects
+        noise = experts.noise_sums(table.x, table.y, of_rows)
+        self._improve(gate, table.gate_x, scale * r.mT, pace=pace)
+        self._improve(experts, table.x, table.y, scale * of_rows, pace=pace)
+        # Last, for a step on one batch has set the noise from that batch alone.
+        experts.set_noise(self._averaged("noise", nested.scale(1.0 / pace.n_objects, noise), pace.size))
 
-    def _averaged(self, key: Part | str, sums: Value, n_objects: float, size: float) -> Value:
+    def _take_over(self, table: Table, log_evidence: Tensor) -> bool:
+        """Let a component that is needed least take badly explained rows, if that raises the bound; return whether."""
+        assert self._lost is not None
+        gate, experts = self.mixture.gate, self.mixture.experts
+        found = self._lost.search(table, log_evidence)
+        if found is None or experts not in self._averages:
+            return False
+        take_over(self.mixture, found)
+        of_gate, of_experts = found.statistics
+        if experts.takes_steps:
+            of_experts = nested.select(experts.to_average(with_run(found.state.experts), with_run(of_experts)), 0)
+            self._averages[experts] = with_component(self._averages[experts], of_experts, found.component)
+        else:
+            self._averages[experts] = with_component(self._averages[experts], of_experts, found.component)
+        if gate in self._averages:
+            self._averages[gate] = of_gate
+        return True
+
+    def _pace(self, n_objects: float) -> Pace:
+        """Count a batch, and return how far the step on it goes."""
+        size = self._size(n_objects) if self.n_seen else 1.0
+        self.n_steps += bool(self.n_seen)
+        self.n_seen += n_objects
+        total = self.n_seen if self.n_objects is None else self.n_objects
+        return Pace(n_objects, total, size, is_first=not self.n_steps)
+
+    def _update(self, part: Part, statistics: Value, pace: Pace) -> None:
+        """Set the posterior that N rows like those in the running average would give; let estimates take a step."""
+        if isinstance(part, Banks):
+            for member, own in zip(part.members, statistics, strict=True):
+                self._update(member, own, pace)
+        elif part.takes_steps:
+            improve(part, statistics, pace, lambda mean: self._averaged(part, mean, pace.size))
+        elif isinstance(part, ConjugatePart):
+            mean = nested.scale(1.0 / pace.n_objects, nested.select(statistics, 0))
+            part.update(nested.scale(pace.total, self._averaged(part, mean, pace.size)))
+
+    def _averaged(self, key: Part | str, mean: Value, size: float) -> Value:
         """Return the running average of sums per object, this batch included."""
-        mean = nested.scale(1.0 / n_objects, sums)
         if key in self._averages:
             mean = nested.blend((1.0 - size, self._averages[key]), (size, mean))
         self._averages[key] = mean
         return mean
 
-    def _improve(self, part: Part, *rows: Tensor, total: float, size: float) -> None:
-        """Improve the parameters, after the first batch: that one has been fitted to its optimum.
+    def _improve(self, part: Part, *rows: Tensor, pace: Pace) -> None:
+        """Improve parameters that read rows, after the first batch: that one has been fitted to its optimum.
 
         A part with a method of its own goes ``size`` of the way that one step of it would go on the batch. Newton's
         step has the units of the parameters, which Adam's has not.
         """
-        if not has_parameters(part) or not self.n_steps:
+        if isinstance(part, Banks):
+            for _, member, own in part.rows_of_members(*rows):
+                self._improve(member, *own, pace=pace)
+            return
+        if not has_parameters(part) or part.takes_steps or pace.is_first:
             return
         by_gradient: list[tuple[Part, tuple[Tensor, ...]]] = []
         before = [parameter.clone() for parameter in part.parameters()]
         part.maximise(*rows, by_gradient=lambda one, *own: by_gradient.append((one, own)), n_steps=1)
         for parameter, old in zip(part.parameters(), before, strict=True):
-            parameter.copy_(torch.lerp(old, parameter, size))
+            parameter.copy_(torch.lerp(old, parameter, pace.size))
         for one, own in by_gradient:
-            self._m_steps.setdefault(one, MStep(one)).step(*own, scale=1.0 / total, lr=self.lr * size)
+            self._m_steps.setdefault(one, MStep(one)).step(*own, scale=1.0 / pace.total, lr=self.lr * pace.size)
 
     def _size(self, n_objects: float) -> float:
         """Return the size of this step: a batch that is smaller than those before counts for less."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.gates.logits import separated_components
-from mixpyro.gates.softmax_runs import SoftmaxRuns
+from mixpyro.gates.softmax_streams import SoftmaxStreams
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.information_matrix import standard_errors
 from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels, with_reference
@@ -21,7 +21,7 @@ from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 
-class SoftmaxGate(SoftmaxRuns):
+class SoftmaxGate(SoftmaxStreams):
     """zᵢ ~ Categorical(softmax(0, c₂'uᵢ, …, c_K'uᵢ)) with uᵢ = [1, xᵢ]; the first component is the reference.
 
     The M-step is Newton's method on Σᵢₖ rᵢₖ log πₖ(xᵢ), which is concave. It finds the optimum of the default by SVI.

@@ -77,6 +77,10 @@ class SoftmaxRuns(LogitGate):
         """False: a softmax of any coefficients is a probability."""
         return False
 
+    def is_near_degeneracy(self, state: State) -> bool:
+        """Return False: a softmax of any coefficients is a probability; arguments as :meth:`Part.is_near_degeneracy`."""
+        return False
+
     def divergences(self, state: State) -> Float[Tensor, " R"]:
         """Return minus the log density of every run's coefficients under their prior; as :meth:`Part.divergences`."""
         return self._minus_log_priors(state.estimates) if state.estimates else super().divergences(state)

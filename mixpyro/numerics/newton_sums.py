@@ -39,6 +39,18 @@ class Standardisation(NamedTuple):
         reach = torch.maximum(highest, lowest) / scale
         return cls(location, scale, torch.cat([reach.new_ones(1), reach]))
 
+    def widened(self, x: Inputs) -> "Standardisation":
+        """Return the same, with a reach that is that of more rows too.
+
+        Args:
+            x: inputs [N, D].
+        """
+        if not len(x):
+            return self
+        highest, lowest = x.amax(0).double() - self.location, self.location - x.amin(0).double()
+        reach = torch.maximum(highest, lowest) / self.scale
+        return self._replace(reach=torch.cat([self.reach[:1], torch.maximum(self.reach[1:], reach)]))
+
     @classmethod
     def none(cls, n_columns: int, device: torch.device) -> "Standardisation":
         """Return that of columns that are taken as they are.
