@@ -43,7 +43,7 @@ LAYERS = (
 
 
 # Files of a folder of gates or experts that hold what several of them have in common.
-BASES = {"base", "formulas", "conjugate", "per_object", "logits", "estimated", "exponential_family"}
+BASES = {"base", "banks", "formulas", "conjugate", "per_object", "logits", "estimated", "exponential_family"}
 
 
 def modules() -> list[Path]:

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixpyro.experts.glm_runs import GLMParametersOfRuns, GLMRuns, GLMSums
+from mixpyro.experts.glm_runs import GLMRuns
+from mixpyro.experts.glm_states import GLMParametersOfRuns, GLMSums
 from mixpyro.experts.scale_steps import in_sets
 from mixpyro.numerics.few_parameters import uphill_step
 from mixpyro.numerics.newton_sums import NewtonSums

@@ -272,8 +272,8 @@ class StreamingFit:
         step has the units of the parameters, which Adam's has not.
         """
         if isinstance(part, Banks):
-            for _, member, own in part.rows_of_members(*rows):
-                self._improve(member, *own, pace=pace)
+            for _, member, its_rows in part.rows_of_members(*rows):
+                self._improve(member, *its_rows, pace=pace)
             return
         if not has_parameters(part) or part.takes_steps or pace.is_first:
             return

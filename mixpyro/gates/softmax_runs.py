@@ -78,7 +78,7 @@ class SoftmaxRuns(LogitGate):
         return False
 
     def is_near_degeneracy(self, state: State) -> bool:
-        """Return False: a softmax of any coefficients is a probability; arguments as :meth:`Part.is_near_degeneracy`."""
+        """Return False: a softmax is a probability; arguments as :meth:`Part.is_near_degeneracy`."""
         return False
 
     def divergences(self, state: State) -> Float[Tensor, " R"]:
