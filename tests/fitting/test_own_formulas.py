@@ -104,8 +104,8 @@ def test_several_runs_of_frozen_coefficients_find_the_noise() -> None:
     with torch.no_grad():
         mixture.experts.coefficients_estimate.copy_(frozen)
     mixture.experts.coefficients_estimate.requires_grad_(False)
-    fitted = fit(mixture, x, y, n_restarts=3, tolerance=1e-12, progress=False).mixture
-    r = fitted.assign(x, y)
+    result = fit(mixture, x, y, n_restarts=3, tolerance=1e-12, progress=False)
+    fitted, r = result.mixture, result.responsibilities
     noise = ((r * (y - torch.cat([1.0 + x, -0.5 - x], dim=1)).square()).sum(0) / r.sum(0)).sqrt()
     assert torch.equal(fitted.experts.coefficients, frozen)
     torch.testing.assert_close(fitted.experts.scale, noise, rtol=1e-4, atol=0.0)
