@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.experts.glm_estimates import GLMEstimates
-from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums
+from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums, has_own_scales
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics import nested
 from mixpyro.numerics.last_block import LastBlock
@@ -77,7 +77,8 @@ class GLMStates(GLMEstimates):
         """
         own = x.new_ones(len(x)) if weights is None else weights
         self.__dict__["_standardisation"] = Standardisation.of(self._regressors(x))
-        self.__dict__["_limits_of_scales"] = ScaleLimits.of(self.family, y, own)
+        if not self._has_own_formulas:
+            self.__dict__["_limits_of_scales"] = ScaleLimits.of(self.family, y, own)
 
     @property
     def standardisation(self) -> Standardisation:
@@ -109,7 +110,8 @@ class GLMStates(GLMEstimates):
     @property
     def _has_own_formulas(self) -> bool:
         """Whether a user's subclass has formulas or parameters of its own, which those of many runs know nothing of."""
-        return overrides(type(self), FORMULAS) or bool(self._modules) or not PARAMETERS >= self._parameters.keys()
+        own_formulas = overrides(type(self), FORMULAS) or has_own_scales(self.family)
+        return own_formulas or bool(self._modules) or not PARAMETERS >= self._parameters.keys()
 
     @property
     def takes_steps(self) -> bool:

@@ -72,6 +72,12 @@ class Quadratic(SoftmaxGate):
         return super().logits(x) + bent
 
 
+class OwnGaussian(Gaussian):
+    """Scales in a closed form, which need not be what a step assumes of a Gaussian's."""
+
+    has_moments = False
+
+
 def rows(family: Family) -> tuple[Tensor, Tensor]:
     """Draw x [60, 1] and y [60, 1] of two components."""
     torch.manual_seed(0)
@@ -95,6 +101,15 @@ def test_fit_reads_formulas_of_subclasses_of_gates(gate: type[SoftmaxGate]) -> N
     mixture = MixtureOfExperts(gate(2, 1), GLMExperts(2, 1, Poisson()))
     result = fit(mixture, x, y, n_restarts=2, max_iterations=5, progress=False)
     assert result.bound == pytest.approx(float(result.mixture.bound(x, y)), abs=1e-9)
+
+
+def test_fit_estimates_scales_by_the_closed_form_of_a_users_family() -> None:
+    x, y = rows(Gaussian())
+    bounds = [
+        fit(MixtureOfExperts(SoftmaxGate(2, 1), GLMExperts(2, 1, family)), x, y, n_restarts=2, progress=False).bound
+        for family in (Gaussian(), OwnGaussian())
+    ]
+    assert bounds[0] == pytest.approx(bounds[1], abs=1e-4)
 
 
 def test_several_runs_of_frozen_coefficients_find_the_noise() -> None:
