@@ -251,7 +251,8 @@ class Part(PyroModule):
         shapes = [(-1, *(1 for _ in one.shape[1:])) for one in after.estimates]
         return after._replace(
             estimates=tuple(
-                torch.lerp(old, new, sizes.to(new).reshape(shape))
+                # What overflows is no number even at the beginning of its step.
+                torch.where(sizes.reshape(shape) == 0.0, old, torch.lerp(old, new, sizes.to(new).reshape(shape)))
                 for (old, new), shape in zip(pairs, shapes, strict=True)
             )
         )
@@ -353,6 +354,17 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
         return method(self, *args, **kwargs)
 
     return with_rows
+
+
+@functools.cache
+def overrides(cls: type, names: frozenset[str]) -> bool:
+    """Return whether a user's class, or any between it and one of this library, has members of some names.
+
+    Args:
+        cls: of a part.
+        names: of members that a faster formula stands for.
+    """
+    return any(not names.isdisjoint(vars(one)) for one in cls.__mro__ if not one.__module__.startswith("mixpyro."))
 
 
 def refuse_unread_overrides(cls: Any) -> None:  # noqa: ANN401

@@ -244,7 +244,8 @@ class Banks(ConjugatePart, Experts):
                 by_gradient,
             )
             for member, its_state, sums, its_y, share in own
-            for rows in [seen_rows(its_y) if member.reads_rows else slice(None)]
+            # At a start, those that go on from sums read the rows too.
+            for rows in [seen_rows(its_y) if member.reads_rows or sums == () else slice(None)]
         ]
         return State(tuple(after), ())
 

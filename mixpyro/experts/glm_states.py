@@ -7,19 +7,41 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.experts.glm_estimates import GLMEstimates
-from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums
+from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums, has_own_scales
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics import nested
 from mixpyro.numerics.last_block import LastBlock
 from mixpyro.numerics.linear_predictors import Predictors
 from mixpyro.numerics.newton import MOST_DENSE
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
-from mixpyro.part import State
+from mixpyro.part import State, overrides
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Targets, Value
 
 # A noise this many times the smallest that is estimated is not said to have collapsed.
 NEAR_COLLAPSE = 20.0
+
+# What the formulas of many runs stand for. A subclass that overrides any is fitted run by run, by its own.
+FORMULAS = frozenset(
+    {
+        "predictors",
+        "log_likelihood",
+        "predictive",
+        "kl_divergence",
+        "parameters_under_prior",
+        "partial_bound",
+        "maximise",
+        "coefficients",
+        "coefficients_estimate",
+        "scale",
+        "log_scale",
+        "_noise",
+        "_joined",
+        "_regressors",
+        "_exposures",
+    }
+)
+PARAMETERS = frozenset({"coefficients_estimate", "shared_coefficients_estimate", "log_scale"})
 
 
 class GLMSums(NamedTuple):
@@ -55,7 +77,8 @@ class GLMStates(GLMEstimates):
         """
         own = x.new_ones(len(x)) if weights is None else weights
         self.__dict__["_standardisation"] = Standardisation.of(self._regressors(x))
-        self.__dict__["_limits_of_scales"] = ScaleLimits.of(self.family, y, own)
+        if not self._has_own_formulas:
+            self.__dict__["_limits_of_scales"] = ScaleLimits.of(self.family, y, own)
 
     @property
     def standardisation(self) -> Standardisation:
@@ -79,10 +102,16 @@ class GLMStates(GLMEstimates):
 
     @property
     def reads_rows(self) -> bool:
-        """Whether an update reads every row: where there are many coefficients."""
+        """Whether an update reads every row: where there are many coefficients, or a subclass has its own formulas."""
         n_of_one = self.family.n_predictors * (1 + self.n_features)
         n_together = self.n_parameters if self.shared_coefficients_estimate is not None else n_of_one
-        return has_parameters(self) and n_together > MOST_DENSE
+        return has_parameters(self) and (n_together > MOST_DENSE or self._has_own_formulas)
+
+    @property
+    def _has_own_formulas(self) -> bool:
+        """Whether a user's subclass has formulas or parameters of its own, which those of many runs know nothing of."""
+        own_formulas = overrides(type(self), FORMULAS) or has_own_scales(self.family)
+        return own_formulas or bool(self._modules) or not PARAMETERS >= self._parameters.keys()
 
     @property
     def takes_steps(self) -> bool:
@@ -92,11 +121,18 @@ class GLMStates(GLMEstimates):
     @property
     def may_degenerate(self) -> bool:
         """Whether a noise is estimated, which may collapse."""
+        if self._says_degeneracies:
+            return super().may_degenerate
         return self.family.has_scale and self._has_free_scales
+
+    @property
+    def _says_degeneracies(self) -> bool:
+        """Whether a user's subclass may degenerate in a way of its own."""
+        return self._has_own_formulas or overrides(type(self), frozenset({"degeneracies"}))
 
     def is_near_degeneracy(self, state: State) -> bool:
         """Return whether a noise has all but collapsed; arguments as :meth:`Part.is_near_degeneracy`."""
-        if not self.may_degenerate or "_limits_of_scales" not in self.__dict__:
+        if not self.may_degenerate or self._says_degeneracies or "_limits_of_scales" not in self.__dict__:
             return self.may_degenerate
         noise = self.of_runs(nested.stack([state])).scale[..., :1]
         return not bool((noise > NEAR_COLLAPSE * self._limits.low[:1]).all())
@@ -128,7 +164,7 @@ class GLMStates(GLMEstimates):
 
     def divergences(self, state: State) -> Float[Tensor, " R"]:
         """Return minus the log density of every run's coefficients under their prior; as :meth:`Part.divergences`."""
-        if not state.estimates:
+        if not self.takes_steps:
             return super().divergences(state)
         named = self.of_runs(state).named
         names = ("coefficients_estimate", "shared_coefficients_estimate")
@@ -161,11 +197,10 @@ class GLMStates(GLMEstimates):
         shape, r = responsibilities.shape[:-1], responsibilities.flatten(0, -2).mT
         likelihood = WeightedLikelihood(self.family, y.mT, self._exposures(x.mT), r, own.scale.flatten(0, 1))
         found = NewtonSums.of(*likelihood.derivatives(eta), design)
-        own_coefficients = self._has_free_coefficients
         scales = ScaleSums.of(likelihood, eta, wanted=self._has_free_scales)
         return GLMSums(
             responsibilities.sum(-1, dtype=torch.float64),
-            NewtonSums(*(part.unflatten(0, shape) for part in found)) if own_coefficients else NewtonSums(*found),
+            NewtonSums(*(part.unflatten(0, shape) for part in found)),
             ScaleSums(*(part.unflatten(0, shape) for part in scales)),
         )
 

@@ -14,6 +14,7 @@ from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics.few_parameters import uphill_step
 from mixpyro.numerics.linear_predictors import Predictors
 from mixpyro.numerics.newton_sums import NewtonSums
+from mixpyro.part import overrides
 from mixpyro.shapes import Outputs
 
 
@@ -119,6 +120,18 @@ class ScaleSums(NamedTuple):
         if sets is not None:
             squares, counts = in_sets(squares, sets), in_sets(counts, sets)
         return (squares / counts.unsqueeze(-1)).sqrt(), counts
+
+
+def has_own_scales(family: Family) -> bool:
+    """Return whether a user's family has scales in a closed form other than the root of a mean of squares.
+
+    Args:
+        family: of the density.
+    """
+    cls = type(family)
+    if not family.has_moments:
+        return cls.scale_by_moments is not Family.scale_by_moments
+    return overrides(cls, frozenset({"log_prob", "beyond_saturated", "score", "curvature", "scale_by_moments"}))
 
 
 def in_sets(sums: Float[Tensor, "R K ..."], sets: Sequence[int]) -> Float[Tensor, "R K ..."]:

@@ -11,11 +11,27 @@ from mixpyro.numerics.last_block import LastBlock
 from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
 from mixpyro.numerics.newton import MOST_DENSE, maximised
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
-from mixpyro.part import Gradient, State
+from mixpyro.part import Gradient, State, overrides
+from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, ObjectIndices, Value
 
 # Least weight of a component without objects whose weight does not depend on x; its logit stays a number.
 LEAST_COUNT = 1e-300
+# What the formulas of many runs stand for. A subclass that overrides any is fitted run by run, by its own.
+FORMULAS = frozenset(
+    {
+        "logits",
+        "_logits",
+        "expected_log_weights",
+        "kl_divergence",
+        "parameters_under_prior",
+        "partial_bound",
+        "maximise",
+        "coefficients",
+        "coefficients_estimate",
+    }
+)
+PARAMETERS = frozenset({"coefficients_estimate"})
 
 
 class SoftmaxSums(NamedTuple):
@@ -64,8 +80,15 @@ class SoftmaxRuns(LogitGate):
 
     @property
     def reads_rows(self) -> bool:
-        """Whether an update reads every row: where there are many coefficients."""
+        """Whether an update reads every row: where there are many coefficients, or a subclass has its own formulas."""
+        if self._has_own_formulas:
+            return has_parameters(self)
         return self._is_free and self.coefficients_estimate.numel() > MOST_DENSE
+
+    @property
+    def _has_own_formulas(self) -> bool:
+        """Whether a user's subclass has formulas or parameters of its own, which those of many runs know nothing of."""
+        return overrides(type(self), FORMULAS) or bool(self._modules) or not PARAMETERS >= self._parameters.keys()
 
     @property
     def takes_steps(self) -> bool:
@@ -74,8 +97,8 @@ class SoftmaxRuns(LogitGate):
 
     @property
     def may_degenerate(self) -> bool:
-        """False: a softmax of any coefficients is a probability."""
-        return False
+        """False but for a user's subclass that says so: a softmax of any coefficients is a probability."""
+        return overrides(type(self), frozenset({"degeneracies"})) and super().may_degenerate
 
     def is_near_degeneracy(self, state: State) -> bool:
         """Return False: a softmax is a probability; arguments as :meth:`Part.is_near_degeneracy`."""
@@ -83,7 +106,7 @@ class SoftmaxRuns(LogitGate):
 
     def divergences(self, state: State) -> Float[Tensor, " R"]:
         """Return minus the log density of every run's coefficients under their prior; as :meth:`Part.divergences`."""
-        return self._minus_log_priors(state.estimates) if state.estimates else super().divergences(state)
+        return self._minus_log_priors(state.estimates) if self.takes_steps else super().divergences(state)
 
     def log_weights(self, x: Inputs, state: State | None = None, *, objects: ObjectIndices | None = None) -> Tensor:
         """Return log π of all runs at once, [R, K, N], or [R, K, 1] where it does not depend on x.
@@ -139,7 +162,7 @@ class SoftmaxRuns(LogitGate):
             responsibilities: [R, K, N], times the rows' weights; read where there are no statistics.
             by_gradient: not called.
         """
-        if not self._is_free:
+        if not self.takes_steps and not self.reads_rows:
             return state
         if not self.takes_steps:
             return super().advanced(state, statistics, rows, responsibilities, by_gradient)
