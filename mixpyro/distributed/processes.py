@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 # What a header says of the rank that sends it.
 GOES_ON, HAS_RAISED = 0, 1
-# Bits of a header that rank 0 sets: a request to stop, and that a checkpoint is due.
+# Bits of a header: a request to stop, of any rank, and that a checkpoint is due, which rank 0 says.
 STOP, DUE = 1, 2
 # Bytes of the message of an error that the other ranks quote.
 LONGEST = 4096
@@ -38,9 +38,9 @@ class Processes:
     Attributes:
         rank: of this process in the group, from 0 on.
         size: number of ranks.
-        stop: whether rank 0 had been asked to stop at the last exchange.
+        stop: whether a rank had been asked to stop at an exchange so far.
         due: whether rank 0 wanted a checkpoint at the last exchange.
-        flags: what rank 0 calls for these two at every exchange.
+        flags: what is called for these two at every exchange.
         n_bytes: bytes that this rank has received, headers too.
         n_exchanges: exchanges so far, headers not counted.
     """
@@ -194,13 +194,13 @@ class Processes:
 
     def _header(self, kind: str, *, size: int = 0, status: int = GOES_ON, digest: int = 0) -> list[list[int]]:
         """Tell all ranks what this one is about to do; return what they say, or raise if one cannot go on."""
-        flags = self.flags() if self.rank == 0 else 0
-        own = torch.tensor([status, zlib.crc32(kind.encode()), size, flags, digest], device=self.device)
+        own = torch.tensor([status, zlib.crc32(kind.encode()), size, self.flags(), digest], device=self.device)
         found = [torch.empty_like(own) for _ in range(self.size)]
         self._called(lambda: self._dist.all_gather(found, own, group=self.group))
         self.n_bytes += own.element_size() * len(own) * (self.size - 1)
         headers = [one.tolist() for one in found]
-        self.stop, self.due = bool(headers[0][3] & STOP) or self.stop, bool(headers[0][3] & DUE)
+        self.stop = self.stop or any(header[3] & STOP for header in headers)
+        self.due = bool(headers[0][3] & DUE)
         if any(header[0] for header in headers):
             self._raise_for([header[0] for header in headers], None)
         if len({header[1] for header in headers}) > 1:

@@ -14,6 +14,7 @@ import torch
 from mixpyro.fitting.pieces import pieces_of
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.rows_of_all import said_by_first
+from mixpyro.fitting.search_state import restore, state_of
 from mixpyro.saving import atomic_file
 
 KIND, VERSION = "checkpoint", 6
@@ -63,7 +64,7 @@ class Checkpoint:
         template.load_state_dict(content["initial"])
         self.search.begin_from(template)
         self.fingerprint = content["fingerprint"]
-        self.search.restore(content["search"])
+        restore(self.search, content["search"])
 
     def write_if_due(self) -> None:
         """Write if the last write is more than ``seconds`` ago."""
@@ -87,7 +88,7 @@ class Checkpoint:
     def write(self) -> None:
         """Write the state of the search to the file, as a whole or not at all."""
         # A search that was told to stop has counted its current runs as ended: keep the state before that.
-        self.state = self.state if self.left and self.search.stopped else self.search.state()
+        self.state = self.state if self.left and self.search.stopped else state_of(self.search)
         initial = self.search.template.state_dict()
         content = {"fingerprint": self.fingerprint, "left": self.left, "initial": initial, "search": self.state}
         if self.processes is None or self.processes.rank == 0:

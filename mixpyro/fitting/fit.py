@@ -1,9 +1,7 @@
 """Variational EM on the full data, with restarts."""
 
 import contextlib
-import copy
 import dataclasses
-import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,17 +14,15 @@ from tqdm.auto import tqdm
 
 from mixpyro import arguments
 from mixpyro.distributed.processes import DUE, STOP, processes_of
-from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.alike_on_ranks import check_alike, names_of
+from mixpyro.fitting.cautions import cautions_of
 from mixpyro.fitting.checkpoint import Checkpoint
+from mixpyro.fitting.ended_search import result_of
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.moves.ends import move
-from mixpyro.fitting.optima import optima_of, options_of
-from mixpyro.fitting.pieces import in_pieces
-from mixpyro.fitting.provenance import FittedData, versions
 from mixpyro.fitting.ranks import Ranks, rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
@@ -34,7 +30,6 @@ from mixpyro.fitting.rows_of_fit import rows_of_fit
 from mixpyro.fitting.runs import Options, Trace
 from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
 from mixpyro.fitting.table import Table
-from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.labels import with_known
 from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
@@ -183,9 +178,9 @@ def fit(
             search = Search(mixture, counted, Options(**options), starts, **restarts)
             kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
             interrupted = _run(search, kept, progress)
-            result = _result(search, table, columns, kept, interrupted, ranks)
+            result = result_of(search, table, columns, kept, interrupted, ranks)
             result = dataclasses.replace(result, rows=rows.data)
-            cautions = _warnings(result, search.n_restarts)
+            cautions = cautions_of(result, search.n_restarts)
             # Of many processes the rows that are held count, not those that were given.
             judged = table if ranks is None else search.table
             cautions += warnings_of(
@@ -247,107 +242,9 @@ def _checked_start(start: Tensor, n_components: int, table: Table) -> Tensor:
     return start.detach()
 
 
-def _result(
-    search: Search,
-    table: Table,
-    columns: FittedColumns,
-    checkpoint: Checkpoint | None,
-    interrupted: bool,
-    ranks: Ranks | None,
-) -> FitResult:
-    """Put the best run's state into the user's mixture, and return the result."""
-    if interrupted and not any(math.isfinite(run.bound) for run in search.ended):
-        raise KeyboardInterrupt
-    best, responsibilities = search.adopt()
-    search.mixture.fitted_columns = columns
-    if checkpoint is not None:
-        checkpoint.write_final()
-    if ranks is not None:
-        responsibilities = _of_given(search, table, responsibilities, ranks)
-    elif table.size > len(responsibilities):
-        responsibilities = _assign_all(search.mixture, in_pieces(table))
-    return FitResult(
-        search.mixture,
-        responsibilities,
-        best,
-        tuple(search.ended),
-        weights=table.weights,
-        observed=table.labels,
-        groups=table.groups,
-        interrupted=interrupted,
-        optima=optima_of(search, table, ranks),
-        data=FittedData.of(table if ranks is None else search.table, columns),
-        options=options_of(search),
-        versions=versions(),
-        _template=copy.deepcopy(search.mixture),
-    )
-
-
-def _assign_all(mixture: MixtureOfExperts, table: Table) -> Responsibilities:
-    """Return responsibilities [N, K] of all rows, those of weight zero too, which had no part in the fit."""
-    responsibilities = em.responsibilities_of(mixture, mixture.state(), table.with_columns(mixture.experts))
-    if isinstance(mixture.gate, ObjectGate):
-        mixture.gate.update(mixture.gate.statistics(table.gate_x, table.weighted(responsibilities.mT).mT))
-    return responsibilities
-
-
-def _of_given(search: Search, table: Table, held: Responsibilities, ranks: Ranks) -> Responsibilities:
-    """Return responsibilities [n, K] of all rows that this rank was given, those of weight zero too."""
-    mixture, found = search.mixture, ranks.given(held)
-    if len(found) < table.size:
-        shares = em.responsibilities_of(mixture, mixture.state(), table.with_columns(mixture.experts)).clone()
-        shares[table.counted()] = found
-        found = shares
-    if isinstance(mixture.gate, ObjectGate):
-        # Its posterior is of the objects that this rank held in the fit.
-        given = ranks.given(mixture.gate.posterior[-1])
-        mixture.gate.hold_posterior(mixture.gate.posterior._replace(**{mixture.gate.posterior._fields[-1]: given}))
-    return found
-
-
 def _shares(search: Search, result: FitResult, ranks: Ranks | None) -> Responsibilities:
     """Return the responsibilities of what :func:`warnings_of` reads."""
     if ranks is None:
         return result.shares
     search.scratch.hold(search.best_state)
     return em.responsibilities_of(search.scratch, search.best_state, search.table)
-
-
-def _warnings(result: FitResult, n_restarts: int) -> list[str]:
-    """Return what a user must know before trusting the result."""
-    found = []
-    if result.interrupted:
-        n_converged = sum(run.converged for run in result.runs)
-        found.append(f"the fit was interrupted when {n_converged} of {n_restarts} restarts had converged.")
-    if not result.converged:
-        found.append(f"the best run has not converged in {result.n_iterations} iterations; raise `max_iterations`.")
-    if result.degeneracies:
-        found.append(f"every run is degenerate: {'; '.join(result.degeneracies)}.")
-    found += _higher_runs_that_were_dropped(result)
-    found += [f"{caution}.{_next_optimum(result)}" for caution in result.optima[0].cautions]
-    if len(result.runs) > 1 and result.n_reached_best() == 1:
-        has_more = result.interrupted or len(result.runs) >= n_restarts
-        advice = "raise `n_restarts`" if has_more else "there are no more, give other `starts`"
-        found.append(f"only one of {len(result.runs)} restarts reached the best bound; {advice} to trust it.")
-    return found
-
-
-def _next_optimum(result: FitResult) -> str:
-    """Return what is known of the best optimum without a caution, and how to take it; empty if there is none."""
-    for number, one in enumerate(result.optima):
-        if one.state is not None and not (one.cautions or one.degeneracies):
-            taken = "optimum" if one.responsibilities is not None else "at"
-            return f" The next without this caution: {one}. Take it by `result.{taken}({number})`."
-    return ""
-
-
-def _higher_runs_that_were_dropped(result: FitResult) -> list[str]:
-    """Return a warning if the likelihood of a run that was not chosen is higher, but unbounded."""
-    higher = [run for run in result.runs if run.bound > result.bound and run.degeneracies]
-    if not higher:
-        return []
-    highest = max(higher, key=lambda run: run.bound)
-    return [
-        f"{len(higher)} of {len(result.runs)} restarts reached a higher bound, up to {highest.bound:.6g} nats. They "
-        f"were not chosen, for the likelihood is unbounded there: {'; '.join(highest.degeneracies)}."
-    ]

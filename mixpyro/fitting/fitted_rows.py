@@ -35,6 +35,7 @@ def fitted_rows(
         TypeError: if one is no floating tensor.
         ValueError: if a shape does not fit, or the bound is another one.
     """
+    refuse_processes_of(result)
     groups = result.groups
     n_rows = len(result.shares) if groups is None else len(groups.index)
     if isinstance(x, Tensor) and len(x) != n_rows:
@@ -56,6 +57,23 @@ def fitted_rows(
             "are, the mixture has been changed since: fit again, or use `result.at(0)`."
         )
     return table
+
+
+def refuse_processes_of(result: FitResult) -> None:
+    """Raise if this process has some of the rows of a fit alone, for a report that reads all.
+
+    Args:
+        result: of a fit.
+
+    Raises:
+        ValueError: with how to get the report.
+    """
+    if result.n_processes > 1:
+        raise ValueError(
+            f"`result` must be of a fit in one process for a report that reads every row; got one of "
+            f"{result.n_processes} processes, each with rows of its own. Call `fit` in one process with all rows, the "
+            "same arguments and the same `checkpoint`: it returns what was found at once."
+        )
 
 
 def _precision(result: FitResult, table: Table) -> float:

@@ -148,6 +148,7 @@ def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table, *, kee
         optimum,
         smallest_share=float(found_counts.amin() / counts.sum()),
         noise_ratio=noise_ratio(mixture.experts, row_counts),
+        counts=counts.double(),
         cautions=tuple(unequal_noises(mixture.experts, row_counts)),
     )
     if not keep:

@@ -47,6 +47,7 @@ class Optimum:
         noise_ratio: the smallest noise of a component over the largest, in the output where they differ most. None
             without a state or a noise. A spurious maximum has a component of few rows and little noise.
         findings: what else :attr:`FitResult.cautions` would say of a fit that had ended there, in words.
+        counts: objects in each component [K], each times its weight, of all processes, float64; None without a state.
         responsibilities: q(z) [N, K] there, which :meth:`FitResult.optimum` needs; kept of the ``MOST_OPTIMA`` best.
     """
 
@@ -59,6 +60,7 @@ class Optimum:
     smallest_share: float | None = None
     noise_ratio: float | None = None
     findings: tuple[str, ...] = field(repr=False, default=())
+    counts: Tensor | None = field(repr=False, compare=False, default=None)
     responsibilities: Tensor | None = field(repr=False, compare=False, default=None)
 
     @property

@@ -30,6 +30,7 @@ class FittedData:
         feature_names: names of the columns of x, where the caller gave any.
         output_names: names of the columns of y, where the caller gave any.
         gate_feature_names: names of the columns of the gate's inputs, where the caller gave any.
+        n_processes: that had the rows, each some of them.
     """
 
     n_rows: int
@@ -42,6 +43,7 @@ class FittedData:
     feature_names: tuple[str, ...] | None = None
     output_names: tuple[str, ...] | None = None
     gate_feature_names: tuple[str, ...] | None = None
+    n_processes: int = 1
 
     @classmethod
     def of(cls, table: Table, columns: FittedColumns) -> "FittedData":
@@ -54,7 +56,9 @@ class FittedData:
         n_rows, n_outputs = table.n_rows_of_all, table.y.shape[1]
         kind, place = table.y.dtype, table.y.device
         names = [None if own is None else own.coded_names for own in columns.layouts]
-        return cls(n_rows, table.n_objects, columns.x, n_outputs, columns.gate_x, kind, place, *names)
+        processes = None if table.blocks_of_all is None else table.blocks_of_all.processes
+        size = 1 if processes is None else processes.size
+        return cls(n_rows, table.n_objects, columns.x, n_outputs, columns.gate_x, kind, place, *names, n_processes=size)
 
 
 def difference_at_one_optimum(bound: float, tolerance: float, n_objects: float, dtype: torch.dtype) -> float:

@@ -5,9 +5,6 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import torch
 
 from mixpyro import arguments
 from mixpyro.distributed import rows
@@ -17,14 +14,11 @@ from mixpyro.fitting.candidates import Candidates, Signature
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.optima import Ends
 from mixpyro.fitting.outcomes import Run
-from mixpyro.fitting.pace import Pace
-from mixpyro.fitting.rows_of_all import packed, unpacked
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import Start, checked_starts
 from mixpyro.fitting.stopping import is_hopeless
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState
-from mixpyro.numerics import nested
 from mixpyro.part import Part
 from mixpyro.shapes import Responsibilities
 
@@ -109,11 +103,6 @@ class Search:
         self.initial = self.scratch.state()
         self.candidates = Candidates(self.scratch, self.starts, n_candidates=self.n_candidates, seed=self.seed)
         self.table = self.table.with_columns(self.scratch.experts)
-
-    @property
-    def _has_objects(self) -> bool:
-        """Whether the gate keeps a posterior of each object."""
-        return em.has_objects(self.mixture)
 
     @property
     def processes(self) -> Processes | None:
@@ -257,65 +246,6 @@ class Search:
                 "under its component."
             )
         return number, best
-
-    def state(self) -> dict[str, Any]:
-        """Return all that another process needs to go on, as tensors and plain values."""
-        best = (
-            None
-            if self.best is None
-            else [self.best[0], packed(self.table, self.best[1].state, has_objects=self._has_objects)]
-        )
-        ended = [[list(run.trace), run.converged, list(run.degeneracies)] for run in self.ended]
-        return {
-            "ended": ended,
-            "best": best,
-            "begun": self.n_begun,
-            "seen": [list(one) for one in sorted(self.seen)],
-            "current": self._state_of_group(),
-            "ends": self.ends.tensors(self.table, has_objects=self._has_objects),
-            "moved": self.moved,
-        }
-
-    def _state_of_group(self) -> dict[str, Any] | None:
-        """Return the state of the current group; None while starts are tried, which another process draws again."""
-        if self.current is None:
-            return None
-        group = self.current
-        open_states = {number: nested.select(group.state, place) for place, number in enumerate(group.open)}
-        states = open_states | {number: one.state for number, one in group.ended.items()}
-        return {
-            "traces": [[list(trace.bounds), trace.has_ended, dataclasses.asdict(trace.pace)] for trace in group.traces],
-            # Those on the leading axis together: sums in other company round otherwise.
-            "open": list(group.open),
-            "states": [
-                packed(self.table, states[number], has_objects=self._has_objects) for number in range(len(group.traces))
-            ],
-            "accelerator": group.accelerator.state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on where the search was whose :meth:`state` this is.
-
-        Args:
-            state: of a search with the same arguments.
-        """
-        self.ended = [Run(tuple(trace), converged, tuple(words)) for trace, converged, words in state["ended"]]
-        self.ends.restore(state["ends"], like=self.initial, table=self.table, has_objects=self._has_objects)
-        self.n_begun, self.seen = state["begun"], {tuple(one) for one in state["seen"]}
-        self.moved = state.get("moved", False)
-        if state["best"] is not None:
-            number, tensors = state["best"]
-            self.best = number, Snapshot(self._restored(tensors))
-        if state["current"] is not None:
-            group = state["current"]
-            traces = [Trace(list(bounds), has_ended, Pace(**pace)) for bounds, has_ended, pace in group["traces"]]
-            snapshots = [Snapshot(self._restored(tensors)) for tensors in group["states"]]
-            self.current = Runs(self.scratch, self.table, self.options, traces, snapshots, open=group["open"])
-            self.current.accelerator.restore(group["accelerator"])
-
-    def _restored(self, tensors: Sequence[torch.Tensor]) -> MixtureState:
-        """Return a mixture's state from its tensors in order."""
-        return unpacked(self.table, self.initial, tensors, has_objects=self._has_objects)
 
 
 def rank(run: Run) -> tuple[bool, float]:

@@ -112,9 +112,16 @@ class FitResult(ResultReports, Generic[GatePart, ExpertsPart]):
 
     @property
     def counts(self) -> Tensor:
-        """Number of objects in each component [K], each times its weight, float64."""
+        """Number of objects in each component [K], each times its weight, of all processes, float64."""
+        if self.n_processes > 1 and self.optima and self.optima[0].counts is not None:
+            return self.optima[0].counts
         r = self.shares.double()
         return (r if self.weights is None else r * self.weights.double().unsqueeze(-1)).sum(0)
+
+    @property
+    def n_processes(self) -> int:
+        """Number of processes that had the rows, each some of them; :attr:`shares` are of those of this one."""
+        return 1 if self.data is None else self.data.n_processes
 
     @property
     def n_used(self) -> int:
@@ -152,6 +159,7 @@ class FitResult(ResultReports, Generic[GatePart, ExpertsPart]):
         runs = tuple(dataclasses.replace(run, trace=tuple(bound + gained for bound in run.trace)) for run in self.runs)
         least = float((self.counts[kept] / self.counts.sum()).min())
         own: dict[str, Any] = {"state": mixture.state(), "smallest_share": least, "responsibilities": None}
+        own["counts"] = self.counts[kept]
         optima = tuple(dataclasses.replace(one, bound=one.bound + gained, **own) for one in self.optima[:1])
         observed = None if self.observed is None else renumbered(self.observed, kept)
         return dataclasses.replace(

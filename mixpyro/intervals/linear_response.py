@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit
+from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit, refuse_processes_of
 from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
@@ -188,6 +188,8 @@ def linear_response(
     if not isinstance(result, FitResult | MixtureOfExperts):
         raise TypeError(f"`result` must be what `fit` returned, or its mixture; got {type(result).__name__}.")
     fitted = result.mixture if isinstance(result, FitResult) else result
+    if isinstance(result, FitResult):
+        refuse_processes_of(result)
     features = checked_names("feature_names", feature_names, x)
     gate_features = checked_gate_names(gate_feature_names, features, x, gate_x)
     if isinstance(result, FitResult):

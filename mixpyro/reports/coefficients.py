@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit
+from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit, refuse_processes_of
 from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
@@ -101,6 +101,8 @@ def coefficients(
     factor = _normal_quantile(probability)
     if intervals not in INTERVALS:
         raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
+    if isinstance(fitted, FitResult):
+        refuse_processes_of(fitted)
     features = checked_names("feature_names", feature_names, x)
     gate_features = checked_gate_names(gate_feature_names, features, x, gate_x)
     given: dict[str, Any] = {"gate_x": gate_x, "weights": weights, "groups": groups}

@@ -13,7 +13,7 @@ class Component(NamedTuple):
 
     share: float  # of the objects, by their responsibilities
     objects: float  # number of objects, each times its weight and responsibility
-    most_probable: int  # number of objects that are most probably of it, without those of weight zero
+    most_probable: int  # of this process's objects, number that are most probably of it, without those of weight zero
 
 
 def components(result: FitResult) -> NamedRows[Component]:

@@ -22,8 +22,11 @@ def describe(result: FitResult) -> str:
     words = f"{k} component{'' if k == 1 else 's'} of {experts}, weights by {type(mixture.gate).__name__}"
     if result.rows is None:
         return words
-    words += f": {len(result.rows.x)} rows"
-    words += "" if result.groups is None else f" in {len(result.groups)} groups"
+    if result.data is not None and result.n_processes > 1:
+        words += f": {result.data.n_rows} rows of {result.n_processes} processes"
+    else:
+        words += f": {len(result.rows.x)} rows"
+        words += "" if result.groups is None else f" in {len(result.groups)} groups"
     names = result.names
     words += f", {_listed(names.y)}" + _of_inputs(result)
     return words if result.rows.gate_x is None else f"{words}; gate on {_listed(names.gate_x) or 'a constant'}"

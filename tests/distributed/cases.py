@@ -6,6 +6,8 @@ import traceback
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,7 +30,10 @@ from mixpyro import (
     SoftmaxGate,
     StickBreakingGate,
     StreamingFit,
+    TreeGate,
     fit,
+    load,
+    to_arviz,
 )
 from mixpyro.distributed import blocks
 from mixpyro.experts.families import Gaussian, Poisson
@@ -54,6 +59,7 @@ MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     ),
     "sticks, gaussian": lambda: MixtureOfExperts(StickBreakingGate(4), GaussianExperts(4, 1)),
     "bayesian softmax, linear": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 2), LinearExperts(K, 2)),
+    "tree, linear": lambda: MixtureOfExperts(TreeGate(((0, 1), 2), 2), LinearExperts(K, 2)),
     "softmax, poisson": lambda: MixtureOfExperts(SoftmaxGate(K, 2), GLMExperts(K, 2, Poisson())),
     "softmax, normal": lambda: MixtureOfExperts(SoftmaxGate(K, 2), GLMExperts(K, 2, Gaussian())),
     "neural, neural": lambda: MixtureOfExperts(
@@ -85,6 +91,8 @@ def data(name: str = "") -> dict[str, Any]:
         rows["groups"] = (torch.arange(N) // 3 + (torch.arange(N) % 6 == 5)).long()
     if "groups and weights" in name:
         rows["weights"] = rows["weights"][rows["groups"]]
+    if "given start" in name:
+        rows["initial_responsibilities"] = torch.rand(N, K, generator=generator, dtype=torch.float64)
     if "missing" in name:
         rows["y"][::7] = torch.nan
         rows["missing"] = "ignore"
@@ -94,6 +102,7 @@ def data(name: str = "") -> dict[str, Any]:
 OPTIONS: dict[str, dict[str, Any]] = {
     "neural, neural": {"n_restarts": 1, "max_iterations": 2, "n_gradient_steps": 2, "n_candidates": 2},
     "sticks, gaussian": {"n_restarts": 2, "max_iterations": 30},
+    "tree, linear": {"n_restarts": 2, "max_iterations": 12},
 }
 # Where the rows are cut, of 1, 2, 3 and 4 ranks; a rank without rows among them.
 CUTS = {1: [0, N], 2: [0, 39, N], 3: [0, 0, 105, N], 4: [0, 33, 75, 75, N]}
@@ -142,7 +151,7 @@ def with_error(rank: int, size: int, group: Any, what: str) -> str:
     if rank == 1 and what == "seed":
         wrong = {"seed": 7}
     if what == "start":
-        wrong = {"starts": [_failing if rank == 1 else _drawn]}
+        wrong = {"starts": [_failing if rank == 1 else drawn_start]}
         wrong["starts"][0].__qualname__ = "start"
     try:
         if what == "nan":
@@ -178,7 +187,7 @@ def streamed(rank: int, size: int, group: Any) -> dict[str, Tensor]:
     return dict(mixture.state_dict())
 
 
-def killed(rank: int, size: int, path: str, number: int, port: int) -> None:
+def killed(rank: int, size: int, path: str, number: int, port: int, name: str) -> None:
     """Fit with a checkpoint, and die on rank 1 in a start."""
     join(rank, size, port)
     drawn = [0]
@@ -187,22 +196,60 @@ def killed(rank: int, size: int, path: str, number: int, port: int) -> None:
         drawn[0] += 1
         if rank == 1 and drawn[0] == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return _drawn(*given)
+        return drawn_start(*given)
 
     start.__qualname__ = "start"
     try:
-        fitted("dirichlet, linear", rank, size, starts=[start], n_candidates=1, checkpoint=path, checkpoint_seconds=0)
+        fitted(name, rank, size, starts=[start], n_candidates=1, checkpoint=path, checkpoint_seconds=0)
     except RuntimeError as error:
         with open(f"{path}.{rank}", "w") as file:
             file.write(str(error))
 
 
-def resumed(rank: int, size: int, group: Any, path: str) -> dict[str, Any]:
+def resumed(rank: int, size: int, group: Any, path: str, name: str) -> dict[str, Any]:
     """What a fit finds that goes on from a checkpoint."""
-    start: Any = _drawn
+    start: Any = drawn_start
     start.__qualname__ = "start"
     options = {"starts": [start], "n_candidates": 1, "checkpoint": path, "checkpoint_seconds": 0}
-    return compared(fitted("dirichlet, linear", rank, size, group, **options))
+    return compared(fitted(name, rank, size, group, **options))
+
+
+def stopped(rank: int, size: int, group: Any, asked: int) -> tuple[bool, dict[str, Any]]:
+    """Whether a fit was ended by Ctrl-C on one rank in the second start, and what it found."""
+    drawn = [0]
+
+    def start(*given: Any) -> Tensor:
+        drawn[0] += 1
+        if rank == asked and drawn[0] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return drawn_start(*given)
+
+    start.__qualname__ = "start"
+    result = fitted("object dirichlet, linear", rank, size, group, starts=[start], n_candidates=1)
+    return result.interrupted, compared(result)
+
+
+def reported(rank: int, size: int, group: Any) -> dict[str, Any]:
+    """What a result of several processes says: what reads all rows, and what does not."""
+    result = fitted("sticks, gaussian", rank, size, group)
+    said = {}
+    for report in (result.criteria, result.coefficients, lambda: to_arviz(result)):
+        try:
+            report()
+        except ValueError as error:
+            said[len(said)] = str(error)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        result.save(path)
+        again = load(path)
+    found = result.without_empty()
+    return {
+        "said": said,
+        "counts": result.counts,
+        "kept": [len(found.counts), found.mixture.n_components, result.n_used],
+        "summary": result.summary(),
+        "saved": all(torch.equal(v, again.state_dict()[n]) for n, v in result.mixture.state_dict().items()),
+    }
 
 
 def join(rank: int, size: int, port: int) -> None:
@@ -225,7 +272,7 @@ def serve(rank: int, size: int, port: int, calls: Any, answers: Any) -> None:
             answers.put((rank, None, "".join(traceback.format_exception(error))[-1500:]))
 
 
-def _drawn(mixture: MixtureOfExperts, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+def drawn_start(mixture: MixtureOfExperts, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
     """A start."""
     return torch.rand(len(x), mixture.n_components, generator=generator, dtype=torch.float64)
 

@@ -20,7 +20,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "distributed_fit.py"
 Ask = Callable[..., list[Any]]
 CASES = [
     *cases.MIXTURES,
-    *(f"dirichlet, linear with {what}" for what in ("weights", "observed", "groups", "missing")),
+    *(f"dirichlet, linear with {what}" for what in ("weights", "observed", "groups", "missing", "given start")),
+    "object dirichlet, linear with given start",
     "dirichlet, gaussian with groups and weights",
 ]
 
@@ -108,19 +109,41 @@ def test_an_error_on_one_rank_is_raised_on_all(what: str, said: str, ask: Ask) -
     assert len(ask("of_case", 2, "dirichlet, gaussian")) == 2
 
 
-def test_a_killed_rank_ends_all_and_the_fit_goes_on_elsewhere(ask: Ask, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["dirichlet, linear", "object dirichlet, linear"])
+def test_a_killed_rank_ends_all_and_the_fit_goes_on_elsewhere(name: str, ask: Ask, tmp_path: Path) -> None:
     path, untouched = tmp_path / "checkpoint", tmp_path / "untouched"
     context = mp.get_context("spawn")
     port = free_port()
-    ranks = [context.Process(target=cases.killed, args=(rank, 2, str(path), 2, port)) for rank in range(2)]
+    ranks = [context.Process(target=cases.killed, args=(rank, 2, str(path), 2, port, name)) for rank in range(2)]
     for one in ranks:
         one.start()
     for one in ranks:
         one.join(timeout=60)
     assert [one.exitcode for one in ranks] == [0, -9]
     assert "has lost rank 1" in path.with_suffix(".0").read_text()
-    plain = cases.resumed(0, 1, None, str(untouched))
-    assert_equal(ask("resumed", 3, str(path)), plain)
+    plain = cases.resumed(0, 1, None, str(untouched), name)
+    assert_equal(ask("resumed", 3, str(path), name), plain)
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_control_c_on_any_rank_ends_all_with_one_result(asked: int, ask: Ask) -> None:
+    found = ask("stopped", 3, asked)
+    assert [interrupted for interrupted, _ in found] == [True] * 3
+    first = found[0][1]
+    for _, one in found:
+        assert one["traces"] == first["traces"]
+        assert all(torch.equal(value, first["state"][name]) for name, value in one["state"].items())
+
+
+def test_reports_of_a_result_are_of_all_rows_or_refused(ask: Ask) -> None:
+    plain = cases.fitted("sticks, gaussian", 0, 1)
+    for one in ask("reported", 3):
+        assert len(one["said"]) == 3
+        assert all("with the same `checkpoint`" in words and "3 processes" in words for words in one["said"].values())
+        assert torch.allclose(one["counts"], plain.counts, rtol=1e-12)
+        assert one["kept"] == [plain.n_used] * 3
+        assert one["saved"]
+        assert "150 rows" in one["summary"]
 
 
 def test_a_stream_on_many_processes_is_that_of_one(ask: Ask) -> None:
@@ -155,3 +178,13 @@ def test_a_sum_is_added_in_the_order_of_blocks() -> None:
     (found,) = blocks.Blocks(1, 3, 0, 3).total(parts)
     expected: Tensor = (parts[0][0] + parts[1][0]) + parts[2][0]
     assert torch.equal(found, expected)
+
+
+def test_torchrun_starts_all_anew_after_a_kill_and_the_fit_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+    command += ["-m", "tests.distributed.dies_once", str(tmp_path / "checkpoint")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=EXAMPLE.parents[1])
+    assert run.returncode == 0, run.stderr[-2000:]
+    plain = cases.resumed(0, 1, None, str(tmp_path / "untouched"), "dirichlet, linear")
+    best = max(trace[-1] for trace in plain["traces"])
+    assert run.stdout.splitlines() == [f"restarted 1, {best!r} nats"] * 2

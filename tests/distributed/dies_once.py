@@ -1,0 +1,31 @@
+"""A fit for `torchrun --max-restarts`, in which rank 1 is killed the first time."""
+
+import os
+import signal
+import sys
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from tests.distributed import cases
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    cases.blocks.LIMITS = cases.SMALL
+    dist.init_process_group("gloo", timeout=timedelta(seconds=20))
+    rank, drawn = dist.get_rank(), [0]
+
+    def start(*given: Any) -> torch.Tensor:
+        """Draw a start; the second one kills rank 1 if no rank was started anew so far."""
+        drawn[0] += 1
+        if rank == 1 and drawn[0] == 2 and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return cases.drawn_start(*given)
+
+    start.__qualname__ = "start"
+    options: dict[str, Any] = {"starts": [start], "n_candidates": 1, "checkpoint_seconds": 0}
+    result = cases.fitted("dirichlet, linear", rank, 2, checkpoint=sys.argv[1], **options)
+    print(f"restarted {os.environ['TORCHELASTIC_RESTART_COUNT']}, {result.bound!r} nats")
+    dist.destroy_process_group()
