@@ -1,7 +1,7 @@
 """Steps of the scales of generalised linear models, from sums over the rows."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -128,7 +128,7 @@ def has_own_scales(family: Family) -> bool:
     Args:
         family: of the density.
     """
-    cls = type(family)
+    cls: Any = type(family)
     if not family.has_moments:
         return cls.scale_by_moments is not Family.scale_by_moments
     return overrides(cls, frozenset({"log_prob", "beyond_saturated", "score", "curvature", "scale_by_moments"}))

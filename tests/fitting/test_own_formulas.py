@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mixpyro import GLMExperts, HeterogeneousOutputs, LinearExperts, MixtureOfExperts, SoftmaxGate, fit
 from mixpyro.experts.families import Family, Gaussian, Poisson
 from mixpyro.part import State
+from mixpyro.shapes import ObjectIndices
 from tests.problems import inputs
 
 pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.usefixtures("without_type_checks")]
@@ -45,7 +46,7 @@ class Shifted(GLMExperts):
 class Mixed(SoftmaxGate):
     """Weights of which none is below a tenth of even ones."""
 
-    def expected_log_weights(self, x: Tensor, *, objects: Tensor | None = None) -> Tensor:
+    def expected_log_weights(self, x: Tensor, *, objects: ObjectIndices | None = None) -> Tensor:
         """Return their logarithms."""
         weights = super().expected_log_weights(x, objects=objects).exp()
         return (0.9 * weights + 0.1 / self.n_components).log()
