@@ -58,7 +58,8 @@ class FittedData:
         names = [None if own is None else own.coded_names for own in columns.layouts]
         processes = None if table.blocks_of_all is None else table.blocks_of_all.processes
         size = 1 if processes is None else processes.size
-        return cls(n_rows, table.n_objects, columns.x, n_outputs, columns.gate_x, kind, place, *names, n_processes=size)
+        own = table.n_objects, columns.x, n_outputs, columns.gate_x, kind, place
+        return cls(n_rows, *own, names[0], names[1], names[2], n_processes=size)
 
 
 def difference_at_one_optimum(bound: float, tolerance: float, n_objects: float, dtype: torch.dtype) -> float:

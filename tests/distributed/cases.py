@@ -232,7 +232,7 @@ def stopped(rank: int, size: int, group: Any, asked: int) -> tuple[bool, dict[st
 def reported(rank: int, size: int, group: Any) -> dict[str, Any]:
     """What a result of several processes says: what reads all rows, and what does not."""
     result = fitted("sticks, gaussian", rank, size, group)
-    said = {}
+    said: dict[int, str] = {}
     for report in (result.criteria, result.coefficients, lambda: to_arviz(result)):
         try:
             report()

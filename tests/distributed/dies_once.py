@@ -9,11 +9,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from mixpyro.distributed import blocks
 from tests.distributed import cases
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    cases.blocks.LIMITS = cases.SMALL
+    blocks.LIMITS = cases.SMALL
     dist.init_process_group("gloo", timeout=timedelta(seconds=20))
     rank, drawn = dist.get_rank(), [0]
 
