@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.fitted_part import Gradient, State
 from mixpyro.numerics import nested
-from mixpyro.part import Gradient, Part, State
+from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Scalar, Value
 

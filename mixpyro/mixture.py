@@ -11,13 +11,14 @@ from typing_extensions import TypeVar
 
 from mixpyro import arguments
 from mixpyro.experts.base import Experts
+from mixpyro.fitted_part import State
 from mixpyro.gates.base import Gate
 from mixpyro.groups import GroupIds
 from mixpyro.mixture_predictions import PREDICTIONS, MixturePredictions
 from mixpyro.mixture_program import MixtureProgram
 from mixpyro.mixture_tables import output_names, take_tables
 from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
-from mixpyro.part import State, refuse_unread_overrides
+from mixpyro.part import refuse_unread_overrides
 from mixpyro.pyro_internals.subscripts import Subscriptable
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, ObjectIndices, Scalar, Targets, Value
 from mixpyro.tables.given import column_names

@@ -3,24 +3,23 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.nn import PyroModule, pyro_method
+from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.numerics import nested
+from mixpyro.fitted_part import FittedPart
 from mixpyro.pyro_internals.names import site_name
 from mixpyro.pyro_internals.parameter_store import (
-    has_parameters,
     minus_log_normal_prior,
     numbered_entries,
     refuse_shared_parameters,
 )
-from mixpyro.shapes import Scalar, Value
+from mixpyro.shapes import Scalar
 from mixpyro.tables.door import first_tensor
 from mixpyro.tables.given import numeric_rows
 from mixpyro.tables.representation import arguments_of, html_table, line_of
@@ -47,18 +46,9 @@ UPDATES = ("update", "update_objects", "sample_weights", "initialise", "centre",
 PUBLIC = (*UPDATES, *OF_ROWS[2:])
 # Those whose results have a graph only where the rows ask for one.
 PREDICTIONS = OF_ROWS[:2]
-# A gradient M-step: called with a part and its rows, it raises the part's partial bound.
-Gradient: TypeAlias = Callable[..., None]
 
 
-class State(NamedTuple):
-    """What a fit changes in a part. Every tensor has a leading axis of runs where there are several."""
-
-    posterior: Any  # a nest of tensors, () for a part without a posterior
-    estimates: tuple[Tensor, ...]  # trainable parameters, then the buffers of networks
-
-
-class Part(PyroModule):
+class Part(FittedPart):
     """A gate or a bank of experts: K components that a fit updates, and a name for their Pyro sites.
 
     Args:
@@ -70,10 +60,6 @@ class Part(PyroModule):
     unread: ClassVar[Mapping[str, str]] = {}
     # Axes of a draw of each latent site, by its name without the prefix: component, output, feature, regressor, object.
     site_axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    # Whether `maximise` finds the maximum by a method of the part's own: iterations of a fit can be extrapolated then.
-    finds_maximum: ClassVar[bool] = False
-    # Most steps of `maximise` in an iteration of a fit, where fewer than its default do: the next one goes on.
-    steps_of_fit: int | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         super().__init_subclass__(**options)
@@ -135,16 +121,6 @@ class Part(PyroModule):
         refuse_shared_parameters(self)
         pyro.factor(self.site("objective"), self.partial_bound(*rows))
 
-    def maximise(self, *rows: Tensor, by_gradient: Gradient, n_steps: int = 25) -> None:
-        """Raise :meth:`partial_bound` in the trainable parameters; frozen parameters stay.
-
-        Args:
-            *rows: as for :meth:`partial_bound`.
-            by_gradient: called with a part and its rows where the part has no method of its own: Pyro's SVI.
-            n_steps: most steps of a method of the part's own.
-        """
-        by_gradient(self, *rows)
-
     def prior_in_words(self) -> str:
         """Return the prior of the parameters in a few words, for a summary; empty by default."""
         return ""
@@ -180,162 +156,6 @@ class Part(PyroModule):
             feature_names: names of the columns of x.
         """
         return numbered_entries(self)
-
-    @property
-    def reads_rows(self) -> bool:
-        """Whether an update reads every row, because sums over the rows are not enough."""
-        return has_parameters(self)
-
-    @property
-    def in_lockstep(self) -> bool:
-        """Whether all runs of a fit are updated at once, which takes little longer than one."""
-        return not self.reads_rows
-
-    @property
-    def takes_steps(self) -> bool:
-        """Whether an update is a step that may lower the bound; a fit shortens it then."""
-        return False
-
-    @property
-    def may_degenerate(self) -> bool:
-        """Whether estimates may run to where the likelihood is unbounded: by default, whether there are any."""
-        return has_parameters(self)
-
-    def is_near_degeneracy(self, state: State) -> bool:
-        """Return whether the likelihood may be unbounded near a state, so that it is worth looking. True by default.
-
-        Args:
-            state: of one run.
-        """
-        return True
-
-    def meet(self, *rows: Any) -> None:  # noqa: ANN401 (None, or tensors)
-        """Take notice of the rows of a batch, of a part that takes steps in a stream. Nothing by default.
-
-        Args:
-            *rows: what the part reads of N objects, then their weights, or None, for experts.
-        """
-
-    def to_average(self, state: State, sums: Value) -> Value:
-        """Return sums over a batch in units that batches have in common, for a stream to average.
-
-        Args:
-            state: of R runs, at which the sums were found.
-            sums: of R runs.
-        """
-        return sums
-
-    def streamed(self, state: State, batch: Value, averages: Value, *, size: float, least: float) -> State:
-        """Return the state of every run after a step on a batch of a stream; only called if the part takes steps.
-
-        Args:
-            state: of R runs.
-            batch: its sums at the state, as :meth:`to_average` returns them, as of N objects.
-            averages: running averages of such sums, this batch included, as of N objects.
-            size: of the step, from 0, for none, to 1.
-            least: weight of a component in the averages below which it keeps its estimates.
-        """
-        raise NotImplementedError
-
-    def part_way(self, before: State, after: State, sizes: Float[Tensor, " R"]) -> State:
-        """Return the states of R runs part of the way along steps; those after them of a part that takes no steps.
-
-        Args:
-            before: of R runs.
-            after: of R runs.
-            sizes: share of the step of every run, from 0 to 1.
-        """
-        if not self.takes_steps:
-            return after
-        pairs = zip(before.estimates, after.estimates, strict=True)
-        shapes = [(-1, *(1 for _ in one.shape[1:])) for one in after.estimates]
-        return after._replace(
-            estimates=tuple(
-                # What overflows is no number even at the beginning of its step.
-                torch.where(sizes.reshape(shape) == 0.0, old, torch.lerp(old, new, sizes.to(new).reshape(shape)))
-                for (old, new), shape in zip(pairs, shapes, strict=True)
-            )
-        )
-
-    def state(self) -> State:
-        """Return a copy of what a fit changes in this part."""
-        return State((), tuple(tensor.detach().clone() for tensor in self.estimated_tensors()))
-
-    def hold(self, state: State) -> None:
-        """Take over the state of one run, converted to this part's dtype.
-
-        Args:
-            state: what :meth:`state` returned, without an axis of runs.
-        """
-        with torch.no_grad():
-            for tensor, value in zip(self.estimated_tensors(), state.estimates, strict=True):
-                tensor.copy_(value)
-
-    def estimated_tensors(self) -> list[Tensor]:
-        """Return trainable parameters, then buffers of networks inside, such as running means."""
-        parts = [module for module in self.modules() if isinstance(module, Part)]
-        own = {id(buffer) for part in parts for buffer in part.buffers(recurse=False)}
-        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [*trainable, *(buffer for buffer in self.buffers() if id(buffer) not in own)]
-
-    def fix_prior(self) -> None:
-        """Compute the prior once, for a copy whose prior nothing changes. Nothing by default."""
-
-    def in_each_run(self, state: State, function: Callable[[int], Result]) -> list[Result]:
-        """Call a function once a run while this part holds that run's state; return the results.
-
-        The part holds the last run's state afterwards. A part without any state is called once, for all runs.
-
-        Args:
-            state: of R runs.
-            function: takes the number of the run.
-        """
-        tensors = nested.tensors(state)
-        results = []
-        for run in range(len(tensors[0]) if tensors else 1):
-            self.hold(nested.select(state, run))
-            results.append(function(run))
-        return results
-
-    def divergences(self, state: State) -> Float[Tensor, " R"]:
-        """Return :meth:`kl_divergence` of every run in nats, float64.
-
-        Args:
-            state: of R runs.
-        """
-        return torch.stack(self.in_each_run(state, lambda _: self.kl_divergence()))
-
-    def advanced(
-        self,
-        state: State,
-        statistics: Value,
-        rows: tuple[Tensor, ...],
-        responsibilities: Tensor | None,
-        by_gradient: Gradient,
-    ) -> State:
-        """Return the state of every run after its update, at the optimum given the responsibilities or nearer to it.
-
-        Args:
-            state: of R runs.
-            statistics: sums over the rows of R runs.
-            rows: what the part reads of N objects.
-            responsibilities: [R, K, N], times the rows' weights; None if no part of the mixture :attr:`reads_rows`.
-            by_gradient: as for :meth:`maximise`.
-        """
-        if not has_parameters(self):
-            return state
-
-        most = {} if self.steps_of_fit is None else {"n_steps": self.steps_of_fit}
-
-        def advance(run: int) -> State:
-            assert responsibilities is not None
-            try:
-                self.maximise(*rows, responsibilities[run].mT, by_gradient=by_gradient, **most)
-            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-                return _not_a_number(self.state())
-            return self.state()
-
-        return nested.stack(self.in_each_run(state, advance))
 
 
 def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
@@ -413,8 +233,3 @@ class EstimatedPart(Part):
     def n_parameters(self) -> int:
         """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
-
-
-def _not_a_number(state: State) -> State:
-    """Return a state of NaN, of a run whose numbers have overflowed: its bound is no number, and the run ends."""
-    return nested.apply(lambda tensor: tensor.fill_(torch.nan) if tensor.is_floating_point() else tensor, state)

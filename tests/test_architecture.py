@@ -25,6 +25,7 @@ LAYERS = (
     {"groups"},
     {"distributions", "pyro_internals"},
     {"conjugate"},
+    {"fitted_part"},
     {"part"},
     {"conjugate_part"},
     {"gates", "experts", "fitted_columns"},

@@ -13,7 +13,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.base import Experts
-from mixpyro.part import Gradient, State
+from mixpyro.fitted_part import Gradient, State
 from mixpyro.pyro_internals.names import module_name
 from mixpyro.pyro_internals.parameter_store import has_parameters, refuse_shared_parameters
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value

@@ -8,7 +8,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.base import Experts
-from mixpyro.part import State
+from mixpyro.fitted_part import State
 from mixpyro.pyro_internals.compiled import refuse_compiled
 from mixpyro.pyro_internals.names import module_name
 from mixpyro.shapes import Inputs, Responsibilities, Targets, Value

@@ -9,7 +9,8 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro.experts.base import Experts, weighted_sum
-from mixpyro.part import EstimatedPart, State
+from mixpyro.fitted_part import State
+from mixpyro.part import EstimatedPart
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Value
 
 

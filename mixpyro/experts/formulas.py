@@ -8,11 +8,12 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro.distributions.marginals import log_prob_of_seen
+from mixpyro.fitted_part import State
 from mixpyro.groups import Groups
 from mixpyro.numerics import nested
 from mixpyro.numerics.incomplete import Incomplete
 from mixpyro.numerics.segments import Grouped, Segments
-from mixpyro.part import Part, State
+from mixpyro.part import Part
 from mixpyro.shapes import Inputs, Outputs, Value
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from mixpyro.conjugate.completion import Completion
 from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.gaussian_prior import GaussianPrior
+from mixpyro.fitted_part import State
 from mixpyro.numerics.design_matrix import columns_from
-from mixpyro.part import State
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Outputs
 

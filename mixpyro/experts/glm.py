@@ -13,8 +13,8 @@ from torch import Tensor
 from mixpyro.experts.exponential_family import smallest_scale
 from mixpyro.experts.glm_streams import GLMStreams
 from mixpyro.experts.scale_estimates import maximised_all
+from mixpyro.fitted_part import Gradient
 from mixpyro.numerics.design_matrix import with_intercept
-from mixpyro.part import Gradient
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Outputs, Responsibilities

@@ -8,9 +8,9 @@ from mixpyro.experts.exponential_family import smallest_scale
 from mixpyro.experts.glm_states import GLMParametersOfRuns, GLMStates, GLMSums
 from mixpyro.experts.scale_estimates import maximised_all
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
+from mixpyro.fitted_part import Gradient, State
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton_sums import NewtonSums
-from mixpyro.part import Gradient, State
 from mixpyro.shapes import Value
 
 # Steps of a start where components share coefficients, halvings of one, and nats that the last of them gains.

@@ -9,12 +9,13 @@ from torch import Tensor
 from mixpyro.experts.glm_estimates import GLMEstimates
 from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums, has_own_scales
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
+from mixpyro.fitted_part import State
 from mixpyro.numerics import nested
 from mixpyro.numerics.last_block import LastBlock
 from mixpyro.numerics.linear_predictors import Predictors
 from mixpyro.numerics.newton import MOST_DENSE
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
-from mixpyro.part import State, overrides
+from mixpyro.part import overrides
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, Targets, Value
 

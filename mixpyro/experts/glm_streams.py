@@ -9,9 +9,10 @@ from torch import Tensor
 from mixpyro.experts.glm_runs import GLMRuns
 from mixpyro.experts.glm_states import GLMParametersOfRuns, GLMSums
 from mixpyro.experts.scale_steps import in_sets
+from mixpyro.fitted_part import State
 from mixpyro.numerics.few_parameters import uphill_step
 from mixpyro.numerics.newton_sums import NewtonSums
-from mixpyro.part import MOST_CHANGE_OF_BATCH, State
+from mixpyro.part import MOST_CHANGE_OF_BATCH
 from mixpyro.shapes import Inputs, Targets, Value
 
 # Noises by which the predictor of a row may change in a batch, of a location.

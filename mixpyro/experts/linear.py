@@ -16,9 +16,9 @@ from mixpyro.conjugate.completion import Completion
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 from mixpyro.experts.linear_prior import LinearPrior
+from mixpyro.fitted_part import State
 from mixpyro.numerics.design_matrix import columns_from, with_intercept
 from mixpyro.numerics.weighted_sums import weighted_gram
-from mixpyro.part import State
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Design, Inputs, Outputs
 

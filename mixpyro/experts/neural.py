@@ -14,8 +14,8 @@ from mixpyro import arguments
 from mixpyro.distributed import sums as over_blocks
 from mixpyro.experts.exponential_family import FamilyExperts, smallest_scale
 from mixpyro.experts.families import Family, Gaussian
+from mixpyro.fitted_part import Gradient
 from mixpyro.numerics.precision import at_least
-from mixpyro.part import Gradient
 from mixpyro.pyro_internals.networks import (
     evaluate,
     last_layers,

@@ -12,12 +12,12 @@ from torch import Tensor
 from mixpyro.conjugate.random_effects import EffectStatistics, RandomEffects
 from mixpyro.experts.random_columns import INTERCEPT
 from mixpyro.experts.random_effects_program import RandomEffectsProgram
+from mixpyro.fitted_part import State
 from mixpyro.groups import GroupIds, Groups
 from mixpyro.numerics.cholesky import cholesky, inverted
 from mixpyro.numerics.design_matrix import columns_from, with_intercept
 from mixpyro.numerics.group_densities import GroupColumns, marginal_log_densities
 from mixpyro.numerics.segments import Segments
-from mixpyro.part import State
 from mixpyro.shapes import Design, Inputs, Outputs, Targets
 
 

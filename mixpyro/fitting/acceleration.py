@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mixpyro.fitted_part import Gradient
 from mixpyro.fitting.coordinates import are_possible, at_coordinates, coordinates, have_coordinates
 from mixpyro.fitting.em import EStep, Snapshot, reads_rows, takes_steps, update
 from mixpyro.fitting.pace import Pace, Step
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
-from mixpyro.part import Gradient
 
 # Differences between iterations that one is extrapolated from, and most numbers of a run to keep for them, 64 MiB.
 MOST_DIFFERENCES, MOST_NUMBERS = 5, 2**23

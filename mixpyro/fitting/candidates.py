@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Generator, Tensor
 
+from mixpyro.fitted_part import State
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.group_starts import drawn
@@ -19,7 +20,6 @@ from mixpyro.gates.per_object import ObjectGate
 from mixpyro.labels import all_known, with_known
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
-from mixpyro.part import State
 from mixpyro.shapes import Responsibilities
 
 # What a start is known by: a number for every component, in order.

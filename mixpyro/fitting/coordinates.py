@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mixpyro.conjugate_part import ConjugatePart
+from mixpyro.fitted_part import State
 from mixpyro.fitting.em import Statistics
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
-from mixpyro.part import Part, State
+from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Value
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from mixpyro.distributed import sums
+from mixpyro.fitted_part import Gradient
 from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.pieces import code_of, parts, pieces_of, slices_of_pieces, summed, total_of
 from mixpyro.fitting.table import Table
@@ -13,7 +14,6 @@ from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
 from mixpyro.numerics.far_rows import normalised_joint
-from mixpyro.part import Gradient
 from mixpyro.shapes import Responsibilities, Value
 
 

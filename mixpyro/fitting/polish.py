@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.fitted_part import State
 from mixpyro.fitting.em import Snapshot, responsibilities_of
 from mixpyro.fitting.findings import degeneracies
 from mixpyro.fitting.fitted_rows import fitted_rows
@@ -19,7 +20,6 @@ from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
 from mixpyro.numerics import nested
-from mixpyro.part import State
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 # Nats between the gate's posterior and that of its next step beyond which a gate that no step moves has not converged.

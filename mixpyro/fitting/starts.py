@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Generator, Tensor
 
+from mixpyro.fitted_part import State
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import rows_per_e_step, slices
 from mixpyro.numerics.location_scale import LocationScale, location_scale
 from mixpyro.numerics.segments import selected
-from mixpyro.part import State
 from mixpyro.shapes import Inputs, Outputs, Responsibilities
 
 Start = Callable[[MixtureOfExperts, Inputs, Outputs, Generator], Responsibilities]

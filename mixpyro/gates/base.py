@@ -9,9 +9,9 @@ from pyro.distributions import Categorical
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.fitted_part import State
 from mixpyro.gates.program import GateProgram
 from mixpyro.groups import Groups
-from mixpyro.part import State
 from mixpyro.pyro_internals.expected_weights import BoundTerms, GateRecord
 from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Responsibilities, Scalar, Weights
 

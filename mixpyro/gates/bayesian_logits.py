@@ -9,13 +9,13 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
+from mixpyro.fitted_part import Gradient, State
 from mixpyro.gates.coefficients_program import CoefficientsProgram
 from mixpyro.gates.natural_steps import converged, improved
 from mixpyro.gates.normal_prior import warnings_of_normal_prior
 from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import row_slices
 from mixpyro.numerics.predictor_moments import DesignRows
-from mixpyro.part import Gradient, State
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 
 # A posterior that is still the prior is expanded about as if it were so much narrower: a wide prior's own expansion is

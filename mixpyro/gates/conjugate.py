@@ -13,11 +13,11 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
+from mixpyro.fitted_part import State
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.gates.parts import Parts, parts_around
 from mixpyro.gates.program_weights import ProgramWeights
 from mixpyro.numerics import nested
-from mixpyro.part import State
 from mixpyro.pyro_internals.expected_weights import BoundTerms, GateRecord, record_of
 from mixpyro.pyro_internals.given_sites import (
     is_trained_by_plain_svi,

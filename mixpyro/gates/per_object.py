@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.fitted_part import Gradient, State
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.gates.program import GateProgram
 from mixpyro.gates.program_weights import ProgramWeights
-from mixpyro.part import Gradient, State
 from mixpyro.pyro_internals.expected_weights import GateRecord
 from mixpyro.pyro_internals.plates import rows_of
 from mixpyro.shapes import Inputs, Value

@@ -9,6 +9,7 @@ from pyro.distributions import Categorical, Delta, Normal
 from torch import Tensor, nn
 
 from mixpyro import arguments
+from mixpyro.fitted_part import Gradient
 from mixpyro.gates.logits import separated_components
 from mixpyro.gates.softmax_streams import SoftmaxStreams
 from mixpyro.numerics.design_matrix import with_intercept
@@ -16,7 +17,6 @@ from mixpyro.numerics.information_matrix import standard_errors
 from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels, with_reference
 from mixpyro.numerics.newton import maximised
 from mixpyro.numerics.prior_pull import MANY, MOST_PULL, prior_pull
-from mixpyro.part import Gradient
 from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 

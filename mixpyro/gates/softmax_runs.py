@@ -6,12 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.fitted_part import Gradient, State
 from mixpyro.gates.logits import LogitGate
 from mixpyro.numerics.last_block import LastBlock
 from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
 from mixpyro.numerics.newton import MOST_DENSE, maximised
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
-from mixpyro.part import Gradient, State, overrides
+from mixpyro.part import overrides
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, ObjectIndices, Value
 

@@ -1,8 +1,9 @@
 """Steps of a softmax gate in a stream of batches."""
 
+from mixpyro.fitted_part import State
 from mixpyro.gates.softmax_runs import SoftmaxRuns
 from mixpyro.numerics.newton_sums import NewtonSums
-from mixpyro.part import MOST_CHANGE_OF_BATCH, State
+from mixpyro.part import MOST_CHANGE_OF_BATCH
 from mixpyro.shapes import Inputs, Value
 
 

@@ -12,9 +12,9 @@ from pyro import poutine
 from torch import Tensor
 
 from mixpyro.experts.base import Experts
+from mixpyro.fitted_part import State
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.numerics import nested
-from mixpyro.part import State
 from tests.problems import lines, responsibilities
 
 K = 3

@@ -19,9 +19,9 @@ from mixpyro.experts.families import (
     StudentT,
     ZeroTruncatedPoisson,
 )
+from mixpyro.fitted_part import State
 from mixpyro.fitting.starts import random_assignments
 from mixpyro.numerics import nested
-from mixpyro.part import State
 from tests.problems import inputs, responsibilities
 
 pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.usefixtures("without_type_checks")]

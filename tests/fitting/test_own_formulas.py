@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mixpyro import GLMExperts, HeterogeneousOutputs, LinearExperts, MixtureOfExperts, SoftmaxGate, fit
 from mixpyro.experts.families import Family, Gaussian, Poisson
-from mixpyro.part import State
+from mixpyro.fitted_part import State
 from mixpyro.shapes import ObjectIndices
 from tests.problems import inputs
 
