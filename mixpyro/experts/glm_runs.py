@@ -13,8 +13,9 @@ from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton_sums import NewtonSums
 from mixpyro.shapes import Value
 
-# Steps of a start where components share coefficients, halvings of one, and nats that the last of them gains.
-MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 25, 12, 1e-6
+# Steps of a start, from where a fit goes on; where components share coefficients, also halvings of a step, and nats
+# that the last of them gains.
+MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 8, 12, 1e-3
 
 
 class GLMRuns(GLMStates):
@@ -78,7 +79,7 @@ class GLMRuns(GLMStates):
             smallest_scale(self.family.spread_of(y), r.sum(-1)),
             moves_coefficients=self._has_free_coefficients,
             moves_scales=self._has_free_scales,
-            n_steps=self.steps_of_fit or 25,
+            n_steps=self.steps_of_fit or MOST_STEPS,
         )
         coefficients = functions.original_coefficients(found).unflatten(0, shape)
         scale = likelihood.scale.unflatten(0, shape)
