@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from mixpyro.fitted_part import State
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot
-from mixpyro.fitting.group_starts import drawn
+from mixpyro.fitting.group_starts import drawn, subsets_of_runs
 from mixpyro.fitting.known_labels import agreeing
 from mixpyro.fitting.rows_of_all import are_all_known, known_objects, of_own, seen_by_all
 from mixpyro.fitting.starts import GivenResponsibilities, Start, fitted_to_subsets, random_subsets, subset_rows
@@ -81,18 +81,15 @@ class Candidates:
             return  # Starts are drawn on the rows of all processes, and each of these goes on with its own.
         own = [number for number in numbers if self.kinds[number % len(self.kinds)] is random_subsets]
         n_numbers = len(own) * self.n_candidates * self.mixture.n_components * table.size
-        is_plain = self.mixture.n_components > 1 and table.segments is None and not all_known(table.labels)
+        is_plain = self.mixture.n_components > 1 and not all_known(table.labels)
+        is_plain = is_plain and (table.segments is None or not table.misses)
         has_runs = self.mixture.experts.in_lockstep and self.mixture.experts.takes_steps
         if not own or not is_plain or not has_runs or n_numbers > MOST_NUMBERS:
             return
         self.mixture.hold(initial)
         generators = [self._generator(number) for number in own]
-        rows = [
-            torch.stack([subset_rows(self.mixture, table.x, table.y, one) for _ in range(self.n_candidates)])
-            for one in generators
-        ]
         try:
-            states, shares = _fitted(self.mixture, table, torch.cat(rows))
+            states, shares = _fitted(self.mixture, table, [one for one in generators for _ in range(self.n_candidates)])
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
             return  # One by one, to find out which.
         for place, number in enumerate(own):
@@ -191,12 +188,21 @@ class Candidates:
 
 
 def _fitted(
-    mixture: MixtureOfExperts, table: Table, rows: Integer[Tensor, "R S"]
+    mixture: MixtureOfExperts, table: Table, generators: Sequence[Generator]
 ) -> tuple[State, Float[Tensor, "R K N"]]:
-    """Return what :func:`fitted_to_subsets` does, of as many starts at once as are fitted faster than one by one."""
-    products = mixture.n_components * rows.shape[1] * (1 + table.x.shape[1])
+    """Return experts fitted to random subsets, of as many starts at once as are fitted faster than one by one."""
+    # A component has a subset of rows, or of groups with as many rows together.
+    n_rows = max(table.x.shape[1] + table.y.shape[1] + 1, len(table.x) // max(1, table.size))
+    products = mixture.n_components**2 * n_rows * (1 + table.x.shape[1])
     size = max(1, math.isqrt(MOST_PRODUCTS // max(1, products)))
-    found = [fitted_to_subsets(mixture, table.x, table.y, some) for some in rows.split(size)]
+    found = []
+    for first in range(0, len(generators), size):
+        some = generators[first : first + size]
+        if table.segments is None:
+            rows = torch.stack([subset_rows(mixture, table.x, table.y, one) for one in some])
+            found.append(fitted_to_subsets(mixture, table.x, table.y, rows))
+        else:
+            found.append(subsets_of_runs(mixture, table, some))
     states = nested.apply(lambda *parts: torch.cat(parts), *(state for state, _ in found))
     return states, torch.cat([shares for _, shares in found])
 

@@ -1,10 +1,12 @@
 """Starts where rows are in groups of one component: they cluster groups, not rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Generator, Tensor
 
+from mixpyro.fitted_part import State
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.fitting.starts import (
     N_GRADIENT_STEPS,
@@ -92,6 +94,38 @@ def subsets_of_groups(mixture: MixtureOfExperts, table: Table, generator: Genera
         experts.log_likelihoods_of_objects(table.block(block).columns).softmax(-2) for block in table.blocks(width=k)
     ]
     return torch.cat(shares, dim=-1).mT
+
+
+def subsets_of_runs(
+    mixture: MixtureOfExperts, table: Table, generators: Sequence[Generator]
+) -> tuple[State, Float[Tensor, "R K objects"]]:
+    """Make several of :func:`subsets_of_groups` together, of experts with estimates; the mixture is left as it is.
+
+    Args:
+        mixture: whose experts are updated in lockstep.
+        table: in groups, with columns.
+        generators: of random numbers, one for each start; the same one makes its starts in turn.
+
+    Returns:
+        States of the experts, and responsibilities of all groups under each.
+    """
+    k, experts, n_runs = mixture.n_components, mixture.experts, len(generators)
+    draws = [_disjoint(table, k, generator) for generator in generators]
+    subset = table.block(torch.cat([groups for groups, _ in draws]))
+    # Groups of the other starts count for nothing.
+    r, first = table.y.new_zeros(n_runs, k, subset.size), 0
+    for run, (groups, component) in enumerate(draws):
+        r[run, component, first + torch.arange(len(groups), device=r.device)] = 1.0
+        first += len(groups)
+    before = nested.stack([experts.state()] * n_runs)
+    statistics = experts.sums_of_objects(subset.columns, r)
+    by_gradient = GradientMSteps(n_steps=N_GRADIENT_STEPS)
+    after = experts.advanced(before, statistics, (subset.x, subset.y), subset.of_rows(r), by_gradient)
+    shares = [
+        experts.log_likelihoods_of_objects(table.block(block).columns, after).softmax(-2)
+        for block in table.blocks(width=n_runs * k)
+    ]
+    return after, torch.cat(shares, dim=-1)
 
 
 def k_means_of_groups(mixture: MixtureOfExperts, table: Table, generator: Generator) -> Responsibilities:

@@ -1,4 +1,9 @@
-"""A fit for `torchrun --max-restarts`, in which rank 1 is killed the first time."""
+"""A fit on two processes, one of which is killed the first time; torchrun starts all anew, and the fit goes on.
+
+Run as ``python -m torch.distributed.run --standalone --nproc-per-node=2 --max-restarts=3 -m tests.benchmarks.dies_once
+FILE`` with a new file for the checkpoint. It is no test: gloo does not always connect new processes in time, and
+torchrun then takes another of its restarts.
+"""
 
 import os
 import signal

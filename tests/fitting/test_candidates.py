@@ -1,6 +1,7 @@
 """Restarts are independent, and no start is run twice."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from mixpyro import DirichletGate, GLMExperts, LinearExperts, MixtureOfExperts, 
 from mixpyro.experts import Experts
 from mixpyro.experts.families import Gaussian, Poisson
 from mixpyro.fitting.candidates import signature
-from mixpyro.fitting.starts import Start, one_hot, random_assignments
+from mixpyro.fitting.restarts import Search
+from mixpyro.fitting.runs import Options
+from mixpyro.fitting.starts import Start, one_hot, random_assignments, random_subsets
+from mixpyro.fitting.table import checked_table
 from mixpyro.shapes import Inputs, Outputs
-from tests.problems import lines, responsibilities
+from tests.problems import inputs, lines, responsibilities
 
 
 def noted(start: Start, calls: list[str], name: str) -> Start:
@@ -74,3 +78,21 @@ def test_a_signature_knows_a_start_whatever_the_order(dtype: torch.dtype) -> Non
     assert signature(one) == signature(one[:, [3, 1, 0, 2]])
     assert signature(one) != signature(other)
     assert signature(one) != signature(one.flip(0))
+
+
+@pytest.mark.parametrize("groups", [None, [row // 4 for row in range(60)]], ids=["rows", "groups"])
+def test_starts_that_are_fitted_together_are_those_of_each_alone(groups: list[int] | None) -> None:
+    x = inputs(60, 1)
+    y = torch.poisson((1.0 + x * (torch.arange(60)[:, None] // 4 % 2 * 2 - 1)).exp())
+    mixture = MixtureOfExperts(SoftmaxGate(2, 0), GLMExperts(2, 1, Poisson()))
+    table = checked_table(mixture, x, y, x[:, :0], None, groups=groups, new_fit=True)
+    options: dict[str, Any] = {"n_restarts": 3, "n_candidates": 2}
+    search = Search(mixture, table, Options(), [random_subsets], **options)
+    with torch.no_grad():
+        alone = [search.candidates.of_restart(number, search.table, search.initial, set()) for number in range(3)]
+        search.candidates.prepare(range(3), search.table, search.initial)
+        together = [search.candidates.of_restart(number, search.table, search.initial, set()) for number in range(3)]
+    for one, other in zip(alone, together, strict=True):
+        for first, second in zip(one, other, strict=True):
+            assert first is not None and second is not None
+            torch.testing.assert_close(first.responsibilities, second.responsibilities, rtol=1e-5, atol=1e-5)
