@@ -66,6 +66,11 @@ class Experts(ExpertFormulas):
         """Names of the buffers and parameters that have an axis of components first; none if there are networks."""
         return ()
 
+    @property
+    def may_begin_anew(self) -> bool:
+        """Whether a component may take a few badly explained rows of a stream, if that raises the bound; False here."""
+        return False
+
     def with_components(self, kept: Sequence[int]) -> "Experts":
         """Return a new bank of some of the components, with their posteriors and estimates.
 

@@ -26,6 +26,11 @@ class ConjugateExperts(ConjugatePart, Experts):
         """One label: all components have the same prior."""
         return [()] * int(self.n_components)
 
+    @property
+    def may_begin_anew(self) -> bool:
+        """Whether a component may take rows of a stream: where all it has is a posterior of its own."""
+        return not self.is_estimated and bool(self.component_tensors)
+
     def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: Value) -> Float[Tensor, "*R K N"]:
         """Return E_q[log p(yᵢ | xᵢ, k)] [..., K, N] in nats, in the columns' dtype.
 

@@ -25,6 +25,12 @@ class GLMStreams(GLMRuns):
     The information is a running average, so that a batch without any in some direction moves no coefficient far.
     """
 
+    @property
+    def may_begin_anew(self) -> bool:
+        """Whether a component may take rows of a stream: where a noise or a prior keeps estimates finite."""
+        is_finite = self.family.has_scale or self.prior_scale is not None
+        return self.takes_steps and not self.shared and is_finite
+
     def meet(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Keep in which columns coefficients are counted, from the first batch, and how far rows reach in them.
 

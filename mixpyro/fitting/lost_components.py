@@ -8,8 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from mixpyro.experts.conjugate import ConjugateExperts
-from mixpyro.experts.glm_streams import GLMStreams
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot, Statistics
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
@@ -111,11 +109,7 @@ class LostComponents:
         gate, experts = mixture.gate, mixture.experts
         if mixture.n_components < 2 or gate.finds_components or isinstance(gate, ObjectGate) or em.reads_rows(mixture):
             return False
-        if isinstance(experts, GLMStreams):
-            # Of a few rows, a maximum may lie at infinity where neither a noise nor a prior keeps it from there.
-            is_finite = experts.family.has_scale or experts.prior_scale is not None
-            return not experts.shared and experts.takes_steps and is_finite
-        return isinstance(experts, ConjugateExperts) and not experts.is_estimated and bool(experts.component_tensors)
+        return bool(experts.may_begin_anew)
 
     @staticmethod
     def _is_plain(table: Table) -> bool:

@@ -217,6 +217,7 @@ def resumed(rank: int, size: int, group: Any, path: str, name: str) -> dict[str,
 def stopped(rank: int, size: int, group: Any, asked: int) -> tuple[bool, dict[str, Any]]:
     """Whether a fit was ended by Ctrl-C on one rank in the second start, and what it found."""
     drawn = [0]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background jobs ignore it.
 
     def start(*given: Any) -> Tensor:
         drawn[0] += 1

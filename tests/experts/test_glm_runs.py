@@ -146,7 +146,7 @@ def test_steps_end_where_newtons_method_on_the_rows_ends(name: str, options: dic
     together, r = states(experts), torch.stack([responsibilities(N, K, seed=run).mT for run in range(R)])
     with torch.no_grad():
         reached = together
-        for _ in range(3):  # A whole step may overshoot: this shortens steps, as a fit does.
+        for _ in range(20):  # A whole step may overshoot: this shortens steps, as a fit does.
             reached = experts._converged(reached, x, y, r)
         for run in range(R):
             experts.hold(nested.select(together, run))
