@@ -11,7 +11,7 @@ from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums, has_own_scales
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.fitted_part import State
 from mixpyro.numerics import nested
-from mixpyro.numerics.last_block import LastBlock
+from mixpyro.numerics.columns_of_fit import HasColumnsOfFit
 from mixpyro.numerics.linear_predictors import Predictors
 from mixpyro.numerics.newton import MOST_DENSE
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
@@ -61,7 +61,7 @@ class GLMParametersOfRuns(NamedTuple):
     named: dict[str, Tensor]  # the parameters by their names, those that are not estimated too
 
 
-class GLMStates(GLMEstimates):
+class GLMStates(GLMEstimates, HasColumnsOfFit):
     """What a fit reads of :class:`mixpyro.experts.GLMExperts` at the estimates of R runs at once.
 
     An E-step sums the derivatives of the likelihood at the present estimates, beside everything else. Beyond
@@ -82,24 +82,10 @@ class GLMStates(GLMEstimates):
             self.__dict__["_limits_of_scales"] = ScaleLimits.of(self.family, y, own)
 
     @property
-    def standardisation(self) -> Standardisation:
-        """The columns in which a fit counts its coefficients; x itself before :meth:`centre`."""
-        own: Standardisation | None = self.__dict__.get("_standardisation")
-        return Standardisation.none(self.n_features, self.coefficients_estimate.device) if own is None else own
-
-    @property
     def _limits(self) -> ScaleLimits:
         """Limits of the scales; none before :meth:`centre`."""
         own: ScaleLimits | None = self.__dict__.get("_limits_of_scales")
         return ScaleLimits.none(self.family, self.coefficients_estimate.device) if own is None else own
-
-    @property
-    def _last_block(self) -> LastBlock:
-        """What was computed of the last block of rows."""
-        own: LastBlock | None = self.__dict__.get("_last_block_of_runs")
-        if own is None:
-            own = self.__dict__["_last_block_of_runs"] = LastBlock()
-        return own
 
     @property
     def reads_rows(self) -> bool:

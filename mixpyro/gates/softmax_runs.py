@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixpyro.fitted_part import Gradient, State
 from mixpyro.gates.logits import LogitGate
-from mixpyro.numerics.last_block import LastBlock
+from mixpyro.numerics.columns_of_fit import HasColumnsOfFit
 from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
 from mixpyro.numerics.newton import MOST_DENSE, maximised
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
@@ -42,7 +42,7 @@ class SoftmaxSums(NamedTuple):
     coefficients: NewtonSums  # of Σ r log π in the (K − 1) E coefficients of standardised columns
 
 
-class SoftmaxRuns(LogitGate):
+class SoftmaxRuns(LogitGate, HasColumnsOfFit):
     """How a fit iterates :class:`mixpyro.SoftmaxGate`, without a look at the rows between two E-steps.
 
     See :class:`~mixpyro.experts.glm_runs.GLMRuns`. Weights that do not depend on x, without a prior, are the shares of
@@ -64,20 +64,6 @@ class SoftmaxRuns(LogitGate):
     def _is_free(self) -> bool:
         """Whether there are coefficients to estimate."""
         return bool(self.n_components > 1 and self.coefficients_estimate.requires_grad)
-
-    @property
-    def standardisation(self) -> Standardisation:
-        """The columns in which a fit counts its coefficients; x itself before :meth:`centre`."""
-        own: Standardisation | None = self.__dict__.get("_standardisation")
-        return Standardisation.none(self.n_features, self.coefficients_estimate.device) if own is None else own
-
-    @property
-    def _last_block(self) -> LastBlock:
-        """What was computed of the last block of rows."""
-        own: LastBlock | None = self.__dict__.get("_last_block_of_runs")
-        if own is None:
-            own = self.__dict__["_last_block_of_runs"] = LastBlock()
-        return own
 
     @property
     def reads_rows(self) -> bool:
