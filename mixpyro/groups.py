@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.numerics.segments import Segments
 
 # How to say that every row is a group of its own.
@@ -160,7 +161,12 @@ def _is_numeric(ids: object) -> bool:
 
 def _of_numbers(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
     """Return ids and index of an array of numbers."""
-    values = ids.detach().cpu().numpy() if isinstance(ids, Tensor) else np.asarray(ids)
+    if isinstance(ids, Tensor):
+        # NumPy has no bfloat16, no conjugate and no negative views.
+        plain = arguments.dense("groups", ids).detach().cpu().resolve_conj().resolve_neg()
+        values = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+    else:
+        values = np.asarray(ids)
     _check_shape(values.shape)
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise ValueError(f"`groups` must have an id for each row; got NaN in {int(np.isnan(values).sum())} rows.")

@@ -90,6 +90,7 @@ def _of_rows(name: str, value: object, like: Tensor) -> Tensor:
     """Return a tensor [N] on the device of the rows."""
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a torch.Tensor; got {type(value).__name__}. Use torch.as_tensor({name}).")
+    value = arguments.dense(name, value)
     if value.shape != like.shape[:1]:
         raise ValueError(f"`{name}` must have shape [{len(like)}], a value for each row; got {list(value.shape)}.")
     return arguments.same_device(name, arguments.normal(value), like.device)

@@ -75,7 +75,7 @@ class Part(FittedPart):
 
     def __init__(self, n_components: int, *, name: str) -> None:
         super().__init__(name)
-        self.n_components = arguments.integer("n_components", n_components)
+        self.n_components = arguments.size("n_components", n_components)
 
     @arguments.outside_contexts
     def _apply(self, *args: Any, **kwargs: Any) -> "Part":  # noqa: ANN401 (they are torch's)
@@ -158,6 +158,14 @@ class Part(FittedPart):
         return numbered_entries(self)
 
 
+def _counts_alone(part: "Part", x: object) -> bool:
+    """Return whether part and rows are on the ``meta`` device, where operations are counted and nothing is computed."""
+    if not (isinstance(x, Tensor) and x.is_meta):
+        return False
+    own = first_tensor(part)
+    return own is not None and own.is_meta
+
+
 def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words."""
 
@@ -168,7 +176,8 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
         if args:
             if not isinstance(args[0], Tensor):  # To look for a tensor of the part takes 10 µs.
                 args = (numeric_rows("x", args[0], like=first_tensor(self)), *args[1:])
-            x = arguments.a_tensor("x", args[0])
+            x = args[0] if _counts_alone(self, args[0]) else arguments.a_tensor("x", args[0])
+            args = (x, *args[1:])
             if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
                 raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")
         return method(self, *args, **kwargs)

@@ -17,17 +17,9 @@ from mixpyro.arguments.data import (
     same_device,
     tensor,
 )
-from mixpyro.arguments.numbers import (
-    filled,
-    integer,
-    moderate_number,
-    positive_definite,
-    positive_number,
-    positive_vector,
-    representable,
-    step_size,
-    vector,
-)
+from mixpyro.arguments.dense import dense, is_dense
+from mixpyro.arguments.messages import shown
+from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
 from mixpyro.arguments.posteriors import posterior, same_shapes
 from mixpyro.arguments.torch_contexts import (
     graph_of_inputs,
@@ -44,14 +36,17 @@ from mixpyro.arguments.torch_contexts import (
     outside_of_contexts,
 )
 from mixpyro.arguments.validation import checks_values
+from mixpyro.arguments.vectors import filled, positive_definite, positive_vector, representable, vector
 
 __all__ = [
     "a_tensor",
     "checks_values",
+    "dense",
     "device",
     "dtype",
     "filled",
     "finite",
+    "flag",
     "graph_of_inputs",
     "guard",
     "guarded",
@@ -61,6 +56,7 @@ __all__ = [
     "inputs",
     "integer",
     "is_batched",
+    "is_dense",
     "make_normal",
     "moderate_number",
     "normal",
@@ -77,6 +73,8 @@ __all__ = [
     "responsibilities",
     "same_device",
     "same_shapes",
+    "shown",
+    "size",
     "step_size",
     "tensor",
     "vector",

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.dense import dense
+from mixpyro.arguments.messages import shown
 from mixpyro.arguments.torch_contexts import normal
 from mixpyro.arguments.validation import checks_values
 
@@ -38,24 +40,25 @@ def _floating(name: str, value: object) -> Tensor:
     value = a_tensor(name, value)
     if value.dtype not in DTYPES:
         wanted = "dtype float32 or float64" if value.is_floating_point() else "a floating dtype"
-        raise TypeError(f"`{name}` must have {wanted}; got {value.dtype}. Use {name}.double() or {name}.float().")
+        advice = "Pass its real part." if value.is_complex() else f"Use {name}.double() or {name}.float()."
+        raise TypeError(f"`{name}` must have {wanted}; got {value.dtype}. {advice}")
     return value
 
 
 def a_tensor(name: str, value: object) -> Tensor:
-    """Return a tensor, of any shape and dtype.
+    """Return a tensor whose values can be read, of any shape and dtype.
 
     Args:
         name: of the argument, for messages.
         value: what the user passed.
 
     Raises:
-        TypeError: if ``value`` is not a tensor.
+        TypeError: if ``value`` is not a tensor, or a sparse, nested, quantised, masked or ``meta`` one.
     """
     if not isinstance(value, Tensor):
         advice = f"torch.as_tensor(numpy.asarray({name}, dtype=float))"
         raise TypeError(f"`{name}` must be a torch.Tensor; got {type(value).__name__}. Use {advice}.")
-    return value
+    return dense(name, value)
 
 
 def finite(name: str, value: Tensor) -> Tensor:
@@ -187,7 +190,9 @@ def device(value: object) -> torch.device:
         RuntimeError: if this machine has no such device.
     """
     if not isinstance(value, str | torch.device):
-        raise TypeError(f"`device` must be a string or a torch.device; got {value!r} of type {type(value).__name__}.")
+        raise TypeError(
+            f"`device` must be a string or a torch.device; got {shown(value)} of type {type(value).__name__}."
+        )
     try:
         resolved = torch.device(value)
     except RuntimeError as error:
@@ -209,9 +214,8 @@ def dtype(value: object) -> torch.dtype:
     Raises:
         TypeError: if it is neither float32 nor float64.
     """
-    if value not in (torch.float32, torch.float64):
-        raise TypeError(f"`dtype` must be a floating dtype; got {value!r}. Use torch.float32 or torch.float64.")
-    assert isinstance(value, torch.dtype)
+    if not isinstance(value, torch.dtype) or value not in DTYPES:
+        raise TypeError(f"`dtype` must be a floating dtype; got {shown(value)}. Use torch.float32 or torch.float64.")
     return value
 
 

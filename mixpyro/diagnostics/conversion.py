@@ -151,7 +151,9 @@ def to_arviz(
         >>> data["posterior"]["gate.weights"].dims
         ('chain', 'draw', 'component')
     """
-    n_draws, leave_out = arguments.integer("n_draws", n_draws), _checked_groups(leave_out)
+    n_draws, leave_out = arguments.size("n_draws", n_draws), _checked_groups(leave_out)
+    weights_of_objects = arguments.flag("weights_of_objects", weights_of_objects)
+    progress = arguments.flag("progress", progress)
     if isinstance(fitted, Gate) and groups is not None:
         raise ValueError("`groups` must be None for a gate, which reads a row of each group; got ids.")
     if isinstance(fitted, Gate):

@@ -33,8 +33,8 @@ class Experts(ExpertFormulas):
 
     def __init__(self, n_components: int, n_features: int, n_outputs: int, *, name: str) -> None:
         super().__init__(n_components, name=name)
-        self.n_features = arguments.integer("n_features", n_features, least=0)
-        self.n_outputs = arguments.integer("n_outputs", n_outputs)
+        self.n_features = arguments.size("n_features", n_features, least=0)
+        self.n_outputs = arguments.size("n_outputs", n_outputs)
         self.first_component = 0
 
     @property

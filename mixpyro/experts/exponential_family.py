@@ -52,7 +52,7 @@ class FamilyExperts(EstimatedExperts):
             raise TypeError(f"`family` must be one of mixpyro.experts.families; got {type(family).__name__}.")
         super().__init__(n_components, n_features, max(n_outputs, family.n_outputs), name=name)
         self.family, self.is_discrete, self.may_be_infinite = family, family.is_discrete, not family.is_finite
-        self.exposure = exposure
+        self.exposure = arguments.flag("exposure", exposure)
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
 
     def predictors(self, x: Inputs) -> Tensor:

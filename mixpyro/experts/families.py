@@ -186,7 +186,7 @@ class Categorical(Family):
     """
 
     def __init__(self, n_categories: int) -> None:
-        self.n_categories = arguments.integer("n_categories", n_categories, least=2)
+        self.n_categories = arguments.size("n_categories", n_categories, least=2)
         self.n_predictors = self.n_categories - 1
 
     def check(self, y: Tensor, exposure: Tensor) -> None:

@@ -69,9 +69,10 @@ class LinearPrior(ConjugateExperts):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, n_features, n_outputs, name=name)
-        self.intercept = intercept
-        self.noise_per_component, self.noise_per_output = noise_per_component, noise_per_output
-        self.n_columns = self.n_features + int(intercept)
+        self.intercept = arguments.flag("intercept", intercept)
+        self.noise_per_component = arguments.flag("noise_per_component", noise_per_component)
+        self.noise_per_output = arguments.flag("noise_per_output", noise_per_output)
+        self.n_columns = self.n_features + int(self.intercept)
         if self.n_columns == 0:
             raise ValueError("`n_features` must be at least 1 without an intercept; got 0.")
         self.coefficient_mean, self.coefficient_precision = coefficient_mean, coefficient_precision

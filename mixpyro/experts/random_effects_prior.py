@@ -72,7 +72,8 @@ class RandomEffectsPrior(ConjugateExperts):
         super().__init__(n_components, n_features, 1, name=name)
         self.n_columns = self.n_features + 1
         self.random_effects = checked_effects(random_effects, self.n_features)
-        self.noise_per_component, self.covariance_per_component = noise_per_component, covariance_per_component
+        self.noise_per_component = arguments.flag("noise_per_component", noise_per_component)
+        self.covariance_per_component = arguments.flag("covariance_per_component", covariance_per_component)
         self.coefficient_mean, self.coefficient_precision = coefficient_mean, coefficient_precision
         self.noise_shape, self.noise_rate = noise_shape, noise_rate
         self.effect_degrees, self.effect_scale = effect_degrees, effect_scale

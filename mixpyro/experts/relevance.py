@@ -106,7 +106,7 @@ class RelevanceLinearExperts(LinearExperts):
             coefficient_precision = arguments.positive_number("coefficient_precision", coefficient_precision)
         super().__init__(
             n_components,
-            arguments.integer("n_features", n_features),
+            arguments.size("n_features", n_features),
             n_outputs,
             intercept=intercept,
             coefficient_mean=coefficient_mean,

@@ -154,7 +154,7 @@ def fit(
         "mask": mask,
         "initial_responsibilities": initial_responsibilities,
     }
-    processes = processes_of(process_group)
+    processes, progress = processes_of(process_group), arguments.flag("progress", progress)
     options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance}
     options |= {"n_gradient_steps": n_gradient_steps, "n_annealing": n_annealing}
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}

@@ -110,6 +110,7 @@ def fit_minibatches(
             rows, so that estimates grow without limit.
     """
     refuse_processes(None, "fit_minibatches")
+    progress = arguments.flag("progress", progress)
     batch_size, n_epochs = arguments.integer("batch_size", batch_size), arguments.integer("n_epochs", n_epochs)
     rows = rows_of_fit(mixture, x, y, gate_x, weights=weights, observed=observed, mask=mask, groups=groups)
     table = rows.table(mixture, groups=groups, missing=missing)

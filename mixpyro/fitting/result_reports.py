@@ -139,7 +139,7 @@ class ResultReports:
         if x is None:
             own = self._own_rows()
             x, gate_x = own.x, own.gate_x
-        shape = (arguments.integer("n_draws", n_draws),)
+        shape = (arguments.size("n_draws", n_draws),)
         predictive = self.mixture.predictive(x, gate_x=gate_x)
         device = predictive.mixture_distribution.logits.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

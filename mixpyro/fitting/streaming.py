@@ -105,7 +105,7 @@ class StreamingFit:
         self.n_objects = None if n_objects is None else arguments.positive_number("n_objects", n_objects)
         self.step_size = step_size if callable(step_size) else arguments.step_size(step_size)
         self.lr = arguments.positive_number("lr", lr)
-        self.n_restarts = arguments.integer("n_restarts", n_restarts, least=0)
+        self.n_restarts = arguments.size("n_restarts", n_restarts, least=0)
         self.seed = arguments.integer("seed", seed, least=0)
         self.n_steps, self.n_seen = 0, 0.0
         self._averages: dict[Part | str, Value] = {}

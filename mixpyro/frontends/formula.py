@@ -147,10 +147,10 @@ def _fitted(built: Built, k: int, missing: str, options: Mapping[str, Any]) -> F
 def _checked_ks(k: int | Iterable[int]) -> list[int]:
     """Return the numbers of components, each once, in order."""
     if isinstance(k, Integral) and not isinstance(k, bool):
-        return [arguments.integer("k", int(k))]
+        return [arguments.size("k", int(k))]
     if isinstance(k, str) or not isinstance(k, Iterable):
         raise TypeError(f"`k` must be an integer, or several, such as range(1, 5); got {k!r}.")
-    found = sorted({arguments.integer("k", one) for one in k})
+    found = sorted({arguments.size("k", one) for one in k})
     if not found:
         raise ValueError("`k` must have at least one number of components; got none.")
     return found

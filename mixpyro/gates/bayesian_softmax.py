@@ -87,11 +87,11 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
-        self.n_features = arguments.integer("n_features", n_features, least=0)
+        self.n_features = arguments.size("n_features", n_features, least=0)
         self.prior_scale = arguments.moderate_number("prior_scale", prior_scale)
-        self.symmetric_prior = bool(symmetric_prior)
-        self.relevance = bool(relevance)
-        self.quadrature = bool(quadrature)
+        self.symmetric_prior = arguments.flag("symmetric_prior", symmetric_prior)
+        self.relevance = arguments.flag("relevance", relevance)
+        self.quadrature = arguments.flag("quadrature", quadrature)
         self.keep_features(features)
         # A step, the bound after it and the next expansion are at one posterior.
         self._last: LastResult[tuple[Tensor, LogNormaliser]] = LastResult()

@@ -89,7 +89,7 @@ class DirichletGate(ConjugateGate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
-        self.batch_shape = tuple(arguments.integer("batch_shape", size) for size in batch_shape)
+        self.batch_shape = tuple(arguments.size("batch_shape", size) for size in batch_shape)
         prior = _positive("concentration", concentration, (*self.batch_shape, self.n_components))
         prior = arguments.representable("concentration", prior.to(arguments.device(device), arguments.dtype(dtype)))
         self.concentration_prior = _checked_prior(concentration_prior)

@@ -86,7 +86,7 @@ class ObjectDirichletGate(ObjectGate):
         mu = arguments.positive_vector("mean", 1.0 if mean is None else mean, self.n_components)
         like = torch.empty(0, self.n_components, device=arguments.device(device), dtype=arguments.dtype(dtype))
         self.register_buffer("concentration", gamma.to(like))
-        self.learn_mean = learn_mean
+        self.learn_mean = arguments.flag("learn_mean", learn_mean)
         self._register((mu / mu.sum()).to(like), like)
 
     def _register(self, mean: Tensor, no_objects: Tensor) -> None:

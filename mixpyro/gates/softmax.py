@@ -64,7 +64,7 @@ class SoftmaxGate(SoftmaxStreams):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
-        self.n_features = arguments.integer("n_features", n_features, least=0)
+        self.n_features = arguments.size("n_features", n_features, least=0)
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)
         shape = self.n_components - 1, self.n_features + 1
         self.coefficients_estimate = nn.Parameter(

@@ -79,11 +79,9 @@ class TreeGate(BayesianLogitGate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         is_number = not isinstance(tree, tuple | list)
-        self.tree = trees.checked_tree(
-            trees.balanced_tree(arguments.integer("n_components", tree)) if is_number else tree
-        )
+        self.tree = trees.checked_tree(trees.balanced_tree(arguments.size("n_components", tree)) if is_number else tree)
         super().__init__(len(trees.leaves_of(self.tree)), name=name)
-        self.n_features = arguments.integer("n_features", n_features, least=0)
+        self.n_features = arguments.size("n_features", n_features, least=0)
         self.prior_scale = arguments.moderate_number("prior_scale", prior_scale)
         like = torch.zeros((), device=arguments.device(device), dtype=arguments.dtype(dtype))
         self.register_posterior(self.prior, like=like)

@@ -101,6 +101,9 @@ def floating(Z: Tensor, device: torch.device) -> Tensor:
     """
     if not isinstance(Z, Tensor):
         raise TypeError(f"`Z` must be a torch.Tensor; got {type(Z).__name__}. Use torch.as_tensor(numpy.asarray(Z)).")
+    Z = arguments.dense("Z", Z)
+    if Z.is_complex():
+        raise TypeError(f"`Z` must have a real dtype; got {Z.dtype}.")
     return Z.to(device, Z.dtype if Z.is_floating_point() else torch.get_default_dtype())
 
 
@@ -116,6 +119,7 @@ def check_rows(X: Tensor) -> None:
     """
     if not isinstance(X, Tensor):
         raise TypeError(f"`X` must be a torch.Tensor; got {type(X).__name__}. Use torch.as_tensor(numpy.asarray(X)).")
+    arguments.dense("X", X)
     if X.ndim == 0:
         raise ValueError("`X` must have a row for each object; got a scalar.")
 

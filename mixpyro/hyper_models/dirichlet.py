@@ -52,7 +52,7 @@ class HyperModelDirichlet(DirichletHyperModel):
         mu: float | Tensor = 1.0,
         mu_prior: Distribution | None = None,
     ) -> None:
-        arguments.integer("output_dim", output_dim)
+        arguments.size("output_dim", output_dim)
         device = checked_device(device)
         prior = arguments.positive_vector("mu", mu, output_dim)
         super().__init__(

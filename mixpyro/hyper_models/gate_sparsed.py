@@ -59,7 +59,7 @@ class HyperModelGateSparsed(DirichletHyperModel):
         *,
         learn_mu: bool = False,
     ) -> None:
-        arguments.integer("output_dim", output_dim)
+        arguments.size("output_dim", output_dim)
         device = checked_device(device)
         gamma = arguments.positive_number("gamma", gamma)
         mean = None if mu is None else arguments.positive_vector("mu", mu, output_dim)

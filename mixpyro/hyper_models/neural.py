@@ -52,10 +52,10 @@ class HyperExpertNN(HyperModel, nn.Module):
         device: str | torch.device = "cpu",
     ) -> None:
         super().__init__()
-        self.input_dim = arguments.integer("input_dim", input_dim)
-        self.output_dim = arguments.integer("output_dim", output_dim)
+        self.input_dim = arguments.size("input_dim", input_dim)
+        self.output_dim = arguments.size("output_dim", output_dim)
         self.epochs = arguments.integer("epochs", epochs, least=0)
-        hidden_dim = arguments.integer("hidden_dim", hidden_dim)
+        hidden_dim = arguments.size("hidden_dim", hidden_dim)
         self.device = checked_device(device)
         self.linear1 = nn.Linear(input_dim, hidden_dim, device="cpu")
         self.linear2 = nn.Linear(hidden_dim, hidden_dim, device="cpu")

@@ -115,7 +115,7 @@ class ConjugateSVI(SVI):
         super().__init__(model, guide, optim, loss=elbo)  # type: ignore[no-untyped-call]
         self.elbo = elbo
         self.gates = _checked_gates(gates)
-        self.collapsed = collapsed
+        self.collapsed = arguments.flag("collapsed", collapsed)
         if collapsed and (len(self.gates) > 1 or type(self.gates[0]) is not DirichletGate or self.gates[0].batch_shape):
             raise ValueError(
                 "`collapsed` must have one DirichletGate without a `batch_shape` in `gates`; got "

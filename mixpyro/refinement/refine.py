@@ -103,9 +103,8 @@ def refine(
         >>> refined.draws.shape, refined.khat < 0.7
         (torch.Size([1000, 7]), True)
     """
-    n_draws = arguments.integer("n_draws", n_draws, least=2)
-    if not isinstance(nuts, bool):
-        raise TypeError(f"`nuts` must be True or False; got {nuts!r}.")
+    n_draws = arguments.size("n_draws", n_draws, least=2)
+    nuts, progress = arguments.flag("nuts", nuts), arguments.flag("progress", progress)
     names = {"feature_names": feature_names, "gate_feature_names": gate_feature_names}
     response = linear_response(result, x, y, gate_x=gate_x, weights=weights, groups=groups, **names)
     log_joint = LogJoint(response.mixture, response.table)

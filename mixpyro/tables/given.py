@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixpyro.arguments import dense, is_dense
 from mixpyro.tables import frames
 from mixpyro.tables.layout import Layout, Layouts
 from mixpyro.tables.returned import RowLabels
@@ -81,12 +82,12 @@ def column_names(argument: str, layout: Layout | None, n_columns: int) -> tuple[
 
 
 def is_plain(value: object) -> bool:
-    """Return whether a value needs no conversion: a tensor of floats, or nothing.
+    """Return whether a value needs no conversion: a dense tensor of floats, or nothing.
 
     Args:
         value: of an argument.
     """
-    return value is None or (isinstance(value, Tensor) and value.is_floating_point())
+    return value is None or (isinstance(value, Tensor) and value.is_floating_point() and is_dense(value))
 
 
 def given_rows(
@@ -171,6 +172,7 @@ class _Reader:
     def tensor(self, name: str, value: Any) -> Tensor | None:  # noqa: ANN401 (any table)
         """Return an argument as a tensor."""
         if isinstance(value, Tensor):
+            value = dense(name, value)
             is_data = name in ("x", "y", "gate_x", "weights") and not value.is_complex()
             return value if value.is_floating_point() or not is_data else value.to(self.dtype)
         if value is None:

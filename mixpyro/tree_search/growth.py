@@ -101,7 +101,7 @@ def grow_tree(
         Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm;
         Fritsch, Finke, Waibel (1997), Adaptively growing hierarchical mixtures of experts, NIPS 9, by likelihood.
     """
-    most = arguments.integer("most_components", most_components)
+    most = arguments.size("most_components", most_components)
     given = given_rows({"x": x, "y": y, "gate_x": gate_x, "weights": weights}, groups=groups)
     own, others = (given.x, given.tensors["y"], given.gate_x), given.tensors["weights"]
     growth = _Growth(experts, *own, others, groups, prior_scale, n_restarts, seed, max_iterations, tolerance)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -98,3 +100,48 @@ def test_step_sizes_out_of_range_are_refused() -> None:
         arguments.step_size(1.5)
     with pytest.raises(ValueError, match=r"`step_size` must be finite and above 0; got 0\.0"):
         arguments.step_size(0.0)
+
+
+def test_flags() -> None:
+    assert arguments.flag("f", True) is True
+    assert arguments.flag("f", np.bool_(False)) is False
+    for wrong in ("no", 1, None, torch.tensor(True)):
+        with pytest.raises(TypeError, match=r"^`f` must be True or False; got "):
+            arguments.flag("f", wrong)
+
+
+class Nameless:
+    """An object that cannot be shown."""
+
+    def __repr__(self) -> str:
+        """Fail."""
+        raise RuntimeError("not to be shown")
+
+
+def test_messages_are_short() -> None:
+    for wrong in ("a" * 10**6, [0] * 10**6, torch.ones(1000).tolist(), Nameless()):
+        with pytest.raises(TypeError, match="^`n` must be an integer; got ") as raised:
+            arguments.integer("n", wrong)
+        assert len(str(raised.value)) < 200
+
+
+def test_numbers_that_no_float_holds() -> None:
+    for wrong in (10**400, -(10**400)):
+        with pytest.raises(ValueError, match="^`n` must be finite and above 0; got -?inf"):
+            arguments.positive_number("n", wrong)
+        with pytest.raises(TypeError, match="^`n` must be a number or 2 numbers; got "):
+            arguments.vector("n", wrong, 2)
+    with pytest.raises(ValueError, match="^`n` must be at most 9223372036854775807; got "):
+        arguments.integer("n", 10**30)
+    with pytest.raises(ValueError, match="^`n` must be at most 10000000; got "):
+        arguments.size("n", 10**12)
+
+
+@pytest.mark.parametrize("wrong", [True, [True, 1.0], np.array([True]), torch.tensor([True]), 1j, [1j, 2.0], "a", {}])
+def test_what_is_no_number_is_no_vector(wrong: object) -> None:
+    with pytest.raises(TypeError, match="^`n` must be a number or 2 numbers; got "):
+        arguments.vector("n", wrong, 2)
+
+
+def test_a_series_is_a_vector_whatever_its_index() -> None:
+    assert arguments.vector("n", pd.Series([1, 2], index=["a", "b"]), 2).tolist() == [1.0, 2.0]

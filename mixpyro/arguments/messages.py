@@ -1,0 +1,18 @@
+"""Values in messages."""
+
+from reprlib import Repr
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, shortened to some eighty characters.
+
+    Args:
+        value: of any type; one that cannot be shown is called by its type.
+    """
+    try:
+        return _SHORT.repr(value)
+    except Exception:  # a user's own class
+        return f"a {type(value).__name__}"
