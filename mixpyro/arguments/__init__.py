@@ -7,6 +7,7 @@ validation is on. All checks are made where a user calls the library, never insi
 
 from mixpyro.arguments.data import (
     a_tensor,
+    assignment_probabilities,
     device,
     dtype,
     finite,
@@ -40,6 +41,7 @@ from mixpyro.arguments.vectors import filled, positive_definite, positive_vector
 
 __all__ = [
     "a_tensor",
+    "assignment_probabilities",
     "checks_values",
     "dense",
     "device",

@@ -170,6 +170,29 @@ def responsibilities(value: object, n_components: int, n_objects: int, *, name: 
     return checked
 
 
+def assignment_probabilities(value: object, shape: tuple[int, ...]) -> Tensor:
+    """Return responsibilities of a Pyro program, in which every object has a component.
+
+    Args:
+        value: what the user passed as ``responsibilities``.
+        shape: of the objects, and K.
+
+    Raises:
+        TypeError: if ``value`` is not a tensor of float32 or float64.
+        ValueError: if it has another shape or, while values are checked, a value is negative or not finite, or a row
+            is zero.
+    """
+    checked = tensor("responsibilities", value, shape)
+    if checks_values():
+        good = (checked >= 0).all(-1) & torch.isfinite(checked).all(-1) & (checked.sum(-1) > 0)
+        if not bool(good.all()):
+            raise ValueError(
+                "`responsibilities` must be finite and non-negative, with a positive sum in every row; got "
+                f"{int((~good).sum())} other rows of {good.numel()}."
+            )
+    return checked
+
+
 def _values(first: Tensor, second: Tensor) -> tuple[float, float]:
     """Read two scalars; from a GPU at once, to wait once, and from a CPU one by one, which is faster there."""
     if first.device.type == "cpu":

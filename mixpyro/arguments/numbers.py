@@ -89,7 +89,7 @@ def positive_number(name: str, value: object, *, zero: bool = False) -> float:
     try:
         number = float(value)
     except OverflowError:
-        number = math.inf if value > 0 else -math.inf
+        number = math.inf if value == abs(value) else -math.inf
     if not (0.0 < number < float("inf") or (zero and number == 0.0)):
         raise ValueError(f"`{name}` must be finite and {'at least' if zero else 'above'} 0; got {number}.")
     return number

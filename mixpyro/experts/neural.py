@@ -17,6 +17,7 @@ from mixpyro.experts.families import Family, Gaussian
 from mixpyro.fitted_part import Gradient
 from mixpyro.numerics.precision import at_least
 from mixpyro.pyro_internals.networks import (
+    NetworkOutput,
     evaluate,
     last_layers,
     network_of,
@@ -140,10 +141,11 @@ class NeuralExperts(FamilyExperts):
         shape = len(x), self.n_components, self.n_predictors
         regressors = self._regressors(x)
         if isinstance(network_of(self), nn.ModuleList):
-            outputs = [_shaped(one, (shape[0], shape[2])) for one in evaluate(self, regressors)]
-            return at_least(torch.stack(outputs, dim=1), x.dtype)
-        (output,) = evaluate(self, regressors)
-        return at_least(_shaped(output, shape, (shape[0], shape[1] * shape[2])).reshape(shape), x.dtype)
+            each = evaluate(self, regressors, NetworkOutput("predictors", ((shape[0], shape[2]),)))
+            return at_least(torch.stack(each, dim=1), x.dtype)
+        wanted = NetworkOutput("predictors", (shape, (shape[0], shape[1] * shape[2])))
+        (output,) = evaluate(self, regressors, wanted)
+        return at_least(output.reshape(shape), x.dtype)
 
     def centre(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Set the lower limit of the noise from the spread of y; the networks stay as they are.
@@ -259,14 +261,6 @@ class NeuralExperts(FamilyExperts):
         eta = Vindex(parameters.predictors)[..., rows, assignment, :]
         scale = Vindex(parameters.scale)[..., assignment, :]
         return self.family.distribution(eta, self._exposures(x).squeeze(-1), scale)
-
-
-def _shaped(output: Tensor, *shapes: tuple[int, ...]) -> Tensor:
-    """Return a network's output if it has one of the shapes."""
-    if tuple(output.shape) not in shapes:
-        wanted = " or ".join(str(list(shape)) for shape in shapes)
-        raise ValueError(f"`network` must return predictors of shape {wanted}; got {list(output.shape)}.")
-    return output
 
 
 def _checked_network(network: object, n_components: int) -> nn.Module:

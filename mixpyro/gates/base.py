@@ -235,3 +235,22 @@ def categorical(weights: Tensor) -> Categorical:
         weights: [..., K], non-negative.
     """
     return Categorical(logits=weights.clamp_min(torch.finfo(weights.dtype).tiny).log())
+
+
+def categorical_of_rows(logits: Tensor) -> Categorical:
+    """Return a Categorical over the components of each row.
+
+    Args:
+        logits: [N, K], computed from x.
+
+    Raises:
+        ValueError: if one is NaN, while Pyro's validation is on.
+    """
+    try:
+        return Categorical(logits=logits)
+    except ValueError as error:
+        bad = int(logits.isnan().any(-1).sum())
+        raise ValueError(
+            f"`x` must give log weights that are numbers; got NaN in {bad} of {logits[..., 0].numel()} rows. x must be "
+            "finite, and so must the parameters of the gate."
+        ) from error

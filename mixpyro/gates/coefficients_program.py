@@ -11,7 +11,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro.conjugate.normal import NormalCoefficients
-from mixpyro.gates.base import categorical
+from mixpyro.gates.base import categorical, categorical_of_rows
 from mixpyro.gates.designs import GateWithDesign
 from mixpyro.gates.natural_steps import improved
 from mixpyro.gates.program import GateProgram
@@ -67,7 +67,7 @@ class CoefficientsProgram(GateWithDesign):
             x: gate inputs [N, D].
             plate: over the objects, not entered.
         """
-        return Categorical(logits=self._log_weights_of(x, self.prior_distribution(x.dtype)))
+        return categorical_of_rows(self._log_weights_of(x, self.prior_distribution(x.dtype)))
 
     def _log_weights_drawn(self, x: Inputs, value: NormalCoefficients) -> Tensor:
         """Sample the coefficients from a prior or posterior, and return log π in x's dtype."""

@@ -6,7 +6,7 @@ import pyro
 from pyro.distributions import Categorical
 from torch import Tensor
 
-from mixpyro.gates.base import Gate
+from mixpyro.gates.base import Gate, categorical_of_rows
 from mixpyro.numerics.least_information import flattest_direction
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.precision import at_least
@@ -73,7 +73,7 @@ class LogitGate(EstimatedPart, Gate):
         Args:
             x: gate inputs [N, D].
         """
-        return Categorical(logits=self.expected_log_weights(x))
+        return categorical_of_rows(self.expected_log_weights(x))
 
     def partial_bound(self, x: Inputs, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
         """Return Σ r log π, plus the log density of a prior on the parameters, in nats.
@@ -95,7 +95,7 @@ class LogitGate(EstimatedPart, Gate):
         """
         if self.prior_scale is not None:
             pyro.factor(self.site(self.log_prior_site), -self.kl_divergence().to(x.dtype))
-        return Categorical(logits=self.logits(x).to(x.dtype))
+        return categorical_of_rows(self.logits(x).to(x.dtype))
 
 
 def separated_components(

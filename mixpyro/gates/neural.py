@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mixpyro import arguments
 from mixpyro.gates.logits import LogitGate, separated_components
 from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
-from mixpyro.pyro_internals.networks import evaluate, last_layers, network_of, trainable_parameters
+from mixpyro.pyro_internals.networks import NetworkOutput, evaluate, last_layers, network_of, trainable_parameters
 from mixpyro.shapes import Inputs, Responsibilities
 
 
@@ -58,12 +58,10 @@ class NeuralGate(LogitGate):
             x: gate inputs [N, D].
 
         Raises:
-            ValueError: if the network returns another shape.
+            TypeError: if the network returns something else than a tensor of floats.
+            ValueError: if the network fails for x, or returns another shape.
         """
-        (logits,) = evaluate(self, x)
-        if logits.shape != (len(x), self.n_components):
-            wanted, got = [len(x), self.n_components], list(logits.shape)
-            raise ValueError(f"`network` must return logits of shape {wanted} for x {list(x.shape)}; got {got}.")
+        (logits,) = evaluate(self, x, NetworkOutput("logits", ((len(x), self.n_components),)))
         return logits
 
     @torch.no_grad()

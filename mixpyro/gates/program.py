@@ -225,15 +225,16 @@ class GateProgram(Part):
             plate: as for :meth:`model`.
 
         Raises:
-            TypeError: as :meth:`model`.
-            ValueError: as :meth:`model`.
+            TypeError: as :meth:`model`, or if the responsibilities are no tensor of floats.
+            ValueError: as :meth:`model`, or if the responsibilities have another shape, a negative value or a row of
+                zeros.
         """
         x = arguments.program_inputs(x)
         plates = checked_plates(plate, x)
+        shape = (*x.shape[: len(plates)], self.n_components)
+        checked = arguments.assignment_probabilities(responsibilities, shape)
         # No tiny weight for a zero here: the object's y may be impossible there, and tiny · (−∞) is −∞.
-        q = Categorical(
-            logits=with_axes(responsibilities.flatten(0, len(plates) - 1).log(), axes_of_objects(plates, x))
-        )
+        q = Categorical(logits=with_axes(checked.flatten(0, len(plates) - 1).log(), axes_of_objects(plates, x)))
         with entered(plates):
             pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.fitted_part import Gradient
+from mixpyro.gates.base import categorical_of_rows
 from mixpyro.gates.logits import separated_components
 from mixpyro.gates.softmax_streams import SoftmaxStreams
 from mixpyro.numerics.design_matrix import with_intercept
@@ -108,11 +109,11 @@ class SoftmaxGate(SoftmaxStreams):
             plate: over the objects, not entered.
         """
         if self.prior_scale is None:
-            return Categorical(logits=self.expected_log_weights(x))
+            return categorical_of_rows(self.expected_log_weights(x))
         prior = Normal(x.new_zeros(self.coefficients.shape), self.prior_scale).to_event(2)
         logits = self._logits(x, sample_parameter(self.site("coefficients"), prior))
         # Normalised first: logits of far rows may be too large for x's dtype.
-        return Categorical(logits=logits.log_softmax(-1).to(x.dtype))
+        return categorical_of_rows(logits.log_softmax(-1).to(x.dtype))
 
     def weights_guide(self, x: Inputs, *, plate: pyro.plate | None, objects: ObjectIndices | None) -> None:
         """Sample ``<name>.coefficients`` at their estimate if they have a prior: SVI then finds the MAP estimate.

@@ -1,6 +1,7 @@
 """Evaluation of a neural network that is part of a gate or of experts, inside a Pyro program or outside of one."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from pyro.nn import PyroModule
@@ -16,7 +17,60 @@ from mixpyro.pyro_internals.parameter_store import (
 )
 
 
-def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
+class NetworkOutput(NamedTuple):
+    """What a network must return.
+
+    Attributes:
+        name: of the numbers, for messages.
+        shapes: those that the output may have; any if there are none.
+    """
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+
+    def of(self, network: nn.Module, x: Tensor) -> Tensor:
+        """Return the output of a network, if it is what it must be; its buffers are as before otherwise.
+
+        Args:
+            network: is called.
+            x: inputs [N, D].
+        """
+        counted = [(buffer, buffer.clone()) for buffer in network.buffers()] if network.training else []
+        try:
+            return self._checked(_called(network, x), x)
+        except Exception:
+            with torch.no_grad():
+                for buffer, before in counted:
+                    buffer.copy_(before)
+            raise
+
+    def _checked(self, output: object, x: Tensor) -> Tensor:
+        """Return an output of the right type and shape."""
+        if not isinstance(output, Tensor) or not output.is_floating_point():
+            kind = output.dtype if isinstance(output, Tensor) else type(output).__name__
+            raise TypeError(f"`network` must return a tensor of floats; got {kind}.")
+        if self.shapes and tuple(output.shape) not in self.shapes:
+            wanted, got = " or ".join(str(list(shape)) for shape in self.shapes), list(output.shape)
+            raise ValueError(f"`network` must return {self.name} of shape {wanted} for x {list(x.shape)}; got {got}.")
+        return output
+
+
+# An output of any shape.
+ANY_OUTPUT = NetworkOutput("numbers", ())
+
+
+def _called(network: nn.Module, x: Tensor) -> object:
+    """Return what a network returns; an error of PyTorch in it names the network and the shape of its inputs."""
+    try:
+        return network(x)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"`network` must take x {list(x.shape)} of {x.dtype}; got from it {reason}") from error
+
+
+def evaluate(owner: PyroModule, x: Tensor, outputs: NetworkOutput) -> list[Tensor]:
     """Evaluate the network of a gate or of experts, or each network of its list.
 
     Outside a Pyro program the user's parameter store stays unchanged. Inside, the parameters are registered, and frozen
@@ -25,21 +79,25 @@ def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
     Args:
         owner: the gate or experts with the attribute ``network``.
         x: inputs [N, D], which are converted to the dtype of each network's parameters.
+        outputs: what each network must return.
 
     Returns:
         The output of each network.
 
     Raises:
+        TypeError: if a network returns something else than a tensor of floats.
+        ValueError: if a network fails for x, or returns another shape. What it counts, such as the running averages of
+            a batch normalisation, is as before then.
         RuntimeError: outside a Pyro program, if a network has random weights; inside one, if another module has
             registered parameters under the owner's name.
     """
     if not owner._pyro_context.active:
-        return [_call_outside(network, x) for network in _each(network_of(owner))]
+        return [_call_outside(network, x, outputs) for network in _each(network_of(owner))]
     if is_registered(network_of(owner)):
-        return [network(_in_its_dtype(network, x)) for network in _each(network_of(owner))]
+        return [outputs.of(network, _in_its_dtype(network, x)) for network in _each(network_of(owner))]
     refuse_shared_parameters(owner)
     with kept_frozen(network_of(owner)):
-        return [network(_in_its_dtype(network, x)) for network in _each(owner.network)]
+        return [outputs.of(network, _in_its_dtype(network, x)) for network in _each(owner.network)]
 
 
 def network_of(owner: PyroModule) -> nn.Module:
@@ -80,7 +138,7 @@ def _last_layer(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         layer.register_forward_hook(lambda _, given, output: seen.append((given[0], output))) for layer in layers[-1:]
     ]
     try:
-        output = _call_outside(network, x).flatten(1)
+        output = _call_outside(network, x, ANY_OUTPUT).flatten(1)
     finally:
         for hook in hooks:
             hook.remove()
@@ -103,15 +161,15 @@ def _in_its_dtype(network: nn.Module, x: Tensor) -> Tensor:
     return normal(x).to(dtype_of_parameters(network) or x.dtype)
 
 
-def _call_outside(network: nn.Module, x: Tensor) -> Tensor:
+def _call_outside(network: nn.Module, x: Tensor, outputs: NetworkOutput) -> Tensor:
     """Evaluate a network outside a Pyro program."""
     x = _in_its_dtype(network, x)
     if not any(isinstance(part, PyroModule) for part in network.modules()):
-        return network(x)
+        return outputs.of(network, x)
     refuse_random_weights(network)
     # A PyroModule registers its parameters when it is called, even outside a Pyro program.
     with unregistered(network):
-        return network(x)
+        return outputs.of(network, x)
 
 
 def refuse_random_weights(network: nn.Module) -> None:

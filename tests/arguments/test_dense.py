@@ -82,7 +82,7 @@ def test_a_fit_refuses_tensors_without_numbers(argument: str, kind: str) -> None
     given = rows()
     given[argument] = KINDS[kind](given[argument])
     with pytest.raises(TypeError, match=rf"^`{argument}` must "):
-        fit(mixture, **given, n_restarts=1, progress=False)
+        fit(mixture, **given, n_restarts=1, progress=False)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -120,26 +120,26 @@ class Nameless:
 
 def test_messages_are_short() -> None:
     for wrong in ("a" * 10**6, [0] * 10**6, torch.ones(1000).tolist(), Nameless()):
-        with pytest.raises(TypeError, match="^`n` must be an integer; got ") as raised:
+        with pytest.raises(TypeError, match=r"^`n` must be an integer; got ") as raised:
             arguments.integer("n", wrong)
         assert len(str(raised.value)) < 200
 
 
 def test_numbers_that_no_float_holds() -> None:
     for wrong in (10**400, -(10**400)):
-        with pytest.raises(ValueError, match="^`n` must be finite and above 0; got -?inf"):
+        with pytest.raises(ValueError, match=r"^`n` must be finite and above 0; got -?inf"):
             arguments.positive_number("n", wrong)
-        with pytest.raises(TypeError, match="^`n` must be a number or 2 numbers; got "):
+        with pytest.raises(TypeError, match=r"^`n` must be a number or 2 numbers; got "):
             arguments.vector("n", wrong, 2)
-    with pytest.raises(ValueError, match="^`n` must be at most 9223372036854775807; got "):
+    with pytest.raises(ValueError, match=r"^`n` must be at most 9223372036854775807; got "):
         arguments.integer("n", 10**30)
-    with pytest.raises(ValueError, match="^`n` must be at most 10000000; got "):
+    with pytest.raises(ValueError, match=r"^`n` must be at most 10000000; got "):
         arguments.size("n", 10**12)
 
 
 @pytest.mark.parametrize("wrong", [True, [True, 1.0], np.array([True]), torch.tensor([True]), 1j, [1j, 2.0], "a", {}])
 def test_what_is_no_number_is_no_vector(wrong: object) -> None:
-    with pytest.raises(TypeError, match="^`n` must be a number or 2 numbers; got "):
+    with pytest.raises(TypeError, match=r"^`n` must be a number or 2 numbers; got "):
         arguments.vector("n", wrong, 2)
 
 

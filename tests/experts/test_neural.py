@@ -274,9 +274,9 @@ def test_bad_networks_are_refused() -> None:
     ):
         with pytest.raises(error, match=message):
             NeuralExperts(K, N_FEATURES, network, Gaussian())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"predictors of shape \[4, 3, 1\] or \[4, 3\]; got \[4, 1\]"):
+    with pytest.raises(ValueError, match=r"predictors of shape \[4, 3, 1\] or \[4, 3\] for x \[4, 2\]; got \[4, 1\]"):
         NeuralExperts(K, N_FEATURES, twin, Gaussian()).predict(inputs(4))
-    with pytest.raises(ValueError, match=r"predictors of shape \[4, 2\]; got \[4, 1\]"):
+    with pytest.raises(ValueError, match=r"predictors of shape \[4, 2\] for x \[4, 2\]; got \[4, 1\]"):
         NeuralExperts(K, N_FEATURES, networks(), Categorical(3)).predict(inputs(4))
     with pytest.raises(ValueError, match="`n_outputs` must be 1 for a Poisson; got 2"):
         NeuralExperts(K, N_FEATURES, networks(), Poisson(), n_outputs=2)
