@@ -1,0 +1,54 @@
+"""A few hundred random calls of everything public have no fault, and nothing public is left out."""
+
+import pytest
+import torch
+
+from tests.fuzz.call import Call
+from tests.fuzz.judge import judged
+from tests.fuzz.surface import without_a_maker
+
+pytestmark = pytest.mark.usefixtures("bad_arguments")
+
+
+def test_every_public_name_is_called() -> None:
+    assert without_a_maker() == set()
+
+
+def named(value: object) -> None:
+    raise ValueError(f"`value` must be right; got {value!r}.")
+
+
+def unnamed(value: object) -> None:
+    raise ValueError("shapes differ")
+
+
+def draws(value: object) -> None:
+    torch.rand(3)
+    raise ValueError("`value` must be right.")
+
+
+def appends(value: list[int]) -> None:
+    value.append(1)
+    raise ValueError("`value` must be right.")
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"), [(named, "clear"), (unnamed, "obscure"), (draws, "changed"), (appends, "changed")]
+)
+def test_the_judge_tells_faults_from_clear_errors(function: object, kind: str) -> None:
+    call = Call("name", function, {"value": []}, replaced={"value": "odd"})  # type: ignore[arg-type]
+    assert judged(call).kind == kind
+
+
+def test_a_right_call_that_fails_and_a_wrong_result_are_wrong() -> None:
+    assert judged(Call("name", named, {"value": 1})).kind == "wrong"
+    assert judged(Call("name", lambda: 1, {}, check=lambda result, _: ["not two"])).kind == "wrong"
+    assert judged(Call("name", lambda: 2, {})).kind == "right"
+
+
+def test_a_call_that_hangs_is_ended_and_another_goes_on() -> None:
+    """A worker that is out of time is replaced; the cases behind it are made all the same."""
+    from tests.fuzz import workers
+
+    found = dict(workers.outcomes(range(4), seed=0, seconds=60.0, jobs=1, only="Groups"))
+    assert sorted(found) == [0, 1, 2, 3]
