@@ -4,6 +4,7 @@ Everything here is NumPy and xarray. ArviZ is imported on first use, because its
 """
 
 import functools
+import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
+
+from mixpyro import arguments
 
 # An InferenceData in ArviZ 0.23, a DataTree in 1.x: groups of named arrays in both.
 ArvizData: TypeAlias = Any
@@ -75,6 +78,28 @@ def from_datasets(datasets: Mapping[str, Dataset]) -> ArvizData:
     return xarray.DataTree.from_dict(dict(datasets))
 
 
+def arviz_data(name: str, value: object) -> ArvizData:
+    """Return a value if it is ArviZ's container.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if has_data_trees():
+        import xarray
+
+        kind: type = xarray.DataTree
+    else:
+        kind = arviz().InferenceData
+    if not isinstance(value, kind):
+        got = f"{arguments.shown(value)} of type {type(value).__name__}"
+        raise TypeError(f"`{name}` must be an {kind.__name__} of ArviZ, as of `mixpyro.to_arviz`; got {got}.")
+    return value
+
+
 def datasets_of(data: ArvizData) -> dict[str, Dataset]:
     """Return every group as an xarray dataset, by its name.
 
@@ -102,6 +127,7 @@ def group(data: ArvizData, name: str) -> Dataset:
     return datasets[name]
 
 
+@arguments.checked(path=arguments.path)
 def from_netcdf(path: str | Path) -> ArvizData:
     """Read a file that ``data.to_netcdf(path)`` wrote.
 
@@ -109,8 +135,18 @@ def from_netcdf(path: str | Path) -> ArvizData:
 
     Args:
         path: of the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is none in the format of netCDF 4.
     """
-    lazy = arviz().from_netcdf(str(path))
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"`path` must be a file that `data.to_netcdf` wrote; got {os.fspath(path)!r}.")
+    try:
+        lazy = arviz().from_netcdf(str(path))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        wanted = "a netCDF file that `data.to_netcdf` wrote"
+        raise ValueError(f"`path` must be {wanted}; got {os.fspath(path)!r}, unreadable: {error}") from error
     datasets = {name: dataset.load() for name, dataset in datasets_of(lazy).items()}
     for opened in (*datasets.values(), lazy):
         opened.close()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, group
+from mixpyro.diagnostics.arviz_versions import ArvizData, arviz_data, datasets_of, group
 from mixpyro.diagnostics.draws import evaluate
 from mixpyro.diagnostics.made_from import mixture_of
 from mixpyro.diagnostics.names import named_rows
@@ -50,9 +50,7 @@ def summary_of(responsibilities: np.ndarray, probability: float) -> Assignments:
     Raises:
         ValueError: if the probability is not in (0, 1).
     """
-    level = arguments.positive_number("probability", probability)
-    if level >= 1.0:
-        raise ValueError(f"`probability` must be below 1; got {level}.")
+    level = arguments.probability("probability", probability)
     low, high = np.quantile(responsibilities, [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0)
     return Assignments(responsibilities.mean(0), responsibilities.std(0), low, high)
 
@@ -77,6 +75,16 @@ def posterior_sites(data: ArvizData, rows: Observations) -> tuple[dict[str, Tens
         for name, values in posterior.data_vars.items()
     }
     return sites, n_draws
+
+
+def _both_ends(name: str, value: object, size: int) -> slice:
+    """Return a slice from one number to another."""
+    if not isinstance(value, slice):
+        raise TypeError(f"`{name}` must be a slice; got {arguments.shown(value)} of type {type(value).__name__}.")
+    ends = arguments.integer(name, value.start, least=0), arguments.integer(name, value.stop, least=0)
+    if value.step not in (None, 1) or not ends[0] < ends[1] <= size:
+        raise ValueError(f"`{name}` must be from one number to a larger one, at most {size}; got {value}.")
+    return slice(*ends)
 
 
 class ResponsibilityDraws:
@@ -106,7 +114,7 @@ class ResponsibilityDraws:
         gate_x: GateInputs | AnyTable = None,
         groups: GroupIds | None = None,
     ) -> None:
-        mixture_of(data, fitted)
+        mixture_of(arviz_data("data", data), fitted)
         named_x, named_y, gate = named_rows(fitted, x, y, gate_x, feature_names=None, output_names=None)
         own_gate_x = None if gate is None else gate.values
         self.data = Observations.checked(fitted, named_x.values, named_y.values, own_gate_x, groups=groups)
@@ -125,7 +133,13 @@ class ResponsibilityDraws:
         Args:
             draws: which draws, with both ends given.
             objects: which, with both ends given.
+
+        Raises:
+            TypeError: if one is no slice.
+            ValueError: if one has a step, or ends beyond the draws or objects there are.
         """
+        draws = _both_ends("draws", draws, self.n_draws)
+        objects = _both_ends("objects", objects, self.data.n_objects)
         sites = {name: values[draws] for name, values in self.sites.items()}
         return evaluate(self.data.objects(objects), sites, draws.stop - draws.start).responsibilities
 
@@ -138,7 +152,7 @@ class ResponsibilityDraws:
         Raises:
             ValueError: if the probability is not in (0, 1).
         """
-        summaries = []
+        probability, summaries = arguments.probability("probability", probability), []
         for objects in self.data.slices(rows_per_program(self.n_draws * self._width, self.data.x.device)):
             values = self.of(slice(0, self.n_draws), objects).double().cpu().numpy()
             summaries.append(summary_of(values, probability))

@@ -59,7 +59,26 @@ LINEAR_RESPONSE, MEAN_FIELD = INTERVALS = ("linear response", "mean field")
 OPTIONAL = ("log_likelihood", "posterior_predictive", "prior_predictive")
 
 
+def _checked_groups(name: str, value: object) -> frozenset[str]:
+    """Return names of groups if they may be left out."""
+    given = frozenset(arguments.texts(name, [value] if isinstance(value, str) else value))
+    if given - set(OPTIONAL):
+        raise ValueError(f"`{name}` must be of {', '.join(OPTIONAL)}; got {', '.join(sorted(given))}.")
+    return given
+
+
 @arguments.outside_contexts
+@arguments.checked(
+    samples=arguments.tensors,
+    n_draws=arguments.size,
+    intervals=arguments.text,
+    feature_names=arguments.texts,
+    output_names=arguments.texts,
+    weights_of_objects=arguments.flag,
+    leave_out=_checked_groups,
+    seed=arguments.seed,
+    progress=arguments.flag,
+)
 def to_arviz(
     fitted: FitResult | MixtureOfExperts | Gate,
     x: Inputs | AnyTable = None,
@@ -151,9 +170,6 @@ def to_arviz(
         >>> data["posterior"]["gate.weights"].dims
         ('chain', 'draw', 'component')
     """
-    n_draws, leave_out = arguments.size("n_draws", n_draws), _checked_groups(leave_out)
-    weights_of_objects = arguments.flag("weights_of_objects", weights_of_objects)
-    progress = arguments.flag("progress", progress)
     if isinstance(fitted, Gate) and groups is not None:
         raise ValueError("`groups` must be None for a gate, which reads a row of each group; got ids.")
     if isinstance(fitted, Gate):
@@ -181,7 +197,7 @@ def to_arviz(
             chains, about = Chains(drawn, drawn, n_chains, OF_POSTERIOR), {}
         labels = labels_of(data.mixture, x_named, y_named, gate_named, grouped)
         outcome = Outcome(data.mixture.experts.site("y"), y_named.columns, OBJECTS if grouped is None else ROWS)
-        found, why = _groups(fitted, data, chains, n_draws, labels, outcome, leave_out, progress)
+        found, why = _groups(fitted, data, chains, n_draws, labels, outcome, frozenset(leave_out), progress)
     found["constant_data"] = constants(rows.x, rows.gate_x, fitted, labels, grouped)
     attributes = attributes_of(data.mixture, chains.kept.sites) | about | why
     return container({name: found[name] for name in GROUPS if found.get(name)}, labels, attributes)
@@ -257,14 +273,6 @@ def _drawn(
     drawn = draw_from_posterior(data, n_draws, objects=objects, of_objects=of_objects)
     kept = without_point_estimates(drawn, estimates_of_mixture(data))
     return Chains(drawn, kept, 1, OF_GUIDE), data, about
-
-
-def _checked_groups(leave_out: Collection[str]) -> frozenset[str]:
-    """Return names of groups if they may be left out."""
-    given = frozenset([leave_out] if isinstance(leave_out, str) else leave_out)
-    if given - set(OPTIONAL):
-        raise ValueError(f"`leave_out` must be of {', '.join(OPTIONAL)}; got {', '.join(sorted(map(str, given)))}.")
-    return given
 
 
 def _warn_of_size(data: Observations, chains: Chains, n_draws: int, leave_out: Collection[str]) -> None:

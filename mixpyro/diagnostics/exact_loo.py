@@ -22,6 +22,7 @@ from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 @reads_rows
 @arguments.outside_contexts
+@arguments.checked(progress=arguments.flag)
 def exact_loo(
     result: FitResult,
     x: Inputs | AnyTable = None,

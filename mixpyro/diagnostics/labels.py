@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, from_datasets
+from mixpyro import arguments
+from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, arviz_data, datasets_of, from_datasets
 from mixpyro.diagnostics.estimates import names_of_estimates
 from mixpyro.numerics.tree_automorphisms import automorphism
 from mixpyro.numerics.trees import tree_of_names
@@ -55,6 +56,26 @@ class Alignment(NamedTuple):
         )
 
 
+_alignment = arguments.one_of_kinds("a result of `align`", Alignment)
+
+
+def _reference(name: str, value: object) -> np.ndarray:
+    """Return responsibilities [N, K] to align to."""
+    array = arguments.of_numbers(name, value)
+    if array.ndim != 2 or not array.size:
+        raise ValueError(f"`{name}` must have shape [objects, components], no axis empty; got {list(array.shape)}.")
+    return _responsibilities(name, array)
+
+
+def _responsibilities(name: str, array: np.ndarray) -> np.ndarray:
+    """Return responsibilities if none is negative or NaN."""
+    if not (array >= 0.0).all():
+        bad = int((~(array >= 0.0)).sum())
+        raise ValueError(f"`{name}` must be at least 0; got {bad} negative or NaN values of {array.size}.")
+    return array
+
+
+@arguments.checked(reference=_reference, max_passes=arguments.integer)
 def align(
     responsibilities: Iterable[np.ndarray], *, reference: np.ndarray | None = None, max_passes: int = 20
 ) -> Alignment:
@@ -94,6 +115,7 @@ def align(
     return Alignment(order, confidence, root**2, n_passes)
 
 
+@arguments.checked(data=arviz_data, alignment=_alignment, axis=arguments.text)
 def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -> ArvizData:
     """Put the components of every draw in the order of the alignment's reference.
 
@@ -211,7 +233,10 @@ def _refuse_unknown_axes(posterior: Dataset, n_components: int, axis: str) -> No
 
 def _first_draw(responsibilities: Iterable[np.ndarray]) -> np.ndarray:
     """Return the first draw [N, K] of an array or of the first block."""
-    block = np.asarray(next(iter(responsibilities), np.empty(0)))
+    if not arguments.is_iterable(responsibilities):
+        got = arguments.shown(responsibilities)
+        raise TypeError(f"`responsibilities` must be an array or blocks of one; got {got}.")
+    block = arguments.of_numbers("responsibilities", next(iter(responsibilities), np.empty(0)))
     draw = block if block.ndim == 2 else block[0] if block.ndim == 3 else block
     if draw.ndim != 2:
         raise ValueError(f"`responsibilities` must be [draws, objects, components]; got shape {list(block.shape)}.")
@@ -222,7 +247,8 @@ def _one_pass(responsibilities: Iterable[np.ndarray], root: np.ndarray) -> tuple
     """Return the best labelling of every draw, its confidence, and the mean of the relabelled square roots."""
     order, confidence, total = [], [], np.zeros_like(root)
     for block in responsibilities:
-        roots = np.sqrt(block if np.ndim(block) == 3 else np.asarray(block)[None])
+        array = _responsibilities("responsibilities", arguments.of_numbers("responsibilities", block))
+        roots = np.sqrt(array if array.ndim == 3 else array[None])
         if roots.shape[1:] != root.shape:
             raise ValueError(f"`responsibilities` must be {list(root.shape)} a draw; got {list(roots.shape[1:])}.")
         for distances, draw in zip(_distances(root, roots), roots, strict=True):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mixpyro.diagnostics.arviz_versions import ArvizData, group
+from mixpyro import arguments
+from mixpyro.diagnostics.arviz_versions import ArvizData, arviz_data, group
 
 # Values [..., N] to [...].
 Statistic = Callable[[np.ndarray], np.ndarray]
@@ -30,6 +31,15 @@ STATISTICS: Mapping[str, Statistic] = MappingProxyType(
 )
 
 
+def _functions(name: str, value: object) -> Mapping[str, Statistic]:
+    """Return functions by name."""
+    found = arguments.mapping(name, value)
+    for key, one in found.items():
+        if not callable(one):
+            raise TypeError(f"`{name}` must hold functions; got {arguments.shown(one)} for {arguments.shown(key)}.")
+    return found
+
+
 class Check(NamedTuple):
     """A statistic of the observed data beside the same of S replicated data sets."""
 
@@ -43,6 +53,7 @@ class Check(NamedTuple):
         return f"observed {self.observed:.4g}, replicated {low:.4g} to {high:.4g}, p = {self.probability:.3f}"
 
 
+@arguments.checked(data=arviz_data, statistics=_functions, output=arguments.index, site=arguments.text)
 def predictive_checks(
     data: ArvizData, statistics: Mapping[str, Statistic] = STATISTICS, *, output: int = 0, site: str | None = None
 ) -> dict[str, Check]:
@@ -87,6 +98,9 @@ def observed_and_replicated(data: ArvizData, output: int = 0, site: str | None =
     observed = variables[names[0]].values
     replicated = group(data, "posterior_predictive")[names[0]].values
     rows = replicated.reshape(-1, len(observed), *observed.shape[1:])
+    n_outputs = observed.shape[1] if observed.ndim > 1 else 1
+    if output >= n_outputs:
+        raise ValueError(f"`output` must be below {n_outputs}, the number of columns of y; got {output}.")
     if observed.ndim > 1:
         observed, rows = observed[:, output], rows[..., output]
     seen = ~np.isnan(observed)

@@ -8,7 +8,7 @@ from pyro.infer import SVI
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from mixpyro.arguments import integer, outside_contexts
+from mixpyro import arguments as checks
 from mixpyro.diagnostics.arviz_versions import ArvizData, container
 from mixpyro.diagnostics.conversion import GROUPS
 from mixpyro.diagnostics.program_draws import draws_of_guide, draws_of_samples
@@ -20,8 +20,24 @@ from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.traces import Site
 
+# Axes of tensors that PyTorch's operations take.
+MOST_PLATES = 32
 
-@outside_contexts
+
+def _depth(name: str, value: object) -> int:
+    """Return a depth of nested plates."""
+    return checks.integer(name, value, most=MOST_PLATES)
+
+
+@checks.outside_contexts
+@checks.checked(
+    guide=checks.function,
+    samples=checks.tensors,
+    max_plate_nesting=_depth,
+    axes=checks.mapping,
+    n_draws=checks.size,
+    seed=checks.seed,
+)
 def program_to_arviz(
     model: Callable[..., Any] | SVI,
     *arguments: Any,  # noqa: ANN401 (whatever the model takes)
@@ -97,7 +113,7 @@ def program_to_arviz(
         ('chain', 'draw', 'object')
     """
     function, guide = _model_and_guide(model, guide, samples)
-    n_draws, depth = integer("n_draws", n_draws), integer("max_plate_nesting", max_plate_nesting)
+    depth = max_plate_nesting
     device = device_of([*arguments, *keywords.values()])
     with torch.no_grad(), own_random_numbers(device, seed):
         with own_random_numbers(device, seed):  # Draws of the guide are the same, whatever runs the model needs.

@@ -9,8 +9,8 @@ from pyro import poutine
 from pyro.infer import SVI
 from torch import Tensor
 
-from mixpyro.arguments import outside_contexts
-from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, group
+from mixpyro import arguments as checks
+from mixpyro.diagnostics.arviz_versions import ArvizData, arviz_data, datasets_of, group
 from mixpyro.diagnostics.assignments import Assignments, summary_of
 from mixpyro.diagnostics.estimates import names_of_estimates
 from mixpyro.diagnostics.program import checked_program, device_of, model_of
@@ -52,7 +52,7 @@ class ProgramResponsibilities:
         site: str | None = None,
         **keywords: Any,  # noqa: ANN401
     ) -> None:
-        posterior = group(data, "posterior")
+        posterior = group(arviz_data("data", data), "posterior")
         samples = {str(name): torch.tensor(values.values) for name, values in posterior.data_vars.items()}
         self._device = device_of([*arguments, *keywords.values()])
         with torch.no_grad(), own_random_numbers(self._device, 0):
@@ -77,7 +77,7 @@ class ProgramResponsibilities:
                 kept.clear()
         self._kept = kept if program.one_by_one and sum(map(len, kept)) == self.n_draws else None
 
-    @outside_contexts
+    @checks.outside_contexts
     def _next(self, blocks: Iterator[Results]) -> np.ndarray | None:
         """Return the next block, if there is one."""
         with torch.no_grad(), own_random_numbers(self._device, 0):
@@ -93,6 +93,7 @@ class ProgramResponsibilities:
         Raises:
             ValueError: if the probability is not in (0, 1).
         """
+        probability = checks.probability("probability", probability)
         return summary_of(np.concatenate(list(self)), probability)
 
 

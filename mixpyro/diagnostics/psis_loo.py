@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arrays import GROUP_NUMBER
-from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, elpd_data
+from mixpyro.diagnostics.arviz_versions import ArvizData, arviz_data, datasets_of, elpd_data
 from mixpyro.diagnostics.estimates import n_estimated, warn_of_estimates
 from mixpyro.diagnostics.importance_sampling import log_ratios, pareto_smoothed
 from mixpyro.diagnostics.log_likelihoods import log_likelihoods
@@ -45,6 +46,10 @@ class Elpd(NamedTuple):
         return f"{estimate}; k-hat above {self.good_k:.2f} for {self.n_untrusted} of {len(self.pareto_k)} objects{kept}"
 
 
+of_loo = arguments.one_of_kinds("a result of `loo` or `exact_loo`", Elpd)
+
+
+@arguments.checked(data=arviz_data, site=arguments.text)
 def loo(data: ArvizData, *, site: str | None = None) -> Elpd:
     """Estimate leave-one-out cross-validation from draws, corrected for the approximate posterior.
 
@@ -133,6 +138,7 @@ def leave_one_out(log_likelihood: np.ndarray, log_ratios: np.ndarray) -> Elpd:
     )
 
 
+@arguments.checked(elpd=of_loo)
 def as_arviz(elpd: Elpd) -> Any:  # noqa: ANN401 (each version of ArviZ has its own class)
     """Convert a result to ArviZ's own class, for its tables and plots.
 
@@ -163,6 +169,7 @@ class Comparison(NamedTuple):
     n_estimated: int  # number of parameters without a posterior, which importance sampling does not penalise
 
 
+@arguments.checked(models=arguments.mapping)
 def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]:
     """Compare models of the same data by leave-one-out cross-validation, the best first.
 
@@ -187,7 +194,10 @@ def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]
     """
     if not models:
         raise ValueError("`models` must hold at least one model; got none.")
-    elpds = {name: model if isinstance(model, Elpd) else _loo(model, None) for name, model in models.items()}
+    elpds = {
+        name: model if isinstance(model, Elpd) else _loo(arviz_data(f"models[{name!r}]", model), None)
+        for name, model in models.items()
+    }
     lengths = {name: len(elpd.pointwise) for name, elpd in elpds.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"`models` must be of the same objects; got {lengths}.")
@@ -199,6 +209,17 @@ def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]
     return {name: _comparison(elpds[name], best, float(weight)) for name, weight in zip(order, weights, strict=True)}
 
 
+one_comparison = arguments.one_of_kinds("what `compare_loo` returns", Comparison)
+
+
+def _comparisons(name: str, value: object) -> Mapping[str, Comparison]:
+    """Return rows of a comparison."""
+    for row in arguments.mapping(name, value).values():
+        one_comparison(name, row)
+    return value  # type: ignore[return-value]
+
+
+@arguments.checked(rows=_comparisons)
 def loo_table(rows: Mapping[str, Comparison]) -> str:
     """Format a comparison as a text table with one line a model.
 

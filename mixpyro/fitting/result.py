@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic
@@ -9,6 +10,7 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.fitting.fewer_components import renumbered, used_components, with_components
 from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.provenance import LEAST_DIFFERENCE, FittedData, difference_at_one_optimum
@@ -191,12 +193,19 @@ class FitResult(ResultReports, Generic[GatePart, ExpertsPart]):
             >>> print(len(result.optima), torch.equal(result.at(0).predict(x), result.mixture.predict(x)))
             1 True
         """
-        state = self.optima[number].state
+        state = self.optima[self._number(number)].state
         if state is None or self._template is None:
             raise ValueError(f"`number` must be of an optimum whose state was kept; got {number}, without a state.")
         mixture = copy.deepcopy(self._template)
         mixture.hold(state)
         return mixture
+
+    def _number(self, number: object) -> int:
+        """Return the number of an optimum, if there is one."""
+        found = arguments.integer("number", number, least=-sys.maxsize)
+        if not -len(self.optima) <= found < len(self.optima):
+            raise IndexError(f"`number` must be below {len(self.optima)}, the number of optima; got {found}.")
+        return found
 
     def optimum(self, number: int) -> "FitResult[GatePart, ExpertsPart]":
         """Return the result of a fit that had chosen another optimum: all reports and diagnostics take it.
@@ -213,8 +222,7 @@ class FitResult(ResultReports, Generic[GatePart, ExpertsPart]):
             IndexError: if there is no such optimum.
             ValueError: if its state or responsibilities were not kept.
         """
-        if not -len(self.optima) <= number < len(self.optima):
-            raise IndexError(f"`number` must be below {len(self.optima)}, the number of optima; got {number}.")
+        number = self._number(number)
         one = self.optima[number]
         first = number in (0, -len(self.optima))
         shares = self.shares.clone() if first else one.responsibilities

@@ -37,9 +37,22 @@ MOST_RHAT = 1.05
 LEAST_OF_CHAIN = 20
 
 
+def _several(name: str, value: object) -> int:
+    """Return a number of draws, at least two."""
+    return arguments.size(name, value, least=2)
+
+
 @reads_rows
 @torch.no_grad()
 @arguments.outside_contexts
+@arguments.checked(
+    feature_names=arguments.texts,
+    gate_feature_names=arguments.texts,
+    n_draws=_several,
+    nuts=arguments.flag,
+    seed=arguments.seed,
+    progress=arguments.flag,
+)
 def refine(
     result: FitResult | MixtureOfExperts,
     x: Inputs | AnyTable = None,
@@ -103,8 +116,6 @@ def refine(
         >>> refined.draws.shape, refined.khat < 0.7
         (torch.Size([1000, 7]), True)
     """
-    n_draws = arguments.size("n_draws", n_draws, least=2)
-    nuts, progress = arguments.flag("nuts", nuts), arguments.flag("progress", progress)
     names = {"feature_names": feature_names, "gate_feature_names": gate_feature_names}
     response = linear_response(result, x, y, gate_x=gate_x, weights=weights, groups=groups, **names)
     log_joint = LogJoint(response.mixture, response.table)

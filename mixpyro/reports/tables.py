@@ -2,11 +2,25 @@
 
 from collections.abc import Mapping
 
+from mixpyro import arguments
 from mixpyro.reports.coefficient_table import Coefficient
 from mixpyro.reports.criteria import Criteria
 from mixpyro.reports.named_rows import text_table
 
+one_row = arguments.one_of_kinds("criteria or a coefficient", Criteria, Coefficient)
 
+
+def _rows(name: str, value: object) -> Mapping[str, Criteria | Coefficient]:
+    """Return rows of one kind by name."""
+    rows = arguments.mapping(name, value)
+    for key, row in rows.items():
+        one_row(f"{name}[{arguments.shown(key)}]", row)
+    if len({type(row) for row in rows.values()}) > 1:
+        raise ValueError(f"`{name}` must be of one kind; got criteria and coefficients.")
+    return rows
+
+
+@arguments.checked(rows=_rows)
 def as_table(rows: Mapping[str, Criteria | Coefficient]) -> str:
     """Format criteria or coefficients as a text table with one line each.
 

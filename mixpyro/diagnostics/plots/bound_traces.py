@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, note, plain
+from mixpyro import arguments
+from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, checked_axes, note, plain
 from mixpyro.fitting.result import FitResult
 
 REACHED, OTHER, DEGENERATE = "reached the best bound", "ended elsewhere", "degenerate"
@@ -16,6 +17,7 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
+@arguments.checked(ax=checked_axes)
 def plot_bound_traces(result: FitResult, *, ax: Axes | None = None) -> Axes:
     """Plot by iteration how far the bound of every restart is below the best one.
 

@@ -7,11 +7,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.plots.output_densities import log_density
 from mixpyro.diagnostics.plots.source import PlottedRows, Source, as_array, is_arviz, source_of
-from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, limits, plain
+from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, dashes, legend, limits, plain, points
 from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.groups import GroupIds
@@ -24,6 +25,7 @@ MOST_ROWS = 2000
 MOST_BARS = 60
 
 
+@arguments.checked(output_name=arguments.text, n_points=points, ax=checked_axes)
 def plot_component_densities(
     result: FitResult | MixtureOfExperts | ArvizData,
     x: Inputs | AnyTable | FitResult | MixtureOfExperts = None,

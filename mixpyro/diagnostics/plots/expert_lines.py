@@ -8,12 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.plots.expert_means import expert_mean_draws, expert_means, n_categories
 from mixpyro.diagnostics.plots.grid import listed
 from mixpyro.diagnostics.plots.partial_residuals import centres, partial_residuals
 from mixpyro.diagnostics.plots.source import Source, source_of
-from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, limits, marker, note, plain
+from mixpyro.diagnostics.plots.style import (
+    axes_or_new,
+    checked_axes,
+    colour,
+    dashes,
+    legend,
+    limits,
+    marker,
+    note,
+    plain,
+    points,
+)
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 
@@ -22,6 +34,7 @@ LEAST_OBJECTS = 0.5
 NO_BANDS = "no bands: the experts' parameters are estimates without standard errors"
 
 
+@arguments.checked(n_points=points, probability=arguments.probability, ax=checked_axes)
 def plot_expert_lines(
     result: FitResult | MixtureOfExperts | ArvizData,
     fitted: FitResult | MixtureOfExperts | None = None,

@@ -5,10 +5,11 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.plots.grid import gate_grid
 from mixpyro.diagnostics.plots.source import Source, as_array, source_of
-from mixpyro.diagnostics.plots.style import axes_or_new, colour, dashes, legend, note, plain
+from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, dashes, legend, note, plain, points
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 
@@ -17,6 +18,7 @@ MOST_ROWS = 1000
 NO_BANDS = "no bands: the gate's parameters are estimates without standard errors"
 
 
+@arguments.checked(n_points=points, probability=arguments.probability, ax=checked_axes)
 def plot_gate_curve(
     result: FitResult | MixtureOfExperts | ArvizData,
     fitted: FitResult | MixtureOfExperts | None = None,

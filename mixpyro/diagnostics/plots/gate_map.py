@@ -6,11 +6,12 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.plots.gate_curve import gate_weights
 from mixpyro.diagnostics.plots.grid import gate_grid
 from mixpyro.diagnostics.plots.source import Source, as_array, source_of
-from mixpyro.diagnostics.plots.style import axes_or_new, colour, note
+from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, note, points_of_map, two_columns
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 
@@ -18,6 +19,7 @@ from mixpyro.mixture import MixtureOfExperts
 MOST_ROWS = 1000
 
 
+@arguments.checked(features=two_columns, n_points=points_of_map, ax=checked_axes)
 def plot_gate_map(
     result: FitResult | MixtureOfExperts | ArvizData,
     fitted: FitResult | MixtureOfExperts | None = None,

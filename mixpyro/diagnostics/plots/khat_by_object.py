@@ -3,14 +3,16 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.diagnostics.plots.source import is_arviz
-from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, plain
+from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, checked_axes, plain
 from mixpyro.diagnostics.psis_loo import Elpd, loo
 from mixpyro.fitting.result import FitResult
 
 
+@arguments.checked(n_named=arguments.index, ax=checked_axes)
 def plot_khat(
     result: Elpd | FitResult | ArvizData, *, data: ArvizData | None = None, n_named: int = 3, ax: Axes | None = None
 ) -> Axes:

@@ -4,11 +4,13 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.plots.source import as_array
-from mixpyro.diagnostics.plots.style import axes_or_new, colour, legend, plain
+from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, legend, plain
 from mixpyro.fitting.result import FitResult
 
 
+@arguments.checked(ax=checked_axes)
 def plot_responsibilities(result: FitResult | np.ndarray, *, ax: Axes | None = None) -> Axes:
     """Plot the responsibilities of every object as a stacked bar.
 

@@ -1,12 +1,14 @@
 """What plots read of a fit: the mixture, its rows with their names, and draws of its parameters."""
 
 from functools import cached_property
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mixpyro.arguments import shown
 from mixpyro.diagnostics.arrays import GROUP_NUMBER, name_of_output
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.made_from import mixture_of
@@ -226,6 +228,8 @@ def _number_of(wanted: int | str, names: tuple[str, ...], argument: str, what: s
         if wanted not in names:
             raise ValueError(f"`{argument}` must be one of the {what}, {', '.join(names) or 'none'}; got {wanted!r}.")
         return names.index(wanted)
+    if isinstance(wanted, bool) or not isinstance(wanted, Integral):
+        raise TypeError(f"`{argument}` must be the number or the name of one of the {what}; got {shown(wanted)}.")
     if not -len(names) <= wanted < len(names):
         known = f" ({', '.join(names)})" if names else ""
         raise ValueError(f"`{argument}` must be below {len(names)}, the number of columns{known}; got {wanted}.")

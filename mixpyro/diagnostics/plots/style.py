@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
 
+from mixpyro import arguments
+
 # Okabe and Ito's colours for colour-blind readers. Tol's wine and indigo replace yellow and black: yellow is invisible
 # on white, and black reads as text. For the three kinds of colour blindness (Machado, Oliveira, Fernandes 2009) no two
 # are closer than 16 units of CIE L*a*b*; grey in place of indigo would be 10 from green.
@@ -39,6 +41,64 @@ def marker(component: int) -> str:
         component: its number, from 0.
     """
     return MARKERS[(component + component // len(COLOURS)) % len(MARKERS)]
+
+
+def checked_axes(name: str, value: object) -> Axes:
+    """Return axes of matplotlib.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if not isinstance(value, Axes):
+        raise TypeError(f"`{name}` must be axes of matplotlib; got {type(value).__name__}. Use plt.subplots()[1].")
+    return value
+
+
+def points(name: str, value: object) -> int:
+    """Return a number of points along a curve.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is not from 2 to 10,000.
+    """
+    return arguments.integer(name, value, least=2, most=10_000)
+
+
+def points_of_map(name: str, value: object) -> int:
+    """Return a number of points along each axis of a map.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is not from 2 to 2,000.
+    """
+    return arguments.integer(name, value, least=2, most=2000)
+
+
+def two_columns(name: str, value: object) -> tuple[object, object]:
+    """Return the two columns of a map.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if they are not two values in a list or tuple.
+    """
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise TypeError(f"`{name}` must be two columns, each by number or name; got {arguments.shown(value)}.")
+    return value[0], value[1]
 
 
 def axes_or_new(ax: Axes | None, *, size: tuple[float, float] = (5.5, 3.6)) -> Axes:

@@ -3,11 +3,12 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.plots.gate_curve import gate_weight_draws, gate_weights
 from mixpyro.diagnostics.plots.prior_weights import prior_mean_weights
 from mixpyro.diagnostics.plots.source import Source, is_arviz, source_of
-from mixpyro.diagnostics.plots.style import axes_or_new, colour, note, plain
+from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, note, plain
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 
@@ -15,6 +16,7 @@ from mixpyro.mixture import MixtureOfExperts
 MOST_ROWS = 400
 
 
+@arguments.checked(site=arguments.text, ax=checked_axes)
 def plot_weights_forest(
     result: FitResult | MixtureOfExperts | ArvizData,
     fitted: FitResult | MixtureOfExperts | None = None,

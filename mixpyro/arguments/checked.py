@@ -1,0 +1,214 @@
+"""Checks of arguments by their names, before a public function is called."""
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixpyro.arguments.dense import dense
+from mixpyro.arguments.messages import shown
+from mixpyro.arguments.numbers import integer, positive_number
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+# Called with the name of an argument and its value; returns the value, or raises.
+Check = Callable[[str, Any], Any]
+
+
+def checked(**checks: Check) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Decorate a public function to check some of its arguments first.
+
+    A default that the caller leaves as it is, such as None, is not checked.
+
+    Args:
+        **checks: by the name of an argument.
+    """
+
+    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        signature = inspect.signature(function)
+        defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
+
+        @functools.wraps(function)
+        def with_checks(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            bound = signature.bind(*args, **kwargs)
+            for name, check in checks.items():
+                if name in bound.arguments and bound.arguments[name] is not defaults[name]:
+                    bound.arguments[name] = check(name, bound.arguments[name])
+            return function(*bound.args, **bound.kwargs)
+
+        return with_checks
+
+    return decorate
+
+
+def one_of_kinds(words: str, *kinds: type) -> Check:
+    """Return a check that a value is of one of some types.
+
+    Args:
+        words: what the argument must be, as in "`fitted` must be <words>".
+        *kinds: the types.
+    """
+
+    def check(name: str, value: object) -> object:
+        if not isinstance(value, kinds):
+            raise TypeError(f"`{name}` must be {words}; got {shown(value)} of type {type(value).__name__}.")
+        return value
+
+    return check
+
+
+text = one_of_kinds("a string", str)
+mapping = one_of_kinds("a mapping", Mapping)
+
+
+def is_iterable(value: object) -> bool:
+    """Return whether a value can be iterated over; tensors and arrays of no axes cannot.
+
+    Args:
+        value: anything.
+    """
+    try:
+        iter(value)  # type: ignore[call-overload]
+    except TypeError:
+        return False
+    return True
+
+
+def texts(name: str, value: object) -> list[str]:
+    """Return strings as a list.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is one string, or no strings.
+    """
+    found = list(value) if is_iterable(value) else None  # type: ignore[call-overload]
+    if found is None or isinstance(value, str) or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"`{name}` must be strings; got {shown(value)} of type {type(value).__name__}.")
+    return found
+
+
+def path(name: str, value: object) -> str:
+    """Return the path of a file.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is neither a string nor an ``os.PathLike`` of one.
+        ValueError: if it is empty, or has a null character.
+    """
+    found = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(found, str):
+        raise TypeError(f"`{name}` must be a string or a pathlib.Path; got {shown(value)} of {type(value).__name__}.")
+    if not found or "\0" in found:
+        raise ValueError(f"`{name}` must be the path of a file; got {shown(found)}.")
+    return found
+
+
+def probability(name: str, value: object) -> float:
+    """Return a probability that is neither 0 nor 1.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is not in (0, 1).
+    """
+    number = positive_number(name, value)
+    if number >= 1.0:
+        raise ValueError(f"`{name}` must be below 1; got {number}.")
+    return number
+
+
+def function(name: str, value: object) -> Callable[..., Any]:
+    """Return a function.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it cannot be called.
+    """
+    if not callable(value):
+        raise TypeError(f"`{name}` must be a function; got {shown(value)} of type {type(value).__name__}.")
+    return value
+
+
+def index(name: str, value: object) -> int:
+    """Return a number of something, from 0.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is negative.
+    """
+    return integer(name, value, least=0)
+
+
+def tensors(name: str, value: object) -> dict[str, Tensor]:
+    """Return tensors by name.
+
+    Args:
+        name: of the argument.
+        value: what the user passed: a mapping of dense tensors or of arrays of numbers.
+
+    Raises:
+        TypeError: if it is no mapping, a key is no string, or a value holds no real numbers.
+    """
+    found = {}
+    for key, one in mapping(name, value).items():
+        entry = f"{name}[{text(name, key)!r}]"
+        found[key] = dense(entry, one) if isinstance(one, Tensor) else torch.as_tensor(of_numbers(entry, one))
+    return found
+
+
+def seed(name: str, value: object) -> int:
+    """Return a seed of random numbers.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is negative, or above 2⁶³ − 1.
+    """
+    return integer(name, value, least=0)
+
+
+def of_numbers(name: str, value: object) -> np.ndarray:
+    """Return real numbers as an array, in the dtype that they have.
+
+    Args:
+        name: of the argument.
+        value: what the user passed: an array, a dense tensor, or a list of numbers.
+
+    Raises:
+        TypeError: if it holds something else than real numbers.
+        ValueError: if its rows differ in length.
+    """
+    given = dense(name, value).detach().cpu() if isinstance(value, Tensor) else value
+    try:
+        array = np.asarray(given)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"`{name}` must be an array of numbers; got {shown(value)}.") from error
+    except ValueError as error:
+        raise ValueError(f"`{name}` must be an array whose rows have one length; got {shown(value)}.") from error
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"`{name}` must be an array of numbers; got {shown(value)}, of {array.dtype}.")
+    return array
