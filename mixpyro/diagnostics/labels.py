@@ -1,7 +1,7 @@
 """Labels of components: one labelling for draws by MCMC, or for the solutions of several fits."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +59,13 @@ class Alignment(NamedTuple):
 _alignment = arguments.one_of_kinds("a result of `align`", Alignment)
 
 
+def _blocks(name: str, value: object) -> object:
+    """Return a value that can be iterated over."""
+    if not arguments.is_iterable(value) or isinstance(value, str | bytes | Mapping):
+        raise TypeError(f"`{name}` must be an array or blocks of one; got {arguments.shown(value)}.")
+    return value
+
+
 def _reference(name: str, value: object) -> np.ndarray:
     """Return responsibilities [N, K] to align to."""
     array = arguments.of_numbers(name, value)
@@ -75,7 +82,7 @@ def _responsibilities(name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
-@arguments.checked(reference=_reference, max_passes=arguments.integer)
+@arguments.checked(responsibilities=_blocks, reference=_reference, max_passes=arguments.integer)
 def align(
     responsibilities: Iterable[np.ndarray], *, reference: np.ndarray | None = None, max_passes: int = 20
 ) -> Alignment:
@@ -233,9 +240,6 @@ def _refuse_unknown_axes(posterior: Dataset, n_components: int, axis: str) -> No
 
 def _first_draw(responsibilities: Iterable[np.ndarray]) -> np.ndarray:
     """Return the first draw [N, K] of an array or of the first block."""
-    if not arguments.is_iterable(responsibilities):
-        got = arguments.shown(responsibilities)
-        raise TypeError(f"`responsibilities` must be an array or blocks of one; got {got}.")
     block = arguments.of_numbers("responsibilities", next(iter(responsibilities), np.empty(0)))
     draw = block if block.ndim == 2 else block[0] if block.ndim == 3 else block
     if draw.ndim != 2:
