@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# Functions whose results have more numbers than their arguments, the square of a size; and some whose have no more.
+# Functions whose results have the square of a size, or the product of the sizes of two tensors; and some that have no
+# more numbers than their arguments.
 SQUARES = (torch.eye, torch.diag, torch.diag_embed, Tensor.diag, Tensor.diag_embed)
+OUTER = (torch.kron, torch.outer, torch.einsum, torch.tensordot, torch.cdist, Tensor.outer)
 INDEXING = (Tensor.__getitem__, Tensor.__setitem__)
 
 
@@ -40,7 +42,7 @@ class AllocationLimit(TorchFunctionMode):
         values = (*args, *kwargs.values())
         if function in SQUARES:
             self._refuse(_size_of_square(values))
-        elif function not in INDEXING and _most_numbers(values, self.most) > self.most:
+        elif function not in INDEXING and _most_numbers(function, values, self.most) > self.most:
             self._check(function, args, kwargs)
         return function(*args, **kwargs)
 
@@ -63,11 +65,14 @@ class AllocationLimit(TorchFunctionMode):
             raise ValueError(f"it declares {n_numbers} numbers where the file has few")
 
 
-def _most_numbers(values: Sequence[Any], enough: int) -> int:
+def _most_numbers(function: Callable[..., Any], values: Sequence[Any], enough: int) -> int:
     """Return a number that the result of a function has no more numbers than, or one that is too large."""
+    if values and isinstance(values[0], list | tuple) and all(isinstance(one, Tensor) for one in values[0]):
+        # Tensors that are joined.
+        return sum(one.numel() for one in values[0])
     size = math.prod(_sizes(values))
     shapes = [one.shape[::-1] for one in values if isinstance(one, Tensor)]
-    if size <= enough or len(shapes) < 2:
+    if size <= enough or len(shapes) < 2 or function in OUTER:
         return size
     # Of elementwise functions, and of products of matrices.
     return math.prod(max(1, *sizes) for sizes in itertools.zip_longest(*shapes, fillvalue=1))
