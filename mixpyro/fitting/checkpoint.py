@@ -1,23 +1,25 @@
 """Checkpoints: a fit that was killed at any moment goes on from its file."""
 
 import copy
+import dataclasses
 import hashlib
 import os
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mixpyro.fitting.configuration import ConfigurationDigest, NotComparableError
 from mixpyro.fitting.pieces import pieces_of
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.rows_of_all import said_by_first
 from mixpyro.fitting.search_state import restore, state_of
 from mixpyro.saving import atomic_file
 
-KIND, VERSION = "checkpoint", 6
+# Files of format 6 and earlier have no checksum.
+KIND, VERSION, UNCHECKED = "checkpoint", 7, 6
 
 
 class Checkpoint:
@@ -29,13 +31,15 @@ class Checkpoint:
         seconds: least time between two writes; 0 for every iteration.
 
     Raises:
+        TypeError: if the mixture or a start holds an object that cannot be compared with that of another process.
         ValueError: if the file is none of mixpyro's, or belongs to other data, another mixture or other options.
     """
 
     def __init__(self, path: str | os.PathLike[str], search: Search, *, seconds: float) -> None:
         self.path, self.search, self.seconds = Path(path), search, seconds
         self.processes, self.written = search.processes, time.monotonic()
-        self.fingerprint, self.left = fingerprint(search), ""
+        self.settings = settings_of(search)
+        self.fingerprint, self.left = fingerprint(search, self.settings), ""
         self.warned = False
         self.state: dict[str, Any] = {}
         content = said_by_first(self.processes, self._read)
@@ -46,7 +50,9 @@ class Checkpoint:
 
     def _read(self) -> dict[str, Any] | None:
         """Return what is in the file; None if there is none."""
-        return atomic_file.read(self.path, kind=KIND, version=VERSION) if self.path.exists() else None
+        if not self.path.exists():
+            return None
+        return atomic_file.read(self.path, kind=KIND, version=VERSION, unchecked=UNCHECKED)
 
     def _resume(self, content: dict[str, Any]) -> None:
         if content["version"] != VERSION:
@@ -97,34 +103,47 @@ class Checkpoint:
 
     def write_final(self) -> None:
         """Write now, with what the mixture is after the fit: a call with that mixture is the same fit."""
-        self.left = fingerprint(self.search)
+        self.left = fingerprint(self.search, self.settings)
         self.write_or_warn()
 
 
-def fingerprint(search: Search) -> str:
+def fingerprint(search: Search, settings: bytes) -> str:
     """Return a digest of what a fit is: its data, the mixture it begins with, its options.
 
     Args:
         search: of the fit.
+        settings: digest of its options and starts, as they were when it began.
+
+    Raises:
+        TypeError: if the mixture holds an object that cannot be compared with that of another process.
     """
-    digest = hashlib.sha256()
-    for part in _parts(search):
+    digest = hashlib.sha256(settings)
+    for part in (_digest_of("mixture", search.mixture), *_digests(search)):
         digest.update(part)
     return digest.hexdigest()
 
 
-def _parts(search: Search) -> Iterator[bytes]:
-    starts = [getattr(start, "__qualname__", type(start).__qualname__) for start in search.starts]
-    settings = search.options, search.n_restarts, search.n_candidates, search.seed, starts
-    yield repr(settings).encode()
-    for module in search.mixture.modules():
-        plain = {name: v for name, v in vars(module).items() if isinstance(v, bool | int | float | str)}
-        yield repr((type(module).__qualname__, plain)).encode()
-    yield from _digests(search)
-    for name, value in search.mixture.state_dict().items():
-        yield f"{name}:{None if value is None else (value.dtype, *value.shape)}".encode()
-        if isinstance(value, torch.Tensor):
-            yield value.detach().cpu().contiguous().numpy().tobytes()
+def settings_of(search: Search) -> bytes:
+    """Return a digest of the options and the starts of a fit, with all that the starts read.
+
+    Args:
+        search: of the fit.
+
+    Raises:
+        TypeError: if a start holds an object that cannot be compared with that of another process.
+    """
+    numbers = search.n_restarts, search.n_candidates, search.seed
+    return _digest_of("starts", (dataclasses.asdict(search.options), numbers, list(search.starts)))
+
+
+def _digest_of(name: str, value: object) -> bytes:
+    """Return the digest of an argument, or raise if there is none."""
+    try:
+        return ConfigurationDigest().of(value, name)
+    except NotComparableError as error:
+        raise TypeError(
+            f"`checkpoint` must be None for what cannot be compared with that of another process; got {error}."
+        ) from error
 
 
 def _digests(search: Search) -> list[bytes]:

@@ -1,21 +1,26 @@
 """Files that are written completely or not at all, and are read without running code."""
 
 import os
-import pickle
-import threading
+import stat
+import struct
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
+from mixpyro.saving import archive, checksum, partial_files
+
 Content = dict[str, Any]
+Name = str | os.PathLike[str]
 
 
-def write(path: str | os.PathLike[str], content: Content, *, kind: str, version: int) -> None:
+def write(path: Name, content: Content, *, kind: str, version: int) -> None:
     """Write tensors and plain values to a file, completely or not at all.
 
-    After a crash at any moment, ``path`` has its old content or the new one, never a part of it.
+    After a crash at any moment, ``path`` has its old content or the new one, never a part of it. A file that is there
+    keeps its mode and, where the system allows, its owner; a symbolic link is followed. Of a file with several names
+    (hard links) the others keep the old content. What killed writers have left is removed.
 
     Args:
         path: of the file. An existing file is replaced.
@@ -24,53 +29,101 @@ def write(path: str | os.PathLike[str], content: Content, *, kind: str, version:
         version: number of the file's format, at least 1.
 
     Raises:
+        TypeError: if ``path`` is no path.
         FileNotFoundError: if its folder does not exist.
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written, or the path is that of a folder or a device.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(_checked(path)))
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"`path` must be in a folder that exists; got {str(path)!r}. Make {str(path.parent)!r} first."
         )
-    # The name has the process and the thread in it, so that two writers never share a half-written file.
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
+    if path.exists() and not path.is_file():
+        kind_of_error = IsADirectoryError if path.is_dir() else OSError
+        raise kind_of_error(f"`path` must be a file; got {str(path)!r}, a folder or a device.")
+    with partial_files.replacing(path) as file:
+        _write({"kind": kind, "version": version, **content}, file)
+
+
+def _write(content: Content, file: BinaryIO) -> None:
+    """Write an archive and its checksum."""
+    writer = checksum.ChecksummedWriter(file)
     try:
-        with partial.open("wb") as file:
-            torch.save({"kind": kind, "version": version, **content}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        # Within one file system a rename is atomic: a reader opens either the old file or the new one.
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        # It needs no more of a file than `write` and `flush`.
+        torch.save(content, writer)  # type: ignore[arg-type]
+        writer.finish()
+    except RuntimeError:
+        # A full disk, or Ctrl-C in the middle of a write.
+        if writer.error is not None:
+            raise writer.error from None
+        raise
+    os.fsync(file.fileno())
 
 
-def read(path: str | os.PathLike[str], *, kind: str, version: int) -> Content:
+def read(path: Name, *, kind: str, version: int, unchecked: int = 0) -> Content:
     """Read a file that :func:`write` wrote, and run no code that it may contain.
 
     Args:
         path: of the file.
         kind: what the file must hold.
         version: latest format that the caller understands.
+        unchecked: latest format whose files may have no checksum; those of their records are compared in any case.
 
     Returns:
         The content, with its tensors on the CPU, and the keys ``kind`` and ``version``.
 
     Raises:
+        TypeError: if ``path`` is no path.
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, of another kind, or of a later format.
+        ValueError: if it is no file, damaged, of another kind, or of a later format.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ValueError(f"`path` must be a file that mixpyro wrote; got {os.fspath(path)!r}, unreadable.") from error
+    path = _checked(path)
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        has_checksum = checksum.is_right(file, size)
+        try:
+            content = None if has_checksum is False else archive.content_of(file, size)
+        except (
+            *(ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, OverflowError),
+            *(zipfile.BadZipFile, struct.error, EOFError, OSError),
+        ) as error:
+            raise ValueError(f"`path` must be a file that mixpyro wrote; got {path!r}, unreadable: {error}.") from error
+    if has_checksum is False:
+        raise ValueError(f"`path` must be a file that mixpyro wrote; got {path!r}, unreadable: its checksum differs.")
     if not isinstance(content, dict) or content.get("kind") != kind:
         actual_kind = content.get("kind") if isinstance(content, dict) else None
-        raise ValueError(f"`path` must be a {kind} of mixpyro; got {os.fspath(path)!r}, of kind {actual_kind!r}.")
-    actual_version = content.get("version")
-    if not isinstance(actual_version, int) or actual_version > version:
-        raise ValueError(
-            f"`path` must be of format {version} or earlier; got {os.fspath(path)!r} of format {actual_version}. "
-            "Update mixpyro."
-        )
+        raise ValueError(f"`path` must be a {kind} of mixpyro; got {path!r}, of kind {str(actual_kind)[:50]!r}.")
+    _check_version(path, content.get("version"), version)
+    if not has_checksum and content["version"] > unchecked:
+        raise ValueError(f"`path` must be a file that mixpyro wrote; got {path!r}, unreadable: it has no checksum.")
     return content
+
+
+def _check_version(path: str, actual: object, version: int) -> None:
+    """Raise if a file is of a later format than the caller understands, or of none."""
+    if type(actual) is not int or not 1 <= actual <= version:
+        raise ValueError(
+            f"`path` must be of format {version} or earlier; got {path!r} of format {str(actual)[:50]}. Update mixpyro."
+        )
+
+
+def _checked(path: object) -> str:
+    """Return a path as a string."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"`path` must be a path; got {type(path).__name__}.")
+    name = os.fspath(path)
+    if not isinstance(name, str):
+        raise TypeError(f"`path` must be a string or a path of strings; got {type(name).__name__}.")
+    if not name or "\0" in name:
+        raise ValueError(f"`path` must name a file; got {name!r}.")
+    return name
+
+
+def _opened(path: str) -> BinaryIO:
+    """Open a file for reading. To open a pipe would wait for a writer, and to open a device may do something."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError(f"`path` must be a file; got {path!r}, a folder, a pipe or a device.")
+        return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"`path` must be a file that exists; got {path!r}.") from None

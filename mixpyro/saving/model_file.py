@@ -1,27 +1,26 @@
 """Mixtures, gates and experts saved in one file that holds no code."""
 
-import inspect
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from mixpyro import arguments, experts, gates
-from mixpyro.experts import families
-from mixpyro.experts.base import Experts
-from mixpyro.experts.families import Family
-from mixpyro.gates.base import Gate
-from mixpyro.mixture import MixtureOfExperts
-from mixpyro.pyro_internals.names import module_name
-from mixpyro.saving import atomic_file
+from mixpyro import arguments
+from mixpyro.saving import atomic_file, given_networks, stored_values
+from mixpyro.saving.description import (
+    PARTS,
+    Builder,
+    GivenError,
+    describe_same,
+    description_of,
+)
+from mixpyro.saving.given_networks import Networks
 
-# Format 2 says which columns a mixture was fitted to. Files of earlier formats must stay readable; see
-# tests/data/saved_models.
-KIND, VERSION = "model", 2
-PARTS = Gate | Experts | MixtureOfExperts
+# Format 2 says which columns a mixture was fitted to, format 3 has a checksum. Files of earlier formats must stay
+# readable; see tests/data/saved_models.
+KIND, VERSION, UNCHECKED = "model", 3, 2
 
 
 @arguments.outside_contexts
@@ -30,22 +29,27 @@ def save(part: PARTS, path: str | os.PathLike[str]) -> None:
 
     The file has the arguments of every constructor and the state dict. Of a network it has the parameters alone:
     :func:`load` takes the network itself as an argument. ``torch.load(path, weights_only=True)`` reads the file too.
+    What :func:`load` could not read is refused before anything is written.
 
     In a class of your own, every argument of the constructor must be an attribute of the same name, or be an entry of
     the state dict.
 
     Args:
         part: the model to save; it is not changed.
-        path: of the file. An existing file is replaced in one step.
+        path: of the file. An existing file is replaced in one step. It keeps its mode, and a symbolic link is followed;
+            other names of the file (hard links) keep the old content.
 
     Raises:
         TypeError: if ``part`` is not a model of mixpyro, or an argument of a constructor cannot be written.
+        ValueError: if the state has values that the model cannot have, such as NaN.
         OSError: if the file cannot be written.
     """
     if not isinstance(part, PARTS):
         raise TypeError(f"`part` must be a mixture, a gate or experts; got {type(part).__name__}.")
     frozen = [name for name, parameter in part.named_parameters() if not parameter.requires_grad]
-    content = {"model": _description(part, ""), "state": part.state_dict(), "frozen": frozen}
+    description, own_networks = description_of(part)
+    content = {"model": description, "state": part.state_dict(), "frozen": frozen}
+    _check_readable(part, content, own_networks)
     atomic_file.write(path, content, kind=KIND, version=VERSION)
 
 
@@ -60,10 +64,12 @@ def load(
 ) -> Any:  # noqa: ANN401 (what was saved)
     """Read a mixture, a gate or experts from a file that :func:`save` wrote.
 
+    Nothing in the file is run as code. Its checksum, its sizes and its values are checked.
+
     Args:
         path: of the file.
         networks: the model's networks by their names in the model, such as ``gate.network``. Build them as they were
-            before; their parameters are replaced by those of the file.
+            before; their parameters are replaced by those of the file. They stay as they are if the file is refused.
         kinds: your own subclasses of Gate or Experts, if the file has any.
         device: to put the model on, such as ``"cpu"`` or ``"cuda"``.
         dtype: to convert the model to; by default it keeps the dtype that it was saved with.
@@ -72,97 +78,77 @@ def load(
         The mixture, the gate or the experts.
 
     Raises:
+        TypeError: if an argument is of another type.
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, was not written by mixpyro, or is of a later format, or if ``networks`` or
             ``kinds`` do not fit it.
     """
-    content = atomic_file.read(path, kind=KIND, version=VERSION)
-    target = arguments.device(device)
+    target, wanted = arguments.device(device), None if dtype is None else arguments.dtype(dtype)
+    given, known = given_networks.checked(networks), _checked_kinds(kinds)
+    content = atomic_file.read(path, kind=KIND, version=VERSION, unchecked=UNCHECKED)
+    with given_networks.unchanged_by_errors(given):
+        try:
+            part = _built(content, given, known)
+        except GivenError:
+            raise
+        # Constructors raise errors of many kinds about what a damaged file tells them.
+        except Exception as error:
+            said = str(error).strip().rstrip(".")[:500]
+            raise ValueError(
+                f"`path` must be a file that mixpyro wrote; got {os.fspath(path)!r}, damaged: {said}."
+            ) from error
+        return part.to(device=target, dtype=wanted)
+
+
+def _built(content: dict[str, Any], networks: Networks, kinds: Sequence[type]) -> PARTS:
+    """Return the model that the content of a file describes, with its state."""
+    state, frozen = content["state"], content["frozen"]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError("its state must be tensors by name")
+    if not isinstance(frozen, list):
+        raise ValueError("it must name the frozen parameters")
+    part = Builder(networks, kinds, n_numbers=sum(value.numel() for value in state.values())).build(content["model"])
+    before = {name: value.dtype.is_floating_point for name, value in part.state_dict().items()}
+    for name, value in state.items():
+        if before.get(name, value.dtype.is_floating_point) != value.dtype.is_floating_point:
+            raise ValueError(f"`{name}` must be of another dtype; got {value.dtype}")
     try:
-        part = _Builder(networks or {}, kinds).build(content["model"])
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"`path` must be a file that mixpyro wrote; got {os.fspath(path)!r}, damaged.") from error
-    if not isinstance(part, PARTS):
-        raise ValueError(f"`path` must hold a mixture, a gate or experts; got a {type(part).__name__}.")
-    try:
-        part.load_state_dict(content["state"], assign=True)
+        part.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise ValueError(f"`networks` must be those that the model was saved with; got others. {error}") from error
+        if any(name in str(error) for name in networks):
+            raise GivenError(f"`networks` must be those that the model was saved with; got others. {error}") from error
+        raise
     for name, parameter in part.named_parameters():
-        parameter.requires_grad_(name not in content["frozen"])
-    return part.to(device=target, dtype=dtype)
+        parameter.requires_grad_(name not in frozen)
+    stored_values.check(part)
+    return part
 
 
-def _description(value: object, path: str) -> Any:  # noqa: ANN401
-    """Describe a value by plain values; ``path`` is its name in the model."""
-    if value is None or isinstance(value, bool | int | float | str | Tensor):
-        return value
-    if isinstance(value, list | tuple):
-        return [_description(item, f"{path}.{i}") for i, item in enumerate(value)]
-    if isinstance(value, PARTS | Family):
-        values = {name: _description(v, f"{path}.{name}".lstrip(".")) for name, v in _arguments(value).items()}
-        return {"kind": type(value).__name__, "arguments": values}
-    if isinstance(value, torch.distributions.Distribution) and hasattr(dist, type(value).__name__):
-        names = inspect.signature(type(value)).parameters
-        values = {name: getattr(value, name) for name in names if name != "validate_args" and hasattr(value, name)}
-        return {"distribution": type(value).__name__, "arguments": values}
-    if isinstance(value, nn.Module):
-        return {"network": path}
-    raise TypeError(f"`{path}` must be a number, a string, a distribution or a module to be saved; got {value!r}.")
+def _check_readable(part: PARTS, content: dict[str, Any], networks: Networks) -> None:
+    """Raise if :func:`load` would refuse the content of a file, or build another model from it."""
+    kinds = {type(module) for module in part.modules() if isinstance(module, PARTS)}
+    try:
+        stored_values.check(part)
+    except ValueError as error:
+        raise ValueError(f"`part` must have values that a model can have; got one of which {error}.") from error
+    n_numbers = sum(value.numel() for value in content["state"].values())
+    with given_networks.unchanged_by_errors(networks, always=True):
+        try:
+            again = Builder(networks, [*kinds], n_numbers=n_numbers).build(content["model"])
+            is_same = describe_same(description_of(again)[0], content["model"])
+        except Exception as error:
+            raise TypeError(
+                f"`part` must be a model that can be built from its arguments; got one of which {str(error)[:500]}"
+            ) from error
+    if not is_same:
+        raise TypeError(
+            "`part` must be a model that can be built from its arguments; got one that they do not describe: "
+            f"{type(part).__name__}."
+        )
 
 
-def _arguments(value: object) -> dict[str, object]:
-    """Return the constructor's arguments that are attributes and not entries of the state dict."""
-    names = inspect.signature(type(value)).parameters
-    state = value.state_dict() if isinstance(value, nn.Module) else {}
-    for name, parameter in names.items():
-        if parameter.default is parameter.empty and not hasattr(value, name):
-            kind = type(value).__name__
-            raise TypeError(f"`{kind}` must keep its argument `{name}` as an attribute to be saved; got none.")
-    plain = [name for name in names if hasattr(value, name) and name not in ("name", "device", "dtype", *state)]
-    values = {name: getattr(value, name) for name in plain if f"{name}_unconstrained" not in state}
-    return values | ({"name": module_name(value)} if isinstance(value, PARTS) else {})
-
-
-class _Builder:
-    """Builds a model from its description, using known classes only."""
-
-    def __init__(self, networks: Mapping[str, nn.Module | Sequence[nn.Module]], kinds: Sequence[type]) -> None:
-        self.networks = networks
-        named = [value for module in (gates, experts, families) for value in vars(module).values()]
-        known = [*named, MixtureOfExperts, *kinds]
-        self.kinds = {
-            kind.__name__: kind for kind in known if inspect.isclass(kind) and issubclass(kind, PARTS | Family)
-        }
-
-    def build(self, description: Any) -> Any:  # noqa: ANN401
-        """Return the value that :func:`_description` described.
-
-        Args:
-            description: a plain value, a list, or a dict with the key ``kind``, ``distribution`` or ``network``.
-        """
-        if isinstance(description, list):
-            return [self.build(item) for item in description]
-        if not isinstance(description, dict):
-            return description
-        if "network" in description:
-            return self._network(description["network"])
-        values = {name: self.build(value) for name, value in description["arguments"].items()}
-        if "distribution" in description:
-            kind = getattr(dist, description["distribution"])
-            if inspect.isclass(kind) and issubclass(kind, torch.distributions.Distribution):
-                return kind(**values)
-        if description.get("kind") not in self.kinds:
-            raise ValueError(
-                f"`kinds` must have the class {description.get('kind')!r} of the file; got {list(self.kinds)}."
-            )
-        return self.kinds[description["kind"]](**values)
-
-    def _network(self, path: str) -> nn.Module | Sequence[nn.Module]:
-        """Return the caller's network of this name."""
-        if path not in self.networks:
-            raise ValueError(
-                f"`networks` must have {path!r}, which the file does not hold; got {list(self.networks)}. "
-                "Build the network as it was; its parameters do not matter."
-            )
-        return self.networks[path]
+def _checked_kinds(kinds: object) -> Sequence[type]:
+    """Return classes of a user's own, if they are classes of gates, experts or mixtures."""
+    if not isinstance(kinds, list | tuple | set | frozenset) or not all(isinstance(one, type) for one in kinds):
+        raise TypeError(f"`kinds` must be a sequence of classes; got {kinds!r}.")
+    return [*kinds]

@@ -135,7 +135,7 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     content = torch.load(tmp_path / "file", weights_only=True)
     torch.save({**content, "version": 4}, tmp_path / "file")
     with pytest.raises(
-        ValueError, match=r"`checkpoint` must be of format 6; got '.*file' of format 4, written by another"
+        ValueError, match=r"`checkpoint` must be of format 7; got '.*file' of format 4, written by another"
     ):
         fitted("conjugate", tmp_path / "file")
 
