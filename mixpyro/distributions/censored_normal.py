@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Normal, TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro.distributions.outputs import guessed_quantiles, outputs_of_rows
 from mixpyro.distributions.quantiles import cumulative
 from mixpyro.numerics.censored_normal import log_probability
 
@@ -118,3 +119,15 @@ def _twice(values: Tensor) -> Tensor:
 def _(distribution: CensoredNormal, y: Tensor) -> Tensor:
     loc, scale = (part.double().unsqueeze(-1) for part in (distribution.loc, distribution.scale))
     return torch.special.ndtr((y - loc) / scale)
+
+
+@outputs_of_rows.register
+def _(distribution: CensoredNormal, rows: Tensor) -> CensoredNormal:
+    return CensoredNormal(distribution.loc[rows], distribution.scale[rows])
+
+
+@guessed_quantiles.register
+def _(distribution: CensoredNormal, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    return guessed_quantiles(
+        Normal(distribution.mean, distribution.variance.sqrt(), validate_args=False), probabilities
+    )

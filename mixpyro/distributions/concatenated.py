@@ -8,6 +8,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro.distributions.outputs import are_whole, guessed_quantiles, outputs_of_rows
 from mixpyro.distributions.quantiles import cumulative
 
 
@@ -90,3 +91,22 @@ class Concatenated(TorchDistribution):
 @cumulative.register
 def _(distribution: Concatenated, y: Tensor) -> Tensor:
     return torch.cat([cumulative(part, y) for part in distribution.parts], dim=-2)
+
+
+@outputs_of_rows.register
+def _(distribution: Concatenated, rows: Tensor) -> Concatenated | None:
+    selected = [outputs_of_rows(part, rows) for part in distribution.parts]
+    known = [part for part in selected if part is not None]
+    return Concatenated(known) if len(known) == len(selected) else None
+
+
+@guessed_quantiles.register
+def _(distribution: Concatenated, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    # The probabilities are the same for all components.
+    lows, highs = zip(*(guessed_quantiles(part, probabilities) for part in distribution.parts), strict=True)
+    return torch.cat(lows, dim=-2), torch.cat(highs, dim=-2)
+
+
+@are_whole.register
+def _(distribution: Concatenated) -> list[bool]:
+    return [all(of_parts) for of_parts in zip(*map(are_whole, distribution.parts), strict=True)]

@@ -8,6 +8,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro.distributions.outputs import are_whole, guessed_quantiles, outputs_of_rows
 from mixpyro.distributions.quantiles import cumulative
 
 
@@ -87,3 +88,22 @@ def _(distribution: JoinedOutputs, y: Tensor) -> Tensor:
     found = [cumulative(part, own) for part, own in zip(distribution.parts, shares, strict=True)]
     shape = torch.broadcast_shapes(*(part.shape[:-1] for part in found))
     return torch.cat([part.expand(*shape, part.shape[-1]) for part in found], dim=-1)
+
+
+@outputs_of_rows.register
+def _(distribution: JoinedOutputs, rows: Tensor) -> JoinedOutputs | None:
+    selected = [outputs_of_rows(part, rows) for part in distribution.parts]
+    known = [part for part in selected if part is not None]
+    return JoinedOutputs(known) if len(known) == len(selected) else None
+
+
+@guessed_quantiles.register
+def _(distribution: JoinedOutputs, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    # The probabilities are the same for all outputs.
+    lows, highs = zip(*(guessed_quantiles(part, probabilities) for part in distribution.parts), strict=True)
+    return torch.cat(lows, dim=-1), torch.cat(highs, dim=-1)
+
+
+@are_whole.register
+def _(distribution: JoinedOutputs) -> list[bool]:
+    return [is_whole for part in distribution.parts for is_whole in are_whole(part)]

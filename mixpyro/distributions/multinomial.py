@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
 from torch.distributions import constraints
 
 from mixpyro.distributions.counts import PreciseBinomial
+from mixpyro.distributions.outputs import outputs_of_rows
 from mixpyro.distributions.quantiles import cumulative
 from mixpyro.numerics.count_densities import saturated_poisson
 from mixpyro.numerics.count_draws import binomial_draws
@@ -120,8 +122,18 @@ def multinomial_half_deviance(count: Tensor, log_probabilities: Tensor) -> Tenso
 
 @cumulative.register
 def _(distribution: PreciseMultinomial, y: Tensor) -> Tensor:
-    # Each count by itself is binomial; its odds are against all other categories together.
+    return cumulative(_each_category(distribution), y)
+
+
+@outputs_of_rows.register
+def _(distribution: PreciseMultinomial, rows: Tensor) -> TorchDistributionMixin:
+    own = PreciseMultinomial(distribution.total_count[rows], distribution.logits[rows])
+    return _each_category(own).to_event(1)  # type: ignore[no-untyped-call]
+
+
+def _each_category(distribution: PreciseMultinomial) -> PreciseBinomial:
+    """Return the distribution of each count by itself: binomial, with odds against all other categories together."""
     logits = distribution.logits
     own = torch.eye(logits.shape[-1], dtype=torch.bool, device=logits.device)
     others = logits.unsqueeze(-2).masked_fill(own, -torch.inf).logsumexp(-1)
-    return cumulative(PreciseBinomial(distribution.total_count.unsqueeze(-1), logits - others), y)
+    return PreciseBinomial(distribution.total_count.unsqueeze(-1), logits - others, validate_args=False)

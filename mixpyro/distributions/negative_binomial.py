@@ -7,6 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro.distributions.outputs import outputs_of_rows
 from mixpyro.distributions.quantiles import by_scipy, cumulative
 from mixpyro.numerics.count_densities import saturated_poisson
 from mixpyro.numerics.count_draws import poisson_draws
@@ -100,3 +101,8 @@ def _(distribution: PreciseNegativeBinomial, y: Tensor) -> Tensor:
     below = by_scipy("betainc", size, few, torch.sigmoid(-log_odds))
     by_other = by_scipy("betaincc", few, size, torch.sigmoid(log_odds))
     return torch.where(count < 0, 0.0, torch.where(log_odds < 0, by_other, below))
+
+
+@outputs_of_rows.register
+def _(distribution: PreciseNegativeBinomial, rows: Tensor) -> PreciseNegativeBinomial:
+    return PreciseNegativeBinomial(distribution.log_rate[rows], distribution.dispersion[rows])

@@ -1,23 +1,15 @@
-"""Cumulative distribution functions of the experts' distributions, and quantiles of their mixtures."""
+"""Cumulative distribution functions of the experts' distributions."""
 
 import functools
 import math
-from collections.abc import Callable
 
 import torch
 from pyro.distributions import Bernoulli, Binomial, Delta, Independent, MultivariateStudentT, Normal, Poisson, StudentT
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from mixpyro.arguments import has_derivatives, is_batched
 from mixpyro.distributions.elementwise import Elementwise
 
-# Halvings of a bracket. With fewer, a wide bracket is not narrowed to the last digit of a float64.
-N_HALVINGS = 120
-# Units of y. A quantile nearer to zero than this may be a jump at zero, which halving approaches but never reaches.
-SMALLEST = 1e-30
-# Doublings of a bracket: with so many its width overflows a float64.
-N_DOUBLINGS = 1030
 # Variance of a count beyond which the incomplete gamma and beta functions have few digits. Beyond it the first three
 # moments give the distribution to 10⁻⁸.
 MOST_EXACT = 1e8
@@ -146,83 +138,13 @@ def by_scipy(function: str, *arguments: Tensor) -> Tensor:
     return Elementwise.apply(function, *arguments)  # type: ignore[no-untyped-call]
 
 
-def mixture_quantiles(
-    weights: Tensor, distribution: TorchDistributionMixin, probabilities: Tensor, *, has_density: bool = True
-) -> Tensor:
-    """Compute quantiles of the outputs of a mixture by bisection, with their first derivatives.
-
-    At the quantile Σₖ πₖ Fₖ(y) = p, so its derivative is minus that of the left side over the density. The quantiles of
-    a discrete distribution are constant but for jumps.
+def shares_below(weights: Tensor, distribution: TorchDistributionMixin, y: Tensor) -> Tensor:
+    """Compute Σₖ πₖ P(Y ≤ y | k) of each output, float64.
 
     Args:
-        weights: π [N, K], whose rows sum to 1.
-        distribution: of the components, batch shape [N, K] and event shape [P], known to :func:`cumulative`.
-        probabilities: p [Q], above 0 and below 1.
-        has_density: whether the components have densities rather than probabilities.
-
-    Returns:
-        For each p the least y with Σₖ πₖ P(Y ≤ y | k) ≥ p [Q, N, P], float64, in units of y.
-
-    Raises:
-        TypeError: if the distribution is not known to :func:`cumulative`.
+        weights: π [N, K].
+        distribution: batch shape [N, K] and event shape [P].
+        y: [..., N, P].
     """
-    if not (is_batched(probabilities) or bool(((probabilities > 0) & (probabilities < 1)).all())):
-        raise ValueError(f"`probabilities` must be above 0 and below 1; got {probabilities.tolist()}.")
-    wanted = probabilities.double().reshape(-1, 1, 1)
-
-    def share(y: Tensor) -> Tensor:
-        components = cumulative(distribution, y.unsqueeze(-2))
-        return (weights.double().unsqueeze(-1) * components).sum(-2)
-
-    with torch.no_grad():
-        quantiles = _bisected(distribution, lambda y: share(y) >= wanted, len(wanted)).detach()
-    if not has_density or not (torch.is_grad_enabled() or has_derivatives()):
-        return quantiles
-    # Newton's step from the solution: of length zero, with the derivatives of the solution.
-    derivative = torch.func.vjp(share, quantiles)[1]
-    density = derivative(torch.ones_like(quantiles))[0].detach()
-    # No derivative where there is no density: between the jumps of a discrete distribution, and at infinity.
-    density = torch.where(density > 0, density, torch.inf)
-    reached, level = share(quantiles), torch.broadcast_to(wanted, quantiles.shape)
-    return quantiles + ((level - level.detach()) - (reached - reached.detach())) / density
-
-
-def _bisected(
-    distribution: TorchDistributionMixin, reached: Callable[[Tensor], Tensor], n_probabilities: int
-) -> Tensor:
-    """Find the least values [Q, N, P] at which the probabilities are reached."""
-    largest = torch.finfo(torch.float64).max
-    # Where components with an infinite mean have more weight than a probability leaves, so is the quantile.
-    shape = (n_probabilities, *distribution.batch_shape[:-1], *distribution.event_shape)
-    is_finite = reached(torch.full(shape, largest, dtype=torch.float64, device=distribution.mean.device))
-    low, high = _bracket(distribution, reached, is_finite)
-    for _ in range(N_HALVINGS):
-        middle = low + 0.5 * (high - low)
-        above = reached(middle)
-        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
-    quantiles = torch.where((high.abs() < SMALLEST) & reached(torch.zeros_like(high)), 0.0, high)
-    return torch.where(is_finite, quantiles, torch.inf)
-
-
-def _bracket(
-    distribution: TorchDistributionMixin, reached: Callable[[Tensor], Tensor], is_finite: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Find values [Q, N, P] below and above the quantiles, starting from the components' means."""
-    mean = (
-        distribution.mean.double()
-        .nan_to_num(0.0, 0.0, 0.0)
-        .expand(*distribution.batch_shape, *distribution.event_shape)
-    )
-    # Divided first, for the sum may overflow.
-    centre, width = (mean / mean.shape[-2]).sum(-2), 1.0 + (mean.amax(-2) - mean.amin(-2))
-    low, high = (centre.repeat(len(is_finite), 1, 1) for _ in range(2))
-    largest = torch.finfo(low.dtype).max
-    for _ in range(N_DOUBLINGS):
-        too_high, too_low = reached(low), is_finite & ~reached(high)
-        # Inside vmap the values cannot be read; to go on changes nothing.
-        if not is_batched(too_high) and not bool((too_high | too_low).any()):
-            break
-        low = torch.where(too_high, low - width, low).clamp_min(-largest)
-        high = torch.where(too_low, high + width, high).clamp_max(largest)
-        width = 2.0 * width
-    return low, high
+    components = cumulative(distribution, y.unsqueeze(-2))
+    return (weights.double().unsqueeze(-1) * components).sum(-2)

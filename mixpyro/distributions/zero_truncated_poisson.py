@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Poisson, TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
-from mixpyro.distributions.quantiles import cumulative
+from mixpyro.distributions.outputs import outputs_of_rows
+from mixpyro.distributions.quantiles import MOST_EXACT, cumulative
 from mixpyro.numerics.count_densities import poisson_half_deviance, saturated_poisson
 from mixpyro.numerics.count_draws import poisson_draws
 
@@ -117,5 +118,14 @@ def beyond_saturated(count: Tensor, log_rate: Tensor) -> Tensor:
 def _(distribution: ZeroTruncatedPoisson, y: Tensor) -> Tensor:
     # Without derivatives: quantiles of counts do not change with the rate.
     count, log_rate = torch.broadcast_tensors(y.detach().floor().double(), distribution.log_rate.detach())
-    above = torch.special.gammainc(count.clamp_min(0.0) + 1.0, log_rate.exp())
-    return torch.where(count < 1, 0.0, 1.0 - above / log_share_above_zero(log_rate).exp())
+    rate = log_rate.exp()
+    # Beyond a count of 10³⁰⁰ PyTorch's function is NaN, and of a large rate it has few digits.
+    above = torch.special.gammainc(count.clamp(0.0, 2.0 * MOST_EXACT) + 1.0, rate.clamp_max(MOST_EXACT))
+    exact = 1.0 - above / log_share_above_zero(log_rate).exp()
+    untruncated = cumulative(Poisson(rate, validate_args=False), count)
+    return torch.where(count < 1, 0.0, torch.where(rate <= MOST_EXACT, exact, untruncated))
+
+
+@outputs_of_rows.register
+def _(distribution: ZeroTruncatedPoisson, rows: Tensor) -> ZeroTruncatedPoisson:
+    return ZeroTruncatedPoisson(distribution.log_rate[rows])

@@ -8,7 +8,8 @@ from scipy import stats
 from torch import Tensor
 
 from mixpyro.distributions.counts import PreciseBinomial, PrecisePoisson
-from mixpyro.distributions.quantiles import cumulative, mixture_quantiles
+from mixpyro.distributions.mixture_quantiles import mixture_quantiles
+from mixpyro.distributions.quantiles import cumulative
 
 DTYPES = [torch.float32, torch.float64]
 RATES = [0.0, 0.3, 10.0, 1e6, 0.9e9, 1.1e9, 1e15, 1e19, 1e30, 1e300]
