@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any, TypeVar
 
+from mixpyro.arguments.global_state import global_state
+
 Result = TypeVar("Result")
 
 # Signals whose handlers may raise: Ctrl-C, a request to end, timers, and those that programs give a meaning.
@@ -57,14 +59,17 @@ class Signals:
             self._handlers[number](number, None)
 
     def give_back(self) -> None:
-        """Put the handlers back, and call those whose signals were held back."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        """Call the handlers of signals that were held back, and put the handlers back, that of Ctrl-C last."""
+        self.deliver()
+        for number in reversed(self._handlers):
+            signal.signal(number, self._handlers[number])
         self.deliver()
 
 
 def undone_if_it_raises(work: Callable[[], Result], kept: Callable[[], Callable[[], None]]) -> Result:
     """Do work that changes objects; if it raises, or is interrupted, put them back as they were.
+
+    So are warnings filters and torch's random state.
 
     A signal may interrupt the work, but neither the end of it nor what puts the objects back. Work inside of such work
     is done without: what called it puts the objects back.
@@ -78,22 +83,32 @@ def undone_if_it_raises(work: Callable[[], Result], kept: Callable[[], Callable[
     """
     if _IS_UNDONE.get():
         return work()
-    signals = Signals()
+    signals, put_back = Signals(), None
     try:
         signals.take_over()
-        put_back = kept()
-        token = _IS_UNDONE.set(True)
-        try:
-            result = _interruptible(work, signals)
-            signals.deliver()
-        except BaseException:
-            put_back()
-            raise
-        finally:
-            _IS_UNDONE.reset(token)
-    finally:
+        put_back = _all(global_state(), kept())
+        _IS_UNDONE.set(True)
+        result = _interruptible(work, signals)
+        _IS_UNDONE.set(False)
         signals.give_back()
-    return result
+        return result
+    except BaseException:
+        signals.held = True
+        _IS_UNDONE.set(False)
+        if put_back is not None:
+            put_back()
+        signals.give_back()
+        raise
+
+
+def _all(*functions: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls others one after the other."""
+
+    def call() -> None:
+        for function in functions:
+            function()
+
+    return call
 
 
 def _interruptible(work: Callable[[], Result], signals: Signals) -> Result:

@@ -165,7 +165,7 @@ def fit(
     processes = processes_of(process_group)
     checked_mixture(mixture)
 
-    def fitted(stop_requested: Callable[[], bool]) -> FitResult:
+    def fitted(stop_requested: Callable[[], bool]) -> FitResult[GatePart, ExpertsPart]:
         with contextlib.nullcontext() if processes is None else processes.together(), torch.no_grad():
             rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
             search, table, columns, ranks = _prepared(
@@ -179,11 +179,11 @@ def fit(
             cautions = _cautions(result, search, table, ranks)
         for caution in cautions:
             warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
-        return dataclasses.replace(result, cautions=tuple(cautions))
+        result = dataclasses.replace(result, cautions=tuple(cautions))
+        return cast(FitResult[GatePart, ExpertsPart], result)
 
     with stop_on_request() as stop_requested:
-        result = undone_if_it_raises(lambda: fitted(stop_requested), lambda: contents_of(mixture))
-    return cast(FitResult[GatePart, ExpertsPart], result)
+        return undone_if_it_raises(lambda: fitted(stop_requested), lambda: contents_of(mixture))
 
 
 def _prepared(

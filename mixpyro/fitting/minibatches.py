@@ -125,18 +125,19 @@ def fit_minibatches(
     search = Search(mixture, sample, options, starts, **restarts)
     described = {"batch_size": batch_size, "n_epochs": n_epochs}
 
-    def fitted(stop_requested: Callable[[], bool]) -> FitResult:
+    def fitted(stop_requested: Callable[[], bool]) -> FitResult[GatePart, ExpertsPart]:
         with torch.no_grad():
             result = _fit(search, table, generator, described, stop_requested, progress=progress)
             result = dataclasses.replace(_described(result, search, table, columns), rows=rows.data)
             cautions = _warnings(result, n_epochs) + warnings_of(mixture, table, result.shares)
         for caution in cautions:
             warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
-        return dataclasses.replace(result, cautions=tuple(cautions), options={**result.options, **described})
+        options = {**result.options, **described}
+        result = dataclasses.replace(result, cautions=tuple(cautions), options=options)
+        return cast(FitResult[GatePart, ExpertsPart], result)
 
     with stop_on_request() as stop_requested:
-        result = undone_if_it_raises(lambda: fitted(stop_requested), lambda: contents_of(mixture))
-    return cast(FitResult[GatePart, ExpertsPart], result)
+        return undone_if_it_raises(lambda: fitted(stop_requested), lambda: contents_of(mixture))
 
 
 def _sample(table: Table, n_rows: int, generator: Generator) -> Table:

@@ -143,15 +143,16 @@ class StreamingFit(StreamUpdates):
         """
         given = {"weights": weights, "observed": observed, "mask": mask}
 
-        def learn(stop_requested: Callable[[], bool]) -> None:
+        def learn(stop_requested: Callable[[], bool]) -> StreamingFit:
             for caution in self.learn_rows(x, y, gate_x, groups, missing, given, stop_requested):
                 warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
+            return self
 
-        # Later batches are short, and Ctrl-C leaves them at once.
-        is_first = not self.n_seen and self.n_restarts > 0
-        with stop_on_request() if is_first else contextlib.nullcontext(_never) as stop_requested:
-            undone_if_it_raises(lambda: learn(stop_requested), self.kept)
-        return self
+        if self.n_seen or not self.n_restarts:
+            # Later batches are short, and Ctrl-C leaves them at once.
+            return undone_if_it_raises(lambda: learn(_never), self.kept)
+        with stop_on_request() as stop_requested:
+            return undone_if_it_raises(lambda: learn(stop_requested), self.kept)
 
     @arguments.outside_contexts
     def learn_rows(
