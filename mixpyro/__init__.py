@@ -16,13 +16,14 @@ from mixpyro.experts import (
     RelevanceLinearExperts,
     SharedLinearExperts,
 )
+from mixpyro.fitting.batches import fit_batches
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.minibatches import fit_minibatches
 from mixpyro.fitting.outcomes import Optimum, Run
 from mixpyro.fitting.polish import polish
 from mixpyro.fitting.provenance import FittedData
 from mixpyro.fitting.result import FitResult
-from mixpyro.fitting.streaming import StreamingFit, fit_batches
+from mixpyro.fitting.streaming import StreamingFit
 from mixpyro.gates import (
     BayesianSoftmaxGate,
     DirichletGate,

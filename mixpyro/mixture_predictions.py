@@ -15,6 +15,7 @@ from mixpyro.mixture_rows import MixtureRows
 from mixpyro.mixture_tables import take_tables
 from mixpyro.numerics.blocks import rows_per_e_step, slices
 from mixpyro.numerics.far_rows import rounded
+from mixpyro.numerics.precision import in_range
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 PREDICTIONS = ("predict", "predictive", "quantile", "log_prob", "log_joint_predictive")
@@ -34,6 +35,8 @@ class MixturePredictions(MixtureRows):
     ) -> AnyTable:
         """Return the predictive mean of new objects' y [N, P]: the experts' means, weighted by the gate.
 
+        A mean beyond the range of the dtype, as of counts far outside the data, is the largest number that it has.
+
         Args:
             x: inputs [N, D].
             gate_x: what the gate reads [N, G], where that is not x.
@@ -45,7 +48,7 @@ class MixturePredictions(MixtureRows):
         weights = self._weights(gate_x.double(), responsibilities).unsqueeze(-1)
         terms = weights * self.experts.predict(experts_x.double())
         # Where a component has no weight its mean may be infinite: 0 · ∞ counts as 0.
-        return terms.masked_fill(weights == 0, 0.0).sum(1).to(x.dtype)
+        return in_range(terms.masked_fill(weights == 0, 0.0).sum(1), x.dtype)
 
     def predictive(
         self,

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.callers import level_of_caller
 from mixpyro.diagnostics.arrays import as_numpy
 from mixpyro.diagnostics.arviz_versions import ArvizData, Variable, datasets_of
-from mixpyro.diagnostics.callers import level_of_caller
 from mixpyro.diagnostics.names import site_axes
 from mixpyro.part import Part
 

@@ -11,7 +11,7 @@ from pyro import poutine
 from pyro.distributions import Unit
 from torch import Tensor
 
-from mixpyro.diagnostics.callers import level_of_caller
+from mixpyro.arguments.callers import level_of_caller
 from mixpyro.numerics.blocks import slices
 from mixpyro.pyro_internals.plates import DRAWS_PLATE
 from mixpyro.pyro_internals.traces import Site

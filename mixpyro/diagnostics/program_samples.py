@@ -9,7 +9,7 @@ from pyro import poutine
 from pyro.distributions import Unit
 from torch import Tensor
 
-from mixpyro.diagnostics.callers import level_of_caller
+from mixpyro.arguments.callers import level_of_caller
 from mixpyro.diagnostics.point_masses import is_point_mass
 from mixpyro.diagnostics.program_runs import (
     LOG_DENSITY,

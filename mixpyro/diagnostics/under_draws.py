@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mixpyro.arguments.callers import level_of_caller
 from mixpyro.diagnostics.arrays import are_counts, as_numpy, counts_in_place
-from mixpyro.diagnostics.callers import level_of_caller
 from mixpyro.diagnostics.draws import Draws, draw_outcomes, evaluate
 from mixpyro.diagnostics.observations import Observations
 

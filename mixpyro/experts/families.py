@@ -23,6 +23,7 @@ from mixpyro.numerics.count_densities import (
     saturated_poisson,
 )
 from mixpyro.numerics.linear_predictors import Curvature, with_reference
+from mixpyro.numerics.precision import in_range
 
 __all__ = [
     "Binomial",
@@ -109,8 +110,8 @@ class Poisson(Family):
         return Curvature(finite_rate(eta, exposure).to(exposure.dtype))
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
-        """Return the rate, exposure · exp(η); arguments as :meth:`Family.mean`."""
-        return log_rate(eta, exposure).exp().to(exposure.dtype)
+        """Return the rate, exposure · exp(η), in the range of the dtype; arguments as :meth:`Family.mean`."""
+        return in_range(log_rate(eta, exposure).exp(), exposure.dtype)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Poisson(rate); arguments as :meth:`Family.distribution`."""

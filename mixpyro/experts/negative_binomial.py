@@ -10,6 +10,7 @@ from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
 from mixpyro.numerics.count_densities import saturated_poisson
 from mixpyro.numerics.linear_predictors import Curvature
 from mixpyro.numerics.overdispersed_counts import negative_binomial_half_deviance, saturated_beyond_poisson
+from mixpyro.numerics.precision import in_range
 
 # Share of a count's variance, about, that is not Poisson's, at the least dispersion that is estimated; it is not seen.
 LEAST_EXCESS = 1e-8
@@ -92,7 +93,7 @@ class NegativeBinomial(Family):
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """Return μ; arguments as :meth:`Family.mean`."""
-        return log_rate(eta, exposure).exp().to(exposure.dtype)
+        return in_range(log_rate(eta, exposure).exp(), exposure.dtype)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return NegativeBinomial(μ, α); arguments as :meth:`Family.distribution`."""

@@ -8,6 +8,7 @@ from mixpyro.experts.family import Family
 from mixpyro.experts.log_rates import check_counts, log_rate
 from mixpyro.numerics.count_densities import LARGEST_LOG_RATIO, saturated_poisson
 from mixpyro.numerics.linear_predictors import Curvature
+from mixpyro.numerics.precision import in_range
 
 
 class ZeroTruncatedPoisson(Family):
@@ -65,7 +66,7 @@ class ZeroTruncatedPoisson(Family):
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """Return the mean of the counts that are not 0; arguments as :meth:`Family.mean`."""
-        return truncated.mean_above_zero(log_rate(eta, exposure)).to(exposure.dtype)
+        return in_range(truncated.mean_above_zero(log_rate(eta, exposure)), exposure.dtype)
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return the distribution of the counts that are not 0; arguments as :meth:`Family.distribution`."""

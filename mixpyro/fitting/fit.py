@@ -10,10 +10,13 @@ from typing import Any, cast
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mixpyro import arguments
-from mixpyro.distributed.processes import DUE, STOP, processes_of
+from mixpyro.arguments.callers import level_of_caller
+from mixpyro.arguments.module_contents import contents_of
+from mixpyro.arguments.signals import undone_if_it_raises
+from mixpyro.distributed.processes import Processes, processes_of
+from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.alike_on_ranks import check_alike, names_of
 from mixpyro.fitting.cautions import cautions_of
@@ -26,10 +29,11 @@ from mixpyro.fitting.moves.ends import move
 from mixpyro.fitting.ranks import Ranks, rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
-from mixpyro.fitting.rows_of_fit import rows_of_fit
-from mixpyro.fitting.runs import Options, Trace
+from mixpyro.fitting.rows_of_fit import RowsOfFit, rows_of_fit
+from mixpyro.fitting.runs import Options
 from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
-from mixpyro.fitting.table import Table
+from mixpyro.fitting.table import Table, checked_mixture
+from mixpyro.fitting.watched import watched
 from mixpyro.groups import GroupIds
 from mixpyro.labels import with_known
 from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
@@ -77,7 +81,8 @@ def fit(
     Pyro's parameter store, its settings and the global random state are as before afterwards. Fits in several threads
     wait for each other where they use SVI, and no other Pyro program may run beside them.
 
-    Ctrl-C ends the fit with what it has; a second one, at once, with nothing. A fit with a ``checkpoint`` that was
+    Ctrl-C ends the fit with what it has, under ``asyncio.run`` too; a second one, at once, with nothing: it leaves the
+    mixture as it was. A fit with a ``checkpoint`` that was
     ended by whatever means goes on from there when it is called again with the same arguments, and ends as if it had
     not been interrupted.
 
@@ -134,7 +139,7 @@ def fit(
         TypeError: if x or y is no floating tensor, ``observed`` none of integers, or ``mask`` none of bool.
         ValueError: if a shape, dtype, device or value does not fit, N = 0, or the checkpoint is of another fit.
         RuntimeError: if no run reached a finite bound.
-        KeyboardInterrupt: if Ctrl-C comes before there is anything to end with.
+        KeyboardInterrupt: if Ctrl-C comes before there is anything to end with, or twice.
 
     Warns:
         RuntimeWarning: if the best run has not converged, if every run is degenerate, if one that was not chosen has a
@@ -154,80 +159,83 @@ def fit(
         "mask": mask,
         "initial_responsibilities": initial_responsibilities,
     }
-    processes, progress = processes_of(process_group), arguments.flag("progress", progress)
+    progress = arguments.flag("progress", progress)
     options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance}
     options |= {"n_gradient_steps": n_gradient_steps, "n_annealing": n_annealing}
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
-    with contextlib.nullcontext() if processes is None else processes.together():
-        rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
-        checked, ids, has_rows = rows_to_check(rows, groups, processes)
-        table = checked.table(mixture, groups=ids, missing=missing)
-        columns = checked.columns(table)
-        seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
-        start = checked.given.tensors["initial_responsibilities"]
-        if start is not None:
-            table = table._replace(start=_checked_start(start, mixture.n_components, table))
-        table = table if has_rows else table.block(slice(0, 0))
-        if processes is not None:
-            said = {**options, **restarts, "missing": missing, "starts": names_of(starts), "y": str(table.y.dtype)}
-            check_alike(processes, mixture, said | {"initial_responsibilities": start is not None})
-        ranks, counted = rows_in_blocks(table, processes)
-        if counted.start is not None:
-            starts, restarts = [GivenResponsibilities(counted.start)], {**restarts, "n_restarts": 1, "n_candidates": 1}
-        with torch.no_grad():
-            search = Search(mixture, counted, Options(**options), starts, **restarts)
+    processes = processes_of(process_group)
+    checked_mixture(mixture)
+
+    def fitted(stop_requested: Callable[[], bool]) -> FitResult[GatePart, ExpertsPart]:
+        with contextlib.nullcontext() if processes is None else processes.together(), torch.no_grad():
+            rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
+            search, table, columns, ranks = _prepared(
+                mixture, rows, groups, missing, starts, options, restarts, processes
+            )
+            seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
             kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
-            interrupted = _run(search, kept, progress)
+            interrupted = _run(search, kept, stop_requested, progress)
             result = result_of(search, table, columns, kept, interrupted, ranks)
             result = dataclasses.replace(result, rows=rows.data)
-            cautions = cautions_of(result, search.n_restarts)
-            # Of many processes the rows that are held count, not those that were given.
-            judged = table if ranks is None else search.table
-            cautions += warnings_of(
-                mixture if ranks is None else search.scratch, judged, _shares(search, result, ranks)
-            )
-    for caution in cautions:
-        warnings.warn(caution, RuntimeWarning, stacklevel=3)
-    result = dataclasses.replace(result, cautions=tuple(cautions))
-    return cast(FitResult[GatePart, ExpertsPart], result)
+            cautions = _cautions(result, search, table, ranks)
+        for caution in cautions:
+            warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
+        result = dataclasses.replace(result, cautions=tuple(cautions))
+        return cast(FitResult[GatePart, ExpertsPart], result)
+
+    with stop_on_request() as stop_requested:
+        return undone_if_it_raises(lambda: fitted(stop_requested), lambda: contents_of(mixture))
 
 
-def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
+def _prepared(
+    mixture: MixtureOfExperts,
+    rows: RowsOfFit,
+    groups: GroupIds | None,
+    missing: str,
+    starts: Sequence[Start],
+    options: dict[str, Any],
+    restarts: dict[str, int],
+    processes: Processes | None,
+) -> tuple[Search, Table, FittedColumns, Ranks | None]:
+    """Return the search of a fit, all rows that this process was given, their columns, and how they lie on the ranks.
+
+    Raises:
+        TypeError: if an argument has another type.
+        ValueError: if one does not fit.
+    """
+    checked, ids, has_rows = rows_to_check(rows, groups, processes)
+    table = checked.table(mixture, groups=ids, missing=missing)
+    columns = checked.columns(table)
+    start = checked.given.tensors["initial_responsibilities"]
+    if start is not None:
+        table = table._replace(start=_checked_start(start, mixture.n_components, table))
+    table = table if has_rows else table.block(slice(0, 0))
+    if processes is not None:
+        said = {**options, **restarts, "missing": missing, "starts": names_of(starts), "y": str(table.y.dtype)}
+        check_alike(processes, mixture, said | {"initial_responsibilities": start is not None})
+    ranks, counted = rows_in_blocks(table, processes)
+    if counted.start is not None:
+        starts, restarts = [GivenResponsibilities(counted.start)], {**restarts, "n_restarts": 1, "n_candidates": 1}
+    return Search(mixture, counted, Options(**options), starts, **restarts), table, columns, ranks
+
+
+def _cautions(result: FitResult, search: Search, table: Table, ranks: Ranks | None) -> list[str]:
+    """Return what a user must know before trusting the result, in words."""
+    # Of many processes the rows that are held count, not those that were given.
+    judged = table if ranks is None else search.table
+    judge = search.mixture if ranks is None else search.scratch
+    return cautions_of(result, search.n_restarts) + warnings_of(judge, judged, _shares(search, result, ranks))
+
+
+def _run(search: Search, checkpoint: Checkpoint | None, stop_requested: Callable[[], bool], progress: bool) -> bool:
     """Make the runs; return whether Ctrl-C ended them."""
-    shows = progress and (search.processes is None or search.processes.rank == 0)
-    with (
-        stop_on_request() as stop_requested,
-        tqdm(total=search.n_restarts, unit="restart", delay=2.0, disable=not shows, leave=False) as bar,
-    ):
-        goes_on = _watched(search, checkpoint, stop_requested, bar)
-        if search.processes is not None:
-            search.processes.flags = lambda: (
-                STOP * stop_requested() + DUE * (checkpoint is not None and checkpoint.is_due())
-            )
+    with watched(search, stop_requested, progress=progress, checkpoint=checkpoint) as goes_on:
         search.go(goes_on)
         if not search.stopped:
             finish_if_suspicious(search, goes_on)
         if not search.stopped:
             move(search, goes_on)
         return search.stopped
-
-
-def _watched(
-    search: Search, checkpoint: Checkpoint | None, stop_requested: Callable[[], bool], bar: tqdm
-) -> Callable[[Trace], bool]:
-    """Return what is called after every E-step, and says whether to go on."""
-
-    def goes_on(trace: Trace) -> bool:
-        processes = search.processes
-        stop = stop_requested() if processes is None else processes.stop
-        if checkpoint is not None:
-            checkpoint.write_or_warn() if stop else checkpoint.write_if_due()
-        bar.n = search.n_ended
-        bar.set_postfix({"iteration": len(trace.bounds), "bound": f"{trace.bounds[-1]:.6g}"}, refresh=False)
-        bar.update(0)
-        return not stop
-
-    return goes_on
 
 
 def _checked_start(start: Tensor, n_components: int, table: Table) -> Tensor:

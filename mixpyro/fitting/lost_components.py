@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -71,6 +71,16 @@ class LostComponents:
         own = state["generator"]
         assert isinstance(own, Tensor)
         self.generator.set_state(own)
+
+    def as_kept(self) -> Callable[[], None]:
+        """Keep what this object is, and return what puts it back."""
+        before, drawn = dict(self.__dict__), self.generator.get_state()
+
+        def put_back() -> None:
+            self.__dict__.update(before)
+            self.generator.set_state(drawn)
+
+        return put_back
 
     def search(self, table: Table, log_evidence: Tensor) -> Found | None:
         """Return a component that a batch shows, if there is one and another can be spared; keep some of the rows.

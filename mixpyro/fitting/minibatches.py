@@ -13,6 +13,9 @@ from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from mixpyro import arguments
+from mixpyro.arguments.callers import level_of_caller
+from mixpyro.arguments.module_contents import contents_of
+from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.alike_on_ranks import refuse_processes
@@ -102,7 +105,7 @@ def fit_minibatches(
         ValueError: if a shape, dtype, device or value does not fit, the gate keeps a posterior of each object, or
             ``torch.distributed`` has many processes.
         RuntimeError: if no run on the sample reached a finite bound.
-        KeyboardInterrupt: if Ctrl-C comes before the sample has been fitted.
+        KeyboardInterrupt: if Ctrl-C comes before the sample has been fitted, or twice.
 
     Warns:
         RuntimeWarning: if the bound still changed in the last epoch, the fit is degenerate, it was interrupted, a prior
@@ -121,15 +124,21 @@ def fit_minibatches(
     sample = _sample(table, max(batch_size, SAMPLE_ROWS), generator)
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
     search = Search(mixture, sample, options, starts, **restarts)
-    with torch.no_grad():
-        result = _fit(search, table, generator, batch_size=batch_size, n_epochs=n_epochs, progress=progress)
-        result = dataclasses.replace(_described(result, search, table, columns), rows=rows.data)
-        cautions = _warnings(result, n_epochs) + warnings_of(mixture, table, result.shares)
-    for caution in cautions:
-        warnings.warn(caution, RuntimeWarning, stacklevel=3)
-    described = {**result.options, "batch_size": batch_size, "n_epochs": n_epochs}
-    result = dataclasses.replace(result, cautions=tuple(cautions), options=described)
-    return cast(FitResult[GatePart, ExpertsPart], result)
+    described = {"batch_size": batch_size, "n_epochs": n_epochs}
+
+    def fitted(stop_requested: Callable[[], bool]) -> FitResult[GatePart, ExpertsPart]:
+        with torch.no_grad():
+            result = _fit(search, table, generator, described, stop_requested, progress=progress)
+            result = dataclasses.replace(_described(result, search, table, columns), rows=rows.data)
+            cautions = _warnings(result, n_epochs) + warnings_of(mixture, table, result.shares)
+        for caution in cautions:
+            warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
+        options = {**result.options, **described}
+        result = dataclasses.replace(result, cautions=tuple(cautions), options=options)
+        return cast(FitResult[GatePart, ExpertsPart], result)
+
+    with stop_on_request() as stop_requested:
+        return undone_if_it_raises(lambda: fitted(stop_requested), lambda: contents_of(mixture))
 
 
 def _sample(table: Table, n_rows: int, generator: Generator) -> Table:
@@ -146,18 +155,21 @@ def _sample(table: Table, n_rows: int, generator: Generator) -> Table:
 
 
 def _fit(
-    search: Search, table: Table, generator: Generator, *, batch_size: int, n_epochs: int, progress: bool
+    search: Search,
+    table: Table,
+    generator: Generator,
+    described: dict[str, int],
+    stop_requested: Callable[[], bool],
+    *,
+    progress: bool,
 ) -> FitResult:
     """Fit the sample, then go through all rows; put the state into the search's mixture at the end."""
-    mixture, trace = copy.deepcopy(search.mixture), list[float]()
-    with (
-        stop_on_request() as stop_requested,
-        tqdm(total=n_epochs, unit="epoch", delay=2.0, disable=not progress, leave=False) as bar,
-    ):
+    mixture, trace, n_epochs = copy.deepcopy(search.mixture), list[float](), described["n_epochs"]
+    with tqdm(total=n_epochs, unit="epoch", delay=2.0, disable=not progress, leave=False) as bar:
         stream = _begun(search, mixture, table.n_objects, stop_requested)
         table = table.with_columns(mixture.experts)
         while len(trace) < n_epochs and not stop_requested():
-            for rows in _batches(table, batch_size, generator):
+            for rows in _batches(table, described["batch_size"], generator):
                 if not stop_requested():
                     stream.learn(table.block(rows))
             bound, responsibilities = _bound_of_all(mixture, table)

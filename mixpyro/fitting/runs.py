@@ -165,11 +165,8 @@ class Runs:
         shorter: list[int] = []
         if self._takes_steps:
             tried_before = self.accelerator.tried or [False] * len(traces)
-            least = [
-                -math.inf if tried else bound - self._rounding(magnitude)
-                for bound, magnitude, tried in zip(before, reached.magnitudes, tried_before, strict=True)
-            ]
-            reached, shorter = shortened(self.mixture, reached, state, least, self._e_step)
+            kept = [-math.inf if tried else bound for bound, tried in zip(before, tried_before, strict=True)]
+            reached, shorter = shortened(self.mixture, reached, state, kept, self._rounding, self._e_step)
             self.step = reached.step
             self.accelerator.lose(shorter)
         self.state, steps = self.accelerator.judged(reached.state, reached.bounds, before)

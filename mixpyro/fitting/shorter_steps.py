@@ -29,7 +29,8 @@ def shortened(
     mixture: MixtureOfExperts,
     reached: Reached,
     before: MixtureState,
-    least: Sequence[float],
+    bounds: Sequence[float],
+    rounding: Callable[[float], float],
     e_step: Callable[[MixtureState], EStep],
 ) -> tuple[Reached, list[int]]:
     """Return where R runs are after steps that lower no bound, and the places of the runs whose steps are shorter.
@@ -40,15 +41,21 @@ def shortened(
         mixture: whose formulas are used.
         reached: after whole steps.
         before: state of R runs before them.
-        least: bound of each run that is no fall, in nats; −∞ for a run that is left as it is.
+        bounds: of the runs before the steps, in nats; −∞ for a run that is left as it is.
+        rounding: how far a bound may fall by rounding in nats, given the sum of absolute log evidences where it fell.
         e_step: makes an E-step of all runs: sums in other company would round otherwise.
     """
-    whole, sizes, changed = reached.state, [1.0] * len(least), set[int]()
+    whole, sizes, changed = reached.state, [1.0] * len(bounds), set[int]()
     for number in range(MOST_TIMES + 1):
+        # Where a step has led far down, rounding errors are large too: they excuse the state there, and no other.
+        least = [
+            bound - (rounding(magnitude) if math.isfinite(magnitude) else 0.0)
+            for bound, magnitude in zip(bounds, reached.magnitudes, strict=True)
+        ]
         low = [
             place
             for place, bound in enumerate(reached.bounds)
-            if least[place] > -math.inf and not bound >= least[place]
+            if bounds[place] > -math.inf and not bound >= least[place]
         ]
         if not low:
             break

@@ -81,7 +81,16 @@ def reads_rows(mixture: MixtureOfExperts) -> bool:
     Args:
         mixture: any.
     """
-    return isinstance(mixture.gate, ObjectGate) or any(_reads_rows(part) for part in (mixture.gate, mixture.experts))
+    return isinstance(mixture.gate, ObjectGate) or trained_by_gradient(mixture)
+
+
+def trained_by_gradient(mixture: MixtureOfExperts) -> bool:
+    """Return whether a part has parameters that are not estimated from sums.
+
+    Args:
+        mixture: any.
+    """
+    return any(_reads_rows(part) for part in (mixture.gate, mixture.experts))
 
 
 def _reads_rows(part: Part) -> bool:

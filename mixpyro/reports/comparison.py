@@ -43,8 +43,9 @@ def compare(
     ``log_evidence``, the largest first. Fits with estimated parameters are ranked by ``bic``, the smallest first. A
     table with fits of both kinds is ranked by ``bic`` too: it is the one criterion that all have on one scale, where a
     bound depends on the priors. The ``note`` of the result says so; ``print(ranking)`` shows the rows and the note, and
-    ``ranking.to_frame()`` is a DataFrame. Fits whose rows are grouped otherwise compare by their bounds, which are of
-    the same y, but not by ``bic``, which counts groups.
+    ``ranking.to_frame()`` is a DataFrame. A fit whose criterion is not finite comes last, and the note names it. Fits
+    whose rows are grouped otherwise compare by their bounds, which are of the same y, but not by ``bic``, which counts
+    groups.
 
     Args:
         results: fits by name, or a list of them.
@@ -185,22 +186,43 @@ def _reads_gate_x(result: FitResult) -> bool:
 
 def _ranked(rows: dict[str, Criteria], results: dict[str, FitResult]) -> Ranking:
     """Return the rows in order, with the reason."""
-    estimated = [name for name, row in rows.items() if math.isnan(row.log_evidence)]
-    by_bic = dict(sorted(rows.items(), key=lambda row: row[1].bic))
+    estimated = [name for name, result in results.items() if _is_estimated(result)]
     kinds = {result.mixture.experts.discrete_outputs for result in results.values()}
     scale = " Counts have probabilities, not densities: do not compare the two." if len(kinds) > 1 else ""
+    by = "bic" if estimated else "log_evidence"
+    sign = 1.0 if estimated else -1.0
+    ranks = {name: sign * float(getattr(row, by)) for name, row in rows.items()}
+    unranked = [name for name, rank in ranks.items() if not math.isfinite(rank)]
+    order = sorted(rows, key=lambda name: (name in unranked, 0.0 if name in unranked else ranks[name]))
+    note = _reason(estimated, len(rows)) + scale + _unranked_in_words(unranked, by)
+    return Ranking({name: rows[name] for name in order}, by=by, note=note)
+
+
+def _is_estimated(result: FitResult) -> bool:
+    """Return whether parameters are estimated, so that there is no bound on the log evidence."""
+    return bool(result.mixture.gate.is_estimated or result.mixture.experts.is_estimated)
+
+
+def _reason(estimated: list[str], n_fits: int) -> str:
+    """Return by which criterion fits are ranked and why, given which of them have estimated parameters."""
     if not estimated:
-        note = (
+        return (
             "ranked by log_evidence, the bound with all labellings of the components counted: every parameter has a "
             "posterior."
         )
-        by_evidence = dict(sorted(rows.items(), key=lambda row: -row[1].log_evidence))
-        return Ranking(by_evidence, by="log_evidence", note=note + scale)
-    if len(estimated) == len(rows):
-        note = "ranked by bic: parameters are estimated, so that the bound is none on the log evidence."
-        return Ranking(by_bic, by="bic", note=note + scale)
-    note = (
+    if len(estimated) == n_fits:
+        return "ranked by bic: parameters are estimated, so that the bound is none on the log evidence."
+    return (
         f"ranked by bic, because {', '.join(estimated)} {'has' if len(estimated) == 1 else 'have'} estimated "
         "parameters, and a bound on the log evidence depends on the priors; between the others prefer log_evidence."
     )
-    return Ranking(by_bic, by="bic", note=note + scale)
+
+
+def _unranked_in_words(unranked: list[str], by: str) -> str:
+    """Return which fits have no place in the order, and why; empty if all have one."""
+    if not unranked:
+        return ""
+    return (
+        f" Last and not ranked: {', '.join(unranked)}, whose {by} is not finite. Rows have a log likelihood that is "
+        "not finite there: look at the fit's `cautions`, and scale the columns to unit order."
+    )

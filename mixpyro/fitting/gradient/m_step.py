@@ -74,6 +74,18 @@ class MStep:
             self._optimizer = FusedAdam(self.module.parameters(), lr=self._lr)
         return self._optimizer
 
+    def kept(self) -> Callable[[], None]:
+        """Keep what this object and its optimiser are, and return what puts it back; the module is not kept."""
+        own = dict(vars(self))
+        put_optimizer_back = None if self._optimizer is None else self._optimizer.kept()
+
+        def put_back() -> None:
+            vars(self).update(own)
+            if put_optimizer_back is not None:
+                put_optimizer_back()
+
+        return put_back
+
     def step(self, *data: Tensor, scale: float = 1.0, lr: float | None = None) -> float:
         """Take one step of the optimiser on all rows of the data.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from pyro.optim import PyroOptim
@@ -54,6 +55,23 @@ class TorchOptimizer(PyroOptim):
     def steps_in_a_row(self) -> Iterator[None]:
         """Let nothing but this object use the optimiser inside, so that its steps may share some of their work."""
         yield
+
+    def kept(self) -> Callable[[], None]:
+        """Keep what this object and the optimiser are, and return what puts it back."""
+        own, groups = dict(vars(self)), [dict(group) for group in self.optimizer.param_groups]
+        lists = [list(group["params"]) for group in groups]
+        state = {parameter: _copied(one) for parameter, one in self.optimizer.state.items()}
+
+        def put_back() -> None:
+            vars(self).update(own)
+            del self.optimizer.param_groups[len(groups) :]
+            for group, before, parameters in zip(self.optimizer.param_groups, groups, lists, strict=True):
+                group.update(before)
+                group["params"][:] = parameters
+            self.optimizer.state.clear()
+            self.optimizer.state.update(state)
+
+        return put_back
 
     def follow(self, parameters: Iterable[Parameter]) -> None:
         """Note which parameters are frozen, and convert the state of those with another dtype or device than before.
@@ -179,6 +197,11 @@ class FullDataLBFGS(PyroOptim):
             return self.loss_and_gradients()
 
         lbfgs.step(closure)
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of what an optimiser keeps of one parameter."""
+    return {name: value.clone() if isinstance(value, Tensor) else value for name, value in state.items()}
 
 
 def plain_step(optimizer: torch.optim.Optimizer) -> None:

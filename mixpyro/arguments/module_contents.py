@@ -1,0 +1,79 @@
+"""What modules hold, kept so that it can be put back."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+# Containers among the attributes of a module whose entries are put back.
+CONTAINERS = (dict, OrderedDict, list, set)
+
+
+def contents_of(*modules: nn.Module) -> Callable[[], None]:
+    """Keep what modules hold, and return a function that puts it back.
+
+    Tensors stay the same objects, with the values that they had. Put back are parameters, their gradients and whether
+    they are trained, buffers, the training mode and all other attributes; of those that are no tensors, modules or
+    plain containers only which object they are.
+
+    Args:
+        *modules: with all modules in them.
+
+    Returns:
+        A function that puts everything back, bit for bit.
+    """
+    parts = list({id(part): part for module in modules for part in module.modules()}.values())
+    attributes = [(vars(part), dict(vars(part)), _containers(vars(part))) for part in parts]
+    tensors = _kept_tensors(parts)
+
+    def put_back() -> None:
+        for own, before, containers in attributes:
+            own.update(before)
+            for name in own.keys() - before.keys():
+                del own[name]
+            for container, entries in containers:
+                _refill(container, entries)
+        for tensor, value, trains, gradient in tensors:
+            _set(tensor, value)
+            if tensor.is_leaf:
+                tensor.requires_grad_(trains)
+                tensor.grad = gradient
+
+    return put_back
+
+
+def _kept_tensors(parts: Iterable[nn.Module]) -> list[tuple[Tensor, Tensor, bool, Tensor | None]]:
+    """Return parameters and buffers, with copies of their values, whether they are trained, and their gradients."""
+    found: dict[int, Tensor] = {}
+    for part in parts:
+        for tensor in (*part._parameters.values(), *part._buffers.values()):
+            if tensor is not None and not is_lazy(tensor):
+                found[id(tensor)] = tensor
+    return [(one, one.detach().clone(), one.requires_grad, one.grad if one.is_leaf else None) for one in found.values()]
+
+
+def _containers(attributes: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Return plain containers among attributes, with copies of them; the many empty ones are of hooks."""
+    found = [value for value in attributes.values() if type(value) in CONTAINERS]
+    return [(value, value.copy() if value else ()) for value in found]
+
+
+def _refill(container: Any, entries: Any) -> None:  # noqa: ANN401
+    """Give a container the entries that it had."""
+    container.clear()
+    if isinstance(container, list):
+        container.extend(entries)
+    else:
+        container.update(entries)
+
+
+def _set(tensor: Tensor, value: Tensor) -> None:
+    """Give a tensor the values that it had."""
+    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+        if tensor.shape == value.shape and tensor.dtype == value.dtype and tensor.device == value.device:
+            tensor.copy_(value)
+        else:
+            tensor.data = value

@@ -1,0 +1,137 @@
+"""Signals, such as Ctrl-C, that are held back while objects are changed."""
+
+import signal
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import FrameType
+from typing import Any, TypeVar
+
+from mixpyro.arguments.global_state import global_state
+
+Result = TypeVar("Result")
+
+# Signals whose handlers may raise: Ctrl-C, a request to end, timers, and those that programs give a meaning.
+NAMES = ("SIGINT", "SIGTERM", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+# Whether the caller puts back what this call changes.
+_IS_UNDONE: ContextVar[bool] = ContextVar("mixpyro_is_undone", default=False)
+
+
+class Signals:
+    """Handlers of signals, which are called at once, or where they are held back, later.
+
+    Only the main thread runs handlers; in any other thread this does nothing. A handler that raises holds back all
+    later signals, so that nothing disturbs what follows the exception.
+
+    Attributes:
+        held: whether signals are held back.
+    """
+
+    def __init__(self) -> None:
+        self.held = True
+        self._pending: list[int] = []
+        self._handlers: dict[int, Callable[..., Any]] = {}
+
+    def take_over(self) -> None:
+        """Take the place of the handlers, and hold signals back."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in SIGNALS:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self._handlers[number] = handler
+                signal.signal(number, self._heard)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        """Keep a signal, or call its handler."""
+        if self.held:
+            self._pending.append(number)
+            return
+        self.held = True
+        self._handlers[number](number, frame)
+        self.held = False
+
+    def deliver(self) -> None:
+        """Call the handlers of signals that were held back."""
+        while self._pending:
+            number = self._pending.pop(0)
+            self._handlers[number](number, None)
+
+    def give_back(self) -> None:
+        """Call the handlers of signals that were held back, and put the handlers back, that of Ctrl-C last."""
+        self.deliver()
+        for number in reversed(self._handlers):
+            signal.signal(number, self._handlers[number])
+        self.deliver()
+
+
+def undone_if_it_raises(work: Callable[[], Result], kept: Callable[[], Callable[[], None]]) -> Result:
+    """Do work that changes objects; if it raises, or is interrupted, put them back as they were.
+
+    So are warnings filters and torch's random state.
+
+    A signal may interrupt the work, but neither the end of it nor what puts the objects back. Work inside of such work
+    is done without: what called it puts the objects back.
+
+    Args:
+        work: changes objects.
+        kept: keeps what the objects are, and returns what puts them back.
+
+    Returns:
+        What the work returns.
+    """
+    if _IS_UNDONE.get():
+        return work()
+    signals, put_back = Signals(), None
+    try:
+        signals.take_over()
+        put_back = _all(global_state(), kept())
+        _IS_UNDONE.set(True)
+        result = _interruptible(work, signals)
+        _IS_UNDONE.set(False)
+        signals.give_back()
+        return result
+    except BaseException:
+        signals.held = True
+        _IS_UNDONE.set(False)
+        if put_back is not None:
+            put_back()
+        signals.give_back()
+        raise
+
+
+def _all(*functions: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls others one after the other."""
+
+    def call() -> None:
+        for function in functions:
+            function()
+
+    return call
+
+
+def _interruptible(work: Callable[[], Result], signals: Signals) -> Result:
+    """Do work in which signals are not held back; they are from its end on, however it ends."""
+    try:
+        signals.held = False
+        return work()
+    finally:
+        signals.held = True
+
+
+def without_interruption(work: Callable[[], Result]) -> Result:
+    """Do short work that no signal interrupts; a signal that comes is delivered after it.
+
+    Args:
+        work: takes less than a second.
+
+    Returns:
+        What the work returns.
+    """
+    signals = Signals()
+    try:
+        signals.take_over()
+        return work()
+    finally:
+        signals.give_back()

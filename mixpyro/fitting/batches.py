@@ -1,0 +1,108 @@
+"""Fits to batches from a DataLoader, a file or another iterable."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.arguments.callers import level_of_caller
+from mixpyro.arguments.module_contents import contents_of
+from mixpyro.arguments.signals import undone_if_it_raises
+from mixpyro.fitting.interrupts import stop_on_request
+from mixpyro.fitting.streaming import StreamingFit
+from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.step_sizes import RobbinsMonro
+
+Batch = Sequence[Any]
+
+
+def fit_batches(
+    mixture: MixtureOfExperts,
+    batches: Iterable[Batch],
+    *,
+    n_objects: float | None = None,
+    n_epochs: int = 5,
+    step_size: float | Callable[[int], float] = RobbinsMonro(),  # noqa: B008 (frozen)
+    lr: float = 0.01,
+    n_restarts: int = 20,
+    max_iterations: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> MixtureOfExperts:
+    """Fit a mixture to batches from a DataLoader, a file or another iterable.
+
+    Ctrl-C ends the fit after the batch in progress, and the search on the first batch with what it has; a second one,
+    at once, leaves the mixture as it was.
+
+    Args:
+        mixture: what to fit, in place; it is left as it was if the fit raises.
+        batches: tuples (x, y), (x, y, gate_x) or (x, y, gate_x, groups), where ``gate_x`` may be None; they are moved
+            to the mixture's device. A group is in one batch as a whole. An iterable that can be read only once, such as
+            a generator, allows one epoch.
+        n_objects: N; by default the objects of the first epoch, counted as they come.
+        n_epochs: how often to read the batches, at least 1.
+        step_size: see :class:`StreamingFit`.
+        lr: step size of Adam at the first step.
+        n_restarts: for the first batch.
+        max_iterations: most iterations of a run on the first batch, at least 1.
+        seed: of the restarts.
+        progress: show a progress bar once the search on the first batch has taken two seconds.
+
+    Returns:
+        The mixture.
+
+    Raises:
+        ValueError: if there is no batch, one does not fit, or the batches have run out before the last epoch.
+        KeyboardInterrupt: if Ctrl-C comes twice, or before there is anything to end with.
+
+    Warns:
+        RuntimeWarning: as :class:`StreamingFit`, and if the fit was interrupted.
+
+    Example:
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> from mixpyro import DirichletGate, LinearExperts
+        >>> x = torch.linspace(0, 1, 60).double().unsqueeze(1)
+        >>> loader = DataLoader(TensorDataset(x, 1 - x + 0.1 * torch.sin(50 * x)), batch_size=20)
+        >>> mixture = MixtureOfExperts(DirichletGate(1), LinearExperts(1, n_features=1))
+        >>> fit_batches(mixture, loader).experts.coefficients.round(decimals=1).tolist()
+        [[[1.0, -1.0]]]
+    """
+    n_epochs = arguments.integer("n_epochs", n_epochs)
+    options = {"n_restarts": n_restarts, "max_iterations": max_iterations, "seed": seed, "progress": progress}
+    stream = StreamingFit(mixture, n_objects=n_objects, step_size=step_size, lr=lr, **options)  # type: ignore[arg-type]
+    with stop_on_request() as stop_requested:
+        undone_if_it_raises(lambda: _learn(stream, batches, n_epochs, stop_requested), lambda: contents_of(mixture))
+    return mixture
+
+
+def _learn(stream: StreamingFit, batches: Iterable[Batch], n_epochs: int, stop_requested: Callable[[], bool]) -> None:
+    """Learn from the batches of all epochs, or until a stop is requested."""
+    for epoch in range(n_epochs):
+        before = stream.n_seen
+        for x, y, gate_x, groups in _on_device(batches, stream.mixture):
+            cautions = stream.learn_rows(x, y, gate_x, groups, "error", {}, stop_requested)
+            if stop_requested():
+                cautions.append(f"the fit was interrupted in epoch {epoch + 1} of {n_epochs}.")
+            for caution in cautions:
+                warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
+            if stop_requested():
+                return
+        if stream.n_seen == before:
+            raise ValueError(f"`batches` must give some in each of {n_epochs} epochs; got none in epoch {epoch + 1}.")
+        if stream.n_objects is None:
+            stream.n_objects = stream.n_seen
+
+
+def _on_device(batches: Iterable[Batch], mixture: MixtureOfExperts) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Yield x, y, gate_x and groups of the batches, on the mixture's device."""
+    device = next((tensor.device for tensor in (*mixture.parameters(), *mixture.buffers())), torch.device("cpu"))
+    for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3, 4):
+            got = f"{len(batch)} values" if isinstance(batch, tuple | list) else type(batch).__name__
+            raise TypeError(f"`batches` must give tuples (x, y), (x, y, gate_x) or (x, y, gate_x, groups); got {got}.")
+        x, y, gate_x, groups = (*batch, None, None)[:4]
+        x, y, gate_x = (part.to(device) if isinstance(part, Tensor) else part for part in (x, y, gate_x))
+        yield x, y, gate_x, groups
