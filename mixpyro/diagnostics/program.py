@@ -16,7 +16,7 @@ from mixpyro.diagnostics.program_evaluation import groups_of_program
 from mixpyro.diagnostics.program_groups import Names, checked_axes
 from mixpyro.diagnostics.program_likelihood import Likelihood
 from mixpyro.diagnostics.program_runs import Program
-from mixpyro.diagnostics.random_numbers import own_random_numbers
+from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.traces import Site
 
@@ -98,9 +98,8 @@ def program_to_arviz(
     """
     function, guide = _model_and_guide(model, guide, samples)
     n_draws, depth = integer("n_draws", n_draws), integer("max_plate_nesting", max_plate_nesting)
-    device = device_of([*arguments, *keywords.values()])
-    with torch.no_grad(), own_random_numbers(device, seed):
-        with own_random_numbers(device, seed):  # Draws of the guide are the same, whatever runs the model needs.
+    with torch.no_grad(), own_random_numbers(seed):
+        with own_random_numbers(seed):  # Draws of the guide are the same, whatever runs the model needs.
             program = checked_program(function, arguments, keywords, depth)
         if samples is not None:
             drawn = draws_of_samples(samples, program)

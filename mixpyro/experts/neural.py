@@ -44,8 +44,9 @@ class NeuralExperts(FamilyExperts):
 
     x, and the y of a Gaussian, should be of unit order, as for any network. The modules are used as they are, neither
     copied nor moved, and their training mode is not changed. With dropout in training mode the bound is random, and a
-    fit may stop at any iteration. Frozen parameters stay frozen: freeze ``log_scale`` for a known noise. Restarts of a
-    fit begin at the weights that the networks have.
+    fit may stop at any iteration. It draws from a generator of the fit's own; a prediction or a program of your own
+    draws from the global one, as in plain torch. Frozen parameters stay frozen: freeze ``log_scale`` for a known noise.
+    Restarts of a fit begin at the weights that the networks have.
 
     Args:
         n_components: K.

@@ -33,6 +33,7 @@ from mixpyro.fitting.table import Table
 from mixpyro.groups import GroupIds
 from mixpyro.labels import with_known
 from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
+from mixpyro.pyro_internals.random_networks import random_networks
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 
@@ -75,7 +76,8 @@ def fit(
     trains, gates with a posterior of each object and gates with one of their coefficients are not accelerated.
 
     Pyro's parameter store, its settings and the global random state are as before afterwards. Fits in several threads
-    wait for each other where they use SVI, and no other Pyro program may run beside them.
+    wait for each other where they use SVI, and no other Pyro program may run beside them. Dropout in training mode
+    draws from a generator of the fit's own, from ``seed``.
 
     Ctrl-C ends the fit with what it has; a second one, at once, with nothing. A fit with a ``checkpoint`` that was
     ended by whatever means goes on from there when it is called again with the same arguments, and ends as if it had
@@ -158,7 +160,8 @@ def fit(
     options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance}
     options |= {"n_gradient_steps": n_gradient_steps, "n_annealing": n_annealing}
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
-    with contextlib.nullcontext() if processes is None else processes.together():
+    together = contextlib.nullcontext() if processes is None else processes.together()
+    with together, random_networks(arguments.integer("seed", seed, least=0)):
         rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
         checked, ids, has_rows = rows_to_check(rows, groups, processes)
         table = checked.table(mixture, groups=ids, missing=missing)

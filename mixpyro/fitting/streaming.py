@@ -33,6 +33,7 @@ from mixpyro.numerics import nested
 from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
+from mixpyro.pyro_internals.random_networks import random_networks
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets, Value
 from mixpyro.tables.door import layouts_of
 
@@ -144,7 +145,8 @@ class StreamingFit:
             ValueError: if a shape, dtype, device or value does not fit, or the columns are not those of the batches
                 before.
         """
-        with contextlib.nullcontext() if self.processes is None else self.processes.together():
+        together = contextlib.nullcontext() if self.processes is None else self.processes.together()
+        with together, random_networks(self.seed + self.n_steps):
             self._learn_rows(x, y, gate_x, groups, missing, {"weights": weights, "observed": observed, "mask": mask})
         return self
 

@@ -14,6 +14,7 @@ from mixpyro.pyro_internals.parameter_store import (
     refuse_shared_parameters,
     unregistered,
 )
+from mixpyro.pyro_internals.random_networks import called
 
 
 def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
@@ -36,10 +37,10 @@ def evaluate(owner: PyroModule, x: Tensor) -> list[Tensor]:
     if not owner._pyro_context.active:
         return [_call_outside(network, x) for network in _each(network_of(owner))]
     if is_registered(network_of(owner)):
-        return [network(_in_its_dtype(network, x)) for network in _each(network_of(owner))]
+        return [called(network, _in_its_dtype(network, x)) for network in _each(network_of(owner))]
     refuse_shared_parameters(owner)
     with kept_frozen(network_of(owner)):
-        return [network(_in_its_dtype(network, x)) for network in _each(owner.network)]
+        return [called(network, _in_its_dtype(network, x)) for network in _each(owner.network)]
 
 
 def network_of(owner: PyroModule) -> nn.Module:
@@ -107,11 +108,11 @@ def _call_outside(network: nn.Module, x: Tensor) -> Tensor:
     """Evaluate a network outside a Pyro program."""
     x = _in_its_dtype(network, x)
     if not any(isinstance(part, PyroModule) for part in network.modules()):
-        return network(x)
+        return called(network, x)
     refuse_random_weights(network)
     # A PyroModule registers its parameters when it is called, even outside a Pyro program.
     with unregistered(network):
-        return network(x)
+        return called(network, x)
 
 
 def refuse_random_weights(network: nn.Module) -> None:
