@@ -110,8 +110,10 @@ def from_netcdf(path: str | Path) -> ArvizData:
     Args:
         path: of the file.
     """
-    lazy = arviz().from_netcdf(str(path))
-    datasets = {name: dataset.load() for name, dataset in datasets_of(lazy).items()}
+    # xarray adds a filter of warnings when it reads, and leaves it.
+    with warnings.catch_warnings():
+        lazy = arviz().from_netcdf(str(path))
+        datasets = {name: dataset.load() for name, dataset in datasets_of(lazy).items()}
     for opened in (*datasets.values(), lazy):
         opened.close()
     return from_datasets(datasets)

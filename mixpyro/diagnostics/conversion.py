@@ -288,7 +288,7 @@ def _gate_to_arviz(gate: Gate, x: Named, objects: ObjectIndices | None, n_draws:
     with own_random_numbers(seed):
         posterior = draw(guide, gate, n_draws)
         prior = draw(lambda: gate.assignment_prior(inputs, plate=objects_plate(inputs)), gate, n_draws)
-    kept = without_point_estimates(posterior, point_estimates(guide, gate))
+        kept = without_point_estimates(posterior, point_estimates(guide, gate))
     with torch.no_grad():
         weights = as_numpy(gate.weights(inputs, objects=objects))
     groups = {
