@@ -1,5 +1,6 @@
 """Random numbers from a seed of their own, in any thread, which leave PyTorch's global random state alone."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ MOST_SEEDS = 2**63
 # Kinds of devices that have generators.
 DEVICE_TYPES = ("cpu", "cuda")
 
-# The few operations that take no generator borrow the global one, one thread at a time.
-_BORROWED = threading.Lock()
+# Operations that take no generator, as dropout on a CUDA device, borrow the global one, one thread at a time.
+_ONE_AT_A_TIME = threading.Lock()
+# Global generators that are borrowed, and the states to put back.
+_BORROWED: dict[Generator, Tensor] = {}
 
 
 @contextmanager
@@ -188,11 +191,26 @@ def _with_borrowed_state(generator: Generator, draw: Any) -> Any:  # noqa: ANN40
     """Draw with the global generator of a device at the state of another one, and restore it."""
     is_cuda = generator.device.type == "cuda"
     default = torch.cuda.default_generators[generator.device.index] if is_cuda else torch.default_generator
-    with _BORROWED:
-        before = default.get_state()
+    with _ONE_AT_A_TIME:
+        _BORROWED[default] = default.get_state()
         default.set_state(generator.get_state())
         try:
             return draw()
         finally:
             generator.set_state(default.get_state())
+            default.set_state(_BORROWED.pop(default))
+
+
+def _after_fork() -> None:
+    """Give back in the child of a fork what a thread had borrowed that the child does not have."""
+    global _ONE_AT_A_TIME
+    _ONE_AT_A_TIME = threading.Lock()
+    while _BORROWED:
+        default, before = _BORROWED.popitem()
+        if default.device.type == "cpu":
             default.set_state(before)
+
+
+# Not on Windows, which has no fork.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
