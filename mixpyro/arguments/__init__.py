@@ -28,6 +28,7 @@ from mixpyro.arguments.numbers import (
     step_size,
     vector,
 )
+from mixpyro.arguments.numpy_contexts import with_default_errors
 from mixpyro.arguments.posteriors import posterior, same_shapes
 from mixpyro.arguments.torch_contexts import (
     graph_of_inputs,
@@ -41,6 +42,7 @@ from mixpyro.arguments.torch_contexts import (
     normal,
     normal_distribution,
     outside_contexts,
+    outside_contexts_on_the_cpu,
     outside_of_contexts,
 )
 from mixpyro.arguments.validation import checks_values
@@ -67,6 +69,7 @@ __all__ = [
     "normal_distribution",
     "outputs",
     "outside_contexts",
+    "outside_contexts_on_the_cpu",
     "outside_of_contexts",
     "positive_definite",
     "positive_number",
@@ -80,4 +83,5 @@ __all__ = [
     "step_size",
     "tensor",
     "vector",
+    "with_default_errors",
 ]

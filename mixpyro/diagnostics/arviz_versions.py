@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from mixpyro import arguments
+
 # An InferenceData in ArviZ 0.23, a DataTree in 1.x: groups of named arrays in both.
 ArvizData: TypeAlias = Any
 Dataset: TypeAlias = Any
@@ -102,6 +104,7 @@ def group(data: ArvizData, name: str) -> Dataset:
     return datasets[name]
 
 
+@arguments.with_default_errors
 def from_netcdf(path: str | Path) -> ArvizData:
     """Read a file that ``data.to_netcdf(path)`` wrote.
 

@@ -107,7 +107,8 @@ def has_weights_of_objects(gate: Gate) -> bool:
     Args:
         gate: any gate.
     """
-    like = next((tensor for tensor in (*gate.parameters(), *gate.buffers())), torch.empty(0, device="cpu"))
+    empty = torch.empty(0, dtype=torch.float32, device="cpu")
+    like = next((tensor for tensor in (*gate.parameters(), *gate.buffers())), empty)
     x = torch.zeros(1, getattr(gate, "n_features", 0), dtype=like.dtype, device=like.device)
     with own_random_numbers(0):
         trace = traced(lambda: gate.guide_of_rows(x, (objects_plate(x),)), gate, 1)

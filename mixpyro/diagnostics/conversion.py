@@ -59,6 +59,7 @@ LINEAR_RESPONSE, MEAN_FIELD = INTERVALS = ("linear response", "mean field")
 OPTIONAL = ("log_likelihood", "posterior_predictive", "prior_predictive")
 
 
+@arguments.with_default_errors
 @arguments.outside_contexts
 def to_arviz(
     fitted: FitResult | MixtureOfExperts | Gate,

@@ -21,6 +21,7 @@ from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 
 @reads_rows
+@arguments.with_default_errors
 @arguments.outside_contexts
 def exact_loo(
     result: FitResult,

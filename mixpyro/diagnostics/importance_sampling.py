@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, from_datasets, group, psislw
 from mixpyro.diagnostics.estimates import n_estimated, warn_of_estimates
 from mixpyro.diagnostics.log_likelihoods import OF_GUIDE, OF_POSTERIOR
@@ -68,6 +69,7 @@ def log_ratios(data: ArvizData) -> np.ndarray:
     return (stats["lp"] - stats["log_q"]).values.reshape(-1)
 
 
+@arguments.with_default_errors
 def khat(data: ArvizData) -> float:
     """Return the PSIS k-hat of a guide against the true posterior.
 
@@ -109,6 +111,7 @@ def khat(data: ArvizData) -> float:
     return float("nan") if np.isneginf(pareto_k) and n_estimated(data) else pareto_k
 
 
+@arguments.with_default_errors
 def resample(data: ArvizData, *, seed: int = 0) -> ArvizData:
     """Resample a guide's draws by their smoothed importance weights, towards the true posterior.
 

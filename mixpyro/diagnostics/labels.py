@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, datasets_of, from_datasets
 from mixpyro.diagnostics.estimates import names_of_estimates
 from mixpyro.numerics.tree_automorphisms import automorphism
@@ -55,6 +56,7 @@ class Alignment(NamedTuple):
         )
 
 
+@arguments.with_default_errors
 def align(
     responsibilities: Iterable[np.ndarray], *, reference: np.ndarray | None = None, max_passes: int = 20
 ) -> Alignment:
@@ -94,6 +96,7 @@ def align(
     return Alignment(order, confidence, root**2, n_passes)
 
 
+@arguments.with_default_errors
 def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -> ArvizData:
     """Put the components of every draw in the order of the alignment's reference.
 

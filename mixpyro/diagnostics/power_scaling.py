@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, arviz, datasets_of, from_datasets, has_data_trees
 from mixpyro.diagnostics.importance_sampling import resample
 from mixpyro.diagnostics.log_likelihoods import OF_GUIDE
@@ -11,6 +12,7 @@ RESERVED = "component"
 OTHER = "k"
 
 
+@arguments.with_default_errors
 def psense_summary(data: ArvizData, *, seed: int = 0, **options: Any) -> Any:  # noqa: ANN401 (a pandas DataFrame)
     """Return how much each parameter's posterior follows from the prior and from the data, a table of ArviZ 1.x.
 

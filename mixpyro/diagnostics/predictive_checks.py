@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 
 # Values [..., N] to [...].
@@ -43,6 +44,7 @@ class Check(NamedTuple):
         return f"observed {self.observed:.4g}, replicated {low:.4g} to {high:.4g}, p = {self.probability:.3f}"
 
 
+@arguments.with_default_errors
 def predictive_checks(
     data: ArvizData, statistics: Mapping[str, Statistic] = STATISTICS, *, output: int = 0, site: str | None = None
 ) -> dict[str, Check]:

@@ -8,7 +8,7 @@ from pyro.infer import SVI
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from mixpyro.arguments import integer, outside_contexts
+from mixpyro.arguments import integer, outside_contexts, with_default_errors
 from mixpyro.diagnostics.arviz_versions import ArvizData, container
 from mixpyro.diagnostics.conversion import GROUPS
 from mixpyro.diagnostics.program_draws import draws_of_guide, draws_of_samples
@@ -21,6 +21,7 @@ from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.traces import Site
 
 
+@with_default_errors
 @outside_contexts
 def program_to_arviz(
     model: Callable[..., Any] | SVI,

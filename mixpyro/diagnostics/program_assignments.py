@@ -53,7 +53,7 @@ class ProgramResponsibilities:
         **keywords: Any,  # noqa: ANN401
     ) -> None:
         posterior = group(data, "posterior")
-        samples = {str(name): torch.tensor(values.values) for name, values in posterior.data_vars.items()}
+        samples = {str(name): torch.tensor(values.values, device="cpu") for name, values in posterior.data_vars.items()}
         with torch.no_grad(), own_random_numbers(0):
             program = checked_program(model_of(model), arguments, keywords, 1)
             samples |= _estimates(data, program, (posterior.sizes["chain"], posterior.sizes["draw"]))
@@ -99,7 +99,7 @@ def _estimates(data: ArvizData, model: Program, sizes: tuple[int, int]) -> dict[
     """Return the latent sites that the guide had one value for, in every draw [chains, draws, …]."""
     constants = datasets_of(data).get("constant_data", {})
     names = [name for name in names_of_estimates(data) if name in constants and name in latent_names(model)]
-    values = {name: torch.tensor(constants[name].values) for name in names}
+    values = {name: torch.tensor(constants[name].values, device="cpu") for name in names}
     return {name: value.expand(*sizes, *value.shape) for name, value in values.items()}
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arrays import GROUP_NUMBER
 from mixpyro.diagnostics.arviz_versions import ArvizData, datasets_of, elpd_data
 from mixpyro.diagnostics.estimates import n_estimated, warn_of_estimates
@@ -45,6 +46,7 @@ class Elpd(NamedTuple):
         return f"{estimate}; k-hat above {self.good_k:.2f} for {self.n_untrusted} of {len(self.pareto_k)} objects{kept}"
 
 
+@arguments.with_default_errors
 def loo(data: ArvizData, *, site: str | None = None) -> Elpd:
     """Estimate leave-one-out cross-validation from draws, corrected for the approximate posterior.
 
@@ -133,6 +135,7 @@ def leave_one_out(log_likelihood: np.ndarray, log_ratios: np.ndarray) -> Elpd:
     )
 
 
+@arguments.with_default_errors
 def as_arviz(elpd: Elpd) -> Any:  # noqa: ANN401 (each version of ArviZ has its own class)
     """Convert a result to ArviZ's own class, for its tables and plots.
 
@@ -163,6 +166,7 @@ class Comparison(NamedTuple):
     n_estimated: int  # number of parameters without a posterior, which importance sampling does not penalise
 
 
+@arguments.with_default_errors
 def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]:
     """Compare models of the same data by leave-one-out cross-validation, the best first.
 

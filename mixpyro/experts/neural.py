@@ -110,7 +110,7 @@ class NeuralExperts(FamilyExperts):
             raise ValueError(f"`n_outputs` must be 1 for a {type(family).__name__}; got {n_outputs}.")
         self.network = _checked_network(network, self.n_components)
         arguments.make_normal(self.network)
-        like = next(self.network.parameters(), torch.empty(0, device="cpu")).detach()
+        like = next(self.network.parameters(), torch.empty(0, dtype=torch.float32, device="cpu")).detach()
         n_noises = self.n_outputs if family.has_scale else 0
         self.log_scale = nn.Parameter(like.new_zeros(self.n_components, n_noises))
         self.register_buffer("noise_floor", like.new_zeros(n_noises))

@@ -54,9 +54,8 @@ class Weighted(NamedTuple):
         Args:
             n_draws: how many.
         """
-        points = (torch.arange(n_draws, device=self.weights.device) + torch.rand((), device=self.weights.device)) / (
-            n_draws
-        )
+        first = torch.rand((), dtype=torch.float32, device=self.weights.device)
+        points = (torch.arange(n_draws, device=self.weights.device) + first) / n_draws
         chosen = torch.searchsorted(self.weights.cumsum(0), points.double()).clamp_max(len(self.theta) - 1)
         return self.theta[chosen[torch.randperm(n_draws, device=chosen.device)]]
 

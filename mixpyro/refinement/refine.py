@@ -38,6 +38,7 @@ LEAST_OF_CHAIN = 20
 
 
 @reads_rows
+@arguments.with_default_errors
 @torch.no_grad()
 @arguments.outside_contexts
 def refine(

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, note, plain
 from mixpyro.fitting.result import FitResult
 
@@ -16,6 +17,8 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_bound_traces(result: FitResult, *, ax: Axes | None = None) -> Axes:
     """Plot by iteration how far the bound of every restart is below the best one.
 

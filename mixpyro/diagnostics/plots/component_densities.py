@@ -7,6 +7,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.plots.output_densities import log_density
@@ -24,6 +25,8 @@ MOST_ROWS = 2000
 MOST_BARS = 60
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_component_densities(
     result: FitResult | MixtureOfExperts | ArvizData,
     x: Inputs | AnyTable | FitResult | MixtureOfExperts = None,

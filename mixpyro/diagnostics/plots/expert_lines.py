@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.plots.expert_means import expert_mean_draws, expert_means, n_categories
 from mixpyro.diagnostics.plots.grid import listed
@@ -22,6 +23,8 @@ LEAST_OBJECTS = 0.5
 NO_BANDS = "no bands: the experts' parameters are estimates without standard errors"
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_expert_lines(
     result: FitResult | MixtureOfExperts | ArvizData,
     fitted: FitResult | MixtureOfExperts | None = None,

@@ -5,6 +5,7 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.plots.grid import gate_grid
 from mixpyro.diagnostics.plots.source import Source, as_array, source_of
@@ -17,6 +18,8 @@ MOST_ROWS = 1000
 NO_BANDS = "no bands: the gate's parameters are estimates without standard errors"
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_gate_curve(
     result: FitResult | MixtureOfExperts | ArvizData,
     fitted: FitResult | MixtureOfExperts | None = None,

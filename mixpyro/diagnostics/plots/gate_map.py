@@ -6,6 +6,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.patches import Patch
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.plots.gate_curve import gate_weights
 from mixpyro.diagnostics.plots.grid import gate_grid
@@ -18,6 +19,8 @@ from mixpyro.mixture import MixtureOfExperts
 MOST_ROWS = 1000
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_gate_map(
     result: FitResult | MixtureOfExperts | ArvizData,
     fitted: FitResult | MixtureOfExperts | None = None,

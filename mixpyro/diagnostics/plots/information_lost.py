@@ -5,12 +5,15 @@ import re
 import numpy as np
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.plots.source import rows_of
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, note, plain
 from mixpyro.fitting.result import FitResult
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_information_lost(
     result: FitResult | LinearResponse, *, n_parameters: int = 30, ax: Axes | None = None
 ) -> Axes:

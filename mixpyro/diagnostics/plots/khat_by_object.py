@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.diagnostics.plots.source import is_arviz
@@ -11,6 +12,8 @@ from mixpyro.diagnostics.psis_loo import Elpd, loo
 from mixpyro.fitting.result import FitResult
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_khat(
     result: Elpd | FitResult | ArvizData, *, data: ArvizData | None = None, n_named: int = 3, ax: Axes | None = None
 ) -> Axes:

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.plots.style import COLOURS, axes_or_new, note, plain
 from mixpyro.fitting.outcomes import Optimum
 from mixpyro.fitting.result import FitResult
@@ -11,6 +12,8 @@ from mixpyro.fitting.result import FitResult
 FAR = 50.0
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_optima(result: FitResult, *, n_optima: int = 10, ax: Axes | None = None) -> Axes:
     """Plot the distinct optima of a fit: their bounds, how many runs reached each, and their smallest shares.
 

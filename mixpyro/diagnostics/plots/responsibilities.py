@@ -4,11 +4,14 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.plots.source import as_array
 from mixpyro.diagnostics.plots.style import axes_or_new, colour, legend, plain
 from mixpyro.fitting.result import FitResult
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_responsibilities(result: FitResult | np.ndarray, *, ax: Axes | None = None) -> Axes:
     """Plot the responsibilities of every object as a stacked bar.
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.plots.responsibilities import responsibilities_of
 from mixpyro.diagnostics.plots.style import MARKERS, axes_or_new, colour
 from mixpyro.fitting.result import FitResult
@@ -14,6 +15,8 @@ CERTAIN = 0.95
 CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.5, np.sqrt(0.75))])
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_ternary(result: FitResult | np.ndarray, *, ax: Axes | None = None) -> Axes:
     """Plot objects in the triangle of three components' responsibilities, certain ones in the corners.
 

@@ -3,6 +3,7 @@
 import numpy as np
 from matplotlib.axes import Axes
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.plots.gate_curve import gate_weight_draws, gate_weights
 from mixpyro.diagnostics.plots.prior_weights import prior_mean_weights
@@ -15,6 +16,8 @@ from mixpyro.mixture import MixtureOfExperts
 MOST_ROWS = 400
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_weights_forest(
     result: FitResult | MixtureOfExperts | ArvizData,
     fitted: FitResult | MixtureOfExperts | None = None,
