@@ -3,6 +3,7 @@
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+import mixpyro.numerics.forks  # noqa: F401 (renews locks in the child of a fork)
 from mixpyro.diagnostics.conversion import to_arviz
 from mixpyro.experts import (
     GaussianExperts,

@@ -36,6 +36,7 @@ from mixpyro.arguments.data import (
 from mixpyro.arguments.dense import dense, is_dense
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
+from mixpyro.arguments.numpy_contexts import with_default_errors
 from mixpyro.arguments.posteriors import posterior, same_shapes
 from mixpyro.arguments.torch_contexts import (
     graph_of_inputs,
@@ -49,6 +50,7 @@ from mixpyro.arguments.torch_contexts import (
     normal,
     normal_distribution,
     outside_contexts,
+    outside_contexts_on_the_cpu,
     outside_of_contexts,
 )
 from mixpyro.arguments.validation import checks_values
@@ -87,6 +89,7 @@ __all__ = [
     "one_of_kinds",
     "outputs",
     "outside_contexts",
+    "outside_contexts_on_the_cpu",
     "outside_of_contexts",
     "path",
     "positive_definite",
@@ -108,4 +111,5 @@ __all__ = [
     "text",
     "texts",
     "vector",
+    "with_default_errors",
 ]

@@ -95,6 +95,21 @@ def outside_contexts(function: Callable[Arguments, Result]) -> Callable[Argument
     return outside
 
 
+def outside_contexts_on_the_cpu(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorate a function of NumPy arrays as :func:`outside_contexts` does, its tensors on the CPU.
+
+    Args:
+        function: a public one.
+    """
+
+    @functools.wraps(function)
+    def outside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        with outside_of_contexts(torch.empty(0, dtype=torch.float32, device="cpu")):
+            return function(*args, **kwargs)
+
+    return outside
+
+
 def graph_of_inputs(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Decorate a function so that its results have a graph only where a tensor among the arguments asks for one.
 
@@ -191,8 +206,10 @@ def in_these_contexts(function: Callable[Arguments, Result]) -> Callable[Argumen
 
 
 def _device_of(values: Iterable[object]) -> torch.device | None:
-    """Return the device of the first tensor, or of a module's first; None without any."""
+    """Return the device of the first tensor, or of a module's first or a fit's mixture's; None without any."""
     for value in values:
+        if not isinstance(value, Tensor | nn.Module):
+            value = getattr(value, "mixture", value)
         # A module under construction has no parameters yet.
         if isinstance(value, nn.Module) and "_parameters" in vars(value):
             value = next(itertools.chain(value.parameters(), value.buffers()), None)

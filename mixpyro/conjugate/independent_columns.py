@@ -128,7 +128,7 @@ class Diagonal(Uncorrelated):
     @staticmethod
     def checked_scale(name: str, value: object, n_outputs: int) -> Tensor:
         """Return numbers above zero [P], from a number or P of them."""
-        return arguments.positive_vector(name, value, n_outputs)  # type: ignore[arg-type]
+        return arguments.positive_vector(name, value, n_outputs)
 
     @property
     def degrees_without_covariance(self) -> float:

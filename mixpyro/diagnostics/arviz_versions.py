@@ -127,6 +127,7 @@ def group(data: ArvizData, name: str) -> Dataset:
     return datasets[name]
 
 
+@arguments.with_default_errors
 @arguments.checked(path=arguments.path)
 def from_netcdf(path: str | Path) -> ArvizData:
     """Read a file that ``data.to_netcdf(path)`` wrote.
@@ -142,12 +143,14 @@ def from_netcdf(path: str | Path) -> ArvizData:
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"`path` must be a file that `data.to_netcdf` wrote; got {os.fspath(path)!r}.")
-    try:
-        lazy = arviz().from_netcdf(str(path))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        wanted = "a netCDF file that `data.to_netcdf` wrote"
-        raise ValueError(f"`path` must be {wanted}; got {os.fspath(path)!r}, unreadable: {error}") from error
-    datasets = {name: dataset.load() for name, dataset in datasets_of(lazy).items()}
+    # xarray adds a filter of warnings when it reads, and leaves it.
+    with warnings.catch_warnings():
+        try:
+            lazy = arviz().from_netcdf(str(path))
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            wanted = "a netCDF file that `data.to_netcdf` wrote"
+            raise ValueError(f"`path` must be {wanted}; got {os.fspath(path)!r}, unreadable: {error}") from error
+        datasets = {name: dataset.load() for name, dataset in datasets_of(lazy).items()}
     for opened in (*datasets.values(), lazy):
         opened.close()
     return from_datasets(datasets)

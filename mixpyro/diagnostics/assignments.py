@@ -40,6 +40,7 @@ class Assignments(NamedTuple):
         return 1.0 - self.mean.max(1)
 
 
+@arguments.with_default_errors
 def summary_of(responsibilities: np.ndarray, probability: float) -> Assignments:
     """Summarise responsibilities over the draws.
 

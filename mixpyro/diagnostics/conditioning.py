@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.estimated_draws import model_of, with_parameters
-from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.gates.base import Gate, categorical
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.pyro_internals.traces import is_of_an_object, log_densities, traced
 
@@ -83,7 +83,7 @@ def conditioned_on(
         return parameters, mixture.gate.assignment_prior(gate_x, plate=objects_plate(gate_x)).logits
 
     # What the programs draw beside the given sites is not read.
-    with own_random_numbers(x.device, 0):
+    with own_random_numbers(0):
         trace = traced(poutine.condition(model, data=shared), mixture, n_draws)
     returned: Any = trace.nodes["_RETURN"]["value"]
     parameters, log_weights = returned
@@ -107,8 +107,9 @@ def has_weights_of_objects(gate: Gate) -> bool:
     Args:
         gate: any gate.
     """
-    like = next((tensor for tensor in (*gate.parameters(), *gate.buffers())), torch.empty(0, device="cpu"))
+    empty = torch.empty(0, dtype=torch.float32, device="cpu")
+    like = next((tensor for tensor in (*gate.parameters(), *gate.buffers())), empty)
     x = torch.zeros(1, getattr(gate, "n_features", 0), dtype=like.dtype, device=like.device)
-    with own_random_numbers(x.device, 0):
+    with own_random_numbers(0):
         trace = traced(lambda: gate.guide_of_rows(x, (objects_plate(x),)), gate, 1)
     return any(is_of_an_object(site) for site in trace.nodes.values())

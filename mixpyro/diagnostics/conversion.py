@@ -30,7 +30,6 @@ from mixpyro.diagnostics.mixture_groups import (
 from mixpyro.diagnostics.names import Named, named, named_rows
 from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.point_masses import estimates_of_mixture, point_estimates, without_point_estimates
-from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.diagnostics.response_draws import Rows, draws_by_response, with_integrated_weights
 from mixpyro.diagnostics.under_draws import UnderDraws, warn_of_size
 from mixpyro.fitting.fitted_rows import groups_of_fit
@@ -38,6 +37,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
 from mixpyro.groups import GroupIds, Groups
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, ObjectIndices, Targets
 
@@ -67,6 +67,7 @@ def _checked_groups(name: str, value: object) -> frozenset[str]:
     return given
 
 
+@arguments.with_default_errors
 @arguments.outside_contexts
 @arguments.checked(
     samples=arguments.tensors,
@@ -186,7 +187,7 @@ def to_arviz(
     gate_named = x_named if own_gate is None else own_gate
     rows = Rows(x_named.values, y_named.values, None if own_gate is None else gate_named.values, grouped)
     data = Observations.checked(fitted, *rows, all_rows=all_rows)
-    with own_random_numbers(data.x.device, seed):
+    with own_random_numbers(seed):
         asked = _asked(fitted, intervals, samples, all_rows=all_rows)
         if samples is None:
             chains, data, about = _drawn(fitted, rows, data, n_draws, asked, objects, of_objects=weights_of_objects)
@@ -295,10 +296,10 @@ def _gate_to_arviz(gate: Gate, x: Named, objects: ObjectIndices | None, n_draws:
     def guide() -> None:
         gate.guide_of_rows(inputs, (objects_plate(inputs),), objects=objects)
 
-    with own_random_numbers(inputs.device, seed):
+    with own_random_numbers(seed):
         posterior = draw(guide, gate, n_draws)
         prior = draw(lambda: gate.assignment_prior(inputs, plate=objects_plate(inputs)), gate, n_draws)
-    kept = without_point_estimates(posterior, point_estimates(guide, gate))
+        kept = without_point_estimates(posterior, point_estimates(guide, gate))
     with torch.no_grad():
         weights = as_numpy(gate.weights(inputs, objects=objects))
     groups = {

@@ -69,6 +69,7 @@ def log_ratios(data: ArvizData) -> np.ndarray:
     return (stats["lp"] - stats["log_q"]).values.reshape(-1)
 
 
+@arguments.with_default_errors
 @arguments.checked(data=arviz_data)
 def khat(data: ArvizData) -> float:
     """Return the PSIS k-hat of a guide against the true posterior.
@@ -111,6 +112,7 @@ def khat(data: ArvizData) -> float:
     return float("nan") if np.isneginf(pareto_k) and n_estimated(data) else pareto_k
 
 
+@arguments.with_default_errors
 @arguments.checked(data=arviz_data, seed=arguments.seed)
 def resample(data: ArvizData, *, seed: int = 0) -> ArvizData:
     """Resample a guide's draws by their smoothed importance weights, towards the true posterior.

@@ -82,6 +82,7 @@ def _responsibilities(name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
+@arguments.with_default_errors
 @arguments.checked(responsibilities=_blocks, reference=_reference, max_passes=arguments.integer)
 def align(
     responsibilities: Iterable[np.ndarray], *, reference: np.ndarray | None = None, max_passes: int = 20
@@ -122,6 +123,7 @@ def align(
     return Alignment(order, confidence, root**2, n_passes)
 
 
+@arguments.with_default_errors
 @arguments.checked(data=arviz_data, alignment=_alignment, axis=arguments.text)
 def relabel(data: ArvizData, alignment: Alignment, *, axis: str = "component") -> ArvizData:
     """Put the components of every draw in the order of the alignment's reference.

@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.diagnostics.draws import Draws
 from mixpyro.diagnostics.observations import Observations
-from mixpyro.diagnostics.random_numbers import own_random_numbers
+from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.pyro_internals.traces import is_latent, is_of_an_object, traced
 
@@ -55,7 +55,7 @@ def estimates_of_mixture(data: Observations) -> dict[str, Tensor]:
         data.mixture.experts.guide(x)
         data.mixture.gate.guide_of_rows(gate_x, (objects_plate(gate_x),))
 
-    with own_random_numbers(x.device, 0):
+    with own_random_numbers(0):
         return point_estimates(guide, data.mixture)
 
 

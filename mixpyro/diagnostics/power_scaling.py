@@ -12,6 +12,7 @@ RESERVED = "component"
 OTHER = "k"
 
 
+@arguments.with_default_errors
 @arguments.checked(data=arviz_data, seed=arguments.seed)
 def psense_summary(data: ArvizData, *, seed: int = 0, **options: Any) -> Any:  # noqa: ANN401 (a pandas DataFrame)
     """Return how much each parameter's posterior follows from the prior and from the data, a table of ArviZ 1.x.

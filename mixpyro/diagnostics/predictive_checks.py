@@ -53,6 +53,7 @@ class Check(NamedTuple):
         return f"observed {self.observed:.4g}, replicated {low:.4g} to {high:.4g}, p = {self.probability:.3f}"
 
 
+@arguments.with_default_errors
 @arguments.checked(data=arviz_data, statistics=_functions, output=arguments.index, site=arguments.text)
 def predictive_checks(
     data: ArvizData, statistics: Mapping[str, Statistic] = STATISTICS, *, output: int = 0, site: str | None = None

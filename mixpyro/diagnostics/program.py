@@ -9,6 +9,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from mixpyro import arguments as checks
+from mixpyro.arguments import outside_contexts, with_default_errors
 from mixpyro.diagnostics.arviz_versions import ArvizData, container
 from mixpyro.diagnostics.conversion import GROUPS
 from mixpyro.diagnostics.program_draws import draws_of_guide, draws_of_samples
@@ -16,7 +17,7 @@ from mixpyro.diagnostics.program_evaluation import groups_of_program
 from mixpyro.diagnostics.program_groups import Names, checked_axes
 from mixpyro.diagnostics.program_likelihood import Likelihood
 from mixpyro.diagnostics.program_runs import Program
-from mixpyro.diagnostics.random_numbers import own_random_numbers
+from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.programs.conjugate_svi import ConjugateSVI
 from mixpyro.pyro_internals.traces import Site
 
@@ -30,6 +31,8 @@ def _depth(name: str, value: object) -> int:
 
 
 @checks.outside_contexts
+@with_default_errors
+@outside_contexts
 @checks.checked(
     guide=checks.function,
     samples=checks.tensors,
@@ -114,9 +117,8 @@ def program_to_arviz(
     """
     function, guide = _model_and_guide(model, guide, samples)
     depth = max_plate_nesting
-    device = device_of([*arguments, *keywords.values()])
-    with torch.no_grad(), own_random_numbers(device, seed):
-        with own_random_numbers(device, seed):  # Draws of the guide are the same, whatever runs the model needs.
+    with torch.no_grad(), own_random_numbers(seed):
+        with own_random_numbers(seed):  # Draws of the guide are the same, whatever runs the model needs.
             program = checked_program(function, arguments, keywords, depth)
         if samples is not None:
             drawn = draws_of_samples(samples, program)

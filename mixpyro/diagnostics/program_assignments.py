@@ -13,11 +13,11 @@ from mixpyro import arguments as checks
 from mixpyro.diagnostics.arviz_versions import ArvizData, arviz_data, datasets_of, group
 from mixpyro.diagnostics.assignments import Assignments, summary_of
 from mixpyro.diagnostics.estimates import names_of_estimates
-from mixpyro.diagnostics.program import checked_program, device_of, model_of
+from mixpyro.diagnostics.program import checked_program, model_of
 from mixpyro.diagnostics.program_draws import draws_of_samples, latent_names
 from mixpyro.diagnostics.program_likelihood import Likelihood
 from mixpyro.diagnostics.program_runs import Program, Results, blocks_of
-from mixpyro.diagnostics.random_numbers import own_random_numbers
+from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.pyro_internals.factors import Factors, aligned
 from mixpyro.pyro_internals.plates import DRAWS_PLATE
 
@@ -53,9 +53,8 @@ class ProgramResponsibilities:
         **keywords: Any,  # noqa: ANN401
     ) -> None:
         posterior = group(arviz_data("data", data), "posterior")
-        samples = {str(name): torch.tensor(values.values) for name, values in posterior.data_vars.items()}
-        self._device = device_of([*arguments, *keywords.values()])
-        with torch.no_grad(), own_random_numbers(self._device, 0):
+        samples = {str(name): torch.tensor(values.values, device="cpu") for name, values in posterior.data_vars.items()}
+        with torch.no_grad(), own_random_numbers(0):
             program = checked_program(model_of(model), arguments, keywords, 1)
             samples |= _estimates(data, program, (posterior.sizes["chain"], posterior.sizes["draw"]))
             drawn = draws_of_samples(samples, program, "data")
@@ -80,7 +79,7 @@ class ProgramResponsibilities:
     @checks.outside_contexts
     def _next(self, blocks: Iterator[Results]) -> np.ndarray | None:
         """Return the next block, if there is one."""
-        with torch.no_grad(), own_random_numbers(self._device, 0):
+        with torch.no_grad(), own_random_numbers(0):
             results = next(blocks, None)
         return None if results is None else results[self._stage.site].cpu().numpy()
 
@@ -101,7 +100,7 @@ def _estimates(data: ArvizData, model: Program, sizes: tuple[int, int]) -> dict[
     """Return the latent sites that the guide had one value for, in every draw [chains, draws, …]."""
     constants = datasets_of(data).get("constant_data", {})
     names = [name for name in names_of_estimates(data) if name in constants and name in latent_names(model)]
-    values = {name: torch.tensor(constants[name].values) for name in names}
+    values = {name: torch.tensor(constants[name].values, device="cpu") for name in names}
     return {name: value.expand(*sizes, *value.shape) for name, value in values.items()}
 
 

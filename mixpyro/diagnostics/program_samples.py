@@ -136,4 +136,4 @@ def _log_density(trace: poutine.Trace, names: list[str], n_draws: int) -> Tensor
     chosen = [name for name in names if not is_enumerable(trace.nodes[name])]
     trace.compute_log_prob(lambda name, site: name in chosen)
     parts = [trace.nodes[name]["log_prob"].double().reshape(n_draws, -1).sum(1) for name in chosen]
-    return torch.stack(parts).sum(0) if parts else torch.zeros(n_draws, dtype=torch.float64)
+    return torch.stack(parts).sum(0) if parts else torch.zeros(n_draws, dtype=torch.float64, device="cpu")

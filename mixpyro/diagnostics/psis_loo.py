@@ -49,6 +49,7 @@ class Elpd(NamedTuple):
 of_loo = arguments.one_of_kinds("a result of `loo` or `exact_loo`", Elpd)
 
 
+@arguments.with_default_errors
 @arguments.checked(data=arviz_data, site=arguments.text)
 def loo(data: ArvizData, *, site: str | None = None) -> Elpd:
     """Estimate leave-one-out cross-validation from draws, corrected for the approximate posterior.
@@ -138,6 +139,7 @@ def leave_one_out(log_likelihood: np.ndarray, log_ratios: np.ndarray) -> Elpd:
     )
 
 
+@arguments.with_default_errors
 @arguments.checked(elpd=of_loo)
 def as_arviz(elpd: Elpd) -> Any:  # noqa: ANN401 (each version of ArviZ has its own class)
     """Convert a result to ArviZ's own class, for its tables and plots.
@@ -169,6 +171,7 @@ class Comparison(NamedTuple):
     n_estimated: int  # number of parameters without a posterior, which importance sampling does not penalise
 
 
+@arguments.with_default_errors
 @arguments.checked(models=arguments.mapping)
 def compare_loo(models: Mapping[str, ArvizData | Elpd]) -> dict[str, Comparison]:
     """Compare models of the same data by leave-one-out cross-validation, the best first.

@@ -19,6 +19,7 @@ from mixpyro.intervals.linear_response import LinearResponse, NoLinearResponse, 
 from mixpyro.intervals.part_densities import column_precision_given
 from mixpyro.intervals.shared_weights import integrate_weights
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.random_numbers import nothing_drawn
 
 # Estimated parameters beyond the closed form's, with more of which second derivatives would take minutes.
 MOST_ESTIMATED = 200
@@ -60,7 +61,8 @@ def draws_by_response(
             None, data, f"{n_estimated} estimated parameters would take long; pass `intervals='linear response'`"
         )
     try:
-        response = linear_response(fitted, rows.x, rows.y, gate_x=rows.gate_x, groups=rows.groups)
+        with nothing_drawn():
+            response = linear_response(fitted, rows.x, rows.y, gate_x=rows.gate_x, groups=rows.groups)
     except NoLinearResponse as error:
         if not by_default:
             raise
@@ -86,7 +88,8 @@ def with_integrated_weights(data: Observations) -> Observations:
 def _drawn(response: LinearResponse, n_draws: int) -> Draws:
     """Draw all parameters, in float64."""
     joint = LogJoint(response.mixture, response.table)
-    proposal = approximate_posterior(response, joint)
+    with nothing_drawn():
+        proposal = approximate_posterior(response, joint)
     theta = proposal.sample(n_draws)
     jacobian = joint.parameters.log_jacobian(theta)
     log_q, log_prior = proposal.log_prob(theta) - jacobian, joint.log_prior(theta) - jacobian

@@ -102,7 +102,7 @@ class Blocks:
 def _flat(tensors: Sequence[Tensor]) -> Tensor:
     """Return all numbers of tensors in one row, float64."""
     if not tensors:
-        return torch.empty(0, dtype=torch.float64)
+        return torch.empty(0, dtype=torch.float64, device="cpu")
     return torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors])
 
 

@@ -45,8 +45,9 @@ class NeuralExperts(FamilyExperts):
 
     x, and the y of a Gaussian, should be of unit order, as for any network. The modules are used as they are, neither
     copied nor moved, and their training mode is not changed. With dropout in training mode the bound is random, and a
-    fit may stop at any iteration. Frozen parameters stay frozen: freeze ``log_scale`` for a known noise. Restarts of a
-    fit begin at the weights that the networks have.
+    fit may stop at any iteration. It draws from a generator of the fit's own; a prediction or a program of your own
+    draws from the global one, as in plain torch. Frozen parameters stay frozen: freeze ``log_scale`` for a known noise.
+    Restarts of a fit begin at the weights that the networks have.
 
     Args:
         n_components: K.
@@ -110,7 +111,7 @@ class NeuralExperts(FamilyExperts):
             raise ValueError(f"`n_outputs` must be 1 for a {type(family).__name__}; got {n_outputs}.")
         self.network = _checked_network(network, self.n_components)
         arguments.make_normal(self.network)
-        like = next(self.network.parameters(), torch.empty(0, device="cpu")).detach()
+        like = next(self.network.parameters(), torch.empty(0, dtype=torch.float32, device="cpu")).detach()
         n_noises = self.n_outputs if family.has_scale else 0
         self.log_scale = nn.Parameter(like.new_zeros(self.n_components, n_noises))
         self.register_buffer("noise_floor", like.new_zeros(n_noises))

@@ -37,6 +37,7 @@ from mixpyro.fitting.watched import watched
 from mixpyro.groups import GroupIds
 from mixpyro.labels import with_known
 from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
+from mixpyro.pyro_internals.random_networks import random_networks
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 
@@ -79,7 +80,8 @@ def fit(
     trains, gates with a posterior of each object and gates with one of their coefficients are not accelerated.
 
     Pyro's parameter store, its settings and the global random state are as before afterwards. Fits in several threads
-    wait for each other where they use SVI, and no other Pyro program may run beside them.
+    wait for each other where they use SVI, and no other Pyro program may run beside them. Dropout in training mode
+    draws from a generator of the fit's own, from ``seed``.
 
     Ctrl-C ends the fit with what it has, under ``asyncio.run`` too; a second one, at once, with nothing: it leaves the
     mixture as it was. A fit with a ``checkpoint`` that was
@@ -167,7 +169,8 @@ def fit(
     checked_mixture(mixture)
 
     def fitted(stop_requested: Callable[[], bool]) -> FitResult[GatePart, ExpertsPart]:
-        with contextlib.nullcontext() if processes is None else processes.together(), torch.no_grad():
+        together = contextlib.nullcontext() if processes is None else processes.together()
+        with together, random_networks(arguments.integer("seed", seed, least=0)), torch.no_grad():
             rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
             search, table, columns, ranks = _prepared(
                 mixture, rows, groups, missing, starts, options, restarts, processes

@@ -173,7 +173,7 @@ def _lines(table: Table, outcomes: Tensor) -> Tensor:
         design, width = design[:1], 1
     squares = table.segments.sum((design.unsqueeze(1) * design).flatten(0, 1)).view(width, width, -1).movedim(-1, 0)
     products = table.segments.sum((design.unsqueeze(1) * y).flatten(0, 1)).view(width, n_outputs, -1).movedim(-1, 0)
-    ridge = PRIOR_ROWS * torch.eye(width).to(squares)
+    ridge = PRIOR_ROWS * torch.eye(width, dtype=squares.dtype, device=squares.device)
     pooled = torch.linalg.solve(squares.sum(0) + ridge, products.sum(0))
     own = pooled + torch.linalg.solve(squares + ridge, products - squares @ pooled)
     return own.flatten(1)

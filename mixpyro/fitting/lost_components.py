@@ -142,7 +142,8 @@ class LostComponents:
             n_kept = len(self.kept[0])
             missing = min(KEPT_ROWS - n_kept, size)
             share = size / (self.n_seen + size)
-            is_replaced = torch.rand(n_kept, generator=self.generator) < (0.0 if missing else share)
+            uniform = torch.rand(n_kept, generator=self.generator, dtype=torch.float32, device="cpu")
+            is_replaced = uniform < (0.0 if missing else share)
             places = is_replaced.nonzero().flatten()[:size].to(table.x.device)
             n_new = len(places) + missing
             # To shuffle a long batch takes longer than to draw a few rows of it.

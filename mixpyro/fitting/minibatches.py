@@ -38,6 +38,7 @@ from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
 from mixpyro.numerics import nested
+from mixpyro.pyro_internals.random_networks import random_networks
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 # Rows of the sample on which the restarts run, where a batch has fewer.
@@ -123,18 +124,17 @@ def fit_minibatches(
     generator = Generator("cpu").manual_seed(arguments.integer("seed", seed, least=0))
     sample = _sample(table, max(batch_size, SAMPLE_ROWS), generator)
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
-    search = Search(mixture, sample, options, starts, **restarts)
     described = {"batch_size": batch_size, "n_epochs": n_epochs}
 
     def fitted(stop_requested: Callable[[], bool]) -> FitResult[GatePart, ExpertsPart]:
-        with torch.no_grad():
+        with torch.no_grad(), random_networks(seed):
+            search = Search(mixture, sample, options, starts, **restarts)
             result = _fit(search, table, generator, described, stop_requested, progress=progress)
             result = dataclasses.replace(_described(result, search, table, columns), rows=rows.data)
             cautions = _warnings(result, n_epochs) + warnings_of(mixture, table, result.shares)
         for caution in cautions:
             warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
-        options = {**result.options, **described}
-        result = dataclasses.replace(result, cautions=tuple(cautions), options=options)
+        result = dataclasses.replace(result, cautions=tuple(cautions), options={**result.options, **described})
         return cast(FitResult[GatePart, ExpertsPart], result)
 
     with stop_on_request() as stop_requested:

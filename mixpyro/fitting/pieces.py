@@ -35,7 +35,7 @@ def in_pieces(table: Table, blocks: Blocks | None = None, *, n_rows: int | None 
             return table
         blocks = Blocks(size, table.size, 0, table.size)
     pieces = tuple(_apart(table, one) for one in blocks.slices)
-    weights = [[torch.zeros(()) if piece.weights is None else piece.weights.sum()] for piece in pieces]
+    weights = [[piece.x.new_zeros(()) if piece.weights is None else piece.weights.sum()] for piece in pieces]
     # Of all processes, in the order of the blocks.
     weight = float(blocks.total(weights)[0])
     n_objects = float(blocks.n_objects) if table.weights is None else weight

@@ -20,6 +20,7 @@ from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import ExpertsPart, GatePart, MixtureOfExperts
 from mixpyro.numerics import nested
+from mixpyro.pyro_internals.random_networks import random_networks
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 # Nats between the gate's posterior and that of its next step beyond which a gate that no step moves has not converged.
@@ -81,7 +82,7 @@ def polish(
     options = Options(arguments.integer("max_iterations", max_iterations), tolerance)
     mixture = copy.deepcopy(result.mixture)
     mixture.gate.quadrature = True
-    with torch.no_grad():
+    with torch.no_grad(), random_networks(0):
         counted = table.counted()
         runs = Runs(copy.deepcopy(mixture), table.block(counted), options, [Trace()], [Snapshot(mixture.state())])
         runs.iterate(options.max_iterations, lambda _: True, lambda _: False)

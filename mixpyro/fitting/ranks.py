@@ -84,7 +84,11 @@ class Ranks:
         """Return the objects that this rank shall hold."""
         if not self.moves:
             return table
-        sizes = table.segments.sizes if table.segments is not None else torch.ones(table.size, dtype=torch.long)
+        sizes = (
+            table.segments.sizes
+            if table.segments is not None
+            else torch.ones(table.size, dtype=torch.long, device="cpu")
+        )
         moved = self._exchanged(sizes.cpu(), self.start, self.moves, first, count)
         shared = table.gate_x.data_ptr() == table.x.data_ptr() and table.segments is None
 
@@ -94,8 +98,8 @@ class Ranks:
         def of_rows(values: Tensor) -> Tensor:
             if table.segments is None:
                 return self._exchanged(values, self.start, self.moves, first, count)
-            ends = torch.cat([torch.zeros(1, dtype=torch.long), sizes.cpu().cumsum(0)])
-            new_ends = torch.cat([torch.zeros(1, dtype=torch.long), moved.cumsum(0)])
+            ends = torch.cat([torch.zeros(1, dtype=torch.long, device="cpu"), sizes.cpu().cumsum(0)])
+            new_ends = torch.cat([torch.zeros(1, dtype=torch.long, device="cpu"), moved.cumsum(0)])
             return self._exchanged(values, self.start, self.moves, first, count, (ends, new_ends))
 
         x, y = of_rows(table.x), of_rows(table.y)
@@ -188,7 +192,7 @@ def refuse_split_groups(groups: Groups | None, processes: Processes) -> None:
     if not processes.any(groups is not None):
         return
     ids = () if groups is None else groups.ids
-    codes = torch.tensor([_code(one) for one in ids], dtype=torch.long)
+    codes = torch.tensor([_code(one) for one in ids], dtype=torch.long, device="cpu")
     found = processes.gather(codes, kind="groups")
     everywhere = torch.cat(found)
     kinds, counts = everywhere.unique(return_counts=True)
@@ -233,7 +237,7 @@ def rows_to_check(rows: RowsOfFit, groups: object, processes: Processes | None) 
     if has_any or not said:
         return rows, groups, True
     pattern, one_group = said[0]
-    like = own["x"] if isinstance(own["x"], Tensor) else torch.empty(0)
+    like = own["x"] if isinstance(own["x"], Tensor) else torch.empty(0, dtype=torch.float32, device="cpu")
     tensors = {name: v.to(like.device) if isinstance(v, Tensor) else None for name, v in pattern.items()}
     return rows._replace(given=rows.given._replace(tensors=tensors)), one_group, False
 

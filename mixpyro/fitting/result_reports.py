@@ -12,6 +12,7 @@ from mixpyro.fitting.later_layers import later
 from mixpyro.groups import GroupIds, Groups
 from mixpyro.mixture import Assignment, MixtureOfExperts
 from mixpyro.mixture_tables import framed_means, framed_quantiles
+from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.saving.model_file import save
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 from mixpyro.tables.frames import is_frame
@@ -141,9 +142,7 @@ class ResultReports:
             x, gate_x = own.x, own.gate_x
         shape = (arguments.size("n_draws", n_draws),)
         predictive = self.mixture.predictive(x, gate_x=gate_x)
-        device = predictive.mixture_distribution.logits.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(arguments.integer("seed", seed, least=0))
+        with own_random_numbers(seed):
             components = predictive.mixture_distribution.sample(shape)
             y = predictive.component_distribution.sample(shape)
         index = components[..., None, None].expand(*components.shape, 1, y.shape[-1])

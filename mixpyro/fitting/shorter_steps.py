@@ -63,7 +63,7 @@ def shortened(
             factor = SHORTER if math.isfinite(reached.bounds[place]) else OVERFLOWN
             sizes[place] *= factor if number < MOST_TIMES else 0.0
         changed.update(low)
-        state = _part_way(mixture, before, whole, torch.tensor(sizes, dtype=torch.float64))
+        state = _part_way(mixture, before, whole, torch.tensor(sizes, dtype=torch.float64, device="cpu"))
         step = e_step(state)
         reached = Reached(state, step, *step.evidence.tolist())
     return reached, sorted(changed)

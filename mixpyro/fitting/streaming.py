@@ -25,6 +25,7 @@ from mixpyro.fitting.table import Table, checked_mixture
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
+from mixpyro.pyro_internals.random_networks import random_networks
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 from mixpyro.tables.door import layouts_of
 
@@ -176,7 +177,8 @@ class StreamingFit(StreamUpdates):
             given: the other arguments of :meth:`partial_fit`.
             stop_requested: whether Ctrl-C was pressed, which ends the search on the first batch.
         """
-        with contextlib.nullcontext() if self.processes is None else self.processes.together():
+        together = contextlib.nullcontext() if self.processes is None else self.processes.together()
+        with together, random_networks(self.seed + self.n_steps):
             return self._learn_rows(x, y, gate_x, groups, missing, given, stop_requested)
 
     def _learn_rows(

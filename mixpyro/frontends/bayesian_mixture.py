@@ -10,7 +10,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
-from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.experts import GaussianExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.column_reader import as_tensor
@@ -20,6 +19,7 @@ from mixpyro.frontends.whole_result import Rows, in_order
 from mixpyro.gates import DirichletGate, StickBreakingGate
 from mixpyro.gates.base import Gate
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.shapes import Inputs, Outputs
 from mixpyro.tables.layout import Layouts
 
@@ -156,7 +156,7 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
     @property
     def weights_(self) -> Float[np.ndarray, " K"]:
         """Posterior mean shares of the components."""
-        return as_array(self.mixture_.gate.weights(torch.zeros(1, 0, dtype=torch.float64))[0])
+        return as_array(self.mixture_.gate.weights(torch.zeros(1, 0, dtype=torch.float64, device="cpu"))[0])
 
     @property
     def means_(self) -> Float[np.ndarray, "K D"]:
@@ -231,11 +231,11 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
             The rows [S, D], and the component that each of them is from [S].
         """
         state = check_random_state(self.random_state if random_state is None else random_state)
-        empty = torch.zeros(n_samples, 0, dtype=torch.float64)
-        with own_random_numbers(torch.device("cpu"), int(state.randint(MOST_SEED))):
+        empty = torch.zeros(n_samples, 0, dtype=torch.float64, device="cpu")
+        with own_random_numbers(int(state.randint(MOST_SEED))):
             predictive = self.mixture_.predictive(empty)
             component = predictive.mixture_distribution.sample()
-            rows = predictive.component_distribution.sample()[torch.arange(n_samples), component]
+            rows = predictive.component_distribution.sample()[torch.arange(n_samples, device="cpu"), component]
         return as_array(rows), as_array(component)
 
     def _new_rows(self, X: object) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mixpyro import arguments
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.streaming import StreamingFit
@@ -56,6 +57,13 @@ class MixtureEstimator(BaseEstimator):
     # Part of a caution that is no news of this estimator.
     _expected_caution: ClassVar[str | None] = None
 
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 (scikit-learn's)
+        """Let the methods for users run outside of PyTorch's and NumPy's contexts."""
+        super().__init_subclass__(**options)
+        names = [name for name in vars(cls) if not name.startswith("_")]
+        arguments.guard(cls, names, arguments.outside_contexts_on_the_cpu)
+        arguments.guard(cls, names, arguments.with_default_errors)
+
     def _prepare(self, x: Any, y: Any, weights: Any) -> MixtureOfExperts:  # noqa: ANN401
         """Return a new mixture for rows [M, D] and [M, P], after taking what it needs to know of them."""
         raise NotImplementedError
@@ -95,7 +103,7 @@ class MixtureEstimator(BaseEstimator):
 
     def _fitted(self, mixture: MixtureOfExperts, rows: Rows, weights: Any, groups: Any = None) -> FitResult:  # noqa: ANN401
         """Return the result of a fit."""
-        with convergence_warnings(self._expected_caution, stacklevel=4):
+        with convergence_warnings(self._expected_caution, stacklevel=6):
             return fit(
                 mixture,
                 rows.x,
@@ -124,7 +132,7 @@ class MixtureEstimator(BaseEstimator):
         """Learn from a batch of checked arrays [B, D] and [B, P]."""
         weights = checked_weights(sample_weight, len(x))
         of_rows = None if weights is None else as_tensor(weights)
-        with convergence_warnings(self._expected_caution, stacklevel=3):
+        with convergence_warnings(self._expected_caution, stacklevel=5):
             stream = self._stream_so_far(x, y, of_rows)
             rows = self._rows(as_tensor(x), as_tensor(y))
             stream.partial_fit(rows.x, rows.y, gate_x=rows.gate_x, weights=of_rows)

@@ -10,7 +10,6 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
-from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.experts import GLMExperts, LinearExperts
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
@@ -20,6 +19,7 @@ from mixpyro.frontends.families_by_name import ALIASES, SIMPLE
 from mixpyro.frontends.named_rows import labels_of
 from mixpyro.frontends.supervised import SupervisedMixture
 from mixpyro.gates.base import Gate
+from mixpyro.numerics.random_numbers import own_random_numbers
 
 # Families that the regressor knows by name.
 FAMILIES = {name: SIMPLE[name] for name in ("poisson", "negative_binomial", "zero_truncated_poisson", "student_t")}
@@ -201,7 +201,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
             [N, S], or [N, P, S] for several outputs.
         """
         x, own = self._inputs(X)
-        with own_random_numbers(torch.device("cpu"), int(check_random_state(random_state).randint(MOST_SEED))):
+        with own_random_numbers(int(check_random_state(random_state).randint(MOST_SEED))):
             draws = self.mixture_.predictive(x, **own).sample((n_samples,))
         return np.stack([self._shaped(one) for one in draws], axis=-1)
 

@@ -74,7 +74,7 @@ class GateWithDesign(ConjugateGate):
             raise TypeError(f"`features` must be a torch.nn.Module; got {type(network).__name__}.")
         copied = copy.deepcopy(network).eval().requires_grad_(False)
         arguments.make_normal(copied)
-        like = next((part for part in copied.parameters()), torch.zeros((), dtype=torch.float64))
+        like = next((part for part in copied.parameters()), torch.zeros((), dtype=torch.float64, device="cpu"))
         found = outputs_of(copied, torch.zeros(2, self.n_features, dtype=like.dtype, device=like.device))
         if found.ndim != 2 or len(found) != 2:
             raise ValueError(f"`features` must return [N, columns] for x [N, D]; got {list(found.shape)} for two rows.")

@@ -187,7 +187,7 @@ def _sticks(part: StickBreakingGate, given: Given) -> AtDraws:
 def _by_model(part: Experts, given: Given) -> AtDraws:
     """Return experts with a conjugate prior, their Pyro model conditioned on the draws."""
     sites = {name: value.unsqueeze(1) for name, value in given.values.items() if name.startswith(part.site(""))}
-    extra = torch.zeros((), dtype=torch.float64)
+    extra = torch.zeros((), dtype=torch.float64, device="cpu")
     if isinstance(part, RelevanceLinearExperts):
         name = part.site("column_precision")
         posterior = column_precision_given(part, given.values)

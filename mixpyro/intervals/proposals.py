@@ -64,7 +64,8 @@ class StudentT(Proposal):
     def sample(self, n_draws: int) -> Float[Tensor, "S Q"]:
         """Return independent draws; arguments as :meth:`Proposal.sample`."""
         normal = torch.randn(n_draws, len(self.location), dtype=torch.float64, device=self.location.device)
-        gamma = torch.distributions.Gamma(0.5 * self.freedom, 0.5 * self.freedom).sample((n_draws, 1))
+        half = torch.tensor(0.5 * self.freedom, dtype=torch.float32, device="cpu")
+        gamma = torch.distributions.Gamma(half, half).sample((n_draws, 1))
         return self.location + normal @ self.root.mT * gamma.to(normal).rsqrt()
 
     def log_prob(self, theta: Float[Tensor, "S Q"]) -> Float[Tensor, " S"]:

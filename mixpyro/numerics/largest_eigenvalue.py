@@ -30,8 +30,9 @@ def largest_eigenvalue(matrix: Tensor) -> float:
     n_steps = min(MOST_STEPS, len(matrix))
     # One row a step. The start must have a share of every eigenvector, so it is random, and the same in every call.
     basis = matrix.new_zeros(n_steps, len(matrix))
-    vector = torch.randn(len(matrix), generator=Generator().manual_seed(0), dtype=matrix.dtype).to(matrix.device)
-    tridiagonal = torch.zeros(n_steps, n_steps, dtype=matrix.dtype)
+    generator = Generator("cpu").manual_seed(0)
+    vector = torch.randn(len(matrix), generator=generator, dtype=matrix.dtype, device="cpu").to(matrix.device)
+    tridiagonal = torch.zeros(n_steps, n_steps, dtype=matrix.dtype, device="cpu")
     largest, beyond = 0.0, float(vector.norm())
     for step in range(n_steps):
         basis[step] = vector / beyond

@@ -62,7 +62,9 @@ def normal_nodes(n_variables: int) -> tuple[Tensor, Tensor]:
         n_variables: Q, at least 2.
     """
     if n_variables in ALONG_EACH:
-        along, weights = (torch.tensor(part, dtype=torch.float64) for part in gauss_hermite(ALONG_EACH[n_variables]))
+        along, weights = (
+            torch.tensor(part, dtype=torch.float64, device="cpu") for part in gauss_hermite(ALONG_EACH[n_variables])
+        )
         nodes = torch.cartesian_prod(*(along for _ in range(n_variables)))
         shares = torch.cartesian_prod(*(weights for _ in range(n_variables))).prod(-1)
         kept = shares > LEAST_WEIGHT
@@ -71,4 +73,4 @@ def normal_nodes(n_variables: int) -> tuple[Tensor, Tensor]:
     half = torch.special.ndtri(sobol.draw(N_NODES // 2, dtype=torch.float64).clamp(1e-6, 1.0 - 1e-6))
     # Of unit covariance, as the sum over both signs is twice the sum over one.
     half = torch.linalg.solve_triangular(cholesky(half.mT @ half / len(half)), half.mT, upper=False).mT
-    return torch.cat([half, -half]), torch.full((N_NODES,), 1.0 / N_NODES, dtype=torch.float64)
+    return torch.cat([half, -half]), torch.full((N_NODES,), 1.0 / N_NODES, dtype=torch.float64, device="cpu")

@@ -38,7 +38,7 @@ def put(gate: Gate, n_steps: int) -> None:
     if not isinstance(gate, ConjugateGate):
         return
     store = pyro.get_param_store()
-    values = {**_named(gate), gate.site("n_steps"): torch.tensor(float(n_steps))}
+    values = {**_named(gate), gate.site("n_steps"): torch.tensor(float(n_steps), dtype=torch.float32, device="cpu")}
     for name, value in values.items():
         # In place of what was there, which may have another number of objects. A copy: the store asks for its gradient.
         store._params.pop(name, None)

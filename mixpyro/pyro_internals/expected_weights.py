@@ -187,7 +187,9 @@ class GateRecord:
     def seen_counts(self) -> SeenCounts:
         """Return the responsibilities summed over what shares weights, of the parts that all runs have visited."""
         if self.given_counts is not None:
-            return SeenCounts(self.given_counts.unsqueeze(0) / self.scale, torch.zeros(1, dtype=torch.long))
+            return SeenCounts(
+                self.given_counts.unsqueeze(0) / self.scale, self.given_counts.new_zeros(1, dtype=torch.long)
+            )
         counts, scales, parts = [], [], []
         for run in self.seen:
             assert run.parts is not None

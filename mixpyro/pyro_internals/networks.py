@@ -15,6 +15,7 @@ from mixpyro.pyro_internals.parameter_store import (
     refuse_shared_parameters,
     unregistered,
 )
+from mixpyro.pyro_internals.random_networks import called
 
 
 class NetworkOutput(NamedTuple):
@@ -62,7 +63,7 @@ ANY_OUTPUT = NetworkOutput("numbers", ())
 def _called(network: nn.Module, x: Tensor) -> object:
     """Return what a network returns; an error of PyTorch in it names the network and the shape of its inputs."""
     try:
-        return network(x)
+        return called(network, x)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError) as error:

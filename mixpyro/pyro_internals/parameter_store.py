@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,8 +15,7 @@ from pyro.nn import PyroModule
 from pyro.poutine.messenger import Messenger
 from torch.nn import Parameter
 
-# Pyro's store, settings and stack of handlers belong to the process: one thread at a time may change them.
-_ONE_THREAD = threading.RLock()
+from mixpyro.pyro_internals.one_thread import ONE_THREAD
 
 # Dtypes of the parameters of plain torch modules, by identity, which the caller has registered with Pyro already.
 _REGISTERED: ContextVar[Mapping[int, torch.dtype | None]] = ContextVar(
@@ -94,7 +92,7 @@ def unregistered(module: torch.nn.Module) -> Iterator[None]:
         module: any torch module.
     """
     with (
-        _ONE_THREAD,
+        ONE_THREAD.alone(),
         pyro.settings.context(module_local_params=False),
         pyro.get_param_store().scope(),
         warnings.catch_warnings(),

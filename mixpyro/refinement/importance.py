@@ -16,6 +16,7 @@ from mixpyro.diagnostics.importance_sampling import pareto_smoothed
 from mixpyro.intervals.densities import LogJoint
 from mixpyro.intervals.proposals import Proposal, StudentT
 from mixpyro.intervals.relabelling import Relabelling
+from mixpyro.numerics.random_numbers import nothing_drawn
 
 # Degrees of freedom of adapted proposals.
 FREEDOM = 5.0
@@ -53,9 +54,8 @@ class Weighted(NamedTuple):
         Args:
             n_draws: how many.
         """
-        points = (torch.arange(n_draws, device=self.weights.device) + torch.rand((), device=self.weights.device)) / (
-            n_draws
-        )
+        first = torch.rand((), dtype=torch.float32, device=self.weights.device)
+        points = (torch.arange(n_draws, device=self.weights.device) + first) / n_draws
         chosen = torch.searchsorted(self.weights.cumsum(0), points.double()).clamp_max(len(self.theta) - 1)
         return self.theta[chosen[torch.randperm(n_draws, device=chosen.device)]]
 
@@ -88,7 +88,13 @@ class Sampling:
         """
         size = self.log_joint.parameters.size
         n_draws = max(DRAWS_OF_ROUND, DRAWS_PER_COORDINATE * size, DRAWS_PER_WANTED * n_draws)
-        own = self.in_order(proposal.sample(n_draws))
+        drawn = proposal.sample(n_draws)
+        with nothing_drawn():
+            return self._with_round(drawn, proposal)
+
+    def _with_round(self, drawn: Tensor, proposal: Proposal) -> Weighted:
+        """Return all draws so far, those of a new round among them, with their weights."""
+        own = self.in_order(drawn)
         self._density = [
             torch.logaddexp(density, self._log_density(theta, proposal))
             for theta, density in zip(self._theta, self._density, strict=True)

@@ -9,7 +9,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mixpyro import arguments
-from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.diagnostics.response_draws import samples_by_site
 from mixpyro.fitting.known_labels import known_components
 from mixpyro.fitting.reads_rows import reads_rows
@@ -20,6 +19,7 @@ from mixpyro.intervals.densities import LogJoint
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 from mixpyro.intervals.relabelling import Relabelling
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.refinement.importance import FREEDOM, Sampling, Weighted, adapted
 from mixpyro.refinement.nuts import N_CHAINS, sample_chains
 from mixpyro.refinement.refined import Refined
@@ -43,6 +43,7 @@ def _several(name: str, value: object) -> int:
 
 
 @reads_rows
+@arguments.with_default_errors
 @torch.no_grad()
 @arguments.outside_contexts
 @arguments.checked(
@@ -122,7 +123,7 @@ def refine(
     labels = response.table.labels
     relabelling = Relabelling(response.mixture, known_components(labels, response.mixture.n_components))
     ladder = _Ladder(response, log_joint, relabelling, _other_optima(result))
-    with own_random_numbers(response.estimates.device, seed):
+    with own_random_numbers(seed):
         return ladder.climb(n_draws, with_nuts=nuts, progress=progress)
 
 

@@ -194,7 +194,7 @@ def _normal_quantile(probability: object) -> float:
     level = arguments.positive_number("probability", probability)
     if level >= 1.0:
         raise ValueError(f"`probability` must be below 1; got {level}.")
-    return math.sqrt(2.0) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64)))
+    return math.sqrt(2.0) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64, device="cpu")))
 
 
 def _are_effects(mixture: MixtureOfExperts) -> list[bool]:

@@ -159,7 +159,8 @@ def _log_labellings_of_tree(mixture: MixtureOfExperts, counts: list[float], know
 
 def _log_orders(mixture: MixtureOfExperts, counts: list[float], known: Sequence[bool]) -> float:
     """Return what the other orders of breaking a stick have; nothing where components differ by more than the order."""
-    prior, used = mixture.gate.prior, torch.tensor([count for count in counts if count >= 0.5], dtype=torch.float64)
+    prior, many = mixture.gate.prior, [count for count in counts if count >= 0.5]
+    used = torch.tensor(many, dtype=torch.float64, device="cpu")
     if any(known) or len(set(mixture.experts.prior_kinds)) > 1 or not len(used):
         return 0.0
     if isinstance(prior, LearntSticks):

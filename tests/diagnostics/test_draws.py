@@ -3,13 +3,13 @@
 import pyro
 import pytest
 import torch
+from mixpyro.diagnostics.random_numbers import own_random_numbers
 from pyro import poutine
 from torch import Tensor
 from torch.distributions import Dirichlet, Gamma, MultivariateNormal, Normal
 
 from mixpyro.diagnostics.draws import Draws, draw_from_posterior, draw_from_prior, evaluate
 from mixpyro.diagnostics.observations import Observations
-from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.numerics import blocks
 from tests.diagnostics.fits import GATES, fitted
 

@@ -17,6 +17,8 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(ax=checked_axes)
 def plot_bound_traces(result: FitResult, *, ax: Axes | None = None) -> Axes:
     """Plot by iteration how far the bound of every restart is below the best one.

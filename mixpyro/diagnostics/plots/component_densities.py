@@ -25,6 +25,8 @@ MOST_ROWS = 2000
 MOST_BARS = 60
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(output_name=arguments.text, n_points=points, ax=checked_axes)
 def plot_component_densities(
     result: FitResult | MixtureOfExperts | ArvizData,

@@ -34,6 +34,8 @@ LEAST_OBJECTS = 0.5
 NO_BANDS = "no bands: the experts' parameters are estimates without standard errors"
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(n_points=points, probability=arguments.probability, ax=checked_axes)
 def plot_expert_lines(
     result: FitResult | MixtureOfExperts | ArvizData,

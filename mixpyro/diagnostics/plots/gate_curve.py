@@ -18,6 +18,8 @@ MOST_ROWS = 1000
 NO_BANDS = "no bands: the gate's parameters are estimates without standard errors"
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(n_points=points, probability=arguments.probability, ax=checked_axes)
 def plot_gate_curve(
     result: FitResult | MixtureOfExperts | ArvizData,

@@ -19,6 +19,8 @@ from mixpyro.mixture import MixtureOfExperts
 MOST_ROWS = 1000
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(features=two_columns, n_points=points_of_map, ax=checked_axes)
 def plot_gate_map(
     result: FitResult | MixtureOfExperts | ArvizData,

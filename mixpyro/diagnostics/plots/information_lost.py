@@ -12,6 +12,8 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(n_parameters=arguments.size, ax=checked_axes)
 def plot_information_lost(
     result: FitResult | LinearResponse, *, n_parameters: int = 30, ax: Axes | None = None

@@ -12,6 +12,8 @@ from mixpyro.diagnostics.psis_loo import Elpd, loo
 from mixpyro.fitting.result import FitResult
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(n_named=arguments.index, ax=checked_axes)
 def plot_khat(
     result: Elpd | FitResult | ArvizData, *, data: ArvizData | None = None, n_named: int = 3, ax: Axes | None = None

@@ -12,6 +12,8 @@ from mixpyro.fitting.result import FitResult
 FAR = 50.0
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(n_optima=arguments.size, ax=checked_axes)
 def plot_optima(result: FitResult, *, n_optima: int = 10, ax: Axes | None = None) -> Axes:
     """Plot the distinct optima of a fit: their bounds, how many runs reached each, and their smallest shares.

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mixpyro import arguments
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.plots.bound_traces import plot_bound_traces
 from mixpyro.diagnostics.plots.component_densities import draw_component_densities
@@ -37,6 +38,8 @@ class Overview(Figure):
         return file.getvalue()
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 def plot_overview(result: FitResult, *, data: ArvizData | None = None) -> Figure:
     """Plot what a fit has found, in four plots on one figure.
 

@@ -12,10 +12,10 @@ from mixpyro.diagnostics.conditioning import Conditioned, conditioned_in_turn
 from mixpyro.diagnostics.draws import draw_from_posterior
 from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.point_masses import estimates_of_mixture, without_point_estimates
-from mixpyro.diagnostics.random_numbers import own_random_numbers
 from mixpyro.diagnostics.response_draws import Rows, draws_by_response
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.random_numbers import own_random_numbers
 
 # Draws that bands are quantiles of: the standard error of an end of a 90 % band is 4 % of its width.
 N_DRAWS = 300
@@ -88,7 +88,7 @@ def drawn_here(
     own = x if gate_x is None else gate_x
     own = own if groups is None else mixture.gate.inputs_of_groups(own, groups)
     data = Observations(mixture, mixture.experts.check_inputs(x), y, own)
-    with torch.no_grad(), own_random_numbers(x.device, 0):
+    with torch.no_grad(), own_random_numbers(0):
         if isinstance(fitted, FitResult):
             found = draws_by_response(fitted, Rows(x, y, gate_x, groups), data, n_draws, by_default=True)
             if found.draws is not None:

@@ -10,6 +10,8 @@ from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, l
 from mixpyro.fitting.result import FitResult
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(ax=checked_axes)
 def plot_responsibilities(result: FitResult | np.ndarray, *, ax: Axes | None = None) -> Axes:
     """Plot the responsibilities of every object as a stacked bar.

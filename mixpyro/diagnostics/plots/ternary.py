@@ -15,6 +15,8 @@ CERTAIN = 0.95
 CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.5, np.sqrt(0.75))])
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(ax=checked_axes)
 def plot_ternary(result: FitResult | np.ndarray, *, ax: Axes | None = None) -> Axes:
     """Plot objects in the triangle of three components' responsibilities, certain ones in the corners.

@@ -16,6 +16,8 @@ from mixpyro.mixture import MixtureOfExperts
 MOST_ROWS = 400
 
 
+@arguments.with_default_errors
+@arguments.outside_contexts
 @arguments.checked(site=arguments.text, ax=checked_axes)
 def plot_weights_forest(
     result: FitResult | MixtureOfExperts | ArvizData,

@@ -107,7 +107,7 @@ def _subsets(table: Table, point: Point, tried: Sequence[Split], generator: Gene
     first = 0 if table.blocks_of_all is None else table.blocks_of_all.first
     for number, one in enumerate(tried):
         # The largest of exponential draws divided by weights are a draw without replacement, of any number of rows.
-        waits = torch.empty(table.size_of_all, dtype=torch.float64).exponential_(generator=generator)
+        waits = torch.empty(table.size_of_all, dtype=torch.float64, device="cpu").exponential_(generator=generator)
         own = waits[first : first + weights.shape[1]] / (weights[one.component] + 1e-12)
         chosen = smallest_of_all(table, own, 2 * _subset_size(table))
         rows = chosen[torch.randperm(len(chosen), generator=generator)]
