@@ -36,7 +36,7 @@ def vector(name: str, value: object, length: int) -> Tensor:
     return numbers
 
 
-def positive_vector(name: str, value: float | Sequence[float] | Tensor, length: int) -> Tensor:
+def positive_vector(name: str, value: object, length: int) -> Tensor:
     """Return a vector of finite positive numbers.
 
     Args:

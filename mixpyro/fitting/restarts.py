@@ -71,7 +71,7 @@ class Search:
         seed: int = 0,
     ) -> None:
         self.mixture, self.table, self.options, self.starts = mixture, table, options, checked_starts(starts)
-        self.n_restarts = arguments.size("n_restarts", n_restarts)
+        self.n_restarts = arguments.integer("n_restarts", n_restarts)
         self.n_candidates = arguments.size("n_candidates", n_candidates)
         self.seed = arguments.integer("seed", seed, least=0)
         self.n_begun, self.seen = 0, set[Signature]()

@@ -103,7 +103,7 @@ class StreamingFit(StreamUpdates):
             lr=arguments.positive_number("lr", lr),
             seed=arguments.integer("seed", seed, least=0),
         )
-        self.n_restarts = arguments.size("n_restarts", n_restarts, least=0)
+        self.n_restarts = arguments.integer("n_restarts", n_restarts, least=0)
         self.max_iterations = arguments.integer("max_iterations", max_iterations)
         self.progress = arguments.flag("progress", progress)
 
