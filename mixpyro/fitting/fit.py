@@ -205,6 +205,8 @@ def _run(search: Search, checkpoint: Checkpoint | None, progress: bool) -> bool:
                 STOP * stop_requested() + DUE * (checkpoint is not None and checkpoint.is_due())
             )
         search.go(goes_on)
+        if checkpoint is not None and not search.stopped:
+            checkpoint.hold()
         if not search.stopped:
             finish_if_suspicious(search, goes_on)
         if not search.stopped:
