@@ -165,17 +165,22 @@ class Accelerator:
 
     def state(self) -> list[Any] | None:
         """Return all that another process needs to go on, as tensors and plain values."""
-        return None if self._history is None else [list(self._history), self._counts]
+        if self._history is None:
+            return None
+        return [list(self._history), self._counts, self._tried, self._rejected, self._plain]
 
     def restore(self, state: list[Any] | None) -> None:
         """Go on where the runs were whose :meth:`state` this is.
 
         Args:
-            state: of as many runs. A run whose last step was taken back makes the plain one anew.
+            state: of as many runs.
         """
         if state is not None:
-            tensors, counts = state
-            self._history, self._counts = History(*(tensor.to(self.table.x.device) for tensor in tensors)), list(counts)
+            tensors, counts, tried, rejected, plain = state
+            device = self.table.x.device
+            self._history, self._counts = History(*(tensor.to(device) for tensor in tensors)), list(counts)
+            self._tried, self._rejected = list(tried), list(rejected)
+            self._plain = None if plain is None else plain.to(device)
 
     def _appended(self, plain: Tensor, watched: Sequence[bool]) -> History:
         """Return the history with the coordinates that an iteration has led to, and count it."""

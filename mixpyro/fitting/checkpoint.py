@@ -40,7 +40,7 @@ class Checkpoint:
         self.processes, self.written = search.processes, time.monotonic()
         self.settings = settings_of(search)
         self.fingerprint, self.left = fingerprint(search, self.settings), ""
-        self.warned = False
+        self.warned, self.is_held = False, False
         self.state: dict[str, Any] = {}
         content = said_by_first(self.processes, self._read)
         if content is not None:
@@ -60,17 +60,23 @@ class Checkpoint:
                 f"`checkpoint` must be of format {VERSION}; got {str(self.path)!r} of format {content['version']}, "
                 "written by another version of mixpyro. Remove the file to start anew."
             )
-        if self.fingerprint not in (content["fingerprint"], content["left"]):
+        if self.fingerprint not in (content.get("fingerprint"), content.get("left")):
             raise ValueError(
                 f"`checkpoint` must belong to this fit; got {str(self.path)!r}, written for other data, "
                 "another mixture or other options. Remove the file to start anew."
             )
         # The mixture may hold what the fit left in it when it ended the last time: its runs began otherwise.
         template = copy.deepcopy(self.search.mixture)
-        template.load_state_dict(content["initial"])
-        self.search.begin_from(template)
-        self.fingerprint = content["fingerprint"]
-        restore(self.search, content["search"])
+        try:
+            template.load_state_dict(content["initial"])
+            self.search.begin_from(template)
+            self.fingerprint = content["fingerprint"]
+            restore(self.search, content["search"])
+        # What a damaged file has may be anything.
+        except Exception as error:
+            raise ValueError(
+                f"`checkpoint` must be a file that mixpyro wrote; got {str(self.path)!r}, damaged: {str(error)[:200]}."
+            ) from error
 
     def write_if_due(self) -> None:
         """Write if the last write is more than ``seconds`` ago."""
@@ -94,15 +100,24 @@ class Checkpoint:
     def write(self) -> None:
         """Write the state of the search to the file, as a whole or not at all."""
         # A search that was told to stop has counted its current runs as ended: keep the state before that.
-        self.state = self.state if self.left and self.search.stopped else state_of(self.search)
+        if not self.is_held and not (self.left and self.search.stopped):
+            self.state = state_of(self.search)
         initial = self.search.template.state_dict()
         content = {"fingerprint": self.fingerprint, "left": self.left, "initial": initial, "search": self.state}
         if self.processes is None or self.processes.rank == 0:
             atomic_file.write(self.path, content, kind=KIND, version=VERSION)
         self.written = time.monotonic()
 
+    def hold(self) -> None:
+        """Let the file have the state of this moment from now on, until the end.
+
+        What is done with the best runs after all have ended is done anew by a fit that goes on, from the same runs.
+        """
+        self.state, self.is_held = state_of(self.search), True
+
     def write_final(self) -> None:
         """Write now, with what the mixture is after the fit: a call with that mixture is the same fit."""
+        self.is_held = self.is_held and self.search.stopped
         self.left = fingerprint(self.search, self.settings)
         self.write_or_warn()
 

@@ -234,6 +234,8 @@ def _run(search: Search, checkpoint: Checkpoint | None, stop_requested: Callable
     """Make the runs; return whether Ctrl-C ended them."""
     with watched(search, stop_requested, progress=progress, checkpoint=checkpoint) as goes_on:
         search.go(goes_on)
+        if checkpoint is not None and not search.stopped:
+            checkpoint.hold()
         if not search.stopped:
             finish_if_suspicious(search, goes_on)
         if not search.stopped:

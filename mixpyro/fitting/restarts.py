@@ -143,7 +143,7 @@ class Search:
             self.ended.append(group.outcome(number))
             self.ends.add(self.ended, group.ended[number].state, self.table)
             if self.best is None or rank(self.ended[-1]) > rank(self.ended[self.best[0]]):
-                self.best = len(self.ended) - 1, group.ended[number]._replace(statistics=None)
+                self.best = len(self.ended) - 1, Snapshot(group.ended[number].state)
             del group.ended[number]
 
     def _iterate(self, group: Runs, max_iterations: int, goes_on: GoesOn) -> None:
@@ -219,12 +219,11 @@ class Search:
             RuntimeError: if no run reached a finite bound.
         """
         number, best = self._best_snapshot()
-        responsibilities = best.responsibilities
-        if responsibilities is None:
-            responsibilities = em.responsibilities_of(self.scratch, best.state, self.table).mT
+        # Anew, of this run alone: beside others it would have other last digits than in a fit that goes on from a file.
+        responsibilities = em.responsibilities_of(self.scratch, best.state, self.table)
         self.scratch.hold(best.state)
         self.mixture.load_state_dict(self.scratch.state_dict())
-        return number, responsibilities.mT
+        return number, responsibilities
 
     @property
     def best_state(self) -> MixtureState:

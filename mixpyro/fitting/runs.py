@@ -81,7 +81,8 @@ class Runs:
         options: when a run stops.
         traces: of the runs, one each; empty for new runs.
         snapshots: where the runs are.
-        open: numbers of the runs to iterate; those whose trace is open by default.
+        open: numbers of the runs to iterate, of runs that go on from a checkpoint; those whose trace is open by
+            default.
 
     Attributes:
         traces: of all runs.
@@ -104,6 +105,7 @@ class Runs:
         self.mixture, self.table, self.options = mixture, table, options
         self.traces = list(traces)
         self.open = [n for n, trace in enumerate(self.traces) if trace.is_open] if open is None else list(open)
+        self._is_restored = open is not None
         self.highest_bound = self._highest_bound()
         self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
         self._parts = mixture.gate, mixture.experts
@@ -144,6 +146,9 @@ class Runs:
         def stays(trace: Trace) -> bool:
             return trace.is_open and len(trace.bounds) < max_iterations and not is_hopeless(trace)
 
+        if self._is_restored and self.open and self.step is None:
+            # In the company of the runs that have just ended, whose sums would be rounded otherwise.
+            self.step = self._e_step(self.state)
         asked = True
         while asked and self._narrow([number for number in self.open if stays(self.traces[number])]):
             self._iterate()
