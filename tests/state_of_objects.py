@@ -51,10 +51,11 @@ class PressesControlC:
 
     Args:
         when: n, from one on; 0 for never.
+        n_times: how often it presses there.
     """
 
-    def __init__(self, when: int) -> None:
-        self.n_lines, self.when = 0, when
+    def __init__(self, when: int, n_times: int = 1) -> None:
+        self.n_lines, self.when, self.n_times = 0, when, n_times
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> Any:
         """Look at the lines of this library's functions alone."""
@@ -64,5 +65,6 @@ class PressesControlC:
         if event == "line":
             self.n_lines += 1
             if self.n_lines == self.when:
-                signal.raise_signal(signal.SIGINT)
+                for _ in range(self.n_times):
+                    signal.raise_signal(signal.SIGINT)
         return self._line

@@ -1,5 +1,6 @@
 """Ctrl-C."""
 
+import asyncio
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from torch import Generator
 
 from mixpyro import (
     DirichletGate,
+    FitResult,
     LinearExperts,
     MixtureOfExperts,
     ObjectDirichletGate,
@@ -99,6 +101,31 @@ def test_the_second_time_it_raises() -> None:
         assert requested()
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_fit_in_a_coroutine_ends_with_what_it_has() -> None:
+    """The handler of asyncio.run would cancel a task that does not wait."""
+    x, y, _ = lines(60, 2)
+
+    async def main() -> FitResult:
+        result = fit(make(), x, y, starts=[PressesControlC(2)], n_restarts=10, n_candidates=1)
+        await asyncio.sleep(0)
+        return result
+
+    result = asyncio.run(main())
+    assert result.interrupted
+    assert [len(run.trace) for run in result.runs] == [1] * 10
+
+
+def test_the_search_on_a_first_batch_ends_with_what_it_has() -> None:
+    x, y, _ = lines(60, 2)
+    presses = PressesControlC(2)
+    with pytest.MonkeyPatch.context() as patch, pytest.warns(RuntimeWarning, match="interrupted after 20 restarts"):
+        patch.setattr("mixpyro.fitting.first_batch.DEFAULT_STARTS", [presses])
+        stream = StreamingFit(make()).partial_fit(x, y)
+    assert stream.n_seen == 60
+    assert bool(stream.mixture.log_prob(x, y).isfinite().all())
 
 
 def test_a_handler_of_the_users_own_stays() -> None:

@@ -30,6 +30,7 @@ from mixpyro import (
     fit_minibatches,
 )
 from mixpyro.experts.families import Gaussian, Poisson
+from tests.benchmarks.interrupts import main
 from tests.state_of_objects import PressesControlC, of_module, of_stream
 
 N = 60
@@ -88,9 +89,9 @@ def begun(name: str) -> tuple[StreamingFit, Tensor]:
     return copy.deepcopy(first(name)), MIXTURES[name][1]
 
 
-def pressed(call: Callable[[], object], when: int) -> tuple[bool, int]:
+def pressed(call: Callable[[], object], when: int, n_times: int = 1) -> tuple[bool, int]:
     """Press Ctrl-C before a line; return whether it raised, and how many lines there were."""
-    presses, raised = PressesControlC(when), False
+    presses, raised = PressesControlC(when, n_times), False
     tracer = sys.gettrace()
     sys.settrace(presses)
     try:
@@ -181,3 +182,32 @@ def test_a_warning_or_an_error_leaves_the_mixture(call: Callable[..., object]) -
         warnings.simplefilter("error")
         call(mixture, x, y)
     assert of_module(mixture) == before
+
+
+@pytest.mark.usefixtures("without_type_checks")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("n_times", [1, 2])
+def test_a_fit_returns_its_result_or_leaves_the_mixture(n_times: int) -> None:
+    """Ctrl-C once ends the runs, and comes too late after the last; twice it is an exception at once."""
+
+    def new() -> MixtureOfExperts:
+        return MixtureOfExperts(DirichletGate(2), LinearExperts(2, 2))
+
+    def fitted(mixture: MixtureOfExperts) -> object:
+        return fit(mixture, X, Y, n_restarts=1, n_candidates=1, max_iterations=2, progress=False)
+
+    before = of_module(new())
+    _, n_lines = pressed(lambda: fitted(new()), 0)
+    chosen, n_raised = random.Random(0), 0
+    moments = [*range(n_lines - 30, n_lines - 10), *(chosen.randint(n_lines // 2, n_lines - 10) for _ in range(15))]
+    for when in moments:
+        mixture = new()
+        raised, _ = pressed(lambda of_this=mixture: fitted(of_this), when, n_times)  # type: ignore[misc]
+        n_raised += raised
+        assert (of_module(mixture) == before) == raised, when
+    assert (n_raised > 0) == (n_times == 2)
+
+
+def test_the_benchmark_of_interrupts_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    main(1, ["conjugate", "asyncio"])
+    assert "TORN" not in capsys.readouterr().out
