@@ -7,6 +7,8 @@ from numbers import Integral
 from types import FrameType
 from typing import Any
 
+import torch
+
 from mixpyro import arguments
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
@@ -104,8 +106,9 @@ def fit_formula(
     built = build(
         Request(formula, data, gate, family, groups, weights, offset, trials, random, shared, missing, beside), context
     )
-    fits = {one: _fitted(built, one, missing, options) for one in ks}
-    rows = {one: criteria(result) for one, result in fits.items()}
+    with arguments.outside_of_contexts(torch.empty(0, dtype=torch.float32, device="cpu")):
+        fits = {one: _fitted(built, one, missing, options) for one in ks}
+        rows = {one: criteria(result) for one, result in fits.items()}
     choice = chosen(fits, rows, choose)
     own = {"model": built.model, "dropped": built.dropped, "candidates": choice.table, "choice": choice.why}
     found = {one: FormulaResult.of_fit(result, cautions=built.cautions, **own) for one, result in fits.items()}

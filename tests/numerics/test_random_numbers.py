@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from mixpyro.numerics.random_numbers import Generators, nothing_drawn, own_random_numbers
 
-ONES = torch.ones(3)
+ONES, EYE = torch.ones(3), torch.eye(3).expand(1, 3, 3)
 # Everything that PyTorch can draw: factories, fills, distributions and layers.
-EYES = torch.eye(3).expand(1, 3, 3)
 DRAWS: dict[str, Callable[[], Tensor]] = {
     "rand": lambda: torch.rand(3),
     "randn": lambda: torch.randn(3, dtype=torch.float64),
@@ -32,7 +31,7 @@ DRAWS: dict[str, Callable[[], Tensor]] = {
     "von Mises": lambda: torch.as_tensor(dist.VonMises(0.0 * ONES, 1.0).sample()),
     "categorical": lambda: torch.as_tensor(dist.Categorical(ONES).sample((9,))),
     "dropout": lambda: nn.functional.dropout(torch.ones(20)),
-    "attention": lambda: nn.functional.scaled_dot_product_attention(EYES, EYES, EYES, dropout_p=0.5),
+    "attention": lambda: nn.functional.scaled_dot_product_attention(EYE, EYE, EYE, dropout_p=0.5),
     "recurrent": lambda: torch.as_tensor(nn.LSTM(2, 2, num_layers=2, dropout=0.5)(torch.ones(9, 2))[0]),
     "in inference mode": lambda: torch.inference_mode()(lambda: nn.functional.dropout(torch.ones(20)))(),
 }
