@@ -58,6 +58,24 @@ def takes_steps(mixture: MixtureOfExperts) -> bool:
     return bool(mixture.gate.takes_steps or mixture.experts.takes_steps)
 
 
+def numbers_of_run(mixture: MixtureOfExperts, state: MixtureState, table: Table) -> int:
+    """Return how many numbers a run has in its state, or in the sums that an update reads, whichever is more.
+
+    Args:
+        mixture: whose formulas are used.
+        state: of one run, without an axis of runs.
+        table: whose responsibilities are held where an update reads rows.
+    """
+    k = mixture.n_components
+    total = sum(tensor.numel() for tensor in nested.tensors(state))
+    if mixture.experts.takes_steps:
+        # Second derivatives in the coefficients of each component.
+        total += k * sum(tensor.numel() // k for tensor in state.experts.estimates) ** 2
+    if mixture.gate.takes_steps:
+        total += sum(tensor.numel() for tensor in state.gate.estimates) ** 2
+    return total + (k * table.size if reads_rows(mixture) else 0)
+
+
 def in_lockstep(mixture: MixtureOfExperts) -> bool:
     """Return whether all runs are updated at once.
 

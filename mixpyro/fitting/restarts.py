@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from mixpyro import arguments
 from mixpyro.distributed import rows
@@ -19,10 +20,19 @@ from mixpyro.fitting.starts import Start, checked_starts
 from mixpyro.fitting.stopping import is_hopeless
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState
+from mixpyro.numerics.blocks import runs_at_once, slices
 from mixpyro.part import Part
 from mixpyro.shapes import Responsibilities
 
 GoesOn = Callable[[Trace], bool]
+
+
+class Tried(NamedTuple):
+    """A short run of a candidate."""
+
+    rank: tuple[bool, float]
+    trace: Trace
+    end: Snapshot
 
 
 class Search:
@@ -58,6 +68,8 @@ class Search:
     MOST_COMPONENTS = 256
     # Responsibilities of a start beyond which starts that need them are taken one by one.
     MOST_NUMBERS = 2**20
+    # Copies of a run's state that are held at once: statistics, temporaries of an update, states to go back to.
+    COPIES = 12
 
     def __init__(
         self,
@@ -168,7 +180,12 @@ class Search:
         )
         if self.runs_one_by_one or is_wide:
             return 1
-        return max(1, self.MOST_COMPONENTS // (self.n_candidates * k))
+        return max(1, min(self.MOST_COMPONENTS // k, self._runs_at_once) // self.n_candidates)
+
+    @property
+    def _runs_at_once(self) -> int:
+        """How many runs fit into the memory that a search may take."""
+        return runs_at_once(self.COPIES * em.numbers_of_run(self.scratch, self.initial, self.table))
 
     def _promising(self, goes_on: GoesOn) -> Runs | None:
         """Return the next runs, each from the best of its candidates; None if no start is left that is new."""
@@ -179,24 +196,33 @@ class Search:
             drawn = self.candidates.of_restart(number, table, self.initial, seen)
             starts += [drawn] if drawn else []
             number += 1
-        group = self._begun([start for drawn in starts for start in drawn], table) if starts else None
-        if group is not None and (self.n_candidates > 1 or table is not self.table):
-            n_iterations = self.SHORT_RUN_ONE_BY_ONE if self.runs_one_by_one else self.SHORT_RUN
-            self._iterate(group, min(n_iterations, self.options.max_iterations), goes_on)
-            group = self._chosen(group, table, [len(drawn) for drawn in starts])
+        together, group = [start for drawn in starts for start in drawn], None
+        if together and (self.n_candidates > 1 or table is not self.table):
+            tried = self._tried(together, table, goes_on)
+            group = self._chosen(tried, table, [len(drawn) for drawn in starts])
+        elif together:
+            group = self._begun(together, table)
         self.seen, self.n_begun = seen, number
         return group
 
-    def _chosen(self, group: Runs, table: Table, sizes: Sequence[int]) -> Runs:
+    def _tried(self, starts: Sequence[Snapshot | None], table: Table, goes_on: GoesOn) -> list[Tried]:
+        """Return where short runs from these starts end, as many at a time as fit into memory."""
+        n_iterations = self.SHORT_RUN_ONE_BY_ONE if self.runs_one_by_one else self.SHORT_RUN
+        tried = list[Tried]()
+        for together in slices(len(starts), self._runs_at_once):
+            group = self._begun(starts[together], table)
+            self._iterate(group, min(n_iterations, self.options.max_iterations), goes_on)
+            group.close()
+            for number, trace in enumerate(group.traces):
+                key = rank(group.outcome(number)) if self.may_degenerate else (True, trace.bounds[-1])
+                tried.append(Tried(key, trace, group.ended[number]))
+        return tried
+
+    def _chosen(self, tried: Sequence[Tried], table: Table, sizes: Sequence[int]) -> Runs:
         """Return the best run of every restart, given how many each has tried, on all rows."""
-        group.close()
-        ranks = [
-            rank(group.outcome(number)) if self.may_degenerate else (True, trace.bounds[-1])
-            for number, trace in enumerate(group.traces)
-        ]
-        ends = list(itertools.accumulate(sizes))
-        chosen = [max(range(end - size, end), key=ranks.__getitem__) for end, size in zip(ends, sizes, strict=True)]
-        traces, snapshots = [group.traces[number] for number in chosen], [group.ended[number] for number in chosen]
+        ends = itertools.accumulate(sizes)
+        chosen = [max(tried[end - size : end], key=lambda one: one.rank) for end, size in zip(ends, sizes, strict=True)]
+        traces, snapshots = [one.trace for one in chosen], [one.end for one in chosen]
         if table is self.table:
             return Runs(self.scratch, table, self.options, traces, snapshots)
         # A run on all rows begins with what the run on a sample found of the parameters.

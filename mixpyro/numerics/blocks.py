@@ -31,6 +31,9 @@ class Limits(NamedTuple):
     program_factor: int = 8
     # Multiple of the rows above on a GPU, which has no such cache. With less, it waits for kernels to be launched.
     gpu_factor: int = 64
+    # Numbers in everything that a search holds of the runs that are iterated together; 256 MiB of float64. With more,
+    # memory runs out before the search gains anything: so large runs share no function calls worth the name.
+    search_numbers: int = 2**25
 
 
 LIMITS = Limits()
@@ -80,6 +83,18 @@ def rows_per_program(width: int, device: torch.device) -> int:
     """
     numbers = LIMITS.program_factor * LIMITS.numbers
     return max(1, (numbers if device.type == "cpu" else LIMITS.gpu_factor * numbers) // max(1, width))
+
+
+def runs_at_once(numbers: int) -> int:
+    """Return how many runs of a search may be iterated together.
+
+    Args:
+        numbers: that a search holds of one run.
+
+    Returns:
+        As many as have ``LIMITS.search_numbers`` numbers, at least 1.
+    """
+    return max(1, LIMITS.search_numbers // max(1, numbers))
 
 
 def row_slices(n_rows: int, *, width: int, device: torch.device) -> Iterator[slice]:
