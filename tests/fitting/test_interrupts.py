@@ -49,6 +49,29 @@ class PressesControlC:
         return random_subsets(mixture, x, y, generator)
 
 
+class PressesAsAFileSays:
+    """A start that presses Ctrl-C when it is asked for the n-th time; n is in a file, so that all are one start."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self, mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Responsibilities:
+        """As random subsets."""
+        left = int(self.file.read_text())
+        if left == 0:
+            signal.raise_signal(signal.SIGINT)
+        self.file.write_text(str(left - 1))
+        return random_subsets(mixture, x, y, generator)
+
+
+def fit_pressing(mixture: MixtureOfExperts, when: int, folder: Path, **options: int) -> FitResult:
+    """Fit with a checkpoint, and press Ctrl-C when a start is made for the n-th time."""
+    x, y, _ = lines(60, 2)
+    (folder / "presses").write_text(str(when))
+    start = PressesAsAFileSays(folder / "presses")
+    return fit(mixture, x, y, starts=[start], checkpoint=folder / "file", **options)  # type: ignore[arg-type]
+
+
 def make() -> MixtureOfExperts:
     """A small mixture."""
     return MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
@@ -86,9 +109,8 @@ def test_runs_one_after_the_other_end_with_those_that_there_are() -> None:
 def test_an_interrupted_fit_goes_on_from_its_checkpoint(tmp_path: Path, n_candidates: int) -> None:
     x, y, _ = lines(60, 2)
     whole = fit(make(), x, y, starts=[random_subsets], n_restarts=5, n_candidates=n_candidates)
-    options = {"n_restarts": 5, "n_candidates": n_candidates, "checkpoint": tmp_path / "file"}
-    starts = PressesControlC(4), PressesControlC(-1)
-    interrupted, resumed = (fit(make(), x, y, starts=[start], **options) for start in starts)  # type: ignore[arg-type]
+    options = {"n_restarts": 5, "n_candidates": n_candidates}
+    interrupted, resumed = (fit_pressing(make(), when, tmp_path, **options) for when in (4, -1))
     assert interrupted.interrupted
     assert not resumed.interrupted
     assert [run.trace for run in resumed.runs] == [run.trace for run in whole.runs]
@@ -156,11 +178,7 @@ def test_the_same_call_goes_on_in_the_same_mixture(tmp_path: Path) -> None:
     x, y, _ = lines(60, 2)
     whole = fit(make(), x, y, starts=[random_subsets], n_restarts=5)
     mixture = make()
-    options = {"n_restarts": 5, "checkpoint": tmp_path / "file"}
-    results = [
-        fit(mixture, x, y, starts=[PressesControlC(when)], **options)  # type: ignore[arg-type]
-        for when in (7, -1, -1)
-    ]
+    results = [fit_pressing(mixture, when, tmp_path, n_restarts=5) for when in (7, -1, -1)]
     assert [result.interrupted for result in results] == [True, False, False]
     for result in results[1:]:
         assert [run.trace for run in result.runs] == [run.trace for run in whole.runs]
