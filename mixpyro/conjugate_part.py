@@ -132,18 +132,22 @@ class ConjugatePart(Part):
         """
         with torch.no_grad():
             before = self.posterior
+            self._check_shapes(statistics, before)
             # The common case first: to check a number takes as long as to add a few.
             size = 1.0 if step_size.__class__ is float and step_size == 1.0 else arguments.step_size(step_size)
             if size < 1.0:
                 known = self.statistics_of_posterior(before)
                 statistics = nested.blend((1.0 - size, known), (size, statistics))
-            try:
-                after = self.updated(statistics, before)
-            except RuntimeError:
-                arguments.same_shapes("statistics", statistics, self.statistics_of_posterior(before))
-                raise
+            after = self.updated(statistics, before)
             self.check_posterior(after, before)
             self.hold_posterior(after)
+
+    def _check_shapes(self, statistics: Value, before: Value) -> None:
+        """Raise if statistics have other shapes than those of this part, to which they might broadcast."""
+        shapes = nested.tensors(before)[0].shape, [tensor.shape for tensor in nested.tensors(statistics)]
+        if shapes != self.__dict__.get("_statistics_shapes"):
+            arguments.same_shapes("statistics", statistics, self.statistics_of_posterior(before))
+            self.__dict__["_statistics_shapes"] = shapes
 
     def check_posterior(self, after: Value, before: Value) -> None:
         """Raise if statistics that a user passed have led to a posterior of other shapes.

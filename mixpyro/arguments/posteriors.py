@@ -4,6 +4,7 @@ import math
 
 from torch import Tensor
 
+from mixpyro.arguments.messages import shown
 from mixpyro.arguments.validation import checks_values
 from mixpyro.shapes import Value
 
@@ -40,8 +41,15 @@ def same_shapes(name: str, value: Value, like: Value) -> None:
         like: a NamedTuple of the right shapes.
 
     Raises:
+        TypeError: if the fields are others, or one is no tensor.
         ValueError: if the shape of a field differs.
     """
+    if getattr(value, "_fields", None) != like._fields:
+        raise TypeError(f"`{name}` must be a {type(like).__name__} with {', '.join(like._fields)}; got {shown(value)}.")
     for field, part, wanted in zip(like._fields, value, like, strict=True):
-        if part.shape != wanted.shape:
+        if not isinstance(wanted, Tensor):
+            same_shapes(f"{name}.{field}", part, wanted)
+        elif not isinstance(part, Tensor):
+            raise TypeError(f"`{name}.{field}` must be a tensor; got {shown(part)}.")
+        elif part.shape != wanted.shape:
             raise ValueError(f"`{name}.{field}` must have shape {list(wanted.shape)}; got {list(part.shape)}.")

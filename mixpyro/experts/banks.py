@@ -147,6 +147,7 @@ class Banks(ConjugatePart, Experts):
         r = arguments.responsibilities(responsibilities, self.n_components, len(x))
         return self.sums(self.columns(x, y), r.mT)
 
+    @arguments.all_or_nothing
     def update(self, statistics: tuple[Any, ...], step_size: float = 1.0) -> None:
         """Update the members that have a posterior; arguments as :meth:`ConjugatePart.update`."""
         for member, own in zip(self.members, statistics, strict=True):
