@@ -37,7 +37,7 @@ from mixpyro.fitting import starts
 Case = Callable[[], Callable[[], object]]
 
 # Seconds that a case may take.
-LONGEST = 180.0
+LONGEST = 900.0
 
 
 def rows(n_rows: int, n_columns: int, n_groups: int = 2, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
