@@ -101,7 +101,8 @@ def many_counts() -> Callable[[], object]:
     x, _ = rows(5000, 10)
     torch.manual_seed(1)
     y = torch.distributions.Multinomial(20, torch.ones(50).double()).sample((5000,))
-    return fitting(DirichletGate(3), GLMExperts(3, 10, Multinomial(50)), x, y)
+    x = torch.cat([x, y.sum(1, keepdim=True)], dim=1)
+    return fitting(DirichletGate(3), GLMExperts(3, 10, Multinomial(50), exposure=True), x, y)
 
 
 def rates_of_many_columns() -> Callable[[], object]:
@@ -136,10 +137,10 @@ def one_candidate() -> Callable[[], object]:
 
 
 def response_of_many_parameters() -> Callable[[], object]:
-    """Linear response of lines with 100 columns and ten components."""
-    x, y = rows(3000, 100, 10)
-    mixture = MixtureOfExperts(DirichletGate(10), LinearExperts(10, 100))
-    fit(mixture, x, y, n_restarts=1, max_iterations=2, progress=False)
+    """Linear response of lines with 40 columns and four components: 3,700 coordinates."""
+    x, y = rows(3000, 40, 4)
+    mixture = MixtureOfExperts(DirichletGate(4), LinearExperts(4, 40))
+    fit(mixture, x, y, n_restarts=1, progress=False)
     return lambda: linear_response(mixture, x, y)
 
 
