@@ -44,6 +44,26 @@ class WeightedLikelihood:
         self.y, self.exposure, self.scale = y.double(), exposure.double(), scale.double()
         self.responsibilities = responsibilities.double()
 
+    def of_rows(self, rows: slice) -> "WeightedLikelihood":
+        """Return the likelihood of some rows, at the present scales; the same object for all rows.
+
+        Args:
+            rows: which.
+        """
+        if rows == slice(0, len(self.y)):
+            return self
+        part = WeightedLikelihood(
+            self.family,
+            self.y[rows],
+            self.exposure.expand(len(self.y), 1, 1)[rows],
+            self.responsibilities[rows],
+            self.scale,
+            scale_sets=self.scale_sets,
+        )
+        if self.saturated is not None:
+            part.__dict__["saturated"] = self.saturated[rows]
+        return part
+
     @functools.cached_property
     def saturated(self) -> Tensor | None:
         """The family's saturated log density of the rows, which derivatives do without."""

@@ -16,6 +16,9 @@ from mixpyro.numerics import nested
 from mixpyro.numerics.far_rows import normalised_joint
 from mixpyro.shapes import Responsibilities, Value
 
+# Copies of a run's state that are held at once: statistics, temporaries of an update, states to go back to.
+COPIES = 12
+
 
 class Statistics(NamedTuple):
     """Sums over the rows under the responsibilities, which the next update needs."""
@@ -59,7 +62,7 @@ def takes_steps(mixture: MixtureOfExperts) -> bool:
 
 
 def numbers_of_run(mixture: MixtureOfExperts, state: MixtureState, table: Table) -> int:
-    """Return how many numbers a run has in its state, or in the sums that an update reads, whichever is more.
+    """Return about how many numbers are held for a run while it is iterated beside others.
 
     Args:
         mixture: whose formulas are used.
@@ -73,7 +76,7 @@ def numbers_of_run(mixture: MixtureOfExperts, state: MixtureState, table: Table)
         total += k * sum(tensor.numel() // k for tensor in state.experts.estimates) ** 2
     if mixture.gate.takes_steps:
         total += sum(tensor.numel() for tensor in state.gate.estimates) ** 2
-    return total + (k * table.size if reads_rows(mixture) else 0)
+    return COPIES * (total + (k * table.size if reads_rows(mixture) else 0))
 
 
 def in_lockstep(mixture: MixtureOfExperts) -> bool:

@@ -68,8 +68,6 @@ class Search:
     MOST_COMPONENTS = 256
     # Responsibilities of a start beyond which starts that need them are taken one by one.
     MOST_NUMBERS = 2**20
-    # Copies of a run's state that are held at once: statistics, temporaries of an update, states to go back to.
-    COPIES = 12
 
     def __init__(
         self,
@@ -185,7 +183,7 @@ class Search:
     @property
     def _runs_at_once(self) -> int:
         """How many runs fit into the memory that a search may take."""
-        return runs_at_once(self.COPIES * em.numbers_of_run(self.scratch, self.initial, self.table))
+        return runs_at_once(em.numbers_of_run(self.scratch, self.initial, self.table))
 
     def _promising(self, goes_on: GoesOn) -> Runs | None:
         """Return the next runs, each from the best of its candidates; None if no start is left that is new."""

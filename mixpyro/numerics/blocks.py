@@ -31,6 +31,9 @@ class Limits(NamedTuple):
     program_factor: int = 8
     # Multiple of the rows above on a GPU, which has no such cache. With less, it waits for kernels to be launched.
     gpu_factor: int = 64
+    # Multiple of `numbers` for the predictors of all rows, which steps of Newton's method read many times. They share
+    # one block up to 2²¹ numbers; with more, ten temporaries of them would take more than 160 MB.
+    newton_factor: int = 8
     # Numbers in everything that a search holds of the runs that are iterated together; 256 MiB of float64. With more,
     # memory runs out before the search gains anything: so large runs share no function calls worth the name.
     search_numbers: int = 2**25
@@ -83,6 +86,18 @@ def rows_per_program(width: int, device: torch.device) -> int:
     """
     numbers = LIMITS.program_factor * LIMITS.numbers
     return max(1, (numbers if device.type == "cpu" else LIMITS.gpu_factor * numbers) // max(1, width))
+
+
+def rows_per_newton_step(width: int) -> int:
+    """Return how many rows Newton's method evaluates at once.
+
+    Args:
+        width: predictors per row of all functions together.
+
+    Returns:
+        As many as have ``LIMITS.newton_factor`` times ``LIMITS.numbers`` numbers, at least 1, on any device.
+    """
+    return max(1, LIMITS.newton_factor * LIMITS.numbers // max(1, width))
 
 
 def runs_at_once(numbers: int) -> int:

@@ -1,13 +1,14 @@
 """Log likelihoods of linear predictors, as functions of the coefficients."""
 
 import functools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixpyro.numerics.blocks import rows_per_block
+from mixpyro.numerics.blocks import rows_per_block, rows_per_newton_step, slices
 from mixpyro.numerics.design_matrix import standardised
 from mixpyro.numerics.newton import RIDGE, Coefficients, Values
 from mixpyro.numerics.weighted_sums import weighted_gram
@@ -79,6 +80,14 @@ class RowTerms(Protocol):
         """
         ...
 
+    def of_rows(self, rows: slice) -> "RowTerms":
+        """Return the terms of some rows, at the present scales.
+
+        Args:
+            rows: which.
+        """
+        ...
+
 
 class LinearPredictors:
     """Penalised log likelihoods f(b) = Σᵢ ℓᵢ(b uᵢ) − ½ λ |b T'|² of coefficients b of standardised columns u.
@@ -137,22 +146,33 @@ class LinearPredictors:
         """
         return coefficients.unflatten(1, (self.n_predictors, -1))
 
-    def predictors(self, coefficients: Coefficients) -> Predictors:
+    def predictors(self, coefficients: Coefficients, rows: slice = slice(None)) -> Predictors:
         """Return b u of every row.
 
         Args:
             coefficients: b [B, Q].
+            rows: which; all by default.
         """
         matrices = self.split(coefficients)
-        return (self.columns @ matrices.flatten(0, 1).mT).unflatten(1, matrices.shape[:2])
+        return (self.columns[rows] @ matrices.flatten(0, 1).mT).unflatten(1, matrices.shape[:2])
 
-    def summed(self, rows: Predictors) -> Coefficients:
+    def blocks(self, n_functions: int) -> Iterator[slice]:
+        """Yield slices of rows whose predictors fit into memory together with what is computed of them; at least one.
+
+        Args:
+            n_functions: B.
+        """
+        size = rows_per_newton_step(n_functions * self.n_predictors)
+        return slices(len(self.columns), size) if len(self.columns) > size else iter([slice(0, len(self.columns))])
+
+    def summed(self, values: Predictors, rows: slice = slice(None)) -> Coefficients:
         """Return Σᵢ vᵢ uᵢ', flattened.
 
         Args:
-            rows: v [N, B, C].
+            values: v of the rows [n, B, C].
+            rows: which; all by default.
         """
-        return (rows.flatten(1).mT @ self.columns).reshape(rows.shape[1], -1)
+        return (values.flatten(1).mT @ self.columns[rows]).reshape(values.shape[1], -1)
 
     def moments(self, weights: Float[Tensor, "N B"], number: int = 0) -> tuple[float, Float[Tensor, "E E"]]:
         """Return the total weight of the rows in one function, and Σ w uu'.
@@ -170,7 +190,11 @@ class LinearPredictors:
         Args:
             coefficients: b [B, Q].
         """
-        values = self.terms.values(self.predictors(coefficients))
+        found = [
+            self.terms.of_rows(rows).values(self.predictors(coefficients, rows))
+            for rows in self.blocks(len(coefficients))
+        ]
+        values = total_of(found)
         if not self.precision:
             return values
         return values - 0.5 * self.precision * self.original_coefficients(coefficients).square().sum((-2, -1))
@@ -181,7 +205,8 @@ class LinearPredictors:
         Args:
             step: [B, Q].
         """
-        change = self.predictors(step).abs().amax((0, 2))
+        found = [self.predictors(step, rows).abs().amax((0, 2)) for rows in self.blocks(len(step))]
+        change = torch.stack(found).amax(0)
         return step * (MOST_CHANGE / change).clamp_max(1.0).unsqueeze(-1)
 
     def expansion(self, coefficients: Coefficients) -> "LinearExpansion":
@@ -206,13 +231,17 @@ class LinearExpansion:
 
     def __init__(self, functions: LinearPredictors, coefficients: Coefficients) -> None:
         self.functions = functions
-        eta = functions.predictors(coefficients)
-        score, self.curvature = functions.terms.derivatives(eta)
-        self.gradient = functions.summed(score) - self._penalised(coefficients)
+        self.parts, gradients = list[tuple[slice, Curvature]](), list[Tensor]()
+        for rows in functions.blocks(len(coefficients)):
+            score, curvature = functions.terms.of_rows(rows).derivatives(functions.predictors(coefficients, rows))
+            self.parts.append((rows, curvature))
+            gradients.append(functions.summed(score, rows))
+        self.gradient = total_of(gradients) - self._penalised(coefficients)
 
     def information(self) -> Float[Tensor, "B Q Q"]:
         """Return minus the second derivatives, Σᵢ Wᵢ ⊗ uᵢuᵢ' + λ I ⊗ T'T, where Wᵢ is the curvature of row i."""
-        information = information_of(self.curvature, self.functions.columns)
+        columns = self.functions.columns
+        information = total_of([information_of(curvature, columns[rows]) for rows, curvature in self.parts])
         identity = torch.eye(self.functions.n_predictors, dtype=information.dtype, device=information.device)
         return information + torch.kron(identity, self.functions.penalty)
 
@@ -222,8 +251,12 @@ class LinearExpansion:
         Args:
             direction: [B, Q].
         """
-        image = self.curvature.product(self.functions.predictors(direction))
-        return self.functions.summed(image) + self._penalised(direction)
+        functions = self.functions
+        found = [
+            functions.summed(curvature.product(functions.predictors(direction, rows)), rows)
+            for rows, curvature in self.parts
+        ]
+        return total_of(found) + self._penalised(direction)
 
     def precondition(self, residual: Coefficients) -> Coefficients:
         """Return a residual times the inverse of a rough information: of each predictor a multiple of one matrix.
@@ -238,7 +271,7 @@ class LinearExpansion:
     @functools.cached_property
     def _rough_information(self) -> tuple[Float[Tensor, "B C"], Float[Tensor, "E E"]]:
         """Information of every predictor, summed over rows, and the Cholesky factor of what it is a multiple of."""
-        weights = self.curvature.diagonals().sum(0)
+        weights = total_of([curvature.diagonals().sum(0) for _, curvature in self.parts])
         weights = weights + RIDGE * weights.mean(-1, keepdim=True) + torch.finfo(weights.dtype).tiny ** 0.5
         matrix = self.functions.gram + self.functions.penalty / weights.mean()
         diagonal = matrix.diagonal()
@@ -268,6 +301,15 @@ def information_of(curvature: Curvature, columns: Float[Tensor, "N E"]) -> Float
         total = total + weighted_gram(matrices.flatten(1), columns[start : start + n_rows])
     assert isinstance(total, Tensor)
     return total.unflatten(0, (*shape, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+
+
+def total_of(parts: Sequence[Tensor]) -> Tensor:
+    """Return the sum of tensors of one shape, at least one.
+
+    Args:
+        parts: of blocks of rows.
+    """
+    return functools.reduce(torch.add, parts)
 
 
 def with_reference(predictors: Tensor) -> Tensor:
@@ -312,6 +354,14 @@ class SoftLabels:
             eta: η [N, B, K − 1].
         """
         return self.derivatives_at(with_reference(eta).softmax(-1))
+
+    def of_rows(self, rows: slice) -> "SoftLabels":
+        """Return the terms of some rows; the same object for all rows.
+
+        Args:
+            rows: which.
+        """
+        return self if rows == slice(0, len(self.labels)) else SoftLabels(self.labels[rows])
 
     def derivatives_at(self, weights: Float[Tensor, "N B K"]) -> tuple[Predictors, Curvature]:
         """Return the same, given the weights.

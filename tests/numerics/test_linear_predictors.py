@@ -6,6 +6,7 @@ from torch import Tensor
 
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
+from mixpyro.numerics import blocks
 from mixpyro.numerics.linear_predictors import LinearPredictors, RowTerms, SoftLabels, with_reference
 from tests.problems import inputs, responsibilities
 
@@ -79,3 +80,26 @@ def test_the_preconditioner_is_the_inverse_where_all_rows_have_one_curvature() -
 def test_the_reference_class_has_logit_zero() -> None:
     torch.testing.assert_close(with_reference(torch.tensor([[2.0, 3.0]])), torch.tensor([[0.0, 2.0, 3.0]]))
     assert torch.equal(with_reference(torch.zeros(4, 0)), torch.zeros(4, 1))
+
+
+def test_blocks_of_rows_change_nothing(terms: tuple[RowTerms, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, n_functions, n_predictors = terms
+    functions = LinearPredictors(2.0 + inputs(N, 2), rows, n_predictors=n_predictors, prior_scale=0.7)
+    generator = torch.Generator().manual_seed(1)
+    point, direction = 0.3 * torch.randn(2, n_functions, 3 * n_predictors, generator=generator).double()
+
+    def found() -> list[torch.Tensor]:
+        expansion = functions.expansion(point)
+        return [
+            functions.values(point),
+            functions.bounded(20.0 * direction),
+            expansion.gradient,
+            expansion.information(),
+            expansion.information_product(direction),
+            expansion.precondition(direction),
+        ]
+
+    whole = found()
+    monkeypatch.setattr(blocks, "LIMITS", blocks.LIMITS._replace(numbers=1, newton_factor=7 * n_predictors))
+    assert len(list(functions.blocks(n_functions))) > 1
+    torch.testing.assert_close(found(), whole, rtol=1e-12, atol=1e-12)

@@ -1,17 +1,18 @@
 """Merge, delete and split components while the bound rises: how many there are is found."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Generator
 
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.moves.delete import deletable, deletions
 from mixpyro.fitting.moves.merge import merges, pairs_by_overlap
-from mixpyro.fitting.moves.points import Point
+from mixpyro.fitting.moves.points import MOST_NUMBERS, Point
 from mixpyro.fitting.moves.split import splits, splittable
 from mixpyro.fitting.moves.trials import Trial, Trials
 from mixpyro.fitting.outcomes import Run
 from mixpyro.mixture import MixtureState
+from mixpyro.numerics.blocks import slices
 
 # Merges that are tried for every component, and numbers in all candidates' parameters and block responsibilities.
 PAIRS_A_COMPONENT, MOST_CANDIDATES = 3, 400
@@ -40,7 +41,7 @@ def reduced(trials: Trials, run: Run, state: MixtureState, *, seed: int = 0) -> 
     end, point = Snapshot(state), trials.point(state)
     generator = Generator("cpu").manual_seed(seed)
     while not trials.stopped:
-        tried = trials.screened(_fewer(trials, point))
+        tried = trials.best_of(_fewer(trials, point))
         if not _is_better(trials, tried, point) and not is_at_end:
             run, end = trials.converged(trace, point.state)
             trace, is_at_end = list(run.trace), True
@@ -49,7 +50,7 @@ def reduced(trials: Trials, run: Run, state: MixtureState, *, seed: int = 0) -> 
         if not _is_better(trials, tried, point):
             tried = trials.finished(tried, point.bound)
         if not _is_better(trials, tried, point):
-            tried = trials.finished(trials.screened(_more(trials, point, generator)), point.bound)
+            tried = trials.finished(trials.best_of(_more(trials, point, generator)), point.bound)
         if not _is_better(trials, tried, point):
             break
         best, after = tried[0]
@@ -60,19 +61,25 @@ def reduced(trials: Trials, run: Run, state: MixtureState, *, seed: int = 0) -> 
     return trials.converged(trace, point.state)
 
 
-def _fewer(trials: Trials, point: Point) -> list[Snapshot]:
-    """Return the starts of runs after merges and deletions."""
+def _fewer(trials: Trials, point: Point) -> Iterator[list[Snapshot]]:
+    """Yield the starts of runs after merges and deletions, in groups that fit into memory."""
     mixture, table, k = trials.mixture, trials.table, point.n_components
     pairs = pairs_by_overlap(mixture, table, point, min(PAIRS_A_COMPONENT * k, MOST_CANDIDATES))
     components = deletable(table, point, MOST_CANDIDATES)
-    found = merges(mixture, table, point, pairs) if pairs else []
-    return found + (deletions(mixture, table, point, components) if components else [])
+    for some in slices(len(pairs) + len(components), trials.most_at_once(point.state)):
+        merged = pairs[some]
+        deleted = components[max(0, some.start - len(pairs)) : max(0, some.stop - len(pairs))]
+        found = merges(mixture, table, point, merged) if merged else []
+        yield found + (deletions(mixture, table, point, deleted) if deleted else [])
 
 
-def _more(trials: Trials, point: Point, generator: Generator) -> list[Snapshot]:
-    """Return the starts of runs after splits; none once Ctrl-C has come."""
+def _more(trials: Trials, point: Point, generator: Generator) -> Iterator[list[Snapshot]]:
+    """Yield the starts of runs after splits, in groups that fit into memory; none once Ctrl-C has come."""
     tried = [] if trials.stopped else splittable(trials.mixture, trials.table, point, MOST_SPLITS)
-    return splits(trials.mixture, trials.table, point, tried, generator) if tried else []
+    # A split has responsibilities of all rows.
+    size = max(1, min(trials.most_at_once(point.state), MOST_NUMBERS // point.responsibilities.numel()))
+    for some in slices(len(tried), size):
+        yield splits(trials.mixture, trials.table, point, tried[some], generator)
 
 
 def _is_better(trials: Trials, tried: Sequence[Trial], point: Point) -> bool:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from mixpyro.fitting.em import Snapshot, reads_rows
+import torch
+
+from mixpyro.fitting.em import Snapshot, numbers_of_run, reads_rows
 from mixpyro.fitting.moves.points import MOST_NUMBERS, Point, point_at
 from mixpyro.fitting.outcomes import Run
 from mixpyro.fitting.provenance import difference_at_one_optimum
@@ -12,6 +14,8 @@ from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.stopping import is_hopeless
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts, MixtureState
+from mixpyro.numerics import nested
+from mixpyro.numerics.blocks import runs_at_once
 
 # Iterations that all candidates of a move make, and how many of the best go on until they converge or are given up.
 SCREENING, MOST_FINISHED = 3, 8
@@ -53,6 +57,23 @@ class Trials:
         trials = [(Trace(), one) for one in candidates]
         return self._iterated(trials, SCREENING, lambda _: False)
 
+    def best_of(self, groups: Iterable[Sequence[Snapshot]]) -> list[Trial]:
+        """Screen candidates, a group at a time; return the ``MOST_FINISHED`` best, the highest bound first.
+
+        Args:
+            groups: starts of runs.
+        """
+        best = list[Trial]()
+        for candidates in groups:
+            if self.stopped:
+                break
+            # Not views of all of a group's states, which they would keep.
+            found = [
+                (trace, nested.apply(torch.clone, end)) for trace, end in self.screened(candidates)[:MOST_FINISHED]
+            ]
+            best = sorted([*best, *found], key=_height, reverse=True)[:MOST_FINISHED]
+        return best
+
     def finished(self, trials: Sequence[Trial], bound: float) -> list[Trial]:
         """Go on with the best trials until each has converged or will not reach a bound; the highest bound first.
 
@@ -88,7 +109,7 @@ class Trials:
         self, trials: Sequence[Trial], max_iterations: int, is_hopeless: Callable[[Trace], bool]
     ) -> list[Trial]:
         """Iterate runs, as many together as there is room for."""
-        size, ends = self._group_size(), list[Trial]()
+        size, ends = self.most_at_once(trials[0][1].state) if trials else 1, list[Trial]()
         for first in range(0, len(trials), size):
             traces, starts = zip(*trials[first : first + size], strict=True)
             if self.stopped:
@@ -97,14 +118,24 @@ class Trials:
             group.iterate(max_iterations, self._asked, is_hopeless)
             group.close()
             ends += [(trace, group.ended[number]) for number, trace in enumerate(group.traces)]
-        return sorted(ends, key=lambda trial: trial[0].bounds[-1] if trial[0].bounds else -math.inf, reverse=True)
+        return sorted(ends, key=_height, reverse=True)
 
-    def _group_size(self) -> int:
-        """How many runs are iterated together: as many as responsibilities of all rows fit where they are kept."""
+    def most_at_once(self, state: MixtureState) -> int:
+        """Return how many runs are iterated together: as many as fit into the memory that a search may take.
+
+        Args:
+            state: of one of them.
+        """
+        # Responsibilities of all rows, where they are kept.
         width = self.mixture.n_components * (self.table.n_rows_of_all if reads_rows(self.mixture) else 1024)
-        return max(1, MOST_NUMBERS // width)
+        return max(1, min(MOST_NUMBERS // width, runs_at_once(numbers_of_run(self.mixture, state, self.table))))
 
     def _asked(self, trace: Trace) -> bool:
         """Return whether to go on."""
         self.stopped = self.stopped or not self._goes_on(trace)
         return not self.stopped
+
+
+def _height(trial: Trial) -> float:
+    """Return the last bound of a trial in nats, −∞ if it has none."""
+    return trial[0].bounds[-1] if trial[0].bounds else -math.inf
