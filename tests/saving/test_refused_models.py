@@ -87,7 +87,7 @@ def test_priors_within_priors_are_restored(tmp_path: Path) -> None:
     assert torch.equal(load(tmp_path / "file").concentration_prior.log_prob(value), prior.log_prob(value))
 
 
-class Own(Gamma):  # type: ignore[misc]
+class Own(Gamma):
     """A distribution of a user's own."""
 
 
@@ -151,7 +151,7 @@ def test_networks_stay_as_they_are_if_a_file_is_refused(fault: str, tmp_path: Pa
         load(path, networks={"gate.network": given})
     assert snapshot(given) == before
     assert [type(module) for module in given.modules()] == kinds
-    own = mixture.gate.network
+    own: Any = mixture.gate.network
     before = snapshot(own)
     save(mixture, path)
     assert snapshot(own) == before
