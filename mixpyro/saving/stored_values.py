@@ -56,7 +56,9 @@ def _check(name: str, tensor: Tensor) -> None:
     is_matrix = word in MATRICES and tensor.ndim >= 2 and tensor.shape[-1] == tensor.shape[-2]
     if not is_matrix and word in (*POSITIVE, "scale") and float(least) <= 0.0:
         raise ValueError(f"`{name}` must be above zero; got {float(least)}")
-    if is_matrix and not _is_positive_definite(tensor):
+    # Variances of as many components as columns look like a matrix.
+    may_be_variances = word == "scale" and float(least) > 0.0
+    if is_matrix and not may_be_variances and not _is_positive_definite(tensor):
         raise ValueError(f"`{name}` must be positive definite")
 
 
