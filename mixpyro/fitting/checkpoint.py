@@ -40,7 +40,7 @@ class Checkpoint:
         self.processes, self.written = search.processes, time.monotonic()
         self.settings = settings_of(search)
         self.fingerprint, self.left = fingerprint(search, self.settings), ""
-        self.warned, self.is_held = False, False
+        self.warned, self.is_held, self.is_written = False, False, False
         self.state: dict[str, Any] = {}
         content = said_by_first(self.processes, self._read)
         if content is not None:
@@ -99,6 +99,8 @@ class Checkpoint:
 
     def write(self) -> None:
         """Write the state of the search to the file, as a whole or not at all."""
+        if self.is_held and self.is_written:
+            return
         # A search that was told to stop has counted its current runs as ended: keep the state before that.
         if not self.is_held and not (self.left and self.search.stopped):
             self.state = state_of(self.search)
@@ -106,18 +108,18 @@ class Checkpoint:
         content = {"fingerprint": self.fingerprint, "left": self.left, "initial": initial, "search": self.state}
         if self.processes is None or self.processes.rank == 0:
             atomic_file.write(self.path, content, kind=KIND, version=VERSION)
-        self.written = time.monotonic()
+        self.written, self.is_written = time.monotonic(), True
 
     def hold(self) -> None:
         """Let the file have the state of this moment from now on, until the end.
 
         What is done with the best runs after all have ended is done anew by a fit that goes on, from the same runs.
         """
-        self.state, self.is_held = state_of(self.search), True
+        self.state, self.is_held, self.is_written = state_of(self.search), True, False
 
     def write_final(self) -> None:
         """Write now, with what the mixture is after the fit: a call with that mixture is the same fit."""
-        self.is_held = self.is_held and self.search.stopped
+        self.is_held, self.is_written = self.is_held and self.search.stopped, False
         self.left = fingerprint(self.search, self.settings)
         self.write_or_warn()
 

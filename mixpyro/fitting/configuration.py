@@ -119,7 +119,8 @@ class ConfigurationDigest:
             yield repr((value.dtype, tuple(value.shape), value.requires_grad, value.layout)).encode()
             if value.is_meta or value.is_quantized:
                 raise NotComparableError(f"{path}, a tensor without numbers or a quantised one")
-            yield dense.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            flat = torch.empty(dense.numel(), dtype=dense.dtype, device="cpu").copy_(dense.reshape(-1))
+            yield flat.view(torch.uint8).numpy().tobytes()
         else:
             yield repr((value.dtype, value.shape)).encode() + np.ascontiguousarray(value).tobytes()
 

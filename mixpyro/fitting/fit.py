@@ -129,7 +129,8 @@ def fit(
         n_gradient_steps: most steps of SVI an iteration, by L-BFGS, for what has no closed form.
         n_annealing: iterations before the first, in which responsibilities are tempered: flat at first, then less so.
         seed: of the starts, at least 0. Same seed, same result; the global random state is neither used nor changed.
-        checkpoint: a file to write the state of the fit to, and to go on from if it exists.
+        checkpoint: a file to write the state of the fit to, and to go on from if it exists and is of this very fit: of
+            the same data, options, starts and mixture, with all that functions in these read.
         checkpoint_seconds: least time between two writes of it, at least 0.
         progress: show a progress bar once a fit has taken two seconds.
         process_group: of torch.distributed; the default group if that is initialised.

@@ -46,11 +46,19 @@ def content_of(file: BinaryIO, size: int) -> Any:  # noqa: ANN401
         zipfile.BadZipFile: if it is none, or a record does not have its checksum.
     """
     with zipfile.ZipFile(file) as archive:
-        return _Archive(archive, size).content()
+        return Archive(archive, size).content()
 
 
-class _Archive:
-    """The records of an archive by their names, without the folder that all of them are in."""
+class Archive:
+    """The records of an archive by their names, without the folder that all of them are in.
+
+    Args:
+        archive: open for reading.
+        size: of the file in bytes.
+
+    Raises:
+        ValueError: if a record is compressed or overlaps another one, or they are larger than the file.
+    """
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self.archive, self.size = archive, size
@@ -60,11 +68,15 @@ class _Archive:
         self.swapped = self._read("byteorder") != sys.byteorder.encode() if "byteorder" in self.records else False
 
     def content(self) -> Any:  # noqa: ANN401
-        """Return the content, of which every value is known to be a plain one."""
+        """Return the content, of which every value is a plain one.
+
+        Raises:
+            ValueError: if its description is damaged, or it has too many values.
+        """
         if self.records["data.pkl"].file_size > MOST_BYTES:
             raise ValueError("its description is too long")
         description = self._read("data.pkl")
-        found = plain_values.read(description, self._tensor)
+        found = plain_values.read(description, self.tensor)
         _count(found, MOST_VALUES + len(description))
         read = {f"data/{key}" for key in self.storages}
         for name in self.records.keys() - read - {"data.pkl", "byteorder"}:
@@ -77,14 +89,24 @@ class _Archive:
         """Return the bytes of a small record."""
         return self.archive.read(self.records[name])
 
-    def _tensor(self, view: View) -> Tensor:
-        """Return the tensor of a view, if its storage has all of its numbers."""
+    def tensor(self, view: View) -> Tensor:
+        """Return the tensor of a view.
+
+        Args:
+            view: of a storage.
+
+        Raises:
+            ValueError: if the storage does not have all of its numbers, or all tensors together are too large.
+        """
         flat, sizes = self._storage(view.storage), (view.offset, *view.shape, *view.strides)
         if len(view.shape) != len(view.strides) or not all(type(one) is int and 0 <= one < 2**62 for one in sizes):
             raise ValueError("it has a tensor of no shape")
         numbers = math.prod(view.shape)
+        if not numbers:
+            # An empty part of an empty tensor may begin anywhere.
+            return flat.new_empty(view.shape)
         last = view.offset + sum((n - 1) * stride for n, stride in zip(view.shape, view.strides, strict=True))
-        if view.offset > len(flat) or (numbers and last >= len(flat)):
+        if last >= len(flat):
             raise ValueError("it has a tensor that is larger than its numbers")
         self.n_viewed += numbers
         if self.n_viewed > MOST_SHARED * self.n_numbers + MOST_EXPANDED:

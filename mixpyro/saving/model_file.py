@@ -89,11 +89,12 @@ def load(
     with given_networks.unchanged_by_errors(given):
         try:
             part = _built(content, given, known)
+            stored_values.check(part)
         except GivenError:
             raise
         # Constructors raise errors of many kinds about what a damaged file tells them.
         except Exception as error:
-            said = str(error).strip().rstrip(".")[:500]
+            said = " ".join(str(error).split()).rstrip(".")[:500]
             raise ValueError(
                 f"`path` must be a file that mixpyro wrote; got {os.fspath(path)!r}, damaged: {said}."
             ) from error
@@ -120,7 +121,6 @@ def _built(content: dict[str, Any], networks: Networks, kinds: Sequence[type]) -
         raise
     for name, parameter in part.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    stored_values.check(part)
     return part
 
 
@@ -131,14 +131,14 @@ def _check_readable(part: PARTS, content: dict[str, Any], networks: Networks) ->
         stored_values.check(part)
     except ValueError as error:
         raise ValueError(f"`part` must have values that a model can have; got one of which {error}.") from error
-    n_numbers = sum(value.numel() for value in content["state"].values())
     with given_networks.unchanged_by_errors(networks, always=True):
         try:
-            again = Builder(networks, [*kinds], n_numbers=n_numbers).build(content["model"])
+            again = _built(content, networks, [*kinds])
             is_same = describe_same(description_of(again)[0], content["model"])
         except Exception as error:
             raise TypeError(
-                f"`part` must be a model that can be built from its arguments; got one of which {str(error)[:500]}"
+                f"`part` must be a model that can be built from its arguments; got one of which "
+                f"{' '.join(str(error).split())[:500]}"
             ) from error
     if not is_same:
         raise TypeError(

@@ -6,7 +6,17 @@ from torch import Tensor, nn
 from mixpyro.part import Part
 
 # Words that the names of tensors end with: those of numbers above zero, and of matrices that are positive definite.
-POSITIVE = ("concentration", "shape", "rate", "degrees", "mean_precision", "own", "column_start", "column_precision")
+POSITIVE = (
+    "column_precision",
+    "concentration",
+    "shape",
+    "rate",
+    "degrees",
+    "mean_precision",
+    "own",
+    "rest",
+    "column_start",
+)
 MATRICES = ("precision", "scale")
 # Rounding errors that a matrix may have gathered in a fit, in units of its largest diagonal entry and of √eps.
 ROUNDING = 10.0
@@ -41,10 +51,14 @@ def _check(name: str, tensor: Tensor) -> None:
     least, largest = tensor.aminmax()
     if not bool(least.isfinite() & largest.isfinite()):
         raise ValueError(f"`{name}` must be finite")
+    if word == "rank" and not bool((tensor.sort(-1).values == torch.arange(tensor.shape[-1]).to(tensor)).all()):
+        raise ValueError(f"`{name}` must have each number from 0 to {tensor.shape[-1] - 1} once")
     is_matrix = word in MATRICES and tensor.ndim >= 2 and tensor.shape[-1] == tensor.shape[-2]
     if not is_matrix and word in (*POSITIVE, "scale") and float(least) <= 0.0:
         raise ValueError(f"`{name}` must be above zero; got {float(least)}")
-    if is_matrix and not _is_positive_definite(tensor):
+    # Variances of as many components as columns look like a matrix.
+    may_be_variances = word == "scale" and float(least) > 0.0
+    if is_matrix and not may_be_variances and not _is_positive_definite(tensor):
         raise ValueError(f"`{name}` must be positive definite")
 
 

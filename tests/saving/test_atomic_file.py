@@ -20,6 +20,26 @@ def test_read_returns_what_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_views_and_empty_parts_of_tensors_are_read(tmp_path: Path) -> None:
+    whole = torch.arange(24.0).reshape(2, 3, 4)
+    views = [
+        whole[1],
+        whole.mT,
+        whole[:, 1:2],
+        whole[:, :0],
+        torch.empty(3, 2, 0)[2],
+        whole[:1, :1, :1].expand(5, 1, 2),
+    ]
+    views += [torch.tensor(2.5), torch.tensor([True, False]), torch.arange(3), torch.ones(2).bfloat16(), whole.half()]
+    atomic_file.write(tmp_path / "file", {"a": views}, kind="thing", version=1)
+    back = atomic_file.read(tmp_path / "file", kind="thing", version=1)["a"]
+    by_torch = torch.load(tmp_path / "file", weights_only=True)["a"]
+    for found, other, wanted in zip(back, by_torch, views, strict=True):
+        assert found.dtype == wanted.dtype
+        assert torch.equal(found, wanted)
+        assert torch.equal(other, wanted)
+
+
 def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     atomic_file.write(tmp_path / "file", {"a": 1}, kind="thing", version=1)
     with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):

@@ -181,6 +181,7 @@ PARTS: dict[str, Callable[[], Gate | Experts]] = {
     "GLM with a shared slope": lambda: GLMExperts(K, 1, Gaussian(), shared=["scale", 0]),
     "GLM shared within sets": lambda: GLMExperts(3, 1, Poisson(), shared=["intercept"], shared_within=[[0, 2], [1]]),
     "spherical": lambda: GaussianExperts(K, 2, covariance="spherical", mean=[1.0, 2.0]),
+    "diagonal": lambda: GaussianExperts(K, K, covariance="diagonal"),
     "point mass": lambda: PointMassExperts(K, [3.0, 4.0]),
     "neural": lambda: NeuralExperts(K, 1, [nn.Linear(1, 2).double() for _ in range(K)], Gaussian(), n_outputs=2),
     "heterogeneous": lambda: HeterogeneousExperts([PointMassExperts(1), GLMExperts(1, 1, Poisson(), prior_scale=2.0)]),
