@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, TypeVar
@@ -118,6 +119,19 @@ def _interruptible(work: Callable[[], Result], signals: Signals) -> Result:
         return work()
     finally:
         signals.held = True
+
+
+@contextmanager
+def held_at_the_end() -> Iterator[Signals]:
+    """Yield signals that interrupt the work inside until it sets ``held``, and are delivered after it."""
+    signals = Signals()
+    try:
+        signals.take_over()
+        signals.held = False
+        yield signals
+    finally:
+        signals.held = True
+        signals.give_back()
 
 
 def without_interruption(work: Callable[[], Result]) -> Result:
