@@ -61,9 +61,11 @@ class Signals:
 
     def give_back(self) -> None:
         """Call the handlers of signals that were held back, and put the handlers back, that of Ctrl-C last."""
-        self.deliver()
-        for number in reversed(self._handlers):
-            signal.signal(number, self._handlers[number])
+        try:
+            self.deliver()
+        finally:
+            for number in reversed(self._handlers):
+                signal.signal(number, self._handlers[number])
         self.deliver()
 
 
@@ -91,6 +93,8 @@ def undone_if_it_raises(work: Callable[[], Result], kept: Callable[[], Callable[
         _IS_UNDONE.set(True)
         result = _interruptible(work, signals)
         _IS_UNDONE.set(False)
+        # While later signals are held back: those that came may undo the work yet.
+        signals.deliver()
         signals.give_back()
         return result
     except BaseException:
