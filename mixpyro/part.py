@@ -12,6 +12,7 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.module_contents import unchanged_if_it_raises
 from mixpyro.fitted_part import FittedPart
 from mixpyro.pyro_internals.names import site_name
 from mixpyro.pyro_internals.parameter_store import (
@@ -43,9 +44,9 @@ OF_ROWS = (
 )
 # Those and more run outside the caller's contexts: see `mixpyro.arguments.torch_contexts`.
 UPDATES = ("update", "update_objects", "sample_weights", "initialise", "centre", "maximise", "partial_bound")
-# Those that change one thing after the other.
-IN_STEPS = ("centre", "maximise", "set_noise", "initialise")
 PUBLIC = (*UPDATES, *OF_ROWS[2:])
+# Those that change a part bit by bit.
+LONG_UPDATES = ("centre", "maximise", "initialise")
 # Those whose results have a graph only where the rows ask for one.
 PREDICTIONS = OF_ROWS[:2]
 
@@ -69,7 +70,7 @@ class Part(FittedPart):
         own = ("__init__",) if cls.__module__.startswith("mixpyro.") else ()
         arguments.guarded(cls, predictions=PREDICTIONS, others=(*PUBLIC, *own))
         arguments.guard(cls, OF_ROWS, _of_rows)
-        arguments.guard(cls, IN_STEPS, arguments.all_or_nothing)
+        arguments.guard(cls, LONG_UPDATES, unchanged_if_it_raises)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
                 f"`{cls.__name__}` must be a ConjugateGate or ConjugateExperts to have statistics; got none."

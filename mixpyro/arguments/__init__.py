@@ -5,7 +5,6 @@ got <value>. <next step> ``. Types and shapes are always checked. The values in 
 validation is on. All checks are made where a user calls the library, never inside a loop.
 """
 
-from mixpyro.arguments.all_or_nothing import all_or_nothing
 from mixpyro.arguments.checked import (
     checked,
     function,
@@ -59,7 +58,6 @@ from mixpyro.arguments.vectors import filled, positive_definite, positive_vector
 
 __all__ = [
     "a_tensor",
-    "all_or_nothing",
     "assignment_probabilities",
     "checked",
     "checks_values",

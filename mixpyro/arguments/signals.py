@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
 from typing import Any, TypeVar
@@ -60,9 +61,11 @@ class Signals:
 
     def give_back(self) -> None:
         """Call the handlers of signals that were held back, and put the handlers back, that of Ctrl-C last."""
-        self.deliver()
-        for number in reversed(self._handlers):
-            signal.signal(number, self._handlers[number])
+        try:
+            self.deliver()
+        finally:
+            for number in reversed(self._handlers):
+                signal.signal(number, self._handlers[number])
         self.deliver()
 
 
@@ -90,6 +93,8 @@ def undone_if_it_raises(work: Callable[[], Result], kept: Callable[[], Callable[
         _IS_UNDONE.set(True)
         result = _interruptible(work, signals)
         _IS_UNDONE.set(False)
+        # While later signals are held back: those that came may undo the work yet.
+        signals.deliver()
         signals.give_back()
         return result
     except BaseException:
@@ -118,6 +123,19 @@ def _interruptible(work: Callable[[], Result], signals: Signals) -> Result:
         return work()
     finally:
         signals.held = True
+
+
+@contextmanager
+def held_at_the_end() -> Iterator[Signals]:
+    """Yield signals that interrupt the work inside until it sets ``held``, and are delivered after it."""
+    signals = Signals()
+    try:
+        signals.take_over()
+        signals.held = False
+        yield signals
+    finally:
+        signals.held = True
+        signals.give_back()
 
 
 def without_interruption(work: Callable[[], Result]) -> Result:

@@ -11,6 +11,7 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.module_contents import unchanged_if_it_raises
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.base import Experts
 from mixpyro.fitted_part import Gradient, State
@@ -147,7 +148,7 @@ class Banks(ConjugatePart, Experts):
         r = arguments.responsibilities(responsibilities, self.n_components, len(x))
         return self.sums(self.columns(x, y), r.mT)
 
-    @arguments.all_or_nothing
+    @unchanged_if_it_raises
     def update(self, statistics: tuple[Any, ...], step_size: float = 1.0) -> None:
         """Update the members that have a posterior; arguments as :meth:`ConjugatePart.update`."""
         for member, own in zip(self.members, statistics, strict=True):
@@ -172,6 +173,7 @@ class Banks(ConjugatePart, Experts):
         """Return the members' sums; arguments as :meth:`Experts.noise_sums`."""
         return tuple(member.noise_sums(*rows) for _, member, rows in self.rows_of_members(x, y, responsibilities))
 
+    @unchanged_if_it_raises
     def set_noise(self, sums: tuple[Value, ...]) -> None:
         """Set the members' noises; arguments as :meth:`Experts.set_noise`."""
         for member, own in zip(self.members, sums, strict=True):

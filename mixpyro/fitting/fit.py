@@ -26,6 +26,7 @@ from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.moves.ends import move
+from mixpyro.fitting.not_finite import not_finite
 from mixpyro.fitting.ranks import Ranks, rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
@@ -148,7 +149,8 @@ def fit(
         RuntimeWarning: if the best run has not converged, if every run is degenerate, if one that was not chosen has a
             higher bound, if only one of several reached the best bound, if a gate or experts separate the rows, so that
             estimates grow without limit, if a prior outweighs the data, if the noises of components differ by more than
-            20 times, or if the fit was interrupted. The result keeps them as ``cautions``.
+            20 times, if log densities of the rows are not finite, or if the fit was interrupted. The result keeps them
+            as ``cautions``.
 
     References:
         Bishop (2006), Pattern Recognition and Machine Learning, section 10.2;
@@ -228,7 +230,9 @@ def _cautions(result: FitResult, search: Search, table: Table, ranks: Ranks | No
     # Of many processes the rows that are held count, not those that were given.
     judged = table if ranks is None else search.table
     judge = search.mixture if ranks is None else search.scratch
-    return cautions_of(result, search.n_restarts) + warnings_of(judge, judged, _shares(search, result, ranks))
+    shares = _shares(search, result, ranks)
+    found = cautions_of(result, search.n_restarts) + warnings_of(judge, judged, shares)
+    return found if ranks is not None else found + not_finite(judge, judged, shares)
 
 
 def _run(search: Search, checkpoint: Checkpoint | None, stop_requested: Callable[[], bool], progress: bool) -> bool:

@@ -200,6 +200,8 @@ class Runs:
         """
         bounds = tuple(self.traces[number].bounds) or (-math.inf,)
         found = self._degeneracies(number) if math.isfinite(bounds[-1]) else ()
+        if any(bool(one.isnan().any()) for one in nested.tensors(self.ended[number].state)):
+            found = (*found, "estimates are not numbers")
         return Run(bounds, self.traces[number].has_ended, found)
 
     def responsibilities(self, number: int) -> Tensor:

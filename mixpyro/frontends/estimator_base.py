@@ -143,7 +143,7 @@ class MixtureEstimator(BaseEstimator):
         """Return the stream of the batches before, one that begins with the rows of ``fit``, or a new one."""
         if not hasattr(self, "mixture_"):
             mixture = self._prepare(as_tensor(x), as_tensor(y), weights)
-            return StreamingFit(mixture, n_restarts=self.n_restarts, seed=self._seed())
+            return StreamingFit(mixture, n_restarts=self.n_restarts, seed=self._seed(), progress=False)
         if self._stream is not None:
             return self._stream
         stream = StreamingFit(copy.deepcopy(self.mixture_), n_restarts=0)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate
 from mixpyro.hyper_models.base import HyperModel, HyperParametersDict, checked_device, checked_responsibilities
@@ -107,7 +108,7 @@ class HyperExpertNN(HyperModel, nn.Module):
 
         The mean is over objects and components; Pyro's SVI takes the steps. The optimiser keeps its state from one
         M-step to the next. Under one seed the minibatches are those of ``DataLoader(dataset, batch_size=128,
-        shuffle=True)``.
+        shuffle=True)``. An M-step that raises or is interrupted leaves the network and the optimiser as they were.
 
         Args:
             X: features [N, D].
@@ -121,8 +122,12 @@ class HyperExpertNN(HyperModel, nn.Module):
         """
         x = arguments.finite("X", self._inputs(X))
         weights = checked_responsibilities(x, Z, self.output_dim, self.linear1.weight).to(x.dtype)
-        for _ in range(self.epochs):
-            self._m_step.epoch(x, weights, batch_size=self.batch_size)
+
+        def go_through_all() -> None:
+            for _ in range(self.epochs):
+                self._m_step.epoch(x, weights, batch_size=self.batch_size)
+
+        undone_if_it_raises(go_through_all, self._m_step.kept)
 
     @arguments.outside_contexts
     def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: HyperParametersDict) -> Tensor:

@@ -11,6 +11,7 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import held_at_the_end
 from mixpyro.gates.base import Gate
 from mixpyro.gates.dirichlet import DirichletGate
 from mixpyro.numerics.step_sizes import RobbinsMonro
@@ -130,6 +131,8 @@ class ConjugateSVI(SVI):
     def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (they are the model's)
         """Update the gates in closed form and all parameters by gradient.
 
+        Ctrl-C interrupts a step before it changes anything, or after it has changed everything.
+
         Args:
             *args: arguments of the model and the guide.
             **kwargs: likewise.
@@ -142,15 +145,17 @@ class ConjugateSVI(SVI):
             ValueError: if the guide samples a gate's weights or assignments, the model's are given values, or the loss
                 or the responsibilities are not finite; nothing has changed then.
         """
-        with self._programs() as (records, model, guide), gradients_of_parameters() as captured:
-            loss = self.elbo.differentiable_loss(model, self._without_sites_of_gates(guide), *args, **kwargs)
-            _refuse_infinite(float(loss.detach()))
-            value = self._differentiate(loss, records)
-            self._update_gates(records)
-            self.optim(captured())
-        for gate in self.gates:
-            stored_posteriors.put(gate, self.n_steps)
-        return value
+        with held_at_the_end() as signals:
+            with self._programs() as (records, model, guide), gradients_of_parameters() as captured:
+                loss = self.elbo.differentiable_loss(model, self._without_sites_of_gates(guide), *args, **kwargs)
+                _refuse_infinite(float(loss.detach()))
+                value = self._differentiate(loss, records)
+                signals.held = True
+                self._update_gates(records)
+                self.optim(captured())
+            for gate in self.gates:
+                stored_posteriors.put(gate, self.n_steps)
+            return value
 
     def _differentiate(self, loss: Tensor, records: list[GateRecord]) -> float:
         """Differentiate the loss by all parameters and terms of gates, and return its value."""

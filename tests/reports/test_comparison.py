@@ -25,6 +25,7 @@ from mixpyro import (
     fit,
 )
 from mixpyro.experts.families import Gaussian
+from mixpyro.numerics.segments import Segments
 from mixpyro.reports.criteria import log_labellings
 from tests.problems import lines
 
@@ -170,3 +171,26 @@ def test_parameters_that_are_estimated_leave_no_evidence() -> None:
     # Known weights are no estimates, and say which component is which.
     assert criteria(result, x, y).log_evidence == result.bound
     assert isinstance(frozen, nn.Module)
+
+
+class Uncertain(GLMExperts):
+    """Experts that have no density of the first row that they are asked for."""
+
+    def log_prob_of_objects(self, x: Tensor, y: Tensor, segments: Segments | None) -> Tensor:
+        """As GLMExperts, and NaN for one row."""
+        found = super().log_prob_of_objects(x, y, segments).clone()
+        found[:, 0] = math.nan
+        return found
+
+
+def test_a_fit_whose_criterion_is_not_finite_comes_last(co2: tuple[Tensor, Tensor]) -> None:
+    x, y = co2
+    mixture = MixtureOfExperts(SoftmaxGate(1, 1), Uncertain(1, 1, Gaussian()))
+    with pytest.warns(RuntimeWarning, match="log densities of 1 of the first 28 rows are not finite"):
+        uncertain = fit(mixture, x, y, progress=False)
+    assert any("not finite" in caution for caution in uncertain.cautions)
+    results = {"uncertain": uncertain, "one": estimated(1, x, y), "constant": estimated(1, 0 * x, y)}
+    ranking = compare(results, {"uncertain": x, "one": x, "constant": 0 * x}, y)
+    assert list(ranking)[-1] == "uncertain"
+    assert ranking["one"].bic < ranking["constant"].bic
+    assert "Last and not ranked: uncertain, whose bic is not finite" in ranking.note

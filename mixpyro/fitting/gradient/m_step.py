@@ -15,6 +15,8 @@ from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
 from mixpyro import arguments
+from mixpyro.arguments.module_contents import contents_of
+from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.distributed import sums
 from mixpyro.fitting.gradient.minibatches import growing_subsamples, shuffled_batches
 from mixpyro.fitting.gradient.objective_elbo import ObjectiveELBO
@@ -37,7 +39,8 @@ class MStep:
     The parameters are changed in place. They are registered in a parameter store that exists only during a call: the
     user's store is neither read nor changed, so two modules of one name, a deep copy, or ``pyro.clear_param_store()``
     between two calls do no harm. A deep copy or pickle of an MStep holds copies of the module and of the optimiser's
-    state. Calls in several threads wait for each other; no other Pyro program may run beside them.
+    state. Calls in several threads wait for each other; no other Pyro program may run beside them. A call that raises
+    or is interrupted leaves the module and the optimiser as they were.
 
     Args:
         module: gate or experts whose ``objective`` is a Pyro model of the log density to be maximised.
@@ -75,12 +78,13 @@ class MStep:
         return self._optimizer
 
     def kept(self) -> Callable[[], None]:
-        """Keep what this object and its optimiser are, and return what puts it back; the module is not kept."""
-        own = dict(vars(self))
+        """Keep what this object, its module and its optimiser are, and return what puts them back."""
+        own, put_module_back = dict(vars(self)), contents_of(self.module)
         put_optimizer_back = None if self._optimizer is None else self._optimizer.kept()
 
         def put_back() -> None:
             vars(self).update(own)
+            put_module_back()
             if put_optimizer_back is not None:
                 put_optimizer_back()
 
@@ -98,10 +102,14 @@ class MStep:
             The loss before the step, minus ``scale`` times the objective in nats.
         """
         data = detached(data)
-        with self._svi(data) as svi:
-            for group in () if lr is None else self.optimizer.param_groups:
-                group["lr"] = lr
-            return float(svi.step(scale, *data))
+
+        def take() -> float:
+            with self._svi(data) as svi:
+                for group in () if lr is None else self.optimizer.param_groups:
+                    group["lr"] = lr
+                return float(svi.step(scale, *data))
+
+        return undone_if_it_raises(take, self.kept)
 
     def epoch(self, *data: Tensor, batch_size: int) -> None:
         """Take one step of the optimiser on each minibatch of one shuffled pass over the data.
@@ -113,9 +121,13 @@ class MStep:
             batch_size: rows per minibatch, at least one.
         """
         data = detached(data)
-        with self._svi(data) as svi, self._torch_optimizer().steps_in_a_row():
-            for batch in shuffled_batches(data, batch_size):
-                svi.step(1.0 / (len(batch[0]) * self.module.n_components), *batch)
+
+        def go_through() -> None:
+            with self._svi(data) as svi, self._torch_optimizer().steps_in_a_row():
+                for batch in shuffled_batches(data, batch_size):
+                    svi.step(1.0 / (len(batch[0]) * self.module.n_components), *batch)
+
+        undone_if_it_raises(go_through, self.kept)
 
     def improve(self, *data: Tensor, n_steps: int, tolerance: float = NO_GAIN) -> None:
         """Take steps of L-BFGS on all rows, and undo them if they lower the objective.
@@ -130,6 +142,9 @@ class MStep:
             tolerance: nats per object; the steps end once one gains less.
         """
         data = detached(data)
+        undone_if_it_raises(lambda: self._improve(data, n_steps, tolerance), self.kept)
+
+    def _improve(self, data: Tensors, n_steps: int, tolerance: float) -> None:
         value = self._objective_value(data)
         subsamples = list(growing_subsamples(data)) if self._use_subsamples and sums_over_rows(self.module) else []
         if subsamples:

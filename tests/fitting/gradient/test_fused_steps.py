@@ -10,6 +10,7 @@ from mixpyro.gates import NeuralGate
 from tests.fitting.gradient.linear_gates import K, gate
 from tests.fitting.gradient.test_optimisers import TOLERANCES, MixedDtypes, assert_close, loss, network, train_plainly
 from tests.problems import inputs, responsibilities
+from tests.state_of_objects import of_module
 
 
 def train_in_rows(network: nn.Module, adam: FusedAdam, numbers: range, *, times: int = 1) -> None:
@@ -78,18 +79,23 @@ def test_hooks_and_schedulers_are_told_of_every_step_of_an_epoch() -> None:
     assert m_step.optimizer.param_groups[0]["lr"] == pytest.approx(0.25e-3)
 
 
-def test_an_epoch_that_ends_early_leaves_the_count_of_its_steps() -> None:
+def test_an_epoch_that_ends_early_leaves_all_as_it_was() -> None:
     class Refusing(nn.Linear):
-        calls = 0
+        calls, most = 0, 10**9
 
         def forward(self, input: torch.Tensor) -> torch.Tensor:
             self.calls += 1
-            if self.calls > 3:
+            if self.calls > self.most:
                 raise RuntimeError("no more")
             return super().forward(input)
 
     one = Refusing(2, K, dtype=torch.float64)
     m_step = MStep(NeuralGate(K, one))
+    m_step.epoch(inputs(20), responsibilities(20, K), batch_size=4)
+    calls, one.most = one.calls, one.calls + 3
+    before = of_module(m_step.module)
     with pytest.raises(RuntimeError, match="no more"):
         m_step.epoch(inputs(20), responsibilities(20, K), batch_size=4)
-    assert [int(state["step"]) for state in m_step.optimizer.state.values()] == [3, 3]
+    assert one.calls == calls
+    assert of_module(m_step.module) == before
+    assert [int(state["step"]) for state in m_step.optimizer.state.values()] == [5, 5]
