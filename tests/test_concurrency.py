@@ -13,11 +13,12 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import mixpyro
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit_batches
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit, fit_batches
 from tests.concurrent_fits import N_CHILDREN, numbers, rows
+from tests.products import data, mixture
 
 ROOT = Path(mixpyro.__file__).parents[1]
-pytestmark = pytest.mark.usefixtures("without_type_checks")
+pytestmark = [pytest.mark.usefixtures("without_type_checks"), pytest.mark.filterwarnings("ignore::RuntimeWarning")]
 
 
 def test_fits_and_draws_in_threads_are_those_of_one_thread() -> None:
@@ -27,6 +28,22 @@ def test_fits_and_draws_in_threads_are_those_of_one_thread() -> None:
         found = list(pool.map(numbers, [0, 1, 2] * 8))
     assert found == expected * 8
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("experts", ["linear", "gaussian", "poisson"])
+def test_small_fits_are_the_same_in_one_and_two_threads(experts: str) -> None:
+    """To the last digit; networks and larger GLM fits agree to rounding."""
+    x, y = data(experts)
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for n_threads in (1, 2):
+            torch.set_num_threads(n_threads)
+            result = fit(mixture("dirichlet", experts), x, y, n_restarts=1, max_iterations=6, progress=False)
+            found.append((result.runs[0].trace, result.shares.tolist()))
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
 
 
 def test_fits_in_tasks_of_asyncio_are_those_of_one_thread() -> None:
