@@ -106,7 +106,7 @@ def by_pool(kind: str) -> bool:
 
 def by_loky() -> bool:
     """Return whether a process of joblib's finds the same numbers."""
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
 
     return get_reusable_executor(1).submit(_alone).result() == EXPECTED
 
