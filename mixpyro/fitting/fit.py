@@ -84,6 +84,10 @@ def fit(
     wait for each other where they use SVI, and no other Pyro program may run beside them. Dropout in training mode
     draws from a generator of the fit's own, from ``seed``.
 
+    A fit is the same to the last digit with one number of threads of PyTorch; with another, GLM experts and networks
+    agree to rounding. Processes beside it should be spawned: after operations in several threads a forked child hangs,
+    as in plain PyTorch.
+
     Ctrl-C ends the fit with what it has, under ``asyncio.run`` too; a second one, at once, with nothing: it leaves the
     mixture as it was. A fit with a ``checkpoint`` that was
     ended by whatever means goes on from there when it is called again with the same arguments, and ends as if it had

@@ -136,7 +136,7 @@ class LostComponents:
         rows = table.x, table.y, table.gate_x
         size = table.size
         if self.kept is None:
-            chosen = torch.randperm(size, generator=self.generator)[:KEPT_ROWS].to(table.x.device)
+            chosen = torch.randperm(size, generator=self.generator, device="cpu")[:KEPT_ROWS].to(table.x.device)
             self.kept = rows[0][chosen], rows[1][chosen], rows[2][chosen]
         else:
             n_kept = len(self.kept[0])
@@ -147,8 +147,8 @@ class LostComponents:
             places = is_replaced.nonzero().flatten()[:size].to(table.x.device)
             n_new = len(places) + missing
             # To shuffle a long batch takes longer than to draw a few rows of it.
-            few = torch.randint(size, (n_new,), generator=self.generator)
-            chosen = few if size > KEPT_ROWS else torch.randperm(size, generator=self.generator)[:n_new]
+            few = torch.randint(size, (n_new,), generator=self.generator, device="cpu")
+            chosen = few if size > KEPT_ROWS else torch.randperm(size, generator=self.generator, device="cpu")[:n_new]
             chosen = chosen.to(table.x.device)
             put = [
                 one.index_copy(0, places, new[chosen[: len(places)]]) for one, new in zip(self.kept, rows, strict=True)
@@ -159,7 +159,7 @@ class LostComponents:
 
     def _some(self, rows: Tensor) -> Tensor:
         """Return some of the rows if they are many."""
-        chosen = torch.randperm(len(rows), generator=self.generator)[:MOST_ROWS]
+        chosen = torch.randperm(len(rows), generator=self.generator, device="cpu")[:MOST_ROWS]
         return rows if len(rows) <= MOST_ROWS else rows[chosen.to(rows.device)]
 
     def _found(self, table: Table, badly: Tensor) -> Found | None:

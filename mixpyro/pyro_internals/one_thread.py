@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pyro
-from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.runtime import _DIM_ALLOCATOR, _PYRO_STACK
 
 
 class _PyroState(NamedTuple):
@@ -16,19 +16,20 @@ class _PyroState(NamedTuple):
     parameters: Any  # the state of the parameter store
     module_local_params: Any  # a setting
     handlers: list[Any]  # the stack of handlers
+    plates: list[Any]  # that the program is in, by dimension
 
     @classmethod
     def now(cls) -> "_PyroState":
         """Return the state at this moment."""
         setting = pyro.settings.get("module_local_params")
-        return cls(pyro.get_param_store().get_state(), setting, list(_PYRO_STACK))
+        return cls(pyro.get_param_store().get_state(), setting, list(_PYRO_STACK), list(_DIM_ALLOCATOR._stack))
 
     def put_back(self) -> None:
         """Let Pyro be in this state."""
         pyro.clear_param_store()
         pyro.get_param_store().set_state(self.parameters)
         pyro.settings.set(module_local_params=self.module_local_params)
-        _PYRO_STACK[:] = self.handlers
+        _PYRO_STACK[:], _DIM_ALLOCATOR._stack[:] = self.handlers, self.plates
 
 
 class OneThread:

@@ -39,7 +39,9 @@ def expert_mean_draws(source: Source, x: Tensor, output: int) -> np.ndarray | No
     rows, n_components, found = experts.check_inputs(x), experts.n_components, []
     for model, n_draws in source.draws.models(rows, source.gate_x[:1]):
         likelihood = experts.likelihood(rows, model.parameters, components_of(source.draws.mixture, rows))
-        mean = _mean(likelihood)[..., output].reshape(n_components, -1, len(rows))
+        # Of Gaussian experts, which read no x, all rows have one mean.
+        mean = _mean(likelihood)[..., output]
+        mean = mean.reshape(n_components, -1, mean.shape[-1])
         found.append(as_array(mean.expand(n_components, n_draws, len(rows)).permute(1, 2, 0)))
     return np.concatenate(found)
 

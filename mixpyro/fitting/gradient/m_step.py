@@ -40,7 +40,8 @@ class MStep:
     user's store is neither read nor changed, so two modules of one name, a deep copy, or ``pyro.clear_param_store()``
     between two calls do no harm. A deep copy or pickle of an MStep holds copies of the module and of the optimiser's
     state. Calls in several threads wait for each other; no other Pyro program may run beside them. A call that raises
-    or is interrupted leaves the module and the optimiser as they were.
+    or is interrupted leaves the module and the optimiser as they were. Minibatches, and dropout in training mode, are
+    drawn from the global random state, as in plain torch.
 
     Args:
         module: gate or experts whose ``objective`` is a Pyro model of the log density to be maximised.

@@ -11,6 +11,10 @@ from torch.nn import Parameter
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from mixpyro.fitting.gradient.fused_steps import FusedSteps
+from mixpyro.numerics.forks import import_before_forks
+
+# What PyTorch imports when it makes its first optimiser; it takes a second or more.
+COMPILER = "torch._dynamo"
 
 
 class TorchOptimizer(PyroOptim):
@@ -97,6 +101,7 @@ class FusedAdam(TorchOptimizer):
     """
 
     def __init__(self, parameters: Iterable[Parameter], *, lr: float = 1e-3) -> None:
+        import_before_forks(COMPILER)
         super().__init__(torch.optim.Adam([{"params": list(parameters)}], lr=lr))
         self._choose_kernel()
         self._in_a_row = False
@@ -171,6 +176,7 @@ class FullDataLBFGS(PyroOptim):
         tolerance: float = 1e-14,
     ) -> None:
         super().__init__(torch.optim.LBFGS, {})
+        import_before_forks(COMPILER)
         self.trainable = trainable
         self.n_steps = n_steps
         self.tolerance = tolerance

@@ -110,7 +110,7 @@ def _subsets(table: Table, point: Point, tried: Sequence[Split], generator: Gene
         waits = torch.empty(table.size_of_all, dtype=torch.float64, device="cpu").exponential_(generator=generator)
         own = waits[first : first + weights.shape[1]] / (weights[one.component] + 1e-12)
         chosen = smallest_of_all(table, own, 2 * _subset_size(table))
-        rows = chosen[torch.randperm(len(chosen), generator=generator)]
+        rows = chosen[torch.randperm(len(chosen), generator=generator, device="cpu")]
         for place, some in ((one.component, rows[: len(rows) // 2]), (one.into, rows[len(rows) // 2 :])):
             r[number, place, of_this_process(table, some).to(r.device)] = 1.0
     return r
