@@ -1,6 +1,7 @@
 """What gates and experts have in common: what a fit changes in them, and the sites of a Pyro program."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -40,9 +41,12 @@ OF_ROWS = (
     "model",
     "guide",
     "assignment_guide",
+    "statistics",
+    "partial_bound",
+    "centre",
 )
 # Those and more run outside the caller's contexts: see `mixpyro.arguments.torch_contexts`.
-UPDATES = ("update", "update_objects", "sample_weights", "initialise", "centre", "maximise", "partial_bound")
+UPDATES = ("update", "update_objects", "sample_weights", "initialise", "maximise")
 PUBLIC = (*UPDATES, *OF_ROWS[2:])
 # Those whose results have a graph only where the rows ask for one.
 PREDICTIONS = OF_ROWS[:2]
@@ -66,6 +70,7 @@ class Part(FittedPart):
         # What a user's constructor makes stays on the default device.
         own = ("__init__",) if cls.__module__.startswith("mixpyro.") else ()
         arguments.guarded(cls, predictions=PREDICTIONS, others=(*PUBLIC, *own))
+        arguments.guard(cls, ("partial_bound", "centre"), _of_outputs)
         arguments.guard(cls, OF_ROWS, _of_rows)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
@@ -183,6 +188,31 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
         return method(self, *args, **kwargs)
 
     return with_rows
+
+
+def _of_outputs(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method of rows to check the shapes of what it reads beside x, and to give one output its column."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def with_outputs(self: Part, *rows: Any, **named: Any) -> Result:  # noqa: ANN401 (they are the method's)
+        if arguments.in_transform():
+            return method(self, *rows, **named)
+        if named:
+            rows, named = signature.bind(self, *rows, **named).args[1:], {}
+        n_rows = arguments.tensor("x", rows[0], ("N", "D") if rows[0].shape[-1:] != (0,) else ("N", 0)).shape[0]
+        given = dict(zip([*signature.parameters][1:], rows, strict=False))
+        if "y" in given:
+            y = arguments.a_tensor("y", given["y"])
+            y = y.unsqueeze(1) if y.ndim == 1 else y
+            given["y"] = arguments.tensor("y", y, (n_rows, getattr(self, "n_outputs", "P")))
+        if given.get("weights") is not None:
+            arguments.tensor("weights", given["weights"], (n_rows,))
+        if "responsibilities" in given:
+            arguments.tensor("responsibilities", given["responsibilities"], (n_rows, self.n_components))
+        return method(self, *given.values()) if len(given) == len(rows) else method(self, *rows)
+
+    return with_outputs
 
 
 @functools.cache

@@ -174,6 +174,7 @@ class FitResult(ResultReports, Generic[GatePart, ExpertsPart]):
             _template=copy.deepcopy(mixture),
         )
 
+    @arguments.declared
     def at(self, number: int) -> MixtureOfExperts[GatePart, ExpertsPart]:
         """Return a new mixture with the state of an optimum.
 

@@ -50,6 +50,7 @@ class HyperModelGateSparsed(DirichletHyperModel):
 
     gate: ObjectDirichletGate
 
+    @arguments.declared
     def __init__(
         self,
         output_dim: int = 2,

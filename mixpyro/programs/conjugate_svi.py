@@ -94,6 +94,7 @@ class ConjugateSVI(SVI):
         [31.0, 11.0]
     """
 
+    @arguments.declared
     def __init__(
         self,
         model: Callable[..., Any],

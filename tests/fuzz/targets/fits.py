@@ -36,7 +36,7 @@ def of_fit(result: Any, given: dict[str, Any]) -> list[str]:
         objects = slice(None) if hasattr(result.mixture.gate, "n_objects") else None
         expected = result.mixture.bound(x.detach(), y.detach(), objects=objects)
         tolerance = 1e-8 if x.dtype == torch.float64 else 1e-3
-        found += near("the bound", torch.tensor(result.bound), expected, tolerance)
+        found += near("the bound", torch.tensor(result.bound, dtype=torch.float64), expected, tolerance)
     return found
 
 
@@ -130,8 +130,8 @@ def fit_batches(rng: random.Random) -> Call:
 
 def polish(rng: random.Random) -> Call:
     """Further iterations of a result."""
-    made = fitted(rng)
-    given = {"result": made.result, "max_iterations": 3}
+    made = fitted(rng, gates=("bayesian", "bayesian, relevance"))
+    given: dict[str, Any] = {"result": made.result, "max_iterations": 3}
     if made.groups is None and rng.random() < 0.5:
         given |= {"x": made.x, "y": made.y}
     return Call("polish", mixpyro.polish, given)

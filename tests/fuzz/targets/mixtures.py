@@ -145,7 +145,7 @@ def kl_divergence(rng: random.Random) -> Call:
 def model(rng: random.Random) -> Call:
     """The Pyro model and guide."""
     made = _mixture(rng)
-    return _call(rng.choice(["model", "guide"]), made, rows_of(made, rng, n=len(made.x)), draws=True)
+    return _call(rng.choice(["model", "guide"]), made, rows_of(made, rng, n=len(made.x)), draws=True, registers=True)
 
 
 def hold(rng: random.Random) -> Call:

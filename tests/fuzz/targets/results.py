@@ -103,7 +103,7 @@ def compare(rng: random.Random) -> Call:
     made = fitted(rng, banks=("linear",))
     other = fitted(rng, gates=PLAIN_GATES, banks=("linear",))
     given = {"results": rng.choice([{"a": made.result, "b": other.result}, [made.result, other.result]])}
-    return Call("compare", mixpyro.compare, given)
+    return Call("compare", mixpyro.compare, given, may_refuse=True)
 
 
 def as_table(rng: random.Random) -> Call:
