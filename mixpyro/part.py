@@ -45,6 +45,8 @@ OF_ROWS = (
     "partial_bound",
     "centre",
 )
+# Those whose x may have a row for each object of several plates.
+IN_PROGRAM = ("model", "guide", "assignment_guide")
 # Those and more run outside the caller's contexts: see `mixpyro.arguments.torch_contexts`.
 UPDATES = ("update", "update_objects", "sample_weights", "initialise", "maximise")
 PUBLIC = (*UPDATES, *OF_ROWS[2:])
@@ -72,6 +74,7 @@ class Part(FittedPart):
         arguments.guarded(cls, predictions=PREDICTIONS, others=(*PUBLIC, *own))
         arguments.guard(cls, ("partial_bound", "centre"), _of_outputs)
         arguments.guard(cls, OF_ROWS, _of_rows)
+        arguments.guard(cls, ("log_weights", "hold"), arguments.declared)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
                 f"`{cls.__name__}` must be a ConjugateGate or ConjugateExperts to have statistics; got none."
@@ -173,6 +176,7 @@ def _counts_alone(part: "Part", x: object) -> bool:
 
 def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words."""
+    in_program = method.__name__ in IN_PROGRAM
 
     @functools.wraps(method)
     def with_rows(self: Part, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
@@ -185,6 +189,8 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
             args = (x, *args[1:])
             if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
                 raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")
+            if x.ndim != 2 and not (in_program or arguments.in_transform()):
+                raise ValueError(f"`x` must have shape [N, D]; got {list(x.shape)}.")
         return method(self, *args, **kwargs)
 
     return with_rows

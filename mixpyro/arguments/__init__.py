@@ -53,6 +53,7 @@ from mixpyro.arguments.torch_contexts import (
     outside_contexts,
     outside_contexts_on_the_cpu,
     outside_of_contexts,
+    refuse_lazy,
 )
 from mixpyro.arguments.validation import checks_values
 from mixpyro.arguments.vectors import filled, positive_definite, positive_vector, representable, vector
@@ -100,6 +101,7 @@ __all__ = [
     "posterior",
     "probability",
     "program_inputs",
+    "refuse_lazy",
     "representable",
     "responsibilities",
     "same_device",

@@ -266,6 +266,19 @@ def make_normal(module: nn.Module) -> None:
                     tensors[name] = copies[id(tensor)]  # type: ignore[assignment]
 
 
+def refuse_lazy(tensors: Iterable[Tensor]) -> None:
+    """Raise if layers of a network have no shapes yet.
+
+    Args:
+        tensors: parameters and buffers.
+
+    Raises:
+        ValueError: with what to do.
+    """
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+        raise ValueError("`network` must have layers of known shapes; got lazy ones. Call it once: `network(x)`.")
+
+
 def _copied(tensor: Tensor) -> Tensor:
     """Return a copy of a parameter or buffer that is outside of inference mode."""
     with torch.inference_mode(False), torch.no_grad():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mixpyro import arguments
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.numerics.design_matrix import with_intercept
+from mixpyro.pyro_internals.networks import called
 from mixpyro.shapes import Inputs
 
 # Largest number of a row of the design, whose square times the number of rows is finite.
@@ -105,5 +106,4 @@ def outputs_of(network: nn.Module, x: Tensor) -> Tensor:
         x: [N, D].
     """
     like = next((part for part in network.parameters() if part.is_floating_point()), x)
-    found: Tensor = network(x.to(like.dtype))
-    return found
+    return called(network, x.to(like.dtype), name="features")

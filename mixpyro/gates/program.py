@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
-from mixpyro.gates.program_axes import axes_of_objects, rows_of_objects, with_axes
+from mixpyro.gates.program_axes import axes_of_objects, check_responsibilities, rows_of_objects, with_axes
 from mixpyro.gates.program_weights import ProgramWeights, checked_labels
 from mixpyro.part import Part
 from mixpyro.pyro_internals.compiled import refuse_compiled

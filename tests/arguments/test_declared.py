@@ -16,6 +16,8 @@ pytestmark = pytest.mark.usefixtures("bad_arguments")
 
 
 class WithoutText:
+    """An object whose text fails."""
+
     def __repr__(self) -> str:
         raise ValueError("no text")
 

@@ -104,6 +104,8 @@ def _of_error(call: Call, error: BaseException) -> tuple[str, str]:
         return "clear", words
     if not call.replaced and not call.may_refuse:
         return "wrong", f"a right call has failed: {words}"
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return "clear", words
     named = _names_an_argument(call, str(error)) and _is_own(error)
     clear = isinstance(error, DOCUMENTED) and (named or _is_of_validation(call, error))
     return ("clear" if clear else "obscure"), words
@@ -124,7 +126,7 @@ def _is_of_program(error: BaseException) -> bool:
     """Return whether an error comes from a program of the user's: a statement of it behind the package's last one."""
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
     ours = max((place for place, file in enumerate(files) if file.startswith(PACKAGE)), default=len(files))
-    return any(file.endswith("targets/programs.py") for file in files[ours:])
+    return any(file.endswith(("targets/programs.py", "poutine/trace_struct.py")) for file in files[ours:])
 
 
 def _is_of_validation(call: Call, error: BaseException) -> bool:

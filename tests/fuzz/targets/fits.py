@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 import mixpyro
-from mixpyro import FitResult, LinearExperts, MixtureOfExperts, TreeGate
+from mixpyro import DirichletGate, FitResult, LinearExperts, MixtureOfExperts, NeuralExperts, NeuralGate, TreeGate
+from mixpyro.experts.families import Gaussian
 from tests.fuzz.call import Call
-from tests.fuzz.made import Problem, arguments_of_rows, problem
+from tests.fuzz.made import Problem, Size, arguments_of_rows, network, problem, rows
 from tests.fuzz.right_values import finite, monotone, near, rows_of_one
 from tests.fuzz.targets.fitted import QUICK, fitted
 from tests.fuzz.targets.parts import shares
@@ -85,6 +86,20 @@ def fit(rng: random.Random) -> Call:
     return Call("fit", mixpyro.fit, given, adopts=("mixture",), check=of_fit, fixed=fixed)
 
 
+def fit_networks(rng: random.Random) -> Call:
+    """A fit of networks, which may be odd ones."""
+    x, y = rows("glm", Size(2, 2, 24), seed=3)
+    of_gate = rng.random() < 0.5
+
+    def made(network: Any, prior_scale: Any, n_gradient_steps: int) -> FitResult:
+        gate = NeuralGate(2, network, prior_scale=prior_scale) if of_gate else DirichletGate(2)
+        experts = LinearExperts(2, 2) if of_gate else NeuralExperts(2, 2, network, Gaussian(), prior_scale=prior_scale)
+        return mixpyro.fit(MixtureOfExperts(gate, experts), x, y, **{**QUICK, "n_gradient_steps": n_gradient_steps})
+
+    given = {"network": network(2, 2), "prior_scale": 2.0, "n_gradient_steps": 3}
+    return Call("fit, networks", made, given, adopts=("network",), check=of_fit)
+
+
 def fit_minibatches(rng: random.Random) -> Call:
     """A fit in minibatches."""
     made = problem(rng, small=True)
@@ -158,6 +173,7 @@ def rearrange_tree(rng: random.Random) -> Call:
 
 MAKERS = {
     "fit": fit,
+    "fit, networks": fit_networks,
     "fit_minibatches": fit_minibatches,
     "StreamingFit": streaming_fit,
     "StreamingFit.partial_fit": partial_fit,

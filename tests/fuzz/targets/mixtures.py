@@ -9,7 +9,7 @@ from torch import Tensor
 from mixpyro import MixtureOfExperts
 from tests.fuzz.call import Call
 from tests.fuzz.made import problem
-from tests.fuzz.right_values import finite, near, numbers, rows_of_one
+from tests.fuzz.right_values import assigned, finite, near, numbers, rows_of_one
 from tests.fuzz.targets.fitted import Fitted, K, fitted, rows_of
 
 
@@ -56,7 +56,7 @@ def assign(rng: random.Random) -> Call:
     mixture = made.result.mixture
 
     def check(result: Any, given: dict[str, Any]) -> list[str]:
-        found = rows_of_one("responsibilities", result.responsibilities) + numbers("evidence", result.log_evidence)
+        found = assigned(result)
         if _is_plain(given) and len(given["x"]) > 1:
             x, y = given["x"].flip(0), given["y"].flip(0)
             tolerance = 1e-4 if x.dtype == torch.float32 else 1e-9

@@ -7,7 +7,7 @@ import torch
 
 import mixpyro
 from tests.fuzz.call import Call
-from tests.fuzz.right_values import finite, numbers, rows_of_one
+from tests.fuzz.right_values import assigned, finite, numbers
 from tests.fuzz.targets.fitted import Fitted, fitted, rows_of
 
 # Kinds of which every report can be made.
@@ -28,7 +28,7 @@ def _maybe_rows(made: Fitted, rng: random.Random, *, y: bool = True) -> dict[str
 def assign(rng: random.Random) -> Call:
     """Assignments of the rows of the fit or of others."""
     made = fitted(rng)
-    check = lambda r, _: rows_of_one("responsibilities", r.responsibilities)  # noqa: E731
+    check = lambda r, _: assigned(r)  # noqa: E731
     return _method("assign", made, _maybe_rows(made, rng), check=check)
 
 
