@@ -75,6 +75,7 @@ class Part(FittedPart):
         arguments.guard(cls, ("partial_bound", "centre"), _of_outputs)
         arguments.guard(cls, OF_ROWS, _of_rows)
         arguments.guard(cls, ("log_weights", "hold"), arguments.declared)
+        arguments.guard(cls, ("update",), _of_statistics)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
                 f"`{cls.__name__}` must be a ConjugateGate or ConjugateExperts to have statistics; got none."
@@ -219,6 +220,18 @@ def _of_outputs(method: Callable[..., Result]) -> Callable[..., Result]:
         return method(self, *given.values()) if len(given) == len(rows) else method(self, *rows)
 
     return with_outputs
+
+
+def _of_statistics(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate an update to refuse what no method ``statistics`` has returned."""
+
+    @functools.wraps(method)
+    def with_statistics(self: Part, statistics: Any, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401
+        if not isinstance(statistics, tuple):
+            raise TypeError(f"`statistics` must be what `statistics` returned; got {type(statistics).__name__}.")
+        return method(self, statistics, *args, **kwargs)
+
+    return with_statistics
 
 
 @functools.cache

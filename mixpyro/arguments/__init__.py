@@ -27,17 +27,18 @@ from mixpyro.arguments.data import (
     dtype,
     finite,
     inputs,
-    object_indices,
     outputs,
     program_inputs,
     responsibilities,
     same_device,
     tensor,
 )
+from mixpyro.arguments.declared import declared
 from mixpyro.arguments.dense import dense, is_dense
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
 from mixpyro.arguments.numpy_contexts import with_default_errors
+from mixpyro.arguments.objects import object_indices
 from mixpyro.arguments.posteriors import posterior, same_shapes
 from mixpyro.arguments.torch_contexts import (
     graph_of_inputs,
@@ -63,6 +64,7 @@ __all__ = [
     "assignment_probabilities",
     "checked",
     "checks_values",
+    "declared",
     "dense",
     "device",
     "dtype",
@@ -78,7 +80,6 @@ __all__ = [
     "in_transform",
     "index",
     "inputs",
-    "instance",
     "integer",
     "is_batched",
     "is_dense",
@@ -88,6 +89,7 @@ __all__ = [
     "moderate_number",
     "normal",
     "normal_distribution",
+    "object_indices",
     "of_numbers",
     "one_of_kinds",
     "outputs",

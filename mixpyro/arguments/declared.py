@@ -14,6 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from torch import Tensor
 
+from mixpyro.arguments.messages import shown
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 Rule = Callable[[object], bool]
@@ -27,8 +29,6 @@ WORDS: dict[object, str] = {
 }
 # Where classes are from that other checks know: shapes of tensors, and what belongs to a Pyro program.
 ELSEWHERE = ("jaxtyping", "pyro.")
-# Longest text of a value in a message.
-LONGEST = 200
 
 
 class DeclaredTypes:
@@ -81,36 +81,6 @@ def declared(function: Callable[Arguments, Result]) -> Callable[Arguments, Resul
         return function(*args, **kwargs)
 
     return checked
-
-
-def shown(value: object) -> str:
-    """Return the text of a value for a message, shortened; a word where it has none.
-
-    Args:
-        value: of any class, whose own text may fail.
-    """
-    try:
-        text = repr(value)
-    except Exception:
-        return "a value"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-
-
-def instance(name: str, value: object, *kinds: type) -> Any:  # noqa: ANN401 (an instance of one of them)
-    """Return a value that is an instance of one of some classes.
-
-    Args:
-        name: of the argument, for messages.
-        value: what the user passed.
-        *kinds: classes that it may be of.
-
-    Raises:
-        TypeError: if it is of none of them.
-    """
-    if not isinstance(value, kinds):
-        wanted = " or ".join(map(_word, kinds))
-        raise TypeError(f"`{name}` must be {wanted}; got {shown(value)} of type {type(value).__name__}.")
-    return value
 
 
 def _rules(function: Callable[..., Any]) -> Iterator[tuple[str, int, Rule, str]]:

@@ -105,15 +105,7 @@ def datasets_of(data: ArvizData) -> dict[str, Dataset]:
 
     Args:
         data: ArviZ's container.
-
-    Raises:
-        TypeError: if ``data`` is none.
     """
-    if not is_arviz(data):
-        raise TypeError(
-            f"`data` must be ArviZ data, as `to_arviz` returns; got {arguments.shown(data)} of type "
-            f"{type(data).__name__}."
-        )
     if has_data_trees():
         return {name: node.to_dataset() for name, node in data.children.items()}
     return {name: data[name] for name in data.groups()}

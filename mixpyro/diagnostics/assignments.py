@@ -105,7 +105,6 @@ class ResponsibilityDraws:
         groups: an id of the group of each row [N]; those of a fit by default. N objects are groups then.
     """
 
-    @arguments.declared
     def __init__(
         self,
         data: ArvizData,
@@ -129,7 +128,6 @@ class ResponsibilityDraws:
         for draws in slices(self.n_draws, rows_per_program(n_rows * self._width, self.data.x.device)):
             yield self.of(draws, slice(0, n_objects)).cpu().numpy()
 
-    @arguments.declared
     def of(self, draws: slice, objects: slice) -> Tensor:
         """Return the responsibilities of some objects under some draws [S, N, K].
 
@@ -146,7 +144,6 @@ class ResponsibilityDraws:
         sites = {name: values[draws] for name, values in self.sites.items()}
         return evaluate(self.data.objects(objects), sites, draws.stop - draws.start).responsibilities
 
-    @arguments.declared
     def summary(self, *, probability: float = 0.9) -> Assignments:
         """Summarise the responsibilities of every object over the draws.
 

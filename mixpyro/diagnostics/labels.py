@@ -112,9 +112,6 @@ def align(
         Papastamoulis (2016), label.switching: an R package, section 2.2.
     """
     fixed = reference is not None
-    max_passes = arguments.integer("max_passes", max_passes)
-    if reference is not None and reference.ndim != 2:
-        raise ValueError(f"`reference` must be responsibilities [N, K]; got shape {list(reference.shape)}.")
     root = np.sqrt(_first_draw(responsibilities) if reference is None else reference)
     order = np.empty((0, root.shape[1]), dtype=np.int64)
     for n_passes in range(1, max_passes + 1):  # noqa: B007 (used after the loop)

@@ -83,7 +83,6 @@ class ProgramResponsibilities:
             results = next(blocks, None)
         return None if results is None else results[self._stage.site].cpu().numpy()
 
-    @arguments.declared
     def summary(self, *, probability: float = 0.9) -> Assignments:
         """Summarise the responsibilities of every object over the draws.
 

@@ -24,7 +24,6 @@ OF_ROWS = ("observed", "mask")
 CHECKERS = ("jaxtyping", "beartype")
 
 
-@arguments.declared
 def fit_formula(
     formula: str | Sequence[str],
     data: Any,  # noqa: ANN401 (a frame of any library, or a dict of columns)
@@ -115,7 +114,7 @@ def fit_formula(
     found = {one: FormulaResult.of_fit(result, cautions=built.cautions, **own) for one, result in fits.items()}
     result = found[choice.k].with_fits(found)
     for caution in result.cautions:
-        warnings.warn(caution, RuntimeWarning, stacklevel=3)
+        warnings.warn(caution, RuntimeWarning, stacklevel=2)
     return result
 
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from mixpyro import arguments
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.numerics.design_matrix import with_intercept
-from mixpyro.pyro_internals.networks import called
 from mixpyro.shapes import Inputs
 
 # Largest number of a row of the design, whose square times the number of rows is finite.
@@ -106,4 +105,10 @@ def outputs_of(network: nn.Module, x: Tensor) -> Tensor:
         x: [N, D].
     """
     like = next((part for part in network.parameters() if part.is_floating_point()), x)
-    return called(network, x.to(like.dtype), name="features")
+    try:
+        found: Tensor = network(x.to(like.dtype))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(f"`features` must take inputs of shape {list(x.shape)}; it failed with: {error}") from error
+    return found

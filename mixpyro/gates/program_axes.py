@@ -1,10 +1,7 @@
 """Objects of several plates as rows, and as axes of a Pyro program."""
 
 import pyro
-import torch
 from torch import Tensor
-
-from mixpyro import arguments
 
 
 def rows_of_objects(plates: tuple[pyro.plate, ...], x: Tensor) -> Tensor:
@@ -42,21 +39,3 @@ def with_axes(log_weights: Tensor, view: list[int]) -> Tensor:
         return log_weights
     outer = log_weights.shape[: -1 - len(view)]
     return log_weights.reshape(*outer, *view, log_weights.shape[-1])
-
-
-def check_responsibilities(responsibilities: object, shape: tuple[int, ...]) -> None:
-    """Raise if q(z) does not fit the objects of a program.
-
-    Args:
-        responsibilities: what the user passed, of this shape, finite and at least 0.
-        shape: [*objects, K].
-
-    Raises:
-        TypeError: if it is no tensor of a floating dtype.
-        ValueError: if it has another shape or, while values are checked, another value.
-    """
-    r = arguments.tensor("responsibilities", responsibilities, shape)
-    if arguments.checks_values() and not bool(((r >= 0.0) & (r < torch.inf)).all()):
-        raise ValueError(
-            f"`responsibilities` must be finite and at least 0; got values from {float(r.min())} to {float(r.max())}."
-        )

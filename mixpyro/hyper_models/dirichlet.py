@@ -44,7 +44,6 @@ class HyperModelDirichlet(DirichletHyperModel):
 
     gate: DirichletGate
 
-    @arguments.declared
     def __init__(
         self,
         output_dim: int = 2,

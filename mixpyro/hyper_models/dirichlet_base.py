@@ -73,7 +73,7 @@ class DirichletHyperModel(PlainAttributes, HyperModel):
             raise
 
     @arguments.outside_contexts
-    def M_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
+    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
         """Learn mu by at most 100 steps of L-BFGS in Pyro's SVI; do nothing where mu is fixed.
 
         Args:

@@ -50,7 +50,6 @@ class HyperModelGateSparsed(DirichletHyperModel):
 
     gate: ObjectDirichletGate
 
-    @arguments.declared
     def __init__(
         self,
         output_dim: int = 2,

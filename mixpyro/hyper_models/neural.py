@@ -102,7 +102,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         """
 
     @arguments.outside_contexts
-    def M_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
+    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
         """Minimise −mean of Z·log π(X) by ``epochs`` passes of :attr:`optimizer` over shuffled minibatches of 128.
 
         The mean is over objects and components; Pyro's SVI takes the steps. The optimiser keeps its state from one
@@ -125,7 +125,7 @@ class HyperExpertNN(HyperModel, nn.Module):
             self._m_step.epoch(x, weights, batch_size=self.batch_size)
 
     @arguments.outside_contexts
-    def LogPiExpectation(self, X: Tensor, Y: object, HyperParameters: object) -> Tensor:
+    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
         """Return log softmax of the network [N, K], with its gradient.
 
         Args:
@@ -140,7 +140,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         return self.gate.expected_log_weights(self._rows(X)).to(X.dtype)
 
     @arguments.outside_contexts
-    def PredictPi(self, X: Tensor, HyperParameters: object) -> Tensor:
+    def PredictPi(self, X: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
         """Return softmax of the network [N, K], with its gradient.
 
         Args:

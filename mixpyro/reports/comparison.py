@@ -7,7 +7,6 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from mixpyro import arguments
 from mixpyro.fitting.result import FitResult
 from mixpyro.reports.criteria import Criteria, criteria
 from mixpyro.reports.named_rows import NamedRows
@@ -31,7 +30,6 @@ class Ranking(NamedRows[Criteria]):
         self.by, self.note = by, note
 
 
-@arguments.declared
 def compare(
     results: Mapping[str, FitResult] | Sequence[FitResult],
     x: Inputs | AnyTable | Mapping[str, AnyTable] | Sequence[AnyTable] = None,

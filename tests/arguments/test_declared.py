@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mixpyro.arguments import declared, instance, shown
+from mixpyro.arguments import declared
 
 pytestmark = pytest.mark.usefixtures("bad_arguments")
 
@@ -69,7 +69,7 @@ def test_what_is_declared_is_taken(given: dict[str, Any]) -> None:
         ("by_name", {"one": 1.0}, r"a mapping whose values are each a torch.Tensor or None; got \{'one': 1.0\}"),
         ("blocks", 0.5, "a sequence whose values are each a ndarray; got 0.5"),
         ("path", b"one", "a string or a path; got b'one'"),
-        ("flag", WithoutText(), "True or False; got a value of type WithoutText"),
+        ("flag", WithoutText(), "True or False; got a WithoutText of type WithoutText"),
     ],
 )
 def test_what_is_not_declared_is_refused_by_name(name: str, value: object, words: str) -> None:
@@ -80,13 +80,3 @@ def test_what_is_not_declared_is_refused_by_name(name: str, value: object, words
 def test_arguments_by_position_are_checked() -> None:
     with pytest.raises(TypeError, match=r"`number` must be an integer; got .two."):
         public(True, "two")  # type: ignore[arg-type]
-
-
-def test_an_instance_of_some_classes_is_returned() -> None:
-    assert instance("value", 3, int, str) == 3
-    with pytest.raises(TypeError, match=r"`value` must be an integer or a string; got 0.5 of type float"):
-        instance("value", 0.5, int, str)
-
-
-def test_long_values_are_shortened() -> None:
-    assert len(shown("one" * 1000)) < 300

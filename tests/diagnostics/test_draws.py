@@ -3,7 +3,6 @@
 import pyro
 import pytest
 import torch
-from mixpyro.diagnostics.random_numbers import own_random_numbers
 from pyro import poutine
 from torch import Tensor
 from torch.distributions import Dirichlet, Gamma, MultivariateNormal, Normal
@@ -11,6 +10,7 @@ from torch.distributions import Dirichlet, Gamma, MultivariateNormal, Normal
 from mixpyro.diagnostics.draws import Draws, draw_from_posterior, draw_from_prior, evaluate
 from mixpyro.diagnostics.observations import Observations
 from mixpyro.numerics import blocks
+from mixpyro.numerics.random_numbers import own_random_numbers
 from tests.diagnostics.fits import GATES, fitted
 
 S = 7

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixpyro.arguments import shown
 from mixpyro.diagnostics.arrays import GROUP_NUMBER, name_of_output
-from mixpyro.diagnostics.arviz_versions import ArvizData, group, is_arviz
+from mixpyro.diagnostics.arviz_versions import ArvizData, group
 from mixpyro.diagnostics.made_from import mixture_of
 from mixpyro.diagnostics.plots.parameter_draws import ParameterDraws, drawn_here, drawn_there
 from mixpyro.fitting.result import FitResult
@@ -165,6 +165,15 @@ def source_of(result: object, fitted: object = None, data: ArvizData | None = No
         return Source(result, data, rows, None if number is None else number.values)
     groups = result.groups if isinstance(result, FitResult) else None
     return Source(result, None, rows, None if groups is None else groups.index.cpu().numpy())
+
+
+def is_arviz(value: object) -> bool:
+    """Whether something is a container of ArviZ.
+
+    Args:
+        value: anything.
+    """
+    return type(value).__name__ in ("InferenceData", "DataTree")
 
 
 def as_array(values: Tensor) -> np.ndarray:
