@@ -53,6 +53,8 @@ class Groups:
             found = cls(*(_of_numbers if _is_numeric(ids) else _of_values)(ids))
         if like is None:
             return found
+        if not like.ndim:
+            raise ValueError(f"`like` must have rows; got shape {list(like.shape)}.")
         if len(found.index) != len(like):
             raise ValueError(f"`groups` must have an id for each of {len(like)} rows; got {len(found.index)}.")
         return found if found.index.device == like.device else cls(found.ids, found.index.to(like.device))

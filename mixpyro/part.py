@@ -47,6 +47,8 @@ OF_ROWS = (
 )
 # Those whose x may have a row for each object of several plates.
 IN_PROGRAM = ("model", "guide", "assignment_guide")
+# Those of experts alone, whose columns and values they check themselves.
+OF_EXPERTS = ("predict", "predictive")
 # Those and more run outside the caller's contexts: see `mixpyro.arguments.torch_contexts`.
 UPDATES = ("update", "update_objects", "sample_weights", "initialise", "maximise")
 PUBLIC = (*UPDATES, *OF_ROWS[2:])
@@ -178,6 +180,7 @@ def _counts_alone(part: "Part", x: object) -> bool:
 def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words."""
     in_program = method.__name__ in IN_PROGRAM
+    of_experts = method.__name__ in OF_EXPERTS
 
     @functools.wraps(method)
     def with_rows(self: Part, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
@@ -190,8 +193,12 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
             args = (x, *args[1:])
             if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
                 raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")
+            if x.dtype not in (torch.float32, torch.float64):
+                raise TypeError(f"`x` must have dtype float32 or float64; got {x.dtype}. Use x.float().")
             if x.ndim != 2 and not (in_program or arguments.in_transform()):
                 raise ValueError(f"`x` must have shape [N, D]; got {list(x.shape)}.")
+            if of_experts and not arguments.in_transform():
+                self.check_inputs(x)
         return method(self, *args, **kwargs)
 
     return with_rows

@@ -74,7 +74,7 @@ def test_densities_are_those_of_prior_and_posterior() -> None:
 def test_draws_have_the_posterior_mean() -> None:
     result, x, y = fitted("dirichlet")
     data = Observations.checked(result.mixture, x, y, None)
-    with own_random_numbers(x.device, 0):
+    with own_random_numbers(0):
         draws = draw_from_posterior(data, 4000, objects=None, of_objects=True)
     for values, mean in (
         (draws.sites["gate.weights"], result.mixture.gate.weights(x)[0]),
@@ -108,7 +108,7 @@ def test_weights_of_objects_are_those_of_the_objects_named() -> None:
     gate, chosen = result.mixture.gate, torch.tensor([7, 3, 30])
     data = Observations.checked(result.mixture, x[chosen], y[chosen], None)
     for objects in (chosen, None):
-        with own_random_numbers(x.device, 0):
+        with own_random_numbers(0):
             weights = draw_from_posterior(data, 4000, objects=objects, of_objects=True).sites["gate.weights"]
         expected = gate.weights(x[chosen], objects=objects)
         assert ((weights.mean(0) - expected).abs() < 5 * weights.std(0) / 4000**0.5).all()

@@ -93,7 +93,10 @@ def _verdict(call: Call, result: Any, error: BaseException | None) -> tuple[str,
     """Return the kind of an outcome without regard to changes, and the words for it."""
     if error is not None:
         return _of_error(call, error)
-    wrong = call.check(result, call.arguments)
+    try:
+        wrong = call.check(result, call.arguments)
+    except Exception as fault:
+        wrong = [f"the result cannot be read: {fault!r}"]
     return ("wrong", "; ".join(wrong)) if wrong else ("right", "")
 
 

@@ -126,7 +126,10 @@ def linear_response(rng: random.Random) -> Call:
     if rng.random() < 0.7:
         return Call("linear_response", mixpyro.linear_response, given, may_refuse=True)
     plain = fitted(rng, gates=PLAIN_GATES, banks=("linear", "glm"))
-    response = mixpyro.linear_response(plain.result)
+    try:
+        response = mixpyro.linear_response(plain.result)
+    except ValueError:
+        return Call("linear_response", mixpyro.linear_response, given, may_refuse=True)
     name, own = rng.choice([("influence", {}), ("sandwich", {"groups": None})])
     return Call(f"LinearResponse.{name}", getattr(response, name), own, owner=response)
 
