@@ -120,6 +120,7 @@ class FittedPart(PyroModule):
         arguments.refuse_lazy(tensors)
         return State((), tuple(tensor.detach().clone() for tensor in tensors))
 
+    @arguments.declared
     def hold(self, state: State) -> None:
         """Take over the state of one run, converted to this part's dtype.
 

@@ -107,7 +107,7 @@ def predict(rng: random.Random) -> Call:
     def check(result: Any, given: dict[str, Any]) -> list[str]:
         x = given["x"]
         found = numbers("prediction", result)
-        if isinstance(x, Tensor) and (len(result) != len(x) or result.dtype != x.dtype):
+        if isinstance(x, Tensor) and isinstance(result, Tensor) and (len(result) != len(x) or result.dtype != x.dtype):
             found.append(f"prediction of {list(result.shape)} and {result.dtype} for {list(x.shape)} and {x.dtype}")
         return found
 
