@@ -154,7 +154,7 @@ def _is_same(gate_x: Tensor, x: Tensor) -> bool:
     """Return whether the gate's inputs are x."""
     if gate_x is x:
         return True
-    if gate_x.shape != x.shape or gate_x.device != x.device:
+    if gate_x.shape != x.shape or gate_x.device != x.device or gate_x.dtype != x.dtype or gate_x.layout != x.layout:
         return False
     return is_batched(gate_x) or is_batched(x) or torch.equal(gate_x, x)
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from pyro.nn import PyroModule
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.numerics import nested
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Scalar, Value
@@ -115,8 +116,11 @@ class FittedPart(PyroModule):
 
     def state(self) -> State:
         """Return a copy of what a fit changes in this part."""
-        return State((), tuple(tensor.detach().clone() for tensor in self.estimated_tensors()))
+        tensors = self.estimated_tensors()
+        arguments.refuse_lazy(tensors)
+        return State((), tuple(tensor.detach().clone() for tensor in tensors))
 
+    @arguments.declared
     def hold(self, state: State) -> None:
         """Take over the state of one run, converted to this part's dtype.
 

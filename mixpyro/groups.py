@@ -35,6 +35,7 @@ class Groups:
     index: Int[Tensor, " N"] = field(repr=False)
 
     @classmethod
+    @arguments.declared
     def of(cls, ids: object, *, like: Tensor | None = None) -> "Groups":
         """Return the groups of rows.
 
@@ -52,6 +53,8 @@ class Groups:
             found = cls(*(_of_numbers if _is_numeric(ids) else _of_values)(ids))
         if like is None:
             return found
+        if not like.ndim:
+            raise ValueError(f"`like` must have rows; got shape {list(like.shape)}.")
         if len(found.index) != len(like):
             raise ValueError(f"`groups` must have an id for each of {len(like)} rows; got {len(found.index)}.")
         return found if found.index.device == like.device else cls(found.ids, found.index.to(like.device))
@@ -90,31 +93,38 @@ class Groups:
         """The groups as segments of the rows in :attr:`order`."""
         return Segments(torch.bincount(self.index, minlength=len(self)))
 
+    @arguments.declared
     def sorted(self, rows: Tensor) -> Tensor:
         """Return rows in the order of their groups.
 
         Args:
             rows: [N, …].
         """
+        self._check("rows", rows, len(self.index))
         return rows if self.order is None else rows[self.order]
 
+    @arguments.declared
     def sum(self, values: Tensor) -> Tensor:
         """Return sums over the rows of each group [..., G], as of log densities of rows for one ``pyro.factor``.
 
         Args:
             values: [..., N].
         """
+        self._check("values", values, len(self.index), axis=-1)
         total = values.new_zeros(*values.shape[:-1], len(self))
         return total.index_add(-1, self.index, values)
 
+    @arguments.declared
     def spread(self, values: Tensor) -> Tensor:
         """Return for each row what its group has [N, …], as rows of responsibilities.
 
         Args:
             values: [G, …].
         """
+        self._check("values", values, len(self))
         return values[self.index]
 
+    @arguments.declared
     def shared(self, name: str, values: Tensor) -> Tensor:
         """Return for each group what all of its rows have [G, …].
 
@@ -125,6 +135,7 @@ class Groups:
         Raises:
             ValueError: if rows of a group differ.
         """
+        self._check(name, values, len(self.index))
         of_groups = values[self.first_rows]
         differs = (values != of_groups[self.index]).reshape(len(values), -1).any(-1)
         if bool(differs.any()):
@@ -136,6 +147,7 @@ class Groups:
             )
         return of_groups
 
+    @arguments.declared
     def same_as(self, other: "Groups | None") -> bool:
         """Return whether the rows are grouped alike, under the same ids.
 
@@ -145,6 +157,13 @@ class Groups:
         if other is None or self.ids != other.ids:
             return False
         return torch.equal(self.index, other.index.to(self.index.device))
+
+    @staticmethod
+    def _check(name: str, values: Tensor, length: int, *, axis: int = 0) -> None:
+        """Raise ValueError if an axis has another length."""
+        if not values.ndim or values.shape[axis] != length:
+            which = "first" if axis == 0 else "last"
+            raise ValueError(f"`{name}` must have {length} values along its {which} axis; got {list(values.shape)}.")
 
 
 # An id of the group of each row, as a caller may pass it: an array, a tensor, a column, a list.

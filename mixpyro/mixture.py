@@ -96,6 +96,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, Exp
         _public(cls)
         refuse_unread_overrides(cls)
 
+    @arguments.declared
     def __init__(self, gate: GatePart, experts: ExpertsPart, *, name: str = "") -> None:
         super().__init__(name)
         for argument, value, kind in (("gate", gate, Gate), ("experts", experts, Experts)):
@@ -139,6 +140,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, Exp
         """Return a copy of what a fit changes in the gate and the experts."""
         return MixtureState(self.gate.state(), self.experts.state())
 
+    @arguments.declared
     def hold(self, state: MixtureState) -> None:
         """Take over the state of one run.
 
@@ -182,6 +184,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, Exp
         missing: str | None = None,
     ) -> AnyTable:
         """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
+        objects = objects if arguments.in_transform() else arguments.object_indices(objects)
         gate_x, columns, _ = self.objects_of(x, y, gate_x, groups, missing)
         return self.log_joint(gate_x, columns, objects=objects).mT
 
@@ -209,6 +212,7 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, Exp
                 where it is an error. By default what the last fit had. An object without any y is assigned by the gate
                 alone, and its log evidence is 0.
         """
+        objects = objects if arguments.in_transform() else arguments.object_indices(objects)
         gate_x, columns, seen = self.objects_of(x, y, gate_x, groups, missing)
         shares, log_evidence = normalised_joint(self.log_joint, gate_x, columns, objects=objects, far=FAR)
         if seen is not None:

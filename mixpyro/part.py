@@ -1,6 +1,7 @@
 """What gates and experts have in common: what a fit changes in them, and the sites of a Pyro program."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -41,9 +42,16 @@ OF_ROWS = (
     "model",
     "guide",
     "assignment_guide",
+    "statistics",
+    "partial_bound",
+    "centre",
 )
+# Those whose x may have a row for each object of several plates.
+IN_PROGRAM = ("model", "guide", "assignment_guide")
+# Those of experts alone, whose columns and values they check themselves.
+OF_EXPERTS = ("predict", "predictive")
 # Those and more run outside the caller's contexts: see `mixpyro.arguments.torch_contexts`.
-UPDATES = ("update", "update_objects", "sample_weights", "initialise", "centre", "maximise", "partial_bound")
+UPDATES = ("update", "update_objects", "sample_weights", "initialise", "maximise")
 PUBLIC = (*UPDATES, *OF_ROWS[2:])
 # Those that change a part bit by bit.
 LONG_UPDATES = ("centre", "maximise", "initialise")
@@ -69,8 +77,11 @@ class Part(FittedPart):
         # What a user's constructor makes stays on the default device.
         own = ("__init__",) if cls.__module__.startswith("mixpyro.") else ()
         arguments.guarded(cls, predictions=PREDICTIONS, others=(*PUBLIC, *own))
+        arguments.guard(cls, ("partial_bound", "centre"), _of_outputs)
         arguments.guard(cls, OF_ROWS, _of_rows)
         arguments.guard(cls, LONG_UPDATES, unchanged_if_it_raises)
+        arguments.guard(cls, ("log_weights", "hold"), arguments.declared)
+        arguments.guard(cls, ("update",), _of_statistics)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
                 f"`{cls.__name__}` must be a ConjugateGate or ConjugateExperts to have statistics; got none."
@@ -172,6 +183,8 @@ def _counts_alone(part: "Part", x: object) -> bool:
 
 def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words."""
+    in_program = method.__name__ in IN_PROGRAM
+    of_experts = method.__name__ in OF_EXPERTS
 
     @functools.wraps(method)
     def with_rows(self: Part, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
@@ -184,9 +197,52 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
             args = (x, *args[1:])
             if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
                 raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")
+            if x.dtype not in (torch.float32, torch.float64):
+                raise TypeError(f"`x` must have dtype float32 or float64; got {x.dtype}. Use x.float().")
+            if x.ndim != 2 and not (in_program or arguments.in_transform()):
+                raise ValueError(f"`x` must have shape [N, D]; got {list(x.shape)}.")
+            if of_experts and not arguments.in_transform():
+                self.check_inputs(x)
         return method(self, *args, **kwargs)
 
     return with_rows
+
+
+def _of_outputs(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method of rows to check the shapes of what it reads beside x, and to give one output its column."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def with_outputs(self: Part, *rows: Any, **named: Any) -> Result:  # noqa: ANN401 (they are the method's)
+        if arguments.in_transform():
+            return method(self, *rows, **named)
+        if named:
+            rows, named = signature.bind(self, *rows, **named).args[1:], {}
+        n_rows = arguments.tensor("x", rows[0], ("N", "D") if rows[0].shape[-1:] != (0,) else ("N", 0)).shape[0]
+        given = dict(zip([*signature.parameters][1:], rows, strict=False))
+        if "y" in given:
+            y = arguments.a_tensor("y", given["y"])
+            y = y.unsqueeze(1) if y.ndim == 1 else y
+            given["y"] = arguments.tensor("y", y, (n_rows, getattr(self, "n_outputs", "P")))
+        if given.get("weights") is not None:
+            arguments.tensor("weights", given["weights"], (n_rows,))
+        if "responsibilities" in given:
+            arguments.tensor("responsibilities", given["responsibilities"], (n_rows, self.n_components))
+        return method(self, *given.values()) if len(given) == len(rows) else method(self, *rows)
+
+    return with_outputs
+
+
+def _of_statistics(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate an update to refuse what no method ``statistics`` has returned."""
+
+    @functools.wraps(method)
+    def with_statistics(self: Part, statistics: Any, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401
+        if not isinstance(statistics, tuple):
+            raise TypeError(f"`statistics` must be what `statistics` returned; got {type(statistics).__name__}.")
+        return method(self, statistics, *args, **kwargs)
+
+    return with_statistics
 
 
 @functools.cache

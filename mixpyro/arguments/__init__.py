@@ -33,10 +33,12 @@ from mixpyro.arguments.data import (
     same_device,
     tensor,
 )
+from mixpyro.arguments.declared import declared
 from mixpyro.arguments.dense import dense, is_dense
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
 from mixpyro.arguments.numpy_contexts import with_default_errors
+from mixpyro.arguments.objects import object_indices
 from mixpyro.arguments.posteriors import posterior, same_shapes
 from mixpyro.arguments.torch_contexts import (
     graph_of_inputs,
@@ -52,6 +54,7 @@ from mixpyro.arguments.torch_contexts import (
     outside_contexts,
     outside_contexts_on_the_cpu,
     outside_of_contexts,
+    refuse_lazy,
 )
 from mixpyro.arguments.validation import checks_values
 from mixpyro.arguments.vectors import filled, positive_definite, positive_vector, representable, vector
@@ -61,6 +64,7 @@ __all__ = [
     "assignment_probabilities",
     "checked",
     "checks_values",
+    "declared",
     "dense",
     "device",
     "dtype",
@@ -85,6 +89,7 @@ __all__ = [
     "moderate_number",
     "normal",
     "normal_distribution",
+    "object_indices",
     "of_numbers",
     "one_of_kinds",
     "outputs",
@@ -98,6 +103,7 @@ __all__ = [
     "posterior",
     "probability",
     "program_inputs",
+    "refuse_lazy",
     "representable",
     "responsibilities",
     "same_device",

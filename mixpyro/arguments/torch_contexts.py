@@ -28,6 +28,8 @@ from torch._C._functorch import (
 from torch.autograd import forward_ad
 from torch.distributions import Distribution
 
+from mixpyro.arguments.declared import DeclaredTypes
+
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 Class = TypeVar("Class", bound=type)
@@ -70,7 +72,7 @@ def _innermost(tensor: Tensor) -> Tensor:
 
 
 def outside_contexts(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Decorate a function to run outside autocast, inference mode and a default device.
+    """Decorate a function to run outside autocast, inference mode and a default device, and to check declared types.
 
     A default device is replaced by that of the first tensor or module among the arguments. Inside ``torch.func.vmap``
     values cannot be read, and are not checked.
@@ -78,9 +80,11 @@ def outside_contexts(function: Callable[Arguments, Result]) -> Callable[Argument
     Args:
         function: a public one.
     """
+    declared_types = DeclaredTypes(function)
 
     @functools.wraps(function)
     def outside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        declared_types.check(args, kwargs)
         # Private names, for they cost 0.1 µs each; torch.get_default_device() takes 5 µs.
         if not (
             torch._C._is_any_autocast_enabled()
@@ -260,6 +264,19 @@ def make_normal(module: nn.Module) -> None:
                     if id(tensor) not in copies:
                         copies[id(tensor)] = _copied(tensor)
                     tensors[name] = copies[id(tensor)]  # type: ignore[assignment]
+
+
+def refuse_lazy(tensors: Iterable[Tensor]) -> None:
+    """Raise if layers of a network have no shapes yet.
+
+    Args:
+        tensors: parameters and buffers.
+
+    Raises:
+        ValueError: with what to do.
+    """
+    if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
+        raise ValueError("`network` must have layers of known shapes; got lazy ones. Call it once: `network(x)`.")
 
 
 def _copied(tensor: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ class FamilyExperts(EstimatedExperts):
     ) -> None:
         if not isinstance(family, Family):
             raise TypeError(f"`family` must be one of mixpyro.experts.families; got {type(family).__name__}.")
-        super().__init__(n_components, n_features, max(n_outputs, family.n_outputs), name=name)
+        n_outputs = max(arguments.integer("n_outputs", n_outputs), family.n_outputs)
+        super().__init__(n_components, n_features, n_outputs, name=name)
         self.family, self.is_discrete, self.may_be_infinite = family, family.is_discrete, not family.is_finite
         self.exposure = arguments.flag("exposure", exposure)
         self.prior_scale = None if prior_scale is None else arguments.positive_number("prior_scale", prior_scale)

@@ -186,6 +186,7 @@ class Categorical(Family):
         n_categories: number of categories, at least 2. There is one predictor fewer: the first category has none.
     """
 
+    @arguments.declared
     def __init__(self, n_categories: int) -> None:
         self.n_categories = arguments.size("n_categories", n_categories, least=2)
         self.n_predictors = self.n_categories - 1

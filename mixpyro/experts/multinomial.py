@@ -32,6 +32,7 @@ class Multinomial(Family):
         [[2.0, 1.2, 0.8], [3.0, 1.8, 1.2]]
     """
 
+    @arguments.declared
     def __init__(self, n_categories: int) -> None:
         self.n_categories = arguments.size("n_categories", n_categories, least=2)
         self.n_predictors, self.n_outputs = self.n_categories - 1, self.n_categories

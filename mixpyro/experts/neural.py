@@ -111,6 +111,7 @@ class NeuralExperts(FamilyExperts):
             raise ValueError(f"`n_outputs` must be 1 for a {type(family).__name__}; got {n_outputs}.")
         self.network = _checked_network(network, self.n_components)
         arguments.make_normal(self.network)
+        arguments.refuse_lazy(self.network.parameters())
         like = next(self.network.parameters(), torch.empty(0, dtype=torch.float32, device="cpu")).detach()
         n_noises = self.n_outputs if family.has_scale else 0
         self.log_scale = nn.Parameter(like.new_zeros(self.n_components, n_noises))

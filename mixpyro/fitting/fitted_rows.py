@@ -38,7 +38,7 @@ def fitted_rows(
     refuse_processes_of(result)
     groups = result.groups
     n_rows = len(result.shares) if groups is None else len(groups.index)
-    if isinstance(x, Tensor) and len(x) != n_rows:
+    if isinstance(x, Tensor) and x.ndim and len(x) != n_rows:
         raise ValueError(f"`x` must be what was fitted, {n_rows} rows; got {len(x)}.")
     table = checked_table(result.mixture, x, y, gate_x, None if weights is None else weights.to(y), groups=groups)
     if weights is None and result.weights is not None:

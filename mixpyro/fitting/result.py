@@ -109,7 +109,9 @@ class FitResult(ResultReports, Generic[GatePart, ExpertsPart]):
         Args:
             tolerance: nats by which bounds may differ; :attr:`difference_at_one_optimum` by default.
         """
-        difference = self.difference_at_one_optimum if tolerance is None else tolerance
+        difference = self.difference_at_one_optimum
+        if tolerance is not None:
+            difference = arguments.positive_number("tolerance", tolerance, zero=True)
         return sum(abs(run.bound - self.bound) <= difference for run in self.runs)
 
     @property
@@ -174,6 +176,7 @@ class FitResult(ResultReports, Generic[GatePart, ExpertsPart]):
             _template=copy.deepcopy(mixture),
         )
 
+    @arguments.declared
     def at(self, number: int) -> MixtureOfExperts[GatePart, ExpertsPart]:
         """Return a new mixture with the state of an optimum.
 

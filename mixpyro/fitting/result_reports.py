@@ -118,6 +118,7 @@ class ResultReports:
         return self.mixture.assign(x, y, gate_x=gate_x, groups=groups)
 
     @torch.no_grad()
+    @arguments.declared
     def sample(
         self,
         n_draws: int = 1,
@@ -178,6 +179,7 @@ class ResultReports:
         """Return the distinct optima as a DataFrame, a row for each, that of the best run first."""
         return later("optima_frame")(self)
 
+    @arguments.declared
     def summary(self, *, probability: float = 0.9) -> str:
         """Return what a person should know of the fit, as text that a notebook shows as tables.
 

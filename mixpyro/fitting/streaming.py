@@ -81,6 +81,7 @@ class StreamingFit(StreamUpdates):
         (100.0, [101.0])
     """
 
+    @arguments.declared
     def __init__(
         self,
         mixture: MixtureOfExperts,

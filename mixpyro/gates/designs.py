@@ -105,5 +105,10 @@ def outputs_of(network: nn.Module, x: Tensor) -> Tensor:
         x: [N, D].
     """
     like = next((part for part in network.parameters() if part.is_floating_point()), x)
-    found: Tensor = network(x.to(like.dtype))
+    try:
+        found: Tensor = network(x.to(like.dtype))
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(f"`features` must take inputs of shape {list(x.shape)}; it failed with: {error}") from error
     return found

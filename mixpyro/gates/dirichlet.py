@@ -89,6 +89,9 @@ class DirichletGate(ConjugateGate):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__(n_components, name=name)
+        if not isinstance(batch_shape, Sequence) or isinstance(batch_shape, str | bytes):
+            kind = type(batch_shape).__name__
+            raise TypeError(f"`batch_shape` must be a sequence of integers; got {kind}.")
         self.batch_shape = tuple(arguments.size("batch_shape", size) for size in batch_shape)
         prior = _positive("concentration", concentration, (*self.batch_shape, self.n_components))
         prior = arguments.representable("concentration", prior.to(arguments.device(device), arguments.dtype(dtype)))

@@ -287,6 +287,8 @@ class ObjectDirichletGate(ObjectGate):
             return self.prior_concentration.unsqueeze(0)
         known: Tensor = self.posterior_concentration if posterior is None else posterior.concentration
         if not (isinstance(objects, slice) and objects == slice(None)):
+            # A batched index, of a transform, cannot be read.
+            objects = objects if arguments.in_transform() else arguments.object_indices(objects, known.shape[-2])
             known = known[..., objects, :]
         # shape[0], because len() of a tensor is a Python function.
         if known.shape[-2] != x.shape[0]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.gates.program_axes import axes_of_objects, rows_of_objects, with_axes
-from mixpyro.gates.program_weights import ProgramWeights
+from mixpyro.gates.program_weights import ProgramWeights, checked_labels
 from mixpyro.part import Part
 from mixpyro.pyro_internals.compiled import refuse_compiled
 from mixpyro.pyro_internals.expected_weights import BoundTerms, GateRecord, record_of
@@ -95,6 +95,9 @@ class GateProgram(Part):
         refuse_taken_name(self.site("assignment"))
         x = arguments.program_inputs(x)
         plates = checked_plates(plate, x)
+        if observed is not None or mask is not None:
+            with entered(plates):  # before anything is sampled
+                checked_labels(observed, mask, self.n_components)
         weights = self.program_weights(x, plates)
         with entered(plates):
             return weights.assign(self.site("assignment"), observed=observed, mask=mask)
@@ -176,6 +179,8 @@ class GateProgram(Part):
             RuntimeError: if plain SVI would train a program with a gate that it never updates.
         """
         plates = checked_plates(plate, arguments.program_inputs(x))
+        if responsibilities is not None:  # before anything is sampled
+            arguments.assignment_probabilities(responsibilities, (*x.shape[: len(plates)], self.n_components))
         if objects is None and self.weights_site is not None and record_of(self) is None:
             objects = self.objects_in(plates[0])
         self.guide_of_rows(x, plates, responsibilities=responsibilities, objects=objects)

@@ -82,7 +82,7 @@ class ProgramWeights:
         refuse_taken_name(name)
         parents = self._checked_parents(parent)
         log_weights = Vindex(self.log_weights)[(..., *parents, slice(None))] if parents else self.log_weights
-        known = _checked_labels(observed, mask, self.n_components)
+        known = checked_labels(observed, mask, self.n_components)
         if self.record is None:
             return _sample(name, log_weights, observed, known, self.kind)
         assert isinstance(self.record, WeightsInProgram)
@@ -214,8 +214,18 @@ def _given(log_weights: Tensor, observed: Tensor | None, known: Tensor | bool) -
     return logits, torch.where(known, at_label, normaliser)
 
 
-def _checked_labels(observed: Tensor | None, mask: Tensor | None, n_components: int) -> Tensor | bool:
-    """Return which components are known: True for all, False for none."""
+def checked_labels(observed: Tensor | None, mask: Tensor | None, n_components: int) -> Tensor | bool:
+    """Return which components are known, in the plates around the call: True for all, False for none.
+
+    Args:
+        observed: components, integers of the shape of the plates; None for none.
+        mask: which of them are known; all by default.
+        n_components: K.
+
+    Raises:
+        TypeError: if ``observed`` does not hold integers.
+        ValueError: if a shape or a value does not fit, or there is a mask alone.
+    """
     if observed is None:
         if mask is not None:
             raise ValueError("`observed` must be given with `mask`; got a mask alone.")

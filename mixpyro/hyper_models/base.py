@@ -67,7 +67,7 @@ def checked_device(device: str | torch.device) -> str | torch.device:
         ValueError: if it names no device.
         RuntimeError: if the device is not present.
     """
-    device = "cuda" if device == "gpu" else device
+    device = "cuda" if isinstance(device, str) and device == "gpu" else device
     arguments.device(device)
     return device
 

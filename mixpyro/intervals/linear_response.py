@@ -94,6 +94,7 @@ class LinearResponse:
         return found
 
     @torch.no_grad()
+    @arguments.declared
     def sandwich(self, groups: GroupIds | None = None) -> Float[Tensor, "Q Q"]:
         """Return a covariance that holds where the model is wrong, or rows of a group depend on each other.
 

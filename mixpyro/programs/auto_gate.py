@@ -6,6 +6,7 @@ from typing import Any
 from pyro import poutine
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.gates.base import Gate
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.gates.per_object import ObjectGate
@@ -52,6 +53,7 @@ class AutoGate(PartialGuide):
         ['gate.weights', 'means']
     """
 
+    @arguments.declared
     def __init__(
         self, model: Callable[..., Any], gate: Gate, *, create_plates: Callable[..., Any] | None = None
     ) -> None:

@@ -95,6 +95,7 @@ class ConjugateSVI(SVI):
         [31.0, 11.0]
     """
 
+    @arguments.declared
     def __init__(
         self,
         model: Callable[..., Any],
@@ -183,17 +184,18 @@ class ConjugateSVI(SVI):
     @contextmanager
     def _programs(self) -> Iterator[tuple[list[GateRecord], Callable[..., Any], Callable[..., Any]]]:
         """Yield records of the gates, model and guide: these in the caller's contexts, all else outside of them."""
-        self._begin()
-        model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
-        with (
-            handlers_restored(),
-            explained(self.elbo),
-            arguments.outside_of_contexts(),
-            expected_weights(*self.gates) as records,
-        ):
-            for record in records:
-                record.is_collapsed = self.collapsed
-            yield records, collapsed_bound.collapsible(model) if self.collapsed else model, guide
+        with stored_posteriors.unchanged_by_errors(self.gates):
+            self._begin()
+            model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
+            with (
+                handlers_restored(),
+                explained(self.elbo),
+                arguments.outside_of_contexts(),
+                expected_weights(*self.gates) as records,
+            ):
+                for record in records:
+                    record.is_collapsed = self.collapsed
+                yield records, collapsed_bound.collapsible(model) if self.collapsed else model, guide
 
     @property
     def _gate(self) -> DirichletGate:

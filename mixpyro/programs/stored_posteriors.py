@@ -1,6 +1,8 @@
 """Posteriors of gates in Pyro's parameter store, so that they are saved, loaded and cleared with the parameters."""
 
 import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pyro
@@ -137,3 +139,19 @@ def _hold(gate: ConjugateGate, entries: dict[str, Tensor]) -> None:
             )
         values.append(entry.clone().to(own.device))
     gate.hold_posterior(gate.posterior_kind._make(values))
+
+
+@contextmanager
+def unchanged_by_errors(gates: Sequence[Gate]) -> Iterator[None]:
+    """Put the posteriors of gates back where an error ends what is inside.
+
+    Args:
+        gates: whose posteriors are replaced, never written into.
+    """
+    before = [dict(gate._buffers) for gate in gates]
+    try:
+        yield
+    except BaseException:
+        for gate, buffers in zip(gates, before, strict=True):
+            gate._buffers.update(buffers)
+        raise

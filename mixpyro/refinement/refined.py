@@ -52,6 +52,7 @@ class Refined:
         """Posterior standard deviations [Q]."""
         return self.draws.std(0, correction=0)
 
+    @arguments.declared
     def interval(self, probability: float = 0.9) -> Float[Tensor, "2 Q"]:
         """Return equal-tailed intervals, lower ends first [2, Q].
 

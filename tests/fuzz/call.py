@@ -23,6 +23,7 @@ class Call:
         adopts: names of arguments that a call that succeeds may change, as a fit its mixture.
         may_refuse: whether a right call may end in a clear error, as reports of fits that have not converged do.
         draws: whether a call that succeeds may draw from the global random state.
+        registers: whether a call may register parameters of the program that it runs in Pyro's store.
         check: returns what is wrong with a result, in words.
         replaced: the arguments that were replaced, with a word for what they were replaced by.
         fixed: arguments that stay as they are.
@@ -37,6 +38,7 @@ class Call:
     adopts: tuple[str, ...] = ()
     may_refuse: bool = False
     draws: bool = False
+    registers: bool = False
     check: Callable[[Any, dict[str, Any]], list[str]] = nothing_wrong
     replaced: dict[str, str] = field(default_factory=dict)
     fixed: frozenset[str] = frozenset()

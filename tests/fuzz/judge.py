@@ -53,14 +53,23 @@ def judged(call: Call) -> Outcome:
     place = "" if error is None else _place(error)
     kind, words = _verdict(call, result, error)
     changed = differences(everywhere, global_state()) + _changed(call, before, picture(held), failed=error is not None)
-    if error is None and call.draws:
-        changed = [name for name in changed if not name.startswith(("random state of torch", "parameter "))]
+    changed = [name for name in changed if not _is_allowed(call, name, error)]
     if changed and kind not in ("obscure", "wrong"):
         came = "after an error" if error is not None else "although nothing failed"
         kind, words = "changed", f"{came}: {', '.join(changed[:4])}"
     if seconds > SLOW and kind in ("right", "clear"):
         kind, words = "slow", f"{seconds:.1f} s"
     return Outcome(call.name, kind, words[:500], place, call.described(), seconds)
+
+
+def _is_allowed(call: Call, name: str, error: BaseException | None) -> bool:
+    """Return whether something may change: by a program of the user's, or where a call draws."""
+    of_program = error is not None and call.registers and _has_run_program(error)
+    if name.startswith("parameter "):
+        return call.registers or of_program
+    if name == "random state of torch":
+        return (call.draws and error is None) or of_program
+    return call.registers and error is None and name.endswith("gradient")
 
 
 def _called(call: Call) -> tuple[Any, BaseException | None]:
@@ -84,17 +93,22 @@ def _verdict(call: Call, result: Any, error: BaseException | None) -> tuple[str,
     """Return the kind of an outcome without regard to changes, and the words for it."""
     if error is not None:
         return _of_error(call, error)
-    wrong = call.check(result, call.arguments)
+    try:
+        wrong = call.check(result, call.arguments)
+    except Exception as fault:
+        wrong = [f"the result cannot be read: {fault!r}"]
     return ("wrong", "; ".join(wrong)) if wrong else ("right", "")
 
 
 def _of_error(call: Call, error: BaseException) -> tuple[str, str]:
     """Return whether an error is clear, and its words."""
     words = f"{type(error).__name__}: {error}"
-    if isinstance(error, HostileError):
+    if isinstance(error, HostileError) or _is_of_program(error):
         return "clear", words
     if not call.replaced and not call.may_refuse:
         return "wrong", f"a right call has failed: {words}"
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        return "clear", words
     named = _names_an_argument(call, str(error)) and _is_own(error)
     clear = isinstance(error, DOCUMENTED) and (named or _is_of_validation(call, error))
     return ("clear" if clear else "obscure"), words
@@ -109,6 +123,18 @@ def _is_own(error: BaseException) -> bool:
     """Return whether an error was raised by the package, or by what the user has given, rather than by a library."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and frames[-1].filename.startswith((PACKAGE, str(Path(__file__).parent)))
+
+
+def _has_run_program(error: BaseException) -> bool:
+    """Return whether a program of the user's was running when an error came."""
+    return any(f.filename.endswith("targets/programs.py") for f in traceback.extract_tb(error.__traceback__))
+
+
+def _is_of_program(error: BaseException) -> bool:
+    """Return whether an error comes from a program of the user's: a statement of it behind the package's last one."""
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    ours = max((place for place, file in enumerate(files) if file.startswith(PACKAGE)), default=len(files))
+    return any(file.endswith(("targets/programs.py", "poutine/trace_struct.py")) for file in files[ours:])
 
 
 def _is_of_validation(call: Call, error: BaseException) -> bool:

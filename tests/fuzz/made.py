@@ -99,7 +99,8 @@ EXPERTS: dict[str, Callable[[int, int, torch.dtype], Experts]] = {
     ),
 }
 MEMBERS = ("heterogeneous", "inflated")
-SLOW_GATES = ("neural", "bayesian, relevance")
+# Gates that need a column.
+READING = ("neural", "tree", "bayesian", "bayesian, relevance", "softmax", "softmax, prior")
 # The experts whose first column of x is not a regressor, but trials or an exposure.
 LIFTED = ("poisson, exposure",)
 
@@ -172,7 +173,7 @@ def problem(rng: random.Random, *, small: bool = False) -> Problem:
     """
     gate, bank = rng.choice(list(GATES)), rng.choice(list(EXPERTS))
     size = sizes(rng, small=small)
-    if (size.n_components == 1 and (bank in MEMBERS or gate == "tree")) or (gate in SLOW_GATES and not size.n_features):
+    if (size.n_components == 1 and (bank in MEMBERS or gate == "tree")) or (gate in READING and not size.n_features):
         size = size._replace(n_components=2, n_features=max(size.n_features, 1))
     if bank == "shared" and not size.n_features:
         size = size._replace(n_features=1)

@@ -33,6 +33,17 @@ def numbers(name: str, value: Any) -> list[str]:
     return [f"{name} has NaN"] if bool(_tensor(value).isnan().any()) else []
 
 
+def assigned(assignment: Any) -> list[str]:
+    """Return what is wrong with assignments: rows that are impossible in every component have no responsibilities.
+
+    Args:
+        assignment: with responsibilities [N, K] and log evidence [N].
+    """
+    evidence = _tensor(assignment.log_evidence)
+    possible = _tensor(assignment.responsibilities)[evidence != -torch.inf]
+    return rows_of_one("responsibilities", possible) + numbers("evidence", evidence)
+
+
 def rows_of_one(name: str, value: Any, n_rows: int | None = None) -> list[str]:
     """Return complaints about weights [N, K] whose rows do not sum to one.
 

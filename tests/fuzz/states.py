@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 # Attributes that keep what was computed last, and Pyro's record of which module runs.
-KEPT = ("_last", "_pyro_context")
+KEPT = ("_last", "_pyro_context", "_kept", "one_by_one")
 PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.Size, slice, range)
 Picture = dict[str, object]
 

@@ -114,7 +114,7 @@ def neural_gate(rng: random.Random) -> Call:
 
 def gate_of_features(rng: random.Random) -> Call:
     """A Bayesian gate of features that a network makes."""
-    given = {"n_components": 2, "n_features": 3, "features": network(2, 3)}
+    given = {"n_components": 2, "n_features": 3, "features": network(3, 2)}
     return _construction(gates.BayesianSoftmaxGate, given)
 
 

@@ -69,7 +69,7 @@ def of_data(rng: random.Random) -> Call:
             ("predictive_checks", checks | {"statistics": {"mean": word}}),
         ]
     )
-    return Call(f"diagnostics.{name}", getattr(diagnostics, name), given)
+    return Call(f"diagnostics.{name}", getattr(diagnostics, name), given, may_refuse=True)
 
 
 def of_loo(rng: random.Random) -> Call:

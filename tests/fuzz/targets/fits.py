@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 import mixpyro
-from mixpyro import FitResult, LinearExperts, MixtureOfExperts, TreeGate
+from mixpyro import DirichletGate, FitResult, LinearExperts, MixtureOfExperts, NeuralExperts, NeuralGate, TreeGate
+from mixpyro.experts.families import Gaussian
 from tests.fuzz.call import Call
-from tests.fuzz.made import Problem, arguments_of_rows, problem
+from tests.fuzz.made import Problem, Size, arguments_of_rows, network, problem, rows
 from tests.fuzz.right_values import finite, monotone, near, rows_of_one
 from tests.fuzz.targets.fitted import QUICK, fitted
 from tests.fuzz.targets.parts import shares
@@ -36,7 +37,7 @@ def of_fit(result: Any, given: dict[str, Any]) -> list[str]:
         objects = slice(None) if hasattr(result.mixture.gate, "n_objects") else None
         expected = result.mixture.bound(x.detach(), y.detach(), objects=objects)
         tolerance = 1e-8 if x.dtype == torch.float64 else 1e-3
-        found += near("the bound", torch.tensor(result.bound), expected, tolerance)
+        found += near("the bound", torch.tensor(result.bound, dtype=torch.float64), expected, tolerance)
     return found
 
 
@@ -85,6 +86,20 @@ def fit(rng: random.Random) -> Call:
     return Call("fit", mixpyro.fit, given, adopts=("mixture",), check=of_fit, fixed=fixed)
 
 
+def fit_networks(rng: random.Random) -> Call:
+    """A fit of networks, which may be odd ones."""
+    x, y = rows("glm", Size(2, 2, 24), seed=3)
+    of_gate = rng.random() < 0.5
+
+    def made(network: Any, prior_scale: Any, n_gradient_steps: int) -> FitResult:
+        gate = NeuralGate(2, network, prior_scale=prior_scale) if of_gate else DirichletGate(2)
+        experts = LinearExperts(2, 2) if of_gate else NeuralExperts(2, 2, network, Gaussian(), prior_scale=prior_scale)
+        return mixpyro.fit(MixtureOfExperts(gate, experts), x, y, **{**QUICK, "n_gradient_steps": n_gradient_steps})
+
+    given = {"network": network(2, 2), "prior_scale": 2.0, "n_gradient_steps": 3}
+    return Call("fit, networks", made, given, adopts=("network",), check=of_fit)
+
+
 def fit_minibatches(rng: random.Random) -> Call:
     """A fit in minibatches."""
     made = problem(rng, small=True)
@@ -130,8 +145,8 @@ def fit_batches(rng: random.Random) -> Call:
 
 def polish(rng: random.Random) -> Call:
     """Further iterations of a result."""
-    made = fitted(rng)
-    given = {"result": made.result, "max_iterations": 3}
+    made = fitted(rng, gates=("bayesian", "bayesian, relevance"))
+    given: dict[str, Any] = {"result": made.result, "max_iterations": 3}
     if made.groups is None and rng.random() < 0.5:
         given |= {"x": made.x, "y": made.y}
     return Call("polish", mixpyro.polish, given)
@@ -158,6 +173,7 @@ def rearrange_tree(rng: random.Random) -> Call:
 
 MAKERS = {
     "fit": fit,
+    "fit, networks": fit_networks,
     "fit_minibatches": fit_minibatches,
     "StreamingFit": streaming_fit,
     "StreamingFit.partial_fit": partial_fit,

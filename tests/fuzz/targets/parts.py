@@ -66,7 +66,7 @@ def gate_model(rng: random.Random) -> Call:
         given["responsibilities"] = shares(len(made.x), K, rng)
     if method == "model" and rng.random() < 0.3:
         given["observed"] = torch.zeros(len(made.x), dtype=torch.long)
-    return _call("gate", method, made, given, draws=True)
+    return _call("gate", method, made, given, draws=True, registers=True)
 
 
 CONJUGATE = ("dirichlet", "dirichlet, learnt", "sticks", "sticks, learnt", "object", "object, learnt", "marginal")
@@ -105,7 +105,12 @@ def partial_bound(rng: random.Random) -> Call:
     n = len(made.x) if made.groups is None else max(made.groups) + 1
     rows["x"] = rows["x"] if part == "experts" else rows["x"][:n]
     given = {**rows, "responsibilities": shares(n, K, rng)}
-    return _call(part, "partial_bound", made, given, check=lambda r, _: finite("bound", r))
+
+    def check(result: Any, given: dict[str, Any]) -> list[str]:
+        are_finite = all(not isinstance(v, Tensor) or bool(v.abs().max() < 1e9) for v in given.values())
+        return finite("bound", result) if are_finite else []
+
+    return _call(part, "partial_bound", made, given, check=check)
 
 
 def expert_means(rng: random.Random) -> Call:
@@ -113,7 +118,14 @@ def expert_means(rng: random.Random) -> Call:
     made = fitted(rng)
     check = lambda r, _: numbers("mean", r)  # noqa: E731
     return (
-        _call("experts", rng.choice(["predict", "predictive", "model", "guide"]), made, {"x": made.x}, draws=True)
+        _call(
+            "experts",
+            rng.choice(["predict", "predictive", "model", "guide"]),
+            made,
+            {"x": made.x},
+            draws=True,
+            registers=True,
+        )
         if (rng.random() < 0.5)
         else _call("experts", "predict", made, {"x": made.x}, check=check)
     )
@@ -142,7 +154,8 @@ def maximise(rng: random.Random) -> Call:
     """A step of the parameters of a part."""
     made = fitted(rng, gates=("softmax", "neural", "softmax, prior"), banks=("glm", "poisson", "student", "neural"))
     part = rng.choice(["gate", "experts"])
-    given = {"x": made.x, "y": made.y} if part == "experts" else {"x": made.x}
+    y = made.y.reshape(len(made.x), -1)
+    given = {"x": made.x, "y": y} if part == "experts" else {"x": made.x}
     given["responsibilities"] = shares(len(made.x), K, rng)
     owner = getattr(made.result.mixture, part)
     values = tuple(given.values())

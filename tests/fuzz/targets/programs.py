@@ -77,7 +77,9 @@ def svi_step(rng: random.Random) -> Call:
     if name != "step":
         torch.manual_seed(0)
         svi.step(**_rows(rng))
-    return Call(f"ConjugateSVI.{name}", getattr(svi, name), _rows(rng), owner=svi, changes=True, draws=True)
+    return Call(
+        f"ConjugateSVI.{name}", getattr(svi, name), _rows(rng), owner=svi, changes=True, draws=True, registers=True
+    )
 
 
 def auto_gate(rng: random.Random) -> Call:
@@ -88,30 +90,32 @@ def auto_gate(rng: random.Random) -> Call:
     if rng.random() < 0.4:
         return Call("AutoGate", AutoGate, {"model": model, "gate": gate, "create_plates": None})
     guide = AutoGate(model, gate)
-    return Call("AutoGate.__call__", guide, _rows(rng), owner=gate, changes=True, draws=True)
+    return Call("AutoGate.__call__", guide, _rows(rng), owner=gate, changes=True, draws=True, registers=True)
 
 
 def expected_weights(rng: random.Random) -> Call:
     """The context in which weights are expected ones."""
     gate = GATES["dirichlet"](K, D, torch.float64)
 
-    def entered(gates: Any) -> Any:
-        with mixpyro.expected_weights(*gates) as records:
+    def entered(gate: Any) -> Any:
+        with mixpyro.expected_weights(gate) as records:
             return records
 
-    return Call("expected_weights", entered, {"gates": [gate]})
+    return Call("expected_weights", entered, {"gate": gate})
 
 
 def program_to_arviz(rng: random.Random) -> Call:
     """Draws of a program as ArviZ data."""
     pyro.clear_param_store()
-    gate = GATES[rng.choice(["dirichlet", "sticks", "softmax"])](K, D, torch.float64)
+    gate = GATES[rng.choice(["dirichlet", "softmax"])](K, D, torch.float64)
     x, y = _rows(rng).values()
     samples = {"means": torch.randn(1, 10, K, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
     samples |= {gate.site("weights"): torch.full((1, 10, K), 1 / K).double()} if gate.weights_site else {}
     given = {"samples": samples, "max_plate_nesting": 1, "n_draws": 10, "seed": 0}
     given |= {"axes": {"means": ("component",)}}
-    return Call("program_to_arviz", diagnostics.program_to_arviz, given, positional=(Program(gate), x, y))
+    return Call(
+        "program_to_arviz", diagnostics.program_to_arviz, given, registers=True, positional=(Program(gate), x, y)
+    )
 
 
 def program_responsibilities(rng: random.Random) -> Call:

@@ -1,0 +1,140 @@
+"""Faults that random calls have found, each as a kind: for every gate or bank that shares its mechanism."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mixpyro import BayesianSoftmaxGate, ConjugateSVI, LinearExperts, MixtureOfExperts, NeuralExperts, NeuralGate, fit
+from mixpyro.experts.families import Gaussian
+from tests.fuzz.made import EXPERTS, GATES, Size, rows
+from tests.fuzz.states import differences, picture
+
+K, D, N = 2, 2, 6
+pytestmark = [pytest.mark.usefixtures("bad_arguments"), pytest.mark.filterwarnings("ignore::RuntimeWarning")]
+# Experts that read no column of x, and those that need groups or are several banks.
+WITHOUT_INPUTS = ("gaussian", "diagonal", "tied", "random effects", "heterogeneous")
+
+
+def x_of(n: int = N) -> Tensor:
+    return torch.linspace(-1.0, 1.0, n * D, dtype=torch.float64).reshape(n, D)
+
+
+def made(name: str) -> Any:
+    """Return a gate or a bank of experts, of float64."""
+    return GATES[name](K, D, torch.float64) if name in GATES else EXPERTS[name](K, D, torch.float64)
+
+
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("given", [{"observed": torch.zeros(1, dtype=torch.long)}, {"mask": torch.ones(N).bool()}])
+def test_a_gate_draws_nothing_before_it_refuses_labels(name: str, given: dict[str, Any]) -> None:
+    gate, x = made(name), x_of()
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="`observed` must"):
+        gate.model(x, plate=pyro.plate("objects", N, dim=-1), **given)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not len(pyro.get_param_store())
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_gate_draws_nothing_before_it_refuses_responsibilities(name: str) -> None:
+    gate, x = made(name), x_of()
+    before = torch.get_rng_state()
+    with pytest.raises(ValueError, match="`responsibilities` must have shape"):
+        gate.guide(x, plate=pyro.plate("objects", N, dim=-1), responsibilities=torch.ones(N + 1, K).double())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", [*GATES, *EXPERTS])
+@pytest.mark.parametrize("state", ["odd", None, 1.0, torch.zeros(2)])
+def test_a_state_of_another_kind_is_refused(name: str, state: object) -> None:
+    part = made(name)
+    before = picture(part)
+    with pytest.raises(TypeError, match="`state` must be a State; got"):
+        part.hold(state)
+    assert not differences(before, picture(part))
+
+
+def test_a_state_of_a_mixture_of_another_kind_is_refused() -> None:
+    mixture = MixtureOfExperts(made("softmax"), made("linear"))
+    with pytest.raises(TypeError, match="`state` must be a MixtureState; got"):
+        mixture.hold({})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["dirichlet", "sticks", "object", "marginal", "linear", "gaussian"])
+def test_statistics_of_another_kind_are_refused(name: str) -> None:
+    part = made(name)
+    before = picture(part)
+    for odd in ("odd", torch.ones(2), b"", 1):
+        with pytest.raises(TypeError, match="`statistics` must be what `statistics` returned; got"):
+            part.update(odd)
+    assert not differences(before, picture(part))
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERTS if name not in WITHOUT_INPUTS])
+def test_experts_name_rows_of_another_shape(name: str) -> None:
+    bank: Any = EXPERTS[name](K, D, torch.float64)
+    x, y = rows(name, Size(K, D, N), seed=0)
+    shares = torch.full((N, K), 0.5, dtype=torch.float64)
+    bad: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
+        (bank.predict, (x[:, :1],), "x"),
+        (bank.predict, (x[0],), "x"),
+        (bank.predict, (x / 0.0,), "x"),
+        (bank.partial_bound, (x, y[:2], shares), "y"),
+        (bank.partial_bound, (x, y, shares[:, :1]), "responsibilities"),
+        (bank.partial_bound, (x, y, "odd"), "responsibilities"),
+        (bank.centre, (x, 3.0), "y"),
+        (bank.centre, (x, y, shares), "weights"),
+    ]
+    for function, arguments, argument in bad:
+        with pytest.raises((TypeError, ValueError), match=f"`{argument}` must"):
+            function(*arguments)
+
+
+@pytest.mark.parametrize("name", ["linear", "student", "poisson", "glm", "neural"])
+def test_one_output_may_lack_its_axis_in_a_partial_bound(name: str) -> None:
+    bank: Any = EXPERTS[name](K, D, torch.float64)
+    x, y = rows(name, Size(K, D, N), seed=0)
+    shares = torch.full((N, K), 0.5, dtype=torch.float64)
+    assert bank.partial_bound(x, y, shares) == bank.partial_bound(x, y.reshape(N, 1), shares)
+
+
+@pytest.mark.parametrize("objects", [torch.zeros(N), torch.zeros(N, dtype=torch.bool), torch.tensor(1), [9] * N])
+def test_objects_that_are_no_indices_are_refused(objects: Any) -> None:
+    mixture = MixtureOfExperts(made("object"), made("linear"))
+    x, y = rows("linear", Size(K, D, N), seed=0)
+    fit(mixture, x, y, n_restarts=1, n_candidates=1, max_iterations=2, progress=False)
+    objects = torch.tensor(objects) if isinstance(objects, list) else objects
+    with pytest.raises((TypeError, ValueError), match=r"`objects` must (be|have)"):
+        mixture.assign(x, y, objects=objects)
+
+
+def test_an_error_of_a_program_leaves_the_posteriors_of_its_gates() -> None:
+    gate = made("object")
+
+    def model(x: Tensor) -> None:
+        gate.model(x, plate=pyro.plate("objects", len(x), dim=-1))
+        raise KeyError("of the user's")
+
+    svi = ConjugateSVI(model, lambda x: None, pyro.optim.ClippedAdam({"lr": 0.01}), gates=gate)
+    before = picture(gate)
+    with pytest.raises(KeyError, match="of the user's"):
+        svi.step(x_of())
+    assert not differences(before, picture(gate))
+
+
+def test_lazy_layers_are_refused_by_name() -> None:
+    x, y = rows("linear", Size(K, D, N), seed=0)
+    gate = NeuralGate(K, nn.LazyLinear(K, dtype=torch.float64))
+    with pytest.raises(ValueError, match="`network` must have layers of known shapes"):
+        fit(MixtureOfExperts(gate, LinearExperts(K, D)), x, y, progress=False)
+    with pytest.raises(ValueError, match="`network` must have layers of known shapes"):
+        NeuralExperts(K, D, nn.LazyLinear(K, dtype=torch.float64), Gaussian())
+
+
+def test_features_of_another_width_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="`features` must take inputs of shape"):
+        BayesianSoftmaxGate(K, D, features=nn.Linear(D + 1, 2).double())
