@@ -38,7 +38,8 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str], search: Search, *, seconds: float) -> None:
         self.path, self.search, self.seconds = Path(path), search, seconds
         self.processes, self.written = search.processes, time.monotonic()
-        self.settings = settings_of(search)
+        # Of rank 0, as a start may know on which rank it is.
+        self.settings = said_by_first(self.processes, lambda: settings_of(search))
         self.fingerprint, self.left = fingerprint(search, self.settings), ""
         self.warned, self.is_held, self.is_written = False, False, False
         self.state: dict[str, Any] = {}
