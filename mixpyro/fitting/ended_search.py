@@ -3,6 +3,8 @@
 import copy
 import math
 
+from torch import Tensor
+
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.checkpoint import Checkpoint
@@ -49,7 +51,7 @@ def result_of(
     if ranks is not None:
         responsibilities = _of_given(search, table, responsibilities, ranks)
     elif table.size > len(responsibilities):
-        responsibilities = _assign_all(search.mixture, in_pieces(table))
+        responsibilities = _assign_all(search.mixture, table, responsibilities)
     return FitResult(
         search.mixture,
         responsibilities,
@@ -67,21 +69,28 @@ def result_of(
     )
 
 
-def _assign_all(mixture: MixtureOfExperts, table: Table) -> Responsibilities:
+def _assign_all(mixture: MixtureOfExperts, table: Table, counted: Responsibilities) -> Responsibilities:
     """Return responsibilities [N, K] of all rows, those of weight zero too, which had no part in the fit."""
-    responsibilities = em.responsibilities_of(mixture, mixture.state(), table.with_columns(mixture.experts))
+    responsibilities = _with_others(mixture, in_pieces(table), table.counted(), counted)
     if isinstance(mixture.gate, ObjectGate):
         mixture.gate.update(mixture.gate.statistics(table.gate_x, table.weighted(responsibilities.mT).mT))
     return responsibilities
+
+
+def _with_others(
+    mixture: MixtureOfExperts, table: Table, counted: slice | Tensor, found: Responsibilities
+) -> Responsibilities:
+    """Return responsibilities of all rows; those of rows that count have the digits that the fit has found."""
+    shares = em.responsibilities_of(mixture, mixture.state(), table.with_columns(mixture.experts)).clone()
+    shares[counted] = found
+    return shares
 
 
 def _of_given(search: Search, table: Table, held: Responsibilities, ranks: Ranks) -> Responsibilities:
     """Return responsibilities [n, K] of all rows that this rank was given, those of weight zero too."""
     mixture, found = search.mixture, ranks.given(held)
     if len(found) < table.size:
-        shares = em.responsibilities_of(mixture, mixture.state(), table.with_columns(mixture.experts)).clone()
-        shares[table.counted()] = found
-        found = shares
+        found = _with_others(mixture, table, table.counted(), found)
     if isinstance(mixture.gate, ObjectGate):
         # Its posterior is of the objects that this rank held in the fit.
         given = ranks.given(mixture.gate.posterior[-1])
