@@ -69,7 +69,7 @@ def result_of(
     )
 
 
-def _assign_all(mixture: MixtureOfExperts, table: Table, counted: Responsibilities) -> Responsibilities:
+def _assign_all(mixture: MixtureOfExperts, table: Table, counted: Tensor) -> Responsibilities:
     """Return responsibilities [N, K] of all rows, those of weight zero too, which had no part in the fit."""
     responsibilities = _with_others(mixture, in_pieces(table), table.counted(), counted)
     if isinstance(mixture.gate, ObjectGate):
@@ -78,7 +78,7 @@ def _assign_all(mixture: MixtureOfExperts, table: Table, counted: Responsibiliti
 
 
 def _with_others(
-    mixture: MixtureOfExperts, table: Table, counted: slice | Tensor, found: Responsibilities
+    mixture: MixtureOfExperts, table: Table, counted: slice | Tensor, found: Tensor
 ) -> Responsibilities:
     """Return responsibilities of all rows; those of rows that count have the digits that the fit has found."""
     shares = em.responsibilities_of(mixture, mixture.state(), table.with_columns(mixture.experts)).clone()
