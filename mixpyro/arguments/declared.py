@@ -107,7 +107,8 @@ def _rule(hint: object) -> tuple[Rule, str] | None:
     if origin in (typing.Union, types.UnionType):
         rules = [_rule(part) for part in typing.get_args(hint)]
         known = [rule for rule in rules if rule is not None]
-        if len(known) < len(rules):
+        # A tensor that may be left out, or be numbers of another kind, has a check of its own.
+        if len(known) < len(rules) or Tensor in typing.get_args(hint):
             return None
         return (lambda value: any(fits(value) for fits, _ in known)), " or ".join(words for _, words in known)
     if hint is None or hint is type(None):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.experts.families import Categorical
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.result_reports import Sample
@@ -62,6 +63,7 @@ class FormulaResult(FitResult):
         """
         return dataclasses.replace(self, fits=dict(fits))
 
+    @arguments.declared
     def of(self, k: int) -> "FormulaResult":
         """Return the fit with another number of components.
 

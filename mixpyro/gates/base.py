@@ -138,7 +138,7 @@ class Gate(GateProgram):
         Args:
             x: gate inputs [N, D].
         """
-        return categorical(self.weights(x))
+        return categorical(self.weights(arguments.finite("x", arguments.a_tensor("x", x))))
 
     def log_weights(self, x: Inputs, state: State | None = None, *, objects: ObjectIndices | None = None) -> Tensor:
         """Return E_q[log π] of R runs, [R, K, N] or [R, K, 1]; without a state [K, N] or [K, 1] of this gate's own.

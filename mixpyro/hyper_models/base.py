@@ -14,7 +14,7 @@ class HyperModel:
     Every method of this class raises ``NotImplementedError``.
     """
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
+    def E_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
         """Set the variational posterior of the weights given the responsibilities.
 
         Args:
@@ -25,7 +25,7 @@ class HyperModel:
         """
         raise NotImplementedError
 
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
+    def M_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
         """Raise the bound in the parameters of the hyper model given the responsibilities.
 
         Args:
@@ -36,7 +36,7 @@ class HyperModel:
         """
         raise NotImplementedError
 
-    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
+    def LogPiExpectation(self, X: Tensor, Y: object, HyperParameters: object) -> Tensor:
         """Return the expected logarithm of every object's weights [N, K].
 
         Args:
@@ -46,7 +46,7 @@ class HyperModel:
         """
         raise NotImplementedError
 
-    def PredictPi(self, X: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
+    def PredictPi(self, X: Tensor, HyperParameters: object) -> Tensor:
         """Return the predicted weights of every object [N, K], each row of sum one.
 
         Args:

@@ -7,7 +7,7 @@ from torch.distributions import Distribution
 from mixpyro import arguments
 from mixpyro.gates import DirichletGate
 from mixpyro.hyper_models.attributes import PlainAttribute
-from mixpyro.hyper_models.base import HyperParametersDict, checked_device
+from mixpyro.hyper_models.base import checked_device
 from mixpyro.hyper_models.dirichlet_base import DirichletHyperModel
 
 
@@ -98,7 +98,7 @@ class HyperModelDirichlet(DirichletHyperModel):
         """Check a concentration [K], and convert it to the gate's dtype and device."""
         return arguments.positive_vector(name, value, self.output_dim).to(self.gate.posterior_concentration)
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
+    def E_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
         """Set m = mu + Σᵢ Zᵢ and N to the number of rows of Z.
 
         Args:

@@ -11,7 +11,6 @@ from mixpyro.gates import DirichletGate, ObjectDirichletGate
 from mixpyro.hyper_models.attributes import PlainAttributes
 from mixpyro.hyper_models.base import (
     HyperModel,
-    HyperParametersDict,
     check_rows,
     checked_responsibilities,
     floating,
@@ -38,7 +37,7 @@ class DirichletHyperModel(PlainAttributes, HyperModel):
         self._dtype, self._n_rows = torch.get_default_dtype(), 0
         self._m_step = MStep(gate) if any(True for _ in gate.parameters()) else None
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
+    def E_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
         """Set the Dirichlet posterior to its optimum given the responsibilities.
 
         Args:
@@ -73,7 +72,7 @@ class DirichletHyperModel(PlainAttributes, HyperModel):
             raise
 
     @arguments.outside_contexts
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
+    def M_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
         """Learn mu by at most 100 steps of L-BFGS in Pyro's SVI; do nothing where mu is fixed.
 
         Args:
@@ -99,7 +98,7 @@ class DirichletHyperModel(PlainAttributes, HyperModel):
         self._m_step.improve(rows_like(X, weights), weights, n_steps=100)
         self.handed_out.pop("mu", None)
 
-    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
+    def LogPiExpectation(self, X: Tensor, Y: object, HyperParameters: object) -> Tensor:
         """Return E[log π] [N, K], ψ(mₖ) − ψ(Σm) of each object's Dirichlet(m).
 
         Args:
@@ -114,7 +113,7 @@ class DirichletHyperModel(PlainAttributes, HyperModel):
         with torch.no_grad():
             return repeated(self.gate.expected_log_weights(rows, objects=self._objects(rows)), len(rows))
 
-    def PredictPi(self, X: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
+    def PredictPi(self, X: Tensor, HyperParameters: object) -> Tensor:
         """Return E[π] [N, K], m / Σm of each object's Dirichlet(m).
 
         Args:

@@ -7,7 +7,7 @@ from mixpyro import arguments
 from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.gates import NeuralGate
-from mixpyro.hyper_models.base import HyperModel, HyperParametersDict, checked_device, checked_responsibilities
+from mixpyro.hyper_models.base import HyperModel, checked_device, checked_responsibilities
 from mixpyro.numerics.precision import at_least
 
 
@@ -92,7 +92,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         logits: Tensor = self.linear3(hidden)
         return logits
 
-    def E_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
+    def E_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
         """Do nothing: the network has no posterior.
 
         Args:
@@ -103,7 +103,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         """
 
     @arguments.outside_contexts
-    def M_step(self, X: Tensor, Y: Tensor, Z: Tensor, HyperParameters: HyperParametersDict) -> None:
+    def M_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
         """Minimise −mean of Z·log π(X) by ``epochs`` passes of :attr:`optimizer` over shuffled minibatches of 128.
 
         The mean is over objects and components; Pyro's SVI takes the steps. The optimiser keeps its state from one
@@ -130,7 +130,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         undone_if_it_raises(go_through_all, self._m_step.kept)
 
     @arguments.outside_contexts
-    def LogPiExpectation(self, X: Tensor, Y: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
+    def LogPiExpectation(self, X: Tensor, Y: object, HyperParameters: object) -> Tensor:
         """Return log softmax of the network [N, K], with its gradient.
 
         Args:
@@ -145,7 +145,7 @@ class HyperExpertNN(HyperModel, nn.Module):
         return self.gate.expected_log_weights(self._rows(X)).to(X.dtype)
 
     @arguments.outside_contexts
-    def PredictPi(self, X: Tensor, HyperParameters: HyperParametersDict) -> Tensor:
+    def PredictPi(self, X: Tensor, HyperParameters: object) -> Tensor:
         """Return softmax of the network [N, K], with its gradient.
 
         Args:
@@ -165,4 +165,4 @@ class HyperExpertNN(HyperModel, nn.Module):
 
     def _rows(self, X: Tensor) -> Tensor:
         """X [N, D] on the network's device, in its own dtype, which the weights are normalised in."""
-        return arguments.tensor("X", X, ("N", self.input_dim)).to(self.linear1.weight.device)
+        return arguments.finite("X", arguments.tensor("X", X, ("N", self.input_dim))).to(self.linear1.weight.device)

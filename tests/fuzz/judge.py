@@ -133,6 +133,8 @@ def _has_run_program(error: BaseException) -> bool:
 def _is_of_program(error: BaseException) -> bool:
     """Return whether an error comes from a program of the user's: a statement of it behind the package's last one."""
     files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if str(error).startswith('at site "'):  # Pyro says so of a site of the user's own
+        return True
     ours = max((place for place, file in enumerate(files) if file.startswith(PACKAGE)), default=len(files))
     return any(file.endswith(("targets/programs.py", "poutine/trace_struct.py")) for file in files[ours:])
 

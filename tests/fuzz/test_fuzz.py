@@ -1,5 +1,9 @@
 """A few hundred random calls of everything public have no fault, and nothing public is left out."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,11 +11,18 @@ from tests.fuzz.call import Call
 from tests.fuzz.judge import judged
 from tests.fuzz.surface import without_a_maker
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("bad_arguments")
 
 
 def test_every_public_name_is_called() -> None:
     assert without_a_maker() == set()
+
+
+def test_random_calls_have_no_fault() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--cases", "200", "--seconds", "120", "--seed", "0", "--jobs", "1"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def named(value: object) -> None:

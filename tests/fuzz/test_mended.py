@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mixpyro import BayesianSoftmaxGate, ConjugateSVI, LinearExperts, MixtureOfExperts, NeuralExperts, NeuralGate, fit
 from mixpyro.experts.families import Gaussian
+from mixpyro.hyper_models import HyperExpertNN, HyperModelDirichlet, HyperModelGateSparsed
 from tests.fuzz.made import EXPERTS, GATES, Size, rows
 from tests.fuzz.states import differences, picture
 
@@ -138,3 +139,13 @@ def test_lazy_layers_are_refused_by_name() -> None:
 def test_features_of_another_width_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="`features` must take inputs of shape"):
         BayesianSoftmaxGate(K, D, features=nn.Linear(D + 1, 2).double())
+
+
+def test_adapters_take_anything_for_what_they_do_not_read() -> None:
+    x, z = torch.zeros(N, D), torch.full((N, K), 0.5)
+    for model in (HyperExpertNN(D, 3, K, epochs=1), HyperModelDirichlet(K), HyperModelGateSparsed(K)):
+        reads: Any = model
+        reads.E_step(x, None, z, None)
+        reads.M_step(x, None, z, None)
+        assert reads.LogPiExpectation(x, None, None).shape == (N, K)
+        assert reads.PredictPi(x, None).shape == (N, K)
