@@ -77,9 +77,7 @@ def _assign_all(mixture: MixtureOfExperts, table: Table, counted: Tensor) -> Res
     return responsibilities
 
 
-def _with_others(
-    mixture: MixtureOfExperts, table: Table, counted: slice | Tensor, found: Tensor
-) -> Responsibilities:
+def _with_others(mixture: MixtureOfExperts, table: Table, counted: slice | Tensor, found: Tensor) -> Responsibilities:
     """Return responsibilities of all rows; those of rows that count have the digits that the fit has found."""
     shares = em.responsibilities_of(mixture, mixture.state(), table.with_columns(mixture.experts)).clone()
     shares[counted] = found
