@@ -60,12 +60,16 @@ class Signals:
             self._handlers[number](number, None)
 
     def give_back(self) -> None:
-        """Call the handlers of signals that were held back, and put the handlers back, that of Ctrl-C last."""
+        """Call the handlers of signals that were held back, and put the handlers back, that of Ctrl-C last.
+
+        One that the program has replaced meanwhile stays replaced.
+        """
         try:
             self.deliver()
         finally:
             for number in reversed(self._handlers):
-                signal.signal(number, self._handlers[number])
+                if signal.getsignal(number) == self._heard:
+                    signal.signal(number, self._handlers[number])
         self.deliver()
 
 

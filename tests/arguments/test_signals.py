@@ -82,6 +82,21 @@ def test_a_timer_of_the_program_interrupts_too() -> None:
     assert of_module(gate) == before
 
 
+def test_a_handler_that_the_program_replaces_meanwhile_stays() -> None:
+    def second(*_: object) -> None:
+        pass
+
+    def first(*_: object) -> None:
+        signal.signal(signal.SIGALRM, second)
+
+    before = signal.signal(signal.SIGALRM, first)
+    try:
+        undone_if_it_raises(lambda: signal.raise_signal(signal.SIGALRM), lambda: lambda: None)
+        assert signal.getsignal(signal.SIGALRM) is second
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 def test_signals_that_are_held_back_come_later() -> None:
     done: list[str] = []
 
