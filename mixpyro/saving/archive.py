@@ -18,6 +18,8 @@ MOST_BYTES = 2**23
 MOST_VALUES, MOST_LEVELS = 10_000, 100
 # Numbers in views of the same storage, in units of those in the file, and numbers in expanded views beside.
 MOST_SHARED, MOST_EXPANDED = 16, 2**20
+# Axes of a tensor, as PyTorch has at most.
+MOST_AXES = 64
 # Bytes of the header of a record, without its name.
 HEADER = 30
 DTYPES = {
@@ -98,8 +100,11 @@ class Archive:
         Raises:
             ValueError: if the storage does not have all of its numbers, or all tensors together are too large.
         """
+        # Before anything is multiplied: the product of a million sizes takes minutes.
+        if len(view.shape) != len(view.strides) or len(view.shape) > MOST_AXES:
+            raise ValueError("it has a tensor of no shape")
         flat, sizes = self._storage(view.storage), (view.offset, *view.shape, *view.strides)
-        if len(view.shape) != len(view.strides) or not all(type(one) is int and 0 <= one < 2**62 for one in sizes):
+        if not all(type(one) is int and 0 <= one < 2**62 for one in sizes):
             raise ValueError("it has a tensor of no shape")
         numbers = math.prod(view.shape)
         if not numbers:
