@@ -155,7 +155,7 @@ class _Reader:
         """Put a name on the stack."""
         found = f"{self._line()} {self._line()}"
         if found not in (ORDERED, TENSOR, PARAMETER, *STORAGES):
-            raise ValueError(f"it names {found!r}, which no file of mixpyro does")
+            raise ValueError(f"it names {found[:100]!r}, which no file of mixpyro does")
         self.stack.append(Name(found))
 
     def storage(self) -> None:
