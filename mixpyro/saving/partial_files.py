@@ -96,5 +96,9 @@ def _prefix(path: Path) -> str:
 
 
 def _computer() -> str:
-    """Return a code of this computer."""
-    return hashlib.sha256(platform.node().encode(errors="replace")).hexdigest()[:N_CODE]
+    """Return a code of this computer, and of the container in it: each counts its processes by itself."""
+    try:
+        container = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        container = ""
+    return hashlib.sha256(f"{platform.node()} {container}".encode(errors="replace")).hexdigest()[:N_CODE]
