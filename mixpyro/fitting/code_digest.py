@@ -1,5 +1,6 @@
 """The code of functions that a user has written, as bytes that two processes of one version of Python share."""
 
+import dis
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -72,9 +73,10 @@ def _code(code: types.CodeType, digest: Digest) -> Iterator[bytes]:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Return the names that the code and the functions inside read."""
+    """Return the names of globals that the code and the functions inside read, without those of attributes."""
     inside = [one for one in code.co_consts if isinstance(one, types.CodeType)]
-    return set(code.co_names).union(*map(_names, inside))
+    own = {str(one.argval) for one in dis.get_instructions(code) if "GLOBAL" in one.opname or one.opname == "LOAD_NAME"}
+    return own.union(*map(_names, inside))
 
 
 def _of_global(value: Any, name: str, digest: Digest) -> bytes:  # noqa: ANN401

@@ -1,9 +1,11 @@
 """A digest of Python objects that two processes share if the objects are configured alike."""
 
+import copyreg
 import enum
 import functools
 import hashlib
 import inspect
+import logging
 import types
 import weakref
 from collections.abc import Iterator, Mapping
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from mixpyro.fitting.code_digest import code_parts, is_own_code
@@ -69,7 +71,7 @@ class ConfigurationDigest:
             path: what it is, for messages.
 
         Raises:
-            NotComparableError: if it holds an object that is none of Python's own and has no attributes.
+            NotComparableError: if it holds an object that has no attributes and cannot be pickled, such as a lock.
         """
         if id(value) in self.known:
             return self.known[id(value)][1]
@@ -130,6 +132,8 @@ class ConfigurationDigest:
             yield value.__name__.encode()
         elif isinstance(value, type):
             yield from self._class(value, path)
+        elif isinstance(value, logging.Logger):
+            yield value.name.encode()
         elif isinstance(value, types.FunctionType):
             yield from code_parts(value, lambda one, name: self.of(one, f"{path}: {name}"))
         elif isinstance(value, functools.partial):
@@ -171,13 +175,16 @@ class ConfigurationDigest:
             yield self.of(getattr(value, name, None), f"{path}.{name}")
 
     def _state(self, value: Any, path: str) -> Iterator[bytes]:  # noqa: ANN401
-        """Yield the attributes of an object, or raise if it has no place for any."""
+        """Yield the attributes of an object, or where it has no place for any, what it is pickled as."""
         slots = [name for kind in type(value).__mro__ for name in _slots(kind)]
         if not hasattr(value, "__dict__") and not slots:
-            raise NotComparableError(f"{path}, {type(value).__module__}.{type(value).__qualname__}")
-        if isinstance(value, nn.Module) and (code := getattr(value, "code", None)) is not None:
-            # A compiled module has its parameters elsewhere, which its state dict names.
-            yield self.of((str(code), dict(value.state_dict())), path)
+            yield self.of(_pickled(value, path), path)
+            return
+        if isinstance(value, torch.jit.ScriptModule):
+            # Its parameters and functions are elsewhere.
+            code = {name: str(getattr(part, "code", "")) for name, part in value.named_modules()}
+            yield self.of((code, dict(value.state_dict()), value.training), path)
+            return
         yield from self._attributes(value, path)
         for name in slots:
             if hasattr(value, name):
@@ -188,6 +195,17 @@ class ConfigurationDigest:
         for name, one in getattr(value, "__dict__", {}).items():
             if name not in IGNORED:
                 yield str(name).encode() + self.of(one, f"{path}.{name}")
+
+
+def _pickled(value: object, path: str) -> object:
+    """Return what a date, a generator of NumPy or another object of compiled code is pickled as, or raise."""
+    try:
+        reduce = copyreg.dispatch_table.get(type(value))
+        found = value.__reduce_ex__(2) if reduce is None else reduce(value)
+    except Exception as error:
+        raise NotComparableError(f"{path}, {type(value).__module__}.{type(value).__qualname__}") from error
+    # A function of compiled code has no other contents than its name.
+    return found if isinstance(found, str) else (f"{found[0].__module__}.{found[0].__qualname__}", *found[1:])
 
 
 def _slots(kind: type) -> list[str]:

@@ -1,8 +1,12 @@
 """A digest tells fits apart that are configured differently, and is the same in another process."""
 
 import dataclasses
+import datetime
+import decimal
 import functools
+import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -10,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pyro.distributions import Gamma, LogNormal
@@ -66,8 +71,8 @@ class Start:
         return torch.full((40, 2), self.level)
 
 
-def start_at(level: float) -> Callable[..., torch.Tensor]:
-    """Return a start that closes over a number."""
+def start_at(level: Any) -> Callable[..., torch.Tensor]:
+    """Return a start that closes over a number, or another object."""
 
     def start(*given: Any, factor: float = 1.0) -> torch.Tensor:
         return torch.full((40, 2), level * factor)
@@ -98,6 +103,14 @@ def hooked(module: nn.Module, factor: float) -> nn.Module:
     """Return the module with a hook."""
     module.register_forward_hook(lambda own, given, result: result * factor)
     return module
+
+
+def filled(number: float) -> nn.Module:
+    """Return a layer whose parameters are all one number."""
+    layer = nn.Linear(1, 2)
+    for parameter in layer.parameters():
+        nn.init.constant_(parameter, number)
+    return layer
 
 
 # Objects of which each differs from every other one in its row.
@@ -160,9 +173,25 @@ DIFFERENT: dict[str, list[Callable[[], Any]]] = {
         lambda: lambda *given: torch.full((40, 2), LEVEL),
         lambda: Start(0.5).__call__,
     ],
+    "compiled": [
+        lambda: start_at(np.random.default_rng(1)),
+        lambda: start_at(np.random.default_rng(2)),
+        lambda: start_at(np.random.RandomState(1)),
+        lambda: start_at(datetime.date(2026, 1, 1)),
+        lambda: start_at(datetime.date(2026, 1, 2)),
+        lambda: start_at(decimal.Decimal("0.5")),
+        lambda: start_at(re.compile("a")),
+        lambda: start_at(re.compile("b")),
+        lambda: start_at(logging.getLogger("a")),
+        lambda: start_at(logging.getLogger("b")),
+        lambda: NeuralGate(2, torch.jit.script(nn.Sequential(filled(1.0), nn.Tanh()))),
+        lambda: NeuralGate(2, torch.jit.script(nn.Sequential(filled(1.0), nn.ReLU()))),
+        lambda: NeuralGate(2, torch.jit.script(nn.Sequential(filled(2.0), nn.ReLU()))),
+    ],
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_objects_that_differ_have_different_digests(name: str) -> None:
     torch.manual_seed(0)
@@ -177,6 +206,17 @@ def test_a_global_that_a_function_reads_is_in_its_digest(monkeypatch: pytest.Mon
     assert digest(DIFFERENT["start"][-2]()) != before
 
 
+def test_a_global_with_the_name_of_an_attribute_is_not_in_a_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a notebook has the result of a fit in a variable when the fit is run again."""
+
+    def start(table: Any) -> Any:
+        return table.result
+
+    before = digest(start)
+    monkeypatch.setattr(sys.modules[__name__], "result", 1.0, raising=False)
+    assert digest(start) == before
+
+
 SAID = """
 from tests.fitting.test_configuration import DIFFERENT, digest
 for name, makes in DIFFERENT.items():
@@ -184,6 +224,7 @@ for name, makes in DIFFERENT.items():
 """
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_another_process_has_the_same_digests() -> None:
     said = [f"{name} {' '.join(digest(make()).hex() for make in makes)}" for name, makes in DIFFERENT.items()]
     done = subprocess.run(
