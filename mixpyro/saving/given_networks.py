@@ -54,8 +54,10 @@ def unchanged_by_errors(networks: Networks, *, always: bool = False) -> Iterator
         if not done:
             for module, kind, attributes in kept:
                 module.__class__ = kind
-                vars(module).clear()
+                # Another thread may call the module meanwhile: it has its attributes at any moment.
                 vars(module).update(attributes)
+                for name in vars(module).keys() - attributes.keys():
+                    del vars(module)[name]
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
 
