@@ -86,7 +86,8 @@ def _arguments(value: object) -> dict[str, object]:
             raise TypeError(f"`{kind}` must keep its argument `{name}` as an attribute to be saved; got none.")
     plain = [name for name in names if hasattr(value, name) and name not in ("name", "device", "dtype", *state)]
     values = {name: getattr(value, name) for name in plain if f"{name}_unconstrained" not in state}
-    return values | ({"name": module_name(value)} if isinstance(value, PARTS) else {})
+    # A constructor of a user's own may give a fixed name.
+    return values | ({"name": module_name(value)} if isinstance(value, PARTS) and "name" in names else {})
 
 
 class Builder:

@@ -25,7 +25,7 @@ ROUNDING = 10.0
 def check(part: nn.Module) -> None:
     """Raise if a tensor of a gate or experts has values that the part cannot have.
 
-    Those of networks may have any.
+    Those of networks may have any, and so may what a user's own class has beside posteriors and priors.
 
     Args:
         part: a mixture, a gate or experts.
@@ -37,8 +37,10 @@ def check(part: nn.Module) -> None:
     for path, module in part.named_modules():
         if isinstance(module, Part):
             own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+            # What the names of other tensors mean is known of classes of this library alone.
+            known = "" if type(module).__module__.startswith("mixpyro.") else ("posterior_", "prior_")
             for name, tensor in own:
-                if isinstance(tensor, Tensor) and tensor.is_floating_point():
+                if name.startswith(known) and isinstance(tensor, Tensor) and tensor.is_floating_point():
                     _check(f"{path}.{name}".lstrip("."), tensor.detach())
             _check_rates(module)
 

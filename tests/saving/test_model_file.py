@@ -246,6 +246,24 @@ def test_a_custom_class_must_be_named(tmp_path: Path) -> None:
     assert type(load(tmp_path / "file", kinds=[CustomGate])) is CustomGate
 
 
+class MaskedGate(DirichletGate):
+    """A gate of a user's own with tensors whose names mean something else here."""
+
+    def __init__(self, n_components: int) -> None:
+        super().__init__(n_components)
+        self.register_buffer("scale", torch.tensor([-1.0, -torch.inf]))
+        self.register_buffer("rank", torch.tensor([0.5]))
+
+
+def test_a_custom_class_may_have_any_values(tmp_path: Path) -> None:
+    gate = MaskedGate(3)
+    save(gate, tmp_path / "file")
+    assert torch.equal(load(tmp_path / "file", kinds=[MaskedGate]).scale, gate.scale)
+    gate._buffers["posterior_concentration"].fill_(-1.0)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="`part` must have values that a model can have"):
+        save(gate, tmp_path / "file")
+
+
 @pytest.mark.usefixtures("bad_arguments")
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
