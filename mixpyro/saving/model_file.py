@@ -44,8 +44,6 @@ def save(part: PARTS, path: str | os.PathLike[str]) -> None:
         ValueError: if the state has values that the model cannot have, such as NaN.
         OSError: if the file cannot be written.
     """
-    if not isinstance(part, PARTS):
-        raise TypeError(f"`part` must be a mixture, a gate or experts; got {type(part).__name__}.")
     frozen = [name for name, parameter in part.named_parameters() if not parameter.requires_grad]
     description, own_networks = description_of(part)
     content = {"model": description, "state": part.state_dict(), "frozen": frozen}
@@ -84,11 +82,11 @@ def load(
             ``kinds`` do not fit it.
     """
     target, wanted = arguments.device(device), None if dtype is None else arguments.dtype(dtype)
-    given, known = given_networks.checked(networks), _checked_kinds(kinds)
+    given = given_networks.checked(networks)
     content = atomic_file.read(path, kind=KIND, version=VERSION, unchecked=UNCHECKED)
     with given_networks.unchanged_by_errors(given):
         try:
-            part = _built(content, given, known)
+            part = _built(content, given, kinds)
             stored_values.check(part)
         except GivenError:
             raise
@@ -145,10 +143,3 @@ def _check_readable(part: PARTS, content: dict[str, Any], networks: Networks) ->
             "`part` must be a model that can be built from its arguments; got one that they do not describe: "
             f"{type(part).__name__}."
         )
-
-
-def _checked_kinds(kinds: object) -> Sequence[type]:
-    """Return classes of a user's own, if they are classes of gates, experts or mixtures."""
-    if not isinstance(kinds, list | tuple | set | frozenset) or not all(isinstance(one, type) for one in kinds):
-        raise TypeError(f"`kinds` must be a sequence of classes; got {kinds!r}.")
-    return [*kinds]

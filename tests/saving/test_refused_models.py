@@ -167,10 +167,10 @@ def test_arguments_of_other_types_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TypeError, match="`networks` must "):
             load(tmp_path / "file", networks=networks)  # type: ignore[arg-type]
     for kinds in (3, "a", [3], DirichletGate):
-        with pytest.raises(TypeError, match="`kinds` must be a sequence of classes"):
+        with pytest.raises(TypeError, match="`kinds` must be a sequence whose values are each a type"):
             load(tmp_path / "file", kinds=kinds)  # type: ignore[arg-type]
     for dtype in (torch.int64, torch.complex64, "float32"):
-        with pytest.raises(TypeError, match="`dtype` must be a floating dtype"):
+        with pytest.raises(TypeError, match=r"`dtype` must be a (floating )?dtype"):
             load(tmp_path / "file", dtype=dtype)  # type: ignore[arg-type]
 
 
