@@ -83,6 +83,8 @@ def read(path: Name, *, kind: str, version: int, unchecked: int = 0) -> Content:
         has_checksum = checksum.is_right(file, size)
         try:
             content = None if has_checksum is False else archive.content_of(file, size)
+        except TimeoutError:  # of a timer of the caller's, which says nothing of the file
+            raise
         except (
             *(ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, OverflowError),
             *(zipfile.BadZipFile, struct.error, EOFError, OSError),

@@ -88,7 +88,8 @@ def load(
         try:
             part = _built(content, given, kinds)
             stored_values.check(part)
-        except GivenError:
+        # A timer of the caller's says nothing of the file.
+        except (GivenError, TimeoutError):
             raise
         # Constructors raise errors of many kinds about what a damaged file tells them.
         except Exception as error:
@@ -133,6 +134,8 @@ def _check_readable(part: PARTS, content: dict[str, Any], networks: Networks) ->
         try:
             again = _built(content, networks, [*kinds])
             is_same = describe_same(description_of(again)[0], content["model"])
+        except TimeoutError:
+            raise
         except Exception as error:
             raise TypeError(
                 f"`part` must be a model that can be built from its arguments; got one of which "
