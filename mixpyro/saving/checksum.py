@@ -33,13 +33,17 @@ class ChecksummedWriter:
         Args:
             data: in any pieces.
         """
-        size = len(data)
-        if len(data) < N_END:
-            data = self.last + bytes(data)
-        else:
-            self._put(self.last)
-        self._put(data[:-N_END])
-        self.last = bytes(data[-N_END:])
+        try:
+            size = len(data)
+            if len(data) < N_END:
+                data = self.last + bytes(data)
+            else:
+                self._put(self.last)
+            self._put(data[:-N_END])
+            self.last = bytes(data[-N_END:])
+        except BaseException as error:
+            self.error = error
+            raise
         return size
 
     def flush(self) -> None:
@@ -54,12 +58,8 @@ class ChecksummedWriter:
 
     def _put(self, data: bytes | memoryview) -> None:
         """Write bytes, and count them in."""
-        try:
-            self.digest.update(data)
-            self.file.write(data)
-        except BaseException as error:
-            self.error = error
-            raise
+        self.digest.update(data)
+        self.file.write(data)
 
 
 def is_right(file: BinaryIO, size: int) -> bool | None:
