@@ -97,7 +97,7 @@ def test_two_chains_of_nuts_with_other_labels_agree_when_aligned() -> None:
             "means": torch.tensor(start, dtype=torch.float64),
             "gate.weights": dist.transforms.StickBreakingTransform().inv(half),
         }
-        mcmc = MCMC(NUTS(model), num_samples=100, warmup_steps=40, initial_params=initial, disable_progbar=True)
+        mcmc = MCMC(NUTS(model), num_samples=60, warmup_steps=20, initial_params=initial, disable_progbar=True)
         mcmc.run(x, y)
         chains.append(mcmc.get_samples())
     samples = {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
