@@ -4,14 +4,13 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import pytest
 
-import tests.typechecker  # noqa: F401 (the hook looks it up by name, so it must be loaded)
+from tests import typechecker
 
 # Contracts are imported by tests, and show their values where they fail.
 pytest.register_assert_rewrite("tests.gates.contract", "tests.experts.contract", "tests.conjugate.contract")
-jaxtyping.install_import_hook("mixpyro", "tests.typechecker.check")
+typechecker.check_package("mixpyro")
 
 import pyro  # noqa: E402 (after the hook, as every import of mixpyro)
 import torch  # noqa: E402
@@ -35,6 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def seeded() -> Iterator[None]:
     """Seed the random numbers of every test and empty the parameter store."""
+    typechecker.start_of_test()
     torch.manual_seed(0)
     pyro.clear_param_store()
     yield
@@ -44,9 +44,8 @@ def seeded() -> Iterator[None]:
 @pytest.fixture
 def without_type_checks() -> Iterator[None]:
     """Switch off the type checker, which takes most of the time of a long fit of small tensors."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
+    with typechecker.switched_off():
+        yield
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Every example runs at its smallest setting, and so does the code in README."""
 
 import re
-import subprocess
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.document_blocks import run_blocks
+from tests.script_runs import Finished, run_scripts
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -149,16 +149,41 @@ def test_every_example_is_listed() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == {*ARGUMENTS, *SERIES, *OF_MANY_PROCESSES}
 
 
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the examples leave their pictures."""
+    return tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="module")
+def finished(request: pytest.FixtureRequest, pictures: Path) -> dict[str, Finished]:
+    """What became of the examples whose tests were asked for, by name: all run from one start of Python."""
+    functions = (test_it_prints_and_draws, test_it_runs)
+    tests = [item for item in request.session.items if getattr(item, "function", None) in functions]
+    asked = {name for name in (*ARGUMENTS, *SERIES) if any(f"[{name}]" in test.name for test in tests)}
+    names = [name for name in sorted(asked) if all(find_spec(package) for package in SERIES.get(name, ((),))[0])]
+    runs = [[str(EXAMPLES / name), *_arguments(name, pictures)] for name in names]
+    return dict(zip(names, run_scripts(runs, pictures), strict=True))
+
+
+def _arguments(name: str, pictures: Path) -> list[str]:
+    """What to start an example with."""
+    if name in SERIES:
+        return ["--save", str(pictures)]
+    output = ["--output", str(pictures / PICTURES[name][0])] if name in PICTURES else []
+    return [*ARGUMENTS[name], *output]
+
+
 @pytest.mark.parametrize("name", SERIES)
-def test_it_prints_and_draws_what_its_text_says(name: str, tmp_path: Path) -> None:
-    packages, printed = SERIES[name]
+def test_it_prints_and_draws(name: str, finished: dict[str, Finished], pictures: Path) -> None:
+    """It prints what its text says, and leaves a picture."""
+    packages, words = SERIES[name]
     for package in packages:
         pytest.importorskip(package)
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), "--save", str(tmp_path)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    assert [words for words in printed if words not in finished.stdout] == [], finished.stdout
-    assert (tmp_path / name).with_suffix(".png").stat().st_size > 10_000
+    status, printed = finished[name]
+    assert status == 0, printed
+    assert [word for word in words if word not in printed] == [], printed
+    assert (pictures / name).with_suffix(".png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("name", SERIES)
@@ -172,16 +197,12 @@ def test_it_opens_as_a_notebook(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_it_runs(name: str, tmp_path: Path) -> None:
-    arguments = list(ARGUMENTS[name])
-    if name in PICTURES:
-        arguments += ["--output", str(tmp_path / PICTURES[name][0])]
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    assert "component" in finished.stdout or "hyper model" in finished.stdout
+def test_it_runs(name: str, finished: dict[str, Finished], pictures: Path) -> None:
+    status, printed = finished[name]
+    assert status == 0, printed
+    assert "component" in printed or "hyper model" in printed
     for picture in PICTURES.get(name, ("",))[1:]:
-        assert (tmp_path / picture).stat().st_size > 10_000
+        assert (pictures / picture).stat().st_size > 10_000
 
 
 @pytest.mark.usefixtures("without_type_checks")

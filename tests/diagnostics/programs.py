@@ -64,7 +64,7 @@ def a_mixture(likelihood: Callable[[Tensor, pyro.plate], None]) -> Callable[[Ten
 
 def converted(likelihood: Callable[[Tensor, pyro.plate], None], y: Tensor) -> Any:
     """Return what a program of :func:`a_mixture` becomes."""
-    return program_to_arviz(a_mixture(likelihood), y, samples=draws_of_mixture())
+    return program_to_arviz(a_mixture(likelihood), y, samples=draws_of_mixture(), n_draws=10)
 
 
 def of(data: Any, name: str, variable: str) -> np.ndarray:

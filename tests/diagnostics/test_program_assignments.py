@@ -58,7 +58,7 @@ def draws(n_chains: int = 1) -> dict[str, Tensor]:
 @pytest.mark.filterwarnings("ignore:`model` is run for each")
 def test_responsibilities_are_those_of_bayes_rule(vectorised: bool) -> None:
     (x, y), model = data(), a_model(vectorised)
-    found = program_to_arviz(model, x, y, samples=draws(), axes=AXES)
+    found = program_to_arviz(model, x, y, samples=draws(), axes=AXES, n_draws=10)
     responsibilities = ProgramResponsibilities(found, model, x, y)
     values = np.concatenate(list(responsibilities))
     sites = {name: values[0] for name, values in draws().items()}
@@ -75,7 +75,7 @@ def test_responsibilities_are_those_of_bayes_rule(vectorised: bool) -> None:
 
 def test_switched_labels_of_draws_are_restored() -> None:
     (x, y), model = data(), a_model(True)
-    found = program_to_arviz(model, x, y, samples=draws(2), axes=AXES)
+    found = program_to_arviz(model, x, y, samples=draws(2), axes=AXES, n_draws=10)
     alignment = align(ProgramResponsibilities(found, model, x, y))
     assert alignment.trusted
     restored = group(relabel(found, alignment), "posterior")
@@ -97,11 +97,11 @@ def test_two_chains_of_nuts_with_other_labels_agree_when_aligned() -> None:
             "means": torch.tensor(start, dtype=torch.float64),
             "gate.weights": dist.transforms.StickBreakingTransform().inv(half),
         }
-        mcmc = MCMC(NUTS(model), num_samples=100, warmup_steps=40, initial_params=initial, disable_progbar=True)
+        mcmc = MCMC(NUTS(model), num_samples=60, warmup_steps=20, initial_params=initial, disable_progbar=True)
         mcmc.run(x, y)
         chains.append(mcmc.get_samples())
     samples = {name: torch.stack([chain[name] for chain in chains]) for name in chains[0]}
-    found = program_to_arviz(model, x, y, samples=samples, axes=AXES)
+    found = program_to_arviz(model, x, y, samples=samples, axes=AXES, n_draws=10)
     aligned = relabel(found, align(ProgramResponsibilities(found, model, x, y)))
     if has_data_trees():
         pytest.skip("r-hat of a DataTree has other names")
@@ -112,19 +112,19 @@ def test_two_chains_of_nuts_with_other_labels_agree_when_aligned() -> None:
 
 def test_axes_that_may_be_of_components_must_be_named() -> None:
     (x, y), model = data(), a_model(True)
-    found = program_to_arviz(model, x, y, samples=draws())
+    found = program_to_arviz(model, x, y, samples=draws(), n_draws=10)
     alignment = align(ProgramResponsibilities(found, model, x, y))
     with pytest.raises(
         ValueError, match=r"got 'means_dim_0' of 'means', of length 2. Pass axes=\{'means': \('component',\)\}"
     ):
         relabel(found, alignment)
-    found = program_to_arviz(model, x, y, samples=draws(), axes={"means": ("side",)})
+    found = program_to_arviz(model, x, y, samples=draws(), axes={"means": ("side",)}, n_draws=10)
     np.testing.assert_array_equal(relabel(found, alignment)["posterior"]["means"].values, draws()["means"])
 
 
 def test_draws_of_another_model_are_refused() -> None:
     (x, y), model = data(), a_model(True)
-    found = program_to_arviz(model, x, y, samples=draws())
+    found = program_to_arviz(model, x, y, samples=draws(), n_draws=10)
 
     def other(x: Tensor, y: Tensor) -> None:
         mean = pyro.sample("mean", dist.Normal(torch.zeros((), dtype=torch.float64), 5.0))
@@ -135,6 +135,6 @@ def test_draws_of_another_model_are_refused() -> None:
         ProgramResponsibilities(found, other, x, y)
     with pytest.raises(ValueError, match=r"`site` must be one of the discrete sites .*gate.assignment, shift; got y"):
         ProgramResponsibilities(found, model, x, y, site="y")
-    without = program_to_arviz(other, x, y, samples={"mean": torch.zeros(1, 3).double()})
+    without = program_to_arviz(other, x, y, samples={"mean": torch.zeros(1, 3).double()}, n_draws=10)
     with pytest.raises(ValueError, match="of which it has none; got None"):
         ProgramResponsibilities(without, other, x, y)

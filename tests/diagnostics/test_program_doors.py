@@ -95,13 +95,13 @@ def test_a_guide_without_the_weights_names_what_has_them() -> None:
 def test_draws_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     samples = {"means": torch.zeros(shape), "gate.weights": torch.full((1, 6, 2), 0.5)}
     with pytest.raises(ValueError, match=r"must have \[chains, draws, 2\] for means.*group_by_chain=True"):
-        program_to_arviz(model, y_of_objects(), samples=samples)
+        program_to_arviz(model, y_of_objects(), samples=samples, n_draws=10)
 
 
 @pytest.mark.usefixtures("without_type_checks")
 def test_draws_may_be_arrays() -> None:
     samples: Any = {"means": np.zeros((2, 3, 2)), "gate.weights": np.full((2, 3, 2), 0.5)}
-    found = program_to_arviz(model, y_of_objects(), samples=samples)
+    found = program_to_arviz(model, y_of_objects(), samples=samples, n_draws=10)
     expected = normal(0.0).log_prob(y_of_objects()).expand(2, 3, -1)
     np.testing.assert_allclose(log_likelihoods(found)["y"].values, expected, atol=1e-10)
 
@@ -132,7 +132,7 @@ def test_deterministic_sites_are_no_reason_to_run_draw_by_draw() -> None:
     samples = {"means": 9.0 * numbers(1, 6, 2), "gate.weights": torch.full((1, 6, 2), 0.5).double()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = program_to_arviz(program, y_of_objects(), samples=samples)
+        found = program_to_arviz(program, y_of_objects(), samples=samples, n_draws=10)
     replicates = torch.as_tensor(group(found, "posterior_predictive")["y"].values[0])
     distances = (replicates.unsqueeze(-1) - samples["means"][0].unsqueeze(1) - 1.0).abs()
     assert distances.amin(-1).max() < 0.01

@@ -82,7 +82,7 @@ def test_axes_of_length_one_and_of_equal_lengths(n_objects: int, n_draws: int, n
         with plate:
             pyro.sample("y", normal(locations[z] if usual else Vindex(locations)[..., z]), obs=y)
 
-    data = program_to_arviz(model, y, samples={"means": means, "gate.weights": weights})
+    data = program_to_arviz(model, y, samples={"means": means, "gate.weights": weights}, n_draws=10)
     expected = (weights[0].log().unsqueeze(1) + normal(means[0].unsqueeze(1)).log_prob(y[:, None])).logsumexp(-1)
     np.testing.assert_allclose(of(data, "log_likelihood", "y"), expected, atol=1e-10)
     responsibilities = np.concatenate(list(ProgramResponsibilities(data, model, y)))
@@ -101,7 +101,7 @@ def test_a_scale_stands_outside_of_the_sum() -> None:
         with plate:
             pyro.sample("y", normal(mean), obs=y)
 
-    data = program_to_arviz(scaled, y, samples=draws_of_mixture())
+    data = program_to_arviz(scaled, y, samples=draws_of_mixture(), n_draws=10)
     np.testing.assert_allclose(of(data, "log_likelihood", "y"), 0.5 * mixed(by_component(y)), atol=1e-10)
 
     def partly(mean: Tensor, plate: pyro.plate) -> None:
@@ -125,7 +125,7 @@ def test_latents_of_objects_that_depend_on_the_assignment() -> None:
             level = pyro.sample("u", normal(mean, 2.0))
             pyro.sample("y", normal(level + mean), obs=y)
 
-    data = program_to_arviz(model, y, samples={**draws_of_mixture(), "u": u.expand(1, S, N)})
+    data = program_to_arviz(model, y, samples={**draws_of_mixture(), "u": u.expand(1, S, N)}, n_draws=10)
     joint, prior = mixed(by_component(u, 2.0) + by_component(y - u)), mixed(by_component(u, 2.0))
     np.testing.assert_allclose(of(data, "log_likelihood", "y"), joint - prior, atol=1e-10)
     np.testing.assert_allclose(of(data, "sample_stats", "lp"), joint.sum(1) + log_prior().numpy(), rtol=1e-10)
@@ -148,7 +148,7 @@ def test_hidden_markov_models_are_summed_over_all_paths(vectorised: bool) -> Non
                 pyro.sample(f"y_{t}", normal(location), obs=y[:, t])
 
     def converted() -> Any:
-        return program_to_arviz(model, y, samples={"means": means})
+        return program_to_arviz(model, y, samples={"means": means}, n_draws=10)
 
     if vectorised:
         data = converted()
@@ -179,11 +179,11 @@ def test_assignments_in_two_plates_and_in_an_outer_one() -> None:
                 pyro.sample("y", normal(Vindex(mean)[..., z]), obs=y)
 
     emission = normal(means[0].reshape(S, 1, 1, 2)).log_prob(y.unsqueeze(-1))  # [S, T, N, 2]
-    data = program_to_arviz(model, y, False, samples={"means": means})
+    data = program_to_arviz(model, y, False, samples={"means": means}, n_draws=10)
     expected = (rows[0].log() + emission).logsumexp(-1).reshape(S, -1)
     np.testing.assert_allclose(of(data, "log_likelihood", "y"), expected, atol=1e-10)
     np.testing.assert_array_equal(group(data, "observed_data")["y"].values, y.flatten())
-    data = program_to_arviz(model, y, True, samples={"means": means})
+    data = program_to_arviz(model, y, True, samples={"means": means}, n_draws=10)
     of_words = (rows.log()[:, None, None, None] + emission).logsumexp(-1).sum(2)  # [2, S, N]
     expected = (torch.tensor([0.4, 0.6]).double().log()[:, None, None] + of_words).logsumexp(0)
     np.testing.assert_allclose(of(data, "log_likelihood", "y"), expected, atol=1e-10)
@@ -201,7 +201,7 @@ def test_labels_that_are_known_for_some_rows() -> None:
             pyro.sample("y", normal(Vindex(means)[..., z]), obs=y)
 
     draws = draws_of_mixture()
-    data = program_to_arviz(model, y, samples={"means": draws["means"], "weights": draws["gate.weights"]})
+    data = program_to_arviz(model, y, samples={"means": draws["means"], "weights": draws["gate.weights"]}, n_draws=10)
     joint = draws["gate.weights"][0].log().unsqueeze(1) + by_component(y)
     expected = torch.where(known, joint.gather(-1, labels.expand(S, -1).unsqueeze(-1))[..., 0], joint.logsumexp(-1))
     (name,) = group(data, "log_likelihood")
@@ -220,7 +220,7 @@ def test_far_objects_do_not_underflow() -> None:
         with plate:
             pyro.sample("y", normal(mean), obs=y)
 
-    data = program_to_arviz(a_mixture(likelihood), y, samples=samples)
+    data = program_to_arviz(a_mixture(likelihood), y, samples=samples, n_draws=10)
     expected = 0.0 + np.log(1e-300) + float(normal(0.0).log_prob(torch.tensor(0.0)))
     np.testing.assert_allclose(of(data, "log_likelihood", "y"), expected, rtol=1e-10)
 
@@ -236,7 +236,7 @@ def test_programs_that_cannot_be_split_into_objects_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"`model` must run on all data; got 4 of the 9 objects of the plate 'objects'"
     ):
-        program_to_arviz(subsampled, y, samples={"mean": numbers(1, S)})
+        program_to_arviz(subsampled, y, samples={"mean": numbers(1, S)}, n_draws=10)
 
     def all_masked(y: Tensor) -> None:
         mean = pyro.sample("mean", normal(0.0))
@@ -244,7 +244,7 @@ def test_programs_that_cannot_be_split_into_objects_are_refused() -> None:
             pyro.sample("y", normal(mean), obs=y)
 
     with pytest.raises(ValueError, match="`model` must have an observed value that no mask hides; got none"):
-        program_to_arviz(all_masked, y, samples={"mean": numbers(1, S)})
+        program_to_arviz(all_masked, y, samples={"mean": numbers(1, S)}, n_draws=10)
 
 
 def test_components_that_a_gate_knows_count_with_their_objects() -> None:
@@ -258,7 +258,7 @@ def test_components_that_a_gate_knows_count_with_their_objects() -> None:
             pyro.sample("y", normal(Vindex(means)[..., z]), obs=y)
 
     draws = draws_of_mixture()
-    data = program_to_arviz(model, y, samples=draws)
+    data = program_to_arviz(model, y, samples=draws, n_draws=10)
     joint = draws["gate.weights"][0].log().unsqueeze(1) + by_component(y)
     expected = torch.where(known, joint.gather(-1, labels.expand(S, -1).unsqueeze(-1))[..., 0], joint.logsumexp(-1))
     assert list(group(data, "log_likelihood")) == ["y"]

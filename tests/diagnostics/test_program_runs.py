@@ -227,7 +227,7 @@ def test_errors_of_the_program_surface_as_they_are() -> None:
     means[0, -1] = 7.0
     samples = {"means": means, "gate.weights": torch.full_like(means, 0.5)}
     with pytest.raises(ArithmeticError, match="seven"), pytest.warns(RuntimeWarning, match=re.escape("seven")):
-        program_to_arviz(a_model(fails_in_a_draw), x, y, samples=samples)
+        program_to_arviz(a_model(fails_in_a_draw), x, y, samples=samples, n_draws=10)
 
 
 def test_sites_that_depend_on_the_draw_are_refused() -> None:
@@ -245,4 +245,4 @@ def test_sites_that_depend_on_the_draw_are_refused() -> None:
         pytest.raises(ValueError, match=r"same continuous sites in every draw; got another in some draws only"),
         pytest.warns(RuntimeWarning),
     ):
-        program_to_arviz(model, x, y, samples=samples)
+        program_to_arviz(model, x, y, samples=samples, n_draws=10)

@@ -49,11 +49,10 @@ def test_one_component_has_draws_of_weight_one(gate: str, n_rows: int, n_columns
     assert result.sample(2).y.shape == (2, n_rows, 1)
 
 
-# Every plot that reads experts, or draws of a fit.
+# Every plot that reads experts; those of gates do not know the family.
 PLOTS: dict[str, Callable[[FitResult], Any]] = {
     "densities": plots.plot_component_densities,
     "lines": lambda result: plots.plot_expert_lines(result, n_points=9),
-    "gate": lambda result: plots.plot_gate_curve(result, n_points=9),
 }
 
 

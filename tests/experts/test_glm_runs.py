@@ -163,7 +163,7 @@ def test_no_bound_falls_and_the_end_is_a_fixed_point(name: str, gate: Any) -> No
     y = outputs(name, x)
     mixture = MixtureOfExperts(gate(), GLMExperts(3, 1, FAMILIES[name]))
     gate_x = x[:, :0] if getattr(mixture.gate, "n_features", 1) == 0 else x
-    options: dict[str, Any] = {"starts": [random_assignments], "n_candidates": 1, "n_restarts": 4, "progress": False}
+    options: dict[str, Any] = {"starts": [random_assignments], "n_candidates": 1, "n_restarts": 2, "progress": False}
     result = fit(mixture, x, y, gate_x=gate_x, max_iterations=150, **options)
     for run in result.runs:
         falls = [before - after for before, after in itertools.pairwise(run.trace)]
