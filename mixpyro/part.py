@@ -80,7 +80,7 @@ class Part(FittedPart):
         arguments.guard(cls, ("partial_bound", "centre"), _of_outputs)
         arguments.guard(cls, OF_ROWS, _of_rows)
         arguments.guard(cls, LONG_UPDATES, unchanged_if_it_raises)
-        arguments.guard(cls, ("log_weights", "hold"), arguments.declared)
+        arguments.guard(cls, ("log_weights", "hold", "parameter_names"), arguments.declared)
         arguments.guard(cls, ("update",), _of_statistics)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
