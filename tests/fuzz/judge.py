@@ -64,7 +64,7 @@ def judged(call: Call) -> Outcome:
 
 def _is_allowed(call: Call, name: str, error: BaseException | None) -> bool:
     """Return whether something may change: by a program of the user's, or where a call draws."""
-    of_program = error is not None and call.registers and _has_run_program(error)
+    of_program = error is not None and call.registers and (_has_run_program(error) or _is_of_program(error))
     if name.startswith("parameter "):
         return call.registers or of_program
     if name == "random state of torch":
