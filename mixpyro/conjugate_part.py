@@ -1,7 +1,7 @@
 """Parts whose parameters have an analytic posterior."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -14,8 +14,8 @@ from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Scalar, Value
 
-# Of the first tensor of a posterior, and of all tensors of statistics that have led to it.
-Shapes = tuple[torch.Size, list[torch.Size]]
+# Of the tensors of a posterior, and of those of statistics that have led to it.
+Shapes = tuple[list[Any], list[Any]]
 
 
 class ConjugatePart(Part):
@@ -148,7 +148,7 @@ class ConjugatePart(Part):
 
     def _checked_shapes(self, statistics: Value, before: Value) -> Shapes:
         """Return the shapes of posterior and statistics, if none would broadcast to those of this part."""
-        shapes = nested.tensors(before)[0].shape, [tensor.shape for tensor in nested.tensors(statistics)]
+        shapes = _shapes(before), _shapes(statistics)
         if shapes != self.__dict__.get("_statistics_shapes"):
             arguments.same_shapes("statistics", statistics, self.statistics_of_posterior(before))
         return shapes
@@ -217,3 +217,11 @@ class ConjugatePart(Part):
         return super().advanced(
             nested.stack(self.in_each_run(state, advance)), statistics, rows, responsibilities, by_gradient
         )
+
+
+def _shapes(value: tuple[Any, ...]) -> list[Any]:
+    """Return the shapes of a nested value's tensors, nested as they are, and the types of what else it has."""
+    return [
+        part.shape if isinstance(part, Tensor) else _shapes(part) if isinstance(part, tuple) else type(part)
+        for part in value
+    ]
