@@ -235,7 +235,7 @@ def test_odd_arguments_of_small_functions_are_named() -> None:
         (made("softmax").parameter_names, (torch.tensor(1.0),), {}, "feature_names"),
         (made("glm").parameter_names, (mixture,), {}, "feature_names"),
         (mixture.predict, (x_of(),), {"responsibilities": [[10**400] * K] * N}, "responsibilities"),
-        (mixture.quantile, (Tensor, x_of()), {}, "probabilities"),
+        (mixture.quantile, (), {"x": x_of(), "probabilities": Tensor}, "probabilities"),
     ]
     for function, arguments, named, argument in bad:
         with pytest.raises((TypeError, ValueError), match=f"`{argument}` must"):
