@@ -1,7 +1,7 @@
 """Parts whose parameters have an analytic posterior."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,9 @@ from mixpyro.numerics import nested
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Scalar, Value
+
+# Of the tensors of a posterior, and of those of statistics that have led to it.
+Shapes = tuple[list[Any], list[Any]]
 
 
 class ConjugatePart(Part):
@@ -131,23 +134,24 @@ class ConjugatePart(Part):
                 part is unchanged then.
         """
         with torch.no_grad():
-            before = self.posterior
-            self._check_shapes(statistics, before)
             # The common case first: to check a number takes as long as to add a few.
             size = 1.0 if step_size.__class__ is float and step_size == 1.0 else arguments.step_size(step_size)
+            before = self.posterior
+            shapes = self._checked_shapes(statistics, before)
             if size < 1.0:
                 known = self.statistics_of_posterior(before)
                 statistics = nested.blend((1.0 - size, known), (size, statistics))
             after = self.updated(statistics, before)
             self.check_posterior(after, before)
             self.hold_posterior(after)
+            self.__dict__["_statistics_shapes"] = shapes
 
-    def _check_shapes(self, statistics: Value, before: Value) -> None:
-        """Raise if statistics have other shapes than those of this part, to which they might broadcast."""
-        shapes = nested.tensors(before)[0].shape, [tensor.shape for tensor in nested.tensors(statistics)]
+    def _checked_shapes(self, statistics: Value, before: Value) -> Shapes:
+        """Return the shapes of posterior and statistics, if none would broadcast to those of this part."""
+        shapes = _shapes(before), _shapes(statistics)
         if shapes != self.__dict__.get("_statistics_shapes"):
             arguments.same_shapes("statistics", statistics, self.statistics_of_posterior(before))
-            self.__dict__["_statistics_shapes"] = shapes
+        return shapes
 
     def check_posterior(self, after: Value, before: Value) -> None:
         """Raise if statistics that a user passed have led to a posterior of other shapes.
@@ -213,3 +217,11 @@ class ConjugatePart(Part):
         return super().advanced(
             nested.stack(self.in_each_run(state, advance)), statistics, rows, responsibilities, by_gradient
         )
+
+
+def _shapes(value: tuple[Any, ...]) -> list[Any]:
+    """Return the shapes of a nested value's tensors, nested as they are, and the types of what else it has."""
+    return [
+        part.shape if isinstance(part, Tensor) else _shapes(part) if isinstance(part, tuple) else type(part)
+        for part in value
+    ]

@@ -53,6 +53,8 @@ class Groups:
             found = cls(*(_of_numbers if _is_numeric(ids) else _of_values)(ids))
         if like is None:
             return found
+        if not isinstance(like, Tensor):
+            raise TypeError(f"`like` must be a torch.Tensor; got {type(like).__name__}.")
         if not like.ndim:
             raise ValueError(f"`like` must have rows; got shape {list(like.shape)}.")
         if len(found.index) != len(like):
@@ -160,7 +162,8 @@ class Groups:
 
     @staticmethod
     def _check(name: str, values: Tensor, length: int, *, axis: int = 0) -> None:
-        """Raise ValueError if an axis has another length."""
+        """Raise ValueError if an axis has another length, TypeError if the numbers cannot be read."""
+        arguments.a_tensor(name, values)
         if not values.ndim or values.shape[axis] != length:
             which = "first" if axis == 0 else "last"
             raise ValueError(f"`{name}` must have {length} values along its {which} axis; got {list(values.shape)}.")
@@ -198,7 +201,7 @@ def _of_numbers(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
 
 def _of_values(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
     """Return ids and index of a sequence of hashable values."""
-    if isinstance(ids, str | bytes) or not (hasattr(ids, "__len__") and hasattr(ids, "__iter__")):
+    if isinstance(ids, str | bytes | type) or not (hasattr(ids, "__len__") and hasattr(ids, "__iter__")):
         raise TypeError(f"`groups` must be a sequence with an id for each row; got {type(ids).__name__}.")
     if len(getattr(ids, "shape", (0,))) != 1:
         _check_shape(tuple(ids.shape))  # type: ignore[attr-defined]

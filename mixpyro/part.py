@@ -80,7 +80,7 @@ class Part(FittedPart):
         arguments.guard(cls, ("partial_bound", "centre"), _of_outputs)
         arguments.guard(cls, OF_ROWS, _of_rows)
         arguments.guard(cls, LONG_UPDATES, unchanged_if_it_raises)
-        arguments.guard(cls, ("log_weights", "hold"), arguments.declared)
+        arguments.guard(cls, ("log_weights", "hold", "parameter_names"), arguments.declared)
         arguments.guard(cls, ("update",), _of_statistics)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
@@ -181,6 +181,11 @@ def _counts_alone(part: "Part", x: object) -> bool:
     return own is not None and own.is_meta
 
 
+def _is_plain(x: object) -> bool:
+    """Return whether rows are a dense tensor [N, D] of float32 or float64."""
+    return type(x) is Tensor and x.ndim == 2 and x.dtype in arguments.DTYPES and arguments.is_dense(x)
+
+
 def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words."""
     in_program = method.__name__ in IN_PROGRAM
@@ -190,6 +195,9 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     def with_rows(self: Part, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
         if not args and "x" in kwargs:
             args = (kwargs.pop("x"),)
+        # The common case first: a tensor that nothing below would change or refuse.
+        if args and not of_experts and _is_plain(args[0]):
+            return method(self, *args, **kwargs)
         if args:
             if not isinstance(args[0], Tensor):  # To look for a tensor of the part takes 10 µs.
                 args = (numeric_rows("x", args[0], like=first_tensor(self)), *args[1:])
@@ -197,7 +205,7 @@ def _of_rows(method: Callable[..., Result]) -> Callable[..., Result]:
             args = (x, *args[1:])
             if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
                 raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")
-            if x.dtype not in (torch.float32, torch.float64):
+            if x.dtype not in arguments.DTYPES:
                 raise TypeError(f"`x` must have dtype float32 or float64; got {x.dtype}. Use x.float().")
             if x.ndim != 2 and not (in_program or arguments.in_transform()):
                 raise ValueError(f"`x` must have shape [N, D]; got {list(x.shape)}.")

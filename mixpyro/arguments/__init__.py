@@ -21,6 +21,7 @@ from mixpyro.arguments.checked import (
     texts,
 )
 from mixpyro.arguments.data import (
+    DTYPES,
     a_tensor,
     assignment_probabilities,
     device,
@@ -60,6 +61,7 @@ from mixpyro.arguments.validation import checks_values
 from mixpyro.arguments.vectors import filled, positive_definite, positive_vector, representable, vector
 
 __all__ = [
+    "DTYPES",
     "a_tensor",
     "assignment_probabilities",
     "checked",

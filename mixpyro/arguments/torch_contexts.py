@@ -75,12 +75,13 @@ def outside_contexts(function: Callable[Arguments, Result]) -> Callable[Argument
     """Decorate a function to run outside autocast, inference mode and a default device, and to check declared types.
 
     A default device is replaced by that of the first tensor or module among the arguments. Inside ``torch.func.vmap``
-    values cannot be read, and are not checked.
+    values cannot be read, and are not checked. A constructor without any makes its tensors on the CPU.
 
     Args:
         function: a public one.
     """
     declared_types = DeclaredTypes(function)
+    rest = (torch.empty(0, device="cpu"),) if function.__name__ == "__init__" else ()
 
     @functools.wraps(function)
     def outside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -93,7 +94,7 @@ def outside_contexts(function: Callable[Arguments, Result]) -> Callable[Argument
             or peek_interpreter_stack() is not None
         ):
             return function(*args, **kwargs)
-        with outside_of_contexts(*args, *kwargs.values()):
+        with outside_of_contexts(*args, *kwargs.values(), *rest):
             return function(*args, **kwargs)
 
     return outside

@@ -200,8 +200,10 @@ class LinearPrior(ConjugateExperts):
 
     def _checked_rate(self, value: Any) -> Tensor:  # noqa: ANN401 (a user's argument)
         """Return b₀, a number or one for each output."""
-        if self.noise_per_output and not isinstance(value, str) and torch.as_tensor(value).numel() > 1:
-            return arguments.positive_vector("noise_rate", value, self.n_outputs)
+        several = value.numel() > 1 if isinstance(value, Tensor) else arguments.is_iterable(value)
+        if self.noise_per_output and several and not isinstance(value, str):
+            rates = arguments.positive_vector("noise_rate", value, self.n_outputs)
+            return rates if len(rates) > 1 else rates[0]
         return torch.tensor(arguments.positive_number("noise_rate", value), dtype=torch.float64, device="cpu")
 
     def prior_in_words(self) -> str:

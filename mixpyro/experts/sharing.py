@@ -135,7 +135,8 @@ class Sharing:
 def _checked_columns(shared: Shared, n_features: int, has_scale: bool) -> tuple[int | str, ...]:
     """Return the columns, each once."""
     if isinstance(shared, str) or not isinstance(shared, Sequence):
-        raise TypeError(f"`shared` must be a list of columns of x, 'intercept' and 'scale'; got {shared!r}.")
+        kind = "a list of columns of x, 'intercept' and 'scale'"
+        raise TypeError(f"`shared` must be {kind}; got {arguments.shown(shared)}.")
     allowed = f"a number below {n_features}, the columns of x, or 'intercept'{', or ' + repr(SCALE) * has_scale}"
     allowed = allowed.removesuffix(", or ")
     for one in shared:
@@ -151,8 +152,8 @@ def _checked_sets(
     """Return the sets, a partition of the components."""
     if within is None:
         return (tuple(range(n_components)),)
-    if isinstance(within, str) or not all(isinstance(one, Sequence) for one in within):
-        raise TypeError(f"`shared_within` must be lists of components; got {within!r}.")
+    if not (isinstance(within, list | tuple) and all(isinstance(one, Sequence) for one in within)):
+        raise TypeError(f"`shared_within` must be lists of components; got {arguments.shown(within)}.")
     sets = tuple(tuple(arguments.integer("shared_within", k, least=0) for k in one) for one in within)
     if sorted(k for one in sets for k in one) != list(range(n_components)):
         raise ValueError(

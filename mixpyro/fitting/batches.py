@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.arguments.callers import level_of_caller
+from mixpyro.arguments.messages import shown
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.fitting.interrupts import stop_on_request
@@ -55,6 +56,7 @@ def fit_batches(
         The mixture.
 
     Raises:
+        TypeError: if ``batches`` is no iterable of tuples.
         ValueError: if there is no batch, one does not fit, or the batches have run out before the last epoch.
         KeyboardInterrupt: if Ctrl-C comes twice, or before there is anything to end with.
 
@@ -71,6 +73,9 @@ def fit_batches(
         [[[1.0, -1.0]]]
     """
     n_epochs = arguments.integer("n_epochs", n_epochs)
+    # Not by iter(), which starts the workers of a DataLoader.
+    if not (hasattr(type(batches), "__iter__") or hasattr(type(batches), "__getitem__")):
+        raise TypeError(f"`batches` must be an iterable of tuples; got {shown(batches)}.")
     options = {"n_restarts": n_restarts, "max_iterations": max_iterations, "seed": seed, "progress": progress}
     stream = StreamingFit(mixture, n_objects=n_objects, step_size=step_size, lr=lr, **options)  # type: ignore[arg-type]
     with stop_on_request() as stop_requested:

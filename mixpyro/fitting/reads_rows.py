@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.tables.door import DATA, first_tensor, layouts_of
@@ -56,7 +57,10 @@ def _fill(given: dict[str, Any], fitted: object, parameters: Mapping[str, Any]) 
         given.update(rows.tensors)
         names = rows if rows.package else names
     elif isinstance(given.get("y"), Tensor) and given.get("x") is None:
-        given["x"] = given["y"].new_zeros(len(given["y"]), 0)
+        y = arguments.a_tensor("y", given["y"])
+        if y.ndim not in (1, 2):
+            raise ValueError(f"`y` must have shape [N, P] or [N]; got {list(y.shape)}.")
+        given["x"] = y.new_zeros(len(y), 0)
     if names is not None and names.package:
         _fill_names(given, names, parameters)
 

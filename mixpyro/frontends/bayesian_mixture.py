@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.experts import GaussianExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.column_reader import as_tensor
@@ -231,6 +232,7 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
             The rows [S, D], and the component that each of them is from [S].
         """
         state = check_random_state(self.random_state if random_state is None else random_state)
+        n_samples = arguments.size("n_samples", n_samples)
         empty = torch.zeros(n_samples, 0, dtype=torch.float64, device="cpu")
         with own_random_numbers(int(state.randint(MOST_SEED))):
             predictive = self.mixture_.predictive(empty)

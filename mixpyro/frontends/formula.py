@@ -99,7 +99,7 @@ def fit_formula(
         [9.8]
     """
     _need_formulaic()
-    context = _variables_of_caller() if context is None else context
+    context = _variables_of_caller() if context is None else arguments.mapping("context", context)
     ks = _checked_ks(k)
     check_rule(choose)
     beside = {name: options.pop(name) for name in OF_ROWS if options.get(name) is not None}

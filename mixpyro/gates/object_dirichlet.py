@@ -230,6 +230,7 @@ class ObjectDirichletGate(ObjectGate):
             step_size: not read.
         """
         r = self.statistics(x, responsibilities).counts
+        arguments.object_indices(arguments.a_tensor("objects", objects), n_objects)
         known, inverse = objects.to(r.device).unique(return_inverse=True)
         r = r.new_zeros(len(known), self.n_components).index_add_(0, inverse, r)
         counts = r.sum(-1, keepdim=True)

@@ -86,14 +86,15 @@ class GateProgram(Part):
 
         Raises:
             TypeError: if x is no floating tensor, or another argument has another type.
-            ValueError: if there is no ``plate``, its dim is taken, x has not a row for each of its objects, or known
-                components do not fit.
+            ValueError: if there is no ``plate``, its dim is taken, x has not a row for each of its objects or is not
+                finite for a gate that reads it, or known components do not fit.
             RuntimeError: if the program has a site of this name already, or another module has registered parameters
                 under it.
         """
         refuse_shared_parameters(self)
         refuse_taken_name(self.site("assignment"))
         x = arguments.program_inputs(x)
+        x = arguments.finite("x", x) if self.reads_inputs else x
         plates = checked_plates(plate, x)
         if observed is not None or mask is not None:
             with entered(plates):  # before anything is sampled

@@ -10,6 +10,8 @@ from torch.special import log_ndtr
 # Width of an interval, in units of the noise, below which it is its width times the density in its middle; the error is
 # of the fourth order.
 NARROW = 1e-3
+# In units of the noise: an outcome that is farther away has a log probability whose square overflows.
+FARTHEST = 1e150
 LOG_ROOT_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
 
@@ -28,12 +30,14 @@ def log_probability(low: Tensor, high: Tensor) -> Tensor:
         high: upper limits, ∞ where there is none; at least ``low``, of the same shape, float64.
 
     Returns:
-        In nats, in that shape, with two derivatives in the limits. 0 where there is none of either.
+        In nats, in that shape, with two derivatives in the limits. 0 where there is none of either, −∞ where both are
+        beyond 1e150 on one side.
     """
+    is_far = (low > FARTHEST) | (high < -FARTHEST)
     below, above = low == -torch.inf, high == torch.inf
-    is_narrow = (high - low <= NARROW) & ~below & ~above
+    is_narrow = (high - low <= NARROW) & ~below & ~above & ~is_far
     # Each case with arguments for which it is finite, so that derivatives of those not chosen are.
-    a, b = torch.where(below, -1.0, low), torch.where(above, 1.0, high)
+    a, b = torch.where(below | is_far, -1.0, low), torch.where(above | is_far, 1.0, high)
     a, b = torch.where(above & ~below, a, torch.minimum(a, b)), torch.where(below & ~above, b, torch.maximum(a, b))
     one_sided = torch.where(below, log_ndtr(b), log_ndtr(-a))
     by_both = torch.where(below & above, 0.0, one_sided)
@@ -49,7 +53,8 @@ def log_probability(low: Tensor, high: Tensor) -> Tensor:
     of_width = torch.where(is_point, 0.0, torch.where(is_point, 1.0, width).log())
     curved = (middle.square() - 1.0) * width.square() / 24.0
     narrow = of_width + curved - 0.5 * middle.square() - LOG_ROOT_TWO_PI
-    return torch.where(below | above, by_both, torch.where(is_narrow, narrow, wide))
+    found = torch.where(below | above, by_both, torch.where(is_narrow, narrow, wide))
+    return torch.where(is_far, -torch.inf, found)
 
 
 def moments(low: Tensor, high: Tensor) -> Moments:

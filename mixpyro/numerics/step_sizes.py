@@ -42,6 +42,10 @@ class RobbinsMonro:
             step: t, counted from 1.
 
         Returns:
-            ρₜ, above 0 and at most 1.
+            ρₜ, above 0; at most 1 where t + τ is 1 or more.
+
+        Raises:
+            TypeError: if ``step`` is not a number.
+            ValueError: if it is negative, or zero without a delay.
         """
-        return float((step + self.delay) ** -self.decay)
+        return float((arguments.positive_number("step", step, zero=self.delay > 0) + self.delay) ** -self.decay)

@@ -41,9 +41,11 @@ def save(part: PARTS, path: str | os.PathLike[str]) -> None:
 
     Raises:
         TypeError: if ``part`` is not a model of mixpyro, or an argument of a constructor cannot be written.
-        ValueError: if the state has values that the model cannot have, such as NaN.
+        ValueError: if the state has values that the model cannot have, such as NaN, or none, on the ``meta`` device.
         OSError: if the file cannot be written.
     """
+    if any(tensor.is_meta for tensor in (*part.parameters(), *part.buffers())):
+        raise ValueError("`part` must have values; got tensors on the meta device, which have none.")
     frozen = [name for name, parameter in part.named_parameters() if not parameter.requires_grad]
     description, own_networks = description_of(part)
     content = {"model": description, "state": part.state_dict(), "frozen": frozen}

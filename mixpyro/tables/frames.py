@@ -44,7 +44,7 @@ def is_table(value: object) -> bool:
     Args:
         value: anything.
     """
-    if isinstance(value, Tensor) or value is None or isinstance(value, str | bytes):
+    if isinstance(value, Tensor) or value is None or isinstance(value, str | bytes | type):
         return False
     return (
         isinstance(value, np.ndarray | list)
@@ -143,7 +143,7 @@ def numbers(argument: str, name: str, column: Any) -> np.ndarray:  # noqa: ANN40
             return np.array(column.to_numpy(dtype=np.float64, na_value=np.nan))
         values = column.to_numpy() if hasattr(column, "to_numpy") else np.asarray(column)
         return np.array(values, dtype=np.float32 if values.dtype == np.float32 else np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"`{argument}` must have numbers{of}; got values of dtype {column.dtype}.") from error
 
 

@@ -104,6 +104,7 @@ def grow_tree(
     most = arguments.size("most_components", most_components)
     given = given_rows({"x": x, "y": y, "gate_x": gate_x, "weights": weights}, groups=groups)
     own, others = (given.x, given.tensors["y"], given.gate_x), given.tensors["weights"]
+    tolerance = arguments.positive_number("tolerance", tolerance, zero=True)
     growth = _Growth(experts, *own, others, groups, prior_scale, n_restarts, seed, max_iterations, tolerance)
     best = growth.fit((0,), None)
     bounds, splits, refused = [best.bound], list[int](), None

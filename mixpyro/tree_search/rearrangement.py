@@ -80,6 +80,7 @@ def rearrange_tree(
 
     known = None if table.labels is None else of_rows(table.labels)
     own_weights = None if table.weights is None else of_rows(table.weights)
+    tolerance = arguments.positive_number("tolerance", tolerance, zero=True)
     options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "weights": own_weights}
     if table.misses:
         options["missing"] = "ignore"

@@ -67,7 +67,7 @@ def _further(call: Call) -> list[str]:
 def _likely(name: str, arguments: dict[str, Any]) -> Any:
     """Return what an argument that was not given would probably be."""
     x = arguments.get("x")
-    if not isinstance(x, torch.Tensor) or x.ndim < 1:
+    if not isinstance(x, torch.Tensor) or x.ndim < 1 or x.is_quantized:
         return None
     return {
         "gate_x": x,

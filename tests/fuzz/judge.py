@@ -64,7 +64,7 @@ def judged(call: Call) -> Outcome:
 
 def _is_allowed(call: Call, name: str, error: BaseException | None) -> bool:
     """Return whether something may change: by a program of the user's, or where a call draws."""
-    of_program = error is not None and call.registers and _has_run_program(error)
+    of_program = error is not None and call.registers and (_has_run_program(error) or _came_after_program(error))
     if name.startswith("parameter "):
         return call.registers or of_program
     if name == "random state of torch":
@@ -128,6 +128,11 @@ def _is_own(error: BaseException) -> bool:
 def _has_run_program(error: BaseException) -> bool:
     """Return whether a program of the user's was running when an error came."""
     return any(f.filename.endswith("targets/programs.py") for f in traceback.extract_tb(error.__traceback__))
+
+
+def _came_after_program(error: BaseException) -> bool:
+    """Return whether an error is of what a program of the user's has drawn: of log densities, or the loss."""
+    return _is_of_program(error) or "must give a finite loss" in str(error)
 
 
 def _is_of_program(error: BaseException) -> bool:

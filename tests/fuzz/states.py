@@ -13,8 +13,8 @@ import pyro
 import torch
 from torch import Tensor
 
-# Attributes that keep what was computed last, and Pyro's record of which module runs.
-KEPT = ("_last", "_pyro_context", "_kept", "one_by_one")
+# Attributes that keep what was computed last, and Pyro's record of which module runs and of how many plates there are.
+KEPT = ("_last", "_last_block_of_runs", "_pyro_context", "_kept", "one_by_one", "max_plate_nesting")
 PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.Size, slice, range)
 Picture = dict[str, object]
 

@@ -1,6 +1,8 @@
 """Faults that random calls have found, each as a kind: for every gate or bank that shares its mechanism."""
 
+import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -8,7 +10,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mixpyro import BayesianSoftmaxGate, ConjugateSVI, LinearExperts, MixtureOfExperts, NeuralExperts, NeuralGate, fit
+from mixpyro import (
+    BayesianMixture,
+    BayesianSoftmaxGate,
+    ConjugateSVI,
+    GLMExperts,
+    Groups,
+    LinearExperts,
+    MixtureOfExperts,
+    NeuralExperts,
+    NeuralGate,
+    RobbinsMonro,
+    criteria,
+    fit,
+    fit_batches,
+    fit_formula,
+    save,
+)
 from mixpyro.experts.families import Gaussian
 from mixpyro.hyper_models import HyperExpertNN, HyperModelDirichlet, HyperModelGateSparsed
 from tests.fuzz.made import EXPERTS, GATES, Size, rows
@@ -149,3 +167,102 @@ def test_adapters_take_anything_for_what_they_do_not_read() -> None:
         reads.M_step(x, None, z, None)
         assert reads.LogPiExpectation(x, None, None).shape == (N, K)
         assert reads.PredictPi(x, None).shape == (N, K)
+
+
+@pytest.mark.parametrize("name", ["dirichlet", "sticks", "object", "linear", "relevance", "shared", "gaussian"])
+def test_an_update_that_is_refused_leaves_nothing_in_the_part(name: str) -> None:
+    part = made(name)
+    x, y = rows(name if name in EXPERTS else "linear", Size(K, D, N), seed=0)
+    shares = torch.full((N, K), 0.5, dtype=torch.float64)
+    statistics = part.statistics(x, y, shares) if name in EXPERTS else part.statistics(x, shares)
+    before = dict(vars(part))
+    odd: Any
+    for odd in (slice(None), [], 2.0, torch.eye(2).to_sparse()):
+        with pytest.raises((TypeError, ValueError), match="`step_size` must"):
+            part.update(statistics, odd)
+    assert vars(part).keys() == before.keys()
+
+
+@pytest.mark.parametrize("name", ["softmax", "neural"])
+def test_a_gate_of_a_program_names_inputs_that_are_not_finite(name: str) -> None:
+    gate, x = made(name), x_of()
+    x[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="`x` must be finite"):
+        gate.model(x, plate=pyro.plate("objects", N, dim=-1))
+
+
+@pytest.mark.parametrize("name", [*GATES, *EXPERTS])
+def test_a_model_without_values_is_not_saved(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`part` must have values; got tensors on the meta device"):
+        save(made(name).to("meta"), tmp_path / "model.pt")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("name", [name for name in (*GATES, *EXPERTS) if "learnt" not in name and name != "neural"])
+def test_a_default_device_is_not_that_of_a_part(name: str) -> None:
+    with torch.device("meta"):
+        part = made(name)
+    assert {tensor.device.type for tensor in (*part.parameters(), *part.buffers())} == {"cpu"}
+
+
+@pytest.mark.parametrize("magnitude", [1e160, 1e300, -1e300])
+def test_censored_outcomes_that_are_far_away_are_impossible(magnitude: float) -> None:
+    bank: Any = EXPERTS["censored"](K, D, torch.float64)
+    x, y = rows("censored", Size(K, D, N), seed=0)
+    y = torch.stack([magnitude + 0.0 * y[:, 0], magnitude * torch.tensor([1.0, 1.5]).double()[y[:, 1].long() % 2]], 1)
+    found = bank.expected_log_likelihood(x, y.sort(1).values)
+    assert bool((found == -torch.inf).all())
+
+
+@pytest.mark.parametrize("value", [{1}, {}, torch.ones(2, device="meta"), iter([1]), [1.0, 2.0, 3.0]])
+def test_rates_that_are_no_numbers_are_refused(value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="`noise_rate` must be"):
+        LinearExperts(K, D, noise_rate=value)
+
+
+def test_odd_arguments_of_small_functions_are_named() -> None:
+    mixture = MixtureOfExperts(made("dirichlet"), made("linear"))
+    groups, rows_of_two = Groups.of([1, 1, 2]), torch.ones(30, 2).double().cumsum(0)
+    estimator = BayesianMixture(2).fit(rows_of_two.numpy())
+    bad: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
+        (Groups.of, ([1, 1, 2],), {"like": 10**30}, "like"),
+        (Groups.of, (Tensor,), {}, "groups"),
+        (groups.sum, (torch.ones(3, device="meta"),), {}, "values"),
+        (RobbinsMonro(), (slice(None),), {}, "step"),
+        (RobbinsMonro(), (-1,), {}, "step"),
+        (fit_batches, (mixture, torch.device("cpu")), {}, "batches"),
+        (estimator.sample, (-math.inf,), {}, "n_samples"),
+        (made("softmax").parameter_names, (torch.tensor(1.0),), {}, "feature_names"),
+        (made("glm").parameter_names, (mixture,), {}, "feature_names"),
+        (mixture.predict, (x_of(),), {"responsibilities": [[10**400] * K] * N}, "responsibilities"),
+        (mixture.quantile, (), {"x": x_of(), "probabilities": Tensor}, "probabilities"),
+    ]
+    for function, arguments, named, argument in bad:
+        with pytest.raises((TypeError, ValueError), match=f"`{argument}` must"):
+            function(*arguments, **named)
+
+
+def test_objects_that_are_no_indices_are_refused_in_an_update() -> None:
+    gate = made("object")
+    shares = torch.full((N, K), 0.5, dtype=torch.float64)
+    before = picture(gate)
+    for objects in (torch.rand(N), torch.arange(N) * 10**9, [0] * N):
+        with pytest.raises((TypeError, ValueError), match="`objects` must be"):
+            gate.update_objects(x_of(), shares, objects=objects, n_objects=20, step_size=1.0)
+    assert not differences(before, picture(gate))
+
+
+@pytest.mark.parametrize("within", [torch.tensor(1.0), 2, iter([[0], [1]]), {0: [0]}, "01"])
+def test_sets_of_components_that_are_no_lists_are_refused(within: Any) -> None:
+    with pytest.raises(TypeError, match="`shared_within` must be lists of components"):
+        GLMExperts(K, D, Gaussian(), shared=[0], shared_within=within)
+
+
+def test_reports_and_formulas_name_what_is_odd() -> None:
+    x, y = rows("gaussian", Size(K, D, 20), seed=0)
+    result = fit(MixtureOfExperts(made("dirichlet"), made("gaussian")), None, y, n_restarts=1, progress=False)
+    with pytest.raises((TypeError, ValueError), match="`y` must have shape"):
+        criteria(result, y=torch.tensor(1.0).double())
+    table = {"y": y[:, 0].numpy(), "x": x[:, 0].numpy()}
+    with pytest.raises(TypeError, match="`context` must be a mapping"):
+        fit_formula("y ~ x", table, k=2, context=range(3))  # type: ignore[arg-type]
