@@ -210,6 +210,8 @@ def _of_values(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
     for row, one in enumerate(ids):
         if isinstance(one, Tensor) and one.ndim == 0:
             one = one.item()
+        if isinstance(one, Tensor):
+            raise TypeError(f"`groups` must have hashable ids; got shape {list(one.shape)} in row {row}.")
         try:
             index.append(numbers.setdefault(one, len(numbers)))
         except TypeError:

@@ -73,7 +73,7 @@ class SupervisedMixture(MixtureEstimator):
         """Return a gate of G inputs."""
         if isinstance(self.gate, Gate):
             return copy.deepcopy(self.gate)
-        if self.gate not in GATES:
+        if not isinstance(self.gate, str) or self.gate not in GATES:
             raise ValueError(f"`gate` must be one of {list(GATES)}, or a mixpyro gate; got {self.gate!r}.")
         if self.gate == "dirichlet":
             return DirichletGate(self.n_components)

@@ -132,7 +132,8 @@ def _has_run_program(error: BaseException) -> bool:
 
 def _came_after_program(error: BaseException) -> bool:
     """Return whether an error is of what a program of the user's has drawn: of log densities, or the loss."""
-    return _is_of_program(error) or "must give a finite loss" in str(error)
+    explained = any(f.filename.endswith("explanations.py") for f in traceback.extract_tb(error.__traceback__)[-1:])
+    return explained or _is_of_program(error) or "must give a finite loss" in str(error)
 
 
 def _is_of_program(error: BaseException) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -18,6 +19,7 @@ from mixpyro import (
     Groups,
     LinearExperts,
     MixtureOfExperts,
+    MixtureOfExpertsRegressor,
     NeuralExperts,
     NeuralGate,
     RobbinsMonro,
@@ -222,11 +224,14 @@ def test_rates_that_are_no_numbers_are_refused(value: Any) -> None:
 
 def test_odd_arguments_of_small_functions_are_named() -> None:
     mixture = MixtureOfExperts(made("dirichlet"), made("linear"))
+    odd_gate: Any = np.ones(2)
     groups, rows_of_two = Groups.of([1, 1, 2]), torch.ones(30, 2).double().cumsum(0)
     estimator = BayesianMixture(2).fit(rows_of_two.numpy())
     bad: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
         (Groups.of, ([1, 1, 2],), {"like": 10**30}, "like"),
         (Groups.of, (Tensor,), {}, "groups"),
+        (Groups.of, ([1, torch.ones(2), 1],), {}, "groups"),
+        (MixtureOfExpertsRegressor(gate=odd_gate).fit, (rows_of_two.numpy(), np.ones(30)), {}, "gate"),
         (groups.sum, (torch.ones(3, device="meta"),), {}, "values"),
         (RobbinsMonro(), (slice(None),), {}, "step"),
         (RobbinsMonro(), (-1,), {}, "step"),
