@@ -26,6 +26,27 @@ WORDS: dict[object, str] = {
     str: "a string",
     type(None): "None",
     Tensor: "a torch.Tensor",
+    np.ndarray: "an array",
+    type: "a class",
+}
+# The same by the name of the class, of classes that this module must not import.
+WORDS_BY_NAME = {
+    "FitResult": "what `fit` returned",
+    "MixtureOfExperts": "a mixture",
+    "Gate": "a gate",
+    "Experts": "experts",
+    "FormulaResult": "what `fit_formula` returned",
+}
+# Several of them.
+PLURALS = {
+    "a string": "strings",
+    "an integer": "integers",
+    "a function": "functions",
+    "a class": "classes",
+    "experts": "experts",
+    "a torch.Tensor": "tensors",
+    "a mixture": "mixtures",
+    "what `fit` returned": "results of `fit`",
 }
 # Where classes are from that other checks know: shapes of tensors, and what belongs to a Pyro program.
 ELSEWHERE = ("jaxtyping", "pyro.")
@@ -110,7 +131,9 @@ def _rule(hint: object) -> tuple[Rule, str] | None:
         # A tensor that may be left out, or be numbers of another kind, has a check of its own.
         if len(known) < len(rules) or Tensor in typing.get_args(hint):
             return None
-        return (lambda value: any(fits(value) for fits, _ in known)), " or ".join(words for _, words in known)
+        # That an argument may be left out helps nobody who gave one.
+        words = [words for _, words in known if words != "None"] or ["None"]
+        return (lambda value: any(fits(value) for fits, _ in known)), " or ".join(words)
     if hint is None or hint is type(None):
         return (lambda value: value is None), "None"
     if hint is bool:
@@ -140,12 +163,12 @@ def _of_collection(origin: type, inside: tuple[object, ...]) -> tuple[Rule, str]
         return callable, "a function"
     if issubclass(origin, Mapping):
         fits = _rule(inside[1]) if len(inside) > 1 else None
-        words = "a mapping" + ("" if fits is None else f" whose values are each {fits[1]}")
+        words = "a mapping" + _several(" of ", fits)
         return (lambda value: isinstance(value, Mapping) and _all(fits, value.values())), words
     if issubclass(origin, Iterable):
         is_tuple = issubclass(origin, tuple) and (len(inside) < 2 or inside[1] is not Ellipsis)
         fits = _rule(inside[0]) if inside and not is_tuple else None
-        words = "a sequence" + ("" if fits is None else f" whose values are each {fits[1]}")
+        words = "a sequence" + _several(" of ", fits)
         return functools.partial(_is_sequence, origin=origin, fits=fits), words
     return (lambda value: isinstance(value, origin)), _word(origin)
 
@@ -162,6 +185,13 @@ def _is_sequence(value: object, *, origin: type, fits: tuple[Rule, str] | None) 
     return all(hasattr(type(value), method) for method in needed) and _all(fits, value)
 
 
+def _several(before: str, rule: tuple[Rule, str] | None) -> str:
+    """Return in words what the values of a collection are."""
+    if rule is None:
+        return ""
+    return before + PLURALS[rule[1]] if rule[1] in PLURALS else f" whose values are each {rule[1]}"
+
+
 def _all(rule: tuple[Rule, str] | None, values: Any) -> bool:  # noqa: ANN401 (of whatever a user passes)
     """Return whether every value fits."""
     return rule is None or all(rule[0](value) for value in values)
@@ -176,4 +206,5 @@ def _word(hint: object) -> str:
     """Return what an instance of a class is called."""
     name = getattr(hint, "__name__", str(hint))
     article = "an" if name[:1] in "AEIOU" else "a"
-    return WORDS.get(hint, f"{article} {'path' if name == 'PathLike' else name}")
+    other = WORDS_BY_NAME.get(name, f"{article} {'path' if name == 'PathLike' else name}")
+    return WORDS.get(hint, other)

@@ -13,6 +13,6 @@ def shown(value: object) -> str:
         value: of any type; one that cannot be shown is called by its type.
     """
     try:
-        return _SHORT.repr(value)
+        return " ".join(_SHORT.repr(value).split())
     except Exception:  # a user's own class
         return f"a {type(value).__name__}"

@@ -1,11 +1,10 @@
 """Conversion of fitted mixtures and gates to ArviZ."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.diagnostics.arrays import OBJECTS, ROWS, as_numpy
@@ -88,7 +87,7 @@ def to_arviz(
     gate_x: GateInputs | AnyTable = None,
     objects: ObjectIndices | None = None,
     groups: GroupIds | None = None,
-    samples: Mapping[str, Tensor] | None = None,
+    samples: Mapping[str, Any] | None = None,
     n_draws: int = 1000,
     intervals: str | None = None,
     feature_names: Sequence[str] | None = None,

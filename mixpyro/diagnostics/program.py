@@ -45,7 +45,7 @@ def program_to_arviz(
     model: Callable[..., Any] | SVI,
     *arguments: Any,  # noqa: ANN401 (whatever the model takes)
     guide: Callable[..., Any] | None = None,
-    samples: Mapping[str, Tensor] | None = None,
+    samples: Mapping[str, Any] | None = None,
     max_plate_nesting: int = 1,
     axes: Mapping[str, tuple[str, ...]] | None = None,
     n_draws: int = 1000,

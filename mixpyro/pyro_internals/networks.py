@@ -1,5 +1,6 @@
 """Evaluation of a neural network that is part of a gate or of experts, inside a Pyro program or outside of one."""
 
+import opcode
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -60,6 +61,16 @@ class NetworkOutput(NamedTuple):
 ANY_OUTPUT = NetworkOutput("numbers", ())
 
 
+def _is_raised_by_the_network(error: Exception) -> bool:
+    """Return whether a network's own code has raised an error, rather than an operation of PyTorch in it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or str(trace.tb_frame.f_globals.get("__name__")).split(".")[0] == "torch":
+        return False
+    return trace.tb_frame.f_code.co_code[trace.tb_lasti] == opcode.opmap["RAISE_VARARGS"]
+
+
 def _called(network: nn.Module, x: Tensor) -> object:
     """Return what a network returns; an error of PyTorch in it names the network and the shape of its inputs."""
     try:
@@ -67,6 +78,8 @@ def _called(network: nn.Module, x: Tensor) -> object:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError) as error:
+        if _is_raised_by_the_network(error):
+            raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"`network` must take x {list(x.shape)} of {x.dtype}; got from it {reason}") from error
 

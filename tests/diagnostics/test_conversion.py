@@ -208,7 +208,7 @@ def test_bad_arguments_are_refused() -> None:
     result, x, y = fitted()
     for arguments, options, error, message in (
         ((result, x), {}, ValueError, "`y` must be given for a mixture; got None"),
-        ((object(), x, y), {}, TypeError, "`fitted` must be a FitResult, a mixture or a gate; got object"),
+        ((object(), x, y), {}, TypeError, "`fitted` must be what `fit` returned or a mixture or a gate; got <object"),
         ((result, x, y[:5]), {}, ValueError, "`y` must have as many rows as `x`, 40; got 5"),
         ((result, x, y), {"feature_names": ["a", "b"]}, ValueError, "`feature_names` must be 1 names.*got 2"),
         ((result, x, y), {"samples": {}}, ValueError, "`samples` must hold every latent site.*gate.weights is missing"),

@@ -84,7 +84,7 @@ def test_statistics_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match=r"`statistics.yy` must have shape \[2, 3\].*got \[2, 3, 3\]"):
         diagonal.update(full.statistics(x, y, responsibilities(10, 2)))
     one, other = GaussianExperts(1, 3, covariance="diagonal"), GaussianExperts(1, 3)
-    message = r"`statistics` must lead to a scale of shape \[1, 3\]; got \[1, 3, 3\]"
+    message = r"`statistics.yy` must have shape \[1, 3\]; got \[1, 3, 3\]"
     with pytest.raises(ValueError, match=message):
         one.update(other.statistics(x, y, responsibilities(10, 1)))
 

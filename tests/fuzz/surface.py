@@ -24,7 +24,18 @@ READ_ONLY = {
 # Classes whose every public method is called by users. Methods that only other parts of the package call are left out.
 CLASSES = ("MixtureOfExperts", "FitResult", "FormulaResult", "StreamingFit", "Groups", "LinearResponse", "Refined")
 OF_PACKAGE = {
-    *("check_data", "checked_groups", "gate_inputs", "log_joint", "objects_of", "state", "takes_missing", "learn"),
+    *(
+        "check_data",
+        "checked_groups",
+        "gate_inputs",
+        "log_joint",
+        "objects_of",
+        "state",
+        "takes_missing",
+        "learn",
+        "kept",
+        "learn_rows",
+    ),
     *("extra_repr", "get_extra_state", "set_extra_state", "of_fit", "with_fits", "save", "plot", "coefficients"),
 }
 

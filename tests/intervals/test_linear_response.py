@@ -228,7 +228,7 @@ def test_names_and_the_caution_of_missing_information() -> None:
 @pytest.mark.usefixtures("bad_arguments")
 def test_what_it_does_not_cover_is_refused() -> None:
     result, x, y = lines_fit()
-    with pytest.raises(TypeError, match="`result` must be what `fit` returned, or its mixture; got str"):
+    with pytest.raises(TypeError, match="`result` must be what `fit` returned or a mixture; got 'result'"):
         linear_response("result", x, y)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`x` and `y` must be the rows that were fitted"):
         linear_response(result, x, y + 1.0)

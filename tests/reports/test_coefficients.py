@@ -203,14 +203,14 @@ def test_bad_arguments_are_refused() -> None:
     for arguments, error, message in (
         ({"feature_names": ["a", "b"]}, ValueError, r"`feature_names` must be 1 different names.*got \['a', 'b'\]"),
         ({"gate_feature_names": []}, ValueError, "`gate_feature_names` must be 1 different names"),
-        ({"feature_names": "lgRD"}, TypeError, "`feature_names` must be strings; got 'lgRD'"),
+        ({"feature_names": "lgRD"}, TypeError, "`feature_names` must be a sequence of strings; got 'lgRD'"),
         ({"weights": -torch.ones(70).double()}, ValueError, "`weights` must be at least 0"),
         ({"intervals": "exact"}, ValueError, "`intervals` must be one of 'linear response', 'mean field'; got 'exact'"),
         ({"probability": 1.0}, ValueError, "`probability` must be below 1; got 1.0"),
     ):
         with pytest.raises(error, match=message):
             coefficients(mixture, x, y, gate_x=gate_x, **arguments)
-    with pytest.raises(TypeError, match="`fitted` must be what `fit` returned, or its mixture; got NoneType"):
+    with pytest.raises(TypeError, match="`fitted` must be what `fit` returned or a mixture; got None"):
         coefficients(None, x, y)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`gate_feature_names` must be 1 different names"):
         coefficients(MixtureOfExperts(SoftmaxGate(2, 1), LinearExperts(2, 1)), x, y, gate_feature_names=["a", "b"])

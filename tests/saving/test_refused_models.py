@@ -167,7 +167,7 @@ def test_arguments_of_other_types_are_refused(tmp_path: Path) -> None:
         with pytest.raises(TypeError, match="`networks` must "):
             load(tmp_path / "file", networks=networks)  # type: ignore[arg-type]
     for kinds in (3, "a", [3], DirichletGate):
-        with pytest.raises(TypeError, match="`kinds` must be a sequence whose values are each a type"):
+        with pytest.raises(TypeError, match="`kinds` must be a sequence of classes"):
             load(tmp_path / "file", kinds=kinds)  # type: ignore[arg-type]
     for dtype in (torch.int64, torch.complex64, "float32"):
         with pytest.raises(TypeError, match=r"`dtype` must be a (floating )?dtype"):
