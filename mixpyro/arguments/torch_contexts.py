@@ -81,7 +81,7 @@ def outside_contexts(function: Callable[Arguments, Result]) -> Callable[Argument
         function: a public one.
     """
     declared_types = DeclaredTypes(function)
-    rest = (torch.empty(0, device="cpu"),) if function.__name__ == "__init__" else ()
+    rest = (torch.empty(0, dtype=torch.float32, device="cpu"),) if function.__name__ == "__init__" else ()
 
     @functools.wraps(function)
     def outside(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:

@@ -53,7 +53,9 @@ def _check(name: str, tensor: Tensor) -> None:
     least, largest = tensor.aminmax()
     if not bool(least.isfinite() & largest.isfinite()):
         raise ValueError(f"`{name}` must be finite")
-    if word == "rank" and not bool((tensor.sort(-1).values == torch.arange(tensor.shape[-1]).to(tensor)).all()):
+    if word == "rank" and not bool(
+        (tensor.sort(-1).values == torch.arange(tensor.shape[-1], device=tensor.device).to(tensor)).all()
+    ):
         raise ValueError(f"`{name}` must have each number from 0 to {tensor.shape[-1] - 1} once")
     is_matrix = word in MATRICES and tensor.ndim >= 2 and tensor.shape[-1] == tensor.shape[-2]
     if not is_matrix and word in (*POSITIVE, "scale") and float(least) <= 0.0:

@@ -109,7 +109,11 @@ def test_draws_may_be_arrays() -> None:
 @pytest.mark.parametrize(
     ("axes", "error", "message"),
     [
-        ({"means": "component"}, TypeError, r"got 'component' for 'means'. Write \('component',\)"),
+        (
+            {"means": "component"},
+            TypeError,
+            r"`axes` must be .* of strings; got \{'means': 'component'\}",
+        ),
         ({"mean": ("component",)}, ValueError, "of latent sites, or of plates around them: .*means.*; got 'mean'"),
         ({"means": ("component", "column")}, ValueError, "must have 1 names for the value of 'means'; got 2"),
     ],

@@ -151,8 +151,11 @@ def with_error(rank: int, size: int, group: Any, what: str) -> str:
     if rank == 1 and what == "seed":
         wrong = {"seed": 7}
     if what == "start":
-        wrong = {"starts": [_failing if rank == 1 else drawn_start]}
-        wrong["starts"][0].__qualname__ = "start"
+
+        def start(*given: Any) -> Tensor:
+            return (_failing if rank == 1 else drawn_start)(*given)
+
+        wrong = {"starts": [start]}
     try:
         if what == "nan":
             given = data()

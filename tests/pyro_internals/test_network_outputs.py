@@ -90,7 +90,14 @@ def gates() -> dict[str, Gate]:
 def test_nan_in_a_program_is_named(name: str) -> None:
     gate = gates()[name]
     x = torch.tensor([[0.0], [float("nan")], [1.0]]).double()
-    with pytest.raises(ValueError, match=r"^`x` must give log weights that are numbers; got NaN in 1 of 3 rows"):
+    with pytest.raises(ValueError, match=r"^`x` must be finite; got 1 NaN or infinite values of 3"):
+        gate.model(x, plate=objects_plate(x))
+
+
+def test_a_network_whose_weights_are_nan_is_named_in_a_program() -> None:
+    gate, x = gates()["neural"], torch.ones(3, 1).double()
+    torch.nn.init.constant_(next(gate.parameters()), torch.nan)
+    with pytest.raises(ValueError, match=r"^`x` must give log weights that are numbers; got NaN in 3 of 3 rows"):
         gate.model(x, plate=objects_plate(x))
 
 

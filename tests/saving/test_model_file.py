@@ -272,7 +272,7 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
         load(path)
     with pytest.raises(ValueError, match=r"`networks` must be those that the model was saved with"):
         load(path, networks={"network": nn.Linear(1, K)})
-    with pytest.raises(TypeError, match="`part` must be a Gate or an Experts or a MixtureOfExperts; got Linear"):
+    with pytest.raises(TypeError, match="`part` must be a gate or experts or a mixture; got Linear"):
         save(nn.Linear(1, 1), path)  # type: ignore[arg-type]
     gate = SoftmaxGate(K, 1)
     gate.prior_scale = object()  # type: ignore[assignment]
