@@ -21,6 +21,8 @@ from beartype import BeartypeConf, beartype
 
 # An int will do where a float is asked for, as PEP 484 has it.
 check_types = beartype(conf=BeartypeConf(is_pep484_tower=True))
+# Functions that look at the frame of their caller, which a check would come between.
+READ_FRAMES = ("fit_formula", "_variables_of_caller", "level_of_caller")
 # Calls of one function that are checked in one test.
 CHECKED_CALLS = 10
 
@@ -78,6 +80,8 @@ class _Decorated(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         self.generic_visit(node)
+        if node.name in READ_FRAMES:
+            return node
         node.decorator_list.append(_decorator("check_first_calls", node))
         return node
 

@@ -186,7 +186,7 @@ def bad_calls() -> list[tuple[dict[str, object], type[Exception], str]]:
         ({"n_gradient_steps": 0}, ValueError, "`n_gradient_steps` must be at least 1; got 0"),
         ({"initial_responsibilities": torch.ones(20, 2)}, ValueError, "`initial_responsibilities` must differ"),
         ({"initial_responsibilities": torch.zeros(20, 2)}, ValueError, "`initial_resp.* positive sum in every row"),
-        ({"mixture": LinearExperts(2, 1)}, TypeError, "`mixture` must be a MixtureOfExperts; got LinearExperts"),
+        ({"mixture": LinearExperts(2, 1)}, TypeError, "`mixture` must be a mixture; got LinearExperts"),
         ({"seed": "x"}, TypeError, "`seed` must be an integer; got 'x'"),
         ({"initial_responsibilities": torch.ones(20, 3)}, ValueError, r"`initial_responsibilities` .*got \[20, 3\]"),
         (
