@@ -120,9 +120,9 @@ def coefficients(
         found = _by_parts(mixture, _table(fitted, mixture, x, y, **given), features, gate_features, messages)
     for message in found.messages:
         warnings.warn(message, RuntimeWarning, stacklevel=4)
-    effects = _are_effects(mixture)
-    effects = [False] * (len(found.names) - len(effects)) + effects
-    rows = (_coefficient(*row, factor) for row in zip(found.estimates, found.errors, effects, strict=True))
+    effects = _effects(mixture, features, gate_features)
+    are_effects = [name in effects for name in found.names]
+    rows = (_coefficient(*row, factor) for row in zip(found.estimates, found.errors, are_effects, strict=True))
     names = with_output_names(found.names, [*features, *gate_features], _output_names(mixture, y))
     return CoefficientTable(zip(names, rows, strict=True))
 
@@ -197,13 +197,15 @@ def _normal_quantile(probability: object) -> float:
     return math.sqrt(2.0) * float(torch.erfinv(torch.tensor(level, dtype=torch.float64, device="cpu")))
 
 
-def _are_effects(mixture: MixtureOfExperts) -> list[bool]:
-    """Return whether each entry of the estimated parameters is an effect that may be tested against zero."""
+def _effects(mixture: MixtureOfExperts, features: list[str], gate_features: list[str]) -> set[str]:
+    """Return the names of the entries of estimated parameters that are effects, which may be tested against zero."""
     effects = {f"gate.{name}" for name in mixture.gate.effects} | {
         f"experts.{name}" for name in mixture.experts.effects
     }
     free = [(name, parameter) for name, parameter in mixture.named_parameters() if parameter.requires_grad]
-    return [name in effects for name, parameter in free for _ in range(parameter.numel())]
+    flags = [name in effects for name, parameter in free for _ in range(parameter.numel())]
+    names = parameter_names(mixture, features, gate_features)
+    return {name for name, flag in zip(names, flags, strict=True) if flag}
 
 
 def _coefficient(estimate: float, error: float, is_effect: bool, factor: float) -> Coefficient:

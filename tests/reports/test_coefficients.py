@@ -282,3 +282,18 @@ def test_weights_of_objects_are_integrated_out() -> None:
     response = linear_response(result, x, y)
     assert [row.standard_error for row in table.values()] == response.standard_deviations.tolist()
     assert not any(name.startswith("gate") for name in table)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_learnt_mean_beside_regressions_has_its_own_names() -> None:
+    """A mean of K numbers has K − 1 free ones, and stands behind the experts."""
+    x, y, _ = lines(60, 2)
+    result = fit(
+        MixtureOfExperts(ObjectDirichletGate(2, learn_mean=True), GLMExperts(2, 1, Gaussian())), x, y, n_restarts=2
+    )
+    table = coefficients(result)
+    slopes = [row for name, row in table.items() if name.endswith("x0")]
+    assert len(slopes) == 2
+    assert all(row.z == pytest.approx(row.estimate / row.standard_error) for row in slopes)
+    (mean,) = (row for name, row in table.items() if name.startswith("gate"))
+    assert math.isnan(mean.z)
