@@ -20,7 +20,9 @@ def dense(name: str, value: Tensor) -> Tensor:
             ``meta`` device, where tensors have a shape and no numbers.
     """
     if is_dense(value):
-        return value if type(value) in PLAIN else value.as_subclass(Tensor)
+        plain = value if type(value) in PLAIN else value.as_subclass(Tensor)
+        # NumPy reads no negative views.
+        return plain.resolve_neg() if plain.is_neg() else plain
     raise TypeError(f"`{name}` must be a dense tensor; got {_kind(value)}. {_advice(name, value)}")
 
 

@@ -141,8 +141,9 @@ def _checked_columns(shared: Shared, n_features: int, has_scale: bool) -> tuple[
     allowed = allowed.removesuffix(", or ")
     for one in shared:
         is_column = isinstance(one, int) and not isinstance(one, bool) and 0 <= one < n_features
-        if not (is_column or one == INTERCEPT or (one == SCALE and has_scale)):
-            raise ValueError(f"`shared` must have as each entry {allowed}; got {one!r}.")
+        is_word = isinstance(one, str) and (one == INTERCEPT or (one == SCALE and has_scale))
+        if not (is_column or is_word):
+            raise ValueError(f"`shared` must have as each entry {allowed}; got {arguments.shown(one)}.")
     return tuple(dict.fromkeys(shared))
 
 

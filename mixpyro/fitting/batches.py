@@ -104,6 +104,8 @@ def _learn(stream: StreamingFit, batches: Iterable[Batch], n_epochs: int, stop_r
 def _on_device(batches: Iterable[Batch], mixture: MixtureOfExperts) -> Iterator[tuple[Any, Any, Any, Any]]:
     """Yield x, y, gate_x and groups of the batches, on the mixture's device."""
     device = next((tensor.device for tensor in (*mixture.parameters(), *mixture.buffers())), torch.device("cpu"))
+    if not arguments.is_iterable(batches):
+        raise TypeError(f"`batches` must be an iterable of tuples; got {arguments.shown(batches)}.")
     for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3, 4):
             got = f"{len(batch)} values" if isinstance(batch, tuple | list) else type(batch).__name__

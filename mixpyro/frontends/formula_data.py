@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mixpyro.arguments import shown
 from mixpyro.frontends.formula_names import no_column
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def used_rows(
     Raises:
         ValueError: if ``missing`` is something else, a value is missing where it may not, or no row is left.
     """
-    if missing not in (DROP, ERROR, IGNORE):
-        raise ValueError(f"`missing` must be 'drop', 'error' or 'ignore'; got {missing!r}.")
+    if not isinstance(missing, str) or missing not in (DROP, ERROR, IGNORE):
+        raise ValueError(f"`missing` must be 'drop', 'error' or 'ignore'; got {shown(missing)}.")
     exempt = may_be_missing if missing == IGNORE else ()
     checked = [name for name in names if name not in exempt]
     is_missing = data[checked].isna()

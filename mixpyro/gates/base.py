@@ -234,7 +234,7 @@ def categorical(weights: Tensor) -> Categorical:
     Args:
         weights: [..., K], non-negative.
     """
-    return Categorical(logits=weights.clamp_min(torch.finfo(weights.dtype).tiny).log())
+    return categorical_of_rows(weights.clamp_min(torch.finfo(weights.dtype).tiny).log())
 
 
 def categorical_of_rows(logits: Tensor) -> Categorical:
