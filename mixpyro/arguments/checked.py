@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mixpyro.arguments.dense import dense
 from mixpyro.arguments.messages import shown
-from mixpyro.arguments.numbers import integer, positive_number
+from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -146,18 +146,18 @@ def function(name: str, value: object) -> Callable[..., Any]:
     return value
 
 
-def index(name: str, value: object) -> int:
-    """Return a number of something, from 0.
+def integer_from(least: int, most: int = LARGEST_INTEGER) -> Check:
+    """Return a check that a value is an integer within limits.
 
     Args:
-        name: of the argument.
-        value: what the user passed.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is negative.
+        least: the smallest value allowed.
+        most: the largest value allowed.
     """
-    return integer(name, value, least=0)
+    return functools.partial(integer, least=least, most=most)
+
+
+# A number of something, from 0, and a seed of random numbers.
+index = seed = integer_from(0)
 
 
 def tensors(name: str, value: object) -> dict[str, Tensor]:
@@ -175,20 +175,6 @@ def tensors(name: str, value: object) -> dict[str, Tensor]:
         entry = f"{name}[{text(name, key)!r}]"
         found[key] = dense(entry, one) if isinstance(one, Tensor) else torch.as_tensor(of_numbers(entry, one))
     return found
-
-
-def seed(name: str, value: object) -> int:
-    """Return a seed of random numbers.
-
-    Args:
-        name: of the argument.
-        value: what the user passed.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is negative, or above 2⁶³ − 1.
-    """
-    return integer(name, value, least=0)
 
 
 def of_numbers(name: str, value: object) -> np.ndarray:

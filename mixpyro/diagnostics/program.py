@@ -25,18 +25,13 @@ from mixpyro.pyro_internals.traces import Site
 MOST_PLATES = 32
 
 
-def _depth(name: str, value: object) -> int:
-    """Return a depth of nested plates."""
-    return checks.integer(name, value, most=MOST_PLATES)
-
-
 @checks.outside_contexts
 @with_default_errors
 @outside_contexts
 @checks.checked(
     guide=checks.function,
     samples=checks.tensors,
-    max_plate_nesting=_depth,
+    max_plate_nesting=checks.integer_from(1, MOST_PLATES),
     axes=checks.mapping,
     n_draws=checks.size,
     seed=checks.seed,

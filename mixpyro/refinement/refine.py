@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mixpyro import arguments
+from mixpyro.arguments.numbers import LARGEST_SIZE
 from mixpyro.diagnostics.response_draws import samples_by_site
 from mixpyro.fitting.known_labels import known_components
 from mixpyro.fitting.reads_rows import reads_rows
@@ -37,11 +38,6 @@ MOST_RHAT = 1.05
 LEAST_OF_CHAIN = 20
 
 
-def _several(name: str, value: object) -> int:
-    """Return a number of draws, at least two."""
-    return arguments.size(name, value, least=2)
-
-
 @reads_rows
 @arguments.with_default_errors
 @torch.no_grad()
@@ -49,7 +45,7 @@ def _several(name: str, value: object) -> int:
 @arguments.checked(
     feature_names=arguments.texts,
     gate_feature_names=arguments.texts,
-    n_draws=_several,
+    n_draws=arguments.integer_from(2, LARGEST_SIZE),
     nuts=arguments.flag,
     seed=arguments.seed,
     progress=arguments.flag,

@@ -58,32 +58,8 @@ def checked_axes(name: str, value: object) -> Axes:
     return value
 
 
-def points(name: str, value: object) -> int:
-    """Return a number of points along a curve.
-
-    Args:
-        name: of the argument, for the message.
-        value: what the user passed.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is not from 2 to 10,000.
-    """
-    return arguments.integer(name, value, least=2, most=10_000)
-
-
-def points_of_map(name: str, value: object) -> int:
-    """Return a number of points along each axis of a map.
-
-    Args:
-        name: of the argument, for the message.
-        value: what the user passed.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is not from 2 to 2,000.
-    """
-    return arguments.integer(name, value, least=2, most=2000)
+# Numbers of points along a curve, and along each axis of a map.
+points, points_of_map = arguments.integer_from(2, 10_000), arguments.integer_from(2, 2000)
 
 
 def two_columns(name: str, value: object) -> tuple[object, object]:
