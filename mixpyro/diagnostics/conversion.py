@@ -68,17 +68,7 @@ def _checked_groups(name: str, value: object) -> frozenset[str]:
 
 @arguments.with_default_errors
 @arguments.outside_contexts
-@arguments.checked(
-    samples=arguments.tensors,
-    n_draws=arguments.size,
-    intervals=arguments.text,
-    feature_names=arguments.texts,
-    output_names=arguments.texts,
-    weights_of_objects=arguments.flag,
-    leave_out=_checked_groups,
-    seed=arguments.seed,
-    progress=arguments.flag,
-)
+@arguments.checked(samples=arguments.tensors, n_draws=arguments.size, leave_out=_checked_groups, seed=arguments.seed)
 def to_arviz(
     fitted: FitResult | MixtureOfExperts | Gate,
     x: Inputs | AnyTable = None,

@@ -23,7 +23,6 @@ from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 @reads_rows
 @arguments.with_default_errors
 @arguments.outside_contexts
-@arguments.checked(progress=arguments.flag)
 def exact_loo(
     result: FitResult,
     x: Inputs | AnyTable = None,

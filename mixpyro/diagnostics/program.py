@@ -25,16 +25,10 @@ from mixpyro.pyro_internals.traces import Site
 MOST_PLATES = 32
 
 
-@checks.outside_contexts
 @with_default_errors
 @outside_contexts
 @checks.checked(
-    guide=checks.function,
-    samples=checks.tensors,
-    max_plate_nesting=checks.integer_from(1, MOST_PLATES),
-    axes=checks.mapping,
-    n_draws=checks.size,
-    seed=checks.seed,
+    samples=checks.tensors, max_plate_nesting=checks.integer_from(1, MOST_PLATES), n_draws=checks.size, seed=checks.seed
 )
 def program_to_arviz(
     model: Callable[..., Any] | SVI,

@@ -133,7 +133,6 @@ class LinearResponse:
 
 @reads_rows
 @arguments.outside_contexts
-@arguments.checked(feature_names=arguments.texts, gate_feature_names=arguments.texts)
 def linear_response(
     result: FitResult | MixtureOfExperts,
     x: Inputs | AnyTable = None,

@@ -42,14 +42,7 @@ LEAST_OF_CHAIN = 20
 @arguments.with_default_errors
 @torch.no_grad()
 @arguments.outside_contexts
-@arguments.checked(
-    feature_names=arguments.texts,
-    gate_feature_names=arguments.texts,
-    n_draws=arguments.integer_from(2, LARGEST_SIZE),
-    nuts=arguments.flag,
-    seed=arguments.seed,
-    progress=arguments.flag,
-)
+@arguments.checked(n_draws=arguments.integer_from(2, LARGEST_SIZE), seed=arguments.seed)
 def refine(
     result: FitResult | MixtureOfExperts,
     x: Inputs | AnyTable = None,

@@ -35,12 +35,7 @@ MOST_GAIN = 1e-2
 
 @reads_rows
 @arguments.outside_contexts
-@arguments.checked(
-    feature_names=arguments.texts,
-    gate_feature_names=arguments.texts,
-    intervals=arguments.text,
-    probability=arguments.probability,
-)
+@arguments.checked(probability=arguments.probability)
 def coefficients(
     fitted: FitResult | MixtureOfExperts,
     x: Inputs | AnyTable = None,

@@ -31,7 +31,7 @@ class VarianceComponent(NamedTuple):
 
 @reads_rows
 @arguments.outside_contexts
-@arguments.checked(feature_names=arguments.texts, probability=arguments.probability)
+@arguments.checked(probability=arguments.probability)
 def variance_components(
     fitted: FitResult,
     x: Inputs | AnyTable = None,

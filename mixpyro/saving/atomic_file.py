@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from mixpyro import arguments
 from mixpyro.saving import archive, checksum, partial_files
 
 Content = dict[str, Any]
@@ -33,7 +34,7 @@ def write(path: Name, content: Content, *, kind: str, version: int) -> None:
         FileNotFoundError: if its folder does not exist.
         OSError: if the file cannot be written, or the path is that of a folder or a device.
     """
-    path = Path(os.path.realpath(_checked(path)))
+    path = Path(os.path.realpath(arguments.path("path", path)))
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"`path` must be in a folder that exists; got {str(path)!r}. Make {str(path.parent)!r} first."
@@ -77,7 +78,7 @@ def read(path: Name, *, kind: str, version: int, unchecked: int = 0) -> Content:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no file, damaged, of another kind, or of a later format.
     """
-    path = _checked(path)
+    path = arguments.path("path", path)
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
         has_checksum = checksum.is_right(file, size)
@@ -107,18 +108,6 @@ def _check_version(path: str, actual: object, version: int) -> None:
         raise ValueError(
             f"`path` must be of format {version} or earlier; got {path!r} of format {str(actual)[:50]}. Update mixpyro."
         )
-
-
-def _checked(path: object) -> str:
-    """Return a path as a string."""
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"`path` must be a path; got {type(path).__name__}.")
-    name = os.fspath(path)
-    if not isinstance(name, str):
-        raise TypeError(f"`path` must be a string or a path of strings; got {type(name).__name__}.")
-    if not name or "\0" in name:
-        raise ValueError(f"`path` must name a file; got {name!r}.")
-    return name
 
 
 def _opened(path: str) -> BinaryIO:

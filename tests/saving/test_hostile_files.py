@@ -217,5 +217,5 @@ def test_a_path_must_be_a_path(path: Any) -> None:
     with pytest.raises(TypeError, match="`path` must be a "):
         save(DirichletGate(2), path)
     for name in ("", "a\0b"):
-        with pytest.raises(ValueError, match="`path` must name a file; got"):
+        with pytest.raises(ValueError, match="`path` must be the path of a file; got"):
             load(name)

@@ -27,7 +27,7 @@ MOST_BARS = 60
 
 @arguments.with_default_errors
 @arguments.outside_contexts
-@arguments.checked(output_name=arguments.text, n_points=points, ax=checked_axes)
+@arguments.checked(n_points=points, ax=checked_axes)
 def plot_component_densities(
     result: FitResult | MixtureOfExperts | ArvizData,
     x: Inputs | AnyTable | FitResult | MixtureOfExperts = None,

@@ -18,7 +18,7 @@ MOST_ROWS = 400
 
 @arguments.with_default_errors
 @arguments.outside_contexts
-@arguments.checked(site=arguments.text, ax=checked_axes)
+@arguments.checked(ax=checked_axes)
 def plot_weights_forest(
     result: FitResult | MixtureOfExperts | ArvizData,
     fitted: FitResult | MixtureOfExperts | None = None,
