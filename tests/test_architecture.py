@@ -26,6 +26,7 @@ LAYERS = (
     {"distributions", "pyro_internals"},
     {"conjugate"},
     {"fitted_part"},
+    {"part_arguments"},
     {"part"},
     {"conjugate_part"},
     {"gates", "experts", "fitted_columns"},

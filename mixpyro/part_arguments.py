@@ -1,0 +1,115 @@
+"""Checks at the public methods of gates and experts: of the rows and the statistics that a user gives."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from mixpyro import arguments
+from mixpyro.fitted_part import FittedPart
+from mixpyro.tables.door import first_tensor
+from mixpyro.tables.given import numeric_rows
+
+Result = TypeVar("Result")
+# Methods that a user calls with rows, as the first argument.
+OF_ROWS = (
+    "weights",
+    "predict",
+    "expected_log_weights",
+    "logits",
+    "predictive",
+    "predictors",
+    "expected_log_likelihood",
+    "model",
+    "guide",
+    "assignment_guide",
+    "statistics",
+    "partial_bound",
+    "centre",
+)
+# Those whose x may have a row for each object of several plates.
+IN_PROGRAM = ("model", "guide", "assignment_guide")
+# Those of experts alone, whose columns and values they check themselves.
+OF_EXPERTS = ("predict", "predictive")
+
+
+def _counts_alone(part: FittedPart, x: object) -> bool:
+    """Return whether part and rows are on the ``meta`` device, where operations are counted and nothing is computed."""
+    if not (isinstance(x, Tensor) and x.is_meta):
+        return False
+    own = first_tensor(part)
+    return own is not None and own.is_meta
+
+
+def _is_plain(x: object) -> bool:
+    """Return whether rows are a dense tensor [N, D] of float32 or float64."""
+    return type(x) is Tensor and x.ndim == 2 and x.dtype in arguments.DTYPES and arguments.is_dense(x)
+
+
+def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words."""
+    in_program = method.__name__ in IN_PROGRAM
+    of_experts = method.__name__ in OF_EXPERTS
+
+    @functools.wraps(method)
+    def with_rows(self: Any, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
+        if not args and "x" in kwargs:
+            args = (kwargs.pop("x"),)
+        # The common case first: a tensor that nothing below would change or refuse.
+        if args and not of_experts and _is_plain(args[0]):
+            return method(self, *args, **kwargs)
+        if args:
+            if not isinstance(args[0], Tensor):  # To look for a tensor of the part takes 10 µs.
+                args = (numeric_rows("x", args[0], like=first_tensor(self)), *args[1:])
+            x = args[0] if _counts_alone(self, args[0]) else arguments.a_tensor("x", args[0])
+            args = (x, *args[1:])
+            if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
+                raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")
+            if x.dtype not in arguments.DTYPES:
+                raise TypeError(f"`x` must have dtype float32 or float64; got {x.dtype}. Use x.float().")
+            if x.ndim != 2 and not (in_program or arguments.in_transform()):
+                raise ValueError(f"`x` must have shape [N, D]; got {list(x.shape)}.")
+            if of_experts and not arguments.in_transform():
+                self.check_inputs(x)
+        return method(self, *args, **kwargs)
+
+    return with_rows
+
+
+def with_checked_outputs(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method of rows to check the shapes of what it reads beside x, and to give one output its column."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def with_outputs(self: Any, *rows: Any, **named: Any) -> Result:  # noqa: ANN401 (they are the method's)
+        if arguments.in_transform():
+            return method(self, *rows, **named)
+        if named:
+            rows, named = signature.bind(self, *rows, **named).args[1:], {}
+        n_rows = arguments.tensor("x", rows[0], ("N", "D") if rows[0].shape[-1:] != (0,) else ("N", 0)).shape[0]
+        given = dict(zip([*signature.parameters][1:], rows, strict=False))
+        if "y" in given:
+            y = arguments.a_tensor("y", given["y"])
+            y = y.unsqueeze(1) if y.ndim == 1 else y
+            given["y"] = arguments.tensor("y", y, (n_rows, getattr(self, "n_outputs", "P")))
+        if given.get("weights") is not None:
+            arguments.tensor("weights", given["weights"], (n_rows,))
+        if "responsibilities" in given:
+            arguments.tensor("responsibilities", given["responsibilities"], (n_rows, self.n_components))
+        return method(self, *given.values()) if len(given) == len(rows) else method(self, *rows)
+
+    return with_outputs
+
+
+def with_checked_statistics(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate an update to refuse what no method ``statistics`` has returned."""
+
+    @functools.wraps(method)
+    def with_statistics(self: Any, statistics: Any, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401
+        if not isinstance(statistics, tuple):
+            raise TypeError(f"`statistics` must be what `statistics` returned; got {type(statistics).__name__}.")
+        return method(self, statistics, *args, **kwargs)
+
+    return with_statistics
