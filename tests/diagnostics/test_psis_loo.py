@@ -8,7 +8,8 @@ from torch import Tensor
 from mixpyro import DirichletGate, GLMExperts, LinearExperts, MixtureOfExperts, SoftmaxGate, fit, to_arviz
 from mixpyro.diagnostics import Elpd, as_arviz, compare_loo, exact_loo, loo, loo_table
 from mixpyro.diagnostics.arviz_versions import arviz, container, group, has_data_trees
-from mixpyro.diagnostics.psis_loo import leave_one_out, stacking_weights
+from mixpyro.diagnostics.loo_comparison import stacking_weights
+from mixpyro.diagnostics.psis_loo import leave_one_out
 from mixpyro.experts.families import Gaussian
 from tests.diagnostics.fits import fitted, two_lines
 from tests.problems import lines
