@@ -8,7 +8,7 @@ from mixpyro import arguments
 from mixpyro.distributions.censored_normal import CensoredNormal, censored_log_prob, standardised_limits
 from mixpyro.experts.family import Family
 from mixpyro.numerics.censored_normal import moments
-from mixpyro.numerics.linear_predictors import Curvature
+from mixpyro.numerics.curvature import Curvature
 
 
 class CensoredGaussian(Family):

@@ -22,8 +22,9 @@ from mixpyro.numerics.count_densities import (
     saturated_binomial,
     saturated_poisson,
 )
-from mixpyro.numerics.linear_predictors import Curvature, with_reference
+from mixpyro.numerics.curvature import Curvature
 from mixpyro.numerics.precision import in_range
+from mixpyro.numerics.soft_labels import with_reference
 
 __all__ = [
     "Binomial",

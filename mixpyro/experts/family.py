@@ -6,7 +6,7 @@ from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from mixpyro.numerics.linear_predictors import Curvature
+from mixpyro.numerics.curvature import Curvature
 
 
 class Family:

@@ -12,7 +12,7 @@ from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.fitted_part import State
 from mixpyro.numerics import nested
 from mixpyro.numerics.columns_of_fit import HasColumnsOfFit
-from mixpyro.numerics.linear_predictors import Predictors
+from mixpyro.numerics.curvature import Predictors
 from mixpyro.numerics.newton import MOST_DENSE
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
 from mixpyro.part import overrides

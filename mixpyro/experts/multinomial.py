@@ -7,7 +7,8 @@ from mixpyro import arguments
 from mixpyro.distributions.multinomial import PreciseMultinomial, multinomial_half_deviance, saturated_multinomial
 from mixpyro.experts.family import Family
 from mixpyro.experts.log_rates import check_counts
-from mixpyro.numerics.linear_predictors import Curvature, with_reference
+from mixpyro.numerics.curvature import Curvature
+from mixpyro.numerics.soft_labels import with_reference
 
 
 class Multinomial(Family):

@@ -8,7 +8,7 @@ from mixpyro.distributions.negative_binomial import PreciseNegativeBinomial
 from mixpyro.experts.family import Family
 from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
 from mixpyro.numerics.count_densities import saturated_poisson
-from mixpyro.numerics.linear_predictors import Curvature
+from mixpyro.numerics.curvature import Curvature
 from mixpyro.numerics.overdispersed_counts import negative_binomial_half_deviance, saturated_beyond_poisson
 from mixpyro.numerics.precision import in_range
 

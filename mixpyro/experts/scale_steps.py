@@ -11,8 +11,8 @@ from mixpyro.distributed import rows as whole
 from mixpyro.experts.exponential_family import smallest_scale
 from mixpyro.experts.family import Family
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
+from mixpyro.numerics.curvature import Predictors
 from mixpyro.numerics.few_parameters import uphill_step
-from mixpyro.numerics.linear_predictors import Predictors
 from mixpyro.numerics.newton_sums import NewtonSums
 from mixpyro.part import overrides
 from mixpyro.shapes import Outputs

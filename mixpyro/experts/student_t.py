@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixpyro.distributions.student_t import PreciseStudentT
 from mixpyro.experts.family import Family
-from mixpyro.numerics.linear_predictors import Curvature
+from mixpyro.numerics.curvature import Curvature
 from mixpyro.numerics.log_gamma import log_gamma_half_step
 
 # Degrees of freedom that are estimated. Above 1 the mean exists, and a component cannot sit on a handful of equal rows

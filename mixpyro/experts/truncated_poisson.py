@@ -7,7 +7,7 @@ from mixpyro.distributions import zero_truncated_poisson as truncated
 from mixpyro.experts.family import Family
 from mixpyro.experts.log_rates import check_counts, log_rate
 from mixpyro.numerics.count_densities import LARGEST_LOG_RATIO, saturated_poisson
-from mixpyro.numerics.linear_predictors import Curvature
+from mixpyro.numerics.curvature import Curvature
 from mixpyro.numerics.precision import in_range
 
 

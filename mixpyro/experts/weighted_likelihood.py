@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.experts.families import Family
+from mixpyro.numerics.curvature import Curvature, Predictors
 from mixpyro.numerics.few_parameters import derivatives, maximised_few
-from mixpyro.numerics.linear_predictors import Curvature, Predictors
 from mixpyro.shapes import Responsibilities
 
 # Newton steps in scales between two in the coefficients, with which they take turns.

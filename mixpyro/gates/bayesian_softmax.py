@@ -17,9 +17,9 @@ from mixpyro.distributions.relevance_coefficients import RelevanceCoefficients
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.numerics.cholesky import cholesky
 from mixpyro.numerics.last_result import LastResult
-from mixpyro.numerics.linear_predictors import with_reference
 from mixpyro.numerics.pairs import pair_indices
 from mixpyro.numerics.predictor_moments import DesignRows
+from mixpyro.numerics.soft_labels import with_reference
 from mixpyro.numerics.softmax_quadrature import softmax_quadrature
 from mixpyro.numerics.tilted_softmax import LogNormaliser, tilted_softmax
 from mixpyro.shapes import Inputs

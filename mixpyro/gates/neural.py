@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.gates.logits import LogitGate, separated_components
-from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
+from mixpyro.numerics.linear_predictors import LinearPredictors
+from mixpyro.numerics.soft_labels import SoftLabels
 from mixpyro.pyro_internals.networks import NetworkOutput, evaluate, last_layers, network_of, trainable_parameters
 from mixpyro.shapes import Inputs, Responsibilities
 

@@ -15,9 +15,10 @@ from mixpyro.gates.logits import separated_components
 from mixpyro.gates.softmax_streams import SoftmaxStreams
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.numerics.information_matrix import standard_errors
-from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels, with_reference
+from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import maximised
 from mixpyro.numerics.prior_pull import MANY, MOST_PULL, prior_pull
+from mixpyro.numerics.soft_labels import SoftLabels, with_reference
 from mixpyro.pyro_internals.plates import refuse_outer_plates, sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
 

@@ -9,9 +9,10 @@ from torch import Tensor
 from mixpyro.fitted_part import Gradient, State
 from mixpyro.gates.logits import LogitGate
 from mixpyro.numerics.columns_of_fit import HasColumnsOfFit
-from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
+from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import MOST_DENSE, maximised
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
+from mixpyro.numerics.soft_labels import SoftLabels
 from mixpyro.part import overrides
 from mixpyro.pyro_internals.parameter_store import has_parameters
 from mixpyro.shapes import Inputs, ObjectIndices, Value

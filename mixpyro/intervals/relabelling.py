@@ -16,7 +16,7 @@ from mixpyro.gates.tree import TreeGate
 from mixpyro.intervals.free_parameters import LOG_RATIOS, FreeParameters, Site
 from mixpyro.intervals.responses.parts import banks_of, members_of
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.numerics.linear_predictors import with_reference
+from mixpyro.numerics.soft_labels import with_reference
 from mixpyro.numerics.tree_automorphisms import automorphisms, n_swaps
 from mixpyro.part import Part
 

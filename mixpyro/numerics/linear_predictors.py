@@ -1,63 +1,22 @@
 """Log likelihoods of linear predictors, as functions of the coefficients."""
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixpyro.numerics.blocks import rows_per_block, rows_per_newton_step, slices
+from mixpyro.numerics.blocks import rows_per_newton_step, slices
+from mixpyro.numerics.curvature import Curvature, Predictors, information_of, total_of
 from mixpyro.numerics.design_matrix import standardised
 from mixpyro.numerics.newton import RIDGE, Coefficients, Values
-from mixpyro.numerics.weighted_sums import weighted_gram
 from mixpyro.shapes import Inputs
 
 # Change of a predictor, in nats, in a step that gains nothing. Near a maximum steps are shorter; where the maximum is
 # at infinity one of Newton's steps takes a predictor one nat further.
 MOST_CHANGE = 1.0
-
-Predictors = Float[Tensor, "N B C"]
-
-
-class Curvature(NamedTuple):
-    """Minus the second derivatives in the predictors of every row: diag(diagonal) − factor factor' [N, B, C, C]."""
-
-    diagonal: Predictors
-    factor: Predictors | None = None  # none where they are diagonal
-
-    def product(self, direction: Predictors) -> Predictors:
-        """Multiply every row's matrix by a direction.
-
-        Args:
-            direction: [N, B, C].
-
-        Returns:
-            [N, B, C].
-        """
-        image = self.diagonal * direction
-        if self.factor is None:
-            return image
-        return image - self.factor * (self.factor * direction).sum(-1, keepdim=True)
-
-    def matrices(self) -> Float[Tensor, "N B C C"]:
-        """Return every row's matrix."""
-        matrices = torch.diag_embed(self.diagonal)
-        return matrices if self.factor is None else matrices - self.factor.unsqueeze(-1) * self.factor.unsqueeze(-2)
-
-    def diagonals(self) -> Predictors:
-        """Return the diagonal of every row's matrix."""
-        return self.diagonal if self.factor is None else self.diagonal - self.factor.square()
-
-    def rows(self, start: int, end: int) -> "Curvature":
-        """Return the curvature of some of the rows.
-
-        Args:
-            start: first row.
-            end: the row after the last.
-        """
-        return Curvature(self.diagonal[start:end], None if self.factor is None else self.factor[start:end])
 
 
 @runtime_checkable
@@ -283,91 +242,3 @@ class LinearExpansion:
         if not self.functions.precision:
             return 0.0
         return (self.functions.split(coefficients) @ self.functions.penalty).flatten(1)
-
-
-def information_of(curvature: Curvature, columns: Float[Tensor, "N E"]) -> Float[Tensor, "B Q Q"]:
-    """Return Σᵢ Wᵢ ⊗ uᵢuᵢ' [B, Q, Q], float64, where Wᵢ is the curvature of row i.
-
-    Args:
-        curvature: W of the rows.
-        columns: u.
-    """
-    _, *shape = curvature.diagonal.shape
-    n_rows = rows_per_block(shape[0] * shape[1] ** 2, columns.device)
-    total: Tensor | float = 0.0
-    for start in range(0, max(1, len(columns)), n_rows):
-        part = curvature.rows(start, start + n_rows)
-        matrices = part.diagonal if shape[1] == 1 and part.factor is None else part.matrices()
-        total = total + weighted_gram(matrices.flatten(1), columns[start : start + n_rows])
-    assert isinstance(total, Tensor)
-    return total.unflatten(0, (*shape, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
-
-def total_of(parts: Sequence[Tensor]) -> Tensor:
-    """Return the sum of tensors of one shape, at least one.
-
-    Args:
-        parts: of blocks of rows.
-    """
-    return functools.reduce(torch.add, parts)
-
-
-def with_reference(predictors: Tensor) -> Tensor:
-    """Return logits of a softmax whose first class is the reference: zero, then the predictors.
-
-    Args:
-        predictors: of the other classes [..., C].
-
-    Returns:
-        [..., 1 + C].
-    """
-    return torch.cat([predictors.new_zeros(*predictors.shape[:-1], 1), predictors], dim=-1)
-
-
-class SoftLabels:
-    """Σᵢₖ rᵢₖ log softmax(0, ηᵢ)ₖ; the :class:`~mixpyro.numerics.linear_predictors.RowTerms` of B functions.
-
-    Args:
-        labels: r [N, B, K], or [N, K] of one function, float64, non-negative; a row that does not sum to one carries a
-            weight.
-    """
-
-    def __init__(self, labels: Float[Tensor, "N *B K"]) -> None:
-        self.labels = labels if labels.ndim == 3 else labels.unsqueeze(1)
-        self.totals = self.labels.sum(-1, keepdim=True)
-
-    def values(self, eta: Predictors) -> Float[Tensor, " B"]:
-        """Return the sum.
-
-        Args:
-            eta: η [N, B, K − 1].
-
-        Returns:
-            [B].
-        """
-        return (self.labels * with_reference(eta).log_softmax(-1)).sum((0, -1))
-
-    def derivatives(self, eta: Predictors) -> tuple[Predictors, Curvature]:
-        """Return r − t π and t (diag π − π π') without the first class, π = softmax(0, η) and t = Σₖ rₖ.
-
-        Args:
-            eta: η [N, B, K − 1].
-        """
-        return self.derivatives_at(with_reference(eta).softmax(-1))
-
-    def of_rows(self, rows: slice) -> "SoftLabels":
-        """Return the terms of some rows; the same object for all rows.
-
-        Args:
-            rows: which.
-        """
-        return self if rows == slice(0, len(self.labels)) else SoftLabels(self.labels[rows])
-
-    def derivatives_at(self, weights: Float[Tensor, "N B K"]) -> tuple[Predictors, Curvature]:
-        """Return the same, given the weights.
-
-        Args:
-            weights: π.
-        """
-        weights, totals = weights[..., 1:], self.totals
-        return self.labels[..., 1:] - totals * weights, Curvature(totals * weights, totals.sqrt() * weights)

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro.distributed import rows as whole
-from mixpyro.numerics.linear_predictors import MOST_CHANGE, Curvature, Predictors, information_of
+from mixpyro.numerics.curvature import Curvature, Predictors, information_of
+from mixpyro.numerics.linear_predictors import MOST_CHANGE
 from mixpyro.numerics.location_scale import location_scale
 from mixpyro.numerics.newton import SMALLEST_GAIN, dense_step
 from mixpyro.shapes import Inputs

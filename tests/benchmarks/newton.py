@@ -20,8 +20,9 @@ from torch import Tensor
 from mixpyro import SoftmaxGate
 from mixpyro.experts.families import Categorical
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
-from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
+from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import maximised
+from mixpyro.numerics.soft_labels import SoftLabels
 
 
 def problem(n_objects: int, n_features: int, n_components: int) -> tuple[Tensor, Tensor]:

@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from mixpyro.numerics.least_information import flattest_direction, smallest_eigenpair
-from mixpyro.numerics.linear_predictors import LinearPredictors, SoftLabels
+from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton import MOST_DENSE, maximised
+from mixpyro.numerics.soft_labels import SoftLabels
 from tests.problems import inputs, responsibilities
 
 

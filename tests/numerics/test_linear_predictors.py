@@ -7,7 +7,8 @@ from torch import Tensor
 from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.numerics import blocks
-from mixpyro.numerics.linear_predictors import LinearPredictors, RowTerms, SoftLabels, with_reference
+from mixpyro.numerics.linear_predictors import LinearPredictors, RowTerms
+from mixpyro.numerics.soft_labels import SoftLabels, with_reference
 from tests.problems import inputs, responsibilities
 
 N, K = 25, 3

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mixpyro.numerics.linear_predictors import LinearExpansion, LinearPredictors, SoftLabels
+from mixpyro.numerics.linear_predictors import LinearExpansion, LinearPredictors
 from mixpyro.numerics.newton import MOST_DENSE, maximised
+from mixpyro.numerics.soft_labels import SoftLabels
 from tests.problems import inputs, responsibilities
 
 # The most coefficients of a function whose equations are solved with the matrix: all, or none.
