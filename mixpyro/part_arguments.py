@@ -49,7 +49,11 @@ def _is_plain(x: object) -> bool:
 
 
 def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words."""
+    """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words.
+
+    Args:
+        method: of a gate or of experts, one of ``OF_ROWS``.
+    """
     in_program = method.__name__ in IN_PROGRAM
     of_experts = method.__name__ in OF_EXPERTS
 
@@ -79,7 +83,11 @@ def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def with_checked_outputs(method: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate a method of rows to check the shapes of what it reads beside x, and to give one output its column."""
+    """Decorate a method of rows to check the shapes of what it reads beside x, and to give one output its column.
+
+    Args:
+        method: of a gate or of experts, whose arguments are named as in :class:`~mixpyro.part.Part`.
+    """
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -104,7 +112,11 @@ def with_checked_outputs(method: Callable[..., Result]) -> Callable[..., Result]
 
 
 def with_checked_statistics(method: Callable[..., Result]) -> Callable[..., Result]:
-    """Decorate an update to refuse what no method ``statistics`` has returned."""
+    """Decorate an update to refuse what no method ``statistics`` has returned.
+
+    Args:
+        method: of a gate or of experts, whose first argument are the statistics.
+    """
 
     @functools.wraps(method)
     def with_statistics(self: Any, statistics: Any, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401
