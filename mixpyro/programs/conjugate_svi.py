@@ -18,6 +18,7 @@ from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.programs import collapsed_bound, stored_posteriors
 from mixpyro.programs.explanations import explained
 from mixpyro.programs.full_guide import FullGuide
+from mixpyro.programs.gates_of_program import check_seen, checked_gates
 from mixpyro.pyro_internals.expected_weights import GateRecord, expected_weights
 from mixpyro.pyro_internals.given_sites import GuideWithoutSites
 from mixpyro.pyro_internals.handlers import gradients_of_parameters, handlers_restored
@@ -116,7 +117,7 @@ class ConjugateSVI(SVI):
             raise TypeError(f"`optim` must be an optimiser of pyro.optim; got {type(optim).__name__}.")
         super().__init__(model, guide, optim, loss=elbo)  # type: ignore[no-untyped-call]
         self.elbo = elbo
-        self.gates = _checked_gates(gates)
+        self.gates = checked_gates(gates)
         self.collapsed = arguments.flag("collapsed", collapsed)
         if collapsed and (len(self.gates) > 1 or type(self.gates[0]) is not DirichletGate or self.gates[0].batch_shape):
             raise ValueError(
@@ -167,7 +168,7 @@ class ConjugateSVI(SVI):
 
     def _update_gates(self, records: list[GateRecord]) -> None:
         """Check what the program has said of all gates, then update each gate that it has visited."""
-        _check_seen(self.gates, records)
+        check_seen(self.gates, records)
         self.n_steps += 1
         for gate, record in zip(self.gates, records, strict=True):
             if record.seen:
@@ -237,7 +238,7 @@ class ConjugateSVI(SVI):
         """
         with self._programs() as (records, model, guide), torch.enable_grad():
             self._differentiated(records, model, guide, *args, **kwargs)
-        _check_seen(self.gates, records)
+        check_seen(self.gates, records)
         found = []
         for record in records:
             collapsed = self.collapsed
@@ -273,30 +274,3 @@ def _refuse_infinite(loss: float) -> None:
             f"`model` must give a finite loss; got {loss}. Look for NaN in data and parameters, and for objects that "
             "are impossible in all components."
         )
-
-
-def _checked_gates(gates: object) -> tuple[Gate, ...]:
-    """Return the gates as a tuple if they are different gates."""
-    chosen = (gates,) if isinstance(gates, Gate) else tuple(gates) if isinstance(gates, Sequence) else ()
-    if not chosen or not all(isinstance(gate, Gate) for gate in chosen):
-        raise TypeError(f"`gates` must be a mixpyro Gate or a sequence of them; got {gates!r}.")
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"`gates` must differ from each other; got one twice in {len(chosen)}.")
-    return chosen
-
-
-def _check_seen(gates: Sequence[Gate], records: list[GateRecord]) -> None:
-    """Raise if the program has said nothing of its gates, or something impossible.
-
-    A gate of a part that this step does not visit, as a document outside the subsample, is not called, and stays as it
-    is.
-    """
-    for gate, record in zip(gates, records, strict=True):
-        is_called = record.runs or not any(other.runs for other in records)
-        if any(one.is_drawn for run in record.seen for one in run.seen) or (is_called and not record.seen):
-            raise RuntimeError(
-                f"`model` must call the model of a gate in `gates`, and leave its assignments to be enumerated; got no "
-                f"evidence on {gate.site('assignment')!r}. Hide them from the guide, and not from the model; with "
-                "`sample_weights`, call `assign` too."
-            )
-        record.check(gate.site("assignment"))
