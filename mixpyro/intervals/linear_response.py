@@ -14,6 +14,7 @@ from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.groups import GroupIds, Groups
+from mixpyro.intervals.cautions import cautions_of
 from mixpyro.intervals.names import checked_gate_names, checked_names, parameter_names
 from mixpyro.intervals.responses.autograd import ByAutograd
 from mixpyro.intervals.responses.closed_form import ClosedForm
@@ -23,13 +24,6 @@ from mixpyro.intervals.shared_weights import integrate_weights, settle
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
-
-# Fraction of missing information above which intervals by linear response are too short, and EM is slow.
-MUCH_MISSING = 0.95
-# Slope of the bound in posterior standard deviations, by about which means are off, that is worth a word.
-STEEP = 1e-3
-# Posterior standard deviations between the fit and the optimum that are worth a word.
-FAR_FROM_OPTIMUM = 0.1
 
 
 class NoLinearResponse(ValueError):
@@ -263,7 +257,7 @@ def _reported(
         mean_field=matrices.mean_field,
         missing_information=share,
         prior_sensitivity={name: matrices.response.mT @ prior for name, prior in matrices.priors.items()},
-        cautions=tuple(_cautions(matrices, share, names, has_integrated)),
+        cautions=tuple(cautions_of(matrices, share, names, has_integrated)),
         matrices=matrices,
         mixture=mixture,
         table=table,
@@ -279,35 +273,3 @@ def _names(mixture: MixtureOfExperts, features: list[str], gate_features: list[s
     ]
     estimated = parameter_names(mixture, features, gate_features)
     return of_posteriors + estimated, len(estimated)
-
-
-def _cautions(matrices: Matrices, share: float, names: tuple[str, ...], has_integrated: bool) -> list[str]:
-    """Return what to look at before trusting the covariance, in words."""
-    found = []
-    if share > MUCH_MISSING:
-        found.append(
-            f"{share:.1%} of the information on some combination of parameters is missing, because assignments are "
-            "unknown: intervals by linear response are too short, and the posterior may have other modes."
-        )
-    if matrices.slope > STEEP:
-        found.append(
-            f"the bound is not at its maximum: it rises by {matrices.slope:.2g} nats for each standard deviation. "
-            "Fit to a smaller `tolerance`."
-        )
-    if matrices.moved > FAR_FROM_OPTIMUM and has_integrated:
-        found.append(
-            "weights of single objects are integrated out, which the fit's mean field does not do: estimates are up to "
-            f"{matrices.moved:.2g} standard deviations from the fit's. MarginalObjectDirichletGate fits them."
-        )
-    elif matrices.moved > FAR_FROM_OPTIMUM:
-        found.append(
-            f"the optimum is up to {matrices.moved:.2g} standard deviations away from the fit; estimates and "
-            "covariances are those of the optimum. Fit to a smaller `tolerance`."
-        )
-    variances = matrices.covariance.diagonal()
-    infinite = [names[number] for number in variances.isinf().nonzero().squeeze(-1).tolist()]
-    if infinite:
-        found.append(
-            f"{len(infinite)} quantities have too few objects for a finite variance, {infinite[0]} among them."
-        )
-    return found
