@@ -193,6 +193,9 @@ class LearntSticks(NamedTuple):
         return (at_mean - normalisers).sum(-1) + alpha.kl(prior.concentration)
 
 
+StickBreaking = Sticks | LearntSticks
+
+
 def sum_of_earlier(values: Tensor, rank: Tensor) -> Tensor:
     """Return for each component the sum of the values of those of lower rank.
 

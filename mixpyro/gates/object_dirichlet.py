@@ -171,8 +171,8 @@ class ObjectDirichletGate(ObjectGate):
         """
         concentration = self._concentration_of(x, objects, posterior)
         if concentration.ndim > 2:
-            return _expected_log(at_least(concentration, x.dtype)).to(x.dtype)
-        return in_blocks(lambda m: _expected_log(at_least(m, x.dtype)), concentration, x.dtype)
+            return Dirichlet(at_least(concentration, x.dtype)).expected_log.to(x.dtype)
+        return in_blocks(lambda m: Dirichlet(at_least(m, x.dtype)).expected_log, concentration, x.dtype)
 
     def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
         """Return mᵢ / Σₖ mᵢₖ [N, K] of the objects' posteriors, μ for new objects.
@@ -182,7 +182,9 @@ class ObjectDirichletGate(ObjectGate):
             objects: which objects of the last update the rows are; new ones by default.
         """
         return repeated(
-            in_blocks(lambda m: _mean(at_least(m, x.dtype)), self._concentration_of(x, objects), x.dtype).detach(),
+            in_blocks(
+                lambda m: Dirichlet(at_least(m, x.dtype)).mean, self._concentration_of(x, objects), x.dtype
+            ).detach(),
             len(x),
         )
 
@@ -252,7 +254,7 @@ class ObjectDirichletGate(ObjectGate):
         known = len(self.posterior_concentration) == n_objects
         m = self.posterior_concentration[objects].to(x.dtype) if known else prior.detach().expand(len(x), -1)
         divergence = Dirichlet(m.double()).kl(Dirichlet(prior.double()))
-        return BoundTerms(_expected_log(m), divergence.to(x.dtype))
+        return BoundTerms(Dirichlet(m).expected_log, divergence.to(x.dtype))
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Sample ``<name>.weights`` [N, K] from their prior inside the plate.
@@ -297,13 +299,3 @@ class ObjectDirichletGate(ObjectGate):
                 f"`objects` must name one object of the last update a row, {x.shape[0]}; got {known.shape[-2]}."
             )
         return known
-
-
-def _expected_log(concentration: Tensor) -> Tensor:
-    """Return E[log π] of Dirichlet(m) for each row m."""
-    return Dirichlet(concentration).expected_log
-
-
-def _mean(concentration: Tensor) -> Tensor:
-    """Return E[π] of Dirichlet(m) for each row m."""
-    return Dirichlet(concentration).mean

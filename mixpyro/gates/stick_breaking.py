@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from mixpyro import arguments
 from mixpyro.arguments.concentrations import concentration as checked_concentration
 from mixpyro.conjugate.dirichlet import Counts
-from mixpyro.conjugate.sticks import LearntSticks, Sticks, sum_of_earlier
+from mixpyro.conjugate.sticks import LearntSticks, StickBreaking, Sticks, sum_of_earlier
 from mixpyro.distributions.shares import Shares
 from mixpyro.distributions.unnormalised_categorical import UnnormalisedCategorical
 from mixpyro.gates.conjugate import ConjugateGate
@@ -24,8 +24,6 @@ from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.names import module_name
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
-
-StickBreaking = Sticks | LearntSticks
 
 
 class StickBreakingGate(ConjugateGate):
