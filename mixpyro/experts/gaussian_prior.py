@@ -12,7 +12,8 @@ from mixpyro.conjugate.independent_columns import Diagonal, Spherical
 from mixpyro.conjugate.normal_wishart import NormalWishart
 from mixpyro.conjugate.tied_covariance import Tied
 from mixpyro.experts.conjugate import ConjugateExperts
-from mixpyro.experts.linear_prior import GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE, LARGE_SHARE, MANY
+from mixpyro.experts.linear_prior import GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE
+from mixpyro.experts.prior_cautions import LARGE_SHARE, MANY
 from mixpyro.experts.weak_prior import COEFFICIENT_PRECISION, NOISE_RATE, NOISE_SHAPE, DataScales, checked_scales, words
 from mixpyro.shapes import Inputs, Targets
 

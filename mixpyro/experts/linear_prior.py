@@ -1,4 +1,4 @@
-"""The Normal-Gamma prior of Bayesian regressions: where it comes from, where it is counted from, what it outweighs."""
+"""The Normal-Gamma prior of Bayesian regressions: where it comes from, and where it is counted from."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -8,7 +8,9 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate.normal_gamma import NormalGamma
+from mixpyro.experts import prior_cautions
 from mixpyro.experts.conjugate import ConjugateExperts
+from mixpyro.experts.prior_cautions import MANY
 from mixpyro.experts.weak_prior import (
     COEFFICIENT_PRECISION,
     NOISE_RATE,
@@ -23,10 +25,6 @@ from mixpyro.shapes import Inputs, Targets
 
 # The other one where one of a pair is given alone.
 GIVEN_MEAN, GIVEN_PRECISION, GIVEN_SHAPE, GIVEN_RATE = 0.0, 0.01, 1.0, 0.01
-# Number of objects beyond which the data should outweigh the prior.
-MANY = 10.0
-# Share of a noise that the distance of its coefficients from their prior mean may have without a word.
-LARGE_SHARE = 0.5
 
 # Not typing.Self, which run-time type checkers refuse in methods.
 Regressions = TypeVar("Regressions", bound="LinearPrior")
@@ -215,43 +213,22 @@ class LinearPrior(ConjugateExperts):
 
     def cautions(self) -> list[str]:
         """Return a sentence for each part of the prior that outweighs many objects, else nothing."""
-        before = self._prior_of_regression
-        seen = 2.0 * (self.regression.shape - before.shape).unsqueeze(-1)
-        share = torch.where(seen > MANY, 0.5 * self._distance_from(before) / self.regression.rate, 0.0)
-        found = []
-        if bool((share > LARGE_SHARE).any()):
-            k = int(share.amax(-1).argmax()) + self.first_component
-            found.append(
-                f"the prior of the coefficients is far from the data: the distance from `coefficient_mean` is "
-                f"{float(share.max()):.0%} of the noise of component {k}. Give a nearer `coefficient_mean` or a "
-                "smaller `coefficient_precision`."
-            )
-        if bool(((self.regression.rate - before.rate < 2.0 * before.rate) & (seen > MANY)).any()):
-            found.append(
-                f"the prior says more of the noise than the data do: `noise_rate`, {float(self.prior_rate.max()):.3g}, "
-                "is large for y in these units. Set it to about the variance of the noise."
-            )
-        return found + self._weak_data(before)
+        before, after = self._prior_of_regression, self.regression
+        seen = 2.0 * (after.shape - before.shape)
+        of_noise = after.rate - before.rate
+        share = torch.where(seen.unsqueeze(-1) > MANY, 0.5 * self._distance_from(before) / after.rate, 0.0)
+        found = prior_cautions.of_distance(share, self.first_component)
+        found += prior_cautions.of_noise(before.rate, of_noise, seen.unsqueeze(-1), self.prior_rate)
+        if not self.has_given_coefficients:
+            return found
+        own, both = (q.precision.diagonal(dim1=-2, dim2=-1)[:, : self._n_given_columns] for q in (before, after))
+        return found + prior_cautions.of_coefficients(own, both - own, seen, self.first_component)
 
     def _distance_from(self, before: NormalGamma) -> Tensor:
         """Return how far coefficients are from their prior mean, squared, in the shape of the noises."""
         given = slice(self._n_given_columns)
         held = before._replace(mean=before.mean[..., given], precision=before.precision[..., given, given])
         return self.regression._replace(mean=self.regression.mean[..., given]).distance_from(held)
-
-    def _weak_data(self, before: NormalGamma) -> list[str]:
-        """Return a sentence if a prior that the user gave says more of a coefficient than many objects do."""
-        own = before.precision.diagonal(dim1=-2, dim2=-1)[:, : self._n_given_columns]
-        of_data = self.regression.precision.diagonal(dim1=-2, dim2=-1)[:, : self._n_given_columns] - own
-        seen = (2.0 * (self.regression.shape - before.shape)).expand(self.n_components)
-        outweighed = (own > of_data) & (of_data > 0.0) & (seen > MANY).unsqueeze(-1)
-        if not self.has_given_coefficients or not bool(outweighed.any()):
-            return []
-        k, column = (int(number) for number in outweighed.nonzero()[0])
-        return [
-            f"the prior says more of coefficient {column} of component {k + self.first_component} than the data do: "
-            "`coefficient_precision` is large for x in these units. Make it smaller, or leave it out."
-        ]
 
     @property
     def regression(self) -> NormalGamma:

@@ -9,10 +9,11 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate.full_covariance import Full
 from mixpyro.conjugate.random_effects import RandomEffects
+from mixpyro.experts import prior_cautions
 from mixpyro.experts.conjugate import ConjugateExperts
 from mixpyro.experts.linear_prior import GIVEN_MEAN, GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE
 from mixpyro.experts.random_columns import INTERCEPT, checked_effects
-from mixpyro.experts.random_effects_cautions import of_coefficients, of_effects, of_noise, of_sizes
+from mixpyro.experts.random_effects_cautions import of_effects, of_sizes
 from mixpyro.experts.weak_prior import (
     COEFFICIENT_PRECISION,
     NOISE_RATE,
@@ -207,12 +208,14 @@ class RandomEffectsPrior(ConjugateExperts):
     def cautions(self) -> list[str]:
         """Return a sentence for each part of the prior that outweighs many rows or groups, else nothing."""
         before, after = self.prior, self.posterior
-        return [
-            *of_noise(before, after, self.prior_rate),
-            *of_effects(before, after, self.random_effects),
-            *(of_sizes(before, after) if self.has_random_intercept else []),
-            *(of_coefficients(before, after, self.first_component) if self.has_given_coefficients else []),
-        ]
+        seen = 2.0 * (after.shape - before.shape)
+        found = prior_cautions.of_noise(before.rate, after.rate - before.rate, seen, self.prior_rate)
+        found += of_effects(before, after, self.random_effects)
+        found += of_sizes(before, after) if self.has_random_intercept else []
+        if not self.has_given_coefficients:
+            return found
+        own, both = (q.precision.diagonal(dim1=-2, dim2=-1) for q in (before, after))
+        return found + prior_cautions.of_coefficients(own, both - own, seen, self.first_component)
 
     def _count_from(self, scales: DataScales) -> None:
         """Set the origin to the location of the data."""
