@@ -1,17 +1,17 @@
 """Conversion of fitted mixtures and gates to ArviZ."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 
 from mixpyro import arguments
-from mixpyro.diagnostics.arrays import OBJECTS, ROWS, as_numpy
+from mixpyro.diagnostics.arrays import OBJECTS, ROWS
 from mixpyro.diagnostics.arviz_versions import ArvizData, container
-from mixpyro.diagnostics.conditioning import has_weights_of_objects
-from mixpyro.diagnostics.draws import draw, draw_from_posterior, draw_from_prior, draws_of_samples
-from mixpyro.diagnostics.estimates import estimated_without_draws, estimates
+from mixpyro.diagnostics.chosen_draws import chosen_draws
+from mixpyro.diagnostics.draws import draw_from_prior
+from mixpyro.diagnostics.estimates import estimated_without_draws
+from mixpyro.diagnostics.gate_conversion import gate_to_arviz
 from mixpyro.diagnostics.log_likelihoods import OF_GUIDE, OF_POSTERIOR
 from mixpyro.diagnostics.mixture_groups import (
     Chains,
@@ -21,15 +21,13 @@ from mixpyro.diagnostics.mixture_groups import (
     constants,
     groups_of_draws,
     labels_of,
-    labels_of_gate,
     latent_variables,
     prior_predictive,
     why_left_out,
 )
-from mixpyro.diagnostics.names import Named, named, named_rows
+from mixpyro.diagnostics.names import named, named_rows
 from mixpyro.diagnostics.observations import Observations
-from mixpyro.diagnostics.point_masses import estimates_of_mixture, point_estimates, without_point_estimates
-from mixpyro.diagnostics.response_draws import Rows, draws_by_response, with_integrated_weights
+from mixpyro.diagnostics.response_draws import Rows
 from mixpyro.diagnostics.under_draws import UnderDraws, warn_of_size
 from mixpyro.fitting.fitted_rows import groups_of_fit
 from mixpyro.fitting.result import FitResult
@@ -37,7 +35,6 @@ from mixpyro.gates.base import Gate
 from mixpyro.groups import GroupIds, Groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.random_numbers import own_random_numbers
-from mixpyro.pyro_internals.plates import objects_plate
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, ObjectIndices, Targets
 
 GROUPS = (
@@ -52,8 +49,6 @@ GROUPS = (
     "observed_data",
     "constant_data",
 )
-# What draws can be by.
-LINEAR_RESPONSE, MEAN_FIELD = INTERVALS = ("linear response", "mean field")
 # Groups of all objects under all draws, which may be left out.
 OPTIONAL = ("log_likelihood", "posterior_predictive", "prior_predictive")
 
@@ -164,7 +159,7 @@ def to_arviz(
         raise ValueError("`groups` must be None for a gate, which reads a row of each group; got ids.")
     if isinstance(fitted, Gate):
         x_named = named(x, feature_names, argument="feature_names", prefix="x")
-        return _gate_to_arviz(fitted, x_named, objects, n_draws, seed)
+        return gate_to_arviz(fitted, x_named, objects, n_draws, seed)
     if not isinstance(fitted, FitResult | MixtureOfExperts):
         raise TypeError(f"`fitted` must be a FitResult, a mixture or a gate; got {type(fitted).__name__}.")
     x_named, y_named, own_gate = named_rows(
@@ -177,14 +172,8 @@ def to_arviz(
     rows = Rows(x_named.values, y_named.values, None if own_gate is None else gate_named.values, grouped)
     data = Observations.checked(fitted, *rows, all_rows=all_rows)
     with own_random_numbers(seed):
-        asked = _asked(fitted, intervals, samples, all_rows=all_rows)
-        if samples is None:
-            chains, data, about = _drawn(fitted, rows, data, n_draws, asked, objects, of_objects=weights_of_objects)
-        else:
-            if data.mixture.gate.site("coefficients") in samples:
-                data = with_integrated_weights(data)
-            drawn, n_chains = draws_of_samples(samples, data)
-            chains, about = Chains(drawn, drawn, n_chains, OF_POSTERIOR), {}
+        chosen: dict[str, Any] = {"intervals": intervals, "samples": samples, "all_rows": all_rows, "objects": objects}
+        chains, data, about = chosen_draws(fitted, rows, data, n_draws, **chosen, of_objects=weights_of_objects)
         labels = labels_of(data.mixture, x_named, y_named, gate_named, grouped)
         outcome = Outcome(data.mixture.experts.site("y"), y_named.columns, OBJECTS if grouped is None else ROWS)
         found, why = _groups(fitted, data, chains, n_draws, labels, outcome, frozenset(leave_out), progress)
@@ -220,51 +209,6 @@ def _groups(
     return groups, why_left_out(mixture, chains, predicted)
 
 
-class _Asked(NamedTuple):
-    """By what the draws shall be, and whether that is the default."""
-
-    intervals: str
-    by_default: bool
-
-
-def _asked(fitted: FitResult | MixtureOfExperts, intervals: str | None, samples: object, *, all_rows: bool) -> _Asked:
-    """Return by what the draws shall be: for a fit's own rows linear response by default."""
-    if intervals is not None and samples is not None:
-        raise ValueError(f"`intervals` must be None where `samples` are given; got {intervals!r}.")
-    if intervals is not None and intervals not in INTERVALS:
-        raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
-    if intervals is not None:
-        return _Asked(intervals, False)
-    return _Asked(LINEAR_RESPONSE if isinstance(fitted, FitResult) and all_rows else MEAN_FIELD, True)
-
-
-def _drawn(
-    fitted: FitResult | MixtureOfExperts,
-    rows: Rows,
-    data: Observations,
-    n_draws: int,
-    asked: _Asked,
-    objects: ObjectIndices | None,
-    *,
-    of_objects: bool,
-) -> tuple[Chains, Observations, dict[str, str]]:
-    """Return draws of the parameters, what they are evaluated on, and attributes that say by what they are."""
-    about, of_objects = {"intervals": MEAN_FIELD}, of_objects and has_weights_of_objects(data.mixture.gate)
-    if of_objects and asked.intervals == LINEAR_RESPONSE:
-        if not asked.by_default:
-            raise ValueError("`weights_of_objects` must be False for linear response, which has none; got True.")
-        about["no_linear_response"] = "weights of single objects are kept"
-    elif asked.intervals == LINEAR_RESPONSE:
-        found = draws_by_response(fitted, rows, data, n_draws, by_default=asked.by_default)
-        if found.draws is not None:
-            cautions = {"cautions": " ".join(found.cautions)} if found.cautions else {}
-            return Chains(found.draws, found.draws, 1, OF_GUIDE), found.data, {"intervals": LINEAR_RESPONSE} | cautions
-        about["no_linear_response"] = found.why_not
-    drawn = draw_from_posterior(data, n_draws, objects=objects, of_objects=of_objects)
-    kept = without_point_estimates(drawn, estimates_of_mixture(data))
-    return Chains(drawn, kept, 1, OF_GUIDE), data, about
-
-
 def _warn_of_size(data: Observations, chains: Chains, n_draws: int, leave_out: Collection[str]) -> None:
     """Warn where the groups of all objects under all draws take several gigabytes."""
     n_objects, n_numbers = data.n_objects, data.y.numel()
@@ -275,30 +219,3 @@ def _warn_of_size(data: Observations, chains: Chains, n_draws: int, leave_out: C
     }
     latent = sum(values.numel() for values in chains.drawn.sites.values())
     warn_of_size(latent + sum(size for name, size in sizes.items() if name not in leave_out), leave_out)
-
-
-def _gate_to_arviz(gate: Gate, x: Named, objects: ObjectIndices | None, n_draws: int, seed: int) -> ArvizData:
-    """Convert draws of a gate's weights, and their means for every object."""
-    inputs = arguments.inputs(x.values).detach()
-    labels = labels_of_gate(gate, x)
-
-    def guide() -> None:
-        gate.guide_of_rows(inputs, (objects_plate(inputs),), objects=objects)
-
-    with own_random_numbers(seed):
-        posterior = draw(guide, gate, n_draws)
-        prior = draw(lambda: gate.assignment_prior(inputs, plate=objects_plate(inputs)), gate, n_draws)
-        kept = without_point_estimates(posterior, point_estimates(guide, gate))
-    with torch.no_grad():
-        weights = as_numpy(gate.weights(inputs, objects=objects))
-    groups = {
-        "posterior": latent_variables(kept, 1, gate, labels),
-        "prior": latent_variables(prior, 1, gate, labels),
-        "constant_data": {
-            "x": (("object", "feature"), as_numpy(inputs)),
-            gate.site("mean_weights"): (("object", "component"), weights),
-            **estimates(gate, labels),
-        },
-    }
-    attributes = attributes_of(gate, kept.sites)
-    return container({name: group for name, group in groups.items() if group}, labels, attributes)

@@ -162,12 +162,8 @@ def fit(
         Henderson, Varadhan (2019), Damped Anderson acceleration with restarts and monotonicity control for accelerating
         EM and EM-like algorithms, J. Comput. Graph. Statist. 28.
     """
-    given: dict[str, Any] = {
-        "weights": weights,
-        "observed": observed,
-        "mask": mask,
-        "initial_responsibilities": initial_responsibilities,
-    }
+    given: dict[str, Any] = {"weights": weights, "observed": observed, "mask": mask}
+    given["initial_responsibilities"] = initial_responsibilities
     progress = arguments.flag("progress", progress)
     options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance}
     options |= {"n_gradient_steps": n_gradient_steps, "n_annealing": n_annealing}
@@ -179,9 +175,8 @@ def fit(
         together = contextlib.nullcontext() if processes is None else processes.together()
         with together, random_networks(arguments.integer("seed", seed, least=0)), torch.no_grad():
             rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
-            search, table, columns, ranks = _prepared(
-                mixture, rows, groups, missing, starts, options, restarts, processes
-            )
+            found = _prepared(mixture, rows, groups, missing, starts, options, restarts, processes)
+            search, table, columns, ranks = found
             seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
             kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
             interrupted = _run(search, kept, stop_requested, progress)

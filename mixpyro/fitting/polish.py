@@ -83,13 +83,8 @@ def polish(
     mixture = copy.deepcopy(result.mixture)
     mixture.gate.quadrature = True
     with torch.no_grad(), random_networks(0):
-        counted = table.counted()
-        runs = Runs(copy.deepcopy(mixture), table.block(counted), options, [Trace()], [Snapshot(mixture.state())])
-        runs.iterate(options.max_iterations, lambda _: True, lambda _: False)
-        runs.close()
-        mixture.hold(runs.ended[0].state)
+        trace = _iterate(mixture, table, options)
         responsibilities = responsibilities_of(copy.deepcopy(mixture), mixture.state(), table)
-        trace = runs.traces[0]
         left = _left_by_rejected_steps(mixture, table, responsibilities)
         has_converged = trace.has_ended and left <= LEAST_LEFT
         run = Run(tuple(trace.bounds), has_converged, degeneracies(mixture, table, responsibilities))
@@ -106,6 +101,16 @@ def polish(
         cautions=cautions,
         _template=copy.deepcopy(mixture),
     )
+
+
+def _iterate(mixture: MixtureOfExperts, table: Table, options: Options) -> Trace:
+    """Go on from where a mixture is in a single run, hold where that ends, and return its trace."""
+    counted = table.block(table.counted())
+    runs = Runs(copy.deepcopy(mixture), counted, options, [Trace()], [Snapshot(mixture.state())])
+    runs.iterate(options.max_iterations, lambda _: True, lambda _: False)
+    runs.close()
+    mixture.hold(runs.ended[0].state)
+    return runs.traces[0]
 
 
 def _left_by_rejected_steps(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibilities) -> float:

@@ -192,13 +192,7 @@ def linear_response(
         table = fitted_rows(result, x, y, gate_x, weights)
     else:
         table = checked_table(fitted, x, y, gate_x, weights, groups=groups).with_columns(fitted.experts)
-    table = table.observed()
-    if bool(table.y.isnan().any()):
-        raise NoLinearResponse(
-            "`y` must have all outputs of a row or none for a linear response; got rows with NaN in some. The "
-            "posterior of the experts is the mean field's, which takes what is missing for seen, so that its spreads "
-            "are too small."
-        )
+    table = _complete(table)
     mixture = copy.deepcopy(fitted).double()
     has_integrated = integrate_weights(mixture)
     if has_integrated:
@@ -213,6 +207,22 @@ def linear_response(
         return _reported(matrices, tuple(names), at_optimum, table, has_integrated)
     except ValueError as error:
         raise NoLinearResponse(str(error)) from error
+
+
+def _complete(table: Table) -> Table:
+    """Return the rows with outputs.
+
+    Raises:
+        NoLinearResponse: if a row has some of its outputs and not all.
+    """
+    table = table.observed()
+    if bool(table.y.isnan().any()):
+        raise NoLinearResponse(
+            "`y` must have all outputs of a row or none for a linear response; got rows with NaN in some. The "
+            "posterior of the experts is the mean field's, which takes what is missing for seen, so that its spreads "
+            "are too small."
+        )
+    return table
 
 
 def _matrices(mixture: MixtureOfExperts, table: Table, estimated: list[str]) -> Matrices:

@@ -14,7 +14,9 @@ from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.rows_of_fit import with_names_of
+from mixpyro.fitting.table import Table
 from mixpyro.gates.tree import TreeGate
+from mixpyro.groups import Groups
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.tree_automorphisms import without_sides
 from mixpyro.numerics.trees import Tree
@@ -62,6 +64,26 @@ def rearrange_tree(
     Warns:
         RuntimeWarning: as :func:`mixpyro.fit` does, of the last tree.
     """
+    _refuse_other_gates(result)
+    table = fitted_rows(result, x, y, gate_x, weights)
+    tolerance = arguments.positive_number("tolerance", tolerance, zero=True)
+    options = {"max_iterations": max_iterations, "tolerance": tolerance, **_options_of_rows(table, result.groups)}
+
+    def refit(tree: Tree, responsibilities: Responsibilities) -> FitResult:
+        mixture = _with_tree(result.mixture, tree)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            start: dict[str, Any] = {"initial_responsibilities": responsibilities}
+            return fit(mixture, x, y, gate_x=gate_x, groups=result.groups, progress=False, **start, **options)
+
+    found = rearranged(result, table.gate_x, table.weights, refit, least_gain=tolerance * float(table.n_objects))
+    for caution in found.cautions if found is not result else ():
+        warnings.warn(caution, RuntimeWarning, stacklevel=4)
+    return found if found is result or result.rows is None else with_names_of(found, result.rows)
+
+
+def _refuse_other_gates(result: object) -> None:
+    """Raise if it is no result of a fit with a tree of a few components."""
     if not isinstance(result, FitResult):
         raise TypeError(f"`result` must be what `fit` returned; got {type(result).__name__}.")
     gate = result.mixture.gate
@@ -72,32 +94,19 @@ def rearrange_tree(
             f"`result` must have at most {MOST_COMPONENTS} components, for all trees of more are too many to try; got "
             f"{gate.n_components}. Fit the trees that you have in mind, and compare their bounds."
         )
-    table = fitted_rows(result, x, y, gate_x, weights)
-    groups = result.groups
 
-    def of_rows(values: Tensor) -> Tensor:
-        return values if groups is None else groups.spread(values)
 
-    known = None if table.labels is None else of_rows(table.labels)
-    own_weights = None if table.weights is None else of_rows(table.weights)
-    tolerance = arguments.positive_number("tolerance", tolerance, zero=True)
-    options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "weights": own_weights}
+def _options_of_rows(table: Table, groups: Groups | None) -> dict[str, Any]:
+    """Return the options of a fit that the rows of another one have: weights, known components, missing outputs."""
+
+    def of_rows(values: Tensor | None) -> Tensor | None:
+        return values if groups is None or values is None else groups.spread(values)
+
+    options: dict[str, Any] = {"weights": of_rows(table.weights)}
     if table.misses:
         options["missing"] = "ignore"
-    if known is not None:
-        options |= {"observed": known.clamp_min(0), "mask": known >= 0}
-
-    def refit(tree: Tree, responsibilities: Responsibilities) -> FitResult:
-        mixture = _with_tree(result.mixture, tree)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            start: dict[str, Any] = {"initial_responsibilities": responsibilities}
-            return fit(mixture, x, y, gate_x=gate_x, groups=groups, progress=False, **start, **options)
-
-    found = rearranged(result, table.gate_x, table.weights, refit, least_gain=tolerance * float(table.n_objects))
-    for caution in found.cautions if found is not result else ():
-        warnings.warn(caution, RuntimeWarning, stacklevel=4)
-    return found if found is result or result.rows is None else with_names_of(found, result.rows)
+    known = of_rows(table.labels)
+    return options if known is None else options | {"observed": known.clamp_min(0), "mask": known >= 0}
 
 
 def rearranged(

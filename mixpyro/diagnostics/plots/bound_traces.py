@@ -38,20 +38,11 @@ def plot_bound_traces(result: FitResult, *, ax: Axes | None = None) -> Axes:
     if not isinstance(result, FitResult):
         raise TypeError(f"`result` must be what `fit` returned; got {type(result).__name__}.")
     ax = axes_or_new(ax)
-    nearest = result.difference_at_one_optimum
     kinds = [_kind(result, number) for number in range(len(result.runs))]
-    for number, run in enumerate(result.runs):
-        distance = result.bound - np.array(run.trace)
-        shown = np.where(np.isfinite(distance), np.maximum(distance, nearest), np.nan)
-        if run.degeneracies and number != result.best:
-            shown[distance < -nearest] = np.nan
-        first = kinds.index(kinds[number]) == number
-        label = f"{kinds[number]} ({kinds.count(kinds[number])})" if first else None
-        best = {"linewidth": 2.4, "zorder": 3} if number == result.best else {}
-        ax.plot(np.arange(1, len(shown) + 1), shown, label=label, **(STYLES[kinds[number]] | best))
-        if kinds[number] == OTHER:
-            ax.plot(len(shown), shown[-1], ".", color="0.45", markersize=5, zorder=2)
-    ax.axhline(nearest, color="0.3", linestyle=":", linewidth=0.8, zorder=0)
+    for number, kind in enumerate(kinds):
+        label = f"{kind} ({kinds.count(kind)})" if kinds.index(kind) == number else None
+        _draw_run(ax, result, number, kind, label)
+    ax.axhline(result.difference_at_one_optimum, color="0.3", linestyle=":", linewidth=0.8, zorder=0)
     ax.set_yscale("log")
     ax.invert_yaxis()
     ax.set(xlabel="Iteration", ylabel="Nats below the best bound")
@@ -60,12 +51,30 @@ def plot_bound_traces(result: FitResult, *, ax: Axes | None = None) -> Axes:
     if longest > 60:
         ax.set_xscale("log")
     note(ax, f"best bound {result.bound:.2f} nats")
+    _add_legend(ax)
+    return plain(ax)
+
+
+def _draw_run(ax: Axes, result: FitResult, number: int, kind: str, label: str | None) -> None:
+    """Draw a run's distance from the best bound, and a dot where a run ended elsewhere."""
+    run, nearest = result.runs[number], result.difference_at_one_optimum
+    distance = result.bound - np.array(run.trace)
+    shown = np.where(np.isfinite(distance), np.maximum(distance, nearest), np.nan)
+    if run.degeneracies and number != result.best:
+        shown[distance < -nearest] = np.nan
+    best = {"linewidth": 2.4, "zorder": 3} if number == result.best else {}
+    ax.plot(np.arange(1, len(shown) + 1), shown, label=label, **(STYLES[kind] | best))
+    if kind == OTHER:
+        ax.plot(len(shown), shown[-1], ".", color="0.45", markersize=5, zorder=2)
+
+
+def _add_legend(ax: Axes) -> None:
+    """Add a legend below the axes, with a line for each kind of run."""
     by_label = {str(line.get_label()): line for line in ax.get_lines() if not str(line.get_label()).startswith("_")}
     handles = [by_label[label] for kind in STYLES for label in by_label if label.startswith(kind)]
     ax.legend(
         handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False, fontsize="small"
     )
-    return plain(ax)
 
 
 def _kind(result: FitResult, number: int) -> str:
