@@ -28,6 +28,9 @@ def tensor(name: str, value: object, shape: Sequence[int | str]) -> Tensor:
         ValueError: if it has another shape.
     """
     value = _floating(name, value)
+    # The common case first: a shape of numbers alone.
+    if value.shape == shape:
+        return normal(value)
     fits = [size >= 1 if isinstance(w, str) else size == w for size, w in zip(value.shape, shape, strict=False)]
     if value.ndim != len(shape) or not all(fits):
         wanted = f"[{', '.join(map(str, shape))}]"

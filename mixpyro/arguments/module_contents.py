@@ -14,7 +14,7 @@ from mixpyro.arguments.signals import undone_if_it_raises
 Result = TypeVar("Result")
 
 # Containers among the attributes of a module whose entries are put back.
-CONTAINERS = (dict, OrderedDict, list, set)
+CONTAINERS = frozenset((dict, OrderedDict, list, set))
 
 
 def contents_of(*modules: nn.Module) -> Callable[[], None]:

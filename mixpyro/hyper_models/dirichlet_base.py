@@ -53,23 +53,22 @@ class DirichletHyperModel(PlainAttributes, HyperModel):
         if self.handed_out:
             self.take_over()
         check_rows(X)
-        weights = floating(Z, self.gate.posterior_concentration.device)
-        self.gate.update(self._statistics(X.shape[0], weights))
-        self._dtype, self._n_rows = weights.dtype, X.shape[0]
+        gate, n_rows = self.gate, X.shape[0]
+        weights = floating(Z, gate.posterior_concentration.device)
+        gate.update(self._statistics(weights, n_rows))
+        self._dtype, self._n_rows = weights.dtype, n_rows
         # What callers have of the posterior is of the one before.
         if self.handed_out:
             self.handed_out = {name: one for name, one in self.handed_out.items() if name == "mu"}
 
-    def _statistics(self, n_rows: int, weights: Tensor) -> Any:  # noqa: ANN401 (each gate has its own)
-        """Return the gate's statistics; repeat a check of the gate that fails, to name the caller's argument.
+    @arguments.outside_contexts
+    def _statistics(self, weights: Any, n_rows: Any) -> Any:  # noqa: ANN401 (checked here)
+        """Return the gate's statistics of responsibilities that are checked once, under the caller's name.
 
-        A check before the sums would cost as much as the sums.
+        The gate reads no inputs, so that any tensor may take their place.
         """
-        try:
-            return self.gate.statistics(weights.new_empty(n_rows, 0), weights)
-        except ValueError:
-            arguments.responsibilities(weights, self.output_dim, n_rows, name="Z")
-            raise
+        checked = arguments.responsibilities(weights, self.output_dim, n_rows, name="Z")
+        return self.gate.statistics_of(checked, checked)
 
     @arguments.outside_contexts
     def M_step(self, X: Tensor, Y: object, Z: Tensor, HyperParameters: object) -> None:
