@@ -14,6 +14,8 @@ Heights = Callable[[Tensor, Tensor], Tensor]
 RELATIVE_WIDTH = 2.0**-46
 # Rise within so narrow a bracket from which on the function jumps there; the jump is then found to the last digit.
 JUMP = 1e-6
+# Height that is zero but for rounding.
+ROUNDING = 2.0**-50
 # Numbers nearer to zero than this are not told apart from zero.
 SMALLEST = 1e-30
 # Factor by which a step that widens a bracket grows, and most of these steps: from the least to the largest number.
@@ -91,6 +93,23 @@ def least_reached(heights: Heights, low: Tensor, high: Tensor, are_whole: Tensor
     return _with_zeros(heights, found)
 
 
+def nearly_reached(heights: Heights, low: Tensor, high: Tensor, *, n_steps: int) -> Tensor:
+    """Return points near those at which continuous rising functions are zero, after a few steps.
+
+    Args:
+        heights: of M rows of P functions.
+        low: guess of points below zero, float64 [M, P].
+        high: guess of points above, at least ``low``.
+        n_steps: evaluations of each function after those at both guesses.
+    """
+    rows = torch.arange(len(low), device=low.device)
+    points, are_whole = _around(heights, low, high), torch.zeros(low.shape[1], dtype=torch.bool, device=low.device)
+    for step in range(n_steps):
+        point = _inside(_interpolated(points, is_first=step == 0), points, are_whole)
+        points = points.after(point, heights(rows, point))
+    return points.last
+
+
 def _around(heights: Heights, low: Tensor, high: Tensor) -> Points:
     """Widen brackets until zero is between both ends, by steps that grow; a bracket beyond it is moved."""
     some = torch.arange(len(low), device=low.device)
@@ -155,10 +174,25 @@ def _interpolated(points: Points, *, is_first: bool) -> Tensor:
     other = fa / (fa - fb) if is_first else torch.full_like(fa, 0.5)
     share = torch.where(is_sound, share, torch.where(other.isfinite(), other, 0.5))
     # At least half a bracket's final width from both ends: from near one end, that step brackets zero.
-    nearest = torch.where(fa.abs() < fb.abs(), a, b).abs()
+    from_a = fa.abs() < fb.abs()
+    nearest = torch.where(from_a, a, b).abs()
     least = (0.5 * RELATIVE_WIDTH * nearest / (b - a).abs()).nan_to_num(0.0).clamp_max(0.5)
     share = torch.minimum(torch.maximum(share, least), 1.0 - least)
+    share = torch.where(_is_reached(points), _beyond(least, fa, fb, from_a), share)
     return a * (1.0 - share) + b * share
+
+
+def _is_reached(points: Points) -> Tensor:
+    """Return whether zero was reached but for rounding, and the last step was not another one from there."""
+    _, _, _, fa, fb, fc = points
+    again = ((fa >= 0) == (fc >= 0)) & (fa.abs() <= ROUNDING)
+    return (torch.minimum(fa.abs(), fb.abs()) <= ROUNDING) & ~again
+
+
+def _beyond(least: Tensor, fa: Tensor, fb: Tensor, from_a: Tensor) -> Tensor:
+    """Return a short step from the end where zero is, beyond the rounding error of the heights."""
+    step = torch.maximum(least, 2.0 * ROUNDING / (fa - fb).abs()).clamp_max(0.5)
+    return torch.where(from_a, step, 1.0 - step)
 
 
 def _inside(point: Tensor, points: Points, are_whole: Tensor) -> Tensor:
