@@ -6,13 +6,16 @@ from torch import Tensor
 
 from mixpyro.arguments import has_derivatives, is_batched
 from mixpyro.distributions.bisection import bisected
-from mixpyro.distributions.outputs import FURTHEST, are_whole, guessed_quantiles, outputs_of_rows
+from mixpyro.distributions.outputs import FURTHEST, are_whole, guessed_quantiles, nearly_cumulative, outputs_of_rows
 from mixpyro.distributions.quantiles import shares_below
 from mixpyro.numerics.blocks import row_slices
-from mixpyro.numerics.bracketed_roots import least_reached
+from mixpyro.numerics.bracketed_roots import least_reached, nearly_reached
 
 # Height of a function that is below a level by less than any float64 can tell.
 JUST_BELOW = -1e-300
+# Evaluations of the approximate share below a guess, and half the width of the bracket around the last one, as a part
+# of the distance between the least and the greatest guess. With more or fewer, quantiles of Student-t take longer.
+N_APPROXIMATIONS, HALF_WIDTH = 7, 1e-6
 
 
 def mixture_quantiles(
@@ -111,7 +114,7 @@ class _OfRows:
 
     def quantiles(self) -> Tensor:
         """Return the quantiles [Q, N, P]."""
-        low, high = self._guesses()
+        low, high = self._narrowed(*self._guesses())
         whole = torch.tensor(are_whole(self.distribution), device=low.device)
         found = least_reached(self._heights, low.flatten(0, 1), high.flatten(0, 1), whole)
         return found.unflatten(0, low.shape[:2])
@@ -126,6 +129,29 @@ class _OfRows:
         low, high = torch.where(low.isinf(), -1.0, low), torch.where(high.isinf(), 1.0, high)
         return low.clamp(-FURTHEST, FURTHEST), high.clamp(-FURTHEST, FURTHEST)
 
+    def _narrowed(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Return guesses nearer to the quantiles where there is an approximate cumulative distribution."""
+        every = torch.arange(len(self.rows), device=low.device)
+        ends = low.flatten(0, 1), high.flatten(0, 1)
+        if not (self.is_known and len(every) and self.weights.shape[1] > 1) or self._rough(every, ends[0]) is None:
+            return low, high
+
+        def heights(numbers: Tensor, y: Tensor) -> Tensor:
+            shares = self._rough(numbers, y)
+            assert shares is not None
+            return shares.clamp_max(1.0).logit() - self.level_heights[numbers]
+
+        near = nearly_reached(heights, *ends, n_steps=N_APPROXIMATIONS).view(low.shape)
+        width = HALF_WIDTH * (high - low)
+        is_sound = near.isfinite()
+        return torch.where(is_sound, near - width, low), torch.where(is_sound, near + width, high)
+
+    def _rough(self, numbers: Tensor, y: Tensor) -> Tensor | None:
+        """Return about the shares below y [m, P]; None where no approximation is known."""
+        weights, selected = self._selected(numbers)
+        shares = nearly_cumulative(selected, y.unsqueeze(-2))
+        return None if shares is None else (weights.unsqueeze(-1) * shares).sum(-2)
+
     def _heights(self, numbers: Tensor, y: Tensor) -> Tensor:
         """Return by how much the share below y is above the probability, in log odds [m, P]."""
         shares, levels = self._shares(numbers, y), self.levels[numbers]
@@ -139,9 +165,14 @@ class _OfRows:
             all_y[numbers] = y
             all_y = all_y.unflatten(0, (len(self.wanted), -1))
             return shares_below(self.weights, self.distribution, all_y).flatten(0, 1)[numbers]
+        weights, selected = self._selected(numbers)
+        return shares_below(weights, selected, y)
+
+    def _selected(self, numbers: Tensor) -> tuple[Tensor, TorchDistributionMixin]:
+        """Return weights and distributions of the rows of pairs; the last ones are kept."""
         if self._last is None or self._last[0] is not numbers:
             rows = self.rows[numbers]
             selected = outputs_of_rows(self.distribution, rows)
             assert selected is not None
             self._last = numbers, self.weights[rows], selected
-        return shares_below(self._last[1], self._last[2], y)
+        return self._last[1:]

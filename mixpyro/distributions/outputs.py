@@ -52,6 +52,20 @@ def guessed_quantiles(distribution: TorchDistributionMixin, probabilities: Tenso
 
 
 @functools.singledispatch
+def nearly_cumulative(distribution: TorchDistributionMixin, y: Tensor) -> Tensor | None:
+    """Return about P(Y ≤ y) of each output where a formula takes a fraction of the exact one's time, else None.
+
+    Args:
+        distribution: batch shape [N, K] and event shape [P].
+        y: values [N, 1, P].
+
+    References:
+        Wallace (1959), Bounds on normal approximations to Student's and the chi-square distributions.
+    """
+    return None
+
+
+@functools.singledispatch
 def are_whole(distribution: TorchDistributionMixin) -> list[bool]:
     """Return whether the values of each output are known to be whole numbers [P].
 
@@ -106,6 +120,18 @@ def _(distribution: Delta, rows: Tensor) -> Delta:
     return Delta(distribution.v[rows], event_dim=distribution.event_dim)
 
 
+@nearly_cumulative.register
+def _(distribution: Independent, y: Tensor) -> Tensor | None:
+    return nearly_cumulative(distribution.base_dist, y)
+
+
+@nearly_cumulative.register
+def _(distribution: StudentT, y: Tensor) -> Tensor:
+    df, standardised = distribution.df.double(), (y - distribution.loc.double()) / distribution.scale.double()
+    distance = (df * torch.log1p(standardised.square() / df)).sqrt() * (8.0 * df + 1.0) / (8.0 * df + 3.0)
+    return torch.special.ndtr(distance.copysign(standardised))
+
+
 @guessed_quantiles.register
 def _(distribution: Independent, probabilities: Tensor) -> tuple[Tensor, Tensor]:
     return guessed_quantiles(distribution.base_dist, probabilities)
@@ -121,11 +147,12 @@ def _(distribution: StudentT, probabilities: Tensor) -> tuple[Tensor, Tensor]:
     df = distribution.df.double()
     if distribution.batch_shape[1] > 1 and bool((df >= LEAST_DF).all()):
         # Of many components the least and the greatest only bracket the quantile; SciPy's takes ten times as long.
-        # Wallace (1959), Bounds on normal approximations to Student's and the chi-square distributions.
         normal = torch.special.ndtri(probabilities)
         squared = (normal * (8.0 * df + 3.0) / (8.0 * df + 1.0)).square()
         standardised = normal.sign() * (df * torch.expm1(squared / df)).sqrt()
     else:
+        # In most models all rows have the same degrees of freedom.
+        df = df[:1] if bool((df == df[:1]).all()) else df
         standardised = by_scipy("stdtrit", *torch.broadcast_tensors(df, probabilities)).clamp(-FURTHEST, FURTHEST)
     return _around(distribution.loc.double(), distribution.scale.double() * standardised)
 
