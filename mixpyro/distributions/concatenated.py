@@ -6,13 +6,13 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
-from torch.distributions import constraints
 
-from mixpyro.distributions.outputs import are_whole, guessed_quantiles, outputs_of_rows
+from mixpyro.distributions.of_parts import OfParts
+from mixpyro.distributions.outputs import are_whole
 from mixpyro.distributions.quantiles import cumulative
 
 
-class Concatenated(TorchDistribution):
+class Concatenated(OfParts):
     """Concatenate distributions of batch shapes [..., K₁], [..., K₂], … to batch shape [..., K₁ + K₂ + …].
 
     With it ``MixtureSameFamily`` can mix components of different families.
@@ -21,18 +21,16 @@ class Concatenated(TorchDistribution):
         parts: at least one distribution. All have the same event shape, and the same batch shape but for the last axis.
     """
 
-    arg_constraints = {}  # noqa: RUF012 (as in torch; each part checks its own)
-
     def __init__(self, parts: Sequence[TorchDistributionMixin]) -> None:
         self.parts = tuple(parts)
         self.sizes = [part.batch_shape[-1] for part in self.parts]
         batch_shape = (*self.parts[0].batch_shape[:-1], sum(self.sizes))
-        super().__init__(Size(batch_shape), self.parts[0].event_shape, validate_args=False)
+        super().__init__(Size(batch_shape), self.parts[0].event_shape)
 
     @property
-    def support(self) -> constraints.Constraint:
-        """All real numbers; each part checks the values that it is given."""
-        return constraints.independent(constraints.real, self.event_dim)
+    def axis(self) -> int:
+        """Axis of the components."""
+        return -1 - self.event_dim
 
     def expand(
         self, batch_shape: Size | list[int] | tuple[int, ...], _instance: TorchDistribution | None = None
@@ -62,49 +60,10 @@ class Concatenated(TorchDistribution):
         shares = [value] * len(self.parts) if value.shape[axis] == 1 else value.split(self.sizes, dim=axis)
         return torch.cat([part.log_prob(share) for part, share in zip(self.parts, shares, strict=True)], dim=-1)
 
-    def sample(self, sample_shape: Size | Sequence[int] = Size()) -> Tensor:  # noqa: B008 (as in torch)
-        """Draw a value of each component.
-
-        Args:
-            sample_shape: shape of independent draws.
-
-        Returns:
-            Draws [*sample_shape, ..., K, *event].
-        """
-        return self._concatenated([part.sample(Size(sample_shape)) for part in self.parts])
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of each component [..., K, *event]."""
-        return self._concatenated([part.mean for part in self.parts])
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance of each component [..., K, *event]."""
-        return self._concatenated([part.variance for part in self.parts])
-
-    def _concatenated(self, values: list[Tensor]) -> Tensor:
-        """Concatenate tensors of event shape along the axis of components."""
-        return torch.cat(values, dim=-1 - self.event_dim)
-
 
 @cumulative.register
 def _(distribution: Concatenated, y: Tensor) -> Tensor:
     return torch.cat([cumulative(part, y) for part in distribution.parts], dim=-2)
-
-
-@outputs_of_rows.register
-def _(distribution: Concatenated, rows: Tensor) -> Concatenated | None:
-    selected = [outputs_of_rows(part, rows) for part in distribution.parts]
-    known = [part for part in selected if part is not None]
-    return Concatenated(known) if len(known) == len(selected) else None
-
-
-@guessed_quantiles.register
-def _(distribution: Concatenated, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    # The probabilities are the same for all components.
-    lows, highs = zip(*(guessed_quantiles(part, probabilities) for part in distribution.parts), strict=True)
-    return torch.cat(lows, dim=-2), torch.cat(highs, dim=-2)
 
 
 @are_whole.register

@@ -6,31 +6,29 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
-from torch.distributions import constraints
 
-from mixpyro.distributions.outputs import are_whole, guessed_quantiles, outputs_of_rows
+from mixpyro.distributions.of_parts import OfParts
+from mixpyro.distributions.outputs import are_whole
 from mixpyro.distributions.quantiles import cumulative
 
 
-class JoinedOutputs(TorchDistribution):
+class JoinedOutputs(OfParts):
     """Join independent distributions of event shapes [P₁], [P₂], … to one of event shape [P₁ + P₂ + …].
 
     Args:
         parts: at least one distribution of one event axis. Batch shapes must broadcast.
     """
 
-    arg_constraints = {}  # noqa: RUF012 (as in torch; each part checks its own)
-
     def __init__(self, parts: Sequence[TorchDistributionMixin]) -> None:
         shape = torch.broadcast_shapes(*(part.batch_shape for part in parts))
         self.parts = tuple(part if part.batch_shape == shape else part.expand(shape) for part in parts)
         self.sizes = [part.event_shape[0] for part in self.parts]
-        super().__init__(shape, Size([sum(self.sizes)]), validate_args=False)
+        super().__init__(shape, Size([sum(self.sizes)]))
 
     @property
-    def support(self) -> constraints.Constraint:
-        """All real numbers; each part checks the values that it is given."""
-        return constraints.independent(constraints.real, 1)
+    def axis(self) -> int:
+        """Axis of the outputs."""
+        return -1
 
     def expand(
         self, batch_shape: Size | list[int] | tuple[int, ...], _instance: TorchDistribution | None = None
@@ -60,27 +58,6 @@ class JoinedOutputs(TorchDistribution):
             total = total + part.log_prob(own)
         return total
 
-    def sample(self, sample_shape: Size | Sequence[int] = Size()) -> Tensor:  # noqa: B008 (as in torch)
-        """Draw values of all outputs.
-
-        Args:
-            sample_shape: shape of independent draws.
-
-        Returns:
-            Draws [*sample_shape, ..., P].
-        """
-        return torch.cat([part.sample(Size(sample_shape)) for part in self.parts], dim=-1)
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean of each output [..., P]."""
-        return torch.cat([part.mean for part in self.parts], dim=-1)
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance of each output [..., P]."""
-        return torch.cat([part.variance for part in self.parts], dim=-1)
-
 
 @cumulative.register
 def _(distribution: JoinedOutputs, y: Tensor) -> Tensor:
@@ -88,20 +65,6 @@ def _(distribution: JoinedOutputs, y: Tensor) -> Tensor:
     found = [cumulative(part, own) for part, own in zip(distribution.parts, shares, strict=True)]
     shape = torch.broadcast_shapes(*(part.shape[:-1] for part in found))
     return torch.cat([part.expand(*shape, part.shape[-1]) for part in found], dim=-1)
-
-
-@outputs_of_rows.register
-def _(distribution: JoinedOutputs, rows: Tensor) -> JoinedOutputs | None:
-    selected = [outputs_of_rows(part, rows) for part in distribution.parts]
-    known = [part for part in selected if part is not None]
-    return JoinedOutputs(known) if len(known) == len(selected) else None
-
-
-@guessed_quantiles.register
-def _(distribution: JoinedOutputs, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    # The probabilities are the same for all outputs.
-    lows, highs = zip(*(guessed_quantiles(part, probabilities) for part in distribution.parts), strict=True)
-    return torch.cat(lows, dim=-1), torch.cat(highs, dim=-1)
 
 
 @are_whole.register
