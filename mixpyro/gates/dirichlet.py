@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import pyro
 import torch
-from jaxtyping import Float
 from pyro.distributions import Categorical
 from pyro.distributions import Dirichlet as DirichletDistribution
 from pyro.nn import PyroParam
@@ -13,17 +12,15 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from mixpyro import arguments
-from mixpyro.conjugate.dirichlet import Counts, Dirichlet
-from mixpyro.gates.conjugate import ConjugateGate
-from mixpyro.numerics import nested
-from mixpyro.numerics.blocks import repeated
+from mixpyro.conjugate.dirichlet import Dirichlet
+from mixpyro.gates.common_weights import CommonWeightsGate
 from mixpyro.numerics.prior_pull import MANY
 from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.expected_weights import GateRecord
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
+from mixpyro.shapes import Inputs, Responsibilities
 
 
-class DirichletGate(ConjugateGate):
+class DirichletGate(CommonWeightsGate):
     """π ~ Dirichlet(α), zᵢ ~ Categorical(π), with q(π) = Dirichlet(α + Σᵢ rᵢ).
 
     With a ``batch_shape`` there are weights for each of several parts, for Pyro programs: topics of each document, the
@@ -116,40 +113,6 @@ class DirichletGate(ConjugateGate):
         """The prior's concentration of every component."""
         return [(concentration,) for concentration in self.prior.concentration.tolist()]
 
-    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R N K"]) -> Counts:
-        """Return Σᵢ rᵢ [..., K], the expected number of objects in each component, float64.
-
-        Args:
-            x: gate inputs [N, D], not read.
-            responsibilities: [..., N, K].
-        """
-        if responsibilities.ndim == 2:
-            return Counts(column_sums(responsibilities))
-        return Counts(responsibilities.sum(-2, dtype=torch.float64))
-
-    def expected_log_weights(
-        self, x: Inputs, *, objects: ObjectIndices | None = None, posterior: Dirichlet | None = None
-    ) -> Float[Tensor, "*R 1 K"]:
-        """Return ψ(mₖ) − ψ(Σm) for q = Dirichlet(m), [..., 1, K]; Bishop (2006), eq. 10.66.
-
-        Args:
-            x: gate inputs [N, D]; only its dtype is read.
-            objects: not read: all objects share the weights.
-            posterior: q, with any leading axes of runs; the gate's own by default.
-        """
-        q = self.posterior if posterior is None else posterior
-        expected: Tensor = q.expected_log
-        return expected.to(x.dtype).unsqueeze(-2)
-
-    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
-        """Return m / Σm, the same row for every object, [N, K]; for a gate with parts see ``posterior.mean``.
-
-        Args:
-            x: gate inputs [N, D]; N and the dtype are read.
-            objects: not read: all objects share the weights.
-        """
-        return repeated(self.posterior.mean.to(x.dtype).unsqueeze(0), len(x))
-
     def weights_distribution(self, posterior: Dirichlet, dtype: torch.dtype) -> DirichletDistribution:
         """Return Dirichlet(m) as a Pyro distribution.
 
@@ -165,11 +128,6 @@ class DirichletGate(ConjugateGate):
         prior = self.prior.concentration
         start = prior * (1.0 / prior.amin(-1, keepdim=True)).clamp_min(1.0)
         return Dirichlet(start.to(self._buffers["posterior_concentration"]).double())
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the posterior is the prior, or where :meth:`initialise` puts it by default."""
-        return super().is_new or nested.equal(self.posterior, self.start)
 
     @torch.no_grad()
     def initialise(

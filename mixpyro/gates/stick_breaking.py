@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import pyro
 import torch
-from jaxtyping import Float
 from pyro.distributions import Gamma
 from torch import Tensor
 from torch.distributions import Distribution
@@ -16,17 +15,15 @@ from mixpyro.conjugate.dirichlet import Counts
 from mixpyro.conjugate.sticks import LearntSticks, StickBreaking, Sticks, sum_of_earlier
 from mixpyro.distributions.shares import Shares
 from mixpyro.distributions.unnormalised_categorical import UnnormalisedCategorical
-from mixpyro.gates.conjugate import ConjugateGate
+from mixpyro.gates.common_weights import CommonWeightsGate
 from mixpyro.gates.parts import Parts
-from mixpyro.numerics import nested
-from mixpyro.numerics.blocks import repeated
 from mixpyro.numerics.weighted_sums import column_sums
 from mixpyro.pyro_internals.names import module_name
 from mixpyro.pyro_internals.plates import sample_parameter
-from mixpyro.shapes import Inputs, ObjectIndices, Responsibilities
+from mixpyro.shapes import Inputs, Responsibilities
 
 
-class StickBreakingGate(ConjugateGate):
+class StickBreakingGate(CommonWeightsGate):
     """Infinitely many components, K of which may have objects: πₖ = vₖ Πⱼ (1 − vⱼ), vₜ ~ Beta(1 − d, α + t d).
 
     With d = 0 it is a Dirichlet process, else a Pitman–Yor process, whose sizes fall off by a power law. Choose a K
@@ -139,11 +136,6 @@ class StickBreakingGate(ConjugateGate):
         prior = self.prior
         return prior._replace(rest=prior.own * (len(prior.rank) - prior.rank))
 
-    @property
-    def is_new(self) -> bool:
-        """Whether the posterior is the prior, or where :meth:`initialise` puts it."""
-        return super().is_new or nested.equal(self.posterior, self.start)
-
     @torch.no_grad()
     def initialise(self) -> None:
         """Set where a fit by :class:`~mixpyro.ConjugateSVI` starts: at alike weights, for a prior may hold K to one."""
@@ -166,17 +158,6 @@ class StickBreakingGate(ConjugateGate):
         """Expected weight of all components beyond K, from 0 to 1: of an object unlike those of the K components."""
         return float(self.posterior.weight_beyond)
 
-    def statistics_of(self, x: Inputs, responsibilities: Float[Tensor, "*R N K"]) -> Counts:
-        """Return Σᵢ rᵢ [..., K], the expected number of objects in each component, float64.
-
-        Args:
-            x: gate inputs [N, D], not read.
-            responsibilities: [..., N, K].
-        """
-        if responsibilities.ndim == 2:
-            return Counts(column_sums(responsibilities))
-        return Counts(responsibilities.sum(-2, dtype=torch.float64))
-
     def updated(self, statistics: Counts, before: StickBreaking) -> StickBreaking:
         """Return the posterior that is optimal given the counts, with its concentration.
 
@@ -188,29 +169,6 @@ class StickBreakingGate(ConjugateGate):
         if isinstance(prior, Sticks) or not isinstance(before, LearntSticks):
             return prior.updated(statistics)
         return prior.updated(statistics, before.concentration.mean)
-
-    def expected_log_weights(
-        self, x: Inputs, *, objects: ObjectIndices | None = None, posterior: StickBreaking | None = None
-    ) -> Float[Tensor, "*R 1 K"]:
-        """Return E log π [..., 1, K].
-
-        Args:
-            x: gate inputs [N, D]; only its dtype is read.
-            objects: not read: all objects share the weights.
-            posterior: q, with any leading axes of runs; the gate's own by default.
-        """
-        q = self.posterior if posterior is None else posterior
-        expected: Tensor = q.expected_log
-        return expected.to(x.dtype).unsqueeze(-2)
-
-    def weights(self, x: Inputs, *, objects: ObjectIndices | None = None) -> Responsibilities:
-        """Return E π / Σ E π, the same row for every object, [N, K].
-
-        Args:
-            x: gate inputs [N, D]; N and the dtype are read.
-            objects: not read: all objects share the weights.
-        """
-        return repeated(self.posterior.mean.to(x.dtype).unsqueeze(0), len(x))
 
     def weights_distribution(self, posterior: StickBreaking, dtype: torch.dtype) -> Shares:
         """Return the distribution of the shares vₖ, event shape [K]; of a prior with the concentration at its mean.
