@@ -13,7 +13,7 @@ from mixpyro.arguments.messages import shown
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.fitting.interrupts import stop_on_request
-from mixpyro.fitting.streaming import StreamingFit
+from mixpyro.fitting.streaming import GivenBatch, StreamingFit
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.step_sizes import RobbinsMonro
 
@@ -87,8 +87,8 @@ def _learn(stream: StreamingFit, batches: Iterable[Batch], n_epochs: int, stop_r
     """Learn from the batches of all epochs, or until a stop is requested."""
     for epoch in range(n_epochs):
         before = stream.n_seen
-        for x, y, gate_x, groups in _on_device(batches, stream.mixture):
-            cautions = stream.learn_rows(x, y, gate_x, groups, "error", {}, stop_requested)
+        for batch in _on_device(batches, stream.mixture):
+            cautions = stream.learn_rows(GivenBatch(*batch), stop_requested)
             if stop_requested():
                 cautions.append(f"the fit was interrupted in epoch {epoch + 1} of {n_epochs}.")
             for caution in cautions:

@@ -2,7 +2,9 @@
 
 import contextlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -28,6 +30,17 @@ from mixpyro.numerics.step_sizes import RobbinsMonro
 from mixpyro.pyro_internals.random_networks import random_networks
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 from mixpyro.tables.door import layouts_of
+
+
+class GivenBatch(NamedTuple):
+    """A batch as a user gives it; see :meth:`StreamingFit.partial_fit`."""
+
+    x: object
+    y: object
+    gate_x: object = None
+    groups: object = None
+    missing: str = "error"
+    given: Mapping[str, Any] = MappingProxyType({})  # weights and known components, by argument
 
 
 class StreamingFit(StreamUpdates):
@@ -144,9 +157,10 @@ class StreamingFit(StreamUpdates):
             KeyboardInterrupt: if Ctrl-C comes before there is anything to end with, or twice.
         """
         given = {"weights": weights, "observed": observed, "mask": mask}
+        batch = GivenBatch(x, y, gate_x, groups, missing, given)
 
         def learn(stop_requested: Callable[[], bool]) -> StreamingFit:
-            for caution in self.learn_rows(x, y, gate_x, groups, missing, given, stop_requested):
+            for caution in self.learn_rows(batch, stop_requested):
                 warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
             return self
 
@@ -157,46 +171,24 @@ class StreamingFit(StreamUpdates):
             return undone_if_it_raises(lambda: learn(stop_requested), self.kept)
 
     @arguments.outside_contexts
-    def learn_rows(
-        self,
-        x: object,
-        y: object,
-        gate_x: object,
-        groups: object,
-        missing: str,
-        given: dict[str, object],
-        stop_requested: Callable[[], bool],
-    ) -> list[str]:
+    def learn_rows(self, batch: GivenBatch, stop_requested: Callable[[], bool]) -> list[str]:
         """Learn from the rows of one batch, or from those of this rank; return what a user must know, in words.
 
         Args:
-            x: as for :meth:`partial_fit`.
-            y: as for :meth:`partial_fit`.
-            gate_x: as for :meth:`partial_fit`.
-            groups: as for :meth:`partial_fit`.
-            missing: as for :meth:`partial_fit`.
-            given: the other arguments of :meth:`partial_fit`.
+            batch: not checked yet.
             stop_requested: whether Ctrl-C was pressed, which ends the search on the first batch.
         """
         together = contextlib.nullcontext() if self.processes is None else self.processes.together()
         with together, random_networks(self.seed + self.n_steps):
-            return self._learn_rows(x, y, gate_x, groups, missing, given, stop_requested)
+            return self._learn_rows(batch, stop_requested)
 
-    def _learn_rows(
-        self,
-        x: object,
-        y: object,
-        gate_x: object,
-        groups: object,
-        missing: str,
-        given: dict[str, object],
-        stop_requested: Callable[[], bool],
-    ) -> list[str]:
+    def _learn_rows(self, batch: GivenBatch, stop_requested: Callable[[], bool]) -> list[str]:
         new_fit = not self.n_seen and self.n_restarts > 0
         known = None if new_fit else self.mixture.fitted_columns
         layouts = None if known is None else layouts_of(self.mixture)
-        rows = rows_of_fit(self.mixture, x, y, gate_x, known=layouts, groups=groups, **given)
-        checked, groups, has_rows = rows_to_check(rows, groups, self.processes)
+        x, y, gate_x, given_groups, missing, given = batch
+        rows = rows_of_fit(self.mixture, x, y, gate_x, known=layouts, groups=given_groups, **given)
+        checked, groups, has_rows = rows_to_check(rows, given_groups, self.processes)
         table = checked.table(self.mixture, groups=groups, missing=missing, new_fit=new_fit)
         grouped = table.groups is not None
         if known is not None and grouped and not known.grouped:
