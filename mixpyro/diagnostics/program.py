@@ -1,6 +1,6 @@
 """Conversion of a user's own Pyro program, with a gate in it, to ArviZ."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -170,13 +170,3 @@ def _model_and_guide(
     if (guide is None) == (samples is None):
         raise ValueError(f"`guide` or `samples` must be given; got {'neither' if guide is None else 'both'}.")
     return model_of(model), guide
-
-
-def device_of(arguments: Iterable[object]) -> torch.device:
-    """Return the first device of the arguments that is not the CPU, else the CPU.
-
-    Args:
-        arguments: of any kind.
-    """
-    devices = [argument.device for argument in arguments if isinstance(argument, Tensor)]
-    return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))

@@ -30,11 +30,6 @@ def on(processes: Processes | None, *, counted: bool) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def are_apart() -> bool:
-    """Return whether rows lie on several processes."""
-    return _CURRENT.get() is not None
-
-
 def any_of(flag: bool) -> bool:
     """Return whether a flag is set on any process.
 

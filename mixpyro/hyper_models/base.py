@@ -5,8 +5,6 @@ from torch import Tensor
 
 from mixpyro import arguments
 
-HyperParametersDict = dict[str, Tensor]
-
 
 class HyperModel:
     """Interface of every hyper model: a prior over which of K local models explains each object.

@@ -118,19 +118,6 @@ def _converts_in_blocks(rows: Tensor) -> bool:
     return many and rows.dtype == torch.float32 and rows.is_cpu and rows.is_contiguous() and not rows.requires_grad
 
 
-def column_means(rows: Tensor) -> Tensor:
-    """Average each column in float64, without a float64 copy of the rows.
-
-    Args:
-        rows: [N, K], N at least 1, of any floating dtype.
-
-    Returns:
-        The means [K], float64.
-    """
-    slices = row_slices(len(rows), width=rows.shape[1], device=rows.device)
-    return torch.stack([column_sums(rows[block]) for block in slices]).sum(0) / len(rows)
-
-
 def _blocks(columns: Tensor, result: Tensor, *, width: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield blocks of the columns, each with the part of the result that belongs to it."""
     for rows in row_slices(columns.shape[1], width=width, device=columns.device):
