@@ -1,4 +1,4 @@
-"""Where in the caller's program a warning is of."""
+"""The place in the caller's program that a warning points to."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Values in messages."""
+"""Values as messages show them."""
 
 from reprlib import Repr
 

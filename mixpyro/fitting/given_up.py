@@ -1,4 +1,4 @@
-"""Runs that a search gave up for lost, taken to their own optima where the best one looks spurious."""
+"""Runs that a search has abandoned as lost, finished where the best optimum looks spurious."""
 
 import math
 from collections.abc import Callable

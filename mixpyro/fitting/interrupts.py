@@ -1,4 +1,4 @@
-"""Ctrl-C as a request to stop, not as a blow."""
+"""Ctrl-C turned into a request to stop, in place of an exception."""
 
 import functools
 import signal

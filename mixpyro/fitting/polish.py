@@ -1,4 +1,4 @@
-"""A fit under a fast bound, gone on with under a closer one."""
+"""A fit continued under a closer bound."""
 
 import copy
 import dataclasses
