@@ -16,7 +16,8 @@ from pyro.infer import TraceEnum_ELBO
 from mixpyro import expected_weights
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.numerics import nested
-from tests.gates.contract import UpdatedContract, closed_form, elbo
+from tests.gates.bounds import closed_form, elbo
+from tests.gates.contract import UpdatedContract
 from tests.problems import in_plate, responsibilities
 
 K = 3

@@ -12,7 +12,8 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
 from mixpyro.gates import StickBreakingGate
-from tests.gates.contract import K, LatentWeightsContract, closed_form, elbo
+from tests.gates.bounds import closed_form, elbo
+from tests.gates.contract import K, LatentWeightsContract
 from tests.problems import in_plate, inputs, responsibilities
 
 
