@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 Nested = TypeVar("Nested", bound=Tensor | tuple[Any, ...] | None)
@@ -191,3 +192,12 @@ def with_tensors(value: Nested, replacements: Sequence[Tensor]) -> Nested:
         raise ValueError(f"`replacements` must be {n_tensors} tensors, one for each; got {len(replacements)}.")
     remaining: Iterator[Tensor] = iter(replacements)
     return apply(lambda _: next(remaining), value)
+
+
+def flat(parts: Sequence[Tensor]) -> Float[Tensor, " Q"]:
+    """Concatenate tensors, each flattened.
+
+    Args:
+        parts: at least one tensor.
+    """
+    return torch.cat([part.flatten() for part in parts])

@@ -20,9 +20,10 @@ from mixpyro.intervals.names import checked_gate_names, checked_names, parameter
 from mixpyro.intervals.responses.parts import full_quantity_names, has_posteriors, parts_with_response
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.mixture_tables import output_names
+from mixpyro.numerics import nested
 from mixpyro.numerics.information_matrix import SMALLEST, spectrum, standard_errors
 from mixpyro.reports.coefficient_table import Coefficient, CoefficientTable, with_output_names
-from mixpyro.reports.observed_information import derivatives, estimated, flat
+from mixpyro.reports.observed_information import derivatives, estimated
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 # What intervals can be by.
@@ -175,7 +176,7 @@ def _by_parts(
         estimates += response.quantities.detach().tolist()
         errors += response.covariance.detach().diagonal().sqrt().tolist()
     if not names or any(parameter.requires_grad and parameter.numel() for parameter in mixture.parameters()):
-        free = flat(estimated(mixture)).tolist()
+        free = nested.flat(estimated(mixture)).tolist()
         gradient, information = derivatives(mixture, table)
         own = parameter_names(mixture, features, gate_features)
         own_errors = standard_errors(information).tolist()

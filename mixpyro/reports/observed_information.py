@@ -14,6 +14,7 @@ from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.table import Table, checked_table
 from mixpyro.groups import GroupIds
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics import nested
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Targets
 
 
@@ -102,15 +103,6 @@ def estimated(mixture: MixtureOfExperts) -> list[Parameter]:
     return parameters
 
 
-def flat(parts: Sequence[Tensor]) -> Float[Tensor, " Q"]:
-    """Concatenate tensors, each flattened.
-
-    Args:
-        parts: at least one tensor.
-    """
-    return torch.cat([part.flatten() for part in parts])
-
-
 @torch.no_grad()
 def _refuse_other_objects(mixture: MixtureOfExperts, gate_x: Tensor) -> None:
     """Raise if the gate keeps a posterior of each object and the rows are not as many: blocks would not show it."""
@@ -137,8 +129,8 @@ def _refuse_infinite(mixture: MixtureOfExperts, gradient: Tensor, hessian: Tenso
 
 def _two_derivatives(value: Tensor, parameters: list[Parameter]) -> tuple[Tensor, Tensor]:
     """Return gradient [Q] and Hessian [Q, Q] of a scalar, row by row: for any network, in little memory."""
-    gradient = flat(_gradients(value, parameters, create_graph=True))
-    rows = [flat(_gradients(entry, parameters)) for entry in gradient]
+    gradient = nested.flat(_gradients(value, parameters, create_graph=True))
+    rows = [nested.flat(_gradients(entry, parameters)) for entry in gradient]
     return gradient.detach(), torch.stack(rows).detach()
 
 

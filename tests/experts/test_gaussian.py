@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from pyro.distributions import MultivariateStudentT
-from pyro.infer import TraceEnum_ELBO
 from torch import Generator, Tensor
 
 from mixpyro import DirichletGate, GaussianExperts, LinearExperts, MixtureOfExperts, fit
 from tests.experts.contract import ConjugateExpertsContract, K
-from tests.problems import in_plate, inputs, responsibilities
+from tests.experts.joint_bounds import assert_joint_elbo_equals_the_closed_form
+from tests.problems import inputs, responsibilities
 
 STRUCTURES = ("full", "diagonal", "spherical", "tied")
 MATRIX = torch.tensor([[0.5, 0.2, 0.0], [0.2, 0.8, -0.1], [0.0, -0.1, 0.4]], dtype=torch.float64)
@@ -50,17 +50,7 @@ class TestGaussianExperts(ConjugateExpertsContract):
         return make(self.covariance, n_components)
 
     def test_one_evaluation_of_the_joint_elbo_equals_the_closed_form(self) -> None:
-        experts, x, y, r = self.updated()
-        mixture = MixtureOfExperts(DirichletGate(K, concentration=0.5), experts)
-        mixture.gate.update(mixture.gate.statistics(x, r))
-
-        def guide(x: Tensor, y: Tensor) -> None:
-            mixture.experts.guide(x)
-            in_plate(mixture.gate.guide)(x, responsibilities=r)
-
-        elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
-        closed = (r * mixture.expected_log_joint(x, y)).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()
-        assert abs(elbo - closed.item()) < 1e-10
+        assert_joint_elbo_equals_the_closed_form(*self.updated())
 
     def test_the_predictive_distribution_is_that_of_draws_from_the_guide(self) -> None:
         """Averages of densities and of squares over draws of the parameters, against the Student-t."""

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-from pyro.infer import TraceEnum_ELBO
 from torch import Tensor
 
 from mixpyro import (
@@ -20,7 +19,8 @@ from mixpyro import (
     save,
 )
 from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K
-from tests.problems import in_plate, inputs, lines
+from tests.experts.joint_bounds import assert_joint_elbo_equals_the_closed_form
+from tests.problems import inputs, lines
 
 # Of [1, x0, x1], with every covariance different from zero.
 PRIOR = torch.tensor([[0.5, 0.1, -0.05], [0.1, 0.4, 0.15], [-0.05, 0.15, 0.6]]).double()
@@ -47,17 +47,7 @@ class TestSharedLinearExperts(ConjugateExpertsContract):
         return make(n_components)
 
     def test_one_evaluation_of_the_joint_elbo_equals_the_closed_form(self) -> None:
-        experts, x, y, r = self.updated()
-        mixture = MixtureOfExperts(DirichletGate(K, concentration=0.5), experts)
-        mixture.gate.update(mixture.gate.statistics(x, r))
-
-        def guide(x: Tensor, y: Tensor) -> None:
-            mixture.experts.guide(x)
-            in_plate(mixture.gate.guide)(x, responsibilities=r)
-
-        elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
-        closed = (r * mixture.expected_log_joint(x, y)).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()
-        assert abs(elbo - closed.item()) < 1e-10
+        assert_joint_elbo_equals_the_closed_form(*self.updated())
 
 
 def side_by_side(x: Tensor, labels: Tensor, n_components: int) -> Tensor:

@@ -183,13 +183,8 @@ class ByAutograd:
                 value = -part.kl_divergence()
             else:
                 continue
-            found[name] = _flat(_gradients(value, self.leaves)).detach()
+            found[name] = nested.flat(_gradients(value, self.leaves)).detach()
         return found
-
-
-def _flat(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate tensors, each flattened."""
-    return torch.cat([part.flatten() for part in parts])
 
 
 def _gradients(
@@ -205,17 +200,17 @@ def _gradients(
 
 def _two_derivatives(value: Tensor, leaves: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Return gradient [P] and Hessian [P, P] of a scalar."""
-    gradient = _flat(_gradients(value, leaves, create_graph=True))
+    gradient = nested.flat(_gradients(value, leaves, create_graph=True))
     return gradient.detach(), _jacobian(gradient, leaves)
 
 
 def _jacobian(values: Tensor, leaves: list[Tensor]) -> Tensor:
     """Return derivatives [Q, P] of a vector [Q], row by row."""
-    return torch.stack([_flat(_gradients(value, leaves)).detach() for value in values])
+    return torch.stack([nested.flat(_gradients(value, leaves)).detach() for value in values])
 
 
 def _by_double_backward(values: Tensor, leaves: list[Tensor]) -> Tensor:
     """Return derivatives [K, B, P] of values [K, B]: of the gradient's P entries in the weights of the values."""
     weights = torch.zeros_like(values, requires_grad=True)
-    gradient = _flat(_gradients(values, leaves, create_graph=True, by=weights))
+    gradient = nested.flat(_gradients(values, leaves, create_graph=True, by=weights))
     return torch.stack([_gradients(entry, [weights])[0] for entry in gradient], dim=-1)
