@@ -181,12 +181,9 @@ class ObjectDirichletGate(ObjectGate):
             x: gate inputs [N, D]; N and the dtype are read.
             objects: which objects of the last update the rows are; new ones by default.
         """
-        return repeated(
-            in_blocks(
-                lambda m: Dirichlet(at_least(m, x.dtype)).mean, self._concentration_of(x, objects), x.dtype
-            ).detach(),
-            len(x),
-        )
+        concentration = self._concentration_of(x, objects)
+        mean = in_blocks(lambda m: Dirichlet(at_least(m, x.dtype)).mean, concentration, x.dtype)
+        return repeated(mean.detach(), len(x))
 
     def weights_distribution(self, posterior: Dirichlet, dtype: torch.dtype) -> DirichletDistribution:
         """Return Dirichlet(m) as a Pyro distribution.
