@@ -1,5 +1,6 @@
 """Tensors that differ in one respect from one that would be right."""
 
+import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +138,11 @@ VALUES: dict[str, Odd] = {
     "far from zero": lambda t: t + 1e9,
 }
 
+KINDS: dict[str, Odd] = {
+    **{f"{dtype}": functools.partial(Tensor.to, dtype=dtype) for dtype in DTYPES},
+    **{f"times {factor:g}": functools.partial(torch.mul, other=factor) for factor in MAGNITUDES},
+}
+
 
 def odd_tensor(tensor: Tensor, rng: random.Random) -> tuple[Any, str]:
     """Return what differs from a tensor in one respect, and in which.
@@ -145,9 +151,7 @@ def odd_tensor(tensor: Tensor, rng: random.Random) -> tuple[Any, str]:
         tensor: one that is right.
         rng: draws the respect.
     """
-    kinds: dict[str, Odd] = {f"{dtype}": lambda t, d=dtype: t.to(d) for dtype in DTYPES}  # type: ignore[misc]
-    kinds |= {f"times {m:g}": lambda t, m=m: t * m for m in MAGNITUDES}  # type: ignore[misc]
-    table = rng.choice([SHAPES, LAYOUTS, VALUES, kinds])
+    table = rng.choice([SHAPES, LAYOUTS, VALUES, KINDS])
     for _ in range(5):
         word = rng.choice(list(table))
         try:

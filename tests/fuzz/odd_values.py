@@ -2,6 +2,7 @@
 
 import decimal
 import fractions
+import functools
 import pathlib
 import random
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tests.fuzz.odd_networks import NETWORKS, odd_network
-from tests.fuzz.odd_tensors import odd_tensor
+from tests.fuzz.odd_tensors import KINDS, LAYOUTS, SHAPES, VALUES, odd_tensor
 
 
 class HostileError(Exception):
@@ -116,6 +117,8 @@ SIMPLE: dict[str, Callable[[], Any]] = {
     "no storage": lambda: "meta",
 }
 
+TENSORS = (SHAPES, LAYOUTS, VALUES, KINDS)
+
 
 def odd_value(value: Any, rng: random.Random) -> tuple[Any, str]:
     """Return something that an argument does not expect, and a word for it.
@@ -132,6 +135,28 @@ def odd_value(value: Any, rng: random.Random) -> tuple[Any, str]:
         return _in_sequence(value, rng)
     word = rng.choice(list(SIMPLE))
     return SIMPLE[word](), word
+
+
+def odd_values(value: Any) -> dict[str, Callable[[], Any]]:
+    """Return all that an argument does not expect, by a word for each.
+
+    Args:
+        value: what would be right.
+    """
+    found = dict(SIMPLE)
+    if isinstance(value, Tensor):
+        found |= {word: functools.partial(odd, value) for odds in TENSORS for word, odd in odds.items()}
+    if isinstance(value, torch.nn.Module):
+        found |= {f"a network with {word}": functools.partial(odd, value) for word, odd in NETWORKS.items()}
+    if type(value) in (list, tuple) and value:
+        found |= {f"with {word} first": functools.partial(_with_first, value, make) for word, make in SIMPLE.items()}
+        found |= {"with one left out": lambda: value[1:], "with one repeated": lambda: value + value[-1:]}
+    return found
+
+
+def _with_first(value: Any, make: Callable[[], Any]) -> Any:
+    """Return a sequence with its first value replaced."""
+    return type(value)([make(), *value[1:]])
 
 
 def _in_sequence(value: Any, rng: random.Random) -> tuple[Any, str]:
