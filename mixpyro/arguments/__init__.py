@@ -37,6 +37,7 @@ from mixpyro.arguments.data import (
 )
 from mixpyro.arguments.declared import declared
 from mixpyro.arguments.dense import dense, is_dense
+from mixpyro.arguments.integers import integers
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
 from mixpyro.arguments.numpy_contexts import with_default_errors
@@ -85,6 +86,7 @@ __all__ = [
     "inputs",
     "integer",
     "integer_from",
+    "integers",
     "is_batched",
     "is_dense",
     "is_iterable",

@@ -6,6 +6,16 @@ from torch.masked import is_masked_tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 PLAIN = (Tensor, torch.nn.Parameter)
+# Those that PyTorch converts to numbers of another dtype. It can only store the others, such as ``torch.bits8``.
+NUMBERS = frozenset(
+    getattr(torch, name)
+    for name in (
+        *("float64", "float32", "float16", "bfloat16", "complex128", "complex64", "complex32", "bool"),
+        *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8"),
+        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+    )
+    if hasattr(torch, name)
+)
 
 
 def dense(name: str, value: Tensor) -> Tensor:
@@ -16,8 +26,8 @@ def dense(name: str, value: Tensor) -> Tensor:
         value: of any shape and dtype. Of a subclass the numbers are taken, without what the subclass adds.
 
     Raises:
-        TypeError: if the tensor is sparse, nested, quantised, masked or a wrapper around others, or if it is on the
-            ``meta`` device, where tensors have a shape and no numbers.
+        TypeError: if the tensor is sparse, nested, quantised, masked, a wrapper around others or of a dtype without
+            arithmetic, or if it is on the ``meta`` device, where tensors have a shape and no numbers.
     """
     if is_dense(value):
         plain = value if type(value) in PLAIN else value.as_subclass(Tensor)
@@ -33,7 +43,7 @@ def is_dense(value: Tensor) -> bool:
         value: of any shape and dtype.
     """
     # Of the calls here none takes more than 0.1 µs.
-    if value.layout is not torch.strided or value.is_meta or value.is_nested or value.is_quantized:
+    if value.layout is not torch.strided or value.is_meta or value.is_nested or value.dtype not in NUMBERS:
         return False
     return type(value) in PLAIN or not _is_wrapper(value)
 
@@ -51,7 +61,9 @@ def _kind(value: Tensor) -> str:
         return f"layout {value.layout}"
     if value.is_meta:
         return "a tensor on the meta device, which has no values"
-    return "a quantised tensor" if value.is_quantized else f"a {type(value).__name__}"
+    if value.is_quantized:
+        return "a quantised tensor"
+    return f"numbers of {value.dtype}" if value.dtype not in NUMBERS else f"a {type(value).__name__}"
 
 
 def _advice(name: str, value: Tensor) -> str:
@@ -62,4 +74,6 @@ def _advice(name: str, value: Tensor) -> str:
         return f"Use {name}.to_dense()."
     if value.is_quantized:
         return f"Use {name}.dequantize()."
+    if value.dtype not in NUMBERS:
+        return "Use a dtype that PyTorch computes with."
     return "Use a plain tensor on the CPU or on a CUDA device."
