@@ -37,6 +37,7 @@ from mixpyro.arguments.data import (
 )
 from mixpyro.arguments.declared import declared
 from mixpyro.arguments.dense import dense, is_dense
+from mixpyro.arguments.densities import are_numbers, finite_bound
 from mixpyro.arguments.integers import integers
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
@@ -65,6 +66,7 @@ from mixpyro.arguments.vectors import filled, positive_definite, positive_vector
 __all__ = [
     "DTYPES",
     "a_tensor",
+    "are_numbers",
     "assignment_probabilities",
     "checked",
     "checks_values",
@@ -74,6 +76,7 @@ __all__ = [
     "dtype",
     "filled",
     "finite",
+    "finite_bound",
     "flag",
     "function",
     "graph_of_inputs",
