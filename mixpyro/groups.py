@@ -184,9 +184,7 @@ def _is_numeric(ids: object) -> bool:
 def _of_numbers(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
     """Return ids and index of an array of numbers."""
     if isinstance(ids, Tensor):
-        # NumPy has no conjugate and no negative views, and no floating numbers of eight bits.
-        plain = arguments.dense("groups", ids).detach().cpu().resolve_conj().resolve_neg()
-        values = (plain.double() if plain.is_floating_point() else plain).numpy()
+        values = arguments.array_of("groups", ids)
     else:
         values = np.asarray(ids)
     _check_shape(values.shape)
@@ -217,7 +215,7 @@ def _of_values(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
         except TypeError:
             raise TypeError(f"`groups` must have hashable ids; got {type(one).__name__} in row {row}.") from None
         if _is_missing(one):
-            raise ValueError(f"`groups` must have an id for each row; got {one!r} in row {row}.")
+            raise ValueError(f"`groups` must have an id for each row; got {arguments.shown(one)} in row {row}.")
     _check_shape((len(index),))
     return tuple(numbers), torch.tensor(index, dtype=torch.long, device="cpu")
 

@@ -36,7 +36,7 @@ from mixpyro.arguments.data import (
     tensor,
 )
 from mixpyro.arguments.declared import declared
-from mixpyro.arguments.dense import dense, is_dense
+from mixpyro.arguments.dense import array_of, dense, is_dense
 from mixpyro.arguments.densities import are_numbers, finite_bound
 from mixpyro.arguments.integers import integers
 from mixpyro.arguments.messages import shown
@@ -67,6 +67,7 @@ __all__ = [
     "DTYPES",
     "a_tensor",
     "are_numbers",
+    "array_of",
     "assignment_probabilities",
     "checked",
     "checks_values",

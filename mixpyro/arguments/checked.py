@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixpyro.arguments.dense import dense
+from mixpyro.arguments.dense import array_of, dense
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number
 
@@ -188,7 +188,7 @@ def of_numbers(name: str, value: object) -> np.ndarray:
         TypeError: if it holds something else than real numbers.
         ValueError: if its rows differ in length.
     """
-    given = _known_to_numpy(dense(name, value).detach().cpu()) if isinstance(value, Tensor) else value
+    given = array_of(name, value) if isinstance(value, Tensor) else value
     try:
         array = np.asarray(given)
     except (TypeError, RuntimeError) as error:
@@ -198,9 +198,3 @@ def of_numbers(name: str, value: object) -> np.ndarray:
     if array.dtype.kind not in "iuf":
         raise TypeError(f"`{name}` must be an array of numbers; got {shown(value)}, of {array.dtype}.")
     return array
-
-
-def _known_to_numpy(value: Tensor) -> Tensor:
-    """Return numbers in a dtype that NumPy has, which lacks bfloat16 and floating numbers of eight bits."""
-    is_known = not value.is_floating_point() or value.dtype in (torch.float64, torch.float32, torch.float16)
-    return value if is_known else value.float()

@@ -1,7 +1,9 @@
 """Tensors that are numbers in memory, one beside the other."""
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.masked import is_masked_tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -36,6 +38,21 @@ def dense(name: str, value: Tensor) -> Tensor:
     raise TypeError(f"`{name}` must be a dense tensor; got {_kind(value)}. {_advice(name, value)}")
 
 
+def array_of(name: str, value: Tensor) -> np.ndarray:
+    """Return the numbers of a tensor as an array, in float32 where NumPy does not have their dtype.
+
+    Args:
+        name: of the argument, for messages.
+        value: of any shape and dtype.
+
+    Raises:
+        TypeError: if its numbers cannot be read.
+    """
+    plain = dense(name, value).detach().cpu().resolve_conj()
+    is_known = not plain.is_floating_point() or plain.dtype in (torch.float64, torch.float32, torch.float16)
+    return (plain if is_known else plain.float()).numpy()
+
+
 def is_dense(value: Tensor) -> bool:
     """Return whether the numbers of a tensor can be read.
 
@@ -50,7 +67,7 @@ def is_dense(value: Tensor) -> bool:
 
 def _is_wrapper(value: Tensor) -> bool:
     """Return whether a tensor of a subclass is not its own storage."""
-    return bool(is_masked_tensor(value) or is_traceable_wrapper_subclass(value))
+    return isinstance(value, FakeTensor) or bool(is_masked_tensor(value) or is_traceable_wrapper_subclass(value))
 
 
 def _kind(value: Tensor) -> str:

@@ -149,7 +149,7 @@ FURTHER_DTYPES = ("uint16", "uint32", "uint64", "int8", "float8_e5m2", "float8_e
 FURTHER: dict[str, Odd] = {
     **{f"{name}": functools.partial(Tensor.to, dtype=getattr(torch, name)) for name in FURTHER_DTYPES},
     "bits": lambda t: t.detach().clone().view(torch.uint8).view(torch.bits8),
-    "integers of four bits": lambda t: t.to(torch.uint8).view(torch.int4),
+    "integers of four bits": lambda t: t.to(torch.uint8).view(FOUR_BITS),
     "conjugated": lambda t: t.detach().to(torch.complex128).conj(),
     "a list of tensors": lambda t: list(t.detach()),
     "a list of tensors without storage": lambda t: list(t.to("meta")),
