@@ -135,8 +135,10 @@ class Groups:
             values: [N, …].
 
         Raises:
-            ValueError: if rows of a group differ.
+            ValueError: if rows of a group differ, or the name is empty.
         """
+        if not name.strip():
+            raise ValueError(f"`name` must be the name of an argument; got {arguments.shown(name)}.")
         self._check(name, values, len(self.index))
         of_groups = values[self.first_rows]
         differs = (values != of_groups[self.index]).reshape(len(values), -1).any(-1)

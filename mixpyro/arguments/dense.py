@@ -49,8 +49,11 @@ def array_of(name: str, value: Tensor) -> np.ndarray:
         TypeError: if its numbers cannot be read.
     """
     plain = dense(name, value).detach().cpu().resolve_conj()
-    is_known = not plain.is_floating_point() or plain.dtype in (torch.float64, torch.float32, torch.float16)
-    return (plain if is_known else plain.float()).numpy()
+    if plain.dtype == torch.complex32:
+        plain = plain.to(torch.complex64)
+    elif plain.is_floating_point() and plain.dtype not in (torch.float64, torch.float32, torch.float16):
+        plain = plain.float()
+    return plain.numpy()
 
 
 def is_dense(value: Tensor) -> bool:

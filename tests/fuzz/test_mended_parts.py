@@ -10,6 +10,7 @@ import torch
 from pyro.distributions import Normal
 from pyro.optim import ClippedAdam
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mixpyro import (
     BayesianSoftmaxGate,
@@ -73,6 +74,33 @@ def test_labels_may_have_any_dtype_of_integers(dtype: torch.dtype) -> None:
 def test_ids_of_groups_may_have_any_dtype_of_numbers(dtype: torch.dtype) -> None:
     found = Groups.of(torch.tensor([2, 2, 1]).to(dtype))
     assert found.ids == (2, 1) and found.index.tolist() == [0, 0, 1]
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_ids_may_be_complex_numbers_of_half_precision() -> None:
+    assert Groups.of(torch.tensor([1j, 1j, 2.0]).to(torch.complex32)).index.tolist() == [0, 0, 1]
+
+
+def test_a_name_in_a_message_is_not_empty() -> None:
+    with pytest.raises(ValueError, match="`name` must be the name of an argument; got ''"):
+        Groups.of([1, 1]).shared("", torch.tensor([1.0, 2.0]))
+
+
+def without_values(x: Tensor) -> list[Any]:
+    """Return tensors like x whose numbers cannot be read."""
+    return [x.to("meta"), x.to_sparse(), FakeTensorMode().from_tensor(x), x.to(torch.complex64).to_sparse()]
+
+
+def test_tensors_without_values_are_refused_in_lists_too() -> None:
+    mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, D))
+    for one in without_values(x_of()[0]):
+        with pytest.raises(TypeError, match="`x` must be a dense tensor"):
+            mixture.predict([one, one])
+    for one in without_values(x_of()):
+        with pytest.raises(TypeError, match="`x` must"):
+            mixture.predict(one)
+        with pytest.raises((TypeError, ValueError), match="`gate_x` must"):
+            mixture.predict(x_of(), gate_x=one)
 
 
 @pytest.mark.parametrize("dtype", STORED)
@@ -150,6 +178,19 @@ def test_every_row_has_an_index_of_an_object() -> None:
     mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, D))
     with pytest.raises(ValueError, match="`objects` must have an index for each of 6 rows; got 1"):
         mixture.assign(x_of(), x_of()[:, 0], objects=torch.tensor([0]))
+
+
+def test_complex_densities_of_a_program_are_named() -> None:
+    gate = DirichletGate(K)
+
+    def model(x: Tensor) -> None:
+        plate = pyro.plate("objects", len(x), dim=-1)
+        z = gate.model(x, plate=plate)
+        with plate:
+            pyro.sample("y", Normal(z.double(), 1.0, validate_args=False), obs=x[:, 0] * 1j)
+
+    with pytest.raises(TypeError, match="`model` must have log densities of real numbers"):
+        ConjugateSVI(model, lambda x: None, ClippedAdam({}), gates=gate).step(x_of())
 
 
 def test_a_step_of_a_program_that_fails_is_undone() -> None:
