@@ -9,6 +9,7 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.global_state import unchanged_if_refused
 from mixpyro.groups import GroupIds, Groups
 from mixpyro.labels import all_known, checked_labels, labels_of_groups, with_known
 from mixpyro.missing import checked_incomplete
@@ -56,6 +57,7 @@ class MixtureProgram(MixtureRows):
     """The Pyro program of a gate and experts. Objects are rows, or groups of rows that share a component."""
 
     @pyro_method
+    @unchanged_if_refused
     def model(
         self,
         x: Inputs,
@@ -112,7 +114,7 @@ class MixtureProgram(MixtureRows):
             )
         with plate:
             found = self.experts.log_likelihood_of_groups(x, y, groups, parameters, assignment)
-            pyro.factor(self.experts.site("log_likelihood"), found)
+            pyro.factor(self.experts.site("log_likelihood"), arguments.are_numbers(found, axis=-1))
         return y
 
     def _gate_x(self, x: Inputs, gate_x: object, groups: Groups | None) -> GateInputs:
@@ -121,6 +123,7 @@ class MixtureProgram(MixtureRows):
         return of_rows if groups is None else self.gate.inputs_of_groups(of_rows, groups)
 
     @pyro_method
+    @unchanged_if_refused
     def guide(
         self,
         x: Inputs,

@@ -170,6 +170,9 @@ def test_what_is_too_far_away_for_a_density_is_said(bank: str, name: str) -> Non
         mixture.bound(**given)
     with pytest.raises(ValueError, match=r"`[xy]` "):
         mixture.guide(**given)
+    if bank == "random effects" and name == "x":
+        with pytest.raises(ValueError, match="`x` and `y` must have log densities that are numbers"):
+            mixture.model(**given)
     assert torch.equal(torch.get_rng_state(), before)
     pyro.clear_param_store()
 
