@@ -6,7 +6,7 @@ import torch
 from pyro.nn import PyroModule
 from torch import Tensor
 
-from mixpyro.arguments import is_batched
+from mixpyro.arguments import is_batched, is_dense
 from mixpyro.tables.layout import Layouts
 
 # In a state dict: the mixture was never fitted, and the gate had no inputs of its own.
@@ -155,6 +155,8 @@ def _is_same(gate_x: Tensor, x: Tensor) -> bool:
     if gate_x is x:
         return True
     if gate_x.shape != x.shape or gate_x.device != x.device or gate_x.dtype != x.dtype or gate_x.layout != x.layout:
+        return False
+    if not is_dense(gate_x):
         return False
     return is_batched(gate_x) or is_batched(x) or torch.equal(gate_x, x)
 

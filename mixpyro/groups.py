@@ -135,8 +135,10 @@ class Groups:
             values: [N, …].
 
         Raises:
-            ValueError: if rows of a group differ.
+            ValueError: if rows of a group differ, or the name is empty.
         """
+        if not name.strip():
+            raise ValueError(f"`name` must be the name of an argument; got {arguments.shown(name)}.")
         self._check(name, values, len(self.index))
         of_groups = values[self.first_rows]
         differs = (values != of_groups[self.index]).reshape(len(values), -1).any(-1)
@@ -184,9 +186,7 @@ def _is_numeric(ids: object) -> bool:
 def _of_numbers(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
     """Return ids and index of an array of numbers."""
     if isinstance(ids, Tensor):
-        # NumPy has no bfloat16, no conjugate and no negative views.
-        plain = arguments.dense("groups", ids).detach().cpu().resolve_conj().resolve_neg()
-        values = (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+        values = arguments.array_of("groups", ids)
     else:
         values = np.asarray(ids)
     _check_shape(values.shape)
@@ -209,17 +209,25 @@ def _of_values(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
     index = []
     for row, one in enumerate(ids):
         if isinstance(one, Tensor) and one.ndim == 0:
-            one = one.item()
+            one = arguments.dense("groups", one).item()
         if isinstance(one, Tensor):
             raise TypeError(f"`groups` must have hashable ids; got shape {list(one.shape)} in row {row}.")
         try:
             index.append(numbers.setdefault(one, len(numbers)))
         except TypeError:
             raise TypeError(f"`groups` must have hashable ids; got {type(one).__name__} in row {row}.") from None
-        if one is None or one != one:
-            raise ValueError(f"`groups` must have an id for each row; got {one!r} in row {row}.")
+        if _is_missing(one):
+            raise ValueError(f"`groups` must have an id for each row; got {arguments.shown(one)} in row {row}.")
     _check_shape((len(index),))
     return tuple(numbers), torch.tensor(index, dtype=torch.long, device="cpu")
+
+
+def _is_missing(one: Hashable) -> bool:
+    """Return whether an id is None, NaN, or pandas' NA, which is neither equal to itself nor different."""
+    try:
+        return one is None or bool(one != one)
+    except TypeError:
+        return True
 
 
 def _check_shape(shape: Sequence[int]) -> None:

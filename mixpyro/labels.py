@@ -29,9 +29,7 @@ def checked_labels(observed: object, mask: object, *, n_components: int, like: T
         if mask is not None:
             raise ValueError("`mask` must be None without `observed`; got a mask. Pass the labels as `observed`.")
         return None
-    labels = _of_rows("observed", observed, like)
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-        raise TypeError(f"`observed` must have an integer dtype; got {labels.dtype}. Use observed.long().")
+    labels = arguments.integers("observed", _of_rows("observed", observed, like))
     known = torch.ones_like(labels, dtype=torch.bool) if mask is None else _of_rows("mask", mask, like)
     if known.dtype != torch.bool:
         raise TypeError(f"`mask` must have dtype torch.bool; got {known.dtype}. Use mask.bool().")
@@ -41,7 +39,7 @@ def checked_labels(observed: object, mask: object, *, n_components: int, like: T
             f"`observed` must be from 0 to {n_components - 1} where it is known; got {int(wrong[0])} (rows out of "
             f"range: {len(wrong)}). Say by `mask` which rows are known."
         )
-    return torch.where(known, labels.long(), UNKNOWN) if bool(known.any()) else None
+    return torch.where(known, labels, UNKNOWN) if bool(known.any()) else None
 
 
 def labels_of_groups(labels: Int[Tensor, " N"], groups: Groups) -> Int[Tensor, " G"]:

@@ -22,9 +22,8 @@ def ignores_missing(missing: object) -> bool:
         ValueError: if it is neither.
     """
     if not isinstance(missing, str) or missing not in (ERROR, IGNORE):
-        raise ValueError(
-            f"`missing` must be {ERROR!r}, or {IGNORE!r} where NaN in y was not observed; got {missing!r}."
-        )
+        got = arguments.shown(missing)
+        raise ValueError(f"`missing` must be {ERROR!r}, or {IGNORE!r} where NaN in y was not observed; got {got}.")
     return missing == IGNORE
 
 

@@ -184,9 +184,9 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, Exp
         missing: str | None = None,
     ) -> AnyTable:
         """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
-        objects = objects if arguments.in_transform() else arguments.object_indices(objects)
         gate_x, columns, _ = self.objects_of(x, y, gate_x, groups, missing)
-        return self.log_joint(gate_x, columns, objects=objects).mT
+        objects = objects if arguments.in_transform() else arguments.object_indices(objects, n_rows=len(gate_x))
+        return arguments.are_numbers(self.log_joint(gate_x, columns, objects=objects), axis=-1).mT
 
     def assign(
         self,
@@ -212,13 +212,13 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, Exp
                 where it is an error. By default what the last fit had. An object without any y is assigned by the gate
                 alone, and its log evidence is 0.
         """
-        objects = objects if arguments.in_transform() else arguments.object_indices(objects)
         gate_x, columns, seen = self.objects_of(x, y, gate_x, groups, missing)
+        objects = objects if arguments.in_transform() else arguments.object_indices(objects, n_rows=len(gate_x))
         shares, log_evidence = normalised_joint(self.log_joint, gate_x, columns, objects=objects, far=FAR)
         if seen is not None:
             # Of what was not observed the density is one.
             log_evidence = torch.where(seen, log_evidence, 0.0)
-        return Assignment(shares.mT, rounded(log_evidence, x.dtype))
+        return Assignment(shares.mT, arguments.are_numbers(rounded(log_evidence, x.dtype), axis=-1))
 
     @torch.no_grad()
     def kl_divergence(self) -> Scalar:
@@ -246,6 +246,10 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, Exp
             objects: as for :meth:`assign`.
             groups: as for :meth:`assign`.
             missing: as for :meth:`assign`.
+
+        Raises:
+            ValueError: if y is impossible in all components, or so far from them that its density is zero.
         """
         log_evidence = self.assign(x, y, gate_x=gate_x, objects=objects, groups=groups, missing=missing).log_evidence
-        return log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
+        total = log_evidence.sum(dtype=torch.float64) - self.kl_divergence()
+        return arguments.finite_bound(total, log_evidence)

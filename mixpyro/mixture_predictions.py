@@ -18,7 +18,7 @@ from mixpyro.numerics.far_rows import rounded
 from mixpyro.numerics.precision import in_range
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
-PREDICTIONS = ("predict", "predictive", "quantile", "log_prob", "log_joint_predictive")
+PREDICTIONS = ("predict", "predictive", "quantile", "log_prob", "log_joint_predictive", "log_joint_or_nan")
 
 
 @take_tables
@@ -138,6 +138,19 @@ class MixturePredictions(MixtureRows):
         missing: str | None = None,
     ) -> Float[Tensor, "K objects"]:
         """Return log πᵢₖ + log p(yᵢ | xᵢ, k) of new objects [K, N] in nats, float64; arguments as :meth:`log_prob`."""
+        joint = self.log_joint_or_nan(x, y, gate_x=gate_x, groups=groups, missing=missing)
+        return arguments.are_numbers(joint, axis=-1)
+
+    def log_joint_or_nan(
+        self,
+        x: Inputs,
+        y: Targets,
+        *,
+        gate_x: GateInputs | None = None,
+        groups: GroupIds | None = None,
+        missing: str | None = None,
+    ) -> Float[Tensor, "K objects"]:
+        """Return :meth:`log_joint_predictive` of tensors, with NaN where a density is none, for a report to say so."""
         ignores = self.takes_missing(missing)
         x, y, gate_x = (tensor.double() for tensor in self.check_data(x, y, gate_x, missing=ignores))
         grouped = self.checked_groups(groups, x)

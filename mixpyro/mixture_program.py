@@ -9,6 +9,7 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.global_state import unchanged_if_refused
 from mixpyro.groups import GroupIds, Groups
 from mixpyro.labels import all_known, checked_labels, labels_of_groups, with_known
 from mixpyro.missing import checked_incomplete
@@ -16,7 +17,7 @@ from mixpyro.mixture_rows import MixtureRows
 from mixpyro.pyro_internals.compiled import refuse_compiled
 from mixpyro.pyro_internals.names import site_name
 from mixpyro.pyro_internals.plates import OBJECTS_PLATE, objects_plate
-from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Targets, Value
+from mixpyro.shapes import GateInputs, Inputs, ObjectIndices, Outputs, Responsibilities, Targets, Value
 
 # Plate over the rows of all groups, in a program that draws their y.
 ROWS_PLATE = "rows"
@@ -56,6 +57,7 @@ class MixtureProgram(MixtureRows):
     """The Pyro program of a gate and experts. Objects are rows, or groups of rows that share a component."""
 
     @pyro_method
+    @unchanged_if_refused
     def model(
         self,
         x: Inputs,
@@ -112,7 +114,7 @@ class MixtureProgram(MixtureRows):
             )
         with plate:
             found = self.experts.log_likelihood_of_groups(x, y, groups, parameters, assignment)
-            pyro.factor(self.experts.site("log_likelihood"), found)
+            pyro.factor(self.experts.site("log_likelihood"), arguments.are_numbers(found, axis=-1))
         return y
 
     def _gate_x(self, x: Inputs, gate_x: object, groups: Groups | None) -> GateInputs:
@@ -121,6 +123,7 @@ class MixtureProgram(MixtureRows):
         return of_rows if groups is None else self.gate.inputs_of_groups(of_rows, groups)
 
     @pyro_method
+    @unchanged_if_refused
     def guide(
         self,
         x: Inputs,
@@ -146,7 +149,7 @@ class MixtureProgram(MixtureRows):
             shares = None if y_seen is None or all_known(labels) else self.assign(x, y, **given).responsibilities
         if shares is not None and kept is not None:
             shares = shares[kept]
-        q = None if shares is None else with_known(shares, labels)
+        q = None if shares is None else _possible(with_known(shares, labels))
         if kept is not None and objects is not None:
             objects = kept if isinstance(objects, slice) else objects[kept]
         self.experts.guide(experts_x)
@@ -175,3 +178,15 @@ class MixtureProgram(MixtureRows):
     def assign(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         """Return responsibilities and log evidences; see :class:`~mixpyro.MixtureOfExperts`."""
         raise NotImplementedError
+
+
+def _possible(responsibilities: Responsibilities) -> Responsibilities:
+    """Return q(z) if every object has a component, which is to be known before anything is sampled."""
+    if arguments.checks_values() and not arguments.in_transform():
+        impossible = ~(responsibilities.sum(-1) > 0)
+        if bool(impossible.any()):
+            raise ValueError(
+                f"`y` must be possible in a component; got {int(impossible.sum())} of {len(impossible)} objects that "
+                "are so far from all that their densities are zero. Leave them out, or scale the columns."
+            )
+    return responsibilities

@@ -18,6 +18,7 @@ OF_ROWS = (
     "weights",
     "predict",
     "expected_log_weights",
+    "predictive_assignment",
     "logits",
     "predictive",
     "predictors",

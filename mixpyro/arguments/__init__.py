@@ -36,7 +36,9 @@ from mixpyro.arguments.data import (
     tensor,
 )
 from mixpyro.arguments.declared import declared
-from mixpyro.arguments.dense import dense, is_dense
+from mixpyro.arguments.dense import array_of, dense, is_dense
+from mixpyro.arguments.densities import are_numbers, finite_bound
+from mixpyro.arguments.integers import integers
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
 from mixpyro.arguments.numpy_contexts import with_default_errors
@@ -64,6 +66,8 @@ from mixpyro.arguments.vectors import filled, positive_definite, positive_vector
 __all__ = [
     "DTYPES",
     "a_tensor",
+    "are_numbers",
+    "array_of",
     "assignment_probabilities",
     "checked",
     "checks_values",
@@ -73,6 +77,7 @@ __all__ = [
     "dtype",
     "filled",
     "finite",
+    "finite_bound",
     "flag",
     "function",
     "graph_of_inputs",
@@ -85,6 +90,7 @@ __all__ = [
     "inputs",
     "integer",
     "integer_from",
+    "integers",
     "is_batched",
     "is_dense",
     "is_iterable",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixpyro.arguments.dense import dense
+from mixpyro.arguments.dense import array_of, dense
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number
 
@@ -188,7 +188,7 @@ def of_numbers(name: str, value: object) -> np.ndarray:
         TypeError: if it holds something else than real numbers.
         ValueError: if its rows differ in length.
     """
-    given = dense(name, value).detach().cpu() if isinstance(value, Tensor) else value
+    given = array_of(name, value) if isinstance(value, Tensor) else value
     try:
         array = np.asarray(given)
     except (TypeError, RuntimeError) as error:

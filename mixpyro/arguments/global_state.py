@@ -1,9 +1,14 @@
 """State of the process that work changes for a while, kept so that it can be put back."""
 
+import functools
 import warnings
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def global_state() -> Callable[[], None]:
@@ -22,3 +27,22 @@ def global_state() -> Callable[[], None]:
             torch.set_rng_state(random_state)
 
     return put_back
+
+
+def unchanged_if_refused(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorate a function that draws random numbers to put the state of the process back where it raises.
+
+    Args:
+        function: such as a Pyro model.
+    """
+
+    @functools.wraps(function)
+    def drawing(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        put_back = global_state()
+        try:
+            return function(*args, **kwargs)
+        except BaseException:
+            put_back()
+            raise
+
+    return drawing

@@ -7,12 +7,13 @@ from mixpyro.arguments.data import a_tensor
 from mixpyro.arguments.validation import checks_values
 
 
-def object_indices(value: object, n_objects: int | None = None) -> slice | Tensor | None:
+def object_indices(value: object, n_objects: int | None = None, *, n_rows: int | None = None) -> slice | Tensor | None:
     """Return which objects of the last update rows are.
 
     Args:
         value: what the user passed as ``objects``: None, a slice, or integers [N].
         n_objects: of the last update, where that is known.
+        n_rows: how many indices there must be, where that is known.
 
     Raises:
         TypeError: if it is neither, or a tensor of another dtype.
@@ -25,6 +26,8 @@ def object_indices(value: object, n_objects: int | None = None) -> slice | Tenso
         raise TypeError(f"`objects` must be a slice or integers; got {numbers.dtype}. Use objects.long().")
     if numbers.ndim != 1:
         raise ValueError(f"`objects` must have shape [N]; got {list(numbers.shape)}.")
+    if n_rows is not None and len(numbers) != n_rows:
+        raise ValueError(f"`objects` must have an index for each of {n_rows} rows; got {len(numbers)}.")
     if n_objects is not None and checks_values() and numbers.numel():
         low, high = (int(one) for one in torch.aminmax(numbers))
         if low < -n_objects or high >= n_objects:

@@ -267,17 +267,18 @@ def make_normal(module: nn.Module) -> None:
                     tensors[name] = copies[id(tensor)]  # type: ignore[assignment]
 
 
-def refuse_lazy(tensors: Iterable[Tensor]) -> None:
+def refuse_lazy(tensors: Iterable[Tensor], *, name: str = "network") -> None:
     """Raise if layers of a network have no shapes yet.
 
     Args:
         tensors: parameters and buffers.
+        name: of the argument, for the message.
 
     Raises:
         ValueError: with what to do.
     """
     if any(nn.parameter.is_lazy(tensor) for tensor in tensors):
-        raise ValueError("`network` must have layers of known shapes; got lazy ones. Call it once: `network(x)`.")
+        raise ValueError(f"`{name}` must have layers of known shapes; got lazy ones. Call it once: {name}(x).")
 
 
 def _copied(tensor: Tensor) -> Tensor:

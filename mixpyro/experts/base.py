@@ -180,7 +180,7 @@ class Experts(ExpertFormulas):
             x: inputs [N, D].
             y: outputs [N, P] or [N].
         """
-        return self.log_likelihoods(self.columns(*self.check_data(x, y))).mT
+        return arguments.are_numbers(self.log_likelihoods(self.columns(*self.check_data(x, y))).mT, axis=-2)
 
     def partial_bound(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
         """Return the experts' share of the bound in nats, Σ r E_q[log p(y | k)] − KL(q‖p).

@@ -60,7 +60,9 @@ class GaussianPrior(ConjugateExperts):
     ) -> None:
         super().__init__(n_components, 0, n_outputs, name=name)
         if not isinstance(covariance, str) or covariance not in STRUCTURES:
-            raise ValueError(f"`covariance` must be one of {', '.join(map(repr, STRUCTURES))}; got {covariance!r}.")
+            raise ValueError(
+                f"`covariance` must be one of {', '.join(map(repr, STRUCTURES))}; got {arguments.shown(covariance)}."
+            )
         self.covariance, self.structure = covariance, STRUCTURES[covariance]
         self.mean, self.mean_precision, self.degrees_of_freedom, self.scale = (
             mean,

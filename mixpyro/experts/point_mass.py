@@ -101,10 +101,9 @@ class PointMassExperts(EstimatedExperts):
 def _matrix(values: object, n_components: int, n_outputs: int) -> Tensor:
     """Return the values [K, P], float64."""
     try:
-        given = values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu", dtype=torch.float64)
-        given = arguments.normal(given.detach()).double()
+        given = torch.as_tensor(arguments.of_numbers("values", values), dtype=torch.float64, device="cpu").clone()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"`values` must be a number or numbers; got {values!r}.") from error
+        raise TypeError(f"`values` must be a number or numbers; got {arguments.shown(values)}.") from error
     if given.ndim == 1:
         given = given.unsqueeze(-1)
     if given.ndim and (len(given) != n_components or given.shape[1:] not in ((1,), (n_outputs,))):

@@ -72,6 +72,8 @@ class RelevanceLinearExperts(LinearExperts):
         tensor(True)
     """
 
+    column_precision_shape: float | None
+    column_precision_rate: float | Sequence[float] | Tensor | None
     column_prior_shape: Tensor
     column_prior_rate: Tensor
     column_start: Tensor
@@ -101,7 +103,8 @@ class RelevanceLinearExperts(LinearExperts):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        self.column_precision_shape, self.column_precision_rate = column_precision_shape, column_precision_rate
+        # Read by the constructor below. Pyro's modules take tensors as attributes only after it.
+        vars(self).update(column_precision_shape=column_precision_shape, column_precision_rate=column_precision_rate)
         if coefficient_precision is not None:
             coefficient_precision = arguments.positive_number("coefficient_precision", coefficient_precision)
         super().__init__(

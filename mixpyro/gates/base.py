@@ -138,7 +138,7 @@ class Gate(GateProgram):
         Args:
             x: gate inputs [N, D].
         """
-        return categorical(self.weights(arguments.finite("x", arguments.a_tensor("x", x))))
+        return categorical(self.weights(x))
 
     def log_weights(self, x: Inputs, state: State | None = None, *, objects: ObjectIndices | None = None) -> Tensor:
         """Return E_q[log π] of R runs, [R, K, N] or [R, K, 1]; without a state [K, N] or [K, 1] of this gate's own.
@@ -247,7 +247,8 @@ def categorical_of_rows(logits: Tensor) -> Categorical:
         ValueError: if one is NaN, while Pyro's validation is on.
     """
     try:
-        return Categorical(logits=logits)
+        # The validation of a distribution of no rows fails.
+        return Categorical(logits=logits, validate_args=None if logits.numel() else False)
     except ValueError as error:
         bad = int(logits.isnan().any(-1).sum())
         raise ValueError(

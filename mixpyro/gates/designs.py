@@ -72,10 +72,13 @@ class GateWithDesign(ConjugateGate):
             return
         if not isinstance(network, nn.Module):
             raise TypeError(f"`features` must be a torch.nn.Module; got {type(network).__name__}.")
+        arguments.refuse_lazy((*network.parameters(), *network.buffers()), name="features")
         copied = copy.deepcopy(network).eval().requires_grad_(False)
         arguments.make_normal(copied)
         like = next((part for part in copied.parameters()), torch.zeros((), dtype=torch.float64, device="cpu"))
         found = outputs_of(copied, torch.zeros(2, self.n_features, dtype=like.dtype, device=like.device))
+        if not isinstance(found, Tensor):
+            raise TypeError(f"`features` must return a tensor; got {type(found).__name__}.")
         if found.ndim != 2 or len(found) != 2:
             raise ValueError(f"`features` must return [N, columns] for x [N, D]; got {list(found.shape)} for two rows.")
         self._n_made, self.features = found.shape[1], copied

@@ -1,5 +1,7 @@
 """The Pyro model and guide of a gate."""
 
+from typing import Any
+
 import pyro
 import torch
 from pyro.distributions import Categorical, Dirichlet
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate_part import ConjugatePart
+from mixpyro.gates.finite_rows import OF_FINITE_ROWS, of_finite_rows
 from mixpyro.gates.program_axes import axes_of_objects, rows_of_objects, with_axes
 from mixpyro.gates.program_weights import ProgramWeights, checked_labels
 from mixpyro.part import Part
@@ -32,6 +35,11 @@ class GateProgram(Part):
 
     # Name of the site of the latent weights, without the prefix; None where there is no such site.
     weights_site: str | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
+        # Before the checks of every part, which hand over a tensor.
+        arguments.guard(cls, OF_FINITE_ROWS, of_finite_rows)
+        super().__init_subclass__(**options)
 
     def assignment_prior(self, x: Inputs, *, plate: pyro.plate | None) -> Categorical:
         """Sample the weights from their prior, outside or inside the plate, and return p(z | weights).

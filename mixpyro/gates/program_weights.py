@@ -82,7 +82,7 @@ class ProgramWeights:
         refuse_taken_name(name)
         parents = self._checked_parents(parent)
         log_weights = Vindex(self.log_weights)[(..., *parents, slice(None))] if parents else self.log_weights
-        known = checked_labels(observed, mask, self.n_components)
+        observed, known = checked_labels(observed, mask, self.n_components)
         if self.record is None:
             return _sample(name, log_weights, observed, known, self.kind)
         assert isinstance(self.record, WeightsInProgram)
@@ -90,7 +90,8 @@ class ProgramWeights:
 
     def _checked_parents(self, parent: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the parents as a tuple of as many as there must be."""
-        parents = (parent,) if isinstance(parent, Tensor) else tuple(torch.as_tensor(one) for one in parent)
+        given = (parent,) if isinstance(parent, Tensor) else tuple(torch.as_tensor(one) for one in parent)
+        parents = tuple(arguments.integers("parent", one) for one in given)
         if len(parents) != self.n_parents:
             raise ValueError(
                 f"`parent` must have a value for each axis of `batch_shape` beyond the plates around the weights, "
@@ -98,8 +99,6 @@ class ProgramWeights:
                 "`parent` which part an object has."
             )
         for one, size in zip(parents, self.log_weights.shape[-1 - self.n_parents : -1], strict=True):
-            if one.is_floating_point() or one.dtype == torch.bool:
-                raise TypeError(f"`parent` must hold integers; got {one.dtype}.")
             if arguments.checks_values() and ((one < 0) | (one >= size)).any():
                 raise ValueError(
                     f"`parent` must be from 0 to {size - 1}; got {int(one.min())} to {int(one.max())}. Give an object "
@@ -214,8 +213,10 @@ def _given(log_weights: Tensor, observed: Tensor | None, known: Tensor | bool) -
     return logits, torch.where(known, at_label, normaliser)
 
 
-def checked_labels(observed: Tensor | None, mask: Tensor | None, n_components: int) -> Tensor | bool:
-    """Return which components are known, in the plates around the call: True for all, False for none.
+def checked_labels(
+    observed: Tensor | None, mask: Tensor | None, n_components: int
+) -> tuple[Tensor | None, Tensor | bool]:
+    """Return components, int64, and which are known, in the plates around the call: True for all, False for none.
 
     Args:
         observed: components, integers of the shape of the plates; None for none.
@@ -229,19 +230,17 @@ def checked_labels(observed: Tensor | None, mask: Tensor | None, n_components: i
     if observed is None:
         if mask is not None:
             raise ValueError("`observed` must be given with `mask`; got a mask alone.")
-        return False
+        return None, False
     shape = torch.Size(batch_shape(data_plates()))
-    labels = arguments.a_tensor("observed", observed)
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise TypeError(f"`observed` must hold integers; got {labels.dtype}.")
+    labels = arguments.integers("observed", observed)
     if labels.shape != shape:
         raise ValueError(f"`observed` must have the shape of the plates, {list(shape)}; got {list(labels.shape)}.")
     if mask is not None:
         if arguments.a_tensor("mask", mask).dtype != torch.bool or mask.shape != shape:
             raise ValueError(f"`mask` must hold truth values {list(shape)}; got {mask.dtype} {list(mask.shape)}.")
-        labels = labels.masked_fill(~mask, 0)
-    if arguments.checks_values() and ((labels < 0) | (labels >= n_components)).any():
+    known = labels if mask is None else labels.masked_fill(~mask, 0)
+    if arguments.checks_values() and ((known < 0) | (known >= n_components)).any():
         raise ValueError(
-            f"`observed` must be from 0 to {n_components - 1}; got {int(labels.min())} to {int(labels.max())}."
+            f"`observed` must be from 0 to {n_components - 1}; got {int(known.min())} to {int(known.max())}."
         )
-    return True if mask is None else mask
+    return labels, True if mask is None else mask

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.arguments.messages import shown
+
 # A leaf, or (left, right); (0,) is the tree of one leaf.
 Tree: TypeAlias = int | tuple[Any, ...]
 GivenTree: TypeAlias = int | Sequence[Any]
@@ -44,13 +46,13 @@ def checked_tree(tree: GivenTree, *, name: str = "tree") -> Tree:
         TypeError: if it holds anything but integers and pairs.
         ValueError: if a node has not two branches, or the leaves are not 0 to K − 1, each once.
     """
-    if isinstance(tree, tuple | list) and list(tree) == [0]:
+    if isinstance(tree, tuple | list) and len(tree) == 1 and type(tree[0]) is int and tree[0] == 0:
         return (0,)
     checked = _pairs(tree, name, whole=tree)
     leaves = sorted(leaves_of(checked))
     if leaves != list(range(len(leaves))):
         raise ValueError(
-            f"`{name}` must have the leaves 0 to {len(leaves) - 1}, each once; got {tree!r}. "
+            f"`{name}` must have the leaves 0 to {len(leaves) - 1}, each once; got {shown(tree)}. "
             "Number the components from 0 without gaps."
         )
     return checked
@@ -61,10 +63,10 @@ def _pairs(tree: GivenTree, name: str, whole: GivenTree) -> Tree:
     if isinstance(tree, int) and not isinstance(tree, bool):
         return tree
     if not isinstance(tree, tuple | list):
-        raise TypeError(f"`{name}` must be nested pairs of integers, such as ((0, 1), 2); got {whole!r}.")
+        raise TypeError(f"`{name}` must be nested pairs of integers, such as ((0, 1), 2); got {shown(whole)}.")
     if len(tree) != 2:
         raise ValueError(
-            f"`{name}` must have two branches at every node; got {len(tree)} at {tree!r}. "
+            f"`{name}` must have two branches at every node; got {len(tree)} at {shown(tree)}. "
             "Nest pairs: a node of three branches is two nodes, such as ((0, 1), 2)."
         )
     return tuple(_pairs(branch, name, whole) for branch in tree)

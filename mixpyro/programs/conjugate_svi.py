@@ -131,9 +131,7 @@ class ConjugateSVI(SVI):
         self.full_guide = FullGuide(model, guide, self.gates)
 
     def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (they are the model's)
-        """Update the gates in closed form and all parameters by gradient.
-
-        Ctrl-C interrupts a step before it changes anything, or after it has changed everything.
+        """Update the gates in closed form and all parameters by gradient; Ctrl-C interrupts it before or after that.
 
         Args:
             *args: arguments of the model and the guide.
@@ -185,7 +183,7 @@ class ConjugateSVI(SVI):
     @contextmanager
     def _programs(self) -> Iterator[tuple[list[GateRecord], Callable[..., Any], Callable[..., Any]]]:
         """Yield records of the gates, model and guide: these in the caller's contexts, all else outside of them."""
-        with stored_posteriors.unchanged_by_errors(self.gates):
+        with stored_posteriors.unchanged_by_errors(self):
             self._begin()
             model, guide = arguments.in_these_contexts(self.model), arguments.in_these_contexts(self.guide)
             with (

@@ -17,7 +17,7 @@ def explained(elbo: TraceEnum_ELBO) -> Iterator[None]:
         elbo: whose programs they are.
 
     Raises:
-        TypeError: where tensors of several dtypes meet.
+        TypeError: where tensors of several dtypes meet, or log densities are complex.
         ValueError: where vectorised particles do not fit a program.
     """
     try:
@@ -28,6 +28,11 @@ def explained(elbo: TraceEnum_ELBO) -> Iterator[None]:
             raise TypeError(
                 "`x` of a gate must have the dtype of the program, for weights and log densities have the dtype of x. "
                 f"Convert data, constants and parameters to one, such as `x.to(y.dtype)`. Pyro's message: {message}"
+            ) from error
+        if "complex" in message.lower():
+            raise TypeError(
+                "`model` must have log densities of real numbers; got complex ones. Convert the data and constants, "
+                f"such as `y.real`. Pyro's message: {message}"
             ) from error
         if elbo.vectorize_particles and elbo.num_particles > 1 and any(words in message for words in SHAPES):
             raise ValueError(

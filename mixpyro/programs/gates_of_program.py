@@ -18,7 +18,7 @@ def checked_gates(gates: object) -> tuple[Gate, ...]:
     """
     chosen = (gates,) if isinstance(gates, Gate) else tuple(gates) if isinstance(gates, Sequence) else ()
     if not chosen or not all(isinstance(gate, Gate) for gate in chosen):
-        raise TypeError(f"`gates` must be a mixpyro Gate or a sequence of them; got {gates!r}.")
+        raise TypeError(f"`gates` must be a mixpyro Gate or a sequence of them; got {arguments.shown(gates)}.")
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"`gates` must differ from each other; got one twice in {len(chosen)}.")
     return chosen

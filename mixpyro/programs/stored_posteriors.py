@@ -1,9 +1,9 @@
 """Posteriors of gates in Pyro's parameter store, so that they are saved, loaded and cleared with the parameters."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import pyro
 import torch
@@ -11,11 +11,20 @@ from pyro.params.param_store import ParamStoreDict
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from mixpyro.arguments.global_state import global_state
 from mixpyro.gates.base import Gate
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.numerics import nested
 from mixpyro.shapes import Value
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """An SVI that counts its steps."""
+
+    gates: tuple[Gate, ...]
+    n_steps: int
 
 
 class _LastStored(NamedTuple):
@@ -142,16 +151,19 @@ def _hold(gate: ConjugateGate, entries: dict[str, Tensor]) -> None:
 
 
 @contextmanager
-def unchanged_by_errors(gates: Sequence[Gate]) -> Iterator[None]:
-    """Put the posteriors of gates back where an error ends what is inside.
+def unchanged_by_errors(svi: Steps) -> Iterator[None]:
+    """Put back what an SVI changes, and torch's random state, where an error ends what is inside.
 
     Args:
-        gates: whose posteriors are replaced, never written into.
+        svi: the posteriors of its gates are replaced, never written into.
     """
-    before = [dict(gate._buffers) for gate in gates]
+    before, n_steps = [dict(gate._buffers) for gate in svi.gates], svi.n_steps
+    put_back = global_state()
     try:
         yield
     except BaseException:
-        for gate, buffers in zip(gates, before, strict=True):
+        for gate, buffers in zip(svi.gates, before, strict=True):
             gate._buffers.update(buffers)
+        svi.n_steps = n_steps
+        put_back()
         raise

@@ -17,6 +17,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.gates.stick_breaking import StickBreakingGate
 from mixpyro.gates.tree import TreeGate
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.numerics.far_rows import rounded
 from mixpyro.numerics.tree_automorphisms import n_swaps
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
@@ -102,9 +103,9 @@ def _log_prob(
     result: FitResult, x: Tensor, y: Tensor, gate_x: Tensor | None, labels: Tensor | None
 ) -> Float[Tensor, " N"]:
     """Return log p(yᵢ | xᵢ) [N] under the predictive distribution, log p(yᵢ, zᵢ | xᵢ) where zᵢ is known."""
+    joint = result.mixture.log_joint_or_nan(x, y, gate_x=gate_x, groups=result.groups)
     if labels is None:
-        return result.mixture.log_prob(x, y, gate_x=gate_x, groups=result.groups)
-    joint = result.mixture.log_joint_predictive(x, y, gate_x=gate_x, groups=result.groups)
+        return rounded(joint.logsumexp(-2), x.dtype)
     return without_others(joint, labels).logsumexp(-2)
 
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from mixpyro import arguments
+
 # Names of dtypes, of pandas and polars, whose values are levels of a category.
 LEVELS = ("category", "string", "str", "enum", "categorical", "utf8")
 
@@ -101,7 +103,7 @@ def as_array(argument: str, value: Any) -> np.ndarray:  # noqa: ANN401 (any tabl
         )
     try:
         if isinstance(value, list | tuple) and value and all(isinstance(row, Tensor) for row in value):
-            value = [row.detach().cpu().numpy() for row in value]
+            value = [arguments.array_of(argument, row) for row in value]
         return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except ValueError as error:
         raise ValueError(f"`{argument}` must have rows of one length; got rows of several.") from error

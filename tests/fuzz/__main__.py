@@ -6,7 +6,8 @@ import traceback
 from collections import Counter, defaultdict
 
 from tests.fuzz.judge import Outcome
-from tests.fuzz.workers import outcomes, repeated
+from tests.fuzz.selection import Selection
+from tests.fuzz.workers import outcomes, prepare, repeated
 
 KINDS = ("right", "clear", "obscure", "wrong", "slow", "changed")
 FAULTS = KINDS[2:]
@@ -14,16 +15,18 @@ FAULTS = KINDS[2:]
 
 def main(args: argparse.Namespace) -> int:
     """Make the calls, and return 1 if there is a fault among what came of them."""
+    prepare()
     table: dict[str, Counter[str]] = defaultdict(Counter)
     faults: dict[tuple[str, str, str], list[tuple[int, Outcome]]] = defaultdict(list)
-    numbers = range(args.first, args.first + args.cases)
-    run = outcomes(numbers, seed=args.seed, seconds=args.seconds, jobs=args.jobs, only=args.only)
+    selection = Selection(args.seed, args.only, args.grid)
+    numbers = selection.numbers(args.first, args.cases)
+    run = outcomes(numbers, selection=selection, seconds=args.seconds, jobs=args.jobs)
     for number, outcome in run:
         table[outcome.name][outcome.kind] += 1
         if outcome.kind in FAULTS:
             faults[(outcome.kind, outcome.place or outcome.words[:60], outcome.words[:25])].append((number, outcome))
     if args.faults:
-        print_faults(faults, args)
+        print_faults(faults, selection)
     print_table(table)
     return int(bool(faults))
 
@@ -44,28 +47,25 @@ def _line(name: str, counts: Counter[str], width: int) -> str:
     return f"{name:<{width}}{counts.total():>8}" + "".join(f"{counts[kind]:>9}" for kind in KINDS)
 
 
-def print_faults(faults: dict[tuple[str, str, str], list[tuple[int, Outcome]]], args: argparse.Namespace) -> None:
+def print_faults(faults: dict[tuple[str, str, str], list[tuple[int, Outcome]]], selection: Selection) -> None:
     """Print the faults by where they come from, the most frequent first, with how to repeat one of each."""
     for (kind, place, _), found in sorted(faults.items(), key=lambda item: -len(item[1])):
         number, outcome = min(found)
         print(f"{len(found):>5} {kind:<8}{place}\n      {outcome.case}\n      {outcome.words}")
-        only = f" --only '{args.only}'" if args.only else ""
-        print(f"      python -m tests.fuzz --seed {args.seed}{only} --repeat {number}")
+        print(f"      python -m tests.fuzz {selection.options()} --repeat {number}")
 
 
 def repeat(args: argparse.Namespace) -> int:
     """Make one call with its traceback, and print a script that makes it."""
-    call, outcome = repeated(args.seed, args.repeat, args.only)
+    selection = Selection(args.seed, args.only, args.grid)
+    call, outcome = repeated(args.repeat, selection)
     for name, value in call.arguments.items():
         print(f"{name} = {str(value)[:300]}")
     print(outcome)
-    only = f", only={args.only!r}" if args.only else ""
-    script = f"from tests.fuzz.cases import case\ncase({args.seed}, {args.repeat}{only})()"
+    script = f"from tests.fuzz.selection import Selection\n{selection}.case({args.repeat})()"
     print(f"\n# A script that makes the call:\n{script}\n", flush=True)
-    from tests.fuzz.cases import case
-
     try:
-        case(args.seed, args.repeat, only=args.only)()
+        selection.case(args.repeat)()
     except Exception:
         traceback.print_exc()
     return int(outcome.kind in FAULTS)
@@ -74,6 +74,8 @@ def repeat(args: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=10000)
+    grid = "replace each argument by each odd value, in this many right calls of each function, instead of random ones"
+    parser.add_argument("--grid", type=int, nargs="?", const=1, default=0, help=grid)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=0)

@@ -26,16 +26,36 @@ def case(seed: int, number: int, *, only: str = "") -> Call:
         only: part of the name of the functions to choose from; all by default.
     """
     rng = random.Random(f"{seed} {number}")
-    names = [name for name in MAKERS if only in name]
+    names = targets(only)
+    call = made(names[number % len(names)], rng)
+    for _ in range(rng.choice(N_REPLACED)):
+        _replace_one(call, rng)
+    return call
+
+
+def targets(only: str) -> list[str]:
+    """Return the names of functions to call.
+
+    Args:
+        only: part of the names.
+    """
+    return [name for name in MAKERS if only in name]
+
+
+def made(target: str, rng: random.Random) -> Call:
+    """Return a right call, and put the global state where it is before every call.
+
+    Args:
+        target: name of the function.
+        rng: draws the arguments.
+    """
     pyro.clear_param_store()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
-        call = MAKERS[names[number % len(names)]](rng)
+        call = MAKERS[target](rng)
     torch.manual_seed(rng.randrange(10**6))
     random.seed(0)
-    for _ in range(rng.choice(N_REPLACED)):
-        _replace_one(call, rng)
     return call
 
 
@@ -46,8 +66,16 @@ def _replace_one(call: Call, rng: random.Random) -> None:
     if not names:
         return
     name = rng.choice(names)
-    likely = call.arguments.get(name, _likely(name, call.arguments))
-    call.arguments[name], call.replaced[name] = odd_value(likely, rng)
+    call.arguments[name], call.replaced[name] = odd_value(likely(name, call.arguments), rng)
+
+
+def names_of_arguments(call: Call) -> list[str]:
+    """Return the names of the arguments that may be replaced, those that were not given among them.
+
+    Args:
+        call: a right one.
+    """
+    return [name for name in [*call.arguments, *_further(call)] if name not in call.fixed]
 
 
 def _further(call: Call) -> list[str]:
@@ -64,8 +92,15 @@ def _further(call: Call) -> list[str]:
     return [p.name for p in list(parameters)[taken:] if p.kind in plain and p.name not in call.arguments]
 
 
-def _likely(name: str, arguments: dict[str, Any]) -> Any:
-    """Return what an argument that was not given would probably be."""
+def likely(name: str, arguments: dict[str, Any]) -> Any:
+    """Return what an argument is, or would probably be where it was not given.
+
+    Args:
+        name: of the argument.
+        arguments: that were given.
+    """
+    if name in arguments:
+        return arguments[name]
     x = arguments.get("x")
     if not isinstance(x, torch.Tensor) or x.ndim < 1 or x.is_quantized:
         return None

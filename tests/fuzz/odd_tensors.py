@@ -1,5 +1,6 @@
 """Tensors that differ in one respect from one that would be right."""
 
+import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +138,36 @@ VALUES: dict[str, Odd] = {
     "far from zero": lambda t: t + 1e9,
 }
 
+KINDS: dict[str, Odd] = {
+    **{f"{dtype}": functools.partial(Tensor.to, dtype=dtype) for dtype in DTYPES},
+    **{f"times {factor:g}": functools.partial(torch.mul, other=factor) for factor in MAGNITUDES},
+}
+
+# Of grids alone, so that the random calls of a seed stay what they are.
+FOUR_BITS: torch.dtype = vars(torch)["int4"]
+FURTHER_DTYPES = ("uint16", "uint32", "uint64", "int8", "float8_e5m2", "float8_e8m0fnu", "complex32")
+FURTHER: dict[str, Odd] = {
+    **{f"{name}": functools.partial(Tensor.to, dtype=getattr(torch, name)) for name in FURTHER_DTYPES},
+    "bits": lambda t: t.detach().clone().view(torch.uint8).view(torch.bits8),
+    "integers of four bits": lambda t: t.to(torch.uint8).view(FOUR_BITS),
+    "conjugated": lambda t: t.detach().to(torch.complex128).conj(),
+    "a list of tensors": lambda t: list(t.detach()),
+    "a list of tensors without storage": lambda t: list(t.to("meta")),
+    "an array of strings": lambda t: t.detach().numpy().astype(str),
+    "an array of complex numbers": lambda t: t.detach().numpy().astype(complex),
+    "an array of durations": lambda t: t.detach().numpy().astype("timedelta64[s]"),
+    "an array, big-endian": lambda t: t.detach().numpy().astype(">f8"),
+    "a frame of categories": lambda t: pd.DataFrame(t.detach().numpy()).astype("category"),
+    "a frame of strings": lambda t: pd.DataFrame(t.detach().numpy()).astype(str),
+    "a frame with missing values": lambda t: pd.DataFrame(t.detach().numpy()).convert_dtypes().mask(lambda f: f > 0),
+    "a frame with names twice": lambda t: pd.DataFrame(t.detach().numpy(), columns=["a"] * t.shape[1]),
+    "a tuple": lambda t: tuple(t.tolist()),
+    "of another device": lambda t: torch._subclasses.FakeTensorMode().from_tensor(t.detach()),
+    "all NaN": lambda t: torch.full_like(t, torch.nan),
+    "all 1e-310": lambda t: torch.full_like(t, 1e-310),
+    "all 1e308": lambda t: torch.full_like(t, 1e308),
+}
+
 
 def odd_tensor(tensor: Tensor, rng: random.Random) -> tuple[Any, str]:
     """Return what differs from a tensor in one respect, and in which.
@@ -145,9 +176,7 @@ def odd_tensor(tensor: Tensor, rng: random.Random) -> tuple[Any, str]:
         tensor: one that is right.
         rng: draws the respect.
     """
-    kinds: dict[str, Odd] = {f"{dtype}": lambda t, d=dtype: t.to(d) for dtype in DTYPES}  # type: ignore[misc]
-    kinds |= {f"times {m:g}": lambda t, m=m: t * m for m in MAGNITUDES}  # type: ignore[misc]
-    table = rng.choice([SHAPES, LAYOUTS, VALUES, kinds])
+    table = rng.choice([SHAPES, LAYOUTS, VALUES, KINDS])
     for _ in range(5):
         word = rng.choice(list(table))
         try:

@@ -2,6 +2,8 @@
 
 import decimal
 import fractions
+import functools
+import math
 import pathlib
 import random
 from collections.abc import Callable
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.fuzz.odd_networks import NETWORKS, odd_network
-from tests.fuzz.odd_tensors import odd_tensor
+from tests.fuzz.odd_tensors import FURTHER, KINDS, LAYOUTS, SHAPES, VALUES, odd_tensor
 
 
 class HostileError(Exception):
@@ -43,6 +45,13 @@ class WithoutEquality:
 
     def __repr__(self) -> str:
         return "WithoutEquality()"
+
+
+def _inside_itself() -> list[Any]:
+    """Return a list that holds itself."""
+    found: list[Any] = []
+    found.append(found)
+    return found
 
 
 SIMPLE: dict[str, Callable[[], Any]] = {
@@ -116,6 +125,36 @@ SIMPLE: dict[str, Callable[[], Any]] = {
     "no storage": lambda: "meta",
 }
 
+# Of grids alone, so that the random calls of a seed stay what they are.
+FURTHER_SIMPLE: dict[str, Callable[[], Any]] = {
+    "a scalar of eight bits": lambda: torch.tensor(2.0).to(torch.float8_e4m3fn),
+    "a scalar of bits": lambda: torch.tensor(2, dtype=torch.uint8).view(torch.bits8),
+    "a complex scalar": lambda: torch.tensor(1j),
+    "a true scalar": lambda: torch.tensor(True),
+    "a scalar of integers": lambda: torch.tensor(2),
+    "a scalar with a gradient": lambda: torch.tensor(2.0, requires_grad=True),
+    "a scalar of NaN": lambda: torch.tensor(float("nan")),
+    "a nested tensor": lambda: torch.nested.as_nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged),
+    "a quantised tensor": lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+    "a numpy complex": lambda: np.complex128(1j),
+    "a numpy string": lambda: np.str_("odd"),
+    "a date": lambda: np.datetime64("2020-01-01"),
+    "no date": lambda: pd.NaT,
+    "a masked number": lambda: np.ma.masked,
+    "an array of objects": lambda: np.array([None, "a"], dtype=object),
+    "a record": lambda: np.zeros(2, dtype=[("a", float)]),
+    "an array of twenty axes": lambda: np.ones((1,) * 20),
+    "a string of digits": lambda: "2",
+    "a string of many letters": lambda: "a" * 10**5,
+    "a string with a null": lambda: "a\0b",
+    "a string of half a letter": lambda: "\ud800",
+    "a list inside itself": _inside_itself,
+    "an exception": lambda: ValueError("odd"),
+    "a network": lambda: torch.nn.Linear(2, 2),
+    "a module": lambda: math,
+}
+TENSORS = (SHAPES, LAYOUTS, VALUES, KINDS)
+
 
 def odd_value(value: Any, rng: random.Random) -> tuple[Any, str]:
     """Return something that an argument does not expect, and a word for it.
@@ -132,6 +171,29 @@ def odd_value(value: Any, rng: random.Random) -> tuple[Any, str]:
         return _in_sequence(value, rng)
     word = rng.choice(list(SIMPLE))
     return SIMPLE[word](), word
+
+
+def odd_values(value: Any) -> dict[str, Callable[[], Any]]:
+    """Return all that an argument does not expect, by a word for each.
+
+    Args:
+        value: what would be right.
+    """
+    found = SIMPLE | FURTHER_SIMPLE
+    if isinstance(value, Tensor):
+        found |= {word: functools.partial(odd, value) for odds in (*TENSORS, FURTHER) for word, odd in odds.items()}
+    if isinstance(value, torch.nn.Module):
+        found |= {f"a network with {word}": functools.partial(odd, value) for word, odd in NETWORKS.items()}
+    if type(value) in (list, tuple) and value:
+        all_odd = SIMPLE | FURTHER_SIMPLE
+        found |= {f"with {word} first": functools.partial(_with_first, value, make) for word, make in all_odd.items()}
+        found |= {"with one left out": lambda: value[1:], "with one repeated": lambda: value + value[-1:]}
+    return found
+
+
+def _with_first(value: Any, make: Callable[[], Any]) -> Any:
+    """Return a sequence with its first value replaced."""
+    return type(value)([make(), *value[1:]])
 
 
 def _in_sequence(value: Any, rng: random.Random) -> tuple[Any, str]:

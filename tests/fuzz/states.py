@@ -36,7 +36,7 @@ def picture(value: Any, path: str = "", around: tuple[int, ...] = ()) -> Picture
     if isinstance(value, np.ndarray | np.generic):
         return {path: (value.shape, str(value.dtype), np.asarray(value).tobytes() if value.dtype != object else 0)}
     if isinstance(value, pd.DataFrame | pd.Series | pd.Index):
-        return {path: value.to_json() if not isinstance(value, pd.Index) else tuple(value)}
+        return {path: value.to_csv() if not isinstance(value, pd.Index) else tuple(value)}
     if inspect.isroutine(value) or inspect.isclass(value) or inspect.ismodule(value) or inspect.isgenerator(value):
         return {path: id(value)}
     return _inside(value, path, (*around, id(value)))

@@ -35,6 +35,7 @@ OF_PACKAGE = {
         "learn",
         "kept",
         "learn_rows",
+        "log_joint_or_nan",
     ),
     *("extra_repr", "get_extra_state", "set_extra_state", "of_fit", "with_fits", "save", "plot", "coefficients"),
 }

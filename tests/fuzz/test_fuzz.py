@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from tests.fuzz.call import Call
+from tests.fuzz.grid import case_of_grid, cells
 from tests.fuzz.judge import judged
+from tests.fuzz.odd_values import FURTHER_SIMPLE, SIMPLE
+from tests.fuzz.selection import Selection
 from tests.fuzz.surface import without_a_maker
 
 ROOT = Path(__file__).parents[2]
@@ -61,5 +64,14 @@ def test_a_call_that_hangs_is_ended_and_another_goes_on() -> None:
     """A worker that is out of time is replaced; the cases behind it are made all the same."""
     from tests.fuzz import workers
 
-    found = dict(workers.outcomes(range(4), seed=0, seconds=60.0, jobs=1, only="Groups"))
+    found = dict(workers.outcomes(range(4), selection=Selection(0, "Groups"), seconds=60.0, jobs=1))
     assert sorted(found) == [0, 1, 2, 3]
+
+
+def test_a_grid_replaces_every_argument_by_every_odd_value() -> None:
+    found = cells(0, 1, "RobbinsMonro")
+    assert {cell.argument for cell in found} == {"delay", "decay"}
+    assert len(set(found)) == len(found) == 2 * (len(SIMPLE) + len(FURTHER_SIMPLE))
+    call = case_of_grid(0, len(found) - 1, variants=1, only="RobbinsMonro")
+    assert call.replaced == {"decay": [*FURTHER_SIMPLE][-1]}
+    assert judged(call).kind == "clear"

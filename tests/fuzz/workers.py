@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
-from tests.fuzz.judge import SLOW, Outcome
+from tests.fuzz.call import Call
+from tests.fuzz.judge import SLOW, Outcome, judged
+from tests.fuzz.selection import Selection
 
 # Seconds on the clock after which a call that uses no processor is given up.
 WAITING = 60.0
@@ -23,11 +24,11 @@ MEMORY = 6 * 2**30
 class Worker:
     """A process that makes the calls of one case after another."""
 
-    def __init__(self, seed: int, only: str) -> None:
+    def __init__(self, selection: Selection) -> None:
         self.traceback = Path(tempfile.mkstemp(prefix="mixpyro-fuzz-")[1])
         context = multiprocessing.get_context("fork")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, seed, only, self.traceback), daemon=True)
+        self.process = context.Process(target=_work, args=(theirs, selection, self.traceback), daemon=True)
         self.process.start()
         theirs.close()
         self.number, self.started = -1, 0.0
@@ -73,11 +74,8 @@ class Worker:
         self.traceback.unlink(missing_ok=True)
 
 
-def _work(connection: Connection, seed: int, only: str, traceback: Path) -> None:
+def _work(connection: Connection, selection: Selection, traceback: Path) -> None:
     """Make the calls of the cases that come in, until the other end is closed."""
-    from tests.fuzz.cases import case
-    from tests.fuzz.judge import judged
-
     _limit()
     prepare()
     # Beside the processor time of the call itself there is that of making it.
@@ -92,7 +90,7 @@ def _work(connection: Connection, seed: int, only: str, traceback: Path) -> None
                 return
             signal.setitimer(signal.ITIMER_PROF, 4.0 * SLOW)
             try:
-                call = case(seed, number, only=only)
+                call = selection.case(number)
             except Exception as error:
                 outcome = Outcome(f"case {number}", "wrong", f"the case cannot be made: {error!r}", "", "")
             else:
@@ -122,20 +120,19 @@ def _limit() -> None:
 
 
 def outcomes(
-    numbers: Iterable[int], *, seed: int, seconds: float, jobs: int, only: str = ""
+    numbers: Iterable[int], *, selection: Selection, seconds: float, jobs: int
 ) -> Iterator[tuple[int, Outcome]]:
     """Yield the numbers of cases with what came of them, as they end.
 
     Args:
         numbers: of the cases.
-        seed: of all of them.
+        selection: that they are from.
         seconds: after which no further case begins.
         jobs: processes at a time.
-        only: part of the names of the functions to call.
     """
     waiting, ends = iter(numbers), time.monotonic() + seconds
     busy: list[Worker] = []
-    idle = [Worker(seed, only) for _ in range(jobs)]
+    idle = [Worker(selection) for _ in range(jobs)]
     try:
         while True:
             while idle and time.monotonic() < ends and (number := next(waiting, None)) is not None:
@@ -148,29 +145,25 @@ def outcomes(
                 if (outcome := worker.result()) is not None:
                     busy.remove(worker)
                     yield worker.number, outcome
-                    idle.append(worker if worker.is_alive() else _another(worker, seed, only))
+                    idle.append(worker if worker.is_alive() else _another(worker, selection))
     finally:
         for worker in [*busy, *idle]:
             worker.close()
 
 
-def _another(worker: Worker, seed: int, only: str) -> Worker:
+def _another(worker: Worker, selection: Selection) -> Worker:
     """Return a new process in place of one that has ended."""
     worker.close()
-    return Worker(seed, only)
+    return Worker(selection)
 
 
-def repeated(seed: int, number: int, only: str) -> tuple[Any, Outcome]:
+def repeated(number: int, selection: Selection) -> tuple[Call, Outcome]:
     """Return a case and what comes of it, in this process.
 
     Args:
-        seed: of all cases.
-        number: of this one.
-        only: part of the names of the functions to call.
+        number: of the case.
+        selection: that it is from.
     """
-    from tests.fuzz.cases import case
-    from tests.fuzz.judge import judged
-
     prepare()
-    call = case(seed, number, only=only)
+    call = selection.case(number)
     return call, judged(call)

@@ -1,0 +1,52 @@
+"""A check of log densities that were computed from rows."""
+
+import torch
+from torch import Tensor
+
+from mixpyro.arguments.torch_contexts import in_transform
+from mixpyro.arguments.validation import checks_values
+
+
+def are_numbers(value: Tensor, *, axis: int) -> Tensor:
+    """Return log densities, none of which is NaN.
+
+    Of rows that are finite they are NaN where sums overflow and cancel, or where parameters are not finite.
+
+    Args:
+        value: in nats, of any shape. Not looked at inside transforms of ``torch.func``, nor where a gradient step of
+            parameters may end in NaN.
+        axis: of the rows, or of the groups of rows.
+
+    Raises:
+        ValueError: if one is NaN, while values are checked.
+    """
+    if value.is_meta or value.requires_grad or in_transform() or not checks_values():
+        return value
+    is_nan = value.isnan()
+    if bool(is_nan.any()):
+        of_rows = is_nan.movedim(axis, 0).reshape(value.shape[axis], -1).any(-1)
+        raise ValueError(
+            f"`x` and `y` must have log densities that are numbers; got NaN in {int(of_rows.sum())} of {len(of_rows)} "
+            f"objects, number {int(torch.nonzero(of_rows)[0])} among them. Scale the columns to unit order."
+        )
+    return value
+
+
+def finite_bound(bound: Tensor, log_evidence: Tensor) -> Tensor:
+    """Return a bound that is finite.
+
+    Args:
+        bound: in nats, a scalar.
+        log_evidence: of the objects [N] in nats, which are in the bound.
+
+    Raises:
+        ValueError: if it is not, while values are checked.
+    """
+    if bound.is_meta or in_transform() or not checks_values() or bool(torch.isfinite(bound)):
+        return bound
+    bad = ~torch.isfinite(log_evidence)
+    first = f", number {int(torch.nonzero(bad)[0])} among them" if bool(bad.any()) else ""
+    raise ValueError(
+        f"`x` and `y` must have a finite bound; got {float(bound)}: {int(bad.sum())} of {len(bad)} objects have no "
+        f"density in any component{first}. Scale the columns to unit order, or leave out what no component explains."
+    )

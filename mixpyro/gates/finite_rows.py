@@ -1,0 +1,44 @@
+"""A check that rows are finite, of methods that users call with rows and fits call in loops."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from pyro.poutine.runtime import am_i_wrapped
+from torch import Tensor
+
+from mixpyro import arguments
+
+Result = TypeVar("Result")
+# Methods of a gate whose results would have NaN where x has.
+OF_FINITE_ROWS = ("weights", "expected_log_weights", "logits", "predictive_assignment")
+
+
+def of_finite_rows(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method of a gate to refuse x that is not finite, where the gate reads it.
+
+    Not looked at are rows of a Pyro program, which have been checked before, of a transform of ``torch.func``, and
+    those that a fit gives together with a posterior.
+
+    Args:
+        method: its first argument is x [N, D], a tensor.
+    """
+
+    @functools.wraps(method)
+    def with_finite_rows(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401
+        if self.reads_inputs and kwargs.get("posterior") is None and _can_be_read(x):
+            # One pass over x; its sum may overflow, too.
+            if not math.isfinite(float(x.detach().sum())):
+                arguments.finite("x", x)
+        return method(self, x, *args, **kwargs)
+
+    return with_finite_rows
+
+
+def _can_be_read(x: Tensor) -> bool:
+    """Return whether the values of x are there, and are to be checked."""
+    if x.is_meta or torch.compiler.is_compiling() or am_i_wrapped() or arguments.in_transform():
+        return False
+    return arguments.checks_values()
