@@ -28,7 +28,7 @@ def of_fit(result: Any, given: dict[str, Any]) -> list[str]:
     """
     if not isinstance(result, FitResult):
         return [f"the result is a {type(result).__name__}"]
-    found = [words for run in result.runs for words in _of_run(run)]
+    found = [words for run in result.runs for words in _of_run(run, result)]
     found += finite("bound", result.bound) + rows_of_one("responsibilities", result.responsibilities)
     found += numbers_of_rows(result)
     plain = all(given.get(name) is None for name in ("weights", "observed", "groups", "gate_x"))
@@ -53,8 +53,12 @@ def numbers_of_rows(result: FitResult) -> list[str]:
     return ["log evidence of fitted rows is NaN"] if bool(evidence.isnan().any()) else []
 
 
-def _of_run(run: Any) -> list[str]:
-    """Return what is wrong with a run: one that is degenerate may end anywhere."""
+def _of_run(run: Any, result: FitResult) -> list[str]:
+    """Return what is wrong with a run: one that is degenerate may end anywhere, and dropout makes bounds random."""
+    parts = result.mixture.modules()
+    is_random = any(isinstance(part, torch.nn.Dropout) and part.training for part in parts)
+    if is_random:
+        return finite("the trace", torch.tensor(run.trace))
     return [] if run.degeneracies else monotone(run.trace)
 
 
@@ -67,7 +71,8 @@ def _options(made: Problem, rng: random.Random) -> dict[str, Any]:
     if way == "responsibilities":
         given["initial_responsibilities"] = shares(n_objects, k, rng, made.x.dtype)
     elif way == "observed":
-        given["observed"] = torch.zeros(n, dtype=torch.long)
+        # Of zero-inflated counts, those of the first component are all zeros.
+        given["observed"] = torch.full((n,), int(made.kinds[1] == "inflated"))
         given["mask"] = torch.arange(n) < 2
     elif way == "annealed":
         given["n_annealing"] = 2
