@@ -5,6 +5,7 @@ import math
 import warnings
 from typing import Any, NamedTuple
 
+from mixpyro import arguments
 from mixpyro.fitting.outcomes import MOST_OPTIMA
 from mixpyro.fitting.result import FitResult
 from mixpyro.reports.coefficient_table import CoefficientTable
@@ -56,6 +57,7 @@ class Summary(str):
         return html_of(self.sections)
 
 
+@arguments.checked(probability=arguments.probability)
 def summary_of(result: FitResult, *, probability: float = 0.9) -> Summary:
     """Return how a fit ended, components, parameters, criteria, optima, priors and cautions.
 
