@@ -175,7 +175,7 @@ def problem(rng: random.Random, *, small: bool = False) -> Problem:
     size = sizes(rng, small=small)
     if (size.n_components == 1 and (bank in MEMBERS or gate == "tree")) or (gate in READING and not size.n_features):
         size = size._replace(n_components=2, n_features=max(size.n_features, 1))
-    if bank == "shared" and not size.n_features:
+    if bank in ("shared", "relevance") and not size.n_features:
         size = size._replace(n_features=1)
     if size.n_components > 5 and bank in ("neural", "random effects"):
         size = size._replace(n_components=3)

@@ -10,7 +10,7 @@ import mixpyro
 from mixpyro import DirichletGate, FitResult, LinearExperts, MixtureOfExperts, NeuralExperts, NeuralGate, TreeGate
 from mixpyro.experts.families import Gaussian
 from tests.fuzz.call import Call
-from tests.fuzz.made import Problem, Size, arguments_of_rows, network, problem, rows
+from tests.fuzz.made import EXPERTS, Problem, Size, arguments_of_rows, network, problem, rows
 from tests.fuzz.right_values import finite, monotone, near, rows_of_one
 from tests.fuzz.targets.fitted import QUICK, fitted
 from tests.fuzz.targets.parts import shares
@@ -150,7 +150,8 @@ def fit_batches(rng: random.Random) -> Call:
 
 def polish(rng: random.Random) -> Call:
     """Further iterations of a result."""
-    made = fitted(rng, gates=("bayesian", "bayesian, relevance"))
+    gates = ("bayesian", "bayesian, relevance")
+    made = fitted(rng, gates=gates, banks=tuple(bank for bank in EXPERTS if bank != "random effects"))
     given: dict[str, Any] = {"result": made.result, "max_iterations": 3}
     if made.groups is None and rng.random() < 0.5:
         given |= {"x": made.x, "y": made.y}
