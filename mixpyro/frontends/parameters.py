@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 
 from mixpyro import arguments
 from mixpyro.arguments.checked import Check
-from mixpyro.arguments.signals import undone_if_it_raises
+from mixpyro.arguments.signals import pass_on, undone_if_it_raises
 
 Result = TypeVar("Result")
 # Largest seed that is drawn for a fit.
@@ -112,6 +112,7 @@ def numbers_of(*names: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError, RuntimeError, OverflowError, AttributeError) as error:
+        pass_on(error)
         if str(error).startswith("`"):
             raise
         kind = TypeError if isinstance(error, TypeError | AttributeError) else ValueError
