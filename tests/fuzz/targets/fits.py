@@ -121,7 +121,7 @@ def partial_fit(rng: random.Random) -> Call:
     made = problem(rng, small=True)
     while made.kinds[0].startswith("object"):
         made = problem(rng, small=True)
-    stream = mixpyro.StreamingFit(made.mixture, n_restarts=1)
+    stream = mixpyro.StreamingFit(made.mixture, n_restarts=1, max_iterations=100)
     given = arguments_of_rows(made, rng, groups=False)
     if rng.random() < 0.5:
         stream.partial_fit(**given)
