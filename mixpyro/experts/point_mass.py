@@ -7,7 +7,6 @@ from pyro.distributions import Delta
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.arguments.signals import pass_on
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.shapes import Inputs, Scalar
 
@@ -105,7 +104,6 @@ def _matrix(values: object, n_components: int, n_outputs: int) -> Tensor:
         given = values if isinstance(values, Tensor) else torch.as_tensor(values, device="cpu", dtype=torch.float64)
         given = arguments.normal(given.detach()).double()
     except (TypeError, ValueError, RuntimeError) as error:
-        pass_on(error)
         raise TypeError(f"`values` must be a number or numbers; got {values!r}.") from error
     if given.ndim == 1:
         given = given.unsqueeze(-1)

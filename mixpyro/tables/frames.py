@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from mixpyro.arguments import dense, shown
-from mixpyro.arguments.signals import pass_on
+from mixpyro import arguments
 
 # Names of dtypes, of pandas and polars, whose values are levels of a category.
 LEVELS = ("category", "string", "str", "enum", "categorical", "utf8")
@@ -104,13 +103,12 @@ def as_array(argument: str, value: Any) -> np.ndarray:  # noqa: ANN401 (any tabl
         )
     try:
         if isinstance(value, list | tuple) and value and all(isinstance(row, Tensor) for row in value):
-            value = [dense(argument, row).detach().cpu().numpy() for row in value]
+            value = [row.detach().cpu().numpy() for row in value]
         return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except ValueError as error:
         raise ValueError(f"`{argument}` must have rows of one length; got rows of several.") from error
     except (TypeError, RuntimeError) as error:
-        pass_on(error)
-        raise TypeError(f"`{argument}` must have values that NumPy reads; got {shown(value)}.") from error
+        raise TypeError(f"`{argument}` must have values that NumPy reads; got {arguments.shown(value)}.") from error
 
 
 def is_levels(column: Any) -> bool:  # noqa: ANN401 (a column)
