@@ -23,7 +23,7 @@ from mixpyro import (
     refine,
     variance_components,
 )
-from mixpyro.diagnostics import to_arviz
+from mixpyro.diagnostics import plots, to_arviz
 from mixpyro.fitting.fewer_components import used_components
 from tests.fuzz.targets.fitted import QUICK
 
@@ -109,3 +109,9 @@ assert warnings.filters == before, warnings.filters
 assert "sympy" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("odd", [np.array(["a", "b"]), np.array(2.0), np.ones(2), np.ones((3, 2)), WITHOUT_VALUES])
+def test_responsibilities_of_a_picture_are_named(odd: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="`responsibilities` must"):
+        plots.plot_expert_lines(result(), responsibilities=odd)
