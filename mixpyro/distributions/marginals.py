@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.distributions.joined_outputs import JoinedOutputs
+from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.distributions.student_t import SharedStudentT
 from mixpyro.numerics.incomplete import Incomplete
 
@@ -62,7 +63,7 @@ def _of_patterns(distribution: SharedStudentT | MultivariateNormal, y: Tensor) -
         marginal = (
             SharedStudentT(distribution.df.expand(batch).movedim(place, 0)[part.rows], where, factor)  # type: ignore[no-untyped-call]
             if isinstance(distribution, SharedStudentT)
-            else MultivariateNormal(where, scale_tril=factor)
+            else multivariate_normal(where, scale_tril=factor)
         )
         found.append(marginal.log_prob(values[part.rows][..., seen]).movedim(0, -1))
     return known.gathered(found).movedim(-1, place)
