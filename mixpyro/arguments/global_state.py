@@ -1,10 +1,7 @@
 """State of the process that work changes for a while, kept so that it can be put back."""
 
-import importlib
-import sys
 import warnings
 from collections.abc import Callable
-from types import ModuleType
 
 import torch
 
@@ -25,17 +22,3 @@ def global_state() -> Callable[[], None]:
             torch.set_rng_state(random_state)
 
     return put_back
-
-
-def imported(name: str) -> ModuleType:
-    """Return a module of another package, imported late because that takes long or it may not be installed.
-
-    The warnings filters stay as they are, to which many packages add some of their own.
-
-    Args:
-        name: of the module, in full.
-    """
-    if name in sys.modules:
-        return sys.modules[name]
-    with warnings.catch_warnings():
-        return importlib.import_module(name)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mixpyro import arguments
-from mixpyro.arguments.global_state import imported
+from mixpyro.arguments.late_imports import imported
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, arviz_data, datasets_of, from_datasets
 from mixpyro.diagnostics.estimates import names_of_estimates
 from mixpyro.numerics.tree_automorphisms import automorphism

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mixpyro.arguments.global_state import imported
+from mixpyro.arguments.late_imports import imported
 
 
 def student_t_density(df: Tensor, standardised: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from pyro.distributions import MultivariateNormal
 from torch import Tensor
 
-from mixpyro.arguments.global_state import imported
+from mixpyro.arguments.late_imports import imported
 
 # PyTorch imports it when it broadcasts the shapes of the first one, and with it sympy, which adds a filter of warnings.
 IMPORTED_LATE = "torch.fx.experimental.symbolic_shapes"

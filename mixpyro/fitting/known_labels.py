@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mixpyro.arguments.global_state import imported
+from mixpyro.arguments.late_imports import imported
 from mixpyro.labels import with_known
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import Responsibilities

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mixpyro import arguments
-from mixpyro.arguments.global_state import imported
+from mixpyro.arguments.late_imports import imported
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.built_rows import Built
