@@ -13,6 +13,7 @@ from torch import Tensor
 from mixpyro.arguments.dense import array_of, dense
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number
+from mixpyro.arguments.signals import pass_on
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -192,6 +193,7 @@ def of_numbers(name: str, value: object) -> np.ndarray:
     try:
         array = np.asarray(given)
     except (TypeError, RuntimeError) as error:
+        pass_on(error)
         raise TypeError(f"`{name}` must be an array of numbers; got {shown(value)}.") from error
     except ValueError as error:
         raise ValueError(f"`{name}` must be an array whose rows have one length; got {shown(value)}.") from error

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixpyro.arguments.dense import dense
 from mixpyro.arguments.messages import shown
+from mixpyro.arguments.signals import pass_on
 from mixpyro.arguments.torch_contexts import normal
 from mixpyro.arguments.validation import checks_values
 
@@ -222,6 +223,7 @@ def device(value: object) -> torch.device:
     try:
         resolved = torch.device(value)
     except RuntimeError as error:
+        pass_on(error)
         raise ValueError(f"`device` must be 'cpu', 'cuda' or 'cuda:<index>'; got {value!r}.") from error
     if resolved.type not in ("cpu", "cuda"):
         raise ValueError(f"`device` must be 'cpu', 'cuda' or 'cuda:<index>'; got {value!r}.")

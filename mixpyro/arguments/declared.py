@@ -48,6 +48,8 @@ PLURALS = {
     "a mixture": "mixtures",
     "what `fit` returned": "results of `fit`",
 }
+# What the values of a tensor may be.
+OF_TENSORS = (WORDS[int], WORDS[Tensor])
 # Where classes are from that other checks know: shapes of tensors, and what belongs to a Pyro program.
 ELSEWHERE = ("jaxtyping", "pyro.")
 
@@ -180,7 +182,8 @@ def _is_sequence(value: object, *, origin: type, fits: tuple[Rule, str] | None) 
     if not issubclass(origin, Collection):
         return hasattr(type(value), "__iter__")  # perhaps a generator, which can be read once
     if isinstance(value, Tensor | np.ndarray):
-        return value.ndim > 0 and (isinstance(value, Tensor) or _all(fits, value))
+        is_read = fits is None or fits[1] in OF_TENSORS
+        return value.ndim > 0 and (is_read if isinstance(value, Tensor) else _all(fits, value))
     needed = ("__len__", "__getitem__" if issubclass(origin, Sequence) else "__iter__")
     return all(hasattr(type(value), method) for method in needed) and _all(fits, value)
 

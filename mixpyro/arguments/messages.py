@@ -2,6 +2,8 @@
 
 from reprlib import Repr
 
+from mixpyro.arguments.signals import pass_on
+
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 
@@ -14,5 +16,6 @@ def shown(value: object) -> str:
     """
     try:
         return " ".join(_SHORT.repr(value).split())
-    except Exception:  # a user's own class
+    except Exception as error:  # of a user's own class
+        pass_on(error)
         return f"a {type(value).__name__}"

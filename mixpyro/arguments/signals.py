@@ -1,11 +1,14 @@
 """Signals, such as Ctrl-C, that are held back while objects are changed."""
 
+import functools
+import inspect
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 from mixpyro.arguments.global_state import global_state
@@ -71,6 +74,35 @@ class Signals:
                 if signal.getsignal(number) == self._heard:
                     signal.signal(number, self._handlers[number])
         self.deliver()
+
+
+def pass_on(error: BaseException) -> None:
+    """Raise what a handler of a signal has raised, if that is behind an error: it is the caller's own, as of a timer.
+
+    To call wherever errors are put in other words, or lead to something else than an error.
+
+    Args:
+        error: that was caught.
+    """
+    handlers = (Signals._heard, Signals.deliver, *(signal.getsignal(number) for number in SIGNALS))
+    codes = {code for handler in handlers if (code := _code_of(handler)) is not None}
+    found: BaseException | None = error
+    while found is not None:
+        frames = (frame for frame, _ in traceback.walk_tb(found.__traceback__))
+        # A timer may have put back the handler before.
+        if isinstance(found, TimeoutError) or any(frame.f_code in codes for frame in frames):
+            raise found from None
+        found = found.__cause__
+
+
+def _code_of(handler: Any) -> CodeType | None:  # noqa: ANN401 (anything that can be called, or a constant)
+    """Return the code of a handler; None if it has none in Python."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    called = handler if hasattr(handler, "__code__") else inspect.getattr_static(type(handler), "__call__", None)
+    # Without decorators, whose code is that of other functions too.
+    code = getattr(inspect.unwrap(called) if callable(called) else called, "__code__", None)
+    return code if isinstance(code, CodeType) else None
 
 
 def undone_if_it_raises(work: Callable[[], Result], kept: Callable[[], Callable[[], None]]) -> Result:

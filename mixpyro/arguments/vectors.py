@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixpyro.arguments.dense import dense
 from mixpyro.arguments.messages import shown
+from mixpyro.arguments.signals import pass_on
 from mixpyro.arguments.torch_contexts import normal
 
 
@@ -137,6 +138,7 @@ def _float64(name: str, value: object, wanted: str) -> Tensor:
         # A default device would take the numbers away.
         numbers = torch.as_tensor(_as_array(value), dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        pass_on(error)
         raise TypeError(f"`{name}` must be {wanted}; got {shown(value)}.") from error
     return numbers.clone()
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
+from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.distributions.student_t import SharedStudentT
 from mixpyro.distributions.wishart_regression import RegressionCoefficients, unpacked
 from mixpyro.numerics.cholesky import cholesky, inverted, log_determinants
@@ -95,7 +96,7 @@ class Full(NormalWishart):
     @staticmethod
     def normal(mean: Tensor, spread: Tensor) -> MultivariateNormal:
         """Return the Normal of a lower triangular root of Λ⁻¹."""
-        return MultivariateNormal(mean, scale_tril=spread)
+        return multivariate_normal(mean, scale_tril=spread)
 
     @classmethod
     def statistics(cls, columns: Float[Tensor, "F N"], responsibilities: Float[Tensor, "*R K N"]) -> GaussianStatistics:

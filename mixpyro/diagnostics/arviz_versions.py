@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import pass_on
 
 # An InferenceData in ArviZ 0.23, a DataTree in 1.x: groups of named arrays in both.
 ArvizData: TypeAlias = Any
@@ -148,6 +149,7 @@ def from_netcdf(path: str | Path) -> ArvizData:
         try:
             lazy = arviz().from_netcdf(str(path))
         except (OSError, ValueError, KeyError, RuntimeError) as error:
+            pass_on(error)
             wanted = "a netCDF file that `data.to_netcdf` wrote"
             raise ValueError(f"`path` must be {wanted}; got {os.fspath(path)!r}, unreadable: {error}") from error
         datasets = {name: dataset.load() for name, dataset in datasets_of(lazy).items()}

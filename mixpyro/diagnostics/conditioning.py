@@ -44,10 +44,13 @@ def conditioned_in_turn(
     if not model.swapped:
         yield conditioned_on(model.mixture, x, gate_x, own, n_draws, flat=model.flat), n_draws
         return
+    of_objects = has_weights_of_objects(model.mixture.gate)
     for draw in range(n_draws):
         one = {name: values[draw : draw + 1] for name, values in own.items()}
         parameters = {name: sites[site][draw] for site, name in model.swapped.items()}
-        conditioned = functools.partial(conditioned_on, model.mixture, x, gate_x, one, 1, flat=model.flat)
+        conditioned = functools.partial(
+            conditioned_on, model.mixture, x, gate_x, one, 1, flat=model.flat, of_objects=of_objects
+        )
         yield with_parameters(model.mixture, parameters, conditioned), 1
 
 
@@ -61,6 +64,7 @@ def conditioned_on(
     n_draws: int,
     *,
     flat: Collection[str] = (),
+    of_objects: bool | None = None,
 ) -> Conditioned:
     """Return the model's parameters and weights at given draws of its latent sites.
 
@@ -71,8 +75,10 @@ def conditioned_on(
         sites: [S, …] each, by name. Weights of single objects are not read.
         n_draws: S.
         flat: names of sites whose prior does not count.
+        of_objects: whether the gate samples weights for each object, where that is known: to find out takes as long as
+            all else.
     """
-    of_objects = has_weights_of_objects(mixture.gate)
+    of_objects = has_weights_of_objects(mixture.gate) if of_objects is None else of_objects
     own = mixture.gate.site("") if of_objects else None
     shared = {name: values.unsqueeze(1) for name, values in sites.items() if own is None or not name.startswith(own)}
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mixpyro import arguments
+from mixpyro.arguments.late_imports import imported
 from mixpyro.diagnostics.arviz_versions import ArvizData, Dataset, arviz_data, datasets_of, from_datasets
 from mixpyro.diagnostics.estimates import names_of_estimates
 from mixpyro.numerics.tree_automorphisms import automorphism
@@ -273,9 +274,7 @@ def _distances(root: np.ndarray, roots: np.ndarray) -> np.ndarray:
 
 def _assignment(distances: np.ndarray) -> np.ndarray:
     """Return the labelling of least total distance [K]."""
-    from scipy.optimize import linear_sum_assignment
-
-    return np.asarray(linear_sum_assignment(distances)[1])
+    return np.asarray(imported("scipy.optimize").linear_sum_assignment(distances)[1])
 
 
 def _confidence(distances: np.ndarray, best: np.ndarray) -> np.ndarray:

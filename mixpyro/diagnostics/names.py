@@ -58,7 +58,10 @@ def named(values: Tensor | Table, columns: Sequence[str] | None, *, argument: st
         tensor = torch.tensor(values.to_numpy(dtype=np.float64), device="cpu")
         own, rows = _own_names(values), np.asarray(values.index)
     else:
-        tensor = a_tensor({"g": "gate_x"}.get(prefix, prefix), values)
+        name = {"g": "gate_x"}.get(prefix, prefix)
+        tensor = a_tensor(name, values)
+        if not tensor.ndim:
+            raise ValueError(f"`{name}` must have shape [N, D] or [N]; got [].")
         own, rows = None, np.arange(len(tensor))
     n_columns = tensor.shape[1] if tensor.ndim > 1 else 1
     names = own if columns is None else list(columns)

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mixpyro.arguments.signals import pass_on
 from mixpyro.diagnostics.arrays import as_numpy, with_chains
 from mixpyro.diagnostics.arviz_versions import Variable
 from mixpyro.diagnostics.estimates import attributes_of_estimates
@@ -74,7 +75,8 @@ def prior_of_program(model: Program, n_draws: int, n_together: int) -> Draws:
     """
     try:
         values = results_of(model, SampledSites(model, {}, replicate=True), n_draws, n_together)
-    except (ValueError, RuntimeError):
+    except (ValueError, RuntimeError) as error:
+        pass_on(error)
         values = results_of(model, SampledSites(model, {}), n_draws, n_together)
     return Draws(values, None, 1, n_draws)
 

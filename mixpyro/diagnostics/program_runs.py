@@ -12,6 +12,7 @@ from pyro.distributions import Unit
 from torch import Tensor
 
 from mixpyro.arguments.callers import level_of_caller
+from mixpyro.arguments.signals import pass_on
 from mixpyro.numerics.blocks import slices
 from mixpyro.pyro_internals.plates import DRAWS_PLATE
 from mixpyro.pyro_internals.traces import Site
@@ -195,6 +196,7 @@ def blocks_of(program: Program, stage: Stage, n_draws: int, n_together: int) -> 
             try:
                 block = _block(stage, draws)
             except Exception as error:
+                pass_on(error)
                 program.give_up_vectorising(n_draws, error)
             else:
                 yield block

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.signals import pass_on
+
 Result = TypeVar("Result")
 
 # What a header says of the rank that sends it.
@@ -241,6 +243,7 @@ class Processes:
         try:
             function()
         except RuntimeError as error:
+            pass_on(error)
             raise ProcessError(
                 f"rank {self.rank} has lost {self._silent()}, which died or did not answer within the timeout of the "
                 f"process group ({str(error).splitlines()[0]}). Start all ranks anew with the same `checkpoint`, as "
@@ -258,7 +261,8 @@ class Processes:
             while silent and time.monotonic() < until:
                 time.sleep(0.05)
                 silent = [rank for rank in silent if not store.check([f"{name}/{rank}"])]
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             return "another rank, with the store of the group"
         if not silent:
             return "another rank"

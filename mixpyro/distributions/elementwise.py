@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.late_imports import imported
+
 
 def student_t_density(df: Tensor, standardised: Tensor) -> Tensor:
     """Return the density of a standard Student-t, the derivative of ``stdtr``; Bishop (2006), eq. 2.159.
@@ -32,9 +34,9 @@ class Elementwise(torch.autograd.Function):
     @staticmethod
     def forward(function: str, *arguments: Tensor) -> Tensor:
         """Call the function."""
-        from scipy import special  # Imported here because the import takes long.
-
-        result = getattr(special, function)(*(argument.detach().cpu().numpy() for argument in arguments))
+        result = getattr(imported("scipy.special"), function)(
+            *(argument.detach().cpu().numpy() for argument in arguments)
+        )
         return torch.as_tensor(result, dtype=torch.float64, device=arguments[0].device)
 
     @staticmethod

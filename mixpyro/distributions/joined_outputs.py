@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.distributions.util import broadcast_shape
 from torch import Size, Tensor
 
 from mixpyro.distributions.of_parts import OfParts
@@ -20,7 +21,7 @@ class JoinedOutputs(OfParts):
     """
 
     def __init__(self, parts: Sequence[TorchDistributionMixin]) -> None:
-        shape = torch.broadcast_shapes(*(part.batch_shape for part in parts))
+        shape = Size(broadcast_shape(*(part.batch_shape for part in parts)))
         self.parts = tuple(part if part.batch_shape == shape else part.expand(shape) for part in parts)
         self.sizes = [part.event_shape[0] for part in self.parts]
         super().__init__(shape, Size([sum(self.sizes)]))
@@ -63,7 +64,7 @@ class JoinedOutputs(OfParts):
 def _(distribution: JoinedOutputs, y: Tensor) -> Tensor:
     shares = y.split(distribution.sizes, dim=-1)
     found = [cumulative(part, own) for part, own in zip(distribution.parts, shares, strict=True)]
-    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in found))
+    shape = broadcast_shape(*(part.shape[:-1] for part in found))
     return torch.cat([part.expand(*shape, part.shape[-1]) for part in found], dim=-1)
 
 

@@ -5,10 +5,12 @@ import functools
 import torch
 from pyro.distributions import Independent, MultivariateNormal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.distributions.joined_outputs import JoinedOutputs
+from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.distributions.student_t import SharedStudentT
 from mixpyro.numerics.incomplete import Incomplete
 
@@ -46,7 +48,7 @@ def log_prob_of_seen(distribution: TorchDistributionMixin, y: Tensor) -> Tensor:
 def _of_patterns(distribution: SharedStudentT | MultivariateNormal, y: Tensor) -> Tensor:
     """Return log p of an elliptical distribution's marginals, one pattern of missing outputs at a time."""
     place = 0 if y.ndim == 3 else -1  # of the axis of rows in the batch
-    batch = torch.broadcast_shapes(distribution.batch_shape, y.shape[:-1])
+    batch = broadcast_shape(distribution.batch_shape, y.shape[:-1])
     loc = distribution.loc.expand(*batch, -1).movedim(-2 if place else 0, 0)
     root = distribution.scale_tril.expand(*batch, -1, -1).movedim(-3 if place else 0, 0)
     values = y.expand(*batch, -1).movedim(-2 if place else 0, 0)
@@ -61,7 +63,7 @@ def _of_patterns(distribution: SharedStudentT | MultivariateNormal, y: Tensor) -
         marginal = (
             SharedStudentT(distribution.df.expand(batch).movedim(place, 0)[part.rows], where, factor)  # type: ignore[no-untyped-call]
             if isinstance(distribution, SharedStudentT)
-            else MultivariateNormal(where, scale_tril=factor)
+            else multivariate_normal(where, scale_tril=factor)
         )
         found.append(marginal.log_prob(values[part.rows][..., seen]).movedim(0, -1))
     return known.gathered(found).movedim(-1, place)

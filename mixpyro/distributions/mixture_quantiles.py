@@ -2,6 +2,7 @@
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from mixpyro.arguments import has_derivatives, is_batched
@@ -71,7 +72,7 @@ def _with_derivatives(
 
 def _in_order(weights: Tensor, distribution: TorchDistributionMixin, wanted: Tensor) -> Tensor:
     """Return quantiles [Q, N, P] of blocks of rows, rising with the probability."""
-    shape = torch.broadcast_shapes(weights.shape, distribution.batch_shape)
+    shape = broadcast_shape(weights.shape, distribution.batch_shape)
     n_outputs = distribution.event_shape[0]
     weights = weights.double().expand(shape)
     distribution = distribution if distribution.batch_shape == shape else distribution.expand(shape)

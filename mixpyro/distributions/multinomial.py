@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.distributions.util import broadcast_shape
 from torch import Size, Tensor
 from torch.distributions import constraints
 
@@ -30,7 +31,7 @@ class PreciseMultinomial(TorchDistribution):
 
     def __init__(self, total_count: Tensor, logits: Tensor, *, dtype: torch.dtype | None = None) -> None:
         self.dtype = dtype or logits.dtype
-        shape = torch.broadcast_shapes(total_count.shape, logits.shape[:-1])
+        shape = torch.Size(broadcast_shape(total_count.shape, logits.shape[:-1]))
         self.total_count = total_count.double().expand(shape)
         self.logits = logits.double().log_softmax(-1).expand(*shape, -1)
         super().__init__(shape, logits.shape[-1:], validate_args=False)

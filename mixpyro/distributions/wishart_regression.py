@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from pyro.distributions.torch_distribution import TorchDistribution
+from pyro.distributions.util import broadcast_shape
 from torch import Size, Tensor
 from torch.distributions import constraints
 
@@ -66,7 +67,7 @@ class RegressionCoefficients(TorchDistribution):
     has_rsample = True
 
     def __init__(self, factor: Tensor, precision: Tensor, *, validate_args: bool | None = None) -> None:
-        batch = torch.broadcast_shapes(factor.shape[:-2], precision.shape[:-1])
+        batch = Size(broadcast_shape(factor.shape[:-2], precision.shape[:-1]))
         self.factor = factor.expand(*batch, *factor.shape[-2:])
         self.precision = precision.expand(*batch, *precision.shape[-1:])
         size = factor.shape[-1]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from pyro.distributions import MaskedMixture
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from mixpyro.distributions.concatenated import Concatenated
@@ -101,7 +102,7 @@ class HeterogeneousExperts(Banks):
     def joined(self, log_likelihoods: Sequence[Tensor]) -> Float[Tensor, "*R K N"]:
         """Return the members' log densities one after another; arguments as :meth:`Banks.joined`."""
         # A member without a state has no axis of runs of its own.
-        runs = torch.broadcast_shapes(*(part.shape[:-2] for part in log_likelihoods))
+        runs = broadcast_shape(*(part.shape[:-2] for part in log_likelihoods))
         return torch.cat([part.expand(*runs, *part.shape[-2:]) for part in log_likelihoods], dim=-2)
 
     def noises(self) -> Float[Tensor, "K P"]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal
+from pyro.distributions import Gamma, Independent, Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mixpyro.conjugate.completion import Completion
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
+from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.fitted_part import State
@@ -256,7 +257,7 @@ class LinearExperts(LinearPrior):
         noise = Gamma(q.shape.unsqueeze(-1).expand_as(q.rate).to(dtype), q.rate.to(dtype)).to_event(2)
         precision = self._of_each(sample_parameter(self.site("precision"), noise))
         matrices = precision[..., None, None] * q.precision.to(dtype).unsqueeze(-3)
-        normal = MultivariateNormal(q.mean.to(dtype), precision_matrix=matrices).to_event(2)
+        normal = multivariate_normal(q.mean.to(dtype), precision_matrix=matrices).to_event(2)
         return LinearParameters(precision, sample_parameter(self.site("coefficients"), normal))
 
     def _of_each(self, noise: Tensor) -> Tensor:

@@ -6,12 +6,13 @@ from typing import ClassVar, NamedTuple
 import pyro
 import torch
 from jaxtyping import Float
-from pyro.distributions import Gamma, Independent, MultivariateNormal, Normal
+from pyro.distributions import Gamma, Independent, Normal
 from pyro.nn import pyro_method
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from mixpyro.conjugate.random_effects import RandomEffects
+from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.experts.random_effects_prior import RandomEffectsPrior
 from mixpyro.groups import Groups
 from mixpyro.numerics.design_matrix import columns_from, with_intercept
@@ -85,7 +86,7 @@ class RandomEffectsProgram(RandomEffectsPrior):
         """Sample τ, β and the covariance of the effects from a distribution for x and y as they are."""
         noise = Gamma(q.shape.to(dtype), q.rate.to(dtype)).to_event(1)
         precision = sample_parameter(self.site("precision"), noise)
-        normal = MultivariateNormal(q.mean.to(dtype), precision_matrix=q.precision.to(dtype)).to_event(1)
+        normal = multivariate_normal(q.mean.to(dtype), precision_matrix=q.precision.to(dtype)).to_event(1)
         coefficients = sample_parameter(self.site("coefficients"), normal)
         spread = q.effects.sample_spread(self.site("effect_"), dtype)
         precision = precision.expand(*precision.shape[:-1], self.n_components)

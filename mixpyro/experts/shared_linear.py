@@ -5,11 +5,12 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import Gamma, MultivariateNormal
+from pyro.distributions import Gamma
 from torch import Tensor
 
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
 from mixpyro.conjugate.stacked_regressions import StackedNormalGamma, Stacking
+from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.experts.linear import LinearExperts, LinearParameters
 from mixpyro.experts.sharing import Sharing
 from mixpyro.experts.weak_prior import DataScales
@@ -197,11 +198,11 @@ class SharedLinearExperts(LinearExperts):
         precision = self._of_each(sample_parameter(self.site("precision"), noise))
         mean = q.mean[:1, :, self.stacking.common].to(dtype)
         matrices = precision[..., :1, :, None, None] * self.stacking.precision_of_common(q).to(dtype)
-        normal = MultivariateNormal(mean, precision_matrix=matrices).to_event(2)
+        normal = multivariate_normal(mean, precision_matrix=matrices).to_event(2)
         common = sample_parameter(self.site("shared_coefficients"), normal)
         of_own, slopes = (part.to(dtype) for part in self.stacking.own_given_common(q))
         own_mean = q.mean[..., self.stacking.own].to(dtype) - (common - mean) @ slopes.mT
-        normal = MultivariateNormal(own_mean, precision_matrix=precision[..., None, None] * of_own.unsqueeze(-3))
+        normal = multivariate_normal(own_mean, precision_matrix=precision[..., None, None] * of_own.unsqueeze(-3))
         own = sample_parameter(self.site("coefficients"), normal.to_event(2))
         return LinearParameters(precision, self.stacking.joined(own, common))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from mixpyro.arguments.signals import pass_on, without_interruption
 from mixpyro.fitting.configuration import ConfigurationDigest, NotComparableError
 from mixpyro.fitting.pieces import pieces_of
 from mixpyro.fitting.restarts import Search
@@ -69,12 +70,13 @@ class Checkpoint:
         # The mixture may hold what the fit left in it when it ended the last time: its runs began otherwise.
         template = copy.deepcopy(self.search.mixture)
         try:
-            template.load_state_dict(content["initial"])
+            without_interruption(lambda: template.load_state_dict(content["initial"]))
             self.search.begin_from(template)
             self.fingerprint = content["fingerprint"]
             restore(self.search, content["search"])
         # What a damaged file has may be anything.
         except Exception as error:
+            pass_on(error)
             raise ValueError(
                 f"`checkpoint` must be a file that mixpyro wrote; got {str(self.path)!r}, damaged: {str(error)[:200]}."
             ) from error
@@ -93,6 +95,7 @@ class Checkpoint:
         try:
             self.write()
         except OSError as error:
+            pass_on(error)
             if not self.warned:
                 caution = f"the checkpoint could not be written, and the fit goes on without: {error}."
                 warnings.warn(caution, RuntimeWarning, stacklevel=2)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mixpyro.arguments.signals import pass_on
 from mixpyro.fitting.code_digest import code_parts, is_own_code
 from mixpyro.numerics.last_result import LastResult
 
@@ -203,6 +204,7 @@ def _pickled(value: object, path: str) -> object:
         reduce = copyreg.dispatch_table.get(type(value))
         found = value.__reduce_ex__(2) if reduce is None else reduce(value)
     except Exception as error:
+        pass_on(error)
         raise NotComparableError(f"{path}, {type(value).__module__}.{type(value).__qualname__}") from error
     # A function of compiled code has no other contents than its name.
     return found if isinstance(found, str) else (f"{found[0].__module__}.{found[0].__qualname__}", *found[1:])

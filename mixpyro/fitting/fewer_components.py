@@ -36,12 +36,14 @@ def with_components(
 def used_components(counts: Tensor, experts: Experts | None = None) -> list[int]:
     """Return the numbers of the components that have objects, the largest first, in each bank of experts.
 
+    Where weights of rows are so small that no component has objects, that is the largest alone.
+
     Args:
         counts: number of objects in each component [K].
         experts: whose banks stay one after another; one bank by default.
     """
     order = counts.argsort(descending=True, stable=True).tolist()
-    used = [k for k in order if float(counts[k]) >= LEAST_OBJECTS]
+    used = [k for k in order if float(counts[k]) >= LEAST_OBJECTS] or order[:1]
     firsts: list[int] = getattr(experts, "first_components", [0])
     return sorted(used, key=lambda k: sum(k >= first for first in firsts))
 

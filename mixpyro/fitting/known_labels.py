@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.arguments.late_imports import imported
 from mixpyro.labels import with_known
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.shapes import Responsibilities
@@ -70,13 +71,11 @@ def agreeing(responsibilities: Responsibilities, labels: Tensor | None) -> Respo
     """
     if labels is None:
         return responsibilities
-    from scipy.optimize import linear_sum_assignment  # Imported here because the import takes long.
-
     certain = with_known(torch.zeros_like(responsibilities), labels).double()
     shared = (certain.mT @ responsibilities.double()).cpu().numpy()
     # Components without known rows, and ties, stay where they are.
     stays = np.eye(len(shared)) * (1e-9 * (1.0 + shared.sum()))
-    _, order = linear_sum_assignment(shared + stays, maximize=True)
+    _, order = imported("scipy.optimize").linear_sum_assignment(shared + stays, maximize=True)
     return responsibilities[:, torch.as_tensor(order, device=responsibilities.device)]
 
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from mixpyro import arguments
 from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.module_contents import contents_of
-from mixpyro.arguments.signals import undone_if_it_raises
+from mixpyro.arguments.signals import undone_if_it_raises, without_interruption
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.alike_on_ranks import refuse_processes
@@ -178,7 +178,7 @@ def _fit(
         if not trace:
             _, responsibilities = _bound_of_all(mixture, table)
         interrupted = stop_requested()
-    search.mixture.load_state_dict(mixture.state_dict())
+    without_interruption(lambda: search.mixture.load_state_dict(mixture.state_dict()))
     run = Run(
         tuple(trace) or (-float("inf"),), _has_settled(trace, table), degeneracies(mixture, table, responsibilities)
     )
@@ -216,7 +216,7 @@ def _begun(
     if stop_requested():
         raise KeyboardInterrupt
     search.scratch.hold(search.best_state)
-    mixture.load_state_dict(search.scratch.state_dict())
+    without_interruption(lambda: mixture.load_state_dict(search.scratch.state_dict()))
     stream = StreamingFit(mixture, n_restarts=0, n_objects=n_objects)
     stream.learn(search.table)
     return stream

@@ -50,7 +50,8 @@ def _fill(given: dict[str, Any], fitted: object, parameters: Mapping[str, Any]) 
         if given.get("gate_x") is None:
             given["gate_x"] = own.gate_x
     mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
-    data = {name: given[name] for name in DATA if name in given} | {"gate_x": given.get("gate_x")}
+    # A report of outputs alone has inputs without columns.
+    data = {name: given[name] for name in DATA if name in given} | {name: given.get(name) for name in ("x", "gate_x")}
     if isinstance(mixture, MixtureOfExperts) and not all(map(is_plain, data.values())):
         known = layouts_of(mixture)
         rows = given_rows(data, known=known, like=first_tensor(mixture), groups=given.get("groups"))

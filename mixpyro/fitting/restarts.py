@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import without_interruption
 from mixpyro.distributed import rows
 from mixpyro.distributed.processes import Processes
 from mixpyro.fitting import em
@@ -246,7 +247,7 @@ class Search:
         # Anew, of this run alone: beside others it would have other last digits than in a fit that goes on from a file.
         responsibilities = em.responsibilities_of(self.scratch, best.state, self.table)
         self.scratch.hold(best.state)
-        self.mixture.load_state_dict(self.scratch.state_dict())
+        without_interruption(lambda: self.mixture.load_state_dict(self.scratch.state_dict()))
         return number, responsibilities
 
     @property

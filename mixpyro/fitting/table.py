@@ -251,6 +251,9 @@ def _checked_weights(mixture: MixtureOfExperts, weights: object, x: Tensor) -> T
         kind = type(mixture.gate).__name__
         raise ValueError(f"`weights` must be None for a {kind}, whose objects have a posterior each; got a tensor.")
     checked = arguments.finite("weights", arguments.tensor("weights", weights, (len(x),))).detach()
-    if not bool((checked >= 0).all() and checked.sum() > 0):
+    own = arguments.same_device("weights", checked, x.device).to(x.dtype)
+    if not bool((own >= 0).all() and own.sum() > 0):
         raise ValueError(f"`weights` must be at least 0, and not all 0; got values from {float(checked.min()):.6g}.")
-    return arguments.same_device("weights", checked, x.device).to(x.dtype)
+    if not bool(own.sum().isfinite()):
+        raise ValueError(f"`weights` must have a finite sum in {x.dtype}; got values to {float(checked.max()):.6g}.")
+    return own

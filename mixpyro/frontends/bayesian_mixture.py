@@ -1,21 +1,23 @@
 """Mixtures of Gaussians, for densities and clusters, as an estimator of scikit-learn."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, DensityMixin, TransformerMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.checked import Check
 from mixpyro.experts import GaussianExperts
 from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.column_reader import as_tensor
-from mixpyro.frontends.estimator_base import MOST_SEED, MixtureEstimator, as_array, forget
+from mixpyro.frontends.estimator_base import CHECKS, MixtureEstimator, as_array, forget
 from mixpyro.frontends.named_rows import labels_of, layout
+from mixpyro.frontends.parameters import named, numbers_of, one_of, random_seed, unless_none
 from mixpyro.frontends.whole_result import Rows, in_order
 from mixpyro.gates import DirichletGate, StickBreakingGate
 from mixpyro.gates.base import Gate
@@ -27,6 +29,14 @@ from mixpyro.tables.layout import Layouts
 # What scikit-learn calls a structure of covariances, and what mixpyro does.
 COVARIANCES = {"full": "full", "tied": "tied", "diag": "diagonal", "spherical": "spherical"}
 WEIGHT_PRIORS = ("dirichlet_process", "dirichlet_distribution")
+# What gates and experts call the parameters, and what the estimator does.
+PRIORS = {
+    "mean": "mean_prior",
+    "mean_precision": "mean_precision_prior",
+    "degrees_of_freedom": "degrees_of_freedom_prior",
+    "scale": "covariance_prior",
+    "concentration": "weight_concentration_prior",
+}
 
 
 class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, DensityMixin, MixtureEstimator):
@@ -81,6 +91,13 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         (2, [10.0, 0.0], [1, 0])
     """
 
+    _checks: ClassVar[Mapping[str, Check]] = {
+        **CHECKS,
+        "covariance_type": one_of(*COVARIANCES),
+        "weight_concentration_prior_type": one_of(*WEIGHT_PRIORS),
+        "weight_concentration_prior": unless_none(arguments.positive_number),
+    }
+
     def __init__(
         self,
         n_components: int = 10,
@@ -124,7 +141,8 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         Raises:
             ValueError: if a shape, value or parameter does not fit.
         """
-        x = validate_data(self, X, dtype=np.float64)
+        with numbers_of("X"):
+            x = validate_data(self, X, dtype=np.float64)
         self._fit_rows(x[:, :0], x, sample_weight, labels=labels_of(X))
         return self
 
@@ -144,7 +162,8 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         Raises:
             ValueError: if a shape, value or parameter does not fit.
         """
-        x = validate_data(self, X, reset=not hasattr(self, "mixture_"), dtype=np.float64)
+        with numbers_of("X"):
+            x = validate_data(self, X, reset=not hasattr(self, "mixture_"), dtype=np.float64)
         self._partial_fit_rows(x[:, :0], x, sample_weight)
         forget(self, "labels_", "n_used_")
         return self
@@ -231,10 +250,11 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         Returns:
             The rows [S, D], and the component that each of them is from [S].
         """
-        state = check_random_state(self.random_state if random_state is None else random_state)
+        check_is_fitted(self, "mixture_")
         n_samples = arguments.size("n_samples", n_samples)
+        seed = random_seed("random_state", self.random_state if random_state is None else random_state)
         empty = torch.zeros(n_samples, 0, dtype=torch.float64, device="cpu")
-        with own_random_numbers(int(state.randint(MOST_SEED))):
+        with own_random_numbers(seed):
             predictive = self.mixture_.predictive(empty)
             component = predictive.mixture_distribution.sample()
             rows = predictive.component_distribution.sample()[torch.arange(n_samples, device="cpu"), component]
@@ -246,24 +266,21 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         return y[:, :0], y
 
     def _prepare(self, x: Inputs, y: Outputs, weights: Float[Tensor, " N"] | None) -> MixtureOfExperts:
-        if self.covariance_type not in COVARIANCES:
-            raise ValueError(f"`covariance_type` must be one of {list(COVARIANCES)}; got {self.covariance_type!r}.")
-        experts = GaussianExperts(
-            self.n_components,
-            y.shape[1],
-            covariance=COVARIANCES[self.covariance_type],
-            mean=self.mean_prior,
-            mean_precision=self.mean_precision_prior,
-            degrees_of_freedom=self.degrees_of_freedom_prior,
-            scale=self.covariance_prior,
-        )
-        return MixtureOfExperts(self._new_gate(), experts)
+        with named(**PRIORS):
+            experts = GaussianExperts(
+                self.n_components,
+                y.shape[1],
+                covariance=COVARIANCES[self.covariance_type],
+                mean=self.mean_prior,
+                mean_precision=self.mean_precision_prior,
+                degrees_of_freedom=self.degrees_of_freedom_prior,
+                scale=self.covariance_prior,
+            )
+            return MixtureOfExperts(self._new_gate(), experts)
 
     def _new_gate(self) -> Gate:
         """Return the gate of the prior of the weights."""
         kind, alpha = self.weight_concentration_prior_type, self.weight_concentration_prior
-        if kind not in WEIGHT_PRIORS:
-            raise ValueError(f"`weight_concentration_prior_type` must be one of {list(WEIGHT_PRIORS)}; got {kind!r}.")
         if kind == "dirichlet_process":
             return StickBreakingGate(self.n_components, concentration=1.0 if alpha is None else alpha)
         return DirichletGate(self.n_components, concentration=1.0 / self.n_components if alpha is None else alpha)

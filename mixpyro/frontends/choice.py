@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from mixpyro.arguments import shown
 from mixpyro.fitting.result import FitResult
 from mixpyro.reports.criteria import Criteria
 
@@ -37,8 +38,8 @@ def check_rule(choose: object) -> None:
     Raises:
         ValueError: if there is none.
     """
-    if choose not in (AUTO, *RULES):
-        raise ValueError(f"`choose` must be one of {', '.join(map(repr, (AUTO, *RULES)))}; got {choose!r}.")
+    if not isinstance(choose, str) or choose not in (AUTO, *RULES):
+        raise ValueError(f"`choose` must be one of {', '.join(map(repr, (AUTO, *RULES)))}; got {shown(choose)}.")
 
 
 def chosen(fits: Mapping[int, FitResult], criteria: Mapping[int, Criteria], choose: str) -> Choice:

@@ -1,5 +1,6 @@
 """Mixtures of logistic regressions as an estimator of scikit-learn."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,11 +9,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
+from mixpyro import arguments
+from mixpyro.arguments.checked import Check
 from mixpyro.experts import GLMExperts
 from mixpyro.experts.families import Binomial, Multinomial
 from mixpyro.frontends.column_reader import Columns
-from mixpyro.frontends.estimator_base import as_array
+from mixpyro.frontends.estimator_base import CHECKS, as_array
 from mixpyro.frontends.named_rows import labels_of, layout
+from mixpyro.frontends.parameters import numbers_of, unless_none
 from mixpyro.frontends.supervised import SupervisedMixture
 from mixpyro.gates.base import Gate
 from mixpyro.tables.layout import Layouts
@@ -67,6 +71,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
 
     # A prior that moves coefficients is what a penalty is for; ``result_.cautions`` tells.
     _expected_caution: ClassVar[str | None] = "`prior_scale`"
+    _checks: ClassVar[Mapping[str, Check]] = {**CHECKS, "prior_scale": unless_none(arguments.moderate_number)}
 
     def __init__(
         self,
@@ -109,7 +114,9 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
             ValueError: if a shape, value or parameter does not fit, or there is only one class.
         """
         x, labels = self._checked_pair(X, y, reset=True)
-        self._set_classes(np.unique(labels))
+        with numbers_of("y"):
+            found = np.unique(labels)
+        self._set_classes(found)
         self._fit_rows(x, self._encoded(labels), sample_weight, groups, labels=labels_of(X))
         return self
 
@@ -136,7 +143,9 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
         first = not hasattr(self, "mixture_")
         x, labels = self._checked_pair(X, y, reset=first)
         if first:
-            self._set_classes(np.unique(labels if classes is None else np.asarray(classes)))
+            with numbers_of("classes"):
+                all_classes = np.unique(labels if classes is None else column_or_1d(classes))
+            self._set_classes(all_classes)
         self._partial_fit_rows(x, self._encoded(labels), sample_weight)
         return self
 
@@ -178,12 +187,14 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
         self.classes_ = classes
 
     def _checked_pair(self, X: object, y: object, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        x, labels = validate_data(self, X, y, reset=reset, dtype=np.float64)
-        check_classification_targets(labels)
-        return x, column_or_1d(labels)
+        with numbers_of("X", "y"):
+            x, labels = validate_data(self, X, y, reset=reset, dtype=np.float64)
+            check_classification_targets(labels)
+            return x, column_or_1d(labels)
 
     def _encoded(self, y: np.ndarray) -> Float[np.ndarray, "N P"]:
-        unknown = np.setdiff1d(y, self.classes_)
+        with numbers_of("y"):
+            unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
             raise ValueError(f"`y` must have classes of the fit, {list(self.classes_)}; got {unknown[0]!r}.")
         codes = np.searchsorted(self.classes_, y)

@@ -1,6 +1,6 @@
 """Which columns of X a gate or experts read, and in which units."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.numerics.location_scale import LocationScale, location_scale
 from mixpyro.shapes import Inputs
 
@@ -24,11 +25,12 @@ def column_numbers(name: str, columns: Columns, feature_names: Sequence[str], n_
         n_features: columns of X.
 
     Raises:
+        TypeError: if they are none of these.
         ValueError: if there is no such column.
     """
     if columns is None or isinstance(columns, slice):
-        return list(range(n_features))[slice(None) if columns is None else columns]
-    chosen: list[Any] = [columns] if isinstance(columns, str | int) else list(columns)
+        return _in_slice(name, slice(None) if columns is None else columns, n_features)
+    chosen: list[Any] = [columns] if isinstance(columns, str | int) else _listed(name, columns)
     if any(isinstance(column, str) for column in chosen):
         names = list(feature_names)
         absent = [column for column in chosen if column not in names]
@@ -38,11 +40,29 @@ def column_numbers(name: str, columns: Columns, feature_names: Sequence[str], n_
         return [names.index(column) for column in chosen]
     if len(chosen) == n_features and all(isinstance(column, bool | np.bool_) for column in chosen):
         return [int(number) for number in np.flatnonzero(chosen)]
-    numbers = [int(column) for column in chosen]
+    numbers = [arguments.integer(name, column, least=-n_features) for column in chosen]
     outside = [number for number in numbers if not -n_features <= number < n_features]
     if outside:
         raise ValueError(f"`{name}` must be numbers of columns of X, which has {n_features}; got {outside[0]}.")
     return [number % n_features for number in numbers]
+
+
+def _in_slice(name: str, columns: slice, n_features: int) -> list[int]:
+    """Return the numbers of the columns in a slice."""
+    try:
+        return list(range(n_features))[columns]
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be a slice of integers; got {arguments.shown(columns)}.") from error
+
+
+def _listed(name: str, columns: object) -> list[Any]:
+    """Return columns in a list."""
+    given = columns.tolist() if isinstance(columns, Tensor) and arguments.dense(name, columns).ndim else columns
+    if isinstance(given, bytes | Mapping) or not arguments.is_iterable(given):
+        raise TypeError(
+            f"`{name}` must be numbers or names of columns, a slice or a mask; got {arguments.shown(columns)}."
+        )
+    return list(given)  # type: ignore[call-overload]
 
 
 class ColumnReader(NamedTuple):

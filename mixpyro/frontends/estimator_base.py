@@ -2,8 +2,9 @@
 
 import copy
 import dataclasses
+import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any, ClassVar
@@ -13,15 +14,18 @@ import torch
 from jaxtyping import Float
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mixpyro import arguments
+from mixpyro.arguments.callers import level_of_caller
+from mixpyro.arguments.checked import Check
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.streaming import StreamingFit
 from mixpyro.frontends.column_reader import as_tensor
 from mixpyro.frontends.distinct_rows import distinct_rows
+from mixpyro.frontends.parameters import all_or_nothing, named, numbers_of, random_seed, random_state
 from mixpyro.frontends.whole_result import Rows, of_all_rows
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
@@ -29,8 +33,15 @@ from mixpyro.tables.given import GivenRows
 from mixpyro.tables.layout import Layouts
 from mixpyro.tables.returned import RowLabels
 
-# Largest seed that is drawn for a fit.
-MOST_SEED = 2**31 - 1
+FITS = ("fit", "partial_fit")
+# Checks of the parameters that all estimators have.
+CHECKS: dict[str, Check] = {
+    "n_components": arguments.size,
+    "n_restarts": arguments.integer_from(1),
+    "max_iter": arguments.integer_from(1),
+    "tol": functools.partial(arguments.positive_number, zero=True),
+    "random_state": random_state,
+}
 
 
 class MixtureEstimator(BaseEstimator):
@@ -54,12 +65,15 @@ class MixtureEstimator(BaseEstimator):
     converged_: bool
     n_iter_: int
     _stream: StreamingFit | None
+    # Checks of the parameters, by their names.
+    _checks: ClassVar[Mapping[str, Check]] = CHECKS
     # Part of a caution that is no news of this estimator.
     _expected_caution: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 (scikit-learn's)
-        """Let the methods for users run outside of PyTorch's and NumPy's contexts."""
+        """Let methods for users run outside of PyTorch's and NumPy's contexts, and a fit that fails change nothing."""
         super().__init_subclass__(**options)
+        arguments.guard(cls, FITS, all_or_nothing)
         names = [name for name in vars(cls) if not name.startswith("_")]
         arguments.guard(cls, names, arguments.outside_contexts_on_the_cpu)
         arguments.guard(cls, names, arguments.with_default_errors)
@@ -103,7 +117,8 @@ class MixtureEstimator(BaseEstimator):
 
     def _fitted(self, mixture: MixtureOfExperts, rows: Rows, weights: Any, groups: Any = None) -> FitResult:  # noqa: ANN401
         """Return the result of a fit."""
-        with convergence_warnings(self._expected_caution, stacklevel=6):
+        names = {"max_iterations": "max_iter", "tolerance": "tol", "weights": "sample_weight"}
+        with named(**names), convergence_warnings(self._expected_caution):
             return fit(
                 mixture,
                 rows.x,
@@ -120,7 +135,7 @@ class MixtureEstimator(BaseEstimator):
 
     def _seed(self) -> int:
         """Return a seed that is the same for the same ``random_state``."""
-        return int(check_random_state(self.random_state).randint(MOST_SEED))
+        return random_seed("random_state", self.random_state)
 
     def _take(self, result: FitResult) -> None:
         """Set what a fit has found."""
@@ -132,7 +147,7 @@ class MixtureEstimator(BaseEstimator):
         """Learn from a batch of checked arrays [B, D] and [B, P]."""
         weights = checked_weights(sample_weight, len(x))
         of_rows = None if weights is None else as_tensor(weights)
-        with convergence_warnings(self._expected_caution, stacklevel=5):
+        with named(weights="sample_weight"), convergence_warnings(self._expected_caution):
             stream = self._stream_so_far(x, y, of_rows)
             rows = self._rows(as_tensor(x), as_tensor(y))
             stream.partial_fit(rows.x, rows.y, gate_x=rows.gate_x, weights=of_rows)
@@ -160,7 +175,8 @@ class MixtureEstimator(BaseEstimator):
     def _checked(self, X: object) -> Float[np.ndarray, "N D"]:
         """Return new rows as an array, if they have the columns of the fit."""
         check_is_fitted(self, "mixture_")
-        return validate_data(self, X, reset=False, dtype=np.float64)
+        with numbers_of("X"):
+            return validate_data(self, X, reset=False, dtype=np.float64)
 
 
 def forget(estimator: BaseEstimator, *names: str) -> None:
@@ -187,9 +203,10 @@ def checked_weights(sample_weight: object, n_rows: int) -> Float[np.ndarray, " N
     """
     if sample_weight is None:
         return None
-    if isinstance(sample_weight, Real):
+    if isinstance(sample_weight, Real) and not isinstance(sample_weight, bool):
         sample_weight = np.full(n_rows, float(sample_weight))
-    weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    with numbers_of("sample_weight"):
+        weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if weights.shape != (n_rows,):
         raise ValueError(
             f"`sample_weight` must have shape [{n_rows}], a number for each row; got {list(weights.shape)}."
@@ -202,12 +219,11 @@ def checked_weights(sample_weight: object, n_rows: int) -> Float[np.ndarray, " N
 
 
 @contextmanager
-def convergence_warnings(expected: str | None, *, stacklevel: int) -> Iterator[None]:
+def convergence_warnings(expected: str | None) -> Iterator[None]:
     """Raise warnings of a fit as ConvergenceWarning, which says how far to trust it; others as they are.
 
     Args:
         expected: what a warning is about that is not to be raised, for the estimator is meant to be so.
-        stacklevel: of whom they shall point at, 1 for the function that uses this.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -216,8 +232,7 @@ def convergence_warnings(expected: str | None, *, stacklevel: int) -> Iterator[N
         if expected is not None and expected in str(one.message):
             continue
         kind = ConvergenceWarning if one.category is RuntimeWarning else one.category
-        # This generator and the context manager around it come first.
-        warnings.warn(str(one.message), kind, stacklevel=stacklevel + 2)
+        warnings.warn(str(one.message), kind, stacklevel=level_of_caller())
 
 
 def as_array(tensor: torch.Tensor) -> np.ndarray:

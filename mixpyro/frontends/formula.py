@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mixpyro import arguments
+from mixpyro.arguments.late_imports import imported
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.built_rows import Built
@@ -151,9 +152,9 @@ def _checked_ks(k: int | Iterable[int]) -> list[int]:
     """Return the numbers of components, each once, in order."""
     if isinstance(k, Integral) and not isinstance(k, bool):
         return [arguments.size("k", int(k))]
-    if isinstance(k, str) or not isinstance(k, Iterable):
-        raise TypeError(f"`k` must be an integer, or several, such as range(1, 5); got {k!r}.")
-    found = sorted({arguments.size("k", one) for one in k})
+    if isinstance(k, str) or not arguments.is_iterable(k):
+        raise TypeError(f"`k` must be an integer, or several, such as range(1, 5); got {arguments.shown(k)}.")
+    found = sorted({arguments.size("k", one) for one in k})  # type: ignore[union-attr]
     if not found:
         raise ValueError("`k` must have at least one number of components; got none.")
     return found
@@ -162,6 +163,6 @@ def _checked_ks(k: int | Iterable[int]) -> list[int]:
 def _need_formulaic() -> None:
     """Raise if formulaic is not installed, with what to do."""
     try:
-        import formulaic  # noqa: F401
+        imported("formulaic")
     except ImportError as error:
         raise ImportError("fit_formula needs formulaic: pip install 'mixpyro[formula]'.") from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mixpyro.arguments import shown
 from mixpyro.experts.families import Gaussian
 from mixpyro.frontends.built_rows import Built, cautions_of, finite
 from mixpyro.frontends.design import Design, parsed, used_names
@@ -219,8 +220,9 @@ def _random(
 
 def _shared(request: Request, experts: Design, response: Response, parts: FormulaParts) -> tuple[str, ...]:
     """Return the columns of x that components share, and "intercept" and "scale"."""
-    if isinstance(request.shared, str) or not isinstance(request.shared, Sequence):
-        raise TypeError(f"`shared` must be a list of terms, such as ['x']; got {request.shared!r}.")
+    is_list = isinstance(request.shared, Sequence) and not isinstance(request.shared, str)
+    if not is_list or not all(isinstance(one, str) for one in request.shared):
+        raise TypeError(f"`shared` must be a list of terms, such as ['x']; got {shown(request.shared)}.")
     found: list[str] = []
     for one in request.shared:
         columns = (one,) if one in (INTERCEPT, SCALE, *experts.names) else experts.terms.get(one)

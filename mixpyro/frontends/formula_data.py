@@ -1,11 +1,12 @@
 """The rows of a table that formulas use: those without missing values, and which were dropped."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
-from mixpyro.arguments import shown
+from mixpyro.arguments import dense, shown
 from mixpyro.frontends.formula_names import no_column
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 DROP, ERROR, IGNORE = "drop", "error", "ignore"
 # What pandas calls values of columns of objects that are numbers.
 NUMBERS = ("boolean", "integer", "floating", "mixed-integer-float", "decimal")
+# What has a length, and yet no value for each row.
+NO_ROWS = (str, bytes, Mapping, Set)
 # Missing rows that a message lists.
 N_LISTED = 5
 
@@ -41,12 +44,7 @@ def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
     if isinstance(data, pd.DataFrame):
         frame = data
     elif isinstance(data, Mapping):
-        if data and all(np.ndim(values) == 0 for values in data.values()):
-            name, value = next(iter(data.items()))
-            raise TypeError(
-                f"`data` must have a list of values in each column, as {{{name!r}: [{value!r}]}}; got {value!r}."
-            )
-        frame = pd.DataFrame(dict(data))
+        frame = _of_columns(data)
     elif hasattr(data, "columns") and hasattr(data, "to_dict") and hasattr(data, "to_numpy"):
         frame = pd.DataFrame({name: data[name].to_list() for name in data.columns})
     else:
@@ -62,6 +60,23 @@ def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
         twice = frame.columns[frame.columns.duplicated()][0]
         raise ValueError(f"`data` must have one column of each name; got several of {twice!r}.")
     return frame
+
+
+def _of_columns(data: Mapping[Any, Any]) -> "pd.DataFrame":
+    """Return columns by name as a frame."""
+    import pandas as pd
+
+    plain = {name: dense(f"data[{name!r}]", one) if isinstance(one, Tensor) else one for name, one in data.items()}
+    if plain and all(np.ndim(values) == 0 for values in plain.values()):
+        name, value = next(iter(data.items()))
+        raise TypeError(
+            f"`data` must have a list of values in each column, as {{{name!r}: [{value!r}]}}; got {value!r}."
+        )
+    try:
+        return pd.DataFrame(plain)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"`data` must have columns that pandas reads; got this error: {error}") from error
 
 
 def used_rows(
@@ -186,9 +201,11 @@ def check_rows(argument: str, values: Any, index: "pd.Index") -> None:  # noqa: 
     """
     import pandas as pd
 
-    if not hasattr(values, "__len__") or isinstance(values, str):
+    plain = dense(argument, values) if isinstance(values, Tensor) else values
+    of_no_axes = isinstance(plain, Tensor | np.ndarray) and plain.ndim == 0
+    if of_no_axes or isinstance(values, NO_ROWS) or not hasattr(values, "__len__"):
         advice = f" For a column, pass data[{values!r}]." if isinstance(values, str) else ""
-        raise TypeError(f"`{argument}` must have a value for each row; got {values!r}.{advice}")
+        raise TypeError(f"`{argument}` must have a value for each row; got {shown(values)}.{advice}")
     if len(values) != len(index):
         raise ValueError(f"`{argument}` must have a value for each of {len(index)} rows; got {len(values)}.")
     if isinstance(values, pd.Series) and not values.index.equals(index):

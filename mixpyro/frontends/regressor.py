@@ -7,16 +7,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
+from mixpyro import arguments
 from mixpyro.experts import GLMExperts, LinearExperts
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
 from mixpyro.frontends.column_reader import Columns, as_tensor
-from mixpyro.frontends.estimator_base import MOST_SEED, as_array
+from mixpyro.frontends.estimator_base import as_array
 from mixpyro.frontends.families_by_name import ALIASES, SIMPLE
 from mixpyro.frontends.named_rows import labels_of
+from mixpyro.frontends.parameters import named, numbers_of, random_seed
 from mixpyro.frontends.supervised import SupervisedMixture
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.random_numbers import own_random_numbers
@@ -169,6 +170,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
         Returns:
             The means [N], or [N, P] as the y of the fit; or the means and the standard deviations.
         """
+        return_std = arguments.flag("return_std", return_std)
         x, own = self._inputs(X)
         mean = self._shaped(self.mixture_.predict(x, **own))
         if not return_std:
@@ -186,7 +188,9 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
             [N, Q], or [N, Q, P] for several outputs.
         """
         x, own = self._inputs(X)
-        found = self.mixture_.quantile(x, as_tensor(np.atleast_1d(np.asarray(quantiles, dtype=float))), **own)
+        wanted = as_tensor(np.atleast_1d(arguments.of_numbers("quantiles", quantiles)))
+        with named(probabilities="quantiles"):
+            found = self.mixture_.quantile(x, wanted, **own)
         return np.stack([self._shaped(one) for one in found], axis=1)
 
     def sample_y(self, X: object, n_samples: int = 1, random_state: Any = 0) -> Float[np.ndarray, "N *P S"]:  # noqa: ANN401
@@ -194,14 +198,15 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
 
         Args:
             X: rows [N, D].
-            n_samples: S, draws of each row.
+            n_samples: S, draws of each row, at least 1.
             random_state: of the draws.
 
         Returns:
             [N, S], or [N, P, S] for several outputs.
         """
         x, own = self._inputs(X)
-        with own_random_numbers(int(check_random_state(random_state).randint(MOST_SEED))):
+        n_samples = arguments.size("n_samples", n_samples)
+        with own_random_numbers(random_seed("random_state", random_state)):
             draws = self.mixture_.predictive(x, **own).sample((n_samples,))
         return np.stack([self._shaped(one) for one in draws], axis=-1)
 
@@ -211,10 +216,12 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
 
     def _checked_pair(self, X: object, y: object, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         several = self.__sklearn_tags__().target_tags.multi_output
-        return validate_data(self, X, y, reset=reset, dtype=np.float64, multi_output=several, y_numeric=True)
+        with numbers_of("X", "y"):
+            return validate_data(self, X, y, reset=reset, dtype=np.float64, multi_output=several, y_numeric=True)
 
     def _encoded(self, y: np.ndarray) -> Float[np.ndarray, "N P"]:
-        return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
+        with numbers_of("y"):
+            return np.asarray(y, dtype=np.float64).reshape(len(y), -1)
 
     def _reads_standardised(self) -> bool:
         return False
@@ -230,4 +237,6 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
         if isinstance(self.family, Family):
             return GLMExperts(self.n_components, n_features, self.family)
         wanted = ["gaussian", *FAMILIES]
-        raise ValueError(f"`family` must be one of {wanted}, a family or experts of mixpyro; got {self.family!r}.")
+        raise ValueError(
+            f"`family` must be one of {wanted}, a family or experts of mixpyro; got {arguments.shown(self.family)}."
+        )

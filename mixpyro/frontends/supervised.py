@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.frontends.column_reader import ColumnReader, Columns, as_tensor, column_numbers
 from mixpyro.frontends.estimator_base import MixtureEstimator, as_array
@@ -74,7 +75,9 @@ class SupervisedMixture(MixtureEstimator):
         if isinstance(self.gate, Gate):
             return copy.deepcopy(self.gate)
         if not isinstance(self.gate, str) or self.gate not in GATES:
-            raise ValueError(f"`gate` must be one of {list(GATES)}, or a mixpyro gate; got {self.gate!r}.")
+            raise ValueError(
+                f"`gate` must be one of {list(GATES)}, or a mixpyro gate; got {arguments.shown(self.gate)}."
+            )
         if self.gate == "dirichlet":
             return DirichletGate(self.n_components)
         return BayesianSoftmaxGate(self.n_components, n_features)

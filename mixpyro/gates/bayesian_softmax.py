@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import MultivariateNormal, Normal, TransformedDistribution
+from pyro.distributions import Normal, TransformedDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor, nn
 from torch.distributions.transforms import ReshapeTransform
@@ -13,6 +13,7 @@ from mixpyro import arguments
 from mixpyro.conjugate.column_relevance import ColumnRelevance
 from mixpyro.conjugate.gamma import Gamma
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
+from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.distributions.relevance_coefficients import RelevanceCoefficients
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.numerics.cholesky import cholesky
@@ -252,7 +253,7 @@ class BayesianSoftmaxGate(BayesianLogitGate):
         if self.n_components == 1:
             return Normal(posterior.mean.new_zeros(self.coefficients_shape, dtype=dtype), 1.0).to_event(2)
         root = cholesky(posterior.covariance.squeeze(-3))
-        flat = MultivariateNormal(posterior.mean.squeeze(-2).to(dtype), scale_tril=root.to(dtype))
+        flat = multivariate_normal(posterior.mean.squeeze(-2).to(dtype), scale_tril=root.to(dtype))
         return TransformedDistribution(flat, [ReshapeTransform(flat.event_shape, torch.Size(self.coefficients_shape))])
 
     def prior_in_words(self) -> str:

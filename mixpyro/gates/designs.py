@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import pass_on
 from mixpyro.gates.conjugate import ConjugateGate
 from mixpyro.numerics.design_matrix import with_intercept
 from mixpyro.shapes import Inputs
@@ -113,5 +114,6 @@ def outputs_of(network: nn.Module, x: Tensor) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
+        pass_on(error)
         raise ValueError(f"`features` must take inputs of shape {list(x.shape)}; it failed with: {error}") from error
     return found

@@ -6,6 +6,7 @@ from typing import Any
 import pyro
 import torch
 from pyro.distributions import Categorical, Delta
+from pyro.distributions.util import broadcast_shape
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
@@ -125,7 +126,7 @@ class ProgramWeights:
         axis = None if values is None else -z.ndim
         index = self._index(parents, z if values is None else values)
         # Categorical divides by the sum of exp(E log π), which is below one: multiply by it again.
-        terms = self._terms(normaliser.expand(torch.broadcast_shapes(index.shape, normaliser.shape)), plates)
+        terms = self._terms(normaliser.expand(broadcast_shape(index.shape, normaliser.shape)), plates)
         density = self._density(terms, normaliser)
         # Of a value that `poutine.do` has replaced the data say nothing.
         pyro.factor(f"{name}.log_normaliser", 0.0 * density if is_replaced(name) else density)
@@ -146,7 +147,7 @@ class ProgramWeights:
 
     def _terms(self, log_density: Tensor, plates: list[int]) -> Tensor:
         """Return a leaf for each value of z of each object: their log density, or zeros where that has a graph."""
-        shape = torch.broadcast_shapes(log_density.shape, plates)
+        shape = broadcast_shape(log_density.shape, plates)
         if log_density.requires_grad or isinstance(self.divergence, Tensor):
             return log_density.new_zeros(shape).requires_grad_()
         return log_density.expand(shape).requires_grad_()
@@ -208,7 +209,7 @@ def _given(log_weights: Tensor, observed: Tensor | None, known: Tensor | bool) -
     labels = observed.masked_fill(~known, 0).unsqueeze(-1)
     certain = torch.where(labels == torch.arange(log_weights.shape[-1], device=labels.device), 0.0, -torch.inf)
     logits = torch.where(known.unsqueeze(-1), certain.to(log_weights), log_weights)
-    own = log_weights.expand(*torch.broadcast_shapes(log_weights.shape[:-1], known.shape), log_weights.shape[-1])
+    own = log_weights.expand(*broadcast_shape(log_weights.shape[:-1], known.shape), log_weights.shape[-1])
     at_label = own.gather(-1, labels.expand(*own.shape[:-1], 1)).squeeze(-1)
     return logits, torch.where(known, at_label, normaliser)
 

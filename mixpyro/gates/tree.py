@@ -5,13 +5,14 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import MultivariateNormal, Normal
+from pyro.distributions import Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mixpyro import arguments
 from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
+from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.gates.bayesian_logits import BayesianLogitGate
 from mixpyro.numerics import tree_automorphisms, trees
 from mixpyro.numerics.cholesky import cholesky
@@ -172,7 +173,7 @@ class TreeGate(BayesianLogitGate):
         if self.n_components == 1:  # A distribution of nothing is refused.
             return Normal(posterior.mean.to(dtype), 1.0).to_event(2)
         root = cholesky(posterior.covariance)
-        return MultivariateNormal(posterior.mean.to(dtype), scale_tril=root.to(dtype)).to_event(1)
+        return multivariate_normal(posterior.mean.to(dtype), scale_tril=root.to(dtype)).to_event(1)
 
     def _branches(self, device: torch.device) -> Branches:
         """Return which leaves are under the branches of every node."""

@@ -131,7 +131,7 @@ class DirichletHyperModel(PlainAttributes, HyperModel):
         if self.handed_out:
             self.take_over()
         check_rows(X)
-        dtype = torch.promote_types(self._dtype, X.dtype) if X.is_floating_point() else self._dtype
+        dtype = torch.promote_types(self._dtype, X.dtype) if X.dtype in arguments.DTYPES else self._dtype
         return self.gate.posterior_concentration.new_empty((len(X), 0), dtype=dtype)
 
     def _objects(self, rows: Tensor) -> slice | None:

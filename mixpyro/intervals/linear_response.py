@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import pass_on
 from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit, refuse_processes_of
 from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
@@ -206,6 +207,7 @@ def linear_response(
         _refuse_lost_scales(matrices, names, mixture)
         return _reported(matrices, tuple(names), at_optimum, table, has_integrated)
     except ValueError as error:
+        pass_on(error)
         raise NoLinearResponse(str(error)) from error
 
 

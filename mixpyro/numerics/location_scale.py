@@ -146,7 +146,7 @@ def _moments(centred: Tensor, weights: Tensor | None, *, from_zero: bool) -> tup
     covariance = 0.5 * (covariance + covariance.mT)
     deviation = covariance.diagonal().sqrt()
     deviation = torch.where(deviation > 0.0, deviation, 1.0)
-    shrinkage = min(1.0, max(LEAST_SHRINKAGE, float(len(centred) / total) ** 2))
+    shrinkage = max(LEAST_SHRINKAGE, min(1.0, float(len(centred) / total)) ** 2)
     correlation = (1.0 - shrinkage) * covariance / torch.outer(deviation, deviation)
     correlation.diagonal().fill_(1.0)
     reach = (centred.clamp(-FAR, FAR).square() @ weights / total).sqrt().clamp_min(1.0)

@@ -68,7 +68,7 @@ class Generators:
     """
 
     def __init__(self, seed: int) -> None:
-        self.seed = seed % MOST_SEEDS
+        self.seed = int(seed) % MOST_SEEDS
         self.have_drawn = False
         self._of_devices: dict[torch.device, Generator] = {}
 

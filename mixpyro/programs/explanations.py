@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from pyro.infer import TraceEnum_ELBO
 
+from mixpyro.arguments.signals import pass_on
+
 DTYPES = ("expected scalar type", "same dtype", "expected m1 and m2 to have the same dtype")
 SHAPES = ("Shape mismatch", "invalid log_prob shape", "out of bounds", "must match the size", "not broadcastable")
 
@@ -23,6 +25,7 @@ def explained(elbo: TraceEnum_ELBO) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, IndexError) as error:
+        pass_on(error)
         message = str(error)
         if any(words in message for words in DTYPES):
             raise TypeError(

@@ -9,6 +9,7 @@ from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from mixpyro.arguments import normal
+from mixpyro.arguments.signals import pass_on
 from mixpyro.pyro_internals.parameter_store import (
     dtype_of_parameters,
     is_registered,
@@ -78,6 +79,7 @@ def _called(network: nn.Module, x: Tensor) -> object:
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, TypeError, ValueError) as error:
+        pass_on(error)
         if _is_raised_by_the_network(error):
             raise
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]

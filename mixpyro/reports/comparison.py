@@ -7,6 +7,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.signals import pass_on
 from mixpyro.fitting.result import FitResult
 from mixpyro.reports.criteria import Criteria, criteria
 from mixpyro.reports.named_rows import NamedRows
@@ -86,6 +87,7 @@ def compare(
         try:
             rows[name] = criteria(result, inputs[name], y, gate_x=gate_inputs[name])
         except ValueError as error:
+            pass_on(error)
             raise ValueError(f"`results` must be fits to these data; got {name!r}, for which {error}") from error
     ranking = _ranked(rows, named)
     if ranking.by == "bic":

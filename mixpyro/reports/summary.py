@@ -5,6 +5,8 @@ import math
 import warnings
 from typing import Any, NamedTuple
 
+from mixpyro import arguments
+from mixpyro.arguments.signals import pass_on
 from mixpyro.fitting.outcomes import MOST_OPTIMA
 from mixpyro.fitting.result import FitResult
 from mixpyro.reports.coefficient_table import CoefficientTable
@@ -56,6 +58,7 @@ class Summary(str):
         return html_of(self.sections)
 
 
+@arguments.checked(probability=arguments.probability)
 def summary_of(result: FitResult, *, probability: float = 0.9) -> Summary:
     """Return how a fit ended, components, parameters, criteria, optima, priors and cautions.
 
@@ -124,8 +127,7 @@ def _parameters(result: FitResult, probability: float) -> tuple[CoefficientTable
         try:
             table = coefficients(result, probability=probability)
         except (ValueError, RuntimeError) as error:
-            if "`probability`" in str(error):
-                raise
+            pass_on(error)
             return None, [f"note: no table of parameters: {error}"]
     return table, [f"note: {one.message}" for one in caught if str(one.message) not in result.cautions]
 
@@ -135,6 +137,7 @@ def _criteria_lines(result: FitResult) -> list[str]:
     try:
         found: Criteria = criteria(result)
     except (ValueError, RuntimeError) as error:
+        pass_on(error)
         return [f"criteria: none, because {error}"]
     evidence = "" if math.isnan(found.log_evidence) else f"log evidence ≥ {found.log_evidence:.2f}, "
     return [

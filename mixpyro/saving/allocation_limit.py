@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from mixpyro.arguments.signals import pass_on
+
 # Functions whose results have the square of a size, or the product of the sizes of two tensors; and some that have no
 # more numbers than their arguments.
 SQUARES = (torch.eye, torch.diag, torch.diag_embed, Tensor.diag, Tensor.diag_embed)
@@ -54,7 +56,8 @@ class AllocationLimit(TorchFunctionMode):
             with torch.device("meta"):
                 result = function(*map(_without_memory, args), **own)
         # Functions that read values have small results, or fail without memory as they do with it.
-        except Exception:
+        except Exception as error:
+            pass_on(error)
             return
         results = result if isinstance(result, tuple | list) else [result]
         self._refuse(max((one.numel() for one in results if isinstance(one, Tensor)), default=0))

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import torch
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import pass_on
 from mixpyro.saving import archive, checksum, partial_files
 
 Content = dict[str, Any]
@@ -84,12 +85,11 @@ def read(path: Name, *, kind: str, version: int, unchecked: int = 0) -> Content:
         has_checksum = checksum.is_right(file, size)
         try:
             content = None if has_checksum is False else archive.content_of(file, size)
-        except TimeoutError:  # of a timer of the caller's, which says nothing of the file
-            raise
         except (
             *(ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError, OverflowError),
             *(zipfile.BadZipFile, struct.error, EOFError, OSError),
         ) as error:
+            pass_on(error)
             raise ValueError(f"`path` must be a file that mixpyro wrote; got {path!r}, unreadable: {error}.") from error
     if has_checksum is False:
         raise ValueError(f"`path` must be a file that mixpyro wrote; got {path!r}, unreadable: its checksum differs.")

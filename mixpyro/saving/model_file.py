@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import pass_on, without_interruption
 from mixpyro.saving import atomic_file, given_networks, stored_values
 from mixpyro.saving.description import (
     PARTS,
@@ -90,11 +91,11 @@ def load(
         try:
             part = _built(content, given, kinds)
             stored_values.check(part)
-        # A timer of the caller's says nothing of the file.
-        except (GivenError, TimeoutError):
+        except GivenError:
             raise
         # Constructors raise errors of many kinds about what a damaged file tells them.
         except Exception as error:
+            pass_on(error)
             said = " ".join(str(error).split()).rstrip(".")[:500]
             raise ValueError(
                 f"`path` must be a file that mixpyro wrote; got {os.fspath(path)!r}, damaged: {said}."
@@ -115,8 +116,10 @@ def _built(content: dict[str, Any], networks: Networks, kinds: Sequence[type]) -
         if before.get(name, value.dtype.is_floating_point) != value.dtype.is_floating_point:
             raise ValueError(f"`{name}` must be of another dtype; got {value.dtype}")
     try:
-        part.load_state_dict(state, assign=True)
+        # PyTorch puts what a handler of a signal raises in words of its own.
+        without_interruption(lambda: part.load_state_dict(state, assign=True))
     except RuntimeError as error:
+        pass_on(error)
         if any(name in str(error) for name in networks):
             raise GivenError(f"`networks` must be those that the model was saved with; got others. {error}") from error
         raise
@@ -136,9 +139,8 @@ def _check_readable(part: PARTS, content: dict[str, Any], networks: Networks) ->
         try:
             again = _built(content, networks, [*kinds])
             is_same = describe_same(description_of(again)[0], content["model"])
-        except TimeoutError:
-            raise
         except Exception as error:
+            pass_on(error)
             raise TypeError(
                 f"`part` must be a model that can be built from its arguments; got one of which "
                 f"{' '.join(str(error).split())[:500]}"

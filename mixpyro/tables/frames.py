@@ -107,6 +107,8 @@ def as_array(argument: str, value: Any) -> np.ndarray:  # noqa: ANN401 (any tabl
         return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except ValueError as error:
         raise ValueError(f"`{argument}` must have rows of one length; got rows of several.") from error
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(f"`{argument}` must have values that NumPy reads; got {arguments.shown(value)}.") from error
 
 
 def is_levels(column: Any) -> bool:  # noqa: ANN401 (a column)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import pass_on
 from mixpyro.experts.base import Experts
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
@@ -238,7 +239,8 @@ class _Growth:
         try:
             weights = weights if self.groups is None else self.groups.spread(weights)
             two = self._fitted(self.mixture((0, 1)), weights, n_restarts=self.n_restarts).shares
-        except RuntimeError:
+        except RuntimeError as error:
+            pass_on(error)
             return None  # No start has led to a finite bound on so few rows.
         return torch.cat([responsibilities, (share * two[:, 1]).unsqueeze(-1)], dim=1).index_copy(
             1, torch.tensor([leaf], device=share.device), (share * two[:, 0]).unsqueeze(-1)

@@ -77,7 +77,7 @@ def plot_expert_lines(
         ValueError: if x or y has no such column, or ``data`` are of another fit.
     """
     source = source_of(result, fitted, data)
-    shares = source.shares if responsibilities is None else source.of_rows(np.asarray(responsibilities))
+    shares = source.shares if responsibilities is None else source.given_shares(responsibilities)
     return draw_expert_lines(source, feature, output, shares, n_points, probability, axes_or_new(ax))
 
 

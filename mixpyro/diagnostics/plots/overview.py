@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import pass_on
 from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.plots.bound_traces import plot_bound_traces
 from mixpyro.diagnostics.plots.component_densities import draw_component_densities
@@ -75,6 +76,7 @@ def _panel(ax: Axes, title: str, draw: Callable[[Source, Axes], object], source:
     try:
         draw(source, ax)
     except (ValueError, TypeError, NotImplementedError) as error:
+        pass_on(error)
         ax.clear()
         ax.axis("off")
         # Pyro appends shapes of its trace.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.arguments import shown
 from mixpyro.diagnostics.arrays import GROUP_NUMBER, name_of_output
 from mixpyro.diagnostics.arviz_versions import ArvizData, group
@@ -106,6 +107,22 @@ class Source:
             values: of the objects [N, …].
         """
         return values if self._number is None else values[self._number]
+
+    def given_shares(self, responsibilities: object) -> np.ndarray:
+        """Return responsibilities of the rows [N, K] of those that a caller gave.
+
+        Args:
+            responsibilities: of the objects, in any form of numbers.
+
+        Raises:
+            TypeError: if they are no numbers.
+            ValueError: if there is not one for each object and component.
+        """
+        n_objects = len(self.rows.x) if self._number is None else int(self._number.max()) + 1
+        given = arguments.of_numbers("responsibilities", responsibilities)
+        numbers = torch.as_tensor(given, dtype=torch.float64, device="cpu")
+        checked = arguments.responsibilities(numbers, self.mixture.n_components, n_objects)
+        return self.of_rows(checked.numpy())
 
     def column(self, feature: int | str, *, of_gate: bool = False, argument: str = "feature") -> int:
         """Return the number of an input.

@@ -1,5 +1,6 @@
 """Formulas and estimators of scikit-learn."""
 
+import copy
 import functools
 import random
 from typing import Any
@@ -90,7 +91,11 @@ def estimator(rng: random.Random) -> Call:
     def made(X: Any, y: Any, **parameters: Any) -> Any:
         return getattr(mixpyro, name)(**parameters).fit(X, y)
 
-    return Call(f"{name}.fit", made, {"X": x, "y": target, **given})
+    if rng.random() < 0.6:
+        return Call(f"{name}.fit", made, {"X": x, "y": target, **given})
+    model, method = copy.deepcopy(_estimated(name)), rng.choice(["fit", "partial_fit"])
+    rows = {"X": x, "y": target, "sample_weight": np.ones(N)}
+    return Call(f"{name}.{method}", getattr(model, method), rows, owner=model, changes=True)
 
 
 @functools.cache

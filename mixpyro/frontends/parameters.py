@@ -1,0 +1,147 @@
+"""Checks of the parameters of estimators, and fits of them that leave everything as it was if they fail."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+
+from mixpyro import arguments
+from mixpyro.arguments.checked import Check
+from mixpyro.arguments.signals import pass_on, undone_if_it_raises
+
+Result = TypeVar("Result")
+# Largest seed that is drawn for a fit.
+MOST_SEED = 2**31 - 1
+
+
+def one_of(*words: str) -> Check:
+    """Return a check that a value is one of some words.
+
+    Args:
+        *words: that are allowed.
+    """
+
+    def check(name: str, value: object) -> object:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError(f"`{name}` must be one of {list(words)}; got {arguments.shown(value)}.")
+        return value
+
+    return check
+
+
+def unless_none(check: Check) -> Check:
+    """Return a check that lets None pass.
+
+    Args:
+        check: of any other value.
+    """
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def random_state(name: str, value: object) -> np.random.RandomState:
+    """Return what draws random numbers for a ``random_state``.
+
+    Args:
+        name: of the argument.
+        value: what the user passed: None for any numbers, an integer, or a ``numpy.random.RandomState``.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    try:
+        return check_random_state(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`{name}` must be None, an integer from 0 to {2**32 - 1} or a numpy.random.RandomState; got "
+            f"{arguments.shown(value)}."
+        ) from error
+
+
+def random_seed(name: str, value: object) -> int:
+    """Return a seed that is the same for the same ``random_state``.
+
+    Args:
+        name: of the argument.
+        value: as of :func:`random_state`.
+    """
+    return int(random_state(name, value).randint(MOST_SEED))
+
+
+def check_parameters(estimator: BaseEstimator, checks: Mapping[str, Check]) -> None:
+    """Check the parameters of an estimator, which scikit-learn wants to be checked where they are used.
+
+    Args:
+        estimator: with the parameters.
+        checks: by the names of parameters.
+
+    Raises:
+        TypeError: if one is of another type.
+        ValueError: if one has another value.
+    """
+    for name, check in checks.items():
+        check(name, getattr(estimator, name))
+
+
+@contextmanager
+def named(**names: str) -> Iterator[None]:
+    """Let errors call an argument as the estimator calls it.
+
+    Args:
+        **names: what the estimator calls an argument, by what the function inside calls it.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        for inside, own in names.items():
+            if str(error).startswith(f"`{inside}` must"):
+                raise type(error)(str(error).replace(f"`{inside}`", f"`{own}`", 1)) from error
+        raise
+
+
+@contextmanager
+def numbers_of(*names: str) -> Iterator[None]:
+    """Let errors of what scikit-learn and NumPy cannot read name the arguments.
+
+    Args:
+        *names: of the arguments that are read inside.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError, OverflowError, AttributeError) as error:
+        pass_on(error)
+        if str(error).startswith("`"):
+            raise
+        kind = TypeError if isinstance(error, TypeError | AttributeError) else ValueError
+        words = " and ".join(f"`{name}`" for name in names)
+        raise kind(f"{words} must be arrays that scikit-learn reads; got this error: {error}") from error
+
+
+def all_or_nothing(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method of an estimator to check its parameters, and to leave it as it was if it raises.
+
+    Args:
+        method: one that fits the estimator.
+    """
+
+    @functools.wraps(method)
+    def whole(self: Any, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
+        def kept() -> Callable[[], None]:
+            before, stream = dict(vars(self)), getattr(self, "_stream", None)
+            put_stream_back = None if stream is None else stream.kept()
+
+            def put_back() -> None:
+                vars(self).clear()
+                vars(self).update(before)
+                if put_stream_back is not None:
+                    put_stream_back()
+
+            return put_back
+
+        check_parameters(self, self._checks)
+        return undone_if_it_raises(lambda: method(self, *args, **kwargs), kept)
+
+    return whole

@@ -1,0 +1,91 @@
+"""What a handler of a signal raises passes through as itself wherever errors are put in other words."""
+
+import functools
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit, load, save
+from mixpyro.arguments.signals import pass_on
+
+pytestmark = [
+    pytest.mark.usefixtures("without_type_checks"),
+    # Python drops what a handler raises in a destructor.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+class OfTheCaller(RuntimeError):
+    """What the caller's timer raises."""
+
+
+def handler(number: int, frame: object) -> None:
+    raise OfTheCaller("`path` is late")
+
+
+class Handler:
+    """A handler that is no function."""
+
+    def __call__(self, number: int, frame: object) -> None:
+        raise OfTheCaller("late")
+
+    def method(self, number: int, frame: object) -> None:
+        raise OfTheCaller("late")
+
+
+@pytest.fixture
+def set_handler() -> Iterator[Callable[[Any], Any]]:
+    before = signal.getsignal(signal.SIGALRM)
+    yield functools.partial(signal.signal, signal.SIGALRM)
+    signal.setitimer(signal.ITIMER_REAL, 0.0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("function", [handler, functools.partial(handler), Handler(), Handler().method])
+def test_what_a_handler_raises_is_told_from_other_errors(function: Any, set_handler: Callable[[Any], Any]) -> None:
+    set_handler(function)
+    with pytest.raises(OfTheCaller):
+        try:
+            signal.raise_signal(signal.SIGALRM)
+        except OfTheCaller as error:
+            converted = ValueError("damaged")
+            converted.__cause__ = error
+            pass_on(converted)
+    pass_on(ValueError("damaged"))
+
+
+def test_a_timer_of_the_caller_ends_a_load_with_its_own_error(
+    tmp_path: Path, set_handler: Callable[[Any], Any]
+) -> None:
+    path = tmp_path / "model.pt"
+    save(MixtureOfExperts(DirichletGate(2), LinearExperts(2, 2)), path)
+    set_handler(handler)
+    ends = set()
+    for moment in range(300):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 1e-5 * (moment + 1))
+            load(path)
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+        except Exception as error:
+            ends.add(type(error))
+    assert ends == {OfTheCaller}
+
+
+def test_a_timer_ends_a_fit_while_it_writes_its_checkpoint(tmp_path: Path, set_handler: Callable[[Any], Any]) -> None:
+    """An error that is an OSError too says nothing of the disk."""
+
+    def late(number: int, frame: object) -> None:
+        raise TimeoutError("late")
+
+    set_handler(late)
+    x = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64).unsqueeze(1)
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with pytest.raises(TimeoutError, match="late"):
+        for number in range(100):
+            path = tmp_path / f"{number}.pt"
+            fit(mixture, x, x[:, 0].abs(), n_restarts=2, checkpoint=path, checkpoint_seconds=0.0, progress=False)
