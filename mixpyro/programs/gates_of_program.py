@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mixpyro import arguments
 from mixpyro.gates.base import Gate
 from mixpyro.pyro_internals.expected_weights import GateRecord
 
