@@ -6,8 +6,10 @@ validation is on. All checks are made where a user calls the library, never insi
 """
 
 from mixpyro.arguments.checked import (
+    can_be_called,
     checked,
     function,
+    in_memory,
     index,
     integer_from,
     is_iterable,
@@ -42,6 +44,7 @@ from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_n
 from mixpyro.arguments.numpy_contexts import with_default_errors
 from mixpyro.arguments.objects import object_indices
 from mixpyro.arguments.posteriors import posterior, same_shapes
+from mixpyro.arguments.renamed import renamed
 from mixpyro.arguments.torch_contexts import (
     graph_of_inputs,
     guard,
@@ -65,6 +68,7 @@ __all__ = [
     "DTYPES",
     "a_tensor",
     "assignment_probabilities",
+    "can_be_called",
     "checked",
     "checks_values",
     "declared",
@@ -79,6 +83,7 @@ __all__ = [
     "guard",
     "guarded",
     "has_derivatives",
+    "in_memory",
     "in_these_contexts",
     "in_transform",
     "index",
@@ -108,6 +113,7 @@ __all__ = [
     "probability",
     "program_inputs",
     "refuse_lazy",
+    "renamed",
     "representable",
     "responsibilities",
     "same_device",

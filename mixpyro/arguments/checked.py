@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixpyro.arguments.dense import dense
 from mixpyro.arguments.messages import shown
@@ -16,6 +16,8 @@ from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+# Rows of a range, which are integers of eight bytes each in memory.
+MOST_OF_RANGE = 10**8
 # Called with the name of an argument and its value; returns the value, or raises.
 Check = Callable[[str, Any], Any]
 
@@ -74,7 +76,7 @@ def is_iterable(value: object) -> bool:
     """
     try:
         iter(value)  # type: ignore[call-overload]
-    except TypeError:
+    except (TypeError, NotImplementedError):  # the latter of modules that torch has compiled
         return False
     return True
 
@@ -131,6 +133,17 @@ def probability(name: str, value: object) -> float:
     return number
 
 
+def can_be_called(value: object) -> bool:
+    """Return whether a value is a function: a module of torch without ``forward`` is not.
+
+    Args:
+        value: anything.
+    """
+    if not isinstance(value, nn.Module):
+        return callable(value)
+    return any("forward" in vars(cls) for cls in type(value).__mro__ if cls is not nn.Module)
+
+
 def function(name: str, value: object) -> Callable[..., Any]:
     """Return a function.
 
@@ -141,9 +154,9 @@ def function(name: str, value: object) -> Callable[..., Any]:
     Raises:
         TypeError: if it cannot be called.
     """
-    if not callable(value):
+    if not can_be_called(value):
         raise TypeError(f"`{name}` must be a function; got {shown(value)} of type {type(value).__name__}.")
-    return value
+    return value  # type: ignore[return-value]
 
 
 def integer_from(least: int, most: int = LARGEST_INTEGER) -> Check:
@@ -177,6 +190,22 @@ def tensors(name: str, value: object) -> dict[str, Tensor]:
     return found
 
 
+def in_memory(name: str, value: range) -> np.ndarray:
+    """Return the integers of a range as an array.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+
+    Raises:
+        ValueError: if there are more than 10⁸.
+    """
+    # The length itself may be beyond what `len` returns.
+    if abs(value.stop - value.start) // abs(value.step) > MOST_OF_RANGE:
+        raise ValueError(f"`{name}` must have at most {MOST_OF_RANGE:.0e} rows; got {value!r}.")
+    return np.asarray(value, dtype=np.int64)
+
+
 def of_numbers(name: str, value: object) -> np.ndarray:
     """Return real numbers as an array, in the dtype that they have.
 
@@ -189,6 +218,7 @@ def of_numbers(name: str, value: object) -> np.ndarray:
         ValueError: if its rows differ in length.
     """
     given = dense(name, value).detach().cpu() if isinstance(value, Tensor) else value
+    given = in_memory(name, given) if isinstance(given, range) else given
     try:
         array = np.asarray(given)
     except (TypeError, RuntimeError) as error:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixpyro.arguments import a_tensor
+from mixpyro import arguments
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.tables.door import first_tensor, layouts_of
@@ -58,7 +58,7 @@ def named(values: Tensor | Table, columns: Sequence[str] | None, *, argument: st
         tensor = torch.tensor(values.to_numpy(dtype=np.float64), device="cpu")
         own, rows = _own_names(values), np.asarray(values.index)
     else:
-        tensor = a_tensor({"g": "gate_x"}.get(prefix, prefix), values)
+        tensor = arguments.a_tensor({"g": "gate_x"}.get(prefix, prefix), values)
         own, rows = None, np.arange(len(tensor))
     n_columns = tensor.shape[1] if tensor.ndim > 1 else 1
     names = own if columns is None else list(columns)
@@ -96,7 +96,9 @@ def named_rows(
     if x is None and y is None and own is not None:
         given = own
     elif y is None:
-        raise ValueError("`y` must be given for a mixture; got None.")
+        if not isinstance(mixture, MixtureOfExperts):
+            raise TypeError(f"`fitted` must be what `fit` returned, or a mixture; got {arguments.shown(fitted)}.")
+        raise ValueError("`y` must be given for a mixture, and with `x`; got None.")
     else:
         data = {"x": x, "y": y, "gate_x": gate_x}
         given = given_rows(data, known=layouts_of(mixture), like=first_tensor(mixture))

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Generator, Tensor
 
+from mixpyro import arguments
 from mixpyro.fitted_part import State
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.mixture import MixtureOfExperts
@@ -59,7 +60,7 @@ def checked_starts(starts: Sequence[Start]) -> Sequence[Start]:
     Raises:
         TypeError: if they are not.
     """
-    if not isinstance(starts, Sequence) or not starts or not all(callable(start) for start in starts):
+    if not isinstance(starts, Sequence) or not starts or not all(map(arguments.can_be_called, starts)):
         raise TypeError(f"`starts` must be functions, at least one, as in mixpyro.fitting.starts; got {starts!r}.")
     return tuple(starts)
 

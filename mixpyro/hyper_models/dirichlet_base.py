@@ -132,7 +132,9 @@ class DirichletHyperModel(PlainAttributes, HyperModel):
         if self.handed_out:
             self.take_over()
         check_rows(X)
-        dtype = torch.promote_types(self._dtype, X.dtype) if X.is_floating_point() else self._dtype
+        # Of eight bits PyTorch promotes none.
+        is_number = X.is_floating_point() and X.dtype.itemsize > 1
+        dtype = torch.promote_types(self._dtype, X.dtype) if is_number else self._dtype
         return self.gate.posterior_concentration.new_empty((len(X), 0), dtype=dtype)
 
     def _objects(self, rows: Tensor) -> slice | None:

@@ -124,7 +124,7 @@ class ConjugateSVI(SVI):
                 f"{', '.join(type(gate).__name__ for gate in self.gates)}."
             )
         self.n_steps = 0
-        if step_size is not None and not callable(step_size):
+        if step_size is not None and not arguments.can_be_called(step_size):
             step_size = arguments.step_size(step_size)
         self._step_size = step_size
         self.full_guide = FullGuide(model, guide, self.gates)
