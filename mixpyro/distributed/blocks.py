@@ -156,7 +156,7 @@ def shard(n_rows: int, *, process_group: object = None, device: str | torch.devi
         >>> shard(1000)
         slice(0, 1000, None)
     """
-    processes = processes_of(process_group)
+    processes = processes_of(process_group, name="process_group")
     if processes is None:
         return slice(0, n_rows)
     size = block_size(n_rows, torch.device(device))

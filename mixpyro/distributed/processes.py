@@ -265,20 +265,24 @@ class Processes:
         return f"rank{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
 
 
-def processes_of(group: Any = None) -> Processes | None:  # noqa: ANN401 (of torch.distributed)
+def processes_of(group: Any = None, *, name: str = "group") -> Processes | None:  # noqa: ANN401 (of torch.distributed)
     """Return the processes of a group; None if there is one alone.
 
     Args:
         group: of torch.distributed; None for the default group, if `init_process_group` has been called.
+        name: of the argument, for messages.
+
+    Raises:
+        ValueError: if there are no processes, or this one is not among those of the group.
     """
     import torch.distributed as dist
 
     if not (dist.is_available() and dist.is_initialized()):
         if group is not None:
-            raise ValueError("`process_group` must be of `torch.distributed`, which is not initialised; got a group.")
+            raise ValueError(f"`{name}` must be of `torch.distributed`, which is not initialised; got a group.")
         return None
     if dist.get_rank(group) < 0:
-        raise ValueError("`process_group` must have this process among its ranks; got a group without it.")
+        raise ValueError(f"`{name}` must have this process among its ranks; got a group without it.")
     return Processes(group) if dist.get_world_size(group) > 1 else None
 
 

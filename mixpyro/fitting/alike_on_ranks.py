@@ -104,7 +104,7 @@ def refuse_processes(process_group: object, name: str) -> None:
     Raises:
         ValueError: if there are.
     """
-    if processes_of(process_group) is not None:
+    if processes_of(process_group, name="process_group") is not None:
         raise ValueError(
             f"`{name}` must be called in one process; got an initialised process group of several. Use `fit`, each "
             "rank with its rows, or a StreamingFit of batches that lie on all ranks."

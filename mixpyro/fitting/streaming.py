@@ -95,7 +95,7 @@ class StreamingFit(StreamUpdates):
         progress: bool = True,
         process_group: object = None,
     ) -> None:
-        self.processes = processes_of(process_group)
+        self.processes = processes_of(process_group, name="process_group")
         refuse_kept_posteriors(checked_mixture(mixture))
         super().__init__(
             mixture,
