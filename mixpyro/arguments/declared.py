@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from mixpyro.arguments.checked import can_be_called, is_iterable
+from mixpyro.arguments.dense import is_dense
 from mixpyro.arguments.messages import shown
 
 Arguments = ParamSpec("Arguments")
@@ -181,7 +182,9 @@ def _is_sequence(value: object, *, origin: type, fits: tuple[Rule, str] | None) 
     if not issubclass(origin, Collection):
         return _has(value, "__iter__")  # perhaps a generator, which can be read once
     if isinstance(value, Tensor | np.ndarray):
-        return value.ndim > 0 and (isinstance(value, Tensor) or _all(fits, value))
+        if isinstance(value, Tensor) and (fits is None or fits[1] == WORDS[int]):
+            return is_dense(value) and value.ndim > 0
+        return not isinstance(value, Tensor) and value.ndim > 0 and _all(fits, value)
     needed = ("__len__", "__getitem__" if issubclass(origin, Sequence) else "__iter__")
     return all(_has(value, method) for method in needed) and is_iterable(value) and _all(fits, value)
 

@@ -265,15 +265,27 @@ class Processes:
         return f"rank{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
 
 
-def processes_of(group: Any = None, *, name: str = "group") -> Processes | None:  # noqa: ANN401 (of torch.distributed)
+def processes_of(group: Any = None) -> Processes | None:  # noqa: ANN401 (of torch.distributed)
     """Return the processes of a group; None if there is one alone.
 
     Args:
         group: of torch.distributed; None for the default group, if `init_process_group` has been called.
-        name: of the argument, for messages.
 
     Raises:
         ValueError: if there are no processes, or this one is not among those of the group.
+    """
+    return processes_given("group", group)
+
+
+def processes_given(name: str, group: Any) -> Processes | None:  # noqa: ANN401 (of torch.distributed)
+    """Return the processes of a group, for a function with an argument of another name.
+
+    Args:
+        name: of the argument, for messages.
+        group: as for :func:`processes_of`.
+
+    Raises:
+        ValueError: as :func:`processes_of`.
     """
     import torch.distributed as dist
 

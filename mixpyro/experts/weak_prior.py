@@ -72,7 +72,7 @@ def checked_scales(value: object, n_features: int, n_outputs: int) -> DataScales
         return None
     pairs = isinstance(value, Sequence) and len(value) in (2, 3)
     if not pairs or not all(isinstance(pair, Sequence) and len(pair) in (2, 4) for pair in value[:2]):  # type: ignore[index]
-        raise TypeError(f"`scales` must be (location, scale) of x, then of y; got {value!r}.")
+        raise TypeError(f"`scales` must be (location, scale) of x, then of y; got {arguments.shown(value)}.")
     of_x = _checked_pair("scales.x", value[0], n_features)  # type: ignore[index]
     of_y = _checked_pair("scales.y", value[1], n_outputs)  # type: ignore[index]
     constant = value[2] if len(value) == 3 else None  # type: ignore[arg-type, index]

@@ -12,6 +12,8 @@ from pyro.poutine.runtime import _PYRO_STACK, get_plates
 from pyro.poutine.subsample_messenger import SubsampleMessenger
 from torch import Tensor
 
+from mixpyro.arguments import shown
+
 # Plates over repeated draws of a whole program: two of Pyro and one of this library. All other plates are over data.
 PREDICTIVE_PLATE = "_num_predictive_samples"
 PARTICLES_PLATE = "num_particles_vectorized"
@@ -61,7 +63,7 @@ def checked_plates(plate: Plates | None, x: Tensor) -> tuple[pyro.plate, ...]:
         )
     plates = (plate,) if isinstance(plate, pyro.plate) else tuple(plate) if isinstance(plate, Sequence) else ()
     if not plates or not all(isinstance(one, pyro.plate) for one in plates):
-        raise TypeError(f"`plate` must be a pyro.plate or a sequence of them; got {plate!r}.")
+        raise TypeError(f"`plate` must be a pyro.plate or a sequence of them; got {shown(plate)}.")
     if len(plates) > 1:
         if any(one.dim is None for one in plates):
             raise ValueError("`plate` must have a `dim` in each of several plates; got a plate without.")

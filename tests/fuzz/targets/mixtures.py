@@ -46,7 +46,8 @@ def _call(method: str, made: Fitted, given: dict[str, Any], **options: Any) -> C
 def _is_plain(given: dict[str, Any]) -> bool:
     """Return whether the rows are two tensors of a usual size, so that other ways to the same numbers can be gone."""
     tensors = [given.get("x"), given.get("y")]
-    plain = all(type(t) is Tensor and t.layout == torch.strided and not t.requires_grad for t in tensors)
+    plain = all(type(t) is Tensor and t.layout == torch.strided and t.is_floating_point() for t in tensors)
+    plain = plain and not any(t.requires_grad for t in tensors)  # type: ignore[union-attr]
     return plain and set(given) == {"x", "y"} and all(not t.numel() or float(t.abs().max()) < 1e6 for t in tensors)  # type: ignore[union-attr]
 
 
