@@ -235,13 +235,13 @@ def _of_values(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
         except TypeError:
             raise TypeError(f"`groups` must have hashable ids; got {type(one).__name__} in row {row}.") from None
         if _is_missing(one):
-            raise ValueError(f"`groups` must have an id for each row; got {one!r} in row {row}.")
+            raise ValueError(f"`groups` must have an id for each row; got {arguments.shown(one)} in row {row}.")
     _check_shape((len(index),))
     return tuple(numbers), torch.tensor(index, dtype=torch.long, device="cpu")
 
 
 def _is_missing(one: Hashable) -> bool:
-    """Return whether an id is None, or a number or date that is missing; pandas.NA refuses to be compared."""
+    """Return whether an id is None, NaN, or pandas' NA, which is neither equal to itself nor different."""
     try:
         return one is None or bool(one != one)
     except TypeError:

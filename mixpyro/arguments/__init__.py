@@ -9,6 +9,7 @@ from mixpyro.arguments.checked import (
     can_be_called,
     checked,
     function,
+    function_of,
     in_memory,
     index,
     integer_from,
@@ -19,6 +20,7 @@ from mixpyro.arguments.checked import (
     path,
     probability,
     seed,
+    step_sizes,
     tensors,
     text,
     texts,
@@ -62,7 +64,7 @@ from mixpyro.arguments.torch_contexts import (
     refuse_lazy,
 )
 from mixpyro.arguments.validation import checks_values
-from mixpyro.arguments.vectors import filled, positive_definite, positive_vector, representable, vector
+from mixpyro.arguments.vectors import filled, no_modules, positive_definite, positive_vector, representable, vector
 
 __all__ = [
     "DTYPES",
@@ -79,6 +81,7 @@ __all__ = [
     "finite",
     "flag",
     "function",
+    "function_of",
     "graph_of_inputs",
     "guard",
     "guarded",
@@ -96,6 +99,7 @@ __all__ = [
     "make_normal",
     "mapping",
     "moderate_number",
+    "no_modules",
     "normal",
     "normal_distribution",
     "object_indices",
@@ -122,6 +126,7 @@ __all__ = [
     "shown",
     "size",
     "step_size",
+    "step_sizes",
     "tensor",
     "tensors",
     "text",

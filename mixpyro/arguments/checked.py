@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mixpyro.arguments.dense import dense
+from mixpyro.arguments.dense import dense, is_dense
 from mixpyro.arguments.messages import shown
-from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number
+from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number, step_size
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -74,6 +74,8 @@ def is_iterable(value: object) -> bool:
     Args:
         value: anything.
     """
+    if isinstance(value, Tensor):
+        return is_dense(value) and value.ndim > 0
     try:
         iter(value)  # type: ignore[call-overload]
     except (TypeError, NotImplementedError):  # the latter of modules that torch has compiled
@@ -142,6 +144,41 @@ def can_be_called(value: object) -> bool:
     if not isinstance(value, nn.Module):
         return callable(value)
     return any("forward" in vars(cls) for cls in type(value).__mro__ if cls is not nn.Module)
+
+
+def function_of(name: str, value: object, *examples: object) -> Callable[..., Any]:
+    """Return a function that can be called with so many arguments by position.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+        *examples: one of each argument that the function will be called with.
+
+    Raises:
+        TypeError: if it cannot be called, or not with these.
+    """
+    found = function(name, value)
+    try:
+        inspect.signature(found).bind(*examples)
+    except TypeError as error:
+        call = f"{name}({', '.join(map(repr, examples))})"
+        raise TypeError(f"`{name}` must be a function that can be called as {call}; got {shown(value)}.") from error
+    except ValueError:  # one without a signature, of C
+        return found
+    return found
+
+
+def step_sizes(value: object) -> float | Callable[[int], float]:
+    """Return the size of steps, or a function of the number of a step.
+
+    Args:
+        value: what the user passed as ``step_size``.
+
+    Raises:
+        TypeError: if it is neither a number nor such a function.
+        ValueError: if it is a number outside of (0, 1].
+    """
+    return function_of("step_size", value, 1) if can_be_called(value) else step_size(value)
 
 
 def function(name: str, value: object) -> Callable[..., Any]:

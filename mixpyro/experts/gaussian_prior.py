@@ -61,6 +61,9 @@ class GaussianPrior(ConjugateExperts):
         if not isinstance(covariance, str) or covariance not in STRUCTURES:
             raise ValueError(f"`covariance` must be one of {', '.join(map(repr, STRUCTURES))}; got {covariance!r}.")
         self.covariance, self.structure = covariance, STRUCTURES[covariance]
+        arguments.no_modules(
+            mean=mean, mean_precision=mean_precision, degrees_of_freedom=degrees_of_freedom, scale=scale
+        )
         self.mean, self.mean_precision, self.degrees_of_freedom, self.scale = (
             mean,
             mean_precision,

@@ -100,7 +100,7 @@ class StreamingFit(StreamUpdates):
         super().__init__(
             mixture,
             n_objects=None if n_objects is None else arguments.positive_number("n_objects", n_objects),
-            step_size=step_size if arguments.can_be_called(step_size) else arguments.step_size(step_size),
+            step_size=arguments.step_sizes(step_size),
             lr=arguments.positive_number("lr", lr),
             seed=arguments.integer("seed", seed, least=0),
         )

@@ -124,9 +124,7 @@ class ConjugateSVI(SVI):
                 f"{', '.join(type(gate).__name__ for gate in self.gates)}."
             )
         self.n_steps = 0
-        if step_size is not None and not arguments.can_be_called(step_size):
-            step_size = arguments.step_size(step_size)
-        self._step_size = step_size
+        self._step_size = None if step_size is None else arguments.step_sizes(step_size)
         self.full_guide = FullGuide(model, guide, self.gates)
 
     def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (they are the model's)
@@ -277,9 +275,10 @@ def _refuse_infinite(loss: float) -> None:
 
 def _checked_gates(gates: object) -> tuple[Gate, ...]:
     """Return the gates as a tuple if they are different gates."""
-    chosen = (gates,) if isinstance(gates, Gate) else tuple(gates) if isinstance(gates, Sequence) else ()
-    if not chosen or not all(isinstance(gate, Gate) for gate in chosen):
-        raise TypeError(f"`gates` must be a mixpyro Gate or a sequence of them; got {gates!r}.")
+    several = (gates,) if isinstance(gates, Gate) else gates
+    if not isinstance(several, Sequence) or not several or not all(isinstance(gate, Gate) for gate in several):
+        raise TypeError(f"`gates` must be a mixpyro Gate or a sequence of them; got {arguments.shown(gates)}.")
+    chosen = tuple(several)
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"`gates` must differ from each other; got one twice in {len(chosen)}.")
     return chosen

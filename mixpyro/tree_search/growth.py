@@ -146,6 +146,7 @@ class _Growth:
                 f"`experts` must be a function of the number of components; got {type(experts).__name__}. "
                 "Pass `lambda k: LinearExperts(k, n_features=2)` or the like."
             )
+        arguments.function_of("experts", experts, 2)
         self.experts, self.x, self.y, self.gate_x = experts, x, y, gate_x
         self.weights, self.prior_scale = weights, prior_scale
         self.groups = None if groups is None else groups_of(groups, like=arguments.inputs(x))

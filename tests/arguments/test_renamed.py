@@ -1,9 +1,21 @@
 """Errors of inner functions name the arguments of the function that was called."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from mixpyro import Groups, TreeGate, arguments, coefficients
+from mixpyro import (
+    DirichletGate,
+    Groups,
+    LinearExperts,
+    MixtureOfExperts,
+    StreamingFit,
+    TreeGate,
+    arguments,
+    coefficients,
+    grow_tree,
+)
 from mixpyro.hyper_models import HyperModelDirichlet, HyperModelGateSparsed
 
 pytestmark = pytest.mark.usefixtures("bad_arguments")
@@ -36,6 +48,16 @@ def test_public_functions_name_their_own_arguments() -> None:
         Groups.of(odd)
     with pytest.raises(TypeError, match="`fitted` must be what `fit` returned"):
         coefficients(odd)  # type: ignore[arg-type]
+
+
+def test_functions_that_take_other_arguments_are_refused() -> None:
+    odd: Any
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    for odd in (lambda: 0.5, lambda one, two: 0.5, LinearExperts(2, 1)):
+        with pytest.raises(TypeError, match="`step_size` must be"):
+            StreamingFit(mixture, step_size=odd)
+        with pytest.raises(TypeError, match="`experts` must be a function"):
+            grow_tree(odd, torch.zeros(4, 1), torch.zeros(4))
 
 
 def test_a_tensor_of_groups_is_refused_by_the_name_it_was_given() -> None:
