@@ -3,12 +3,12 @@
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.numerics.segments import Segments
@@ -47,19 +47,8 @@ class Groups:
             TypeError: if it is no sequence, or an id cannot be hashed.
             ValueError: if there is not one for each row, or one is NaN or None.
         """
-        if isinstance(ids, Groups):
-            found = ids
-        else:
-            found = cls(*(_of_numbers if _is_numeric(ids) else _of_values)(ids))
-        if like is None:
-            return found
-        if not isinstance(like, Tensor):
-            raise TypeError(f"`like` must be a torch.Tensor; got {type(like).__name__}.")
-        if not like.ndim:
-            raise ValueError(f"`like` must have rows; got shape {list(like.shape)}.")
-        if len(found.index) != len(like):
-            raise ValueError(f"`groups` must have an id for each of {len(like)} rows; got {len(found.index)}.")
-        return found if found.index.device == like.device else cls(found.ids, found.index.to(like.device))
+        with arguments.renamed(groups="ids"):
+            return groups_of(ids, like=like)
 
     def __len__(self) -> int:
         """G, the number of groups."""
@@ -175,6 +164,33 @@ class Groups:
 GroupIds: TypeAlias = Groups | Tensor | Iterable[Hashable]
 
 
+def groups_of(groups: object, *, like: object = None) -> Groups:
+    """Return the groups of rows, for a function whose argument is called ``groups``.
+
+    Args:
+        groups: an id for each row [N], or groups.
+        like: as for :meth:`Groups.of`.
+
+    Raises:
+        TypeError: as :meth:`Groups.of`.
+        ValueError: likewise.
+    """
+    if isinstance(groups, Groups):
+        found = groups
+    else:
+        plain = arguments.in_memory("groups", groups) if isinstance(groups, range) else groups
+        found = Groups(*(_of_numbers if _is_numeric(plain) else _of_values)(plain))
+    if like is None:
+        return found
+    if not isinstance(like, Tensor):
+        raise TypeError(f"`like` must be a torch.Tensor; got {type(like).__name__}.")
+    if not like.ndim:
+        raise ValueError(f"`like` must have rows; got shape {list(like.shape)}.")
+    if len(found.index) != len(like):
+        raise ValueError(f"`groups` must have an id for each of {len(like)} rows; got {len(found.index)}.")
+    return found if found.index.device == like.device else Groups(found.ids, found.index.to(like.device))
+
+
 def _is_numeric(ids: object) -> bool:
     """Return whether ids are numbers in an array, which are numbered without a loop over rows."""
     if isinstance(ids, Tensor):
@@ -201,13 +217,15 @@ def _of_numbers(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
 
 def _of_values(ids: object) -> tuple[tuple[Hashable, ...], Tensor]:
     """Return ids and index of a sequence of hashable values."""
-    if isinstance(ids, str | bytes | type) or not (hasattr(ids, "__len__") and hasattr(ids, "__iter__")):
+    no_column = isinstance(ids, str | bytes | type | nn.Module)
+    if no_column or not (hasattr(ids, "__len__") and arguments.is_iterable(ids)):
         raise TypeError(f"`groups` must be a sequence with an id for each row; got {type(ids).__name__}.")
     if len(getattr(ids, "shape", (0,))) != 1:
         _check_shape(tuple(ids.shape))  # type: ignore[attr-defined]
     numbers: dict[Hashable, int] = {}
     index = []
-    for row, one in enumerate(ids):
+    one: Any
+    for row, one in enumerate(ids):  # type: ignore[arg-type]
         if isinstance(one, Tensor) and one.ndim == 0:
             one = arguments.dense("groups", one).item()
         if isinstance(one, Tensor):

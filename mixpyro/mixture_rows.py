@@ -6,7 +6,7 @@ from mixpyro import arguments
 from mixpyro.experts.base import Experts
 from mixpyro.fitted_columns import RemembersColumns
 from mixpyro.gates.base import Gate
-from mixpyro.groups import ROWS_ALONE, Groups
+from mixpyro.groups import ROWS_ALONE, Groups, groups_of
 from mixpyro.missing import checked_incomplete, ignores_missing, rows_with_outputs
 from mixpyro.shapes import GateInputs, Value
 
@@ -56,7 +56,7 @@ class MixtureRows(RemembersColumns):
             ValueError: if there is not one for each row, or none at all where the fit or the experts have groups.
         """
         if groups is not None:
-            return Groups.of(groups, like=x)
+            return groups_of(groups, like=x)
         if self.experts.reads_groups:
             raise ValueError(
                 f"`groups` must be given for {type(self.experts).__name__}, whose rows of a group depend on each "

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from mixpyro.arguments import guard
-from mixpyro.groups import Groups
+from mixpyro.groups import groups_of
 from mixpyro.tables.door import Returned, takes_tables
 from mixpyro.tables.given import GivenRows, column_names
 from mixpyro.tables.returned import RowLabels
@@ -61,7 +61,7 @@ def _objects(given: GivenRows, others: Mapping[str, Any]) -> RowLabels:
     groups = others.get("groups")
     if groups is None:
         return given.labels
-    return RowLabels(given.package, list(Groups.of(groups).ids))
+    return RowLabels(given.package, list(groups_of(groups).ids))
 
 
 def _predict(mixture: Any, result: Tensor, given: GivenRows, others: Mapping[str, Any]) -> Any:  # noqa: ANN401

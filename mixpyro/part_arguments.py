@@ -104,9 +104,10 @@ def with_checked_outputs(method: Callable[..., Result]) -> Callable[..., Result]
             y = y.unsqueeze(1) if y.ndim == 1 else y
             given["y"] = arguments.tensor("y", y, (n_rows, getattr(self, "n_outputs", "P")))
         if given.get("weights") is not None:
-            arguments.tensor("weights", given["weights"], (n_rows,))
+            given["weights"] = arguments.tensor("weights", given["weights"], (n_rows,))
         if "responsibilities" in given:
-            arguments.tensor("responsibilities", given["responsibilities"], (n_rows, self.n_components))
+            shape = (n_rows, self.n_components)
+            given["responsibilities"] = arguments.tensor("responsibilities", given["responsibilities"], shape)
         return method(self, *given.values()) if len(given) == len(rows) else method(self, *rows)
 
     return with_outputs

@@ -1,6 +1,7 @@
 """Groups of rows."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -69,9 +70,13 @@ def test_what_rows_of_a_group_share_is_its_own() -> None:
         ([1, None], ValueError, "must have an id for each row; got None in row 1"),
         ([1.0, float("nan")], ValueError, "must have an id for each row; got nan in row 1"),
         (torch.tensor([1.0, float("nan")]), ValueError, "must have an id for each row; got NaN in 1 rows"),
+        ([1, pd.NA], ValueError, "must have an id for each row; got <NA> in row 1"),
+        (range(10**12), ValueError, r"must have at most 1e\+08 rows; got range"),
+        (range(10**30), ValueError, r"must have at most 1e\+08 rows; got range"),
+        (torch.nn.ModuleList(), TypeError, "must be a sequence with an id for each row"),
         (["a"], ValueError, "must have an id for each of 2 rows; got 1"),
     ],
 )
 def test_wrong_ids_are_refused(ids: object, kind: type[Exception], message: str, bad_arguments: None) -> None:
-    with pytest.raises(kind, match=f"`groups` {message}"):
+    with pytest.raises(kind, match=f"`ids` {message}"):
         Groups.of(ids, like=torch.zeros(2))

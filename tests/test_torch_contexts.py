@@ -160,12 +160,13 @@ def test_adapters_are_the_same_inside(context: str) -> None:
         assert_same(adapters(torch.float32), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_results_do_not_depend_on_the_default_dtype(dtype: torch.dtype) -> None:
-    expected, before = product("dirichlet", "glm", torch.float64), torch.get_default_dtype()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.parametrize("gate", ["dirichlet", "tree"])
+def test_results_do_not_depend_on_the_default_dtype(gate: str, dtype: torch.dtype) -> None:
+    expected, before = product(gate, "glm", torch.float64), torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        assert_same(product("dirichlet", "glm", torch.float64), expected)
+        assert_same(product(gate, "glm", torch.float64), expected)
     finally:
         torch.set_default_dtype(before)
 

@@ -6,8 +6,11 @@ validation is on. All checks are made where a user calls the library, never insi
 """
 
 from mixpyro.arguments.checked import (
+    can_be_called,
     checked,
     function,
+    function_of,
+    in_memory,
     index,
     integer_from,
     is_iterable,
@@ -17,6 +20,7 @@ from mixpyro.arguments.checked import (
     path,
     probability,
     seed,
+    step_sizes,
     tensors,
     text,
     texts,
@@ -44,6 +48,7 @@ from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_n
 from mixpyro.arguments.numpy_contexts import with_default_errors
 from mixpyro.arguments.objects import object_indices
 from mixpyro.arguments.posteriors import posterior, same_shapes
+from mixpyro.arguments.renamed import renamed
 from mixpyro.arguments.torch_contexts import (
     graph_of_inputs,
     guard,
@@ -61,7 +66,7 @@ from mixpyro.arguments.torch_contexts import (
     refuse_lazy,
 )
 from mixpyro.arguments.validation import checks_values
-from mixpyro.arguments.vectors import filled, positive_definite, positive_vector, representable, vector
+from mixpyro.arguments.vectors import filled, no_modules, positive_definite, positive_vector, representable, vector
 
 __all__ = [
     "DTYPES",
@@ -69,6 +74,7 @@ __all__ = [
     "are_numbers",
     "array_of",
     "assignment_probabilities",
+    "can_be_called",
     "checked",
     "checks_values",
     "declared",
@@ -80,10 +86,12 @@ __all__ = [
     "finite_bound",
     "flag",
     "function",
+    "function_of",
     "graph_of_inputs",
     "guard",
     "guarded",
     "has_derivatives",
+    "in_memory",
     "in_these_contexts",
     "in_transform",
     "index",
@@ -97,6 +105,7 @@ __all__ = [
     "make_normal",
     "mapping",
     "moderate_number",
+    "no_modules",
     "normal",
     "normal_distribution",
     "object_indices",
@@ -114,6 +123,7 @@ __all__ = [
     "probability",
     "program_inputs",
     "refuse_lazy",
+    "renamed",
     "representable",
     "responsibilities",
     "same_device",
@@ -122,6 +132,7 @@ __all__ = [
     "shown",
     "size",
     "step_size",
+    "step_sizes",
     "tensor",
     "tensors",
     "text",

@@ -8,15 +8,17 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from mixpyro.arguments.dense import array_of, dense
+from mixpyro.arguments.dense import array_of, dense, is_dense
 from mixpyro.arguments.messages import shown
-from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number
+from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number, step_size
 from mixpyro.arguments.signals import pass_on
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+# Rows of a range, which are integers of eight bytes each in memory.
+MOST_OF_RANGE = 10**8
 # Called with the name of an argument and its value; returns the value, or raises.
 Check = Callable[[str, Any], Any]
 
@@ -73,9 +75,11 @@ def is_iterable(value: object) -> bool:
     Args:
         value: anything.
     """
+    if isinstance(value, Tensor):
+        return is_dense(value) and value.ndim > 0
     try:
         iter(value)  # type: ignore[call-overload]
-    except TypeError:
+    except (TypeError, NotImplementedError):  # the latter of modules that torch has compiled
         return False
     return True
 
@@ -132,6 +136,52 @@ def probability(name: str, value: object) -> float:
     return number
 
 
+def can_be_called(value: object) -> bool:
+    """Return whether a value is a function: a module of torch without ``forward`` is not.
+
+    Args:
+        value: anything.
+    """
+    if not isinstance(value, nn.Module):
+        return callable(value)
+    return any("forward" in vars(cls) for cls in type(value).__mro__ if cls is not nn.Module)
+
+
+def function_of(name: str, value: object, *examples: object) -> Callable[..., Any]:
+    """Return a function that can be called with so many arguments by position.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+        *examples: one of each argument that the function will be called with.
+
+    Raises:
+        TypeError: if it cannot be called, or not with these.
+    """
+    found = function(name, value)
+    try:
+        inspect.signature(found).bind(*examples)
+    except TypeError as error:
+        call = f"{name}({', '.join(map(repr, examples))})"
+        raise TypeError(f"`{name}` must be a function that can be called as {call}; got {shown(value)}.") from error
+    except ValueError:  # one without a signature, of C
+        return found
+    return found
+
+
+def step_sizes(value: object) -> float | Callable[[int], float]:
+    """Return the size of steps, or a function of the number of a step.
+
+    Args:
+        value: what the user passed as ``step_size``.
+
+    Raises:
+        TypeError: if it is neither a number nor such a function.
+        ValueError: if it is a number outside of (0, 1].
+    """
+    return function_of("step_size", value, 1) if can_be_called(value) else step_size(value)
+
+
 def function(name: str, value: object) -> Callable[..., Any]:
     """Return a function.
 
@@ -142,9 +192,9 @@ def function(name: str, value: object) -> Callable[..., Any]:
     Raises:
         TypeError: if it cannot be called.
     """
-    if not callable(value):
+    if not can_be_called(value):
         raise TypeError(f"`{name}` must be a function; got {shown(value)} of type {type(value).__name__}.")
-    return value
+    return value  # type: ignore[return-value]
 
 
 def integer_from(least: int, most: int = LARGEST_INTEGER) -> Check:
@@ -178,6 +228,22 @@ def tensors(name: str, value: object) -> dict[str, Tensor]:
     return found
 
 
+def in_memory(name: str, value: range) -> np.ndarray:
+    """Return the integers of a range as an array.
+
+    Args:
+        name: of the argument.
+        value: what the user passed.
+
+    Raises:
+        ValueError: if there are more than 10⁸.
+    """
+    # The length itself may be beyond what `len` returns.
+    if abs(value.stop - value.start) // abs(value.step) > MOST_OF_RANGE:
+        raise ValueError(f"`{name}` must have at most {MOST_OF_RANGE:.0e} rows; got {value!r}.")
+    return np.asarray(value, dtype=np.int64)
+
+
 def of_numbers(name: str, value: object) -> np.ndarray:
     """Return real numbers as an array, in the dtype that they have.
 
@@ -190,6 +256,7 @@ def of_numbers(name: str, value: object) -> np.ndarray:
         ValueError: if its rows differ in length.
     """
     given = array_of(name, value) if isinstance(value, Tensor) else value
+    given = in_memory(name, given) if isinstance(given, range) else given
     try:
         array = np.asarray(given)
     except (TypeError, RuntimeError) as error:

@@ -131,8 +131,9 @@ def outputs(
         TypeError: if ``value`` is not a tensor of a floating dtype.
         ValueError: if it has another shape or dtype or, while values are checked, is not finite.
     """
-    if isinstance(value, Tensor) and value.ndim == 1:
-        value = value.unsqueeze(1)
+    if isinstance(value, Tensor):
+        value = dense("y", value)
+        value = value.unsqueeze(1) if value.ndim == 1 else value
     checked = tensor("y", value, ("N", n_outputs))
     if len(checked) != len(x):
         raise ValueError(f"`y` must have as many rows as `x`, {len(x)}; got {len(checked)}.")

@@ -14,6 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from torch import Tensor
 
+from mixpyro.arguments.checked import can_be_called, is_iterable
+from mixpyro.arguments.dense import is_dense
 from mixpyro.arguments.messages import shown
 
 Arguments = ParamSpec("Arguments")
@@ -162,7 +164,7 @@ def _of_class(hint: object) -> tuple[Rule, str] | None:
 def _of_collection(origin: type, inside: tuple[object, ...]) -> tuple[Rule, str] | None:
     """Return the rule for a class with types in brackets, whose values are checked where there is a rule for them."""
     if issubclass(origin, Callable):  # type: ignore[arg-type]
-        return callable, "a function"
+        return can_be_called, "a function"
     if issubclass(origin, Mapping):
         fits = _rule(inside[1]) if len(inside) > 1 else None
         words = "a mapping" + _several(" of ", fits)
@@ -180,12 +182,17 @@ def _is_sequence(value: object, *, origin: type, fits: tuple[Rule, str] | None) 
     if isinstance(value, str | bytes | Mapping):
         return False
     if not issubclass(origin, Collection):
-        return hasattr(type(value), "__iter__")  # perhaps a generator, which can be read once
+        return _has(value, "__iter__")  # perhaps a generator, which can be read once
     if isinstance(value, Tensor | np.ndarray):
         is_read = fits is None or fits[1] in OF_TENSORS
-        return value.ndim > 0 and (is_read if isinstance(value, Tensor) else _all(fits, value))
+        return value.ndim > 0 and (is_read and is_dense(value) if isinstance(value, Tensor) else _all(fits, value))
     needed = ("__len__", "__getitem__" if issubclass(origin, Sequence) else "__iter__")
-    return all(hasattr(type(value), method) for method in needed) and _all(fits, value)
+    return all(_has(value, method) for method in needed) and is_iterable(value) and _all(fits, value)
+
+
+def _has(value: object, method: str) -> bool:
+    """Return whether the class of a value has a method; that of an enumeration has some for itself alone."""
+    return any(method in vars(cls) for cls in type(value).__mro__)
 
 
 def _several(before: str, rule: tuple[Rule, str] | None) -> str:

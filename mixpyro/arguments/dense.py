@@ -2,12 +2,14 @@
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch.masked import is_masked_tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-PLAIN = (Tensor, torch.nn.Parameter)
+PLAIN = (Tensor, nn.Parameter)
+# Numbers in a tensor whose storage has fewer bytes: one row that is repeated so often is a mistake, and fills memory.
+MOST_REPEATED = 2**27
 # Those that PyTorch converts to numbers of another dtype. It can only store the others, such as ``torch.bits8``.
 NUMBERS = frozenset(
     getattr(torch, name)
@@ -29,7 +31,8 @@ def dense(name: str, value: Tensor) -> Tensor:
 
     Raises:
         TypeError: if the tensor is sparse, nested, quantised, masked, a wrapper around others or of a dtype without
-            arithmetic, or if it is on the ``meta`` device, where tensors have a shape and no numbers.
+            arithmetic, if it is on the ``meta`` device, where tensors have a shape and no numbers, or if it is one row
+            that is repeated by ``expand`` to more than 10⁸ numbers.
     """
     if is_dense(value):
         plain = value if type(value) in PLAIN else value.as_subclass(Tensor)
@@ -65,12 +68,26 @@ def is_dense(value: Tensor) -> bool:
     # Of the calls here none takes more than 0.1 µs.
     if value.layout is not torch.strided or value.is_meta or value.is_nested or value.dtype not in NUMBERS:
         return False
-    return type(value) in PLAIN or not _is_wrapper(value)
+    if type(value) not in PLAIN and _is_wrapper(value):
+        return False
+    return not (_is_of_no_transform(value) or _is_repeated(value))
 
 
 def _is_wrapper(value: Tensor) -> bool:
-    """Return whether a tensor of a subclass is not its own storage."""
-    return isinstance(value, FakeTensor) or bool(is_masked_tensor(value) or is_traceable_wrapper_subclass(value))
+    """Return whether a tensor of a subclass is not its own storage, such as a fake, masked or uninitialised one."""
+    has_own_operations = type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__
+    is_around = is_masked_tensor(value) or is_traceable_wrapper_subclass(value)
+    return bool(is_around or has_own_operations or nn.parameter.is_lazy(value))
+
+
+def _is_of_no_transform(value: Tensor) -> bool:
+    """Return whether a tensor has left the function that ``torch.func.vmap`` or another transform ran it in."""
+    return is_functorch_wrapped_tensor(value) and peek_interpreter_stack() is None
+
+
+def _is_repeated(value: Tensor) -> bool:
+    """Return whether a tensor is a few numbers that are repeated, to more than any program needs."""
+    return value.numel() > MOST_REPEATED and value.untyped_storage().nbytes() < value.numel()
 
 
 def _kind(value: Tensor) -> str:
@@ -83,7 +100,11 @@ def _kind(value: Tensor) -> str:
         return "a tensor on the meta device, which has no values"
     if value.is_quantized:
         return "a quantised tensor"
-    return f"numbers of {value.dtype}" if value.dtype not in NUMBERS else f"a {type(value).__name__}"
+    if _is_of_no_transform(value):
+        return "a tensor that has left its transform of torch.func"
+    if value.dtype not in NUMBERS:
+        return f"numbers of {value.dtype}"
+    return f"a {type(value).__name__}" if _is_wrapper(value) else f"{value.numel()} numbers that are a few repeated"
 
 
 def _advice(name: str, value: Tensor) -> str:
@@ -96,4 +117,6 @@ def _advice(name: str, value: Tensor) -> str:
         return f"Use {name}.dequantize()."
     if value.dtype not in NUMBERS:
         return "Use a dtype that PyTorch computes with."
+    if not _is_wrapper(value) and not value.is_meta and not _is_of_no_transform(value):
+        return "Pass a row once with its weight."
     return "Use a plain tensor on the CPU or on a CUDA device."

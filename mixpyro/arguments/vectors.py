@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixpyro.arguments.dense import dense
 from mixpyro.arguments.messages import shown
@@ -125,6 +125,20 @@ def representable(name: str, value: Tensor) -> Tensor:
     if not bool((value > 0).all()):
         raise ValueError(f"`{name}` must be above 0 in {value.dtype}; got {value.tolist()}. Use a larger dtype.")
     return value
+
+
+def no_modules(**values: object) -> None:
+    """Refuse modules where numbers belong, before an attribute takes them: Pyro would give them other names.
+
+    Args:
+        **values: what the user passed, by the names of arguments.
+
+    Raises:
+        TypeError: if one is a module.
+    """
+    for name, value in values.items():
+        if isinstance(value, nn.Module):
+            raise TypeError(f"`{name}` must be a number or numbers; got {shown(value)}.")
 
 
 def _float64(name: str, value: object, wanted: str) -> Tensor:

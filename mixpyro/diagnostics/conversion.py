@@ -32,7 +32,7 @@ from mixpyro.diagnostics.under_draws import UnderDraws, warn_of_size
 from mixpyro.fitting.fitted_rows import groups_of_fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.gates.base import Gate
-from mixpyro.groups import GroupIds, Groups
+from mixpyro.groups import GroupIds, groups_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.random_numbers import own_random_numbers
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, ObjectIndices, Targets
@@ -167,7 +167,7 @@ def to_arviz(
     )
     all_rows, objects = objects is None, slice(None) if objects is None and isinstance(fitted, FitResult) else objects
     own = groups_of_fit(fitted, groups) if all_rows and isinstance(fitted, FitResult) else groups
-    grouped = None if own is None else Groups.of(own, like=arguments.inputs(x_named.values))
+    grouped = None if own is None else groups_of(own, like=arguments.inputs(x_named.values))
     gate_named = x_named if own_gate is None else own_gate
     rows = Rows(x_named.values, y_named.values, None if own_gate is None else gate_named.values, grouped)
     data = Observations.checked(fitted, *rows, all_rows=all_rows)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixpyro.arguments import a_tensor
+from mixpyro import arguments
 from mixpyro.fitting.result import FitResult
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.tables.door import first_tensor, layouts_of
@@ -59,7 +59,7 @@ def named(values: Tensor | Table, columns: Sequence[str] | None, *, argument: st
         own, rows = _own_names(values), np.asarray(values.index)
     else:
         name = {"g": "gate_x"}.get(prefix, prefix)
-        tensor = a_tensor(name, values)
+        tensor = arguments.a_tensor(name, values)
         if not tensor.ndim:
             raise ValueError(f"`{name}` must have shape [N, D] or [N]; got [].")
         own, rows = None, np.arange(len(tensor))
@@ -99,7 +99,9 @@ def named_rows(
     if x is None and y is None and own is not None:
         given = own
     elif y is None:
-        raise ValueError("`y` must be given for a mixture; got None.")
+        if not isinstance(mixture, MixtureOfExperts):
+            raise TypeError(f"`fitted` must be what `fit` returned, or a mixture; got {arguments.shown(fitted)}.")
+        raise ValueError("`y` must be given for a mixture, and with `x`; got None.")
     else:
         data = {"x": x, "y": y, "gate_x": gate_x}
         given = given_rows(data, known=layouts_of(mixture), like=first_tensor(mixture))

@@ -35,7 +35,7 @@ def _functions(name: str, value: object) -> Mapping[str, Statistic]:
     """Return functions by name."""
     found = arguments.mapping(name, value)
     for key, one in found.items():
-        if not callable(one):
+        if not arguments.can_be_called(one):
             raise TypeError(f"`{name}` must hold functions; got {arguments.shown(one)} for {arguments.shown(key)}.")
     return found
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mixpyro.distributed.processes import Processes, processes_of
+from mixpyro.distributed.processes import Processes, processes_given
 
 
 class Limits(NamedTuple):
@@ -156,7 +156,7 @@ def shard(n_rows: int, *, process_group: object = None, device: str | torch.devi
         >>> shard(1000)
         slice(0, 1000, None)
     """
-    processes = processes_of(process_group)
+    processes = processes_given("process_group", process_group)
     if processes is None:
         return slice(0, n_rows)
     size = block_size(n_rows, torch.device(device))

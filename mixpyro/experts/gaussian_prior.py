@@ -64,6 +64,9 @@ class GaussianPrior(ConjugateExperts):
                 f"`covariance` must be one of {', '.join(map(repr, STRUCTURES))}; got {arguments.shown(covariance)}."
             )
         self.covariance, self.structure = covariance, STRUCTURES[covariance]
+        arguments.no_modules(
+            mean=mean, mean_precision=mean_precision, degrees_of_freedom=degrees_of_freedom, scale=scale
+        )
         self.mean, self.mean_precision, self.degrees_of_freedom, self.scale = (
             mean,
             mean_precision,
@@ -153,6 +156,11 @@ class GaussianPrior(ConjugateExperts):
             self.prior_mean_precision = (COEFFICIENT_PRECISION / scales.reach**2).to(self.prior_mean_precision)
         if not self.has_given_scale:
             squares = 2.0 * NOISE_RATE * scales.y.scale.square()
+            if not bool((squares > 0.0).all() and squares.isfinite().all()):
+                raise ValueError(
+                    f"`y` must have columns of scales that have squares in float64, 1e-150 to 1e150; got scales "
+                    f"{words(scales.y.scale)}. Bring the columns to unit order, or give `scale`."
+                )
             value = squares.log().mean().exp() if self.covariance == "spherical" else squares
             if issubclass(self.structure, Full):
                 root = squares.sqrt()

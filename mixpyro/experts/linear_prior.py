@@ -73,6 +73,12 @@ class LinearPrior(ConjugateExperts):
         self.n_columns = self.n_features + int(self.intercept)
         if self.n_columns == 0:
             raise ValueError("`n_features` must be at least 1 without an intercept; got 0.")
+        arguments.no_modules(
+            coefficient_mean=coefficient_mean,
+            coefficient_precision=coefficient_precision,
+            noise_shape=noise_shape,
+            noise_rate=noise_rate,
+        )
         self.coefficient_mean, self.coefficient_precision = coefficient_mean, coefficient_precision
         self.noise_shape, self.noise_rate = noise_shape, noise_rate
         self.scales = checked_scales(scales, self.n_features, self.n_outputs)

@@ -13,7 +13,7 @@ from mixpyro.conjugate.random_effects import EffectStatistics, RandomEffects
 from mixpyro.experts.random_columns import INTERCEPT
 from mixpyro.experts.random_effects_program import RandomEffectsProgram
 from mixpyro.fitted_part import State
-from mixpyro.groups import GroupIds, Groups
+from mixpyro.groups import GroupIds, groups_of
 from mixpyro.numerics.cholesky import cholesky, inverted
 from mixpyro.numerics.design_matrix import columns_from, with_intercept
 from mixpyro.numerics.group_densities import GroupColumns, marginal_log_densities
@@ -205,7 +205,7 @@ class RandomEffectsExperts(RandomEffectsProgram):
             groups: an id of the group of each row [N].
         """
         x, y = self.check_data(x, y)
-        found = Groups.of(groups, like=x)
+        found = groups_of(groups, like=x)
         columns = self.columns_of_objects(found.sorted(x), found.sorted(y), found.segments)
         means, covariances = self.posterior.effects_of_groups(columns)
         shear = self.shear(-self.x_origin.double())

@@ -75,6 +75,14 @@ class RandomEffectsPrior(ConjugateExperts):
         self.random_effects = checked_effects(random_effects, self.n_features)
         self.noise_per_component = arguments.flag("noise_per_component", noise_per_component)
         self.covariance_per_component = arguments.flag("covariance_per_component", covariance_per_component)
+        arguments.no_modules(
+            coefficient_mean=coefficient_mean,
+            coefficient_precision=coefficient_precision,
+            noise_shape=noise_shape,
+            noise_rate=noise_rate,
+            effect_degrees=effect_degrees,
+            effect_scale=effect_scale,
+        )
         self.coefficient_mean, self.coefficient_precision = coefficient_mean, coefficient_precision
         self.noise_shape, self.noise_rate = noise_shape, noise_rate
         self.effect_degrees, self.effect_scale = effect_degrees, effect_scale

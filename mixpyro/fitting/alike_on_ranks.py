@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from mixpyro.distributed.processes import Processes, processes_of
+from mixpyro.distributed.processes import Processes, processes_given
 from mixpyro.experts.base import Experts
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
@@ -104,7 +104,7 @@ def refuse_processes(process_group: object, name: str) -> None:
     Raises:
         ValueError: if there are.
     """
-    if processes_of(process_group) is not None:
+    if processes_given("process_group", process_group) is not None:
         raise ValueError(
             f"`{name}` must be called in one process; got an initialised process group of several. Use `fit`, each "
             "rank with its rows, or a StreamingFit of batches that lie on all ranks."

@@ -15,7 +15,7 @@ from mixpyro import arguments
 from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
-from mixpyro.distributed.processes import Processes, processes_of
+from mixpyro.distributed.processes import Processes, processes_given
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.alike_on_ranks import check_alike, names_of
@@ -168,7 +168,7 @@ def fit(
     options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance}
     options |= {"n_gradient_steps": n_gradient_steps, "n_annealing": n_annealing}
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
-    processes = processes_of(process_group)
+    processes = processes_given("process_group", process_group)
     checked_mixture(mixture)
 
     def fitted(stop_requested: Callable[[], bool]) -> FitResult[GatePart, ExpertsPart]:

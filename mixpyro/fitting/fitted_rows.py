@@ -8,7 +8,7 @@ from torch import Tensor
 from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
-from mixpyro.groups import Groups
+from mixpyro.groups import Groups, groups_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.far_rows import FAR, normalised_joint, rounded
 
@@ -97,7 +97,7 @@ def groups_of_fit(result: FitResult, groups: object) -> Groups | None:
     """
     if groups is None:
         return result.groups
-    given = Groups.of(groups)
+    given = groups_of(groups)
     if not given.same_as(result.groups):
         of_fit = "none" if result.groups is None else f"{len(result.groups)} groups"
         raise ValueError(

@@ -16,7 +16,7 @@ from mixpyro.fitting.rows_of_all import tensors_of, with_objects
 from mixpyro.fitting.rows_of_fit import RowsOfFit
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
-from mixpyro.groups import Groups
+from mixpyro.groups import Groups, groups_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.segments import Segments
 
@@ -227,7 +227,7 @@ def rows_to_check(rows: RowsOfFit, groups: object, processes: Processes | None) 
     has_any = not isinstance(own["y"], Tensor) or len(own["y"]) > 0
     first = None
     if has_any:
-        one_group = None if groups is None else [next(iter(Groups.of(groups).ids))]
+        one_group = None if groups is None else [next(iter(groups_of(groups).ids))]
         place = _first_seen(own["y"])
         first = (
             {name: v[place].detach().cpu() if isinstance(v, Tensor) else None for name, v in own.items()},

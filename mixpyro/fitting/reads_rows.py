@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.fitting.result import FitResult
@@ -43,6 +43,7 @@ def _fill(given: dict[str, Any], fitted: object, parameters: Mapping[str, Any]) 
     names = own
     if given.get("x") is None and given.get("y") is None:
         if own is None:
+            _check_kind(fitted, next(iter(parameters)))
             raise ValueError(
                 "`x` and `y` must be given: only the result of `fit` or `fit_minibatches` keeps the rows; got none."
             )
@@ -64,6 +65,12 @@ def _fill(given: dict[str, Any], fitted: object, parameters: Mapping[str, Any]) 
         given["x"] = y.new_zeros(len(y), 0)
     if names is not None and names.package:
         _fill_names(given, names, parameters)
+
+
+def _check_kind(fitted: object, name: str) -> None:
+    """Raise if a value is neither a result nor a mixture nor a part of one."""
+    if not isinstance(fitted, FitResult | nn.Module):
+        raise TypeError(f"`{name}` must be what `fit` returned, or a mixture; got {arguments.shown(fitted)}.")
 
 
 def _fill_names(given: dict[str, Any], names: GivenRows, parameters: Mapping[str, Any]) -> None:

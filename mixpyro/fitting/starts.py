@@ -60,7 +60,7 @@ def checked_starts(starts: Sequence[Start]) -> Sequence[Start]:
     Raises:
         TypeError: if they are not.
     """
-    if not isinstance(starts, Sequence) or not starts or not all(callable(start) for start in starts):
+    if not isinstance(starts, Sequence) or not starts or not all(map(arguments.can_be_called, starts)):
         raise TypeError(
             f"`starts` must be functions, at least one, as in mixpyro.fitting.starts; got {arguments.shown(starts)}."
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.signals import undone_if_it_raises
-from mixpyro.distributed.processes import processes_of
+from mixpyro.distributed.processes import processes_given
 from mixpyro.fitting.alike_on_ranks import check_alike, refuse_gradients
 from mixpyro.fitting.first_batch import FirstBatch, fit_first_batch
 from mixpyro.fitting.interrupts import stop_on_request
@@ -108,12 +108,12 @@ class StreamingFit(StreamUpdates):
         progress: bool = True,
         process_group: object = None,
     ) -> None:
-        self.processes = processes_of(process_group)
+        self.processes = processes_given("process_group", process_group)
         refuse_kept_posteriors(checked_mixture(mixture))
         super().__init__(
             mixture,
             n_objects=None if n_objects is None else arguments.positive_number("n_objects", n_objects),
-            step_size=step_size if callable(step_size) else arguments.step_size(step_size),
+            step_size=arguments.step_sizes(step_size),
             lr=arguments.positive_number("lr", lr),
             seed=arguments.integer("seed", seed, least=0),
         )

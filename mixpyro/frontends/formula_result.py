@@ -96,6 +96,7 @@ class FormulaResult(FitResult):
         labels = labels if self.groups is None else self.groups.spread(labels)
         return self._of_rows().series(labels, "component")
 
+    @arguments.renamed(x="data")
     def predict(self, data: Any = None, *, gate_x: Any = None) -> Any:  # noqa: ANN401 (tables)
         """Return predictive means of the response: a Series, or a frame of several, or of the levels of a category.
 
@@ -113,6 +114,7 @@ class FormulaResult(FitResult):
         of_levels = isinstance(response.family, Categorical) and bool(response.levels)
         return found.set_axis(list(response.levels), axis=1) if of_levels and not isinstance(found, Tensor) else found
 
+    @arguments.renamed(x="data")
     def quantile(self, probabilities: Any, data: Any = None, *, gate_x: Any = None) -> Any:  # noqa: ANN401
         """Return quantiles of the response, a column for each probability.
 
@@ -124,6 +126,7 @@ class FormulaResult(FitResult):
         x, gate_x = self._inputs(data, gate_x)
         return super().quantile(probabilities, x, gate_x=gate_x)
 
+    @arguments.renamed(x="data")
     def assign(
         self,
         data: Any = None,  # noqa: ANN401 (a table)
@@ -146,6 +149,7 @@ class FormulaResult(FitResult):
         groups = rows.groups if groups is None else groups
         return super().assign(rows.x, rows.y, gate_x=self._gate_x(rows), groups=groups)
 
+    @arguments.renamed(x="data")
     def log_prob(self, data: Any = None, *, groups: Any = None) -> Any:  # noqa: ANN401 (tables)
         """Return the log density of the response of each row, or of each group, in nats: a Series.
 
@@ -163,6 +167,7 @@ class FormulaResult(FitResult):
         groups = rows.groups if groups is None else groups
         return self.mixture.log_prob(rows.x, rows.y, gate_x=self._gate_x(rows), groups=groups)
 
+    @arguments.renamed(x="data")
     def gate_weights(self, data: Any = None) -> Any:  # noqa: ANN401 (tables)
         """Return the weights that the gate gives to the components in each row: a frame.
 
@@ -173,6 +178,7 @@ class FormulaResult(FitResult):
         weights = self.mixture.predictive(x, gate_x=gate_x).mixture_distribution.probs
         return labels.frame(weights, range(self.mixture.n_components))
 
+    @arguments.renamed(x="data")
     def sample(
         self,
         n_draws: int = 1,

@@ -189,8 +189,9 @@ class BayesianLogitGate(CoefficientsProgram):
         Args:
             posterior: q, with any leading axes of runs.
         """
-        factor = torch.where(self.is_prior(posterior), NARROWER, 1.0)[..., None, None, None]
-        return posterior._replace(precision=posterior.precision * factor)
+        is_prior = self.is_prior(posterior)[..., None, None, None]
+        narrower = torch.where(is_prior, posterior.precision * NARROWER, posterior.precision)
+        return posterior._replace(precision=narrower)
 
     def is_prior(self, posterior: NormalCoefficients) -> Tensor:
         """Return whether each run's posterior is still the prior [...]."""

@@ -1,6 +1,7 @@
 """A gate whose weights are products of logistic regressions along the branches of a binary tree."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import ClassVar
 
 import torch
@@ -79,8 +80,8 @@ class TreeGate(BayesianLogitGate):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        is_number = not isinstance(tree, tuple | list)
-        self.tree = trees.checked_tree(trees.balanced_tree(arguments.size("n_components", tree)) if is_number else tree)
+        is_number = isinstance(tree, Integral) and not isinstance(tree, bool)
+        self.tree = trees.checked_tree(trees.balanced_tree(arguments.size("tree", tree)) if is_number else tree)
         super().__init__(len(trees.leaves_of(self.tree)), name=name)
         self.n_features = arguments.size("n_features", n_features, least=0)
         self.prior_scale = arguments.moderate_number("prior_scale", prior_scale)

@@ -55,9 +55,9 @@ class HyperModelDirichlet(DirichletHyperModel):
         arguments.size("output_dim", output_dim)
         device = checked_device(device)
         prior = arguments.positive_vector("mu", mu, output_dim)
-        super().__init__(
-            DirichletGate(output_dim, concentration=prior, concentration_prior=mu_prior, device=device), device
-        )
+        with arguments.renamed(concentration_prior="mu_prior"):
+            gate = DirichletGate(output_dim, concentration=prior, concentration_prior=mu_prior, device=device)
+        super().__init__(gate, device)
         self.N = 0
 
     @PlainAttribute

@@ -63,6 +63,7 @@ class HyperModelGateSparsed(DirichletHyperModel):
         device = checked_device(device)
         gamma = arguments.positive_number("gamma", gamma)
         mean = None if mu is None else arguments.positive_vector("mu", mu, output_dim)
+        learn_mu = arguments.flag("learn_mu", learn_mu)
         gate = ObjectDirichletGate(output_dim, concentration=gamma, mean=mean, learn_mean=learn_mu, device=device)
         super().__init__(gate, device)
 

@@ -14,7 +14,7 @@ from mixpyro.fitting.fitted_rows import fitted_rows, groups_of_fit, refuse_proce
 from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.table import Table, checked_table
-from mixpyro.groups import GroupIds, Groups
+from mixpyro.groups import GroupIds, groups_of
 from mixpyro.intervals.cautions import cautions_of
 from mixpyro.intervals.names import checked_gate_names, checked_names, parameter_names
 from mixpyro.intervals.responses.autograd import ByAutograd
@@ -119,7 +119,7 @@ class LinearResponse:
             return torch.arange(self.table.size, device=device), self.table.size
         if isinstance(groups, Tensor) and (groups.is_floating_point() or groups.is_complex()):
             raise TypeError(f"`groups` must be a tensor of integers; got {groups.dtype}. Use torch.as_tensor(groups).")
-        found = Groups.of(groups, like=self.table.x)
+        found = groups_of(groups, like=self.table.x)
         if len(found) < 2:
             raise ValueError("`groups` must be at least two groups; got one.")
         of_fit, number = self.table.groups, found.index.to(device)

@@ -39,7 +39,8 @@ def prior_pull(
         number: of the function.
 
     Returns:
-        A number, at least 0; 0 without a prior, and beyond 200 coefficients, where a dense information is too large.
+        A number, at least 0; 0 without a prior, where squares of the columns are no numbers of float64, and beyond 200
+        coefficients, where a dense information is too large.
     """
     if not functions.precision or coefficients.shape[1] > MOST_DENSE:
         return 0.0
@@ -51,7 +52,10 @@ def prior_pull(
     whitening = torch.kron(identity, whitening)
     of_prior = torch.kron(identity, functions.penalty)
     of_data = functions.expansion(coefficients).information()[number] - of_prior
-    values, axes = torch.linalg.eigh(whitening.mT @ of_data @ whitening)
+    relative = whitening.mT @ of_data @ whitening
+    if not bool(relative.isfinite().all()):
+        return 0.0
+    values, axes = torch.linalg.eigh(relative)
     pull = (functions.split(coefficients)[number] @ functions.penalty).flatten() @ whitening @ axes
     steep = values > MOST_RELATIVE
     return float((pull[steep].square() / values[steep]).sum().sqrt())
@@ -79,6 +83,9 @@ def pull_of_normal_prior(
     kept = values > SMALLEST_MOMENT * values.max()
     whitening = scale.unsqueeze(-1) * directions[:, kept] * (curvature * values[kept]).rsqrt()
     whitening = torch.kron(torch.eye(n_predictors, dtype=moments.dtype, device=moments.device), whitening)
-    relative, axes = torch.linalg.eigh(whitening.mT @ information @ whitening)
+    whitened = whitening.mT @ information @ whitening
+    if not bool(whitened.isfinite().all()):
+        return 0.0
+    relative, axes = torch.linalg.eigh(whitened)
     pull = ((slope @ whitening).unsqueeze(-2) @ axes).squeeze(-2)
     return float(torch.where(relative > MOST_RELATIVE, pull.square() / relative, 0.0).sum(-1).sqrt().amax())

@@ -125,9 +125,7 @@ class ConjugateSVI(SVI):
                 f"{', '.join(type(gate).__name__ for gate in self.gates)}."
             )
         self.n_steps = 0
-        if step_size is not None and not callable(step_size):
-            step_size = arguments.step_size(step_size)
-        self._step_size = step_size
+        self._step_size = None if step_size is None else arguments.step_sizes(step_size)
         self.full_guide = FullGuide(model, guide, self.gates)
 
     def step(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 (they are the model's)

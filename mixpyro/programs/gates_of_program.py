@@ -17,9 +17,10 @@ def checked_gates(gates: object) -> tuple[Gate, ...]:
         TypeError: if they are no gates.
         ValueError: if one stands there twice.
     """
-    chosen = (gates,) if isinstance(gates, Gate) else tuple(gates) if isinstance(gates, Sequence) else ()
-    if not chosen or not all(isinstance(gate, Gate) for gate in chosen):
+    several = (gates,) if isinstance(gates, Gate) else gates
+    if not isinstance(several, Sequence) or not several or not all(isinstance(gate, Gate) for gate in several):
         raise TypeError(f"`gates` must be a mixpyro Gate or a sequence of them; got {arguments.shown(gates)}.")
+    chosen = tuple(several)
     if len(set(chosen)) < len(chosen):
         raise ValueError(f"`gates` must differ from each other; got one twice in {len(chosen)}.")
     return chosen

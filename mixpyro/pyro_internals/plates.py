@@ -61,9 +61,10 @@ def checked_plates(plate: Plates | None, x: Tensor) -> tuple[pyro.plate, ...]:
             'two plates. Write\n    plate = pyro.plate("objects", len(x), dim=-1)\n'
             "    z = gate.model(x, plate=plate)  # before `with plate:`; likewise in the guide"
         )
-    plates = (plate,) if isinstance(plate, pyro.plate) else tuple(plate) if isinstance(plate, Sequence) else ()
-    if not plates or not all(isinstance(one, pyro.plate) for one in plates):
+    several = (plate,) if isinstance(plate, pyro.plate) else plate
+    if not isinstance(several, Sequence) or not several or not all(isinstance(one, pyro.plate) for one in several):
         raise TypeError(f"`plate` must be a pyro.plate or a sequence of them; got {arguments.shown(plate)}.")
+    plates = tuple(several)
     if len(plates) > 1:
         if any(one.dim is None for one in plates):
             raise ValueError("`plate` must have a `dim` in each of several plates; got a plate without.")

@@ -159,13 +159,12 @@ def _named(results: Mapping[str, FitResult] | Sequence[FitResult]) -> dict[str, 
         raise TypeError(f"`results` must be fits by name, or a list of them; got {type(results).__name__}.")
     if not len(results):
         raise ValueError("`results` must have at least one fit; got none.")
-    values = list(results.values()) if isinstance(results, Mapping) else list(results)
-    for value in values:
+    for value in results.values() if isinstance(results, Mapping) else results:
         if not isinstance(value, FitResult):
             raise TypeError(f"`results` must be results of fits; got a {type(value).__name__}.")
     if isinstance(results, Mapping):
         return dict(results)
-    return {f"{i}: K = {value.mixture.n_components}": value for i, value in enumerate(values)}
+    return {f"{i}: K = {value.mixture.n_components}": value for i, value in enumerate(results)}
 
 
 def _of_each(argument: str, value: OfEach[Value], names: list[str]) -> dict[str, Value]:

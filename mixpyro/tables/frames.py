@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments import in_memory
 
 # Names of dtypes, of pandas and polars, whose values are levels of a category.
 LEVELS = ("category", "string", "str", "enum", "categorical", "utf8")
@@ -101,6 +102,8 @@ def as_array(argument: str, value: Any) -> np.ndarray:  # noqa: ANN401 (any tabl
         raise TypeError(
             f"`{argument}` must be a tensor, an array, a list, a DataFrame or a Series; got {type(value).__name__}."
         )
+    if isinstance(value, range):
+        return in_memory(argument, value)
     try:
         if isinstance(value, list | tuple) and value and all(isinstance(row, Tensor) for row in value):
             value = [arguments.array_of(argument, row) for row in value]

@@ -15,7 +15,7 @@ from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.rows_of_fit import with_names_of
 from mixpyro.gates.tree import TreeGate
-from mixpyro.groups import GroupIds, Groups
+from mixpyro.groups import GroupIds, groups_of
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.trees import Tree, split_leaf
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
@@ -142,14 +142,15 @@ class _Growth:
         max_iterations: int,
         tolerance: float,
     ) -> None:
-        if not callable(experts) or isinstance(experts, Experts):
+        if not arguments.can_be_called(experts) or isinstance(experts, Experts):
             raise TypeError(
                 f"`experts` must be a function of the number of components; got {type(experts).__name__}. "
                 "Pass `lambda k: LinearExperts(k, n_features=2)` or the like."
             )
+        arguments.function_of("experts", experts, 2)
         self.experts, self.x, self.y, self.gate_x = experts, x, y, gate_x
         self.weights, self.prior_scale = weights, prior_scale
-        self.groups = None if groups is None else Groups.of(groups, like=arguments.inputs(x))
+        self.groups = None if groups is None else groups_of(groups, like=arguments.inputs(x))
         self.options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "seed": seed}
         self.n_restarts, self.tolerance = n_restarts, tolerance
 

@@ -1,5 +1,6 @@
 """Arguments of other types than a function declares are refused by name, before anything else happens."""
 
+import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -20,6 +21,12 @@ class WithoutText:
 
     def __repr__(self) -> str:
         raise ValueError("no text")
+
+
+class Color(enum.Enum):
+    """A class that can be gone through, and whose values cannot."""
+
+    RED = 1
 
 
 @declared
@@ -63,6 +70,10 @@ def test_what_is_declared_is_taken(given: dict[str, Any]) -> None:
         ("word", torch.zeros(2, device="meta"), "a string; got .* of type Tensor"),
         ("network", abs, "a Module; got <built-in function abs>"),
         ("function", 3, "a function; got 3"),
+        ("function", nn.ModuleList(), "a function; got ModuleList"),
+        ("numbers", Color.RED, "a sequence of integers; got <Color.RED: 1>"),
+        ("numbers", np.dtype("f8"), "a sequence of integers; got dtype"),
+        ("blocks", Color.RED, "a sequence whose values are each an array; got <Color.RED: 1>"),
         ("numbers", "12", "a sequence of integers; got '12'"),
         ("numbers", [1, "two"], r"a sequence of integers; got \[1, 'two'\]"),
         ("numbers", np.array(1), "a sequence of integers"),

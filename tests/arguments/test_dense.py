@@ -2,10 +2,12 @@
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mixpyro import (
     DirichletGate,
@@ -25,6 +27,33 @@ class Subclass(Tensor):
     """A tensor with a name."""
 
 
+class WithOperations(Tensor):
+    """A tensor of a class that does what it likes with it."""
+
+    @classmethod
+    def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
+        """Do what would be done."""
+        return function(*args, **(kwargs or {}))
+
+
+def fake(values: Tensor) -> Tensor:
+    """Return a tensor as compilers use it, of a shape alone."""
+    with FakeTensorMode():
+        return torch.ones(values.shape, dtype=values.dtype)
+
+
+def out_of_vmap(values: Tensor) -> Tensor:
+    """Return a tensor that has left the transform it belongs to."""
+    found: list[Tensor] = []
+
+    def keep(one: Tensor) -> Tensor:
+        found.append(one)
+        return one
+
+    torch.func.vmap(keep)(values.unsqueeze(0))
+    return found[0]
+
+
 KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "coo": lambda values: values.to_sparse(),
     "csr": lambda values: (values if values.ndim == 2 else values.unsqueeze(1)).to_sparse_csr(),
@@ -32,6 +61,11 @@ KINDS: dict[str, Callable[[Tensor], Tensor]] = {
     "jagged": lambda values: torch.nested.nested_tensor(list(values.unsqueeze(-1)), layout=torch.jagged),
     "meta": lambda values: values.to("meta"),
     "quantised": lambda values: torch.quantize_per_tensor(values.float(), 0.1, 0, torch.quint8),
+    "fake": fake,
+    "with operations": lambda values: values.as_subclass(WithOperations),
+    "out of vmap": out_of_vmap,
+    "repeated": lambda values: values[:1].expand(10**9, *values.shape[1:]),
+    "uninitialised": lambda values: torch.nn.UninitializedParameter(),
     "masked": lambda values: torch.masked.masked_tensor(values, torch.ones_like(values, dtype=torch.bool)),
 }
 

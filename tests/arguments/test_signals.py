@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from mixpyro import DirichletGate, GLMExperts, HeterogeneousExperts, NeuralExperts
 from mixpyro.arguments.module_contents import contents_of
-from mixpyro.arguments.signals import held_at_the_end, undone_if_it_raises
+from mixpyro.arguments.signals import held_at_the_end, undone_if_it_raises, without_interruption
 from mixpyro.experts.families import Gaussian, Poisson
 from tests.state_of_objects import of_module
 
@@ -104,12 +104,14 @@ def test_signals_that_are_held_back_come_later() -> None:
         signal.raise_signal(signal.SIGINT)
         done.append("work")
 
+    with pytest.raises(KeyboardInterrupt):
+        without_interruption(work)
     with pytest.raises(KeyboardInterrupt), held_at_the_end() as signals:
         signals.held = True
         work()
     with pytest.raises(KeyboardInterrupt), held_at_the_end():
         work()
-    assert done == ["work"]
+    assert done == ["work", "work"]
 
 
 def test_other_threads_work_alike() -> None:

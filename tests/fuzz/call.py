@@ -27,6 +27,7 @@ class Call:
         check: returns what is wrong with a result, in words.
         replaced: the arguments that were replaced, with a word for what they were replaced by.
         fixed: arguments that stay as they are.
+        is_related: whether to compare the result with those of related calls.
         positional: values that come before the others, for functions that take any number of them.
     """
 
@@ -43,6 +44,7 @@ class Call:
     replaced: dict[str, str] = field(default_factory=dict)
     fixed: frozenset[str] = frozenset()
     positional: tuple[Any, ...] = ()
+    is_related: bool = False
 
     def __call__(self) -> Any:
         """Make the call."""

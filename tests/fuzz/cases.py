@@ -15,6 +15,8 @@ from tests.fuzz.targets import MAKERS
 
 # How often no argument, one or two of them are replaced.
 N_REPLACED = (0, 1, 1, 1, 1, 2)
+# How often the result of a right call is compared with those of related ones.
+RELATED = 0.5
 
 
 def case(seed: int, number: int, *, only: str = "") -> Call:
@@ -30,6 +32,7 @@ def case(seed: int, number: int, *, only: str = "") -> Call:
     call = made(names[number % len(names)], rng)
     for _ in range(rng.choice(N_REPLACED)):
         _replace_one(call, rng)
+    call.is_related = rng.random() < RELATED
     return call
 
 

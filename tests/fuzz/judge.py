@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mixpyro
+from mixpyro import MixtureOfExperts
 from tests.fuzz.call import Call
+from tests.fuzz.named_arguments import is_not_documented, names_no_argument
 from tests.fuzz.odd_values import HostileError
+from tests.fuzz.relations import unfitted, unrelated
 from tests.fuzz.states import Picture, differences, global_state, picture
 
 PACKAGE = str(Path(mixpyro.__file__).parent)
@@ -47,13 +50,14 @@ def judged(call: Call) -> Outcome:
     """
     held = {"owner": call.owner, "arguments": call.arguments, "positional": call.positional}
     before, everywhere = picture(held), global_state()
+    mixture = unfitted(call)
     started = time.process_time()
     result, error = _called(call)
     seconds = time.process_time() - started
     place = "" if error is None else _place(error)
     # Before the result is looked at, which may call networks that draw.
     changed = differences(everywhere, global_state()) + _changed(call, before, picture(held), failed=error is not None)
-    kind, words = _verdict(call, result, error)
+    kind, words = _verdict(call, result, error, mixture)
     changed = [name for name in changed if not _is_allowed(call, name, error)]
     if changed and kind not in ("obscure", "wrong"):
         came = "after an error" if error is not None else "although nothing failed"
@@ -93,12 +97,12 @@ def _called(call: Call) -> tuple[Any, BaseException | None]:
     return result, failed
 
 
-def _verdict(call: Call, result: Any, error: BaseException | None) -> tuple[str, str]:
+def _verdict(call: Call, result: Any, error: BaseException | None, mixture: MixtureOfExperts | None) -> tuple[str, str]:
     """Return the kind of an outcome without regard to changes, and the words for it."""
     if error is not None:
         return _of_error(call, error)
     try:
-        wrong = call.check(result, call.arguments)
+        wrong = call.check(result, call.arguments) or unrelated(call, result, mixture)
     except Exception as fault:
         wrong = [f"the result cannot be read: {fault!r}"]
     return ("wrong", "; ".join(wrong)) if wrong else ("right", "")
@@ -115,7 +119,10 @@ def _of_error(call: Call, error: BaseException) -> tuple[str, str]:
         return "clear", words
     named = _names_an_argument(call, str(error)) and _is_own(error)
     clear = isinstance(error, DOCUMENTED) and (named or _is_of_validation(call, error))
-    return ("clear" if clear else "obscure"), words
+    if not clear:
+        return "obscure", words
+    unclear = names_no_argument(call, error) + is_not_documented(call, error)
+    return ("obscure", unclear[0]) if unclear else ("clear", words)
 
 
 def _names_an_argument(call: Call, message: str) -> bool:

@@ -29,6 +29,8 @@ class GateContract:
 
     # Whether one evaluation of Pyro's ELBO is the closed form right after an update.
     elbo_has_no_noise = True
+    # The argument that says how many components there are.
+    sizes = "n_components"
 
     def make(self, n_components: int = K) -> Gate:
         """A gate that has seen no data."""
@@ -133,7 +135,7 @@ class GateContract:
     @pytest.mark.usefixtures("bad_arguments")
     @pytest.mark.parametrize(("bad", "error"), [(0, ValueError), (-2, ValueError), (2.0, TypeError), (True, TypeError)])
     def test_a_bad_number_of_components_is_refused(self, bad: object, error: type[Exception]) -> None:
-        with pytest.raises(error, match=f"`n_components` must be .*got {bad}"):
+        with pytest.raises(error, match=f"`{self.sizes}` must be .*got {bad}"):
             self.make(bad)  # type: ignore[arg-type]
 
     def test_sites_take_the_gates_name(self) -> None:

@@ -25,12 +25,16 @@ TREES: list[Tree] = [(0, 1), ((0, 1), 2), (1, (2, 0)), ((0, 2), (3, 1)), (0, (1,
 class TestTreeGate(BayesianLogitContract):
     """The contract, for the balanced tree."""
 
+    sizes = "tree"
+
     def make(self, n_components: int = K) -> Gate:
         return TreeGate(n_components, 2)
 
 
 class TestStickBreakingWithInputs(BayesianLogitContract):
     """The contract, for a leaf on the left of every node, in an order of its own."""
+
+    sizes = "tree"
 
     def make(self, n_components: int = K) -> Gate:
         return TreeGate((2, (0, 1)) if n_components == K else n_components, 2)

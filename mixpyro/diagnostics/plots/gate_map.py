@@ -87,7 +87,7 @@ def _plot_rows(ax: Axes, source: Source, features: tuple[int | str, int | str]) 
     """Plot the rows as dots, so that one sees where the map extrapolates."""
     table = as_array(source.gate_x)
     if len(table) <= MOST_ROWS:
-        x, y = (table[:, source.column(feature, of_gate=True)] for feature in features)
+        x, y = (table[:, source.column(feature, of_gate=True, argument="features")] for feature in features)
         ax.scatter(x, y, s=9, c="black", alpha=0.45, linewidths=0.4, edgecolors="white")
 
 

@@ -41,7 +41,8 @@ def gate_grid(source: Source, features: Sequence[int | str], n_points: int) -> G
         raise ValueError(
             f"`result` must be of a gate with two inputs for a map; got one, {names[0]}. Plot `plot_gate_curve`."
         )
-    columns = [source.column(feature, of_gate=True) for feature in features]
+    argument = "feature" if len(features) == 1 else "features"
+    columns = [source.column(feature, of_gate=True, argument=argument) for feature in features]
     table = as_array(source.gate_x)
     values = [np.linspace(*limits(table[:, column]), n_points) for column in columns]
     rows = np.repeat(np.median(table, axis=0)[None], n_points ** len(columns), 0)
