@@ -63,16 +63,17 @@ def rows_of_one(name: str, value: Any, n_rows: int | None = None) -> list[str]:
     return [*found, f"rows of {name} sum to one but for {error:.1e}"] if error > limit else found
 
 
-def monotone(trace: Iterable[float]) -> list[str]:
-    """Return a complaint if a bound falls by more than 1e-8 of itself, or is not finite.
+def monotone(trace: Iterable[float], tolerance: float = 1e-8) -> list[str]:
+    """Return a complaint if a bound falls by more than a share of itself, or is not finite.
 
     Args:
         trace: bounds of iterations.
+        tolerance: that share; rounding of float32 is more than the default.
     """
     values = list(trace)
     found = [] if all(map(math.isfinite, values)) else ["the trace is not finite"]
     for before, after in itertools.pairwise(values):
-        if after < before - 1e-8 * max(1.0, abs(before)):
+        if after < before - tolerance * max(1.0, abs(before)):
             return [*found, f"the bound falls from {before!r} to {after!r}"]
     return found
 

@@ -59,7 +59,8 @@ def _of_run(run: Any, result: FitResult) -> list[str]:
     is_random = any(isinstance(part, torch.nn.Dropout) and part.training for part in parts)
     if is_random:
         return finite("the trace", torch.tensor(run.trace))
-    return [] if run.degeneracies else monotone(run.trace)
+    is_float32 = result.rows is not None and result.rows.x.dtype == torch.float32
+    return [] if run.degeneracies else monotone(run.trace, 1e-6 if is_float32 else 1e-8)
 
 
 def _options(made: Problem, rng: random.Random) -> dict[str, Any]:
