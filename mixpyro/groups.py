@@ -184,6 +184,7 @@ def groups_of(groups: object, *, like: object = None) -> Groups:
         return found
     if not isinstance(like, Tensor):
         raise TypeError(f"`like` must be a torch.Tensor; got {type(like).__name__}.")
+    like = arguments.dense("like", like)
     if not like.ndim:
         raise ValueError(f"`like` must have rows; got shape {list(like.shape)}.")
     if len(found.index) != len(like):

@@ -125,7 +125,7 @@ def is_levels(column: Any) -> bool:  # noqa: ANN401 (a column)
         return True
     if kind == "object":
         values = np.asarray(column, dtype=object)
-        return any(isinstance(value, str) for value in values)
+        return any(isinstance(value, str) for value in values.reshape(-1))
     return False
 
 
