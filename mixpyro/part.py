@@ -13,6 +13,7 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.global_state import unchanged_if_refused
 from mixpyro.arguments.module_contents import unchanged_if_it_raises
 from mixpyro.fitted_part import FittedPart
 from mixpyro.pyro_internals.names import site_name
@@ -81,6 +82,7 @@ class Part(FittedPart):
         arguments.guard(cls, ("partial_bound", "centre"), _of_outputs)
         arguments.guard(cls, OF_ROWS, _of_rows)
         arguments.guard(cls, LONG_UPDATES, unchanged_if_it_raises)
+        arguments.guard(cls, IN_PROGRAM, unchanged_if_refused)
         arguments.guard(cls, ("log_weights", "hold", "parameter_names"), arguments.declared)
         arguments.guard(cls, ("update",), _of_statistics)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
