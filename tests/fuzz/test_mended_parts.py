@@ -66,6 +66,12 @@ def test_a_gate_draws_nothing_before_it_refuses_rows(name: str) -> None:
     pyro.clear_param_store()
 
 
+def test_a_gate_of_objects_refuses_what_is_no_posterior() -> None:
+    gate: Any = GATES["object"](K, D, torch.float64)
+    with pytest.raises(TypeError, match=r"`posterior` must be what `gate.posterior` is; got float"):
+        gate.expected_log_weights(x_of(), objects=slice(None), posterior=0.5)
+
+
 def test_a_distribution_of_no_rows_has_none() -> None:
     assert DirichletGate(K).predictive_assignment(x_of(0)).probs.shape == (0, K)
 
