@@ -12,6 +12,7 @@ from pyro.nn import pyro_method
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.global_state import unchanged_if_refused
 from mixpyro.arguments.module_contents import unchanged_if_it_raises
 from mixpyro.fitted_part import FittedPart
 from mixpyro.part_arguments import OF_ROWS, with_checked_outputs, with_checked_rows, with_checked_statistics
@@ -57,6 +58,7 @@ class Part(FittedPart):
         arguments.guard(cls, ("partial_bound", "centre"), with_checked_outputs)
         arguments.guard(cls, OF_ROWS, with_checked_rows)
         arguments.guard(cls, LONG_UPDATES, unchanged_if_it_raises)
+        arguments.guard(cls, IN_PROGRAM, unchanged_if_refused)
         arguments.guard(cls, ("log_weights", "hold", "parameter_names"), arguments.declared)
         arguments.guard(cls, ("update",), with_checked_statistics)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):

@@ -38,6 +38,8 @@ def unchanged_if_refused(function: Callable[Arguments, Result]) -> Callable[Argu
 
     @functools.wraps(function)
     def drawing(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
         put_back = global_state()
         try:
             return function(*args, **kwargs)

@@ -285,6 +285,8 @@ class ObjectDirichletGate(ObjectGate):
         """Return the posterior [..., N, K] of rows that are known objects, else the prior [1, K]."""
         if objects is None:
             return self.prior_concentration.unsqueeze(0)
+        if posterior is not None and not hasattr(posterior, "concentration"):
+            raise TypeError(f"`posterior` must be what `gate.posterior` is; got {type(posterior).__name__}.")
         known: Tensor = self.posterior_concentration if posterior is None else posterior.concentration
         if not (isinstance(objects, slice) and objects == slice(None)):
             # A batched index, of a transform, cannot be read.

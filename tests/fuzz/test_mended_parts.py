@@ -55,6 +55,23 @@ def test_the_sum_of_rows_may_overflow(name: str) -> None:
     assert bool(GATES[name](K, D, torch.float64).weights(x).isfinite().all())
 
 
+@pytest.mark.filterwarnings("ignore:trying to observe")
+@pytest.mark.parametrize("name", READING)
+def test_a_gate_draws_nothing_before_it_refuses_rows(name: str) -> None:
+    gate, before = GATES[name](K, D, torch.float64), torch.get_rng_state()
+    for x in (x_of().unsqueeze(-1), x_of()[:, :1], x_of() * torch.nan):
+        with pytest.raises(ValueError, match="`"):
+            gate.model(x, plate=pyro.plate("objects", N, dim=-1))
+    assert torch.equal(torch.get_rng_state(), before)
+    pyro.clear_param_store()
+
+
+def test_a_gate_of_objects_refuses_what_is_no_posterior() -> None:
+    gate: Any = GATES["object"](K, D, torch.float64)
+    with pytest.raises(TypeError, match=r"`posterior` must be what `gate.posterior` is; got float"):
+        gate.expected_log_weights(x_of(), objects=slice(None), posterior=0.5)
+
+
 def test_a_distribution_of_no_rows_has_none() -> None:
     assert DirichletGate(K).predictive_assignment(x_of(0)).probs.shape == (0, K)
 
