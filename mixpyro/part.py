@@ -15,7 +15,7 @@ from mixpyro import arguments
 from mixpyro.arguments.global_state import unchanged_if_refused
 from mixpyro.arguments.module_contents import unchanged_if_it_raises
 from mixpyro.fitted_part import FittedPart
-from mixpyro.part_arguments import OF_ROWS, with_checked_outputs, with_checked_rows, with_checked_statistics
+from mixpyro.part_arguments import IN_PROGRAM, OF_ROWS, with_checked_outputs, with_checked_rows, with_checked_statistics
 from mixpyro.pyro_internals.names import site_name
 from mixpyro.pyro_internals.parameter_store import (
     minus_log_normal_prior,
