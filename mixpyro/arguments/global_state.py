@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import torch
+from pyro.poutine import NonlocalExit
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -32,6 +33,8 @@ def global_state() -> Callable[[], None]:
 def unchanged_if_refused(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Decorate a function that draws random numbers to put the state of the process back where it raises.
 
+    Pyro leaves a program at a site in order to run it anew with values of that site: the numbers drawn so far count.
+
     Args:
         function: such as a Pyro model.
     """
@@ -43,6 +46,8 @@ def unchanged_if_refused(function: Callable[Arguments, Result]) -> Callable[Argu
         put_back = global_state()
         try:
             return function(*args, **kwargs)
+        except NonlocalExit:
+            raise
         except BaseException:
             put_back()
             raise
