@@ -215,7 +215,7 @@ class MStep:
         return float(total[0])
 
     def _objective_value(self, data: Tensors, *, whole: bool = True) -> float:
-        with torch.no_grad():
+        with torch.no_grad(), arguments.rows_are_checked():
             if not whole or sums.current() is None:
                 return float(self.module.partial_bound(*data))
             divergence, slices = self.module.kl_divergence(), sums.slices_of(len(data[0]))
