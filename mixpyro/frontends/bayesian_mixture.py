@@ -17,7 +17,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.column_reader import as_tensor
 from mixpyro.frontends.estimator_base import CHECKS, MixtureEstimator, as_array, forget
 from mixpyro.frontends.named_rows import labels_of, layout
-from mixpyro.frontends.parameters import named, numbers_of, one_of, random_seed, unless_none
+from mixpyro.frontends.parameters import numbers_of, one_of, random_seed, unless_none
 from mixpyro.frontends.whole_result import Rows, in_order
 from mixpyro.gates import DirichletGate, StickBreakingGate
 from mixpyro.gates.base import Gate
@@ -266,7 +266,7 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         return y[:, :0], y
 
     def _prepare(self, x: Inputs, y: Outputs, weights: Float[Tensor, " N"] | None) -> MixtureOfExperts:
-        with named(**PRIORS):
+        with arguments.renamed(**PRIORS):
             experts = GaussianExperts(
                 self.n_components,
                 y.shape[1],
