@@ -15,7 +15,8 @@ from mixpyro import arguments
 from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
-from mixpyro.distributed.processes import Processes, processes_given
+from mixpyro.distributed.groups_of_processes import processes_given
+from mixpyro.distributed.processes import Processes
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.alike_on_ranks import check_alike, names_of
