@@ -22,16 +22,18 @@ def test_numbers_drawn_before_pyro_leaves_a_program_are_not_drawn_again() -> Non
     assert not torch.equal(*weights)
 
 
-def test_a_program_that_fails_leaves_the_random_state() -> None:
-    mixture = MixtureOfExperts(DirichletGate(3), LinearExperts(3, 1))
-    x = torch.zeros(2, 1, dtype=torch.float64)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_a_program_that_fails_leaves_the_random_state(device: str) -> None:
+    mixture = MixtureOfExperts(DirichletGate(3, device=device), LinearExperts(3, 1, device=device))
+    x = torch.zeros(2, 1, dtype=torch.float64, device=device)
+    state = torch.cuda.get_rng_state if device == "cuda" else torch.get_rng_state
 
     def refuse(site: Any) -> bool:
         if site["name"] == "gate.assignment":
             raise ValueError("late")
         return False
 
-    before = torch.get_rng_state()
+    before = state()
     with pytest.raises(ValueError, match="late"):
         poutine.trace(poutine.escape(mixture.model, refuse)).get_trace(x)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(state(), before)
