@@ -87,6 +87,9 @@ def _is_of_no_transform(value: Tensor) -> bool:
 
 def _is_repeated(value: Tensor) -> bool:
     """Return whether a tensor is a few numbers that are repeated, to more than any program needs."""
+    # While PyTorch traces a function, sizes are tensors.
+    if torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
+        return False
     return value.numel() > MOST_REPEATED and value.untyped_storage().nbytes() < value.numel()
 
 
