@@ -65,7 +65,7 @@ from mixpyro.arguments.torch_contexts import (
     outside_of_contexts,
     refuse_lazy,
 )
-from mixpyro.arguments.validation import checks_values
+from mixpyro.arguments.validation import checks_values, has_checked_rows, rows_are_checked
 from mixpyro.arguments.vectors import filled, no_modules, positive_definite, positive_vector, representable, vector
 
 __all__ = [
@@ -90,6 +90,7 @@ __all__ = [
     "graph_of_inputs",
     "guard",
     "guarded",
+    "has_checked_rows",
     "has_derivatives",
     "in_memory",
     "in_these_contexts",
@@ -126,6 +127,7 @@ __all__ = [
     "renamed",
     "representable",
     "responsibilities",
+    "rows_are_checked",
     "same_device",
     "same_shapes",
     "seed",

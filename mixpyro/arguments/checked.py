@@ -239,7 +239,7 @@ def in_memory(name: str, value: range) -> np.ndarray:
         ValueError: if there are more than 10⁸.
     """
     # The length itself may be beyond what `len` returns.
-    if abs(value.stop - value.start) // abs(value.step) > MOST_OF_RANGE:
+    if (value.stop - value.start) // value.step > MOST_OF_RANGE:
         raise ValueError(f"`{name}` must have at most {MOST_OF_RANGE:.0e} rows; got {value!r}.")
     return np.asarray(value, dtype=np.int64)
 

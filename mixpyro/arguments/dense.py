@@ -82,6 +82,8 @@ def _is_wrapper(value: Tensor) -> bool:
 
 def _is_of_no_transform(value: Tensor) -> bool:
     """Return whether a tensor has left the function that ``torch.func.vmap`` or another transform ran it in."""
+    if torch.compiler.is_compiling():  # which cannot follow what is asked below
+        return False
     return is_functorch_wrapped_tensor(value) and peek_interpreter_stack() is None
 
 

@@ -45,8 +45,13 @@ def finite_bound(bound: Tensor, log_evidence: Tensor) -> Tensor:
     if bound.is_meta or in_transform() or not checks_values() or bool(torch.isfinite(bound)):
         return bound
     bad = ~torch.isfinite(log_evidence)
-    first = f", number {int(torch.nonzero(bad)[0])} among them" if bool(bad.any()) else ""
+    if not bool(bad.any()):
+        raise ValueError(
+            f"`x` and `y` must have a finite bound; got {float(bound)}, although every object has a density: the "
+            "posterior is too far from the prior. Scale the columns to unit order."
+        )
     raise ValueError(
         f"`x` and `y` must have a finite bound; got {float(bound)}: {int(bad.sum())} of {len(bad)} objects have no "
-        f"density in any component{first}. Scale the columns to unit order, or leave out what no component explains."
+        f"density in any component, number {int(torch.nonzero(bad)[0])} among them. Scale the columns to unit order, "
+        "or leave out what no component explains."
     )

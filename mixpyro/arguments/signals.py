@@ -89,17 +89,26 @@ def pass_on(error: BaseException) -> None:
     found: BaseException | None = error
     while found is not None:
         frames = (frame for frame, _ in traceback.walk_tb(found.__traceback__))
-        # A timer may have put back the handler before.
-        if isinstance(found, TimeoutError) or any(frame.f_code in codes for frame in frames):
+        if _is_of_a_timer(found) or any(frame.f_code in codes for frame in frames):
             raise found from None
         found = found.__cause__
+
+
+def _is_of_a_timer(error: BaseException) -> bool:
+    """Return whether a timer has raised an error; it may have put back the handler before.
+
+    An error of a file system that is out of reach has a number, too.
+    """
+    return isinstance(error, TimeoutError) and error.errno is None
 
 
 def _code_of(handler: Any) -> CodeType | None:  # noqa: ANN401 (anything that can be called, or a constant)
     """Return the code of a handler; None if it has none in Python."""
     while isinstance(handler, functools.partial):
         handler = handler.func
-    called = handler if hasattr(handler, "__code__") else inspect.getattr_static(type(handler), "__call__", None)
+    # Of its class alone: the class of SIG_DFL has one of its own, which makes all enumerations.
+    of_class = next((vars(kind)["__call__"] for kind in type(handler).__mro__ if "__call__" in vars(kind)), None)
+    called = handler if hasattr(handler, "__code__") else of_class
     # Without decorators, whose code is that of other functions too.
     code = getattr(inspect.unwrap(called) if callable(called) else called, "__code__", None)
     return code if isinstance(code, CodeType) else None

@@ -150,6 +150,7 @@ def to_arviz(
         RuntimeWarning: if the groups take more than 4 GiB.
 
     Example:
+        >>> import torch
         >>> from mixpyro import DirichletGate
         >>> data = to_arviz(DirichletGate(3), torch.zeros(5, 0).double(), n_draws=100)
         >>> data["posterior"]["gate.weights"].dims

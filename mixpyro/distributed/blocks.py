@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mixpyro.distributed.processes import Processes, processes_given
+from mixpyro.distributed.groups_of_processes import processes_given
+from mixpyro.distributed.processes import Processes
 
 
 class Limits(NamedTuple):

@@ -14,6 +14,7 @@ from mixpyro.conjugate.tied_covariance import Tied
 from mixpyro.experts.conjugate import ConjugateExperts
 from mixpyro.experts.linear_prior import GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE
 from mixpyro.experts.prior_cautions import LARGE_SHARE, MANY
+from mixpyro.experts.prior_numbers import degrees_above, scalar
 from mixpyro.experts.weak_prior import COEFFICIENT_PRECISION, NOISE_RATE, NOISE_SHAPE, DataScales, checked_scales, words
 from mixpyro.shapes import Inputs, Targets
 
@@ -139,11 +140,11 @@ class GaussianPrior(ConjugateExperts):
         least = self.structure.least_degrees(self.n_outputs)
         degrees = least + 2.0 * (GIVEN_SHAPE if self.has_given_scale else NOISE_SHAPE)
         if self.degrees_of_freedom is not None:
-            degrees = _checked_degrees(self.degrees_of_freedom, least)
+            degrees = degrees_above(least, "the columns of y less one", "degrees_of_freedom", self.degrees_of_freedom)
         return {
             "prior_mean": arguments.vector("mean", 0.0 if self.mean is None else self.mean, self.n_outputs),
-            "prior_mean_precision": _scalar(arguments.positive_number("mean_precision", precision)),
-            "prior_degrees": _scalar(degrees),
+            "prior_mean_precision": scalar(arguments.positive_number("mean_precision", precision)),
+            "prior_degrees": scalar(degrees),
             "prior_scale": self.structure.checked_scale(
                 "scale", scale if self.scale is None else self.scale, self.n_outputs
             ),
@@ -233,16 +234,3 @@ class GaussianPrior(ConjugateExperts):
     def _variances(self, scale: Tensor) -> Tensor:
         """Return the diagonal of a scale as a matrix [K, P]."""
         return self.structure.matrices(scale, self.n_outputs).diagonal(dim1=-2, dim2=-1)
-
-
-def _scalar(value: float) -> Tensor:
-    """Return a number as a float64 tensor."""
-    return torch.tensor(value, dtype=torch.float64, device="cpu")
-
-
-def _checked_degrees(value: float, least: float) -> float:
-    """Return ν₀ if it exceeds what it must."""
-    number = arguments.positive_number("degrees_of_freedom", value)
-    if number <= least:
-        raise ValueError(f"`degrees_of_freedom` must be above {least:g}, the columns of y less one; got {number:g}.")
-    return number

@@ -7,6 +7,7 @@ from pyro.distributions import Delta
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.signals import pass_on
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.shapes import Inputs, Scalar
 
@@ -103,6 +104,7 @@ def _matrix(values: object, n_components: int, n_outputs: int) -> Tensor:
     try:
         given = torch.as_tensor(arguments.of_numbers("values", values), dtype=torch.float64, device="cpu").clone()
     except (TypeError, ValueError, RuntimeError) as error:
+        pass_on(error)
         raise TypeError(f"`values` must be a number or numbers; got {arguments.shown(values)}.") from error
     if given.ndim == 1:
         given = given.unsqueeze(-1)

@@ -12,6 +12,7 @@ from mixpyro.conjugate.random_effects import RandomEffects
 from mixpyro.experts import prior_cautions
 from mixpyro.experts.conjugate import ConjugateExperts
 from mixpyro.experts.linear_prior import GIVEN_MEAN, GIVEN_PRECISION, GIVEN_RATE, GIVEN_SHAPE
+from mixpyro.experts.prior_numbers import degrees_above, scalar
 from mixpyro.experts.random_columns import INTERCEPT, checked_effects
 from mixpyro.experts.random_effects_cautions import of_effects, of_sizes
 from mixpyro.experts.weak_prior import (
@@ -258,14 +259,15 @@ class RandomEffectsPrior(ConjugateExperts):
         shape, rate = filled_in((self.noise_shape, self.noise_rate), of_noise)
         q = len(self.random_effects)
         of_effects = (GIVEN_SHAPE, GIVEN_RATE) if self.has_given_effects else (EFFECT_SHAPE, NOISE_RATE)
-        defaults = (Full.least_degrees(q) + 2.0 * of_effects[0], 2.0 * of_effects[1])
+        least = Full.least_degrees(q)
+        defaults = (least + 2.0 * of_effects[0], 2.0 * of_effects[1])
         degrees, scale = filled_in((self.effect_degrees, self.effect_scale), defaults)
         return {
             "prior_mean": arguments.filled("coefficient_mean", mean, (self.n_components, self.n_columns)),
             "prior_precision": arguments.positive_definite("coefficient_precision", precision, self.n_columns),
-            "prior_shape": _scalar(arguments.positive_number("noise_shape", shape)),
-            "prior_rate": _scalar(arguments.positive_number("noise_rate", rate)),
-            "prior_degrees": _scalar(_checked_degrees(degrees, q)),
+            "prior_shape": scalar(arguments.positive_number("noise_shape", shape)),
+            "prior_rate": scalar(arguments.positive_number("noise_rate", rate)),
+            "prior_degrees": scalar(degrees_above(least, "the random effects less one", "effect_degrees", degrees)),
             "prior_scale": arguments.positive_definite("effect_scale", scale, q),
         }
 
@@ -290,17 +292,3 @@ class RandomEffectsPrior(ConjugateExperts):
             of_columns = torch.cat([x.new_ones(1), x])[self._effect_columns].double()
             matrix[list(self.random_effects).index(INTERCEPT)] = of_columns
         return matrix
-
-
-def _checked_degrees(value: object, n_effects: int) -> float:
-    """Return ν₀ if it is above q − 1."""
-    number = arguments.positive_number("effect_degrees", value)
-    least = Full.least_degrees(n_effects)
-    if number <= least:
-        raise ValueError(f"`effect_degrees` must be above {least:.0f}, the random effects less one; got {number}.")
-    return number
-
-
-def _scalar(number: float) -> Tensor:
-    """Return a number as a float64 tensor on the CPU."""
-    return torch.tensor(number, dtype=torch.float64, device="cpu")

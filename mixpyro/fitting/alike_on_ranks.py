@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from mixpyro.distributed.processes import Processes, processes_given
+from mixpyro.distributed.groups_of_processes import processes_given
+from mixpyro.distributed.processes import Processes
 from mixpyro.experts.base import Experts
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts

@@ -15,7 +15,8 @@ from mixpyro import arguments
 from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
-from mixpyro.distributed.processes import Processes, processes_given
+from mixpyro.distributed.groups_of_processes import processes_given
+from mixpyro.distributed.processes import Processes
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.alike_on_ranks import check_alike, names_of
@@ -133,7 +134,10 @@ def fit(
         tolerance: in nats an object, at least 0. In float32 the tolerance is never below rounding.
         n_gradient_steps: most steps of SVI an iteration, by L-BFGS, for what has no closed form.
         n_annealing: iterations before the first, in which responsibilities are tempered: flat at first, then less so.
-        seed: of the starts, at least 0. Same seed, same result; the global random state is neither used nor changed.
+        seed: of the starts, at least 0. Same seed and same mixture, same result; the global random state is neither
+            used nor changed. Coefficients of Bayesian gates, means that a gate learns, scales of experts and networks
+            start from where they are: another fit of a fitted mixture agrees with the first to the tolerance, with
+            networks perhaps not. To repeat a fit exactly, copy the mixture before the first one.
         checkpoint: a file to write the state of the fit to, and to go on from if it exists and is of this very fit: of
             the same data, options, starts and mixture, with all that functions in these read.
         checkpoint_seconds: least time between two writes of it, at least 0.

@@ -13,7 +13,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.signals import undone_if_it_raises
-from mixpyro.distributed.processes import processes_given
+from mixpyro.distributed.groups_of_processes import processes_given
 from mixpyro.fitting.alike_on_ranks import check_alike, refuse_gradients
 from mixpyro.fitting.first_batch import FirstBatch, fit_first_batch
 from mixpyro.fitting.interrupts import stop_on_request

@@ -17,7 +17,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.column_reader import as_tensor
 from mixpyro.frontends.estimator_base import CHECKS, MixtureEstimator, as_array, forget
 from mixpyro.frontends.named_rows import labels_of, layout
-from mixpyro.frontends.parameters import named, numbers_of, one_of, random_seed, unless_none
+from mixpyro.frontends.parameters import numbers_of, one_of, random_seed, unless_none
 from mixpyro.frontends.whole_result import Rows, in_order
 from mixpyro.gates import DirichletGate, StickBreakingGate
 from mixpyro.gates.base import Gate
@@ -29,13 +29,12 @@ from mixpyro.tables.layout import Layouts
 # What scikit-learn calls a structure of covariances, and what mixpyro does.
 COVARIANCES = {"full": "full", "tied": "tied", "diag": "diagonal", "spherical": "spherical"}
 WEIGHT_PRIORS = ("dirichlet_process", "dirichlet_distribution")
-# What gates and experts call the parameters, and what the estimator does.
+# What experts call the parameters, and what the estimator does.
 PRIORS = {
     "mean": "mean_prior",
     "mean_precision": "mean_precision_prior",
     "degrees_of_freedom": "degrees_of_freedom_prior",
     "scale": "covariance_prior",
-    "concentration": "weight_concentration_prior",
 }
 
 
@@ -266,16 +265,10 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
         return y[:, :0], y
 
     def _prepare(self, x: Inputs, y: Outputs, weights: Float[Tensor, " N"] | None) -> MixtureOfExperts:
-        with named(**PRIORS):
-            experts = GaussianExperts(
-                self.n_components,
-                y.shape[1],
-                covariance=COVARIANCES[self.covariance_type],
-                mean=self.mean_prior,
-                mean_precision=self.mean_precision_prior,
-                degrees_of_freedom=self.degrees_of_freedom_prior,
-                scale=self.covariance_prior,
-            )
+        priors: dict[str, Any] = {name: getattr(self, own) for name, own in PRIORS.items()}
+        with arguments.renamed(**PRIORS, concentration="weight_concentration_prior"):
+            covariance = COVARIANCES[self.covariance_type]
+            experts = GaussianExperts(self.n_components, y.shape[1], covariance=covariance, **priors)
             return MixtureOfExperts(self._new_gate(), experts)
 
     def _new_gate(self) -> Gate:

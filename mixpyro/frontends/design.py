@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixpyro.arguments.signals import pass_on
 from mixpyro.frontends.formula_data import plain_columns
 from mixpyro.frontends.formula_names import names_in, no_column
 
@@ -277,5 +278,6 @@ def _made(
                 f"`data` must have the levels of the fit in the categories of `{argument}`; got others."
             ) from error
         except (FormulaicError, TypeError, ValueError, NameError, AttributeError) as error:
+            pass_on(error)
             words = " ".join(ANSI.sub("", str(error)).split())
             raise ValueError(f"`{argument}` must be a formula of the columns of `data`; {words}") from error

@@ -25,7 +25,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.streaming import StreamingFit
 from mixpyro.frontends.column_reader import as_tensor
 from mixpyro.frontends.distinct_rows import distinct_rows
-from mixpyro.frontends.parameters import all_or_nothing, named, numbers_of, random_seed, random_state
+from mixpyro.frontends.parameters import all_or_nothing, numbers_of, random_seed, random_state
 from mixpyro.frontends.whole_result import Rows, of_all_rows
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
@@ -118,7 +118,7 @@ class MixtureEstimator(BaseEstimator):
     def _fitted(self, mixture: MixtureOfExperts, rows: Rows, weights: Any, groups: Any = None) -> FitResult:  # noqa: ANN401
         """Return the result of a fit."""
         names = {"max_iterations": "max_iter", "tolerance": "tol", "weights": "sample_weight"}
-        with named(**names), convergence_warnings(self._expected_caution):
+        with arguments.renamed(**names), convergence_warnings(self._expected_caution):
             return fit(
                 mixture,
                 rows.x,
@@ -147,7 +147,7 @@ class MixtureEstimator(BaseEstimator):
         """Learn from a batch of checked arrays [B, D] and [B, P]."""
         weights = checked_weights(sample_weight, len(x))
         of_rows = None if weights is None else as_tensor(weights)
-        with named(weights="sample_weight"), convergence_warnings(self._expected_caution):
+        with arguments.renamed(weights="sample_weight"), convergence_warnings(self._expected_caution):
             stream = self._stream_so_far(x, y, of_rows)
             rows = self._rows(as_tensor(x), as_tensor(y))
             stream.partial_fit(rows.x, rows.y, gate_x=rows.gate_x, weights=of_rows)

@@ -87,22 +87,6 @@ def check_parameters(estimator: BaseEstimator, checks: Mapping[str, Check]) -> N
 
 
 @contextmanager
-def named(**names: str) -> Iterator[None]:
-    """Let errors call an argument as the estimator calls it.
-
-    Args:
-        **names: what the estimator calls an argument, by what the function inside calls it.
-    """
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        for inside, own in names.items():
-            if str(error).startswith(f"`{inside}` must"):
-                raise type(error)(str(error).replace(f"`{inside}`", f"`{own}`", 1)) from error
-        raise
-
-
-@contextmanager
 def numbers_of(*names: str) -> Iterator[None]:
     """Let errors of what scikit-learn and NumPy cannot read name the arguments.
 

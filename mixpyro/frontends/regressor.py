@@ -17,7 +17,7 @@ from mixpyro.frontends.column_reader import Columns, as_tensor
 from mixpyro.frontends.estimator_base import as_array
 from mixpyro.frontends.families_by_name import ALIASES, SIMPLE
 from mixpyro.frontends.named_rows import labels_of
-from mixpyro.frontends.parameters import named, numbers_of, random_seed
+from mixpyro.frontends.parameters import numbers_of, random_seed
 from mixpyro.frontends.supervised import SupervisedMixture
 from mixpyro.gates.base import Gate
 from mixpyro.numerics.random_numbers import own_random_numbers
@@ -189,7 +189,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
         """
         x, own = self._inputs(X)
         wanted = as_tensor(np.atleast_1d(arguments.of_numbers("quantiles", quantiles)))
-        with named(probabilities="quantiles"):
+        with arguments.renamed(probabilities="quantiles"):
             found = self.mixture_.quantile(x, wanted, **own)
         return np.stack([self._shaped(one) for one in found], axis=1)
 

@@ -26,7 +26,7 @@ class LogitGate(EstimatedPart, Gate):
 
     Example:
         >>> import torch
-        >>> from mixpyro.numerics.linear_predictors import with_reference
+        >>> from mixpyro.numerics.soft_labels import with_reference
         >>> class TemperatureGate(LogitGate):
         ...     def __init__(self, n_components, n_features, *, temperature, name="gate"):
         ...         super().__init__(n_components, name=name)

@@ -4,9 +4,7 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.distributions import Categorical, Dirichlet
-from pyro.infer.reparam import ConjugateReparam
-from pyro.infer.reparam.reparam import Reparam
+from pyro.distributions import Categorical
 from pyro.nn import pyro_method
 from torch import Tensor
 
@@ -15,7 +13,7 @@ from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.gates.finite_rows import OF_FINITE_ROWS, of_finite_rows
 from mixpyro.gates.program_axes import axes_of_objects, rows_of_objects, with_axes
 from mixpyro.gates.program_weights import ProgramWeights, checked_labels
-from mixpyro.part import Part
+from mixpyro.gates.reparameterisation import GateReparameterisation
 from mixpyro.pyro_internals.compiled import refuse_compiled
 from mixpyro.pyro_internals.expected_weights import BoundTerms, GateRecord, record_of
 from mixpyro.pyro_internals.given_sites import refuse_given_value, refuse_taken_name
@@ -23,18 +21,15 @@ from mixpyro.pyro_internals.names import module_name
 from mixpyro.pyro_internals.parameter_store import refuse_shared_parameters
 from mixpyro.pyro_internals.plates import Plates, checked_plates, entered, refuse_outer_plates, rows_of_all
 from mixpyro.pyro_internals.posterior_weights import draws_from_posterior
-from mixpyro.shapes import Inputs, ObjectIndices, ProgramInputs, Responsibilities
+from mixpyro.shapes import Inputs, ObjectIndices, ProgramInputs
 
 
-class GateProgram(Part):
+class GateProgram(GateReparameterisation):
     """Sample statements of a gate for anyone's model and guide.
 
     A subclass gives :meth:`assignment_prior` and :meth:`bound_terms`, and :meth:`weights_guide` where its weights are
     latent.
     """
-
-    # Name of the site of the latent weights, without the prefix; None where there is no such site.
-    weights_site: str | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
         # Before the checks of every part, which hand over a tensor.
@@ -251,50 +246,6 @@ class GateProgram(Part):
         q = Categorical(logits=with_axes(checked.flatten(0, len(plates) - 1).log(), axes_of_objects(plates, x)))
         with entered(plates):
             pyro.sample(self.site("assignment"), q, infer={"enumerate": "parallel"})
-
-    def reparam(
-        self, x: Inputs, responsibilities: Responsibilities, *, n_objects: int | None = None
-    ) -> dict[str, Reparam]:
-        """Return what ``poutine.reparam`` needs to sample the weights from their exact posterior given q(z).
-
-        The reparameterised model samples the weights from their prior times the evidence of the responsibilities. Its
-        guide is :meth:`assignment_guide` with the same responsibilities, in place of :meth:`guide`. One evaluation of
-        TraceEnum_ELBO is then the bound at the best q(π), whatever weights it samples, with exact gradients for the
-        parameters of the gate's prior.
-
-        Args:
-            x: gate inputs [N, D], or [B, D] of a subsample.
-            responsibilities: q(z) [N, K], rows that sum to one.
-            n_objects: N, where x is a subsample.
-
-        Raises:
-            ValueError: if a shape does not fit, or a value is negative or not finite.
-
-        Example:
-            >>> import torch
-            >>> from pyro import poutine
-            >>> from mixpyro import DirichletGate
-            >>> gate, x, r = DirichletGate(2), torch.zeros(3, 0), torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
-            >>> plate = pyro.plate("objects", 3, dim=-1)
-            >>> model = poutine.reparam(lambda: gate.model(x, plate=plate), gate.reparam(x, r))
-            >>> elbo = pyro.infer.TraceEnum_ELBO(max_plate_nesting=1)
-            >>> [round(elbo.loss(model, lambda: gate.assignment_guide(x, r, plate=plate)), 3) for _ in range(2)]
-            [1.405, 1.405]
-        """
-        checked = arguments.responsibilities(responsibilities, self.n_components, len(x))
-        n_objects = len(x) if n_objects is None else arguments.integer("n_objects", n_objects, least=len(x))
-        evidence = self.evidence(x, checked, scale=n_objects / len(x))
-        return {} if evidence is None else {self.site(str(self.weights_site)): ConjugateReparam(evidence)}
-
-    def evidence(self, x: Inputs, responsibilities: Responsibilities, *, scale: float) -> Dirichlet | None:
-        """Return the likelihood of the weights given responsibilities, as a density; None without latent weights.
-
-        Args:
-            x: gate inputs [B, D].
-            responsibilities: [B, K].
-            scale: how many objects each row stands for.
-        """
-        return None
 
     @property
     def weights_sites(self) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.arguments import in_memory
+from mixpyro.arguments.signals import pass_on
 
 # Names of dtypes, of pandas and polars, whose values are levels of a category.
 LEVELS = ("category", "string", "str", "enum", "categorical", "utf8")
@@ -103,7 +103,7 @@ def as_array(argument: str, value: Any) -> np.ndarray:  # noqa: ANN401 (any tabl
             f"`{argument}` must be a tensor, an array, a list, a DataFrame or a Series; got {type(value).__name__}."
         )
     if isinstance(value, range):
-        return in_memory(argument, value)
+        return arguments.in_memory(argument, value)
     try:
         if isinstance(value, list | tuple) and value and all(isinstance(row, Tensor) for row in value):
             value = [arguments.array_of(argument, row) for row in value]
@@ -111,6 +111,7 @@ def as_array(argument: str, value: Any) -> np.ndarray:  # noqa: ANN401 (any tabl
     except ValueError as error:
         raise ValueError(f"`{argument}` must have rows of one length; got rows of several.") from error
     except (TypeError, RuntimeError) as error:
+        pass_on(error)
         raise TypeError(f"`{argument}` must have values that NumPy reads; got {arguments.shown(value)}.") from error
 
 

@@ -1,5 +1,6 @@
 """What a handler of a signal raises passes through as itself wherever errors are put in other words."""
 
+import errno
 import functools
 import signal
 from collections.abc import Callable, Iterator
@@ -56,6 +57,16 @@ def test_what_a_handler_raises_is_told_from_other_errors(function: Any, set_hand
             converted.__cause__ = error
             pass_on(converted)
     pass_on(ValueError("damaged"))
+
+
+def test_other_errors_are_not_taken_for_those_of_handlers() -> None:
+    """An enumeration makes its members as it makes SIG_DFL, and a file system out of reach raises a TimeoutError."""
+    with pytest.raises(ValueError, match="99999 is not a valid") as found:
+        signal.Signals(99999)
+    pass_on(found.value)
+    pass_on(TimeoutError(errno.ETIMEDOUT, "Connection timed out"))
+    with pytest.raises(TimeoutError, match="late"):
+        pass_on(TimeoutError("late"))
 
 
 def test_a_timer_of_the_caller_ends_a_load_with_its_own_error(

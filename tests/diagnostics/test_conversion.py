@@ -207,7 +207,7 @@ def test_global_state_is_not_changed(name: str) -> None:
 def test_bad_arguments_are_refused() -> None:
     result, x, y = fitted()
     for arguments, options, error, message in (
-        ((result, x), {}, ValueError, "`y` must be given for a mixture; got None"),
+        ((result, x), {}, ValueError, "`y` must be given for a mixture, and with `x`; got None"),
         ((object(), x, y), {}, TypeError, "`fitted` must be what `fit` returned or a mixture or a gate; got <object"),
         ((result, x, y[:5]), {}, ValueError, "`y` must have as many rows as `x`, 40; got 5"),
         ((result, x, y), {"feature_names": ["a", "b"]}, ValueError, "`feature_names` must be 1 names.*got 2"),

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from mixpyro import arguments
 from mixpyro.arguments.module_contents import contents_of
-from mixpyro.arguments.signals import undone_if_it_raises
+from mixpyro.arguments.signals import pass_on, undone_if_it_raises
 from mixpyro.distributed import sums
 from mixpyro.fitting.gradient.minibatches import growing_subsamples, shuffled_batches
 from mixpyro.fitting.gradient.objective_elbo import ObjectiveELBO
@@ -166,7 +166,8 @@ class MStep:
             for part in parts:
                 take_steps(part)
             after = self._objective_value(data)
-        except ValueError:
+        except ValueError as error:
+            pass_on(error)
             # A step was so long that a distribution refused its parameters.
             after = -math.inf
         if after >= before:
@@ -214,7 +215,7 @@ class MStep:
         return float(total[0])
 
     def _objective_value(self, data: Tensors, *, whole: bool = True) -> float:
-        with torch.no_grad():
+        with torch.no_grad(), arguments.rows_are_checked():
             if not whole or sums.current() is None:
                 return float(self.module.partial_bound(*data))
             divergence, slices = self.module.kl_divergence(), sums.slices_of(len(data[0]))

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
+from mixpyro.arguments.late_imports import imported
+from mixpyro.arguments.signals import pass_on
 from mixpyro.fitting.gradient.fused_steps import FusedSteps
-from mixpyro.numerics.forks import import_before_forks
 
 # What PyTorch imports when it makes its first optimiser; it takes a second or more.
 COMPILER = "torch._dynamo"
@@ -101,7 +102,7 @@ class FusedAdam(TorchOptimizer):
     """
 
     def __init__(self, parameters: Iterable[Parameter], *, lr: float = 1e-3) -> None:
-        import_before_forks(COMPILER)
+        imported(COMPILER)
         super().__init__(torch.optim.Adam([{"params": list(parameters)}], lr=lr))
         self._choose_kernel()
         self._in_a_row = False
@@ -176,7 +177,7 @@ class FullDataLBFGS(PyroOptim):
         tolerance: float = 1e-14,
     ) -> None:
         super().__init__(torch.optim.LBFGS, {})
-        import_before_forks(COMPILER)
+        imported(COMPILER)
         self.trainable = trainable
         self.n_steps = n_steps
         self.tolerance = tolerance
@@ -264,6 +265,7 @@ def can_be_fused(dtype: torch.dtype, device: torch.device) -> bool:
     parameter.grad = torch.zeros_like(parameter)
     try:
         torch.optim.Adam([parameter], fused=True).step()
-    except RuntimeError:
+    except RuntimeError as error:
+        pass_on(error)
         return False
     return True

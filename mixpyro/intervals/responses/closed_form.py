@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.signals import pass_on
 from mixpyro.conjugate.responses.base import Features, Response
 from mixpyro.experts.gaussian import GaussianExperts
 from mixpyro.experts.linear import LinearExperts
@@ -145,7 +146,8 @@ class ClosedForm:
         """Return (I − S)⁻¹ slope; None where the matrix is not positive definite."""
         try:
             return torch.cholesky_solve(point.slope.unsqueeze(-1), factor_of(missing)).squeeze(-1)
-        except ValueError:
+        except ValueError as error:
+            pass_on(error)
             return None
 
     def _newton(self, point: Point, direction: Tensor) -> Point | None:

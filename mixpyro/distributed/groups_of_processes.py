@@ -1,0 +1,38 @@
+"""The processes of a group that a user gives."""
+
+from typing import Any
+
+from mixpyro.distributed.processes import Processes
+
+
+def processes_of(group: Any = None) -> Processes | None:  # noqa: ANN401 (of torch.distributed)
+    """Return the processes of a group; None if there is one alone.
+
+    Args:
+        group: of torch.distributed; None for the default group, if `init_process_group` has been called.
+
+    Raises:
+        ValueError: if there are no processes, or this one is not among those of the group.
+    """
+    return processes_given("group", group)
+
+
+def processes_given(name: str, group: Any) -> Processes | None:  # noqa: ANN401 (of torch.distributed)
+    """Return the processes of a group, for a function with an argument of another name.
+
+    Args:
+        name: of the argument, for messages.
+        group: as for :func:`processes_of`.
+
+    Raises:
+        ValueError: as :func:`processes_of`.
+    """
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        if group is not None:
+            raise ValueError(f"`{name}` must be of `torch.distributed`, which is not initialised; got a group.")
+        return None
+    if dist.get_rank(group) < 0:
+        raise ValueError(f"`{name}` must have this process among its ranks; got a group without it.")
+    return Processes(group) if dist.get_world_size(group) > 1 else None
