@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.arguments.signals import pass_on
@@ -142,7 +142,7 @@ class _Growth:
         max_iterations: int,
         tolerance: float,
     ) -> None:
-        if not arguments.can_be_called(experts) or isinstance(experts, Experts):
+        if not arguments.can_be_called(experts) or isinstance(experts, nn.Module):
             raise TypeError(
                 f"`experts` must be a function of the number of components; got {type(experts).__name__}. "
                 "Pass `lambda k: LinearExperts(k, n_features=2)` or the like."
