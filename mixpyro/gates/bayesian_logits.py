@@ -147,7 +147,7 @@ class BayesianLogitGate(CoefficientsProgram):
             objects: not read: a row's weights depend on x alone.
             posterior: q, with any leading axes of runs; the gate's own by default.
         """
-        q = self.posterior if posterior is None else posterior
+        q = self.posterior_or_own(posterior)
         found = [self.expected_log(rows, q).to(x.dtype) for _, rows in self.blocks_of(x, q.mean.shape[:-2].numel())]
         return (found[0] if len(found) == 1 else torch.cat(found, dim=-1)).mT
 
@@ -176,7 +176,7 @@ class BayesianLogitGate(CoefficientsProgram):
             posterior: q to expand about, with the same leading axes or none; the gate's own by default.
         """
         self.refuse_huge(x)
-        point = self.expanded_about(self.posterior if posterior is None else posterior)
+        point = self.expanded_about(self.posterior_or_own(posterior))
         total: NaturalSums | None = None
         n_runs = responsibilities.shape[:-2].numel()
         for rows, design in self.blocks_of(x, n_runs):
