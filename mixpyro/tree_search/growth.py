@@ -94,6 +94,7 @@ def grow_tree(
         TypeError: if ``experts`` is not callable or returns anything but experts.
         ValueError: if an argument does not fit, or the experts are estimated: bounds of different K do not compare
             then.
+        RuntimeError: if no run of the first tree reached a finite bound.
 
     Warns:
         RuntimeWarning: as :func:`mixpyro.fit` does, of the last tree.
