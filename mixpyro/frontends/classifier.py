@@ -112,6 +112,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
 
         Raises:
             ValueError: if a shape, value or parameter does not fit, or there is only one class.
+            RuntimeError: if no run reached a finite bound.
         """
         x, labels = self._checked_pair(X, y, reset=True)
         with numbers_of("y"):
@@ -139,6 +140,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
 
         Raises:
             ValueError: if a shape, value or parameter does not fit.
+            RuntimeError: if no run reached a finite bound.
         """
         first = not hasattr(self, "mixture_")
         x, labels = self._checked_pair(X, y, reset=first)
