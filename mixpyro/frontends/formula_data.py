@@ -58,7 +58,7 @@ def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
         frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
-        raise ValueError(f"`data` must have one column of each name; got several of {twice!r}.")
+        raise ValueError(f"`data` must have one column of each name; got several of {shown(twice)}.")
     return frame
 
 
@@ -66,11 +66,12 @@ def _of_columns(data: Mapping[Any, Any]) -> "pd.DataFrame":
     """Return columns by name as a frame."""
     import pandas as pd
 
-    plain = {name: dense(f"data[{name!r}]", one) if isinstance(one, Tensor) else one for name, one in data.items()}
+    plain = {name: dense(f"data[{shown(name)}]", one) if isinstance(one, Tensor) else one for name, one in data.items()}
     if plain and all(np.ndim(values) == 0 for values in plain.values()):
         name, value = next(iter(data.items()))
         raise TypeError(
-            f"`data` must have a list of values in each column, as {{{name!r}: [{value!r}]}}; got {value!r}."
+            f"`data` must have a list of values in each column, as {{{shown(name)}: [{shown(value)}]}}; got "
+            f"{shown(value)}."
         )
     try:
         return pd.DataFrame(plain)

@@ -44,7 +44,7 @@ def checked_names(argument: str, names: Sequence[str] | None, x: Tensor) -> list
     if names is None:
         return [f"x{column}" for column in range(n_columns)]
     if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"`{argument}` must be strings; got {names!r}.")
+        raise TypeError(f"`{argument}` must be strings; got {arguments.shown(names)}.")
     if len(names) != n_columns or len(set(names)) != n_columns:
         raise ValueError(f"`{argument}` must be {n_columns} different names, one a column; got {list(names)}.")
     return list(names)
