@@ -11,6 +11,8 @@ from mixpyro.arguments import shown
 
 # What separates the names of columns that were read as one.
 SEPARATED = re.compile(r"[;\t|]")
+# Of a name with which those of columns are compared, which takes time that grows with the square.
+LONGEST_NAME = 1000
 BACKQUOTED = re.compile(r"`([^`]*)`")
 
 
@@ -106,6 +108,8 @@ def _advice(name: str, names: list[str]) -> str:
         return f" Was the file read with another separator? Use pandas.read_csv(path, sep={sign[0]!r})."
     if name in map(str.strip, names):
         return " Is it one with blanks around its name? Use data.rename(columns=str.strip)."
+    if len(name) > LONGEST_NAME:
+        return ""
     parts = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
     around = [own for own in names if parts.search(own) and own != name]
     if around:
