@@ -135,8 +135,8 @@ class Groups:
             row = int(differs.nonzero()[0])
             group = self.ids[int(self.index[row])]
             raise ValueError(
-                f"`{name}` must be the same in all rows of a group; got rows of group {group!r} that differ, row {row} "
-                "among them."
+                f"`{name}` must be the same in all rows of a group; got rows of group "
+                f"{arguments.shown(group)} that differ, row {row} among them."
             )
         return of_groups
 

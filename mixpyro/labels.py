@@ -58,7 +58,9 @@ def labels_of_groups(labels: Int[Tensor, " N"], groups: Groups) -> Int[Tensor, "
     if len(wrong):
         number = int(groups.index[wrong[0]])
         got = sorted(set(labels[groups.index == number].tolist()) - {UNKNOWN})
-        raise ValueError(f"`observed` must have one component for a group; got {got} in group {groups.ids[number]!r}.")
+        raise ValueError(
+            f"`observed` must have one component for a group; got {got} in group {arguments.shown(groups.ids[number])}."
+        )
     return of_groups
 
 

@@ -15,7 +15,15 @@ from mixpyro import arguments
 from mixpyro.arguments.global_state import unchanged_if_refused
 from mixpyro.arguments.module_contents import unchanged_if_it_raises
 from mixpyro.fitted_part import FittedPart
-from mixpyro.part_arguments import IN_PROGRAM, OF_ROWS, with_checked_outputs, with_checked_rows, with_checked_statistics
+from mixpyro.part_arguments import (
+    IN_PROGRAM,
+    OF_ROWS,
+    with_checked_components,
+    with_checked_names,
+    with_checked_outputs,
+    with_checked_rows,
+    with_checked_statistics,
+)
 from mixpyro.pyro_internals.names import site_name
 from mixpyro.pyro_internals.parameter_store import (
     minus_log_normal_prior,
@@ -59,7 +67,9 @@ class Part(FittedPart):
         arguments.guard(cls, OF_ROWS, with_checked_rows)
         arguments.guard(cls, LONG_UPDATES, unchanged_if_it_raises)
         arguments.guard(cls, IN_PROGRAM, unchanged_if_refused)
-        arguments.guard(cls, ("log_weights", "hold", "parameter_names"), arguments.declared)
+        arguments.guard(cls, ("log_weights", "hold"), arguments.declared)
+        arguments.guard(cls, ("parameter_names", "coefficient_names"), with_checked_names)
+        arguments.guard(cls, ("with_components",), with_checked_components)
         arguments.guard(cls, ("update",), with_checked_statistics)
         if {"statistics", "update"} & set(vars(cls)) and not hasattr(cls, "updated"):
             raise TypeError(
@@ -143,6 +153,7 @@ class Part(FittedPart):
         """A label of every component; components of one label have the same prior. By default no two have."""
         return [(float(k),) for k in range(self.n_components)]
 
+    @with_checked_names
     def parameter_names(self, feature_names: Sequence[str]) -> dict[str, list[str]]:
         """Return a name for every entry of every parameter, in the parameter's order; numbers by default.
 

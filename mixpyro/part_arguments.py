@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor
@@ -49,6 +49,12 @@ def _is_plain(x: object) -> bool:
     return type(x) is Tensor and x.ndim == 2 and x.dtype in arguments.DTYPES and arguments.is_dense(x)
 
 
+def _check_kind(posterior: object) -> None:
+    """Raise unless a posterior is a named tuple; what is in it fits the part that has made it."""
+    if posterior is not None and not (isinstance(posterior, tuple) and hasattr(posterior, "_fields")):
+        raise TypeError(f"`posterior` must be one of this part; got {arguments.shown(posterior)}.")
+
+
 def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words.
 
@@ -60,6 +66,8 @@ def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
 
     @functools.wraps(method)
     def with_rows(self: Any, *args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
+        if "posterior" in kwargs:
+            _check_kind(kwargs["posterior"])
         if not args and "x" in kwargs:
             args = (kwargs.pop("x"),)
         # The common case first: a tensor that nothing below would change or refuse.
@@ -127,3 +135,35 @@ def with_checked_statistics(method: Callable[..., Result]) -> Callable[..., Resu
         return method(self, statistics, *args, **kwargs)
 
     return with_statistics
+
+
+def with_checked_components(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method to refuse what are no numbers of different components.
+
+    Args:
+        method: ``with_components`` of a gate or of experts.
+    """
+
+    @functools.wraps(method)
+    def with_kept(self: Any, kept: Sequence[int]) -> Result:  # noqa: ANN401 (a part)
+        return method(self, arguments.components("kept", kept, self.n_components))
+
+    return with_kept
+
+
+def with_checked_names(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method to refuse fewer names than columns of x.
+
+    Args:
+        method: one that names coefficients of a gate or of experts by the columns.
+    """
+
+    @functools.wraps(method)
+    def with_names(self: Any, feature_names: Sequence[str]) -> Result:  # noqa: ANN401 (a part)
+        names = arguments.texts("feature_names", feature_names)
+        n_features = getattr(self, "n_features", 0)
+        if len(names) < n_features:
+            raise ValueError(f"`feature_names` must have a name for each of {n_features} columns; got {len(names)}.")
+        return method(self, names)
+
+    return with_names

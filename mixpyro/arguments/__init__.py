@@ -19,6 +19,7 @@ from mixpyro.arguments.checked import (
     one_of_kinds,
     path,
     probability,
+    rows_in_memory,
     seed,
     step_sizes,
     tensors,
@@ -40,9 +41,9 @@ from mixpyro.arguments.data import (
     tensor,
 )
 from mixpyro.arguments.declared import declared
-from mixpyro.arguments.dense import array_of, dense, is_dense
+from mixpyro.arguments.dense import array_of, dense, is_dense, stored
 from mixpyro.arguments.densities import are_numbers, finite_bound
-from mixpyro.arguments.integers import integers
+from mixpyro.arguments.integers import components, integers
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
 from mixpyro.arguments.numpy_contexts import with_default_errors
@@ -77,6 +78,7 @@ __all__ = [
     "can_be_called",
     "checked",
     "checks_values",
+    "components",
     "declared",
     "dense",
     "device",
@@ -128,6 +130,7 @@ __all__ = [
     "representable",
     "responsibilities",
     "rows_are_checked",
+    "rows_in_memory",
     "same_device",
     "same_shapes",
     "seed",
@@ -135,6 +138,7 @@ __all__ = [
     "size",
     "step_size",
     "step_sizes",
+    "stored",
     "tensor",
     "tensors",
     "text",

@@ -3,14 +3,14 @@
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mixpyro.arguments.dense import array_of, dense, is_dense
+from mixpyro.arguments.dense import array_of, dense, is_dense, stored
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number, step_size
 from mixpyro.arguments.signals import pass_on
@@ -94,7 +94,8 @@ def texts(name: str, value: object) -> list[str]:
     Raises:
         TypeError: if it is one string, or no strings.
     """
-    found = list(value) if is_iterable(value) else None  # type: ignore[call-overload]
+    # A generator may go on for ever.
+    found = list(value) if isinstance(value, Collection) and is_iterable(value) else None
     if found is None or isinstance(value, str) or not all(isinstance(one, str) for one in found):
         raise TypeError(f"`{name}` must be strings; got {shown(value)} of type {type(value).__name__}.")
     return found
@@ -109,13 +110,21 @@ def path(name: str, value: object) -> str:
 
     Raises:
         TypeError: if it is neither a string nor an ``os.PathLike`` of one.
-        ValueError: if it is empty, or has a null character.
+        ValueError: if it is empty, has a null character or one that the system cannot write, or is longer than the
+            system allows or a circle of links.
     """
     found = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(found, str):
         raise TypeError(f"`{name}` must be a string or a pathlib.Path; got {shown(value)} of {type(value).__name__}.")
     if not found or "\0" in found:
         raise ValueError(f"`{name}` must be the path of a file; got {shown(found)}.")
+    try:
+        os.stat(found)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # which is for those who read or write it to say
+        pass
+    except (OSError, UnicodeError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise ValueError(f"`{name}` must be the path of a file; got {shown(found)}: {words}.") from error
     return found
 
 
@@ -244,6 +253,24 @@ def in_memory(name: str, value: range) -> np.ndarray:
     return np.asarray(value, dtype=np.int64)
 
 
+def rows_in_memory(name: str, value: object) -> object:
+    """Return what another library shall read as rows, if a copy of it is no larger than it seems.
+
+    Args:
+        name: of the argument.
+        value: what the user passed; only tensors, arrays and ranges are looked at.
+
+    Raises:
+        TypeError: if it is a tensor that is not dense, or an array of a few numbers that are repeated.
+        ValueError: if it is a range of more than 10⁸ numbers.
+    """
+    if isinstance(value, Tensor):
+        return dense(name, value)
+    if isinstance(value, range):
+        return in_memory(name, value)
+    return stored(name, value) if isinstance(value, np.ndarray) else value
+
+
 def of_numbers(name: str, value: object) -> np.ndarray:
     """Return real numbers as an array, in the dtype that they have.
 
@@ -255,8 +282,7 @@ def of_numbers(name: str, value: object) -> np.ndarray:
         TypeError: if it holds something else than real numbers.
         ValueError: if its rows differ in length.
     """
-    given = array_of(name, value) if isinstance(value, Tensor) else value
-    given = in_memory(name, given) if isinstance(given, range) else given
+    given = array_of(name, value) if isinstance(value, Tensor) else rows_in_memory(name, value)
     try:
         array = np.asarray(given)
     except (TypeError, RuntimeError) as error:

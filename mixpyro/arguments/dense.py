@@ -59,6 +59,25 @@ def array_of(name: str, value: Tensor) -> np.ndarray:
     return plain.numpy()
 
 
+def stored(name: str, value: np.ndarray) -> np.ndarray:
+    """Return an array that is as large in memory as it says.
+
+    Args:
+        name: of the argument, for messages.
+        value: of any shape and dtype.
+
+    Raises:
+        TypeError: if it is a few numbers that are repeated to more than 10⁸, as by ``numpy.broadcast_to``.
+    """
+    is_repeated = any(size > 1 and not step for size, step in zip(value.shape, value.strides, strict=True))
+    if value.size > MOST_REPEATED and is_repeated:
+        raise TypeError(
+            f"`{name}` must be in memory; got {value.size} numbers that are a few repeated. Pass a row once with its "
+            "weight."
+        )
+    return value
+
+
 def is_dense(value: Tensor) -> bool:
     """Return whether the numbers of a tensor can be read.
 
@@ -89,6 +108,9 @@ def _is_of_no_transform(value: Tensor) -> bool:
 
 def _is_repeated(value: Tensor) -> bool:
     """Return whether a tensor is a few numbers that are repeated, to more than any program needs."""
+    # While PyTorch traces a function, sizes are tensors.
+    if torch.jit.is_tracing():  # type: ignore[no-untyped-call, attr-defined]
+        return False
     return value.numel() > MOST_REPEATED and value.untyped_storage().nbytes() < value.numel()
 
 

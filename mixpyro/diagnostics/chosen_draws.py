@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from mixpyro.arguments import shown
 from mixpyro.diagnostics.conditioning import has_weights_of_objects
 from mixpyro.diagnostics.draws import draw_from_posterior, draws_of_samples
 from mixpyro.diagnostics.log_likelihoods import OF_GUIDE, OF_POSTERIOR
@@ -67,9 +68,9 @@ class _Asked(NamedTuple):
 def _asked(fitted: FitResult | MixtureOfExperts, intervals: str | None, samples: object, *, all_rows: bool) -> _Asked:
     """Return by what the draws shall be: for a fit's own rows linear response by default."""
     if intervals is not None and samples is not None:
-        raise ValueError(f"`intervals` must be None where `samples` are given; got {intervals!r}.")
+        raise ValueError(f"`intervals` must be None where `samples` are given; got {shown(intervals)}.")
     if intervals is not None and intervals not in INTERVALS:
-        raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
+        raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {shown(intervals)}.")
     if intervals is not None:
         return _Asked(intervals, False)
     return _Asked(LINEAR_RESPONSE if isinstance(fitted, FitResult) and all_rows else MEAN_FIELD, True)

@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import MaskedDistribution
 from torch import Tensor
 
+from mixpyro.arguments import shown
 from mixpyro.diagnostics.arrays import are_counts, as_numpy, with_chains
 from mixpyro.diagnostics.arviz_versions import Variable
 from mixpyro.diagnostics.program_likelihood import Outcome
@@ -81,7 +82,9 @@ def checked_axes(axes: Mapping[str, tuple[str, ...]], layouts: Mapping[str, Layo
     plates = {plate for layout in layouts.values() for plate in layout.plates if plate}
     for name, given in axes.items():
         if not isinstance(given, tuple | list):
-            raise TypeError(f"`axes` must have tuples of names; got {given!r} for {name!r}. Write ({given!r},).")
+            raise TypeError(
+                f"`axes` must have tuples of names; got {shown(given)} for {name!r}. Write ({shown(given)},)."
+            )
         if name not in plates and name not in layouts:
             known = ", ".join([*layouts, *sorted(plates)]) or "none"
             raise ValueError(f"`axes` must be of latent sites, or of plates around them: {known}; got {name!r}.")

@@ -203,7 +203,7 @@ class LinearExperts(LinearPrior):
 
     def predict(self, x: Inputs) -> Tensor:
         """Return m'u [N, K, P], in x's dtype; arguments as :meth:`Experts.predict`."""
-        centred = torch.einsum("ne,kpe->nkp", self.design(x), self.regression.mean.to(x.dtype))
+        centred = torch.einsum("ne,kpe->nkp", torch.cat(self._design_columns(x)).mT, self.regression.mean.to(x.dtype))
         return (centred.double() + self.y_origin.double()).to(x.dtype)
 
     def design(self, x: Inputs) -> Design:
@@ -212,7 +212,7 @@ class LinearExperts(LinearPrior):
         Args:
             x: inputs [N, D].
         """
-        return torch.cat(self._design_columns(x)).mT
+        return torch.cat(self._design_columns(self.check_inputs(x))).mT
 
     @property
     def coefficients(self) -> Tensor:

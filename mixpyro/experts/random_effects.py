@@ -9,6 +9,7 @@ from pyro.distributions import Normal
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.conjugate.random_effects import EffectStatistics, RandomEffects
 from mixpyro.experts.random_columns import INTERCEPT
 from mixpyro.experts.random_effects_program import RandomEffectsProgram
@@ -222,11 +223,14 @@ class RandomEffectsExperts(RandomEffectsProgram):
             effects: as :meth:`effects_of_groups` returns them, of G groups.
         """
         x = self.check_inputs(x)
-        numbers = torch.as_tensor(groups, device=x.device)
-        if numbers.shape != (len(x),) or numbers.is_floating_point() or bool((numbers >= len(effects.means)).any()):
+        if not isinstance(effects, EffectsOfGroups):
+            raise TypeError(f"`effects` must be what `effects_of_groups` returned; got {arguments.shown(effects)}.")
+        numbers = torch.as_tensor(arguments.of_numbers("groups", groups), device=x.device)
+        is_number = (numbers >= 0) & (numbers < len(effects.means))
+        if numbers.shape != (len(x),) or numbers.is_floating_point() or not bool(is_number.all()):
             raise ValueError(
-                f"`groups` must be {len(x)} integers below {len(effects.means)}, numbers of groups in the order of "
-                "their first rows; got others."
+                f"`groups` must be {len(x)} integers from 0 to {len(effects.means) - 1}, numbers of groups by "
+                f"the order of their first rows; got {arguments.shown(groups)}."
             )
         z = with_intercept(x)[:, self._effect_columns]
         return self.predict(x)[..., 0] + (effects.means[numbers] * z.unsqueeze(1)).sum(-1)
@@ -266,11 +270,11 @@ class RandomEffectsExperts(RandomEffectsProgram):
         Args:
             x: inputs [N, D].
         """
-        return with_intercept(columns_from(x, self.x_origin).mT)
+        return with_intercept(columns_from(self.check_inputs(x), self.x_origin).mT)
 
     def _population(self, x: Inputs) -> tuple[Tensor, Tensor]:
         """Return mean and variance of a row of a new group [N, K], in x's dtype."""
-        u, q = self.design(x).double(), self.posterior
+        u, q = with_intercept(columns_from(x, self.x_origin).mT).double(), self.posterior
         means = u @ q.mean.mT + self.y_origin.double()
         whitened = u @ inverted(cholesky(q.precision)).mT  # [K, N, E]
         effects = (u @ self._selection) @ cholesky(self._effect_variance(q))

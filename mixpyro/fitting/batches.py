@@ -58,6 +58,7 @@ def fit_batches(
     Raises:
         TypeError: if ``batches`` is no iterable of tuples.
         ValueError: if there is no batch, one does not fit, or the batches have run out before the last epoch.
+        RuntimeError: if no run on the first batch reached a finite bound.
         KeyboardInterrupt: if Ctrl-C comes twice, or before there is anything to end with.
 
     Warns:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from mixpyro import arguments
 from mixpyro.arguments.signals import pass_on, without_interruption
 from mixpyro.fitting.configuration import ConfigurationDigest, NotComparableError
 from mixpyro.fitting.pieces import pieces_of
@@ -37,24 +38,27 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike[str], search: Search, *, seconds: float) -> None:
-        self.path, self.search, self.seconds = Path(path), search, seconds
+        self.path, self.search, self.seconds = Path(arguments.path("checkpoint", path)), search, seconds
         self.processes, self.written = search.processes, time.monotonic()
         # Of rank 0, as a start may know on which rank it is.
         self.settings = said_by_first(self.processes, lambda: settings_of(search))
         self.fingerprint, self.left = fingerprint(search, self.settings), ""
         self.warned, self.is_held, self.is_written = False, False, False
         self.state: dict[str, Any] = {}
-        content = said_by_first(self.processes, self._read)
+        with arguments.renamed(path="checkpoint"):
+            content = said_by_first(self.processes, self._read)
         if content is not None:
             self._resume(content)
         # At once, so that a path that cannot be written is known before the work and not after it.
-        self.write()
+        with arguments.renamed(path="checkpoint"):
+            self.write()
 
     def _read(self) -> dict[str, Any] | None:
         """Return what is in the file; None if there is none."""
         if not self.path.exists():
             return None
-        return atomic_file.read(self.path, kind=KIND, version=VERSION, unchecked=UNCHECKED)
+        with arguments.renamed(path="checkpoint"):
+            return atomic_file.read(self.path, kind=KIND, version=VERSION, unchecked=UNCHECKED)
 
     def _resume(self, content: dict[str, Any]) -> None:
         if content["version"] != VERSION:

@@ -139,6 +139,7 @@ class LostComponents:
             chosen = torch.randperm(size, generator=self.generator, device="cpu")[:KEPT_ROWS].to(table.x.device)
             self.kept = rows[0][chosen], rows[1][chosen], rows[2][chosen]
         else:
+            rows = tuple(new.to(old.dtype) for old, new in zip(self.kept, rows, strict=True))  # type: ignore[assignment]
             n_kept = len(self.kept[0])
             missing = min(KEPT_ROWS - n_kept, size)
             share = size / (self.n_seen + size)

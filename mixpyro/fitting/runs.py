@@ -30,10 +30,15 @@ class Options:
     n_annealing: int = 0
 
     def __post_init__(self) -> None:
-        arguments.integer("max_iterations", self.max_iterations)
-        arguments.positive_number("tolerance", self.tolerance, zero=True)
-        arguments.integer("n_gradient_steps", self.n_gradient_steps)
-        arguments.integer("n_annealing", self.n_annealing, least=0)
+        checked = {
+            "max_iterations": arguments.integer("max_iterations", self.max_iterations),
+            "tolerance": arguments.positive_number("tolerance", self.tolerance, zero=True),
+            "n_gradient_steps": arguments.integer("n_gradient_steps", self.n_gradient_steps),
+            "n_annealing": arguments.integer("n_annealing", self.n_annealing, least=0),
+        }
+        for name, value in checked.items():
+            # A tensor of one number becomes a number: a dtype may have no arithmetic.
+            object.__setattr__(self, name, value)
 
 
 @dataclass

@@ -154,6 +154,7 @@ class StreamingFit(StreamUpdates):
             TypeError: if one is no floating tensor.
             ValueError: if a shape, dtype, device or value does not fit, the columns are not those of the batches
                 before, or the values are too large.
+            RuntimeError: if no run on the first batch reached a finite bound.
             KeyboardInterrupt: if Ctrl-C comes before there is anything to end with, or twice.
         """
         given = {"weights": weights, "observed": observed, "mask": mask}

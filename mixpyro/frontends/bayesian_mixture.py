@@ -139,6 +139,7 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
 
         Raises:
             ValueError: if a shape, value or parameter does not fit.
+            RuntimeError: if no run reached a finite bound.
         """
         with numbers_of("X"):
             x = validate_data(self, X, dtype=np.float64)
@@ -160,6 +161,7 @@ class BayesianMixture(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Cluster
 
         Raises:
             ValueError: if a shape, value or parameter does not fit.
+            RuntimeError: if no run reached a finite bound.
         """
         with numbers_of("X"):
             x = validate_data(self, X, reset=not hasattr(self, "mixture_"), dtype=np.float64)

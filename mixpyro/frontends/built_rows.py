@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from mixpyro.arguments import shown
 from mixpyro.experts.families import CensoredGaussian
 from mixpyro.frontends.design import Design
 from mixpyro.frontends.formula_data import DROP, IGNORE, rows_of
@@ -91,7 +92,7 @@ def finite(built: Built, missing: str) -> Built:
         if missing != DROP or bool(is_nan.all()):
             raise ValueError(
                 f"`formula` must have terms that are numbers; got NaN in {int(is_nan.sum())} rows, "
-                f"{rows.x.index[is_nan][0]!r} among them, as of the logarithm of a number below zero."
+                f"{shown(rows.x.index[is_nan][0])} among them, as of the logarithm of a number below zero."
             )
         named = [name for name, own in zip(_names(frames), _have_nan(frames), strict=True) if own][:N_NAMED]
         caution = (
@@ -138,5 +139,5 @@ def _refuse_infinite(built: Built) -> None:
             row, column = (int(one[0]) for one in np.nonzero(bad))
             raise ValueError(
                 f"`{argument}` must have finite terms; got {int(bad.sum())} infinite values, of "
-                f"{frame.columns[column]!r} in row {frame.index[row]!r}. Is it the logarithm of zero?"
+                f"{shown(frame.columns[column])} in row {shown(frame.index[row])}. Is it the logarithm of zero?"
             )

@@ -112,6 +112,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
 
         Raises:
             ValueError: if a shape, value or parameter does not fit, or there is only one class.
+            RuntimeError: if no run reached a finite bound.
         """
         x, labels = self._checked_pair(X, y, reset=True)
         with numbers_of("y"):
@@ -139,6 +140,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
 
         Raises:
             ValueError: if a shape, value or parameter does not fit.
+            RuntimeError: if no run reached a finite bound.
         """
         first = not hasattr(self, "mixture_")
         x, labels = self._checked_pair(X, y, reset=first)
@@ -183,7 +185,7 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
     def _set_classes(self, classes: np.ndarray) -> None:
         """Keep the classes, if there are two or more."""
         if len(classes) < 2:
-            raise ValueError(f"`y` must have two classes or more; got one class, {classes[0]!r}.")
+            raise ValueError(f"`y` must have two classes or more; got one class, {arguments.shown(classes[0])}.")
         self.classes_ = classes
 
     def _checked_pair(self, X: object, y: object, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +198,9 @@ class MixtureOfExpertsClassifier(ClassifierMixin, SupervisedMixture):
         with numbers_of("y"):
             unknown = np.setdiff1d(y, self.classes_)
         if len(unknown):
-            raise ValueError(f"`y` must have classes of the fit, {list(self.classes_)}; got {unknown[0]!r}.")
+            raise ValueError(
+                f"`y` must have classes of the fit, {list(self.classes_)}; got {arguments.shown(unknown[0])}."
+            )
         codes = np.searchsorted(self.classes_, y)
         if len(self.classes_) == 2:
             return codes.astype(np.float64)[:, None]

@@ -36,7 +36,7 @@ def column_numbers(name: str, columns: Columns, feature_names: Sequence[str], n_
         absent = [column for column in chosen if column not in names]
         if absent:
             known = f"one of {names}" if names else "numbers, for X has no column names"
-            raise ValueError(f"`{name}` must be {known}; got {absent[0]!r}.")
+            raise ValueError(f"`{name}` must be {known}; got {arguments.shown(absent[0])}.")
         return [names.index(column) for column in chosen]
     if len(chosen) == n_features and all(isinstance(column, bool | np.bool_) for column in chosen):
         return [int(number) for number in np.flatnonzero(chosen)]

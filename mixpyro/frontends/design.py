@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixpyro.arguments import shown
 from mixpyro.arguments.signals import pass_on
 from mixpyro.frontends.formula_data import plain_columns
 from mixpyro.frontends.formula_names import names_in, no_column
@@ -24,6 +25,8 @@ INTERCEPT = "Intercept"
 N_REMADE = 50
 # A difference of such a column relative to its values that is more than rounding.
 MOST_ROUNDING = 1e-9
+# Of a formula: formulaic takes three seconds for twice as many, and a hundred times as long for ten times as many.
+MOST_CHARACTERS = 10_000
 ANSI = re.compile(r"\x1b\[[0-9;]*m|[⧛⧚]")
 
 
@@ -109,8 +112,8 @@ class Design:
         if bool(missing.to_numpy().any()) and not may_be_missing:
             name = next(name for name in own.columns if bool(missing[name].any()))
             raise ValueError(
-                f"`data` must have a value in every row of column {name!r}, which `{self.argument}` uses; got "
-                f"{int(missing[name].sum())} missing. Drop these rows, as data.dropna(subset=[{name!r}])."
+                f"`data` must have a value in every row of column {shown(name)}, which `{self.argument}` uses; got "
+                f"{int(missing[name].sum())} missing. Drop these rows, as data.dropna(subset=[{shown(name)}])."
             )
         self._refuse_other_kinds(own)
         return self._numbers(_made(self.argument, self._own_spec(), own, self.context))
@@ -160,7 +163,9 @@ class Design:
         for factor, (kind, state) in self.spec.encoder_state.items():
             name = str(factor)
             if kind.value == "numerical" and name in data.columns and not pd.api.types.is_numeric_dtype(data[name]):
-                raise ValueError(f"`data` must have numbers in column {name!r}, as in the fit; got {data[name].dtype}.")
+                raise ValueError(
+                    f"`data` must have numbers in column {shown(name)}, as in the fit; got {data[name].dtype}."
+                )
             if "categories" not in state:
                 continue
             inside = re.sub(r"^C\((.*)\)$", r"\1", name)
@@ -171,8 +176,8 @@ class Design:
             other = [level for level in data[column].unique().tolist() if level not in known]
             if other:
                 raise ValueError(
-                    f"`data` must have the levels of the fit in column {column!r}, {known}; got {other[0]!r}. Leave "
-                    "out its rows, or fit again with them."
+                    f"`data` must have the levels of the fit in column {shown(column)}, {known}; got "
+                    f"{shown(other[0])}. Leave out its rows, or fit again with them."
                 )
 
     def _numbers(self, made: "pd.DataFrame") -> "pd.DataFrame":
@@ -223,11 +228,13 @@ def refuse_dates(argument: str, formula: Any, data: "pd.DataFrame") -> None:  # 
             if str(kind).startswith(("date", "time", "period")):
                 use = "days" if str(kind).startswith("time") else "year"
                 raise ValueError(
-                    f"`{argument}` must have terms of numbers or categories; got column {factor.expr!r} of {kind}. Use "
-                    f"a number, such as I({factor.expr}.dt.{use})."
+                    f"`{argument}` must have terms of numbers or categories; got column {shown(factor.expr)} of "
+                    f"{kind}. Use a number, such as I({factor.expr}.dt.{use})."
                 )
             if str(kind).startswith("complex"):
-                raise ValueError(f"`{argument}` must have terms of real numbers; got column {factor.expr!r} of {kind}.")
+                raise ValueError(
+                    f"`{argument}` must have terms of real numbers; got column {shown(factor.expr)} of {kind}."
+                )
 
 
 def parsed(argument: str, text: str) -> Any:  # noqa: ANN401 (a formula of formulaic)
@@ -243,21 +250,23 @@ def parsed(argument: str, text: str) -> Any:  # noqa: ANN401 (a formula of formu
     from formulaic import Formula
     from formulaic.errors import FormulaicError
 
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"`{argument}` must have at most {MOST_CHARACTERS} characters; got {len(text)}.")
     if re.search(r"(^|[\s~+:*(-])\.($|[\s+:*)-])", text):
-        raise ValueError(f"`{argument}` must name its columns; got '.' in {text!r}. Name them, as in 'y ~ a + b'.")
+        raise ValueError(f"`{argument}` must name its columns; got '.' in {shown(text)}. Name them, as in 'y ~ a + b'.")
     if "|" in text:
         raise ValueError(
-            f"`{argument}` must have no '|'; got {text!r}. Pass groups='name' for rows that share a component, and "
-            "random='~ 1' for effects of groups."
+            f"`{argument}` must have no '|'; got {shown(text)}. Pass groups='name' for rows that share a component, "
+            "and random='~ 1' for effects of groups."
         )
     try:
         return Formula(text)
-    except (FormulaicError, SyntaxError) as error:
+    except (FormulaicError, SyntaxError, UnicodeError) as error:
         words = " ".join(ANSI.sub("", str(error)).split())
         if "`.`" in words:
             words = "a dot stands for no columns here. Name them, as in 'y ~ a + b'"
         advice = "A name with blanks or signs stands between backquotes, as in 'y ~ `body mass`'."
-        raise ValueError(f"`{argument}` must be a formula; got {text!r}: {words}. {advice}") from error
+        raise ValueError(f"`{argument}` must be a formula; got {shown(text)}: {words}. {advice}") from error
 
 
 def _made(

@@ -25,7 +25,7 @@ from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.streaming import StreamingFit
 from mixpyro.frontends.column_reader import as_tensor
 from mixpyro.frontends.distinct_rows import distinct_rows
-from mixpyro.frontends.parameters import all_or_nothing, numbers_of, random_seed, random_state
+from mixpyro.frontends.parameters import all_or_nothing, numbers_of, of_rows_in_memory, random_seed, random_state
 from mixpyro.frontends.whole_result import Rows, of_all_rows
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
@@ -75,6 +75,7 @@ class MixtureEstimator(BaseEstimator):
         super().__init_subclass__(**options)
         arguments.guard(cls, FITS, all_or_nothing)
         names = [name for name in vars(cls) if not name.startswith("_")]
+        arguments.guard(cls, names, of_rows_in_memory)
         arguments.guard(cls, names, arguments.outside_contexts_on_the_cpu)
         arguments.guard(cls, names, arguments.with_default_errors)
 

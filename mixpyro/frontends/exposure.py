@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixpyro.arguments import shown
 from mixpyro.experts.families import Family
 from mixpyro.frontends.design import Design, parsed
 from mixpyro.frontends.families_by_name import OF_EXPOSURE, OF_TRIALS
@@ -53,7 +54,7 @@ class Exposure:
         formula = parsed(argument, one_column(inside, data.columns))
         design, columns = Design.of(argument, formula, data, context)
         if len(design.names) != 1:
-            raise ValueError(f"`{argument}` must be one column of numbers; got {text!r}.")
+            raise ValueError(f"`{argument}` must be one column of numbers; got {shown(text)}.")
         exposure = cls(argument, text, design, is_log)
         return exposure, exposure._checked(columns)
 
@@ -77,8 +78,8 @@ class Exposure:
             wanted = "finite" if self.is_log else "finite and above zero"
             what = "whose exposure must be" if self.argument == OFFSET and not self.is_log else "which must be"
             raise ValueError(
-                f"`{self.argument}` is {self.text!r}, {what} {wanted}; got {values[bad][0]:g} in row "
-                f"{columns.index[bad][0]!r}."
+                f"`{self.argument}` is {shown(self.text)}, {what} {wanted}; got {values[bad][0]:g} in row "
+                f"{shown(columns.index[bad][0])}."
             )
         return exposure
 

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from mixpyro.arguments import shown
 from mixpyro.experts.families import (
     Binomial,
     Categorical,
@@ -66,7 +67,7 @@ def family_name(family: object) -> str:
     name = family.strip().lower().replace("-", "_").replace(" ", "_")
     name = ALIASES.get(name, name)
     if name not in NAMES:
-        raise ValueError(f"`family` must be one of {', '.join(map(repr, NAMES))}; got {family!r}.")
+        raise ValueError(f"`family` must be one of {', '.join(map(repr, NAMES))}; got {shown(family)}.")
     return name
 
 

@@ -88,6 +88,7 @@ def fit_formula(
         ImportError: if formulaic is not installed.
         TypeError: if an argument is of another type.
         ValueError: if a formula is not understood, or the table or the family does not fit it.
+        RuntimeError: if no run of a fit reached a finite bound.
 
     Warns:
         RuntimeWarning: as :func:`mixpyro.fit` of the fit that is chosen, and if terms depend on which rows there are.

@@ -112,7 +112,7 @@ def _sides(parts: FormulaParts, request: Request, data: "pd.DataFrame") -> _Side
     """Return the formulas, parsed."""
     main = parsed("formula", parts.experts)
     if parts.gate is not None and "~" in parts.gate:
-        raise ValueError(f"`gate` must have one side; got {parts.gate!r}.")
+        raise ValueError(f"`gate` must have one side; got {shown(parts.gate)}.")
     beside = {}
     for name, text in ((OFFSET, request.offset), (TRIALS, request.trials)):
         if text is not None:
@@ -210,11 +210,11 @@ def _random(
     if absent:
         raise ValueError(
             "`random` must have terms of `formula`, whose coefficients are the means of the effects; got "
-            f"{absent[0]!r} beside {list(experts.names)}."
+            f"{shown(absent[0])} beside {list(experts.names)}."
         )
     found = (*([INTERCEPT] if design.has_intercept else []), *design.names)
     if not found:
-        raise ValueError(f"`random` must have a term, as '~ 1'; got {request.random!r}.")
+        raise ValueError(f"`random` must have a term, as '~ 1'; got {shown(request.random)}.")
     return found
 
 
@@ -227,11 +227,11 @@ def _shared(request: Request, experts: Design, response: Response, parts: Formul
     for one in request.shared:
         columns = (one,) if one in (INTERCEPT, SCALE, *experts.names) else experts.terms.get(one)
         if columns is None:
-            raise ValueError(f"`shared` must be terms of `formula`, {list(experts.terms)}; got {one!r}.")
+            raise ValueError(f"`shared` must be terms of `formula`, {list(experts.terms)}; got {shown(one)}.")
         if one in (INTERCEPT, SCALE) and response.family is None:
             raise ValueError(
                 f"`shared` must be terms for the conjugate family 'gaussian', whose shared experts have one noise; got "
-                f"{one!r}. Use family=mixpyro.experts.families.Gaussian()."
+                f"{shown(one)}. Use family=mixpyro.experts.families.Gaussian()."
             )
         found += columns
     if parts.shares_scale and response.family is not None and response.family.scale_names:
@@ -248,10 +248,10 @@ def _check(model: FormulaModel, gate: Design | None) -> None:
     """Raise where there are no experts of this kind."""
     conjugate = model.family is None
     if gate is not None and not gate.has_intercept:
-        raise ValueError(f"`gate` must keep its intercept, which a softmax gate has; got {model.parts.gate!r}.")
+        raise ValueError(f"`gate` must keep its intercept, which a softmax gate has; got {shown(model.parts.gate)}.")
     if not model.experts.has_intercept and (not conjugate or model.random is not None or not model.experts.names):
         what = "RandomEffectsExperts" if conjugate else "GLMExperts"
-        raise ValueError(f"`formula` must keep its intercept, which {what} have; got {model.parts.experts!r}.")
+        raise ValueError(f"`formula` must keep its intercept, which {what} have; got {shown(model.parts.experts)}.")
     if model.random is None:
         return
     if not conjugate or model.shared or len(model.response.names) > 1:
@@ -278,7 +278,7 @@ def _weights(request: Request, used: UsedRows, contexts: Mapping[str, Any]) -> n
         formula = parsed("weights", one_column(request.weights, used.data.columns))
         _, columns = Design.of("weights", formula, used.data, contexts["weights"])
         if columns.shape[1] != 1:
-            raise ValueError(f"`weights` must be one column of numbers; got {request.weights!r}.")
+            raise ValueError(f"`weights` must be one column of numbers; got {shown(request.weights)}.")
         return columns.to_numpy()[:, 0]
     return np.array(rows_of("weights", request.weights, used.kept), dtype=np.float64)
 

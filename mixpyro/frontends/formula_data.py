@@ -58,7 +58,7 @@ def as_pandas(data: Any) -> "pd.DataFrame":  # noqa: ANN401 (any table)
         frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
-        raise ValueError(f"`data` must have one column of each name; got several of {twice!r}.")
+        raise ValueError(f"`data` must have one column of each name; got several of {shown(twice)}.")
     return frame
 
 
@@ -66,16 +66,21 @@ def _of_columns(data: Mapping[Any, Any]) -> "pd.DataFrame":
     """Return columns by name as a frame."""
     import pandas as pd
 
-    plain = {name: dense(f"data[{name!r}]", one) if isinstance(one, Tensor) else one for name, one in data.items()}
-    if plain and all(np.ndim(values) == 0 for values in plain.values()):
+    plain = {name: dense(f"data[{shown(name)}]", one) if isinstance(one, Tensor) else one for name, one in data.items()}
+    try:
+        are_numbers = bool(plain) and all(np.ndim(values) == 0 for values in plain.values())
+    except (TypeError, NotImplementedError) as error:
+        raise TypeError(f"`data` must have columns that NumPy reads; got this error: {error!r}") from error
+    if are_numbers:
         name, value = next(iter(data.items()))
         raise TypeError(
-            f"`data` must have a list of values in each column, as {{{name!r}: [{value!r}]}}; got {value!r}."
+            f"`data` must have a list of values in each column, as {{{shown(name)}: [{shown(value)}]}}; got "
+            f"{shown(value)}."
         )
     try:
         return pd.DataFrame(plain)
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
+    except (TypeError, ValueError, NotImplementedError) as error:  # the last of modules that torch has compiled
+        kind = ValueError if isinstance(error, ValueError) else TypeError
         raise kind(f"`data` must have columns that pandas reads; got this error: {error}") from error
 
 
@@ -187,6 +192,15 @@ def plain_columns(own: "pd.DataFrame") -> "pd.DataFrame":
     return own.assign(**changed) if changed else own
 
 
+def _has_length(values: object) -> bool:
+    """Return whether values have a number; classes, arrays without axes and compiled modules seem to."""
+    try:
+        len(values)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):
+        return False
+    return True
+
+
 def check_rows(argument: str, values: Any, index: "pd.Index") -> None:  # noqa: ANN401 (an array, Series or list)
     """Raise unless there is a value for each row of a table, in its order.
 
@@ -202,8 +216,7 @@ def check_rows(argument: str, values: Any, index: "pd.Index") -> None:  # noqa: 
     import pandas as pd
 
     plain = dense(argument, values) if isinstance(values, Tensor) else values
-    of_no_axes = isinstance(plain, Tensor | np.ndarray) and plain.ndim == 0
-    if of_no_axes or isinstance(values, NO_ROWS) or not hasattr(values, "__len__"):
+    if isinstance(values, NO_ROWS) or not _has_length(plain):
         advice = f" For a column, pass data[{values!r}]." if isinstance(values, str) else ""
         raise TypeError(f"`{argument}` must have a value for each row; got {shown(values)}.{advice}")
     if len(values) != len(index):

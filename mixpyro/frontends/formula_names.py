@@ -7,8 +7,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mixpyro.arguments import shown
+
 # What separates the names of columns that were read as one.
 SEPARATED = re.compile(r"[;\t|]")
+# Of a name with which those of columns are compared, which takes time that grows with the square.
+LONGEST_NAME = 1000
 BACKQUOTED = re.compile(r"`([^`]*)`")
 
 
@@ -29,7 +33,9 @@ def names_in(expression: str) -> list[str]:
     try:
         tree = ast.parse(BACKQUOTED.sub("(0)", expression).strip(), mode="eval")
     except SyntaxError as error:
-        raise ValueError(f"a formula must have terms that are expressions of Python; got {expression!r}.") from error
+        raise ValueError(
+            f"a formula must have terms that are expressions of Python; got {shown(expression)}."
+        ) from error
     bound = {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
     bound |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     found = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id not in bound]
@@ -69,8 +75,8 @@ def captured(
             shape = getattr(value, "shape", ())
             if shape and shape[0] == n_rows > 1:
                 raise ValueError(
-                    f"`{argument}` must use columns of `data`; got {name!r}, a variable with a value for each row, of "
-                    "which new rows have none. Add it to `data` as a column."
+                    f"`{argument}` must use columns of `data`; got {shown(name)}, a variable with a value for each "
+                    "row, of which new rows have none. Add it to `data` as a column."
                 )
             found[name] = value
         elif not hasattr(builtins, name):
@@ -88,7 +94,7 @@ def no_column(argument: str, name: str, columns: Iterable[Any]) -> ValueError:
     """
     names = list(map(str, columns))
     return ValueError(
-        f"`data` must have the column {name!r}, which `{argument}` uses; got the columns {', '.join(names)}."
+        f"`data` must have the column {shown(name)}, which `{argument}` uses; got the columns {', '.join(names)}."
         f"{_advice(name, names)}"
     )
 
@@ -102,6 +108,8 @@ def _advice(name: str, names: list[str]) -> str:
         return f" Was the file read with another separator? Use pandas.read_csv(path, sep={sign[0]!r})."
     if name in map(str.strip, names):
         return " Is it one with blanks around its name? Use data.rename(columns=str.strip)."
+    if len(name) > LONGEST_NAME:
+        return ""
     parts = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
     around = [own for own in names if parts.search(own) and own != name]
     if around:

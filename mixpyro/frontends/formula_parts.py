@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mixpyro.arguments import shown
+
 # Names of the parameter that a formula of bambi's mixtures may be of: what the experts regress, and what spreads y.
 LOCATIONS = ("mu", "p", "lam", "rate", "location", "eta")
 SCALES = ("sigma", "alpha", "nu", "scale")
@@ -48,7 +50,7 @@ def formula_parts(formula: Any, gate: object = None) -> FormulaParts:  # noqa: A
     texts = _texts(formula)
     main, others = texts[0], _by_parameter(texts[1:])
     if main.count("~") != 1 or not main.partition("~")[0].strip():
-        raise ValueError(f"`formula` must be of the form 'response ~ terms'; got {main!r}.")
+        raise ValueError(f"`formula` must be of the form 'response ~ terms'; got {shown(main)}.")
     response, terms = (side.strip() for side in main.split("~"))
     shares_scale = False
     mixture = MIXTURE.fullmatch(terms)
@@ -57,10 +59,11 @@ def formula_parts(formula: Any, gate: object = None) -> FormulaParts:  # noqa: A
     own_gate = others.pop(WEIGHTS, None)
     if others:
         raise ValueError(
-            f"`formula` must have formulas of the response and of {WEIGHTS!r} alone; got one of {next(iter(others))!r}."
+            f"`formula` must have formulas of the response and of {WEIGHTS!r} alone; got one of "
+            f"{shown(next(iter(others)))}."
         )
     if own_gate is not None and gate is not None:
-        raise ValueError(f"`gate` must be None where `formula` has '{WEIGHTS} ~ {own_gate}'; got {gate!r}.")
+        raise ValueError(f"`gate` must be None where `formula` has '{WEIGHTS} ~ {own_gate}'; got {shown(gate)}.")
     return FormulaParts(f"{response} ~ {terms}", own_gate if gate is None else _gate_terms(gate), shares_scale)
 
 
@@ -80,10 +83,10 @@ def _by_parameter(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         parameter, tilde, terms = (part.strip() for part in text.partition("~"))
         if not tilde or "~" in terms:
-            raise ValueError(f"`formula` must have formulas of the form 'parameter ~ terms'; got {text!r}.")
+            raise ValueError(f"`formula` must have formulas of the form 'parameter ~ terms'; got {shown(text)}.")
         if "[" in parameter:
             raise ValueError(
-                f"`formula` must have the same terms in every component; got {text!r}. Build a mixture with "
+                f"`formula` must have the same terms in every component; got {shown(text)}. Build a mixture with "
                 "`HeterogeneousExperts` for components of different terms, and `fit` it."
             )
         if parameter in found:
@@ -97,11 +100,11 @@ def _of_mixture(inside: str, others: dict[str, str], main: str) -> tuple[str, bo
     varying = [name.strip() for name in inside.split(",") if name.strip()]
     location = next((name for name in LOCATIONS if name in others), None)
     if location is None:
-        raise ValueError(f"`formula` must have a formula 'mu ~ terms' beside {main!r}; got none.")
+        raise ValueError(f"`formula` must have a formula 'mu ~ terms' beside {shown(main)}; got none.")
     if location not in varying:
         raise ValueError(
-            f"`formula` must let {location!r} vary between components, as in 'mixture({location})'; got {main!r}. For "
-            "coefficients that components share, pass `shared`."
+            f"`formula` must let {location!r} vary between components, as in 'mixture({location})'; got {shown(main)}. "
+            "For coefficients that components share, pass `shared`."
         )
     for name in SCALES:
         terms = others.pop(name, "1").replace(" ", "")
@@ -109,7 +112,7 @@ def _of_mixture(inside: str, others: dict[str, str], main: str) -> tuple[str, bo
             raise ValueError(f"`formula` must have '{name} ~ 1', which depends on no column; got '{name} ~ {terms}'.")
     unknown = [name for name in varying if name not in (location, *SCALES)]
     if unknown:
-        raise ValueError(f"`formula` must have parameters such as mu and sigma in mixture(); got {unknown[0]!r}.")
+        raise ValueError(f"`formula` must have parameters such as mu and sigma in mixture(); got {shown(unknown[0])}.")
     return others.pop(location), len(varying) == 1
 
 
@@ -121,5 +124,5 @@ def _gate_terms(gate: object) -> str:
     if not tilde:
         return left
     if left not in ("", WEIGHTS) or "~" in terms or not terms:
-        raise ValueError(f"`gate` must be of the form '~ w' or '{WEIGHTS} ~ w'; got {gate!r}.")
+        raise ValueError(f"`gate` must be of the form '~ w' or '{WEIGHTS} ~ w'; got {shown(gate)}.")
     return terms

@@ -76,7 +76,9 @@ class FormulaResult(FitResult):
         if k == self.mixture.n_components:
             return self
         if k not in self.fits:
-            raise ValueError(f"`k` must be one of the numbers that were fitted, {sorted(self.fits)}; got {k!r}.")
+            raise ValueError(
+                f"`k` must be one of the numbers that were fitted, {sorted(self.fits)}; got {arguments.shown(k)}."
+            )
         return self.fits[k].with_fits(self.fits)
 
     def __repr__(self) -> str:

@@ -1,6 +1,7 @@
 """Checks of the parameters of estimators, and fits of them that leave everything as it was if they fail."""
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -104,6 +105,26 @@ def numbers_of(*names: str) -> Iterator[None]:
         raise kind(f"{words} must be arrays that scikit-learn reads; got this error: {error}") from error
 
 
+def of_rows_in_memory(method: Callable[..., Result]) -> Callable[..., Result]:
+    """Decorate a method of an estimator to refuse rows that are far larger than they seem.
+
+    Args:
+        method: any; looked at are the arguments ``X``, ``sample_weight``, ``groups``, and a ``y`` that is needed.
+    """
+    signature = inspect.signature(method)
+    y = signature.parameters.get("y")
+    names = {"X", "sample_weight", "groups"} | ({"y"} if y is not None and y.default is y.empty else set())
+
+    @functools.wraps(method)
+    def with_rows(*args: Any, **kwargs: Any) -> Result:  # noqa: ANN401 (they are the method's)
+        bound = signature.bind(*args, **kwargs)
+        for name in names & bound.arguments.keys():
+            bound.arguments[name] = arguments.rows_in_memory(name, bound.arguments[name])
+        return method(*bound.args, **bound.kwargs)
+
+    return with_rows
+
+
 def all_or_nothing(method: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a method of an estimator to check its parameters, and to leave it as it was if it raises.
 
@@ -116,10 +137,13 @@ def all_or_nothing(method: Callable[..., Result]) -> Callable[..., Result]:
         def kept() -> Callable[[], None]:
             before, stream = dict(vars(self)), getattr(self, "_stream", None)
             put_stream_back = None if stream is None else stream.kept()
+            generator = check_random_state(self.random_state)
+            numbers = generator.get_state()
 
             def put_back() -> None:
                 vars(self).clear()
                 vars(self).update(before)
+                generator.set_state(numbers)
                 if put_stream_back is not None:
                     put_stream_back()
 

@@ -122,6 +122,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
 
         Raises:
             ValueError: if a shape, value or parameter does not fit.
+            RuntimeError: if no run reached a finite bound.
         """
         x, targets = self._checked_pair(X, y, reset=True)
         self._n_axes = targets.ndim
@@ -144,6 +145,7 @@ class MixtureOfExpertsRegressor(RegressorMixin, SupervisedMixture):
 
         Raises:
             ValueError: if a shape, value or parameter does not fit.
+            RuntimeError: if no run reached a finite bound.
         """
         first = not hasattr(self, "mixture_")
         x, targets = self._checked_pair(X, y, reset=first)

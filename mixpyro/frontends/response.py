@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mixpyro.arguments import shown
 from mixpyro.experts.families import Binomial, Categorical, CensoredGaussian, Family, Multinomial
 from mixpyro.frontends.design import Design
 from mixpyro.frontends.families_by_name import family_name, family_of
@@ -83,7 +84,7 @@ class Response:
                 return
             if not isinstance(self.family, Categorical | Multinomial):
                 raise ValueError(
-                    f"`formula` must have a response of numbers for this family; got {text!r} with "
+                    f"`formula` must have a response of numbers for this family; got {shown(text)} with "
                     f"{self._levels_in_words()}."
                 )
             return
@@ -93,30 +94,30 @@ class Response:
             advice = " Write 'lower + upper ~ …', the limits of the outcome." if wanted == 2 else ""
             raise ValueError(
                 f"`formula` must have {wanted} column{'s' * (wanted > 1)} on the left for "
-                f"{type(self.family).__name__}; got {n_columns} of {text!r}.{advice}"
+                f"{type(self.family).__name__}; got {n_columns} of {shown(text)}.{advice}"
             )
 
     def _levels_in_words(self) -> str:
         """Return the first levels, and what to do with an outcome that has them."""
-        shown = ", ".join(repr(level) for level in self.levels[:N_SHOWN])
+        levels = ", ".join(repr(level) for level in self.levels[:N_SHOWN])
         if len(self.levels) > N_SHOWN:
             name = next(iter(self.design.terms))
-            return f"{len(self.levels)} levels, {shown}, …. Make it numbers by pandas.to_numeric(data[{name!r}])"
-        return f"the levels [{shown}]. Use family={'categorical' if len(self.levels) != 2 else 'binomial'!r}"
+            return f"{len(self.levels)} levels, {levels}, …. Make it numbers by pandas.to_numeric(data[{shown(name)}])"
+        return f"the levels [{levels}]. Use family={'categorical' if len(self.levels) != 2 else 'binomial'!r}"
 
 
 def _levels(design: Design) -> tuple[Any, ...]:
     """Return the levels of the one term that is a category; none for numbers."""
     if design.has_intercept or not design.names:
         raise ValueError(
-            f"`formula` must have columns on the left, as in 'y ~ x'; got {str(design.spec.formula)!r}. Write I(y + 1) "
-            "for a sum."
+            f"`formula` must have columns on the left, as in 'y ~ x'; got {shown(str(design.spec.formula))}. Write "
+            "I(y + 1) for a sum."
         )
     states = [state for _, state in design.spec.encoder_state.values() if "categories" in state]
     if not states:
         return ()
     if len(design.terms) > 1:
         raise ValueError(
-            f"`formula` must have one category, or numbers, on the left; got {str(design.spec.formula)!r}."
+            f"`formula` must have one category, or numbers, on the left; got {shown(str(design.spec.formula))}."
         )
     return tuple(states[0]["categories"])

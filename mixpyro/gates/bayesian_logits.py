@@ -12,7 +12,7 @@ from mixpyro.conjugate.normal import NaturalSums, NormalCoefficients
 from mixpyro.fitted_part import Gradient, State
 from mixpyro.gates.coefficients_program import CoefficientsProgram
 from mixpyro.gates.natural_steps import converged, improved
-from mixpyro.gates.normal_prior import warnings_of_normal_prior
+from mixpyro.gates.normal_prior import refuse_far_columns, warnings_of_normal_prior
 from mixpyro.numerics import nested
 from mixpyro.numerics.blocks import row_slices
 from mixpyro.numerics.predictor_moments import DesignRows
@@ -115,6 +115,18 @@ class BayesianLogitGate(CoefficientsProgram):
         n_columns = self.n_columns + 1
         return int(max(n_runs * self.n_components**2, n_columns * (n_columns + 1) // 2))
 
+    def centre(self, x: Inputs) -> None:
+        """Raise if a column is too far from zero to fit its coefficient; nothing is computed in other columns.
+
+        Args:
+            x: gate inputs [N, D].
+
+        Raises:
+            ValueError: if one is more than 1e7 of its standard deviations from zero.
+        """
+        if self.n_components > 1:
+            refuse_far_columns(self.design(x)[:, 1:])
+
     def blocks_of(self, x: Inputs, n_runs: int = 1) -> Iterator[tuple[slice, DesignRows]]:
         """Yield blocks of rows and their design.
 
@@ -135,7 +147,7 @@ class BayesianLogitGate(CoefficientsProgram):
             objects: not read: a row's weights depend on x alone.
             posterior: q, with any leading axes of runs; the gate's own by default.
         """
-        q = self.posterior if posterior is None else posterior
+        q = self.posterior_or_own(posterior)
         found = [self.expected_log(rows, q).to(x.dtype) for _, rows in self.blocks_of(x, q.mean.shape[:-2].numel())]
         return (found[0] if len(found) == 1 else torch.cat(found, dim=-1)).mT
 
@@ -164,7 +176,7 @@ class BayesianLogitGate(CoefficientsProgram):
             posterior: q to expand about, with the same leading axes or none; the gate's own by default.
         """
         self.refuse_huge(x)
-        point = self.expanded_about(self.posterior if posterior is None else posterior)
+        point = self.expanded_about(self.posterior_or_own(posterior))
         total: NaturalSums | None = None
         n_runs = responsibilities.shape[:-2].numel()
         for rows, design in self.blocks_of(x, n_runs):

@@ -46,7 +46,7 @@ class CommonWeightsGate(ConjugateGate):
             objects: not read: all objects share the weights.
             posterior: q, with any leading axes of runs; the gate's own by default.
         """
-        q = self.posterior if posterior is None else posterior
+        q = self.posterior_or_own(posterior)
         expected: Tensor = q.expected_log
         return expected.to(x.dtype).unsqueeze(-2)
 

@@ -73,6 +73,21 @@ class ConjugateGate(ConjugatePart, Gate):
         """
         raise NotImplementedError
 
+    def posterior_or_own(self, posterior: Value) -> Value:
+        """Return a posterior that was given, or else the gate's own.
+
+        Args:
+            posterior: with any leading axes of runs, or None.
+
+        Raises:
+            TypeError: if it is no value such as ``posterior``, a NamedTuple of tensors.
+        """
+        if posterior is None:
+            return self.posterior
+        if not hasattr(posterior, "_fields"):
+            raise TypeError(f"`posterior` must be what `gate.posterior` is; got {type(posterior).__name__}.")
+        return posterior
+
     def weights_distribution(self, posterior: Value, dtype: torch.dtype) -> TorchDistributionMixin:
         """Return the distribution over weights that a prior or posterior is, event shape [K].
 

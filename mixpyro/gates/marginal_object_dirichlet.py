@@ -74,7 +74,7 @@ class MarginalObjectDirichletGate(ObjectDirichletGate):
             objects: not read.
             posterior: with any leading axes of runs; the gate's own by default.
         """
-        mean = (self.posterior if posterior is None else posterior).mean.double()
+        mean = self.posterior_or_own(posterior).mean.double()
         # A mean of less precision than x sums to one in its own only.
         mean = (mean / mean.sum(-1, keepdim=True)).to(x.dtype)
         # A component that has lost all objects has μₖ = 0: keep its logarithm finite, so that 0 log 0 is 0.

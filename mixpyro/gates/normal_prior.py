@@ -11,6 +11,8 @@ from mixpyro.shapes import Inputs, Responsibilities
 # Distance of a column's mean from zero in its standard deviations. The posterior, kept in the units of x, loses the
 # square of it times eps: weights are off by up to 1e-5 there, and by 1e-3 at ten times the distance.
 FARTHEST = 1e5
+# Distance beyond which nothing is left of the posterior: weights are off by a tenth, and then no numbers.
+REFUSED = 1e7
 
 
 def warnings_of_normal_prior(
@@ -50,11 +52,34 @@ def warnings_of_far_columns(columns: Tensor) -> list[str]:
     Args:
         columns: of the design, without the intercept [N, D].
     """
-    distances = columns.mean(0).abs() / columns.std(0).clamp_min(1e-300)
-    # A constant column has no spread, and is the intercept once more.
-    far = ((distances > FARTHEST) & (columns.amax(0) > columns.amin(0))).nonzero().flatten().tolist()
     return [
         f"the posterior of the gate's coefficients has lost digits: column {column} of its inputs is "
-        f"{float(distances[column]):.2g} standard deviations from zero, where the intercept is. Subtract its mean."
-        for column in far[:1]
+        f"{distance:.2g} standard deviations from zero, where the intercept is. Subtract its mean."
+        for column, distance in _far_columns(columns, FARTHEST)[:1]
     ]
+
+
+def refuse_far_columns(columns: Tensor) -> None:
+    """Raise if a column is so far from zero that a posterior in the units of x has no digit left.
+
+    Args:
+        columns: of the design, without the intercept [N, D].
+
+    Raises:
+        ValueError: if one is more than 1e7 of its standard deviations from zero.
+    """
+    for column, distance in _far_columns(columns, REFUSED)[:1]:
+        raise ValueError(
+            f"`x` must have columns within {REFUSED:.0e} of their standard deviations from zero for this gate, whose "
+            f"intercept is there; got {distance:.2g} in column {column} of the gate's inputs. Subtract its mean."
+        )
+
+
+def _far_columns(columns: Tensor, farthest: float) -> list[tuple[int, float]]:
+    """Return the columns beyond a distance from zero, each with it, in standard deviations."""
+    if len(columns) < 2:
+        return []
+    distances = columns.mean(0).abs() / columns.std(0).clamp_min(1e-300)
+    # A constant column has no spread, and is the intercept once more.
+    far = (distances > farthest) & (columns.amax(0) > columns.amin(0))
+    return [(column, float(distances[column])) for column in far.nonzero().flatten().tolist()]

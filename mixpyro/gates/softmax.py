@@ -180,7 +180,9 @@ class SoftmaxGate(SoftmaxStreams):
         Returns:
             [K − 1, 1 + D]; infinite for a coefficient that the data do not determine.
         """
-        _, information, transform = self.derivatives(x, responsibilities)
+        x = arguments.inputs(x, n_features=self.n_features)
+        r = arguments.responsibilities(responsibilities, self.n_components, len(x))
+        _, information, transform = self.derivatives(x, r)
         back = torch.kron(torch.eye(self.n_components - 1, dtype=transform.dtype, device=transform.device), transform)
         return standard_errors(information, back).reshape(self.coefficients.shape)
 

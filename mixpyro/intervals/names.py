@@ -43,11 +43,10 @@ def checked_names(argument: str, names: Sequence[str] | None, x: Tensor) -> list
     n_columns = arguments.inputs(x).shape[1]
     if names is None:
         return [f"x{column}" for column in range(n_columns)]
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"`{argument}` must be strings; got {names!r}.")
-    if len(names) != n_columns or len(set(names)) != n_columns:
-        raise ValueError(f"`{argument}` must be {n_columns} different names, one a column; got {list(names)}.")
-    return list(names)
+    found = arguments.texts(argument, names)
+    if len(found) != n_columns or len(set(found)) != n_columns:
+        raise ValueError(f"`{argument}` must be {n_columns} different names, one a column; got {found}.")
+    return found
 
 
 def checked_gate_names(names: Sequence[str] | None, features: list[str], x: Tensor, gate_x: Tensor | None) -> list[str]:

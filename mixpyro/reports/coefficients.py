@@ -102,7 +102,9 @@ def coefficients(
     mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
     factor = _normal_quantile(probability)
     if intervals not in INTERVALS:
-        raise ValueError(f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {intervals!r}.")
+        raise ValueError(
+            f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {arguments.shown(intervals)}."
+        )
     if isinstance(fitted, FitResult):
         refuse_processes_of(fitted)
     features = checked_names("feature_names", feature_names, x)

@@ -7,6 +7,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from mixpyro.arguments import shown
 from mixpyro.arguments.signals import pass_on
 from mixpyro.fitting.result import FitResult
 from mixpyro.reports.criteria import Criteria, criteria
@@ -88,7 +89,7 @@ def compare(
             rows[name] = criteria(result, inputs[name], y, gate_x=gate_inputs[name])
         except ValueError as error:
             pass_on(error)
-            raise ValueError(f"`results` must be fits to these data; got {name!r}, for which {error}") from error
+            raise ValueError(f"`results` must be fits to these data; got {shown(name)}, for which {error}") from error
     ranking = _ranked(rows, named)
     if ranking.by == "bic":
         _refuse_unlike_groups(named)
@@ -100,9 +101,9 @@ def _own_rows(named: Mapping[str, FitResult]) -> tuple[dict[str, Tensor], Tensor
     first = next(iter(named.values())).rows
     for name, result in named.items():
         if result.rows is None or first is None:
-            raise ValueError(f"`x` and `y` must be given, for {name!r} does not keep its rows; got none.")
+            raise ValueError(f"`x` and `y` must be given, for {shown(name)} does not keep its rows; got none.")
         if not torch.equal(result.rows.y, first.y.to(result.rows.y)):
-            raise ValueError(f"`results` must be fits to the same y; got {name!r}, which was fitted to another.")
+            raise ValueError(f"`results` must be fits to the same y; got {shown(name)}, which was fitted to another.")
     rows = {name: result.rows for name, result in named.items() if result.rows is not None}
     assert first is not None
     gate_x = {name: own.gate_x for name, own in rows.items()}
@@ -115,7 +116,9 @@ def _refuse_unequal_weights(named: Mapping[str, FitResult]) -> None:
     for name, result in named.items():
         own, other = _weights_of(result), _weights_of(first)
         if len(own) == len(other) and not torch.allclose(own, other):
-            raise ValueError(f"`results` must be fits with the same weights of the rows; got {name!r} with others.")
+            raise ValueError(
+                f"`results` must be fits with the same weights of the rows; got {shown(name)} with others."
+            )
 
 
 def _refuse_unlike_groups(named: Mapping[str, FitResult]) -> None:
@@ -125,8 +128,8 @@ def _refuse_unlike_groups(named: Mapping[str, FitResult]) -> None:
         if not torch.equal(_object_of_rows(result), _object_of_rows(first[1])):
             raise ValueError(
                 f"`results` must be fits with the same groups of the rows where they are ranked by bic, which counts "
-                f"groups; got {first[0]!r} and {name!r} with others. Fit all with the same `groups`; bounds compare "
-                "where every parameter has a posterior."
+                f"groups; got {shown(first[0])} and {shown(name)} with others. Fit all with the same `groups`; bounds "
+                "compare where every parameter has a posterior."
             )
 
 
@@ -143,7 +146,7 @@ def _refuse_unequal_labels(named: Mapping[str, FitResult]) -> None:
     for name, result in named.items():
         own = result.observed
         if (own is None) != (first is None) or not (own is None or first is None or torch.equal(own, first.to(own))):
-            raise ValueError(f"`results` must be fits with the same known components; got {name!r} with others.")
+            raise ValueError(f"`results` must be fits with the same known components; got {shown(name)} with others.")
 
 
 def _weights_of(result: FitResult) -> Tensor:

@@ -116,5 +116,5 @@ def _opened(path: str) -> BinaryIO:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise ValueError(f"`path` must be a file; got {path!r}, a folder, a pipe or a device.")
         return os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"`path` must be a file that exists; got {path!r}.") from None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mixpyro import experts, gates
+from mixpyro.arguments import shown
 from mixpyro.experts import families
 from mixpyro.experts.base import Experts
 from mixpyro.experts.families import Family
@@ -64,7 +65,9 @@ def _described(value: object, path: str, networks: dict[str, Any]) -> Any:  # no
         networks[path] = value
         return {"network": path}
     else:
-        raise TypeError(f"`{path}` must be a number, a string, a distribution or a module to be saved; got {value!r}.")
+        raise TypeError(
+            f"`{path}` must be a number, a string, a distribution or a module to be saved; got {shown(value)}."
+        )
     values = {name: _described(v, f"{path}.{name}".lstrip("."), networks) for name, v in arguments.items()}
     key = "kind" if isinstance(value, PARTS | Family) else "distribution"
     return {key: type(value).__name__, "arguments": values}
@@ -161,7 +164,7 @@ class Builder:
             raise ValueError("it has a network without a name")
         if path not in self.networks:
             raise GivenError(
-                f"`networks` must have {path!r}, which the file does not hold; got {list(self.networks)}. "
+                f"`networks` must have {shown(path)}, which the file does not hold; got {list(self.networks)}. "
                 "Build the network as it was; its parameters do not matter."
             )
         return self.networks[path]

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from mixpyro.arguments import shown
+
 Networks = Mapping[str, nn.Module | Sequence[nn.Module]]
 
 
@@ -27,7 +29,7 @@ def checked(networks: object) -> Networks:
         if not isinstance(name, str) or not all(isinstance(one, nn.Module) for one in members):
             raise TypeError(
                 f"`networks` must have a module, or a sequence of modules, for each name; got {type(value).__name__} "
-                f"for {name!r}."
+                f"for {shown(name)}."
             )
     return networks
 

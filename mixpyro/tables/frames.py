@@ -73,7 +73,9 @@ def read(argument: str, value: Any) -> Frame:  # noqa: ANN401 (any table)
         names = [str(name) for name in value.columns]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"`{argument}` must have one column of each name; got several of {twice[0]!r}.")
+            raise ValueError(
+                f"`{argument}` must have one column of each name; got several of {arguments.shown(twice[0])}."
+            )
         columns = {name: value[own] for name, own in zip(names, value.columns, strict=True)}
         return Frame(columns, _index(value), library_of(value))
     if is_series(value):
@@ -141,7 +143,7 @@ def numbers(argument: str, name: str, column: Any) -> np.ndarray:  # noqa: ANN40
     Raises:
         TypeError: if its values are something else.
     """
-    of = f" in column {name!r}" if name else ""
+    of = f" in column {arguments.shown(name)}" if name else ""
     kind = str(column.dtype).lower()
     if is_levels(column) or "date" in kind or "time" in kind or "complex" in kind or kind.startswith("period"):
         advice = "Use pandas.to_numeric, if the text is of numbers" if is_levels(column) else "Use numbers, as of years"
@@ -188,7 +190,8 @@ def level_values(argument: str, name: str, column: Any) -> list[Any]:  # noqa: A
     missing = sum(value is None or value != value or not isinstance(value, str | int | float) for value in values)
     if missing:
         raise ValueError(
-            f"`{argument}` must have a level in every row of column {name!r}; got {missing} missing. Drop these rows."
+            f"`{argument}` must have a level in every row of column {arguments.shown(name)}; got {missing} missing. "
+            "Drop these rows."
         )
     return values
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mixpyro.arguments import dense, is_dense
+from mixpyro.arguments import dense, is_dense, shown
 from mixpyro.tables import frames
 from mixpyro.tables.layout import Layout, Layouts
 from mixpyro.tables.returned import RowLabels
@@ -245,8 +245,8 @@ def _refuse_levels(name: str, layout: Layout, table: frames.Frame) -> None:
             frames.numbers(name, own, column)
         if levels is not None:
             raise TypeError(
-                f"`{name}` must have numbers in column {own!r}; got values of dtype {column.dtype}, and the fit had "
-                "no levels. Give the columns of the fit."
+                f"`{name}` must have numbers in column {shown(own)}; got values of dtype {column.dtype}, and the fit "
+                "had no levels. Give the columns of the fit."
             )
 
 

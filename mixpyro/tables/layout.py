@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mixpyro.arguments import shown
 from mixpyro.tables import frames
 from mixpyro.tables.frames import Frame
 
@@ -60,7 +61,8 @@ class Layout(NamedTuple):
             unknown = [value for value in values if value not in own]
             if unknown:
                 raise ValueError(
-                    f"`{argument}` must have the levels of the fit in column {name!r}, {list(own)}; got {unknown[0]!r}."
+                    f"`{argument}` must have the levels of the fit in column {name!r}, {list(own)}; got "
+                    f"{shown(unknown[0])}."
                 )
             coded += [np.array([value == level for value in values], dtype=np.float64) for level in own[1:]]
         return coded
@@ -72,7 +74,7 @@ class Layout(NamedTuple):
             if missing:
                 raise ValueError(
                     f"`{argument}` must have the columns of the fit, {list(self.names)}; got {list(table.columns)}, "
-                    f"without {missing[0]!r}. An array goes by position."
+                    f"without {shown(missing[0])}. An array goes by position."
                 )
             return [table.columns[name] for name in self.names]
         if len(table.columns) != len(self.names):

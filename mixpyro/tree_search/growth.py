@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.arguments.signals import pass_on
@@ -94,6 +94,7 @@ def grow_tree(
         TypeError: if ``experts`` is not callable or returns anything but experts.
         ValueError: if an argument does not fit, or the experts are estimated: bounds of different K do not compare
             then.
+        RuntimeError: if no run of the first tree reached a finite bound.
 
     Warns:
         RuntimeWarning: as :func:`mixpyro.fit` does, of the last tree.
@@ -142,7 +143,7 @@ class _Growth:
         max_iterations: int,
         tolerance: float,
     ) -> None:
-        if not arguments.can_be_called(experts) or isinstance(experts, Experts):
+        if not arguments.can_be_called(experts) or isinstance(experts, nn.Module):
             raise TypeError(
                 f"`experts` must be a function of the number of components; got {type(experts).__name__}. "
                 "Pass `lambda k: LinearExperts(k, n_features=2)` or the like."

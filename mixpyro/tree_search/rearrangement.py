@@ -60,6 +60,7 @@ def rearrange_tree(
     Raises:
         TypeError: if ``result`` is no result of a fit, or its gate no tree.
         ValueError: if the gate has more than six components, or the rows are not those of the fit.
+        RuntimeError: if no run of a tree reached a finite bound.
 
     Warns:
         RuntimeWarning: as :func:`mixpyro.fit` does, of the last tree.

@@ -163,8 +163,12 @@ def test_a_checkpoint_of_another_fit_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"`checkpoint` must belong to this fit; got '.*file'.*Remove the file"):
             fit(mixture, **{"x": x, "y": y, "n_restarts": 2, "checkpoint": tmp_path / "file", **arguments})  # type: ignore[arg-type]
     (tmp_path / "file").write_bytes(before[:500])
-    with pytest.raises(ValueError, match="unreadable"):
+    with pytest.raises(ValueError, match=r"`checkpoint` must be a file that mixpyro wrote.*unreadable"):
         fitted("conjugate", tmp_path / "file")
+    with pytest.raises(ValueError, match="`checkpoint` must be the path of a file; got "):
+        fitted("conjugate", tmp_path / "a\0b")
+    with pytest.raises(FileNotFoundError, match="`checkpoint` must be in a folder that exists; got "):
+        fitted("conjugate", tmp_path / "none" / "file")
     for name, value in mixture.state_dict().items():
         assert torch.equal(value, MIXTURES["conjugate"]().state_dict()[name])
 

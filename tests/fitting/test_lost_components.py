@@ -114,3 +114,11 @@ def test_the_same_stream_finds_the_same() -> None:
         other.partial_fit(*batch)
     for own, its in zip(one.mixture.state_dict().values(), other.mixture.state_dict().values(), strict=True):
         torch.testing.assert_close(own, its, rtol=0.0, atol=0.0)
+
+
+def test_batches_may_have_another_dtype() -> None:
+    generator = torch.Generator("cpu").manual_seed(0)
+    dtypes = [torch.float64, torch.float32, torch.float64]
+    batches = [rows(linear, torch.full((30,), number), generator) for number in range(3)]
+    stream = streamed(linear, [(x.to(dtype), y.to(dtype)) for (x, y), dtype in zip(batches, dtypes, strict=True)])
+    assert stream.n_seen == 90

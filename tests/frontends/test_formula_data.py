@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mixpyro import fit_formula
 from mixpyro.frontends.formula_data import as_pandas, group_ids, used_rows
@@ -126,3 +127,20 @@ def test_numbers_that_are_objects_are_numbers(values: list[Any], missing: str) -
     assert used.dtype != object and data["x"].dtype == object
     mixed = pd.DataFrame({"x": pd.Series([1, "a"], dtype=object)})
     assert used_rows(mixed, ["x"], "drop").data["x"].tolist() == [1, "a"]
+
+
+@pytest.mark.parametrize("argument", ["weights", "groups"])
+@pytest.mark.parametrize("values", [torch.Tensor, torch.nn.Linear(1, 1), np.array(1.0), 5])
+def test_what_has_no_length_is_no_value_of_each_row(argument: str, values: Any) -> None:
+    data = pd.DataFrame({"y": np.arange(6.0), "x": np.arange(6.0) ** 2})
+    with pytest.raises(TypeError, match=f"^`{argument}` must have a value for each row"):
+        fit_formula("y ~ x", data, k=1, **{argument: values})
+
+
+def test_names_that_are_no_text_or_too_long_are_refused_at_once() -> None:
+    data = pd.DataFrame({"y": np.arange(6.0), "x": np.arange(6.0) ** 2})
+    for argument in ("formula", "gate", "offset", "random", "weights", "trials", "groups"):
+        for text in ("a" * 10**6, "\udc80"):
+            options = {"formula": "y ~ x", argument: text}
+            with pytest.raises(ValueError, match=f"`{argument}`"):
+                fit_formula(options.pop("formula"), data, k=1, progress=False, **options)

@@ -84,3 +84,29 @@ def test_equal_weights_of_any_size_are_fitted(kind: Any, weight: float) -> None:
     x, y = rows()
     model = kind(2, n_restarts=1, random_state=0, max_iter=5).fit(x, y, sample_weight=weight)
     assert np.isfinite(model.lower_bound_) and model.result_.n_used >= 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_that_are_far_larger_than_they_seem_are_refused_at_once(kind: Any) -> None:
+    x, y = rows()
+    model = kind(2, n_restarts=1, max_iter=2, random_state=0).fit(x, y)
+    repeated = torch.zeros(1, 2).expand(10**9, 2), np.broadcast_to(np.zeros((1, 2)), (10**9, 2)), range(10**12)
+    for huge in repeated:
+        for call, name in (
+            *((lambda huge=huge: model.fit(huge, y), "X"), (lambda huge=huge: model.partial_fit(huge, y), "X")),
+            *((lambda huge=huge: model.predict(huge), "X"), (lambda huge=huge: model.fit(x, y, huge), "sample_weight")),
+        ):
+            with pytest.raises((TypeError, ValueError), match=f"^`{name}` must"):
+                call()
+        if kind is not BayesianMixture:
+            with pytest.raises((TypeError, ValueError), match=r"^`y` must"):
+                model.fit(x, huge)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fit_that_is_refused_draws_no_numbers(kind: Any) -> None:
+    x, y = rows()
+    generator = np.random.RandomState(0)
+    with pytest.raises(ValueError, match="`sample_weight` must"):
+        kind(2, n_restarts=1, random_state=generator).fit(x, y, sample_weight=np.full(len(x), 1e308))
+    assert generator.randint(2**31) == np.random.RandomState(0).randint(2**31)

@@ -5,18 +5,16 @@ import inspect
 import re
 from typing import Any
 
+import mixpyro
+from mixpyro import FitResult, FormulaResult, MixtureOfExperts
 from tests.fuzz.call import Call
 
 # Types of errors that the documentation of the whole package promises for wrong arguments, and their subclasses.
 OF_ALL = (TypeError, ValueError)
 # Errors of files and of extras, which every function that reads them may raise.
 OF_SURROUNDINGS = (OSError, ImportError)
-# What errors name although it is no argument, since the caller has given it elsewhere: columns of a table and terms
-# of a formula, the gate's inputs where they are x, networks of a part, and what a result was fitted with.
-ELSEWHERE = {
-    *("x", "y", "gate_x", "network", "features", "prior_scale", "missing", "data", "groups", "observed", "weights"),
-    *("result", "experts", "gate", "checkpoint"),
-}
+# Arguments that take rows under a name of their own, and what errors may call a column of them.
+OF_ROWS, ROWS = {"X", "data", "batches", "batch", "result", "fitted", "results"}, {"x", "y", "gate_x"}
 
 
 def names_no_argument(call: Call, error: BaseException) -> list[str]:
@@ -27,7 +25,7 @@ def names_no_argument(call: Call, error: BaseException) -> list[str]:
         error: what it raised.
     """
     named = [found[1] for found in re.finditer(r"`([A-Za-z_]\w*)", str(error))]
-    known = {*_parameters(call), *call.arguments, *ELSEWHERE, *_texts(call.arguments)}
+    known = {*_parameters(_function(call)), *call.arguments, *_texts(call.arguments), *_given_before(call)}
     if not named or known & set(named):
         return []
     return [f"the error names {', '.join(dict.fromkeys(named))}, and no argument: {error}"]
@@ -61,12 +59,37 @@ def _function(call: Call) -> Any:
     return function
 
 
-def _parameters(call: Call) -> set[str]:
-    """Return the names of the parameters of the function."""
+def _parameters(function: Any) -> set[str]:
+    """Return the names of the parameters of a function or class."""
     try:
-        return set(inspect.signature(_function(call)).parameters)
+        return set(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return set()
+
+
+def _given_before(call: Call) -> set[str]:
+    """Return the names of what the caller has given to make the owner and the arguments of a call.
+
+    These are the parameters of their classes, and of what fits results: their rows may be wrong for the call.
+    """
+    found: set[str] = set()
+    for value in (call.owner, *call.arguments.values(), *call.positional):
+        found |= _of_maker(value)
+    takes_rows = OF_ROWS & {*_parameters(_function(call)), *call.arguments}
+    return found | ROWS if takes_rows else found
+
+
+def _of_maker(value: Any) -> set[str]:
+    """Return the names of the parameters of what has made an object of the package's."""
+    if not type(value).__module__.startswith("mixpyro"):
+        return set()
+    found = _parameters(type(value))
+    if isinstance(value, FitResult | FormulaResult):
+        found |= _parameters(mixpyro.fit_formula if isinstance(value, FormulaResult) else mixpyro.fit)
+    mixture = value if isinstance(value, MixtureOfExperts) else getattr(value, "mixture", None)
+    if isinstance(mixture, MixtureOfExperts):
+        found |= {name for part in (mixture, *mixture.modules()) for name in _parameters(type(part))}
+    return found
 
 
 def _texts(arguments: dict[str, Any]) -> set[str]:

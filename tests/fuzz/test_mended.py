@@ -229,8 +229,8 @@ def test_odd_arguments_of_small_functions_are_named() -> None:
     estimator = BayesianMixture(2).fit(rows_of_two.numpy())
     bad: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], str]] = [
         (Groups.of, ([1, 1, 2],), {"like": 10**30}, "like"),
-        (Groups.of, (Tensor,), {}, "groups"),
-        (Groups.of, ([1, torch.ones(2), 1],), {}, "groups"),
+        (Groups.of, (Tensor,), {}, "ids"),
+        (Groups.of, ([1, torch.ones(2), 1],), {}, "ids"),
         (MixtureOfExpertsRegressor(gate=odd_gate).fit, (rows_of_two.numpy(), np.ones(30)), {}, "gate"),
         (groups.sum, (torch.ones(3, device="meta"),), {}, "values"),
         (RobbinsMonro(), (slice(None),), {}, "step"),

@@ -39,6 +39,15 @@ def x_of(n: int = N) -> Tensor:
     return torch.linspace(-1.0, 1.0, n * D, dtype=torch.float64).reshape(n, D)
 
 
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("odd", [10**30, "odd", [1.0]])
+def test_what_is_no_posterior_is_named(name: str, odd: Any) -> None:
+    gate = GATES[name](K, D, torch.float64)
+    if hasattr(gate, "posterior"):
+        with pytest.raises(TypeError, match="`posterior` must be "):
+            gate.expected_log_weights(x_of(), objects=slice(None), posterior=odd)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("name", READING)
 @pytest.mark.parametrize("method", ["weights", "expected_log_weights", "predictive_assignment"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

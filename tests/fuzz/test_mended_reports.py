@@ -55,6 +55,12 @@ def test_rows_of_any_weight_are_fitted(weight: float) -> None:
     assert np.isfinite(found.bound) and found.n_used >= 1
 
 
+def test_a_tolerance_may_be_a_tensor_whose_dtype_has_no_arithmetic() -> None:
+    tolerance = torch.tensor(0.5).to(torch.float8_e4m3fn)
+    mixture = MixtureOfExperts(StickBreakingGate(2), LinearExperts(2, 1))
+    assert fit(mixture, *rows(), **{**QUICK, "tolerance": tolerance}).options["tolerance"] == 0.5
+
+
 def test_weights_whose_sum_is_not_finite_are_refused() -> None:
     x, y = rows()
     mixture = MixtureOfExperts(StickBreakingGate(2), LinearExperts(2, 1))

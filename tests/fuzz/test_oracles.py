@@ -85,3 +85,21 @@ def test_errors_that_a_caller_cannot_know_are_obscure(function: Callable[..., An
     outcome = judged(Call("name", function, {"value": []}, replaced={"value": "odd"}))
     assert outcome.kind == "obscure"
     assert words in outcome.words
+
+
+def test_what_the_owner_was_made_of_may_be_named() -> None:
+    def raises(name: str) -> Callable[..., Any]:
+        def call(value: object) -> None:
+            raise ValueError(f"`{name}` must be right.")
+
+        return call
+
+    for name, owner, kind in (
+        ("prior_scale", mixture(), "obscure"),
+        ("n_features", mixture(), "clear"),
+        ("experts", mixture(), "clear"),
+        ("x", mixture(), "obscure"),
+        ("experts", None, "obscure"),
+    ):
+        call = Call("name", raises(name), {"value": []}, owner=owner, replaced={"value": "odd"})
+        assert judged(call).kind == kind, name

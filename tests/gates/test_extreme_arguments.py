@@ -13,11 +13,14 @@ from mixpyro import (
     DirichletGate,
     GaussianExperts,
     LinearExperts,
+    MixtureOfExperts,
     ObjectDirichletGate,
     SoftmaxGate,
     StickBreakingGate,
     TreeGate,
+    fit,
 )
+from tests.problems import lines
 
 SCALED: dict[str, Callable[..., Any]] = {
     "BayesianSoftmaxGate": lambda **given: BayesianSoftmaxGate(3, 1, **given),
@@ -41,6 +44,18 @@ def test_scales_beyond_precision_are_refused(make: Callable[..., Any], scale: fl
         make(prior_scale=scale)
     assert make(prior_scale=1e-10).prior_scale == 1e-10
     assert math.isfinite(make(prior_scale=1e10).kl_divergence())
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("make", SCALED.values(), ids=SCALED)
+def test_columns_too_far_from_zero_for_their_spread_are_refused(make: Callable[..., Any]) -> None:
+    x, y, _ = lines(30, 2)
+    mixture = MixtureOfExperts(make(), LinearExperts(3, 1))
+    with pytest.raises(ValueError, match=r"`x` must have columns within 1e\+07 of their .*in column 0.*Subtract"):
+        fit(mixture, x, y, gate_x=x + 1e9, n_restarts=1)
+    constant = torch.full_like(x, 1e9)
+    result = fit(mixture, x, y, gate_x=constant, n_restarts=1, max_iterations=3, progress=False)
+    assert math.isfinite(result.bound)
 
 
 @pytest.mark.parametrize("value", [1e16, 1e300, Gamma(torch.tensor(1.0), torch.tensor(1e-30))])

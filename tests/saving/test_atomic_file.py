@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
 from mixpyro.saving import atomic_file
 
 
@@ -99,3 +100,22 @@ def test_concurrent_writers_leave_one_complete_file(tmp_path: Path) -> None:
         list(pool.map(write, range(4)))
     assert len(atomic_file.read(tmp_path / "file", kind="thing", version=1)["a"].unique()) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_paths_that_are_none_are_named(tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for path in ("a" * 5000, circle, "\ud800", "", "a\0"):
+        with pytest.raises(ValueError, match=r"^`path` must be the path of a file"):
+            atomic_file.write(path, {}, kind="test", version=1)
+        with pytest.raises(ValueError, match=r"^`path` must be the path of a file"):
+            atomic_file.read(path, kind="test", version=1)
+    with pytest.raises(FileNotFoundError, match=r"^`path` must"):
+        atomic_file.read("/dev/null/a", kind="test", version=1)
+
+
+@pytest.mark.parametrize("path", ["a" * 5000, "/dev/null/a", "/nowhere/a", "\ud800"])
+def test_a_checkpoint_is_named_as_such(path: str) -> None:
+    x = torch.arange(6.0, dtype=torch.float64).unsqueeze(1)
+    with pytest.raises((ValueError, OSError), match=r"^`checkpoint` must"):
+        fit(MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1)), x, x[:, 0], checkpoint=path, progress=False)

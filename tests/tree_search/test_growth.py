@@ -63,7 +63,8 @@ def test_growth_stops_at_the_most_components_and_reads_weights() -> None:
 @pytest.mark.parametrize(
     ("experts", "error", "message"),
     [
-        (LinearExperts(2, 2), TypeError, "must be a function of the number of components; got LinearExperts"),
+        (LinearExperts(2, 2), TypeError, "must be a function; got LinearExperts"),
+        (torch.nn.Linear(1, 1), TypeError, "must be a function of the number of components; got Linear"),
         (lambda k: DirichletGate(k), TypeError, "must return experts; got DirichletGate"),
         (lambda k: LinearExperts(2, 2), ValueError, "must return as many experts as it is asked for, 1; got 2"),
         (lambda k: GLMExperts(k, 2, Gaussian()), ValueError, "must have posteriors of all their parameters"),

@@ -243,7 +243,9 @@ def _number_of(wanted: int | str, names: tuple[str, ...], argument: str, what: s
     """Return the number of a column that is given by number or name."""
     if isinstance(wanted, str):
         if wanted not in names:
-            raise ValueError(f"`{argument}` must be one of the {what}, {', '.join(names) or 'none'}; got {wanted!r}.")
+            raise ValueError(
+                f"`{argument}` must be one of the {what}, {', '.join(names) or 'none'}; got {shown(wanted)}."
+            )
         return names.index(wanted)
     if isinstance(wanted, bool) or not isinstance(wanted, Integral):
         raise TypeError(f"`{argument}` must be the number or the name of one of the {what}; got {shown(wanted)}.")

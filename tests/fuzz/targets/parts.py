@@ -107,8 +107,10 @@ def partial_bound(rng: random.Random) -> Call:
     given = {**rows, "responsibilities": shares(n, K, rng)}
 
     def check(result: Any, given: dict[str, Any]) -> list[str]:
-        are_finite = all(not isinstance(v, Tensor) or bool((v.abs() < 1e9).all()) for v in given.values())
-        return finite("bound", result) if are_finite else []
+        are_moderate = all(not isinstance(v, Tensor) or bool((v.abs() < 1e9).all()) for v in given.values())
+        if part == "experts" and made.kinds[1] == "inflated":  # counts of the component that is zero are impossible
+            return numbers("bound", result)
+        return finite("bound", result) if are_moderate else []
 
     return _call(part, "partial_bound", made, given, check=check)
 
