@@ -52,7 +52,7 @@ def _is_plain(x: object) -> bool:
 def _check_kind(posterior: object) -> None:
     """Raise unless a posterior is a named tuple; what is in it fits the part that has made it."""
     if posterior is not None and not (isinstance(posterior, tuple) and hasattr(posterior, "_fields")):
-        raise TypeError(f"`posterior` must be one of this part; got {arguments.shown(posterior)}.")
+        raise TypeError(f"`posterior` must be what `posterior` of the part is; got {arguments.shown(posterior)}.")
 
 
 def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:

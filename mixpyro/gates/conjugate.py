@@ -78,15 +78,8 @@ class ConjugateGate(ConjugatePart, Gate):
 
         Args:
             posterior: with any leading axes of runs, or None.
-
-        Raises:
-            TypeError: if it is no value such as ``posterior``, a NamedTuple of tensors.
         """
-        if posterior is None:
-            return self.posterior
-        if not hasattr(posterior, "_fields"):
-            raise TypeError(f"`posterior` must be what `gate.posterior` is; got {type(posterior).__name__}.")
-        return posterior
+        return self.posterior if posterior is None else posterior
 
     def weights_distribution(self, posterior: Value, dtype: torch.dtype) -> TorchDistributionMixin:
         """Return the distribution over weights that a prior or posterior is, event shape [K].

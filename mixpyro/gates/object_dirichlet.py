@@ -286,7 +286,7 @@ class ObjectDirichletGate(ObjectGate):
         if objects is None:
             return self.prior_concentration.unsqueeze(0)
         if posterior is not None and not hasattr(posterior, "concentration"):
-            raise TypeError(f"`posterior` must be what `gate.posterior` is; got {type(posterior).__name__}.")
+            raise TypeError(f"`posterior` must be what `posterior` of the part is; got {arguments.shown(posterior)}.")
         known: Tensor = self.posterior_concentration if posterior is None else posterior.concentration
         if not (isinstance(objects, slice) and objects == slice(None)):
             # A batched index, of a transform, cannot be read.

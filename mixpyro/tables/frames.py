@@ -106,9 +106,9 @@ def as_array(argument: str, value: Any) -> np.ndarray:  # noqa: ANN401 (any tabl
         )
     if isinstance(value, range):
         return arguments.in_memory(argument, value)
+    if isinstance(value, list | tuple) and value and all(isinstance(row, Tensor) for row in value):
+        value = [arguments.array_of(argument, row) for row in value]
     try:
-        if isinstance(value, list | tuple) and value and all(isinstance(row, Tensor) for row in value):
-            value = [arguments.array_of(argument, row) for row in value]
         return np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
     except ValueError as error:
         raise ValueError(f"`{argument}` must have rows of one length; got rows of several.") from error

@@ -22,6 +22,7 @@ from mixpyro import (
     PointMassExperts,
     RandomEffectsExperts,
     RelevanceLinearExperts,
+    StickBreakingGate,
 )
 from tests.fuzz.made import EXPERTS, GATES, Size, rows
 from tests.fuzz.odd_networks import ReturnsTuple
@@ -77,8 +78,9 @@ def test_a_gate_draws_nothing_before_it_refuses_rows(name: str) -> None:
 
 def test_a_gate_of_objects_refuses_what_is_no_posterior() -> None:
     gate: Any = GATES["object"](K, D, torch.float64)
-    with pytest.raises(TypeError, match=r"`posterior` must be what `gate.posterior` is; got float"):
-        gate.expected_log_weights(x_of(), objects=slice(None), posterior=0.5)
+    for odd, shown in ((0.5, "0.5"), (StickBreakingGate(K).posterior, "Sticks")):
+        with pytest.raises(TypeError, match=rf"`posterior` must be what `posterior` of the part is; got {shown}"):
+            gate.expected_log_weights(x_of(), objects=slice(None), posterior=odd)
 
 
 def test_a_distribution_of_no_rows_has_none() -> None:
@@ -134,7 +136,7 @@ def test_dtypes_without_arithmetic_are_refused(dtype: torch.dtype) -> None:
     stored, x = torch.zeros(N, dtype=torch.uint8).view(dtype), x_of()
     mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, D))
     for argument, call in (
-        ("groups", lambda: Groups.of(stored)),
+        ("ids", lambda: Groups.of(stored)),
         ("x", lambda: mixture.gate.weights(stored)),
         ("y", lambda: mixture.assign(x, stored)),
         ("observed", lambda: mixture.model(x, x[:, 0], observed=stored)),
@@ -147,7 +149,7 @@ def test_dtypes_without_arithmetic_are_refused(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("one", [torch.ones((), device="meta"), pd.NA, None, float("nan")])
 def test_single_ids_must_be_there(one: object) -> None:
-    with pytest.raises((TypeError, ValueError), match="`groups` must"):
+    with pytest.raises((TypeError, ValueError), match="`ids` must"):
         Groups.of([one, 2, 2])
 
 
