@@ -1,5 +1,6 @@
 """Parameters and rows of estimators that do not fit are named, and leave the estimator as it was."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,8 +94,8 @@ def test_rows_that_are_far_larger_than_they_seem_are_refused_at_once(kind: Any) 
     repeated = torch.zeros(1, 2).expand(10**9, 2), np.broadcast_to(np.zeros((1, 2)), (10**9, 2)), range(10**12)
     for huge in repeated:
         for call, name in (
-            *((lambda huge=huge: model.fit(huge, y), "X"), (lambda huge=huge: model.partial_fit(huge, y), "X")),
-            *((lambda huge=huge: model.predict(huge), "X"), (lambda huge=huge: model.fit(x, y, huge), "sample_weight")),
+            *((partial(model.fit, huge, y), "X"), (partial(model.partial_fit, huge, y), "X")),
+            *((partial(model.predict, huge), "X"), (partial(model.fit, x, y, huge), "sample_weight")),
         ):
             with pytest.raises((TypeError, ValueError), match=f"^`{name}` must"):
                 call()
