@@ -45,8 +45,7 @@ class Checkpoint:
         self.fingerprint, self.left = fingerprint(search, self.settings), ""
         self.warned, self.is_held, self.is_written = False, False, False
         self.state: dict[str, Any] = {}
-        with arguments.renamed(path="checkpoint"):
-            content = said_by_first(self.processes, self._read)
+        content = said_by_first(self.processes, self._read)
         if content is not None:
             self._resume(content)
         # At once, so that a path that cannot be written is known before the work and not after it.
