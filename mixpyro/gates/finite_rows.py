@@ -43,7 +43,9 @@ def of_finite_rows(method: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def _can_be_read(x: Tensor) -> bool:
-    """Return whether the values of x are there, and are to be checked."""
-    if x.is_meta or torch.compiler.is_compiling() or am_i_wrapped() or arguments.in_transform():
+    """Return whether the values of x are there, and are to be checked; what is no rows is refused by the methods."""
+    if x.dtype not in arguments.DTYPES or not arguments.is_dense(x):
+        return False
+    if torch.compiler.is_compiling() or am_i_wrapped() or arguments.in_transform():
         return False
     return arguments.checks_values() and not arguments.has_checked_rows()
