@@ -86,12 +86,35 @@ def pass_on(error: BaseException) -> None:
     """
     handlers = (Signals._heard, Signals.deliver, *(signal.getsignal(number) for number in SIGNALS))
     codes = {code for handler in handlers if (code := _code_of(handler)) is not None}
+    around = set() if error.__traceback__ is None else _frames_around(error.__traceback__.tb_frame)
     found: BaseException | None = error
     while found is not None:
-        frames = (frame for frame, _ in traceback.walk_tb(found.__traceback__))
-        if _is_of_a_timer(found) or any(frame.f_code in codes for frame in frames):
+        if _is_of_a_timer(found) or any(one.f_code in codes for one, _ in traceback.walk_tb(found.__traceback__)):
             raise found from None
-        found = found.__cause__
+        found = _behind(found, around)
+
+
+def _frames_around(frame: FrameType) -> set[FrameType]:
+    """Return the frames that have called one."""
+    found = set()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        found.add(frame)
+    return found
+
+
+def _behind(error: BaseException, around: set[FrameType]) -> BaseException | None:
+    """Return what an error came of, or came upon in a ``with`` that could not be left then.
+
+    Args:
+        error: that was raised.
+        around: frames that run on. What one of them handles was raised before the work began.
+    """
+    if error.__cause__ is not None:
+        return error.__cause__
+    before = error.__context__
+    began = None if before is None or before.__traceback__ is None else before.__traceback__.tb_frame
+    return None if began is None or began in around else before
 
 
 def _is_of_a_timer(error: BaseException) -> bool:

@@ -59,6 +59,41 @@ def test_what_a_handler_raises_is_told_from_other_errors(function: Any, set_hand
     pass_on(ValueError("damaged"))
 
 
+class LeftBadly:
+    """A context that raises an error of its own where it is left by one."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        raise ValueError("nothing to pop")
+
+
+def work(context: Any) -> None:
+    try:
+        with context:
+            signal.raise_signal(signal.SIGALRM)
+    except Exception as error:
+        pass_on(error)
+        raise
+
+
+def test_what_a_handler_raises_passes_an_error_of_the_context_it_leaves(set_handler: Callable[[Any], Any]) -> None:
+    set_handler(handler)
+    with pytest.raises(OfTheCaller):
+        work(LeftBadly())
+
+
+def test_what_the_caller_handles_already_is_not_raised_again(set_handler: Callable[[Any], Any]) -> None:
+    set_handler(handler)
+    try:
+        signal.raise_signal(signal.SIGALRM)
+    except OfTheCaller:
+        set_handler(signal.SIG_IGN)
+        with pytest.raises(ValueError, match="nothing to pop"):
+            work(LeftBadly())
+
+
 def test_other_errors_are_not_taken_for_those_of_handlers() -> None:
     """An enumeration makes its members as it makes SIG_DFL, and a file system out of reach raises a TimeoutError."""
     with pytest.raises(ValueError, match="99999 is not a valid") as found:
