@@ -16,6 +16,7 @@ from mixpyro import (
     LinearExperts,
     MixtureOfExperts,
     StickBreakingGate,
+    StreamingFit,
     coefficients,
     criteria,
     fit,
@@ -65,6 +66,12 @@ def test_minibatches_of_any_weight_are_fitted(weight: float) -> None:
     options = {"n_restarts": 1, "n_candidates": 1, "max_iterations": 5, "batch_size": 8, "n_epochs": 2}
     found = fit_minibatches(mixture, x, y, weights=torch.full_like(y, weight), progress=False, **options)  # type: ignore[arg-type]
     assert np.isfinite(found.bound) and bool(torch.isfinite(mixture.gate.weights(x)).all())
+
+
+def test_a_network_is_no_step_size() -> None:
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    with pytest.raises(TypeError, match=r"`step_size` must be a number in .*got Linear"):
+        StreamingFit(mixture, step_size=torch.nn.Linear(1, 1))
 
 
 def test_a_fit_of_draws_is_a_result_or_a_mixture() -> None:
