@@ -42,13 +42,17 @@ class MixturePredictions(MixtureRows):
             gate_x: what the gate reads [N, G], where that is not x.
             responsibilities: q(z) [N, K] to weigh by instead of the gate, as of groups with rows that have been
                 assigned: ``groups.spread(assignment.responsibilities)``.
+
+        Raises:
+            TypeError: if an argument is no table of numbers.
+            ValueError: if a shape or value does not fit, or a mean is NaN, as where sums overflow and cancel.
         """
         experts_x, gate_x = self.experts.check_inputs(x), self.gate_inputs(x, gate_x)
         # In float64: of a far row the terms are large, and may cancel.
         weights = self._weights(gate_x.double(), responsibilities).unsqueeze(-1)
         terms = weights * self.experts.predict(experts_x.double())
         # Where a component has no weight its mean may be infinite: 0 · ∞ counts as 0.
-        return in_range(terms.masked_fill(weights == 0, 0.0).sum(1), x.dtype)
+        return arguments.are_means(in_range(terms.masked_fill(weights == 0, 0.0).sum(1), x.dtype))
 
     def predictive(
         self,

@@ -86,6 +86,9 @@ def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
                 raise ValueError(f"`x` must have shape [N, D]; got {list(x.shape)}.")
             if of_experts and not arguments.in_transform():
                 self.check_inputs(x)
+        if method.__name__ == "predictive":
+            with arguments.parameters_are_numbers():
+                return method(self, *args, **kwargs)
         return method(self, *args, **kwargs)
 
     return with_rows

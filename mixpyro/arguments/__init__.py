@@ -42,7 +42,7 @@ from mixpyro.arguments.data import (
 )
 from mixpyro.arguments.declared import declared
 from mixpyro.arguments.dense import array_of, dense, is_dense, stored
-from mixpyro.arguments.densities import are_numbers, finite_bound
+from mixpyro.arguments.densities import are_means, are_numbers, finite_bound, parameters_are_numbers
 from mixpyro.arguments.integers import components, integers
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
@@ -72,6 +72,7 @@ from mixpyro.arguments.vectors import filled, no_modules, positive_definite, pos
 __all__ = [
     "DTYPES",
     "a_tensor",
+    "are_means",
     "are_numbers",
     "array_of",
     "assignment_probabilities",
@@ -118,6 +119,7 @@ __all__ = [
     "outside_contexts",
     "outside_contexts_on_the_cpu",
     "outside_of_contexts",
+    "parameters_are_numbers",
     "path",
     "positive_definite",
     "positive_number",

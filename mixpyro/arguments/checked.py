@@ -185,9 +185,12 @@ def step_sizes(value: object) -> float | Callable[[int], float]:
         value: what the user passed as ``step_size``.
 
     Raises:
-        TypeError: if it is neither a number nor such a function.
+        TypeError: if it is neither a number nor such a function; a network is none.
         ValueError: if it is a number outside of (0, 1].
     """
+    if isinstance(value, nn.Module):  # which takes tensors
+        got = type(value).__name__
+        raise TypeError(f"`step_size` must be a number in (0, 1], or a function of the number of a step; got {got}.")
     return function_of("step_size", value, 1) if can_be_called(value) else step_size(value)
 
 

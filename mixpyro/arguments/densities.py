@@ -1,5 +1,9 @@
 """A check of log densities that were computed from rows."""
 
+import contextlib
+import re
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -30,6 +34,47 @@ def are_numbers(value: Tensor, *, axis: int) -> Tensor:
             f"objects, number {int(torch.nonzero(of_rows)[0])} among them. Scale the columns to unit order."
         )
     return value
+
+
+def are_means(value: Tensor) -> Tensor:
+    """Return predictions, none of which is NaN.
+
+    Of rows that are finite they are NaN where sums overflow and cancel, or where parameters are not finite.
+
+    Args:
+        value: [N, P]. Not looked at inside transforms of ``torch.func``, nor where a gradient is taken of it.
+
+    Raises:
+        ValueError: if one is NaN, while values are checked.
+    """
+    if value.is_meta or value.requires_grad or in_transform() or not checks_values():
+        return value
+    of_rows = value.isnan().flatten(1).any(-1)
+    if bool(of_rows.any()):
+        raise ValueError(
+            f"`x` must give means that are numbers; got NaN in {int(of_rows.sum())} of {len(of_rows)} rows, number "
+            f"{int(torch.nonzero(of_rows)[0])} among them. Scale the columns to unit order."
+        )
+    return value
+
+
+@contextlib.contextmanager
+def parameters_are_numbers() -> Iterator[None]:
+    """Let distributions of rows that are refused because a parameter is none say so of the rows.
+
+    Raises:
+        ValueError: in other words than those of PyTorch, which name a parameter and print all of it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        found = re.match(r"Expected parameter (\w+) ", str(error))
+        if found is None:
+            raise
+        raise ValueError(
+            f"`x` must give parameters of the predictive distribution that are numbers; got {found[1]} that is not. "
+            "Scale the columns to unit order."
+        ) from error
 
 
 def finite_bound(bound: Tensor, log_evidence: Tensor) -> Tensor:

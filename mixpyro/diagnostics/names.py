@@ -96,11 +96,11 @@ def named_rows(
     """
     own = fitted.rows if isinstance(fitted, FitResult) else None
     mixture = fitted.mixture if isinstance(fitted, FitResult) else fitted
+    if not isinstance(mixture, MixtureOfExperts):
+        raise TypeError(f"`fitted` must be what `fit` returned, or a mixture; got {arguments.shown(fitted)}.")
     if x is None and y is None and own is not None:
         given = own
     elif y is None:
-        if not isinstance(mixture, MixtureOfExperts):
-            raise TypeError(f"`fitted` must be what `fit` returned, or a mixture; got {arguments.shown(fitted)}.")
         raise ValueError("`y` must be given for a mixture, and with `x`; got None.")
     else:
         data = {"x": x, "y": y, "gate_x": gate_x}

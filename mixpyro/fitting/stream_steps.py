@@ -41,6 +41,14 @@ class Pace(NamedTuple):
         """Weight of a component in averages, as of N objects, that is one of the objects that were averaged."""
         return self.total * self.size / self.n_objects
 
+    def per_object(self, sums: Value) -> Value:
+        """Return sums over the batch divided by B, whose reciprocal may be infinite.
+
+        Args:
+            sums: a nested value of tensors.
+        """
+        return nested.apply(lambda one: one / self.n_objects, sums)
+
 
 def with_columns(table: Table, experts: Experts) -> Table:
     """Return a table with the columns that the experts read: those that it has, if any.

@@ -90,7 +90,7 @@ class StreamUpdates:
         self._improve(gate, table.gate_x, scale * r.mT, pace=pace)
         self._improve(experts, table.x, table.y, scale * of_rows, pace=pace)
         # Last, for a step on one batch has set the noise from that batch alone.
-        experts.set_noise(self._averaged("noise", nested.scale(1.0 / pace.n_objects, noise), pace.size))
+        experts.set_noise(self._averaged("noise", pace.per_object(noise), pace.size))
 
     def _take_over(self, table: Table, log_evidence: Tensor) -> bool:
         """Let a component that is needed least take badly explained rows, if that raises the bound; return whether."""
@@ -126,7 +126,7 @@ class StreamUpdates:
         elif part.takes_steps:
             improve(part, statistics, pace, lambda mean: self._averaged(part, mean, pace.size))
         elif isinstance(part, ConjugatePart):
-            mean = nested.scale(1.0 / pace.n_objects, nested.select(statistics, 0))
+            mean = pace.per_object(nested.select(statistics, 0))
             part.update(nested.scale(pace.total, self._averaged(part, mean, pace.size)))
 
     def _averaged(self, key: Part | str, mean: Value, size: float) -> Value:
@@ -153,8 +153,10 @@ class StreamUpdates:
         part.maximise(*rows, by_gradient=lambda one, *own: by_gradient.append((one, own)), n_steps=1)
         for parameter, old in zip(part.parameters(), before, strict=True):
             parameter.copy_(torch.lerp(old, parameter, pace.size))
+        # Of rows that weigh less than one object the prior is what is large.
+        scale = 1.0 / max(pace.total, 1.0)
         for one, own in by_gradient:
-            self._m_steps.setdefault(one, MStep(one)).step(*own, scale=1.0 / pace.total, lr=self.lr * pace.size)
+            self._m_steps.setdefault(one, MStep(one)).step(*own, scale=scale, lr=self.lr * pace.size)
 
     def _size(self, n_objects: float) -> float:
         """Return the size of this step: a batch that is smaller than those before counts for less."""

@@ -16,6 +16,9 @@ OF_SURROUNDINGS = (OSError, ImportError)
 # Arguments that take rows under a name of their own, and what errors may call a column of them.
 OF_ROWS, ROWS = {"X", "data", "batches", "batch", "result", "fitted", "results"}, {"x", "y", "gate_x"}
 
+# Functions of the fuzzer's own that stand for fits of several parts.
+TARGETS = "tests.fuzz.targets"
+
 
 def names_no_argument(call: Call, error: BaseException) -> list[str]:
     """Return a complaint if a message names in backticks nothing that the caller of a function knows.
@@ -75,6 +78,8 @@ def _given_before(call: Call) -> set[str]:
     found: set[str] = set()
     for value in (call.owner, *call.arguments.values(), *call.positional):
         found |= _of_maker(value)
+    if getattr(_function(call), "__module__", "").startswith(TARGETS):
+        found |= _parameters(mixpyro.fit)
     takes_rows = OF_ROWS & {*_parameters(_function(call)), *call.arguments}
     return found | ROWS if takes_rows else found
 

@@ -22,10 +22,10 @@ from mixpyro import (
     PointMassExperts,
     RandomEffectsExperts,
     RelevanceLinearExperts,
-    StickBreakingGate,
 )
 from tests.fuzz.made import EXPERTS, GATES, Size, rows
 from tests.fuzz.odd_networks import ReturnsTuple
+from tests.fuzz.targets.fitted import QUICK
 
 K, D, N = 2, 2, 6
 pytestmark = pytest.mark.usefixtures("bad_arguments")
@@ -242,3 +242,23 @@ def test_a_step_of_a_program_that_fails_is_undone() -> None:
             method(x_of(), torch.nan)
     assert svi.n_steps == n_steps
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("bank", ["linear", "linear, two outputs", "glm", "categorical", "multinomial", "outputs"])
+def test_predictions_where_sums_overflow_are_refused(bank: str) -> None:
+    x, y = rows(bank, Size(K, D, 20), seed=3)
+    mixture = MixtureOfExperts(DirichletGate(K), EXPERTS[bank](K, D, torch.float64))
+    fit(mixture, x, y, **QUICK)
+    far = x.sign() * 1.7e308
+    given = {"predict": (far,), "predictive": (far,), "log_prob": (far, y)}
+    refused = 0
+    for name, tables in given.items():
+        try:
+            found = getattr(mixture, name)(*tables)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(("`x` must give", "`x` and `y` must have"))
+        else:
+            assert not isinstance(found, Tensor) or not bool(found.isnan().any())
+    assert refused

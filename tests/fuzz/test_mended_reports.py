@@ -12,19 +12,23 @@ import torch
 
 import mixpyro
 from mixpyro import (
+    DirichletGate,
     LinearExperts,
     MixtureOfExperts,
     StickBreakingGate,
+    StreamingFit,
     coefficients,
     criteria,
     fit,
     fit_formula,
+    fit_minibatches,
     linear_response,
     refine,
     variance_components,
 )
-from mixpyro.diagnostics import plots, to_arviz
+from mixpyro.diagnostics import ResponsibilityDraws, plots, to_arviz
 from mixpyro.fitting.fewer_components import used_components
+from tests.fuzz.made import gamma
 from tests.fuzz.targets.fitted import QUICK
 
 ROOT = Path(mixpyro.__file__).parents[1]
@@ -53,6 +57,29 @@ def test_rows_of_any_weight_are_fitted(weight: float) -> None:
     mixture = MixtureOfExperts(StickBreakingGate(2), LinearExperts(2, 1))
     found = fit(mixture, x, y, weights=torch.full_like(y, weight), **QUICK)
     assert np.isfinite(found.bound) and found.n_used >= 1
+
+
+@pytest.mark.parametrize("weight", [1e-310, 1e-100, 1e-3])
+def test_minibatches_of_any_weight_are_fitted(weight: float) -> None:
+    x, y = rows()
+    mixture = MixtureOfExperts(DirichletGate(2, concentration_prior=gamma()), LinearExperts(2, 1))
+    options = {"n_restarts": 1, "n_candidates": 1, "max_iterations": 5, "batch_size": 8, "n_epochs": 2}
+    found = fit_minibatches(mixture, x, y, weights=torch.full_like(y, weight), progress=False, **options)  # type: ignore[arg-type]
+    assert np.isfinite(found.bound) and bool(torch.isfinite(mixture.gate.weights(x)).all())
+
+
+def test_a_network_is_no_step_size() -> None:
+    mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
+    with pytest.raises(TypeError, match=r"`step_size` must be a number in .*got Linear"):
+        StreamingFit(mixture, step_size=torch.nn.Linear(1, 1))
+
+
+def test_a_fit_of_draws_is_a_result_or_a_mixture() -> None:
+    fitted = result()
+    data = to_arviz(fitted, n_draws=3)
+    for odd in (pd.Series([1.0]), "odd", None):
+        with pytest.raises(TypeError, match="`fitted` must be"):
+            ResponsibilityDraws(data, odd, *rows())  # type: ignore[arg-type]
 
 
 def test_a_tolerance_may_be_a_tensor_whose_dtype_has_no_arithmetic() -> None:
