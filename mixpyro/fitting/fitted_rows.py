@@ -50,7 +50,7 @@ def fitted_rows(
     evidence = table.weighted(rounded(log_evidence, table.x.dtype)).double()
     bound = float(evidence.sum() - result.mixture.kl_divergence())
     allowed = LEAST_DIFFERENCE + _precision(result, table) * (table.n_objects + float(evidence.abs().sum()))
-    if math.isfinite(result.bound) and not abs(bound - result.bound) <= allowed:
+    if math.isfinite(result.bound) and not (math.isfinite(bound) and abs(bound - result.bound) <= allowed):
         raise ValueError(
             "`x` and `y` must be the rows that were fitted, in order, with `gate_x` and `weights` as they were; got a "
             f"bound of {bound:.8g} nats where the fit reached {result.bound:.8g}. Pass the data of the fit. If they "

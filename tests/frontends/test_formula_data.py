@@ -141,6 +141,6 @@ def test_names_that_are_no_text_or_too_long_are_refused_at_once() -> None:
     data = pd.DataFrame({"y": np.arange(6.0), "x": np.arange(6.0) ** 2})
     for argument in ("formula", "gate", "offset", "random", "weights", "trials", "groups"):
         for text in ("a" * 10**6, "\udc80"):
-            options = {"formula": "y ~ x", argument: text}
+            options: dict[str, Any] = {"formula": "y ~ x", argument: text}
             with pytest.raises(ValueError, match=f"`{argument}`"):
                 fit_formula(options.pop("formula"), data, k=1, progress=False, **options)
