@@ -5,6 +5,10 @@ import sys
 import warnings
 from types import ModuleType
 
+# PyTorch imports it when it first broadcasts the shapes of a multivariate Normal, or takes derivatives with gradients
+# that are given. It imports sympy, which adds a filter of warnings.
+SYMBOLIC_SHAPES = "torch.fx.experimental.symbolic_shapes"
+
 
 def imported(name: str) -> ModuleType:
     """Return a module of another package, imported late because that takes long or it may not be installed.
@@ -18,3 +22,8 @@ def imported(name: str) -> ModuleType:
         return sys.modules[name]
     with warnings.catch_warnings():
         return importlib.import_module(name)
+
+
+def import_symbolic_shapes() -> None:
+    """Import what PyTorch imports late, before it does, so that the warnings filters stay as they are."""
+    imported(SYMBOLIC_SHAPES)

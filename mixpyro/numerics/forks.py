@@ -1,11 +1,12 @@
 """Locks that a child of a fork must not inherit in the hands of another thread, which the child does not have."""
 
 import functools
-import importlib
 import os
 import sys
 import threading
 from functools import cached_property
+
+from mixpyro.arguments.late_imports import imported
 
 # Held during imports of seconds, for which forks wait.
 _IMPORTS = threading.RLock()
@@ -19,7 +20,7 @@ def import_before_forks(name: str) -> None:
         name: of a module that takes seconds, and that a fit would import in the middle.
     """
     with _IMPORTS:
-        importlib.import_module(name)
+        imported(name)
 
 
 def _renew_locks() -> None:
