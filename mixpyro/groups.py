@@ -95,6 +95,7 @@ class Groups:
         return rows if self.order is None else rows[self.order]
 
     @arguments.declared
+    @arguments.explained
     def sum(self, values: Tensor) -> Tensor:
         """Return sums over the rows of each group [..., G], as of log densities of rows for one ``pyro.factor``.
 

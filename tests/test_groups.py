@@ -80,3 +80,8 @@ def test_what_rows_of_a_group_share_is_its_own() -> None:
 def test_wrong_ids_are_refused(ids: object, kind: type[Exception], message: str, bad_arguments: None) -> None:
     with pytest.raises(kind, match=f"`ids` {message}"):
         Groups.of(ids, like=torch.zeros(2))
+
+
+def test_sums_name_values_of_a_dtype_without_sums() -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^`values` must"):
+        Groups.of([1, 2, 1]).sum(torch.ones(3).to(torch.uint64))

@@ -43,6 +43,7 @@ from mixpyro.arguments.data import (
 from mixpyro.arguments.declared import declared
 from mixpyro.arguments.dense import array_of, dense, is_dense, stored
 from mixpyro.arguments.densities import are_means, are_numbers, finite_bound, parameters_are_numbers
+from mixpyro.arguments.formulas import explained
 from mixpyro.arguments.integers import components, integers
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import flag, integer, moderate_number, positive_number, size, step_size
@@ -84,6 +85,7 @@ __all__ = [
     "dense",
     "device",
     "dtype",
+    "explained",
     "filled",
     "finite",
     "finite_bound",

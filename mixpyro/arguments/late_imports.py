@@ -10,6 +10,9 @@ from types import ModuleType
 # Held while a module is imported: filters of warnings belong to all threads, and a child of a fork without the thread
 # that imports would wait for the rest for ever.
 _IMPORTS = threading.RLock()
+# PyTorch imports it when it first broadcasts the shapes of a multivariate Normal, or takes derivatives with gradients
+# that are given. It imports sympy, which adds a filter of warnings.
+SYMBOLIC_SHAPES = "torch.fx.experimental.symbolic_shapes"
 
 
 def imported(name: str) -> ModuleType:
@@ -27,6 +30,11 @@ def imported(name: str) -> ModuleType:
         return importlib.import_module(name)
     with _IMPORTS, warnings.catch_warnings():
         return importlib.import_module(name)
+
+
+def import_symbolic_shapes() -> None:
+    """Import what PyTorch imports late, before it does, so that the warnings filters stay as they are."""
+    imported(SYMBOLIC_SHAPES)
 
 
 # Windows has no fork.

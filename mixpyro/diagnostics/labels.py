@@ -274,7 +274,8 @@ def _distances(root: np.ndarray, roots: np.ndarray) -> np.ndarray:
 
 def _assignment(distances: np.ndarray) -> np.ndarray:
     """Return the labelling of least total distance [K]."""
-    return np.asarray(imported("scipy.optimize").linear_sum_assignment(distances)[1])
+    # SciPy reads no longer floats.
+    return np.asarray(imported("scipy.optimize").linear_sum_assignment(distances.astype(np.float64))[1])
 
 
 def _confidence(distances: np.ndarray, best: np.ndarray) -> np.ndarray:

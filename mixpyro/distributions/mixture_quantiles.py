@@ -6,6 +6,7 @@ from pyro.distributions.util import broadcast_shape
 from torch import Tensor
 
 from mixpyro.arguments import has_derivatives, is_batched
+from mixpyro.arguments.late_imports import import_symbolic_shapes
 from mixpyro.distributions.bisection import bisected
 from mixpyro.distributions.outputs import FURTHEST, are_whole, guessed_quantiles, nearly_cumulative, outputs_of_rows
 from mixpyro.distributions.quantiles import shares_below
@@ -62,6 +63,7 @@ def _with_derivatives(
     def share(y: Tensor) -> Tensor:
         return shares_below(weights, distribution, y)
 
+    import_symbolic_shapes()
     derivative = torch.func.vjp(share, quantiles)[1]
     density = derivative(torch.ones_like(quantiles))[0].detach()
     # No derivative where there is no density: between the jumps of a discrete distribution, and at infinity.

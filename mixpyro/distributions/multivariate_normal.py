@@ -3,10 +3,7 @@
 from pyro.distributions import MultivariateNormal
 from torch import Tensor
 
-from mixpyro.arguments.late_imports import imported
-
-# PyTorch imports it when it broadcasts the shapes of the first one, and with it sympy, which adds a filter of warnings.
-IMPORTED_LATE = "torch.fx.experimental.symbolic_shapes"
+from mixpyro.arguments.late_imports import import_symbolic_shapes
 
 
 def multivariate_normal(
@@ -19,7 +16,7 @@ def multivariate_normal(
         scale_tril: lower triangular factor of the covariances [..., P, P].
         precision_matrix: [..., P, P], positive definite.
     """
-    imported(IMPORTED_LATE)
+    import_symbolic_shapes()
     if scale_tril is not None:
         return MultivariateNormal(mean, scale_tril=scale_tril)
     return MultivariateNormal(mean, precision_matrix=precision_matrix)

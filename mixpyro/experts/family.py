@@ -1,11 +1,12 @@
 """What a family of densities is to generalised linear models."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.numerics.curvature import Curvature
 
 
@@ -35,6 +36,12 @@ class Family:
     is_discrete: ClassVar[bool] = True
     is_finite: ClassVar[bool] = True
     has_moments: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401
+        """Let the formulas of a class of this library name the tensors of which they fail."""
+        super().__init_subclass__(**options)
+        if cls.__module__.startswith("mixpyro."):
+            _explain(cls)
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError where y is outside the support of the family. Any y by default.
@@ -215,3 +222,11 @@ class Family:
             Batch shape that of η without its last axis, event shape [P].
         """
         raise NotImplementedError
+
+
+def _explain(cls: type) -> None:
+    """Let the formulas of a class name the tensors of which they fail."""
+    arguments.guard(cls, [name for name in vars(cls) if not name.startswith("_")], arguments.explained)
+
+
+_explain(Family)

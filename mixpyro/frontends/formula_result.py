@@ -55,6 +55,7 @@ class FormulaResult(FitResult):
         given = {one.name: getattr(result, one.name) for one in dataclasses.fields(result)}
         return cls(**{**given, "cautions": (*cautions, *result.cautions)}, **own)
 
+    @arguments.declared
     def with_fits(self, fits: Mapping[int, "FormulaResult"]) -> "FormulaResult":
         """Return the result with the fits of other numbers of components beside it.
 

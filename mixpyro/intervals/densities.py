@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.arguments.late_imports import import_symbolic_shapes
 from mixpyro.fitting.known_labels import without_others
 from mixpyro.fitting.table import Table
 from mixpyro.intervals.free_parameters import FreeParameters
@@ -49,6 +50,7 @@ class LogJoint:
             theta: coordinates.
         """
         total, gradient = theta.new_zeros(len(theta)), torch.zeros_like(theta)
+        import_symbolic_shapes()
         for number, rows in enumerate(self._rows(len(theta))):
             with torch.enable_grad():
                 leaf, block = theta.detach().requires_grad_(), self.table.block(rows)

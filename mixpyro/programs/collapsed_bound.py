@@ -7,6 +7,7 @@ import torch
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
+from mixpyro.arguments.late_imports import import_symbolic_shapes
 from mixpyro.conjugate.dirichlet import Dirichlet
 from mixpyro.gates.dirichlet import DirichletGate
 from mixpyro.numerics.blocks import slices
@@ -96,6 +97,7 @@ def differentiate(loss: Tensor, gate: DirichletGate, record: GateRecord) -> floa
     # Derivatives by an assignment that is given, or has one value, are constant.
     pairs = [(loss, torch.ones_like(loss)), *zip(gradients, weights, strict=True)]
     varying = [pair for pair in pairs if pair[0].requires_grad]
+    import_symbolic_shapes()
     torch.autograd.backward([pair[0] for pair in varying], [pair[1] for pair in varying])
     record.given_counts = record.scale * (improved(gate, likelihoods, now, record.scale) - gate.prior.concentration)
     return float(loss.detach()) - now.value

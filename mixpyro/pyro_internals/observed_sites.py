@@ -11,6 +11,8 @@ from pyro.poutine.util import site_is_subsample
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from mixpyro.arguments.late_imports import import_symbolic_shapes
+
 
 class ObservedSites(Messenger):
     """Score the sites of a program that has no latent variable, without recording a trace.
@@ -45,6 +47,7 @@ class ObservedSites(Messenger):
         """Add the gradient of the loss to those of the parameters."""
         terms = [(term, scale) for term, scale in self._terms if term.requires_grad]
         if terms:
+            import_symbolic_shapes()
             # The scales are passed as gradients of the terms: multiplying by them would cost two operations per term.
             torch.autograd.backward([term for term, _ in terms], [_minus(scale, term) for term, scale in terms])
 

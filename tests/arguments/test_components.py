@@ -39,7 +39,8 @@ def test_no_components_are_refused_by_every_part() -> None:
 def test_names_that_are_no_names_of_the_columns_are_refused_by_every_part() -> None:
     for part in parts():
         for method in ("parameter_names", "coefficient_names"):
-            for names in NO_NAMES if hasattr(part, method) and getattr(part, "n_features", False) else ():
+            reads_names = hasattr(part, method) and getattr(part, "n_features", None)
+            for names in NO_NAMES if reads_names else ():
                 with pytest.raises((TypeError, ValueError), match=r"^`feature_names` must"):
                     getattr(part, method)(names)
 

@@ -157,3 +157,9 @@ def test_components_stay_within_the_sets_that_share_coefficients() -> None:
     between = within._replace(order=np.array([[1, 0, 2], [0, 1, 2]]))
     with pytest.raises(ValueError, match=r"`alignment` must keep components within the sets that share coefficients, "):
         relabel(data, between)
+
+
+def test_longer_floats_are_aligned_as_others() -> None:
+    draws = [np.array([[0.9, 0.1], [0.2, 0.8]])] * 2
+    longer = align([one.astype(np.longdouble) for one in draws], reference=draws[0].astype(np.longdouble))
+    assert longer.order.tolist() == align(draws, reference=draws[0]).order.tolist()

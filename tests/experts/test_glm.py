@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mixpyro import MixtureOfExperts, SoftmaxGate
 from mixpyro.experts import GLMExperts
-from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, Poisson
+from mixpyro.experts.families import Binomial, Categorical, Family, Gaussian, NegativeBinomial, Poisson, StudentT
 from mixpyro.numerics.newton import MOST_DENSE
 from tests.experts.contract import N_FEATURES, EstimatedExpertsContract, K
 from tests.problems import inputs, lines, responsibilities
@@ -250,3 +250,18 @@ def test_bad_arguments_are_refused() -> None:
         Categorical(1)
     with pytest.raises(ValueError, match="`prior_scale` must be finite and above 0"):
         GLMExperts(2, 1, Poisson(), prior_scale=0.0)
+
+
+@pytest.mark.usefixtures("bad_arguments")
+@pytest.mark.parametrize("family", [Gaussian(), StudentT(), Poisson(), NegativeBinomial(), Binomial(), Categorical(3)])
+def test_formulas_of_families_name_what_is_no_tensor(family: Family) -> None:
+    scale = torch.ones(2, max(1, len(family.scale_names))).double()
+    good = {"y": torch.ones(5, 1).double(), "eta": torch.zeros(5, 2, family.n_predictors).double()}
+    good |= {"exposure": torch.ones(5, 1, 1).double(), "scale": scale}
+    assert family.log_prob(**good).shape == (5, 2)
+    for name in ("y", "eta"):
+        for odd in ("odd", None, {}, object()):
+            with pytest.raises((TypeError, ValueError), match=f"^`{name}` must"):
+                family.log_prob(**{**good, name: odd})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^`y` and `eta` and .* must have shapes"):
+        family.log_prob(**{**good, "eta": torch.zeros(4, 2, family.n_predictors).double()})

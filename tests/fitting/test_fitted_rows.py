@@ -96,6 +96,9 @@ def test_every_report_refuses_other_rows() -> None:
     for door in doors:
         with pytest.raises(ValueError, match=OTHERS):
             door(result, x, other)
+        # Their bound is not finite.
+        with pytest.raises(ValueError, match=OTHERS):
+            door(result, x * 1e155, y)
     with pytest.raises(ValueError, match=OTHERS):
         coefficients(result, x, y, weights=torch.arange(40).double())
     # New rows, and some of the fitted ones, where the caller says so.

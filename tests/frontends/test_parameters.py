@@ -1,6 +1,5 @@
 """Parameters and rows of estimators that do not fit are named, and leave the estimator as it was."""
 
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -93,12 +92,15 @@ def test_rows_that_are_far_larger_than_they_seem_are_refused_at_once(kind: Any) 
     model = kind(2, n_restarts=1, max_iter=2, random_state=0).fit(x, y)
     repeated = torch.zeros(1, 2).expand(10**9, 2), np.broadcast_to(np.zeros((1, 2)), (10**9, 2)), range(10**12)
     for huge in repeated:
-        for call, name in (
-            *((partial(model.fit, huge, y), "X"), (partial(model.partial_fit, huge, y), "X")),
-            *((partial(model.predict, huge), "X"), (partial(model.fit, x, y, huge), "sample_weight")),
-        ):
+        calls: list[tuple[str, Any, tuple[Any, ...]]] = [
+            ("X", model.fit, (huge, y)),
+            ("X", model.partial_fit, (huge, y)),
+            ("X", model.predict, (huge,)),
+            ("sample_weight", model.fit, (x, y, huge)),
+        ]
+        for name, method, values in calls:
             with pytest.raises((TypeError, ValueError), match=f"^`{name}` must"):
-                call()
+                method(*values)
         if kind is not BayesianMixture:
             with pytest.raises((TypeError, ValueError), match=r"^`y` must"):
                 model.fit(x, huge)

@@ -130,16 +130,21 @@ def test_names_and_rows_of_draws_are_named() -> None:
 
 
 def test_imports_that_wait_leave_the_filters_of_warnings() -> None:
-    """In a process of its own, whose first quantile imports what it needs."""
+    """In a process of its own, whose first quantile and first step of an optimiser import what they need."""
     code = """
 import sys, warnings
 import torch
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts
+from mixpyro.hyper_models import HyperExpertNN
 mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
 before = list(warnings.filters)
 mixture.quantile(torch.zeros(3, 1).double(), 0.5)
 assert warnings.filters == before, warnings.filters
 assert "sympy" not in sys.modules
+x, z = torch.zeros(4, 1), torch.full((4, 2), 0.5)
+HyperExpertNN(1, 2, 2, epochs=1).M_step(x, None, z, {})
+assert warnings.filters == before, warnings.filters
+assert "sympy" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

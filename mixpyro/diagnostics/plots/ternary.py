@@ -34,7 +34,7 @@ def plot_ternary(result: FitResult | np.ndarray, *, ax: Axes | None = None) -> A
     r = responsibilities_of(result)
     if r.shape[1] != 3:
         raise ValueError(
-            f"`result` must have responsibilities [N, 3]; got {list(r.shape)}. A triangle has three corners: use "
+            f"`result` must have three components, for as many corners; got responsibilities {list(r.shape)}. Use "
             "plot_responsibilities for any number of components."
         )
     ax = axes_or_new(ax, size=(4.4, 4.2))

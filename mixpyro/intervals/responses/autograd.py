@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.late_imports import import_symbolic_shapes
 from mixpyro.fitting.table import Table
 from mixpyro.intervals.responses.closed_form import RELATIVE_ERROR, ROUNDING, TIGHT
 from mixpyro.intervals.responses.coordinates import flattened, restored
@@ -193,6 +194,7 @@ def _gradients(
     """Return gradients, zero for leaves that the value does not depend on, and keep its graph."""
     if not value.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]
+    import_symbolic_shapes()
     return torch.autograd.grad(
         value, leaves, by, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
     )

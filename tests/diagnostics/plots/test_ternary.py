@@ -27,5 +27,7 @@ def test_a_result_has_its_own_responsibilities() -> None:
 
 
 def test_two_components_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"`result` must have .* \[N, 3\]; got \[40, 2\].*plot_responsibilities"):
+    with pytest.raises(
+        ValueError, match=r"`result` must have three components.*got responsibilities \[40, 2\].*plot_responsibilities"
+    ):
         plot_ternary(np.full((40, 2), 0.5))
