@@ -22,6 +22,8 @@ from mixpyro import (
     PointMassExperts,
     RandomEffectsExperts,
     RelevanceLinearExperts,
+    StickBreakingGate,
+    fit,
 )
 from tests.fuzz.made import EXPERTS, GATES, Size, rows
 from tests.fuzz.odd_networks import ReturnsTuple
