@@ -1,12 +1,12 @@
 """A check of log densities that were computed from rows."""
 
 import contextlib
-import re
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.formulas import refused_parameter
 from mixpyro.arguments.torch_contexts import in_transform
 from mixpyro.arguments.validation import checks_values
 
@@ -68,11 +68,11 @@ def parameters_are_numbers() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        found = re.match(r"Expected parameter (\w+) ", str(error))
-        if found is None:
+        parameter = refused_parameter(error)
+        if parameter is None:
             raise
         raise ValueError(
-            f"`x` must give parameters of the predictive distribution that are numbers; got {found[1]} that is not. "
+            f"`x` must give parameters of the predictive distribution that are numbers; got {parameter} that is not. "
             "Scale the columns to unit order."
         ) from error
 

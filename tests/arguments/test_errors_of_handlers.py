@@ -121,6 +121,7 @@ def test_a_timer_of_the_caller_ends_a_load_with_its_own_error(
     assert ends == {OfTheCaller}
 
 
+@pytest.mark.filterwarnings("ignore:the prior of the coefficients:RuntimeWarning")
 def test_a_timer_ends_a_fit_while_it_writes_its_checkpoint(tmp_path: Path, set_handler: Callable[[Any], Any]) -> None:
     """An error that is an OSError too says nothing of the disk."""
 

@@ -176,7 +176,7 @@ def test_effects_of_groups_predict_their_rows() -> None:
     ridge = q.effect_precision[k] / q.noise.mean[k]
     mean = torch.linalg.solve(u.mT @ u + ridge, u.mT @ (y[rows] - u @ q.mean[k]))
     torch.testing.assert_close(effects.means[3, k], mean)
-    with pytest.raises(ValueError, match=r"`groups` must be \d+ integers below 40"):
+    with pytest.raises(ValueError, match=r"`groups` must be \d+ integers from 0 to 39"):
         experts.predict_rows(x, order.index + 40, effects)
 
 
