@@ -11,20 +11,21 @@ from mixpyro.arguments.torch_contexts import in_transform
 from mixpyro.arguments.validation import checks_values
 
 
-def are_numbers(value: Tensor, *, axis: int) -> Tensor:
+def are_numbers(value: Tensor, *, axis: int, with_gradient: bool = False) -> Tensor:
     """Return log densities, none of which is NaN.
 
     Of rows that are finite they are NaN where sums overflow and cancel, or where parameters are not finite.
 
     Args:
-        value: in nats, of any shape. Not looked at inside transforms of ``torch.func``, nor where a gradient step of
-            parameters may end in NaN.
+        value: in nats, of any shape. Not looked at inside transforms of ``torch.func``.
         axis: of the rows, or of the groups of rows.
+        with_gradient: whether to look also at what has a gradient. Not in a gradient step of parameters, which may end
+            in NaN.
 
     Raises:
         ValueError: if one is NaN, while values are checked.
     """
-    if value.is_meta or value.requires_grad or in_transform() or not checks_values():
+    if value.is_meta or (value.requires_grad and not with_gradient) or in_transform() or not checks_values():
         return value
     is_nan = value.isnan()
     if bool(is_nan.any()):
