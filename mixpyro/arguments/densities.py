@@ -59,6 +59,16 @@ def are_means(value: Tensor) -> Tensor:
     return value
 
 
+def refused_parameter(error: BaseException | None) -> str | None:
+    """Return the name of the parameter that a distribution of PyTorch has refused, or None of any other error.
+
+    Args:
+        error: what was raised.
+    """
+    found = re.match(r"Expected parameter (\w+) ", str(error))
+    return None if found is None else found[1]
+
+
 @contextlib.contextmanager
 def parameters_are_numbers() -> Iterator[None]:
     """Let distributions of rows that are refused because a parameter is none say so of the rows.
@@ -69,11 +79,11 @@ def parameters_are_numbers() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        found = re.match(r"Expected parameter (\w+) ", str(error))
-        if found is None:
+        refused = refused_parameter(error) or refused_parameter(error.__cause__)
+        if refused is None:
             raise
         raise ValueError(
-            f"`x` must give parameters of the predictive distribution that are numbers; got {found[1]} that is not. "
+            f"`x` must give parameters of the predictive distribution that are numbers; got {refused} that is not. "
             "Scale the columns to unit order."
         ) from error
 

@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 from torch import Tensor
 
 from mixpyro.arguments.data import a_tensor
+from mixpyro.arguments.densities import refused_parameter
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -51,5 +52,8 @@ def _refuse(names: list[str], values: Mapping[str, Any], error: Exception) -> No
     tensors = {name: a_tensor(name, values[name]) for name in names if name in values}
     if tensors and type(error) in KINDS:
         listed = " and ".join(f"`{name}`" for name in tensors)
+        refused = refused_parameter(error)
+        if refused is not None:
+            raise ValueError(f"{listed} must give a distribution; got {refused} out of its range, or NaN.") from error
         got = ", ".join(f"{list(one.shape)} of {one.dtype}" for one in tensors.values())
         raise ValueError(f"{listed} must have shapes and dtypes that go together; got {got}: {error}") from error
