@@ -186,7 +186,8 @@ class MixtureOfExperts(MixturePredictions, MixtureProgram, Generic[GatePart, Exp
         """Return E_q[log π] + E_q[log p(y | k)] [N, K] in nats, with its gradient; arguments as :meth:`assign`."""
         gate_x, columns, _ = self.objects_of(x, y, gate_x, groups, missing)
         objects = objects if arguments.in_transform() else arguments.object_indices(objects, n_rows=len(gate_x))
-        return arguments.are_numbers(self.log_joint(gate_x, columns, objects=objects), axis=-1).mT
+        found = self.log_joint(gate_x, columns, objects=objects)
+        return arguments.are_numbers(found, axis=-1, with_gradient=True).mT
 
     def assign(
         self,

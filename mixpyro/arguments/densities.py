@@ -1,30 +1,31 @@
 """A check of log densities that were computed from rows."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from mixpyro.arguments.formulas import refused_parameter
 from mixpyro.arguments.torch_contexts import in_transform
 from mixpyro.arguments.validation import checks_values
 
 
-def are_numbers(value: Tensor, *, axis: int) -> Tensor:
+def are_numbers(value: Tensor, *, axis: int, with_gradient: bool = False) -> Tensor:
     """Return log densities, none of which is NaN.
 
     Of rows that are finite they are NaN where sums overflow and cancel, or where parameters are not finite.
 
     Args:
-        value: in nats, of any shape. Not looked at inside transforms of ``torch.func``, nor where a gradient step of
-            parameters may end in NaN.
+        value: in nats, of any shape. Not looked at inside transforms of ``torch.func``.
         axis: of the rows, or of the groups of rows.
+        with_gradient: whether to look also at what has a gradient. Not in a gradient step of parameters, which may end
+            in NaN.
 
     Raises:
         ValueError: if one is NaN, while values are checked.
     """
-    if value.is_meta or value.requires_grad or in_transform() or not checks_values():
+    if value.is_meta or (value.requires_grad and not with_gradient) or in_transform() or not checks_values():
         return value
     is_nan = value.isnan()
     if bool(is_nan.any()):
@@ -58,6 +59,16 @@ def are_means(value: Tensor) -> Tensor:
     return value
 
 
+def refused_parameter(error: BaseException | None) -> str | None:
+    """Return the name of the parameter that a distribution of PyTorch has refused, or None of any other error.
+
+    Args:
+        error: what was raised.
+    """
+    found = re.match(r"Expected parameter (\w+) ", str(error))
+    return None if found is None else found[1]
+
+
 @contextlib.contextmanager
 def parameters_are_numbers() -> Iterator[None]:
     """Let distributions of rows that are refused because a parameter is none say so of the rows.
@@ -68,11 +79,11 @@ def parameters_are_numbers() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        parameter = refused_parameter(error)
-        if parameter is None:
+        refused = refused_parameter(error) or refused_parameter(error.__cause__)
+        if refused is None:
             raise
         raise ValueError(
-            f"`x` must give parameters of the predictive distribution that are numbers; got {parameter} that is not. "
+            f"`x` must give parameters of the predictive distribution that are numbers; got {refused} that is not. "
             "Scale the columns to unit order."
         ) from error
 

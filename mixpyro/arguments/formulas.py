@@ -2,13 +2,13 @@
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
 from mixpyro.arguments.data import a_tensor
+from mixpyro.arguments.densities import refused_parameter
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -42,16 +42,6 @@ def explained(function: Callable[Arguments, Result]) -> Callable[Arguments, Resu
     return in_words
 
 
-def refused_parameter(error: BaseException) -> str | None:
-    """Return the name of a distribution's parameter that PyTorch has refused, if an error says so.
-
-    Args:
-        error: of PyTorch, or one in other words that was raised from it.
-    """
-    found = re.match(r"Expected parameter (\w+) ", str(error.__cause__ or error))
-    return None if found is None else found[1]
-
-
 def _is_tensor(annotation: object) -> bool:
     """Return whether an argument is declared to be a tensor, of any shape."""
     return annotation is Tensor or getattr(annotation, "array_type", None) is Tensor
@@ -62,10 +52,8 @@ def _refuse(names: list[str], values: Mapping[str, Any], error: Exception) -> No
     tensors = {name: a_tensor(name, values[name]) for name in names if name in values}
     if tensors and type(error) in KINDS:
         listed = " and ".join(f"`{name}`" for name in tensors)
-        parameter = refused_parameter(error)
-        if parameter is not None:
-            raise ValueError(
-                f"{listed} must give a distribution's parameters; got values of which {parameter} is none."
-            ) from error
+        refused = refused_parameter(error)
+        if refused is not None:
+            raise ValueError(f"{listed} must give a distribution; got {refused} out of its range, or NaN.") from error
         got = ", ".join(f"{list(one.shape)} of {one.dtype}" for one in tensors.values())
         raise ValueError(f"{listed} must have shapes and dtypes that go together; got {got}: {error}") from error

@@ -179,8 +179,12 @@ class Experts(ExpertFormulas):
         Args:
             x: inputs [N, D].
             y: outputs [N, P] or [N].
+
+        Raises:
+            ValueError: if one is NaN, as where sums overflow, while values are checked.
         """
-        return arguments.are_numbers(self.log_likelihoods(self.columns(*self.check_data(x, y))).mT, axis=-2)
+        found = self.log_likelihoods(self.columns(*self.check_data(x, y)))
+        return arguments.are_numbers(found, axis=-1, with_gradient=True).mT
 
     def partial_bound(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> Scalar:  # type: ignore[override]
         """Return the experts' share of the bound in nats, Σ r E_q[log p(y | k)] − KL(q‖p).

@@ -49,6 +49,10 @@ class FlatDirection(NamedTuple):
         return self.relative < MOST_RELATIVE and self.information * (1.0 + self.coefficient**2) < MOST_WALD
 
 
+# Where no predictor varies, or by too much to be known: squares of far rows overflow.
+NO_DIRECTION = FlatDirection(float("inf"), float("inf"), 0.0)
+
+
 def flattest_direction(
     functions: LinearPredictors | TiedPredictors,
     coefficients: Coefficients,
@@ -60,7 +64,8 @@ def flattest_direction(
     """Return the direction of least information among those in which the predictors of one function vary.
 
     Beyond 60 coefficients the information is an upper limit, found by the Lanczos method. The method begins at the
-    coefficients: where the maximum lies at infinity, they have grown along the flat direction.
+    coefficients: where the maximum lies at infinity, they have grown along the flat direction. Where the predictors do
+    not vary, or the columns' second moments overflow, no direction is flat.
 
     Args:
         functions: B log likelihoods.
@@ -72,6 +77,8 @@ def flattest_direction(
     expansion, (total, squares) = functions.expansion(coefficients), functions.moments(weights, number)
     moments, directions = torch.linalg.eigh(squares / total)
     kept = moments > SMALLEST_MOMENT * moments.max()
+    if not bool(kept.any()):
+        return NO_DIRECTION
     # In these columns the information of rows of unit curvature is the total weight times the identity.
     whitening = directions[:, kept] * moments[kept].rsqrt()
     information = expansion.information()[number] if coefficients.shape[1] <= MOST_DENSE else None

@@ -215,3 +215,16 @@ def test_a_state_dict_keeps_its_layout() -> None:
         "column_prior_rate": [2],
         "column_start": [2],
     }
+
+
+def test_the_precisions_of_columns_have_their_distributions() -> None:
+    """At convergence λ ~ Gamma(c₀ + ½ P, d₀ + ½ Σₚ E τₚ wₚ²), from the posterior of w and τ."""
+    experts = TestRelevanceLinearExperts().updated()[0]
+    prior, posterior = experts.column_prior, experts.column_posterior
+    assert prior.batch_shape == posterior.batch_shape == (K, N_FEATURES)
+    assert (prior.concentration == 2.0).all() and (prior.rate == 1.0).all()
+    q = experts.regression
+    squares = q.noise.mean[..., None] * q.mean.square() + q.precision.inverse().diagonal(dim1=-2, dim2=-1)[:, None]
+    torch.testing.assert_close(posterior.concentration, torch.full((K, N_FEATURES), 3.0).double())
+    torch.testing.assert_close(posterior.rate, 1.0 + 0.5 * squares.sum(1)[:, -N_FEATURES:], rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(posterior.mean, experts.column_precisions)

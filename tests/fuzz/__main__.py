@@ -84,4 +84,6 @@ if __name__ == "__main__":
     parser.add_argument("--repeat", type=int, help="number of the one case to make")
     parser.add_argument("--faults", action=argparse.BooleanOptionalAction, default=True)
     given = parser.parse_args()
+    # Arguments may be strings that cannot be encoded.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(main(given) if given.repeat is None else repeat(given))

@@ -264,3 +264,20 @@ def test_predictions_where_sums_overflow_are_refused(bank: str) -> None:
         else:
             assert not isinstance(found, Tensor) or not bool(found.isnan().any())
     assert refused
+
+
+@pytest.mark.parametrize("far", [1e308, 1e200, -1e308])
+@pytest.mark.parametrize("name", EXPERTS)
+def test_expected_densities_of_far_rows_are_numbers_or_refused(name: str, far: float) -> None:
+    bank: Any = EXPERTS[name](K, D, torch.float64)
+    for parameter in bank.parameters():
+        nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
+    x, y = rows(name, Size(K, D, N), seed=0)
+    doors = [bank.expected_log_likelihood, MixtureOfExperts(DirichletGate(K), bank).expected_log_joint]
+    for door in doors[: 1 if name == "random effects" else 2]:  # which read groups of rows in mixtures
+        try:
+            found = door(torch.full_like(x, far), y)
+        except ValueError as error:
+            assert str(error).startswith(("`x` ", "`y` "))
+        else:
+            assert not bool(found.isnan().any())

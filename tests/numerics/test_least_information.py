@@ -92,3 +92,13 @@ def test_it_is_an_upper_limit_and_close_after_few_products() -> None:
 def test_equal_eigenvalues_end_it_early(given: Tensor) -> None:
     found, _ = smallest_eigenpair(matrix(given.double()).matmul, inputs(5, 1)[:, 0], n_products=5)
     torch.testing.assert_close(found, given.double().min(), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("far", [1e160, 1e300])
+def test_columns_whose_moments_overflow_have_no_flat_direction(far: float) -> None:
+    x = inputs(12, 2)
+    x[0, 0] = far
+    functions = LinearPredictors(x, SoftLabels(responsibilities(12, 2)), n_predictors=1)
+    zero = functions.columns.new_zeros(1, functions.columns.shape[1])
+    weights = torch.ones(12, 1).double()
+    assert not flattest_direction(functions, zero, curvature=0.25, weights=weights).is_unbounded

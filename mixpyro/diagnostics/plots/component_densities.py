@@ -12,7 +12,18 @@ from mixpyro.diagnostics.arviz_versions import ArvizData
 from mixpyro.diagnostics.observations import Observations
 from mixpyro.diagnostics.plots.output_densities import log_density
 from mixpyro.diagnostics.plots.source import PlottedRows, Source, as_array, is_arviz, source_of
-from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, dashes, legend, limits, plain, points
+from mixpyro.diagnostics.plots.style import (
+    axes_or_new,
+    checked_axes,
+    colour,
+    dashes,
+    drawn,
+    label,
+    legend,
+    limits,
+    plain,
+    points,
+)
 from mixpyro.fitting.reads_rows import reads_rows
 from mixpyro.fitting.result import FitResult
 from mixpyro.groups import GroupIds
@@ -27,7 +38,7 @@ MOST_BARS = 60
 
 @arguments.with_default_errors
 @arguments.outside_contexts
-@arguments.checked(n_points=points, ax=checked_axes)
+@arguments.checked(output_name=label, n_points=points, ax=checked_axes)
 def plot_component_densities(
     result: FitResult | MixtureOfExperts | ArvizData,
     x: Inputs | AnyTable | FitResult | MixtureOfExperts = None,
@@ -56,7 +67,7 @@ def plot_component_densities(
         gate_x: what the gate reads [N, G], with ``x``, where that is not x.
         groups: an id of the group of each row [N], with ``x``; those of a fit by default.
         output: number of the column of y, from 0, or its name.
-        output_name: label of the horizontal axis; the column's name by default.
+        output_name: label of the horizontal axis, of at most 1,000 letters; the column's name by default.
         n_points: number of points of each curve, at least 2.
         ax: axes to draw on; those of a new figure by default.
 
@@ -96,7 +107,7 @@ def draw_component_densities(
         _plot_bars(ax, points, curves, y, weights)
     else:
         _plot_curves(ax, points, curves, y, weights, is_count)
-    ax.set(xlabel=output_name or source.rows.y_names[number], ylabel="Probability" if is_count else "Density")
+    ax.set(xlabel=output_name or drawn(source.rows.y_names[number]), ylabel="Probability" if is_count else "Density")
     if is_count and len(points) > MOST_BARS:
         # As in rootograms: else the probabilities of large counts cannot be told from zero.
         ax.set_yscale("function", functions=(_root, np.square))

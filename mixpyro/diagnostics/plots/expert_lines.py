@@ -19,6 +19,7 @@ from mixpyro.diagnostics.plots.style import (
     checked_axes,
     colour,
     dashes,
+    drawn,
     legend,
     limits,
     marker,
@@ -121,7 +122,7 @@ def draw_expert_lines(
     others = [name for one, name in enumerate(source.rows.x_names) if one != column]
     mean = "mean" if len(others) == 1 else "means"
     held = f"\n({listed(others)} at each component's {mean})" if others and source.mixture.experts.n_features else ""
-    ax.set(xlabel=source.rows.x_names[column], ylabel=label + held)
+    ax.set(xlabel=drawn(source.rows.x_names[column]), ylabel=label + held)
     note(ax, NO_BANDS if bands is None else source.draws.remark)
     legend(ax, n_components)
     return plain(ax)
@@ -132,13 +133,13 @@ def _outcome(source: Source, output: int | str) -> tuple[np.ndarray, int, str]:
     categories = n_categories(source)
     if not categories:
         number = source.output(output)
-        return source.y[:, number], number, source.rows.y_names[number]
+        return source.y[:, number], number, drawn(source.rows.y_names[number])
     number = categories - 1 if output in (0, source.rows.y_names[0]) else int(output)
     if not 0 <= number < categories:
         raise ValueError(f"`output` must be a category below {categories}; got {output}.")
     of_all = source.y[:, 0]
     is_one = np.where(np.isnan(of_all), np.nan, of_all == number)
-    return is_one, number, f"Probability of {source.rows.y_names[0]} = {number}"
+    return is_one, number, f"Probability of {drawn(source.rows.y_names[0])} = {number}"
 
 
 def _grid(source: Source, column: int, values: np.ndarray, at: np.ndarray) -> Tensor:

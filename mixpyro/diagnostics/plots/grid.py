@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mixpyro.diagnostics.plots.source import Source, as_array
-from mixpyro.diagnostics.plots.style import limits
+from mixpyro.diagnostics.plots.style import drawn, limits
 
 
 class Grid(NamedTuple):
@@ -16,7 +16,7 @@ class Grid(NamedTuple):
 
     values: list[np.ndarray]  # coordinates along each input
     gate_x: Tensor  # what the gate reads [M, G]
-    labels: list[str]  # names of the inputs
+    labels: list[str]  # names of the inputs, as matplotlib draws them
     held: str  # which others are at their medians, in words; empty without others
 
 
@@ -50,15 +50,16 @@ def gate_grid(source: Source, features: Sequence[int | str], n_points: int) -> G
     others = [name for column, name in enumerate(names) if column not in columns]
     held = f"{listed(others)} at {'its median' if len(others) == 1 else 'their medians'}" if others else ""
     held = held if source.mixture.gate.reads_inputs else "the gate reads no inputs"
-    return Grid(values, torch.as_tensor(rows).to(source.gate_x), [names[column] for column in columns], held)
+    return Grid(values, torch.as_tensor(rows).to(source.gate_x), [drawn(names[column]) for column in columns], held)
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return names in words, of many the number.
+    """Return names in words as matplotlib draws them, of many the number.
 
     Args:
         names: of columns, at least one.
     """
     if len(names) > 3:
         return f"the other {len(names)} inputs"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    shown = [drawn(name) for name in names]
+    return shown[0] if len(names) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

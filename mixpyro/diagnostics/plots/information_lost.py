@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from mixpyro import arguments
 from mixpyro.diagnostics.plots.source import rows_of
-from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, note, plain
+from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, drawn, note, plain
 from mixpyro.fitting.result import FitResult
 from mixpyro.intervals.linear_response import LinearResponse, linear_response
 
@@ -47,7 +47,7 @@ def plot_information_lost(
     colours = ["0.5" if k is None else colour(k) for k in components]
     ax.barh(np.arange(len(chosen)), lost[chosen], color=colours, height=0.7)
     ax.axvline(response.missing_information, color="0.3", linestyle="--", linewidth=1.0)
-    ax.set_yticks(np.arange(len(chosen)), names, fontsize="small")
+    ax.set_yticks(np.arange(len(chosen)), [drawn(name) for name in names], fontsize="small")
     ax.set(xlim=(0, 1), ylim=(len(chosen) - 0.4, -0.6), xlabel="Share of information lost")
     more = len(lost) - len(chosen)
     text = f"assignments are unknown; of any combination of parameters at most {response.missing_information:.0%}"

@@ -24,6 +24,7 @@ from mixpyro.diagnostics.plots.optima import plot_optima
 from mixpyro.diagnostics.plots.partial_residuals import centres
 from mixpyro.diagnostics.plots.responsibilities import plot_responsibilities
 from mixpyro.diagnostics.plots.source import Source, source_of
+from mixpyro.diagnostics.plots.style import LONGEST_LABEL, drawn
 from mixpyro.diagnostics.plots.ternary import plot_ternary
 from mixpyro.diagnostics.plots.weights_forest import draw_weights_forest
 from mixpyro.fitting.result import FitResult
@@ -80,7 +81,7 @@ def _panel(ax: Axes, title: str, draw: Callable[[Source, Axes], object], source:
         ax.clear()
         ax.axis("off")
         # Pyro appends shapes of its trace.
-        reason = textwrap.fill(f"Not shown: {str(error).splitlines()[0]}", 60)
+        reason = textwrap.fill(drawn(f"Not shown: {str(error).splitlines()[0]}", longest=LONGEST_LABEL), 60)
         ax.text(0.5, 0.5, reason, ha="center", va="center", transform=ax.transAxes)
     lines = ax.get_title(loc="left").count("\n") + bool(ax.get_title(loc="left"))
     ax.annotate(title, (0.0, 1.0), (0.0, 6.0 + 10.0 * lines), "axes fraction", "offset points", fontweight="bold")

@@ -4,7 +4,9 @@ import textwrap
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cbook import is_math_text
 from matplotlib.legend import Legend
+from matplotlib.mathtext import MathTextParser
 
 from mixpyro import arguments
 
@@ -13,6 +15,8 @@ from mixpyro import arguments
 # are closer than 16 units of CIE L*a*b*; grey in place of indigo would be 10 from green.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#332288")
 LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1)), (0, (2, 2)))
+# Letters of a label and of a name. The time to draw them grows with their number, a second for some 20,000.
+LONGEST_LABEL, LONGEST_NAME = 1000, 80
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
@@ -56,6 +60,40 @@ def checked_axes(name: str, value: object) -> Axes:
     if not isinstance(value, Axes):
         raise TypeError(f"`{name}` must be axes of matplotlib; got {type(value).__name__}. Use plt.subplots()[1].")
     return value
+
+
+def label(name: str, value: object) -> str:
+    """Return the label of an axis, which may have formulas between dollar signs.
+
+    Args:
+        name: of the argument, for the message.
+        value: what the user passed.
+
+    Raises:
+        TypeError: if it is no string.
+        ValueError: if it is longer than 1,000 letters, or matplotlib cannot draw it.
+    """
+    found: str = arguments.text(name, value)
+    if len(found) > LONGEST_LABEL:
+        raise ValueError(f"`{name}` must have at most {LONGEST_LABEL} letters; got {len(found)}.")
+    try:
+        found.encode()
+        if is_math_text(found):
+            MathTextParser("path").parse(found)
+    except ValueError as error:  # UnicodeEncodeError is one
+        raise ValueError(f"`{name}` must be a text that can be drawn; got {arguments.shown(found)}.") from error
+    return found
+
+
+def drawn(name: str, *, longest: int = LONGEST_NAME) -> str:
+    """Return a text for matplotlib to draw letter by letter, without formulas, such as the name of a column.
+
+    Args:
+        name: any string.
+        longest: number of letters; a longer text is cut.
+    """
+    short = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    return short.encode(errors="backslashreplace").decode().replace("$", r"\$")
 
 
 # Numbers of points along a curve, and along each axis of a map.
