@@ -115,7 +115,7 @@ class Experts(ExpertFormulas):
         Args:
             x: inputs of a mixture [N, D].
         """
-        return x[:, :0] if self.n_features == 0 else x
+        return x[..., :0] if self.n_features == 0 else x
 
     def check_data(self, x: object, y: object) -> tuple[Tensor, Tensor]:
         """Return x [N, D] and y [N, P] if they fit these experts and are finite.

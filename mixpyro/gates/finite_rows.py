@@ -42,9 +42,9 @@ def of_finite_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     return with_finite_rows
 
 
-def _can_be_read(x: Tensor) -> bool:
+def _can_be_read(x: object) -> bool:
     """Return whether the values of x are there, and are to be checked; what is no rows is refused by the methods."""
-    if x.dtype not in arguments.DTYPES or not arguments.is_dense(x):
+    if not isinstance(x, Tensor) or x.dtype not in arguments.DTYPES or not arguments.is_dense(x):
         return False
     if torch.compiler.is_compiling() or am_i_wrapped() or arguments.in_transform():
         return False

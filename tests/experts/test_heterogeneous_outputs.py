@@ -252,3 +252,12 @@ def test_bad_members_and_outcomes_are_refused() -> None:
     mixed = HeterogeneousOutputs([MAKERS["count"](1), MAKERS["line"](1)])
     with pytest.raises(ValueError, match="must all be densities, or all probabilities"):
         HeterogeneousExperts([mixed, LinearExperts(1, 1, 2)])
+
+
+@pytest.mark.usefixtures("bad_arguments")
+def test_rows_without_an_axis_of_columns_are_refused_by_the_member_that_reads_them() -> None:
+    bank = HeterogeneousOutputs([GaussianExperts(K, 1), LinearExperts(K, N_FEATURES)])
+    with pytest.raises(ValueError, match=r"`x` must have shape"):
+        bank.expected_log_likelihood(torch.zeros(5).double(), torch.zeros(5, 2).double())
+    of_gaussians = HeterogeneousOutputs([GaussianExperts(K, 1), GaussianExperts(K, 2)])
+    assert len(of_gaussians.model(torch.zeros(5).double())) == 2

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -52,3 +53,15 @@ def test_rows_of_a_fit_are_not_read(make: Callable[[], Gate]) -> None:
     with Passes() as passes:
         gate.log_weights(ROWS, state)
     assert passes.n_passes == 0
+
+
+@pytest.mark.usefixtures("bad_arguments")
+@pytest.mark.parametrize("make", GATES)
+def test_log_weights_of_a_table_are_those_of_its_rows_or_refused(make: Callable[[], Gate]) -> None:
+    gate = make()
+    try:
+        of_table = gate.log_weights(pd.DataFrame(ROWS.numpy()))
+    except TypeError as error:
+        assert str(error).startswith("`x` must")
+    else:
+        torch.testing.assert_close(of_table, gate.log_weights(ROWS))
