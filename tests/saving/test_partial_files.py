@@ -121,8 +121,12 @@ def test_ctrl_c_in_a_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pyte
                 signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr("mixpyro.saving.checksum.hashlib", SimpleNamespace(sha256=Interrupted))
-    with pytest.raises(KeyboardInterrupt):
-        atomic_file.write(tmp_path / "file", {"a": torch.zeros(100_000)}, kind="thing", version=1)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background jobs ignore it.
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            atomic_file.write(tmp_path / "file", {"a": torch.zeros(100_000)}, kind="thing", version=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
     monkeypatch.undo()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert is_readable(tmp_path / "file")
