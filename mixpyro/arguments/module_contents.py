@@ -17,6 +17,20 @@ Result = TypeVar("Result")
 CONTAINERS = frozenset((dict, OrderedDict, list, set))
 
 
+def refuse_without_values(name: str, module: nn.Module) -> None:
+    """Raise if a tensor of a module is on the ``meta`` device, where tensors have a shape and no numbers.
+
+    Args:
+        name: of the argument.
+        module: what the user passed.
+
+    Raises:
+        ValueError: if one is.
+    """
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise ValueError(f"`{name}` must have values; got tensors on the meta device, which have none.")
+
+
 def contents_of(*modules: nn.Module) -> Callable[[], None]:
     """Keep what modules hold, and return a function that puts it back.
 

@@ -3,6 +3,7 @@
 import torch
 
 from mixpyro import arguments
+from mixpyro.arguments.module_contents import refuse_without_values
 from mixpyro.diagnostics.arrays import as_numpy
 from mixpyro.diagnostics.arviz_versions import ArvizData, container
 from mixpyro.diagnostics.draws import draw
@@ -30,6 +31,7 @@ def gate_to_arviz(gate: Gate, x: Named, objects: ObjectIndices | None, n_draws: 
         n_draws: of posterior and prior.
         seed: of the draws.
     """
+    refuse_without_values("fitted", gate)
     inputs = arguments.inputs(x.values).detach()
     labels = labels_of_gate(gate, x)
 

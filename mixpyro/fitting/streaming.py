@@ -180,7 +180,8 @@ class StreamingFit(StreamUpdates):
             stop_requested: whether Ctrl-C was pressed, which ends the search on the first batch.
         """
         together = contextlib.nullcontext() if self.processes is None else self.processes.together()
-        with together, random_networks(self.seed + self.n_steps):
+        named = arguments.renamed(statistics="x")  # of rows whose squares leave float64
+        with together, named, random_networks(self.seed + self.n_steps):
             return self._learn_rows(batch, stop_requested)
 
     def _learn_rows(self, batch: GivenBatch, stop_requested: Callable[[], bool]) -> list[str]:

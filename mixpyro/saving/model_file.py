@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mixpyro import arguments
+from mixpyro.arguments.module_contents import refuse_without_values
 from mixpyro.arguments.signals import pass_on, without_interruption
 from mixpyro.saving import atomic_file, given_networks, stored_values
 from mixpyro.saving.description import (
@@ -45,8 +46,7 @@ def save(part: PARTS, path: str | os.PathLike[str]) -> None:
         ValueError: if the state has values that the model cannot have, such as NaN, or none, on the ``meta`` device.
         OSError: if the file cannot be written.
     """
-    if any(tensor.is_meta for tensor in (*part.parameters(), *part.buffers())):
-        raise ValueError("`part` must have values; got tensors on the meta device, which have none.")
+    refuse_without_values("part", part)
     frozen = [name for name, parameter in part.named_parameters() if not parameter.requires_grad]
     description, own_networks = description_of(part)
     content = {"model": description, "state": part.state_dict(), "frozen": frozen}

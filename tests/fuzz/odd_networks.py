@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 class ReturnsTuple(nn.Module):
@@ -75,6 +76,15 @@ def _normalised(network: nn.Module) -> nn.Module:
     return nn.Sequential(nn.BatchNorm1d(n_inputs, dtype=dtype), copy.deepcopy(network))
 
 
+def _frozen(network: nn.Module) -> nn.Module:
+    """Return the network with parameters that are not trained, but for lazy ones, which have no values yet."""
+    frozen = copy.deepcopy(network)
+    for parameter in frozen.parameters():
+        if not is_lazy(parameter):
+            parameter.requires_grad_(False)
+    return frozen
+
+
 NETWORKS: dict[str, Callable[[nn.Module], Any]] = {
     "a BatchNorm": _normalised,
     "dropout": lambda n: nn.Sequential(nn.Dropout(0.3), copy.deepcopy(n)),
@@ -87,7 +97,7 @@ NETWORKS: dict[str, Callable[[nn.Module], Any]] = {
     "large results": lambda n: TimesFactor(copy.deepcopy(n), 1e200),
     "changes of its inputs": lambda n: ChangesInputs(copy.deepcopy(n)),
     "an error": lambda n: Fails(copy.deepcopy(n)),
-    "frozen parameters": lambda n: copy.deepcopy(n).requires_grad_(False),
+    "frozen parameters": _frozen,
     "half precision": lambda n: copy.deepcopy(n).half(),
     "single precision": lambda n: copy.deepcopy(n).float(),
     "parameters without storage": lambda n: copy.deepcopy(n).to("meta"),

@@ -15,6 +15,8 @@ from mixpyro import (
     DirichletGate,
     LinearExperts,
     MixtureOfExperts,
+    RandomEffectsExperts,
+    SoftmaxGate,
     StickBreakingGate,
     StreamingFit,
     coefficients,
@@ -153,3 +155,17 @@ assert "sympy" in sys.modules
 def test_responsibilities_of_a_picture_are_named(odd: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="`responsibilities` must"):
         plots.plot_expert_lines(result(), responsibilities=odd)
+
+
+def test_a_gate_without_values_is_refused() -> None:
+    with pytest.raises(ValueError, match="`fitted` must have values"):
+        to_arviz(SoftmaxGate(2, 1).to("meta"), torch.zeros(4, 1).double(), n_draws=5)
+
+
+def test_a_batch_whose_squares_leave_float64_names_its_rows() -> None:
+    stream = StreamingFit(MixtureOfExperts(DirichletGate(1), RandomEffectsExperts(1, 2)))
+    x = torch.linspace(-1.0, 1.0, 24).double().sin().view(12, 2)
+    groups = [i // 2 for i in range(12)]
+    stream.partial_fit(x, x[:, 0] + x[:, 1].square(), groups=groups)
+    with pytest.raises(ValueError, match="^`x` "):
+        stream.partial_fit(1e300 * x, x[:, 0], groups=groups)
