@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor
 
 from mixpyro import arguments
@@ -94,6 +95,11 @@ def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     return with_rows
 
 
+def _are_of_user(y: Tensor) -> bool:
+    """Return whether outputs may have impossible values: not those of a Pyro program or a fit, which were checked."""
+    return not (am_i_wrapped() or y.is_meta or arguments.has_checked_rows()) and arguments.checks_values()
+
+
 def with_checked_outputs(method: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a method of rows to check the shapes of what it reads beside x, and to give one output its column.
 
@@ -114,6 +120,8 @@ def with_checked_outputs(method: Callable[..., Result]) -> Callable[..., Result]
             y = arguments.a_tensor("y", given["y"])
             y = y.unsqueeze(1) if y.ndim == 1 else y
             given["y"] = arguments.tensor("y", y, (n_rows, getattr(self, "n_outputs", "P")))
+            if method.__name__ == "partial_bound" and _are_of_user(y):
+                self.check_data(given["x"], given["y"])
         if given.get("weights") is not None:
             given["weights"] = arguments.tensor("weights", given["weights"], (n_rows,))
         if "responsibilities" in given:

@@ -16,6 +16,7 @@ from mixpyro import (
     BayesianSoftmaxGate,
     ConjugateSVI,
     DirichletGate,
+    GLMExperts,
     Groups,
     LinearExperts,
     MixtureOfExperts,
@@ -25,6 +26,7 @@ from mixpyro import (
     StickBreakingGate,
     fit,
 )
+from mixpyro.experts.families import Binomial, NegativeBinomial, Poisson
 from tests.fuzz.made import EXPERTS, GATES, Size, rows
 from tests.fuzz.odd_networks import ReturnsTuple
 from tests.fuzz.targets.fitted import QUICK
@@ -281,3 +283,12 @@ def test_expected_densities_of_far_rows_are_numbers_or_refused(name: str, far: f
             assert str(error).startswith(("`x` ", "`y` "))
         else:
             assert not bool(found.isnan().any())
+
+
+@pytest.mark.parametrize("family", ["poisson", "negative binomial", "binomial"])
+def test_outputs_that_a_family_cannot_have_are_refused_by_a_bound(family: str) -> None:
+    families = {"poisson": Poisson(), "negative binomial": NegativeBinomial(), "binomial": Binomial()}
+    bank = GLMExperts(K, D, families[family])
+    shares = torch.full((N, K), 1.0 / K, dtype=torch.float64)
+    with pytest.raises(ValueError, match="`y` must"):
+        bank.partial_bound(x_of(), torch.full((N, 1), -3.0, dtype=torch.float64), shares)

@@ -167,5 +167,5 @@ def test_a_batch_whose_squares_leave_float64_names_its_rows() -> None:
     x = torch.linspace(-1.0, 1.0, 24).double().sin().view(12, 2)
     groups = [i // 2 for i in range(12)]
     stream.partial_fit(x, x[:, 0] + x[:, 1].square(), groups=groups)
-    with pytest.raises(ValueError, match="^`x` "):
+    with pytest.raises(ValueError, match=r"^`x` "):
         stream.partial_fit(1e300 * x, x[:, 0], groups=groups)
