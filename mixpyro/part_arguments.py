@@ -83,7 +83,7 @@ def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
                 raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")
             if x.dtype not in arguments.DTYPES:
                 raise TypeError(f"`x` must have dtype float32 or float64; got {x.dtype}. Use x.float().")
-            if x.ndim != 2 and not (in_program or arguments.in_transform()):
+            if x.ndim != 2 and not (in_program and x.ndim) and not arguments.in_transform():
                 raise ValueError(f"`x` must have shape [N, D]; got {list(x.shape)}.")
             if of_experts and not arguments.in_transform():
                 self.check_inputs(x)

@@ -259,5 +259,7 @@ def test_rows_without_an_axis_of_columns_are_refused_by_the_member_that_reads_th
     bank = HeterogeneousOutputs([GaussianExperts(K, 1), LinearExperts(K, N_FEATURES)])
     with pytest.raises(ValueError, match=r"`x` must have shape"):
         bank.expected_log_likelihood(torch.zeros(5).double(), torch.zeros(5, 2).double())
+    with pytest.raises(ValueError, match=r"`x` must have shape"):
+        bank.model(torch.tensor(0.0).double())
     of_gaussians = HeterogeneousOutputs([GaussianExperts(K, 1), GaussianExperts(K, 2)])
     assert len(of_gaussians.model(torch.zeros(5).double())) == 2
