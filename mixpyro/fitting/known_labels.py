@@ -73,6 +73,8 @@ def agreeing(responsibilities: Responsibilities, labels: Tensor | None) -> Respo
         return responsibilities
     certain = with_known(torch.zeros_like(responsibilities), labels).double()
     shared = (certain.mT @ responsibilities.double()).cpu().numpy()
+    if not np.isfinite(shared).all():  # of rows too far for a density, of which the fit says so
+        return responsibilities
     # Components without known rows, and ties, stay where they are.
     stays = np.eye(len(shared)) * (1e-9 * (1.0 + shared.sum()))
     _, order = imported("scipy.optimize").linear_sum_assignment(shared + stays, maximize=True)

@@ -198,7 +198,7 @@ def test_a_batch_that_leads_to_no_posterior_is_refused() -> None:
     x = torch.cat([column, column, torch.randn_like(column)], dim=1)
     experts = LinearExperts(2, 3, dtype=torch.float32, coefficient_precision=1e-4)
     stream = StreamingFit(MixtureOfExperts(DirichletGate(2), experts), n_restarts=0, n_objects=1e9)
-    with pytest.raises(ValueError, match="`statistics` must lead to a positive definite matrix"):
+    with pytest.raises(ValueError, match="`x` must lead to a positive definite matrix"):
         for _ in range(20):
             stream.partial_fit(x, x[:, 2:])
     assert all(torch.isfinite(value).all() for value in experts.state_dict().values())
