@@ -99,7 +99,13 @@ def test_labels_may_have_any_dtype_of_integers(dtype: torch.dtype) -> None:
     given: dict[str, Any]
     for given in ({}, {"mask": mask}):
         gate.model(x, plate=pyro.plate("objects", N, dim=-1), observed=labels, **given)
-        mixture.model(x, x[:, 0], observed=labels, mask=given.get("mask"))
+        torch.manual_seed(0)
+        trace = pyro.poutine.trace(mixture.model).get_trace(x, x[:, 0], observed=labels, mask=given.get("mask"))
+        torch.manual_seed(0)
+        of_long = pyro.poutine.trace(mixture.model).get_trace(
+            x, x[:, 0], observed=labels.long(), mask=given.get("mask")
+        )
+        torch.testing.assert_close(trace.log_prob_sum(), of_long.log_prob_sum())
 
 
 @pytest.mark.parametrize("dtype", (*INTEGERS, *FLOATS))

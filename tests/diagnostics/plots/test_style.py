@@ -42,6 +42,8 @@ def test_every_name_of_a_column_is_drawn(name: str) -> None:
     table, y = pd.DataFrame({name: x[:, 0].numpy()}), pd.Series(x[:, 0].abs().numpy(), name=name)
     result = fit(MixtureOfExperts(SoftmaxGate(2, 1), LinearExperts(2, 1)), table, y, n_restarts=1, max_iterations=3)
     for plot in (plot_component_densities, plot_expert_lines, plot_gate_curve):
-        plot(result).figure.canvas.draw()
+        drawn = plot(result)
+        drawn.figure.canvas.draw()
+        assert drawn.get_xlabel()
     plot_overview(result).canvas.draw()
     plt.close("all")
