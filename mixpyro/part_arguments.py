@@ -56,6 +56,18 @@ def _check_kind(posterior: object) -> None:
         raise TypeError(f"`posterior` must be what `posterior` of the part is; got {arguments.shown(posterior)}.")
 
 
+def _floating(part: Any, x: object) -> Tensor:  # noqa: ANN401 (a gate or experts)
+    """Return rows, or those of a table, as a tensor of float32 or float64."""
+    if not isinstance(x, Tensor):  # To look for a tensor of the part takes 10 µs.
+        x = numeric_rows("x", x, like=first_tensor(part))
+    rows = x if isinstance(x, Tensor) and _counts_alone(part, x) else arguments.a_tensor("x", x)
+    if not rows.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
+        raise TypeError(f"`x` must have a floating dtype; got {rows.dtype}. Use x.double() or x.float().")
+    if rows.dtype not in arguments.DTYPES:
+        raise TypeError(f"`x` must have dtype float32 or float64; got {rows.dtype}. Use x.float().")
+    return rows
+
+
 def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
     """Decorate a method to take a table for rows, its first argument, and refuse what is no tensor, in words.
 
@@ -75,14 +87,8 @@ def with_checked_rows(method: Callable[..., Result]) -> Callable[..., Result]:
         if args and not of_experts and _is_plain(args[0]):
             return method(self, *args, **kwargs)
         if args:
-            if not isinstance(args[0], Tensor):  # To look for a tensor of the part takes 10 µs.
-                args = (numeric_rows("x", args[0], like=first_tensor(self)), *args[1:])
-            x = args[0] if _counts_alone(self, args[0]) else arguments.a_tensor("x", args[0])
+            x = _floating(self, args[0])
             args = (x, *args[1:])
-            if not x.is_floating_point():  # Results have the dtype of x, and weights as integers are all zero.
-                raise TypeError(f"`x` must have a floating dtype; got {x.dtype}. Use x.double() or x.float().")
-            if x.dtype not in arguments.DTYPES:
-                raise TypeError(f"`x` must have dtype float32 or float64; got {x.dtype}. Use x.float().")
             if x.ndim != 2 and not (in_program and x.ndim) and not arguments.in_transform():
                 raise ValueError(f"`x` must have shape [N, D]; got {list(x.shape)}.")
             if of_experts and not arguments.in_transform():
