@@ -5,6 +5,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributed.rows import any_of
 from mixpyro.experts.base import Experts
 from mixpyro.numerics.segments import Segments
 
@@ -44,7 +45,7 @@ def checked_incomplete(experts: Experts, x: object, y: object) -> tuple[Tensor, 
     checked_y = arguments.outputs(
         y, checked_x, n_outputs=experts.n_outputs, may_be_infinite=infinite, may_be_missing=True
     )
-    if not bool((~checked_y.isnan()).any()):
+    if not any_of(bool((~checked_y.isnan()).any())):
         raise ValueError("`y` must have a value in some row; got NaN alone.")
     for member, own in experts.outcomes_apart(checked_y):
         _check_seen(member, checked_x, own)
@@ -55,10 +56,12 @@ def _check_seen(experts: Experts, x: Tensor, y: Tensor) -> None:
     """Raise unless what was observed of y [N, P] fits the experts."""
     seen = ~y.isnan()
     rows = seen.any(-1)
-    if not bool(rows.any()):
+    if not any_of(bool(rows.any())):
         raise ValueError(
             f"`y` must have a value in some row for each outcome; got NaN alone for {type(experts).__name__}."
         )
+    if not bool(rows.any()):
+        return  # Other processes have some.
     n_incomplete = int((rows & ~seen.all(-1)).sum())
     if n_incomplete and not experts.takes_incomplete_rows:
         raise ValueError(

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributed.rows import any_of
 from mixpyro.experts.base import Experts
 from mixpyro.fitted_columns import RemembersColumns
 from mixpyro.gates.base import Gate
@@ -33,7 +34,7 @@ class MixtureRows(RemembersColumns):
             TypeError: if one is not a floating tensor.
             ValueError: if a shape does not fit, a value is not finite, or the device is another one.
         """
-        if missing and isinstance(y, Tensor) and bool(y.isnan().any()):
+        if missing and isinstance(y, Tensor) and any_of(bool(y.isnan().any())):
             checked_x, checked_y = checked_incomplete(self.experts, x, y)
         else:
             checked_x, checked_y = self.experts.check_data(x, y)

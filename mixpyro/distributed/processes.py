@@ -141,6 +141,17 @@ class Processes:
         """
         return any(header[2] for header in self._header("any", size=int(flag)))
 
+    def agree(self, value: float) -> None:
+        """Raise unless all ranks have found the same; exchange requests to stop.
+
+        Args:
+            value: what each rank has computed by itself.
+
+        Raises:
+            ProcessError: if the values differ.
+        """
+        self._header("agree", digest=zlib.crc32(repr(value).encode()))
+
     def numbers(self, number: int) -> list[int]:
         """Return the numbers of all ranks.
 

@@ -7,6 +7,9 @@ from typing import Any
 from mixpyro.distributed.groups_of_processes import processes_given
 from mixpyro.distributed.processes import Processes
 from mixpyro.experts.base import Experts
+from mixpyro.fitted_columns import FittedColumns
+from mixpyro.fitting.rows_of_fit import RowsOfFit
+from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.part import Part
@@ -35,7 +38,6 @@ def check_alike(processes: Processes, mixture: MixtureOfExperts, given: dict[str
     Raises:
         ValueError: on all ranks, with the arguments that differ.
     """
-    refuse_undistributed(mixture)
     said = {name: repr(value) for name, value in given.items()}
     said["mixture"] = " ".join(repr(mixture).split())
     digest = hashlib.sha256()
@@ -46,52 +48,59 @@ def check_alike(processes: Processes, mixture: MixtureOfExperts, given: dict[str
     processes.same(said)
 
 
-def refuse_undistributed(mixture: MixtureOfExperts) -> None:
+def columns_of_all(rows: RowsOfFit, table: Table, processes: Processes | None) -> FittedColumns:
+    """Return which columns all processes have.
+
+    Args:
+        rows: of this process, or the first row of another where it has none.
+        table: of these rows.
+        processes: of the fit; None for one.
+
+    Raises:
+        ValueError: on all ranks, if they have different columns.
+    """
+    own = rows.columns(table)
+    if processes is None:
+        return own
+    said = {
+        name: "None" if value is None else f"{value.shape[1]} columns of {value.dtype}"
+        for name, value in (("x", table.x), ("y", table.y), ("gate_x", None if own.gate_x is None else table.gate_x))
+    }
+    processes.same(said | {"names and levels of columns": repr(rows.given.layouts)})
+    flags = processes.objects((own.either, own.grouped, own.missing))
+    either, grouped, missing = zip(*flags, strict=True)
+    return own._replace(either=all(either), grouped=any(grouped), missing=any(missing))
+
+
+def refuse_undistributed(mixture: MixtureOfExperts, most_objects: int) -> None:
     """Raise if a part of a mixture must see all rows at once to be estimated.
 
     Args:
-        mixture: what shall be fitted on many processes.
+        mixture: what shall be fitted to rows that no process has all of.
+        most_objects: how many every process would have been given all of.
 
     Raises:
         ValueError: with the part and what to do.
     """
+    where = f"on many processes with more than {most_objects} objects"
     if isinstance(mixture.gate, ObjectGate) and mixture.experts.takes_steps:
         raise ValueError(
-            f"`experts` must have posteriors beside a {type(mixture.gate).__name__} on many processes; got "
+            f"`experts` must have posteriors beside a {type(mixture.gate).__name__} {where}; got "
             f"{type(mixture.experts).__name__}, whose first step reads every row. Use a DirichletGate."
         )
     for part in (one for one in mixture.modules() if isinstance(one, Part)):
         kind = type(part).__name__
         if isinstance(part, ObjectGate) and has_parameters(part):
             raise ValueError(
-                f"`gate` must not learn the mean of a {kind} on many processes; got `learn_mean=True`. Use a "
+                f"`gate` must not learn the mean of a {kind} {where}; got `learn_mean=True`. Use a "
                 "MarginalObjectDirichletGate, whose mean is learnt in closed form."
             )
         if isinstance(part, Experts) and part.reads_groups:
-            raise ValueError(
-                f"`experts` must not be {kind} on many processes: their updates read whole groups. Fit on one."
-            )
+            raise ValueError(f"`experts` must not be {kind} {where}: their updates read whole groups. Fit on one.")
         if part.finds_maximum and part.reads_rows and not getattr(part, "members", ()):
             raise ValueError(
-                f"`{'experts' if isinstance(part, Experts) else 'gate'}` must be estimated from sums over the rows on "
-                f"many processes; got a {kind} with {part.n_parameters} parameters, whose Newton steps read every row."
-            )
-
-
-def refuse_gradients(mixture: MixtureOfExperts) -> None:
-    """Raise if a part of a mixture has parameters that a stream estimates from the rows of a batch.
-
-    Args:
-        mixture: what shall be fitted to a stream on many processes.
-
-    Raises:
-        ValueError: with the part and what to do.
-    """
-    for part in (mixture.gate, mixture.experts):
-        if isinstance(part, ObjectGate) or has_parameters(part):
-            raise ValueError(
-                f"`mixture` must have posteriors alone for a stream on many processes; got {type(part).__name__}, "
-                "which reads every row. Use `fit`, or a stream on one process."
+                f"`{'experts' if isinstance(part, Experts) else 'gate'}` must be estimated from sums over the rows "
+                f"{where}; got a {kind} with {part.n_parameters} parameters, whose Newton steps read every row."
             )
 
 

@@ -183,8 +183,8 @@ def _digests(search: Search) -> list[bytes]:
             if isinstance(value, torch.Tensor):
                 digest.update(value.detach().cpu().contiguous().numpy().tobytes())
         found.append(digest.digest())
-    if search.processes is None:
-        return found
     blocks = search.table.blocks_of_all
-    own = found if blocks is not None and blocks.holds_any else []
+    if search.processes is None or blocks is None:
+        return found
+    own = found if blocks.holds_any else []
     return [one for rank in search.processes.objects(own) for one in rank]

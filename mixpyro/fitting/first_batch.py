@@ -3,8 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mixpyro.distributed.processes import Processes
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.restarts import GoesOn, Search
@@ -30,7 +31,11 @@ class FirstBatch(NamedTuple):
 
 
 def fit_first_batch(
-    mixture: MixtureOfExperts, table: Table, limits: FirstBatch, stop_requested: Callable[[], bool]
+    mixture: MixtureOfExperts,
+    table: Table,
+    limits: FirstBatch,
+    stop_requested: Callable[[], bool],
+    processes: Processes | None = None,
 ) -> list[str]:
     """Fit the first batch from several starts, and return what a user must know, in words.
 
@@ -39,6 +44,7 @@ def fit_first_batch(
         table: the batch.
         limits: of the search.
         stop_requested: whether Ctrl-C was pressed, which ends the search with the best state so far.
+        processes: that hold the batch; None for one.
 
     Raises:
         KeyboardInterrupt: if Ctrl-C came before any run had a finite bound.
@@ -49,10 +55,10 @@ def fit_first_batch(
     if by_gradient:
         n_first = min(FIRST_ITERATIONS, limits.max_iterations)
         options = Options(n_first, n_gradient_steps=N_GRADIENT_STEPS)
-    n_candidates = {"n_candidates": 1} if by_gradient else {}
-    search = Search(
-        mixture, table, options, DEFAULT_STARTS, n_restarts=limits.n_restarts, seed=limits.seed, **n_candidates
-    )
+    own: dict[str, Any] = {"n_restarts": limits.n_restarts, "seed": limits.seed, "processes": processes}
+    if by_gradient:
+        own["n_candidates"] = 1
+    search = Search(mixture, table, options, DEFAULT_STARTS, **own)
     with watched(search, stop_requested, progress=limits.progress) as goes_on:
         search.go(goes_on)
         if search.stopped and not any(math.isfinite(run.bound) for run in search.ended):

@@ -17,9 +17,10 @@ from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.distributed.groups_of_processes import processes_given
 from mixpyro.distributed.processes import Processes
+from mixpyro.distributed.rows import on
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
-from mixpyro.fitting.alike_on_ranks import check_alike, names_of
+from mixpyro.fitting.alike_on_ranks import check_alike, columns_of_all, names_of, refuse_undistributed
 from mixpyro.fitting.cautions import cautions_of
 from mixpyro.fitting.checkpoint import Checkpoint
 from mixpyro.fitting.ended_search import result_of
@@ -212,30 +213,32 @@ def _prepared(
         TypeError: if an argument has another type.
         ValueError: if one does not fit.
     """
+    if processes is not None:
+        check_alike(processes, mixture, {**options, **restarts, "missing": missing, "starts": names_of(starts)})
     checked, ids, has_rows = rows_to_check(rows, groups, processes)
-    table = checked.table(mixture, groups=ids, missing=missing)
-    columns = checked.columns(table)
+    with on(processes, counted=has_rows):
+        table = checked.table(mixture, groups=ids, missing=missing)
+    columns = columns_of_all(checked, table, processes)
     start = checked.given.tensors["initial_responsibilities"]
     if start is not None:
         table = table._replace(start=_checked_start(start, mixture.n_components, table))
     table = table if has_rows else table.block(slice(0, 0))
-    if processes is not None:
-        said = {**options, **restarts, "missing": missing, "starts": names_of(starts), "y": str(table.y.dtype)}
-        check_alike(processes, mixture, said | {"initial_responsibilities": start is not None})
     ranks, counted = rows_in_blocks(table, processes)
+    if processes is not None and counted.blocks_of_all is not None:
+        refuse_undistributed(mixture, counted.blocks_of_all.size)
+    own: dict[str, Any] = {**restarts, "processes": processes}
     if counted.start is not None:
-        starts, restarts = [GivenResponsibilities(counted.start)], {**restarts, "n_restarts": 1, "n_candidates": 1}
-    return Search(mixture, counted, Options(**options), starts, **restarts), table, columns, ranks
+        starts, own = [GivenResponsibilities(counted.start)], {**own, "n_restarts": 1, "n_candidates": 1}
+    return Search(mixture, counted, Options(**options), starts, **own), table, columns, ranks
 
 
 def _cautions(result: FitResult, search: Search, table: Table, ranks: Ranks | None) -> list[str]:
     """Return what a user must know before trusting the result, in words."""
-    # Of many processes the rows that are held count, not those that were given.
-    judged = table if ranks is None else search.table
+    # The rows that count in the search, of many processes those that are held.
     judge = search.mixture if ranks is None else search.scratch
-    shares = _shares(search, result, ranks)
-    found = cautions_of(result, search.n_restarts) + warnings_of(judge, judged, shares)
-    return found if ranks is not None else found + not_finite(judge, judged, shares)
+    shares = _shares(search, result, table, ranks)
+    found = cautions_of(result, search.n_restarts) + warnings_of(judge, search.table, shares)
+    return found + not_finite(judge, table, result.shares, search.processes)
 
 
 def _run(search: Search, checkpoint: Checkpoint | None, stop_requested: Callable[[], bool], progress: bool) -> bool:
@@ -263,9 +266,9 @@ def _checked_start(start: Tensor, n_components: int, table: Table) -> Tensor:
     return start.detach()
 
 
-def _shares(search: Search, result: FitResult, ranks: Ranks | None) -> Responsibilities:
+def _shares(search: Search, result: FitResult, table: Table, ranks: Ranks | None) -> Responsibilities:
     """Return the responsibilities of what :func:`warnings_of` reads."""
     if ranks is None:
-        return result.shares
+        return result.shares[table.counted()]
     search.scratch.hold(search.best_state)
     return em.responsibilities_of(search.scratch, search.best_state, search.table)

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -123,7 +123,7 @@ def fit_minibatches(
     options = Options(max_iterations, tolerance, n_gradient_steps)
     generator = Generator("cpu").manual_seed(arguments.integer("seed", seed, least=0))
     sample = _sample(table, max(batch_size, SAMPLE_ROWS), generator)
-    restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
+    restarts: dict[str, Any] = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
     described = {"batch_size": batch_size, "n_epochs": n_epochs}
 
     def fitted(stop_requested: Callable[[], bool]) -> FitResult[GatePart, ExpertsPart]:

@@ -10,6 +10,7 @@ import torch
 from mixpyro.fitting import em
 from mixpyro.fitting.fewer_components import used_components
 from mixpyro.fitting.findings import warnings_of
+from mixpyro.fitting.given_objects import shares_of_given, state_of_given
 from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
 from mixpyro.fitting.pieces import pieces_of, total_of
@@ -18,9 +19,9 @@ from mixpyro.fitting.ranks import Ranks
 from mixpyro.fitting.rows_of_all import packed, unpacked
 from mixpyro.fitting.stopping import left_to_gain, without_repeats
 from mixpyro.fitting.table import Table
-from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
 from mixpyro.numerics import nested
+from mixpyro.shapes import Responsibilities
 
 if TYPE_CHECKING:
     from mixpyro.fitting.restarts import Search
@@ -121,26 +122,37 @@ def optima_of(search: "Search", table: Table, ranks: Ranks | None = None) -> tup
     bound, tolerance = runs[best].bound, search.options.tolerance
     difference = difference_at_one_optimum(bound, tolerance, search.table.n_objects, table.x.dtype)
     states = search.ends.states | {best: search.best[1].state}
-    # Rows of weight zero have no part in a search.
-    has_all = table.size == search.table.size if ranks is None else not ranks.leaves_out_any
-    rows = search.table if has_all or ranks is not None else table.with_columns(search.scratch.experts)
-    fits = MOST_OPTIMA * rows.size_of_all * search.mixture.n_components <= MOST_SHARES
-    n_kept = MOST_OPTIMA if fits and (ranks is None or has_all) else 1
-    found = tuple(
-        _described(search.scratch, one, rows, keep=0 < number < n_kept, updates=not has_all)
-        for number, one in enumerate(_distinct(best, runs, states, difference))
-    )
-    return found if ranks is None else tuple(ranks.optimum(one, search.scratch) for one in found)
+    # Objects of weight zero have no part in a search.
+    fits = MOST_OPTIMA * search.table.size_of_all * search.mixture.n_components <= MOST_SHARES
+    n_kept = MOST_OPTIMA if fits else 1
+    found = []
+    for number, one in enumerate(_distinct(best, runs, states, difference)):
+        described, r = _described(search.scratch, one, search.table)
+        if r is not None and 0 < number < n_kept:
+            own: dict[str, Any] = {"findings": tuple(warnings_of(search.scratch, search.table, r))}
+            own["responsibilities"] = shares_of_given(search.scratch, table, r, ranks)
+            described = dataclasses.replace(described, **own)
+        if described.state is not None:
+            state = state_of_given(search.scratch, table, described.state, ranks)
+            described = dataclasses.replace(described, state=state)
+        found.append(described)
+    return tuple(found)
 
 
-def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table, *, keep: bool, updates: bool) -> Optimum:
-    """Return an optimum with its shares, noises and cautions, and all that a result there needs if it is to be kept."""
+def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table) -> tuple[Optimum, Responsibilities | None]:
+    """Return an optimum with its shares, noises and cautions, and the responsibilities of the objects of the search.
+
+    The mixture has the state of the optimum afterwards. Without a state there is nothing to say.
+    """
     if optimum.state is None:
-        return optimum
+        return optimum, None
     r = em.responsibilities_of(mixture, optimum.state, table)
     mixture.hold(optimum.state)
     weighted = table.weighted(r.mT)
-    each = [(part.of_rows(weighted[:, own]).sum(-1), weighted[:, own].sum(-1)) for own, part in pieces_of(table)]
+    each = [
+        (part.of_rows(weighted[:, own]).double().sum(-1), weighted[:, own].double().sum(-1))
+        for own, part in pieces_of(table)
+    ]
     row_counts, counts = total_of(table, each)
     # Of a gate that finds how many components there are, those without objects are none.
     found_counts = counts[used_components(counts)] if mixture.gate.finds_components else counts
@@ -148,15 +160,10 @@ def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table, *, kee
         optimum,
         smallest_share=float(found_counts.amin() / counts.sum()),
         noise_ratio=noise_ratio(mixture.experts, row_counts),
-        counts=counts.double(),
+        counts=counts,
         cautions=tuple(unequal_noises(mixture.experts, row_counts)),
     )
-    if not keep:
-        return found
-    if updates and isinstance(mixture.gate, ObjectGate):
-        mixture.gate.update(mixture.gate.statistics(table.gate_x, table.weighted(r.mT).mT))
-        found = dataclasses.replace(found, state=mixture.state())
-    return dataclasses.replace(found, responsibilities=r, findings=tuple(warnings_of(mixture, table, r)))
+    return found, r
 
 
 def options_of(search: "Search") -> dict[str, Any]:

@@ -46,20 +46,22 @@ class FittedData:
     n_processes: int = 1
 
     @classmethod
-    def of(cls, table: Table, columns: FittedColumns) -> "FittedData":
+    def of(
+        cls, table: Table, columns: FittedColumns, *, n_rows: int | None = None, n_processes: int = 1
+    ) -> "FittedData":
         """Describe the rows of a fit.
 
         Args:
-            table: all rows.
+            table: those that count.
             columns: numbers of the columns that the caller gave.
+            n_rows: of all processes, those of weight zero too; those of the table by default.
+            n_processes: that had them.
         """
-        n_rows, n_outputs = table.n_rows_of_all, table.y.shape[1]
+        n_rows, n_outputs = table.n_rows_of_all if n_rows is None else n_rows, table.y.shape[1]
         kind, place = table.y.dtype, table.y.device
         names = [None if own is None else own.coded_names for own in columns.layouts]
-        processes = None if table.blocks_of_all is None else table.blocks_of_all.processes
-        size = 1 if processes is None else processes.size
         own = table.n_objects, columns.x, n_outputs, columns.gate_x, kind, place
-        return cls(n_rows, *own, names[0], names[1], names[2], n_processes=size)
+        return cls(n_rows, *own, names[0], names[1], names[2], n_processes=n_processes)
 
 
 def difference_at_one_optimum(bound: float, tolerance: float, n_objects: float, dtype: torch.dtype) -> float:

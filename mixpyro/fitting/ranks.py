@@ -1,6 +1,5 @@
 """The rows of a fit on many processes: which rank holds which objects, and which it was given."""
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +9,11 @@ from torch import Tensor
 
 from mixpyro.distributed.blocks import Blocks, Move, block_size, held
 from mixpyro.distributed.processes import Processes
-from mixpyro.fitting.outcomes import Optimum
 from mixpyro.fitting.pieces import in_pieces
-from mixpyro.fitting.rows_of_all import tensors_of, with_objects
+from mixpyro.fitting.rows_of_all import everywhere, tensors_of
 from mixpyro.fitting.rows_of_fit import RowsOfFit
 from mixpyro.fitting.table import Table
-from mixpyro.gates.per_object import ObjectGate
 from mixpyro.groups import Groups, groups_of
-from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics.segments import Segments
 
 
@@ -27,23 +23,30 @@ class Ranks:
     Args:
         table: what this rank was given, without columns and without objects of weight zero; perhaps without any.
         processes: of the fit.
-        leaves_out: whether the table is without objects of weight zero.
+        whole: whether every rank must hold all objects, however many.
 
     Attributes:
-        leaves_out_any: whether that of any rank is.
-        table: what this rank holds in the fit, in blocks.
+        table: what this rank holds in the fit: its blocks of the objects, or all of them where they are one block. What
+            one rank would compute for the others each computes by itself then, with the digits of one process.
+        blocks: of the table; None where every rank holds all objects.
     """
 
-    def __init__(self, table: Table, processes: Processes, *, leaves_out: bool = False) -> None:
+    def __init__(self, table: Table, processes: Processes, *, whole: bool = False) -> None:
         self.processes = processes
-        self.leaves_out_any = processes.any(leaves_out)
         table = alike(table, processes)
         self.counts = processes.numbers(table.size)
         if not sum(self.counts):
             raise ValueError("`x` must have a row on some rank; got none on any.")
-        size = block_size(sum(self.counts), table.x.device)
-        firsts, kept, self.moves = held(self.counts, size)
         self.start = sum(self.counts[: processes.rank])
+        size = block_size(sum(self.counts), table.x.device)
+        self.blocks: Blocks | None = None
+        self.moves: list[Move] = []
+        self.table = everywhere(table, processes) if whole or sum(self.counts) <= size else self._in_blocks(table, size)
+
+    def _in_blocks(self, table: Table, size: int) -> Table:
+        """Return the objects that this rank shall hold, in blocks."""
+        processes = self.processes
+        firsts, kept, self.moves = held(self.counts, size)
         own = self._moved(table, firsts[processes.rank], kept[processes.rank])
         said = processes.objects((len(table.x), first_of(table)))
         n_rows, total = sum(one[0] for one in said), sum(self.counts)
@@ -51,7 +54,7 @@ class Ranks:
         if not own.size:
             pattern = next(one[1] for one in said if one[1] is not None)
             own = pattern._replace(**{n: None if v is None else v.to(table.x.device) for n, v in tensors_of(pattern)})
-        self.table = in_pieces(own._replace(groups=None), self.blocks, n_rows=n_rows)
+        return in_pieces(own._replace(groups=None), self.blocks, n_rows=n_rows)
 
     def given(self, values: Tensor) -> Tensor:
         """Return values of the objects that this rank was given, from those that hold them [n, …].
@@ -61,24 +64,12 @@ class Ranks:
         """
         values = values.contiguous()
         first, count = self.start, self.counts[self.processes.rank]
+        if self.blocks is None:
+            return values[first : first + count].clone()
         back = [Move(move.target, move.source, move.first, move.n_objects) for move in self.moves]
         if not self.blocks.n_held:
             values = values[:0]
         return self._exchanged(values, self.blocks.first, back, first, count)
-
-    def optimum(self, one: Optimum, mixture: MixtureOfExperts) -> Optimum:
-        """Return an optimum with what is said of the objects that this rank was given.
-
-        Args:
-            one: with what is said of those that it holds.
-            mixture: any copy of what was fitted, which is changed.
-        """
-        state, r = one.state, one.responsibilities
-        if r is not None:
-            r = self.given(r)
-        if state is not None and isinstance(mixture.gate, ObjectGate):
-            state = with_objects(state, self.given(state.gate.posterior[-1]))
-        return dataclasses.replace(one, state=state, responsibilities=r)
 
     def _moved(self, table: Table, first: int, count: int) -> Table:
         """Return the objects that this rank shall hold."""
@@ -229,17 +220,15 @@ def rows_to_check(rows: RowsOfFit, groups: object, processes: Processes | None) 
     if has_any:
         one_group = None if groups is None else [next(iter(groups_of(groups).ids))]
         place = _first_seen(own["y"])
-        first = (
-            {name: v[place].detach().cpu() if isinstance(v, Tensor) else None for name, v in own.items()},
-            one_group,
-        )
+        tensors = {name: v[place].detach().cpu() if isinstance(v, Tensor) else None for name, v in own.items()}
+        first = tensors, one_group, rows.given.layouts
     said = [one for one in processes.objects(first) if one is not None]
     if has_any or not said:
         return rows, groups, True
-    pattern, one_group = said[0]
+    pattern, one_group, layouts = said[0]
     like = own["x"] if isinstance(own["x"], Tensor) else torch.empty(0, dtype=torch.float32, device="cpu")
     tensors = {name: v.to(like.device) if isinstance(v, Tensor) else None for name, v in pattern.items()}
-    return rows._replace(given=rows.given._replace(tensors=tensors)), one_group, False
+    return rows._replace(given=rows.given._replace(tensors=tensors, layouts=layouts)), one_group, False
 
 
 def _first_seen(y: object) -> slice:
@@ -251,16 +240,17 @@ def _first_seen(y: object) -> slice:
     return slice(first, first + 1)
 
 
-def rows_in_blocks(table: Table, processes: Processes | None) -> tuple[Ranks | None, Table]:
+def rows_in_blocks(table: Table, processes: Processes | None, *, whole: bool = False) -> tuple[Ranks | None, Table]:
     """Return how rows lie on the ranks, None for one process, and the objects that a fit works on, in blocks.
 
     Args:
         table: what this process was given.
         processes: of the fit; None for one.
+        whole: whether they shall not be in blocks, however many.
     """
     counted = table.observed()
     if processes is None:
-        return None, in_pieces(counted)
+        return None, counted if whole else in_pieces(counted)
     refuse_split_groups(table.groups, processes)
-    ranks = Ranks(counted, processes, leaves_out=counted.size < table.size)
+    ranks = Ranks(counted, processes, whole=whole)
     return ranks, ranks.table

@@ -80,7 +80,9 @@ class Search:
         n_restarts: int,
         n_candidates: int = 3,
         seed: int = 0,
+        processes: Processes | None = None,
     ) -> None:
+        self.processes = processes
         self.mixture, self.table, self.options, self.starts = mixture, table, options, checked_starts(starts)
         self.n_restarts = arguments.integer("n_restarts", n_restarts)
         self.n_candidates = arguments.size("n_candidates", n_candidates)
@@ -114,11 +116,6 @@ class Search:
         self.initial = self.scratch.state()
         self.candidates = Candidates(self.scratch, self.starts, n_candidates=self.n_candidates, seed=self.seed)
         self.table = self.table.with_columns(self.scratch.experts)
-
-    @property
-    def processes(self) -> Processes | None:
-        """The processes that hold the rows; None for one."""
-        return None if self.table.blocks_of_all is None else self.table.blocks_of_all.processes
 
     def go(self, goes_on: GoesOn) -> None:
         """Make the runs that are left.

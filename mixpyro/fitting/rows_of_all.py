@@ -45,14 +45,25 @@ def seen_by_all(table: Table, objects: Tensor | None = None) -> Table:
         mine = (objects >= blocks.first) & (objects < blocks.first + blocks.n_held)
         own, order = objects[mine] - blocks.first, mine.nonzero().squeeze(-1)
     part = bare.block(own)
-    packed = [part.segments.sizes.cpu() if part.segments is not None else None]
-    packed += [None if value is None else value.cpu() for _, value in tensors_of(part)]
-    said = blocks.processes.objects((packed, None if order is None else order.cpu()))
+    said = blocks.processes.objects((_packed(part), None if order is None else order.cpu()))
     whole = _joined(part, [one[0] for one in said], table.x.device)
     if objects is None:
         return whole
     place = torch.cat([one[1] for one in said])
     return whole.block(place.argsort().to(table.x.device))
+
+
+def everywhere(table: Table, processes: Processes) -> Table:
+    """Return the objects of all processes as one table without blocks, the same on every process.
+
+    Args:
+        table: of this process, perhaps without any object.
+        processes: that have some.
+    """
+    bare = table._replace(columns=(), groups=None)
+    found = _joined(bare, processes.objects(_packed(bare)), table.x.device)
+    reads_x = table.segments is None and table.gate_x.shape == table.x.shape and torch.equal(found.gate_x, found.x)
+    return found._replace(gate_x=found.x) if reads_x else found
 
 
 def of_own(table: Table, values: Tensor) -> Tensor:
@@ -200,6 +211,12 @@ def tensors_of(table: Table) -> list[tuple[str, Tensor | None]]:
         table: any.
     """
     return [(name, getattr(table, name)) for name in ("x", "y", "gate_x", "weights", "labels", "start")]
+
+
+def _packed(table: Table) -> list[Tensor | None]:
+    """Return what :func:`_joined` reads of a table, on the CPU."""
+    tensors = [None if table.segments is None else table.segments.sizes, *(value for _, value in tensors_of(table))]
+    return [None if value is None else value.detach().cpu() for value in tensors]
 
 
 def _joined(like: Table, packed: Sequence[Sequence[Tensor | None]], device: torch.device) -> Table:

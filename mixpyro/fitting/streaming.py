@@ -14,7 +14,8 @@ from mixpyro import arguments
 from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.distributed.groups_of_processes import processes_given
-from mixpyro.fitting.alike_on_ranks import check_alike, refuse_gradients
+from mixpyro.distributed.rows import on
+from mixpyro.fitting.alike_on_ranks import check_alike, columns_of_all
 from mixpyro.fitting.first_batch import FirstBatch, fit_first_batch
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.pieces import in_pieces
@@ -64,8 +65,8 @@ class StreamingFit(StreamUpdates):
         seed: of the restarts.
         progress: show a progress bar once the search on the first batch has taken two seconds.
         process_group: of torch.distributed; the default group if that is initialised. A batch is then that of all
-            ranks, each of which passes a part, perhaps none. Parts that are trained by gradient, and estimates that
-            read every row, are fitted on one process.
+            ranks, each of which passes a part, perhaps none; all ranks have all of it where a part of the mixture reads
+            every row.
 
     Attributes:
         n_steps: batches seen, the first not counted.
@@ -189,20 +190,23 @@ class StreamingFit(StreamUpdates):
         known = None if new_fit else self.mixture.fitted_columns
         layouts = None if known is None else layouts_of(self.mixture)
         x, y, gate_x, given_groups, missing, given = batch
+        if self.processes is not None:
+            check_alike(self.processes, self.mixture, {"missing": missing, **self._options()})
         rows = rows_of_fit(self.mixture, x, y, gate_x, known=layouts, groups=given_groups, **given)
         checked, groups, has_rows = rows_to_check(rows, given_groups, self.processes)
-        table = checked.table(self.mixture, groups=groups, missing=missing, new_fit=new_fit)
+        with on(self.processes, counted=has_rows):
+            table = checked.table(self.mixture, groups=groups, missing=missing, new_fit=new_fit)
         grouped = table.groups is not None
         if known is not None and grouped and not known.grouped:
             raise ValueError("`groups` must be None, as in the batches before; got groups.")
-        columns = checked.columns(table).after(known)
+        columns = columns_of_all(checked, table, self.processes).after(known)
+        whole = reads_rows(self.mixture)
         if self.processes is None:
             seen = table.observed() if table.misses else table
-            seen = seen if reads_rows(self.mixture) else in_pieces(seen)
+            seen = seen if whole else in_pieces(seen)
         else:
-            check_alike(self.processes, self.mixture, {"missing": missing, "n_objects": self.n_objects})
-            refuse_gradients(self.mixture)
-            seen = rows_in_blocks(table if has_rows else table.block(slice(0, 0)), self.processes)[1]
+            own = table if has_rows else table.block(slice(0, 0))
+            seen = rows_in_blocks(own, self.processes, whole=whole)[1]
         try:
             cautions = self.learn(seen, stop_requested)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
@@ -212,6 +216,16 @@ class StreamingFit(StreamUpdates):
             ) from error
         self.mixture.fitted_columns = columns
         return cautions
+
+    def _options(self) -> dict[str, object]:
+        """Return what all ranks must have alike."""
+        own: dict[str, object] = {
+            "n_objects": self.n_objects,
+            "lr": self.lr,
+            "seed": self.seed,
+            "batches before": self.n_steps,
+        }
+        return own | {"n_restarts": self.n_restarts, "max_iterations": self.max_iterations}
 
     @torch.no_grad()
     def learn(self, table: Table, stop_requested: Callable[[], bool] | None = None) -> list[str]:
@@ -224,7 +238,7 @@ class StreamingFit(StreamUpdates):
         cautions: list[str] = []
         if not self.n_seen and self.n_restarts:
             limits = FirstBatch(self.n_restarts, self.max_iterations, self.seed, self.progress)
-            cautions = fit_first_batch(self.mixture, table, limits, stop_requested or _never)
+            cautions = fit_first_batch(self.mixture, table, limits, stop_requested or _never, self.processes)
         if table.n_objects:
             self.step(table)
         return cautions

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.distributed.blocks import Blocks
+from mixpyro.distributed.rows import any_of
 from mixpyro.experts.base import Experts
 from mixpyro.groups import Groups
 from mixpyro.labels import checked_labels, labels_of_groups
@@ -210,6 +211,8 @@ def checked_table(
     grouped = mixture.checked_groups(groups, x, new_fit=new_fit)
     labels = checked_labels(observed, mask, n_components=mixture.n_components, like=x)
     own_weights = None if weights is None else _checked_weights(mixture, weights, x)
+    if not any_of(own_weights is None or bool((own_weights > 0).any())):
+        raise ValueError("`weights` must be at least 0, and not all 0; got zeros alone.")
     if grouped is None:
         return _of_seen(Table(x, y, gate_x, own_weights, labels=labels, misses=misses), mixture)
     gate_x = mixture.gate.inputs_of_groups(gate_x, grouped)
@@ -231,6 +234,7 @@ def _of_seen(table: Table, mixture: MixtureOfExperts) -> Table:
         return table
     x, y, segments, seen = rows_with_outputs(table.x, table.y, table.segments)
     if seen is None:
+        any_of(True)  # As the other processes do, whose rows have none perhaps.
         return table
     counts = seen if table.labels is None else seen | (table.labels >= 0)
     if not mixture.gate.takes_row_weights and not bool(counts.all()):
@@ -240,7 +244,7 @@ def _of_seen(table: Table, mixture: MixtureOfExperts) -> Table:
         )
     weights = table.x.new_ones(table.size) if table.weights is None else table.weights
     weights = torch.where(counts, weights, 0.0)
-    if not bool(weights.any()):
+    if not any_of(bool(weights.any())):
         raise ValueError("`y` must have a value in a row whose weight is not 0; got NaN in all of them.")
     return table._replace(x=x, y=y, segments=segments, weights=weights)
 
@@ -252,7 +256,7 @@ def _checked_weights(mixture: MixtureOfExperts, weights: object, x: Tensor) -> T
         raise ValueError(f"`weights` must be None for a {kind}, whose objects have a posterior each; got a tensor.")
     checked = arguments.finite("weights", arguments.tensor("weights", weights, (len(x),))).detach()
     own = arguments.same_device("weights", checked, x.device).to(x.dtype)
-    if not bool((own >= 0).all() and own.sum() > 0):
+    if not bool((own >= 0).all()):
         raise ValueError(f"`weights` must be at least 0, and not all 0; got values from {float(checked.min()):.6g}.")
     if not bool(own.sum().isfinite()):
         raise ValueError(f"`weights` must have a finite sum in {x.dtype}; got values to {float(checked.max()):.6g}.")

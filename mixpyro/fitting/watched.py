@@ -32,6 +32,8 @@ def watched(
 
         def goes_on(trace: Trace) -> bool:
             processes = search.processes
+            if processes is not None and search.table.blocks_of_all is None:
+                processes.agree(trace.bounds[-1])  # Else the sums of the E-step have been exchanged.
             stop = stop_requested() if processes is None else processes.stop
             if checkpoint is not None:
                 checkpoint.write_or_warn() if stop else checkpoint.write_if_due()

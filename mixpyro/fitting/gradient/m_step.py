@@ -176,14 +176,20 @@ class MStep:
         return before
 
     def _take_lbfgs_steps(self, data: Tensors, *, n_steps: int, tolerance: float, whole: bool = True) -> None:
-        slices = sums.slices_of(len(data[0])) if whole else [slice(None)]
-        seen = sums.total([data[-1][rows].sum() for rows in slices]) if whole else data[-1].sum()
+        in_blocks = whole and self._adds_blocks
+        slices = sums.slices_of(len(data[0])) if in_blocks else [slice(None)]
+        seen = sums.total([data[-1][rows].sum() for rows in slices]) if in_blocks else data[-1].sum()
         scale = 1.0 / max(1.0, float(seen))
         with own_parameter_store(self.module) as trainable, parameters_registered(self.module):
-            loss = self._loss_in_blocks if whole and sums.current() is not None else self._loss_and_gradients
+            loss = self._loss_in_blocks if in_blocks else self._loss_and_gradients
             closure = partial(loss, scale, data)
             optimizer = FullDataLBFGS(trainable, n_steps, closure, tolerance=tolerance)
             self._svi_of(trainable, optimizer).step(scale, *data)
+
+    @property
+    def _adds_blocks(self) -> bool:
+        """Whether the objective is a sum over blocks of rows; that of a gate of objects reads them all."""
+        return sums.current() is not None and sums_over_rows(self.module)
 
     def _loss_and_gradients(self, scale: float, data: Tensors) -> float:
         return float(self._elbo.loss_and_grads(self._model, _no_guide, (), scale, *data))
@@ -216,7 +222,7 @@ class MStep:
 
     def _objective_value(self, data: Tensors, *, whole: bool = True) -> float:
         with torch.no_grad(), arguments.rows_are_checked():
-            if not whole or sums.current() is None:
+            if not whole or not self._adds_blocks:
                 return float(self.module.partial_bound(*data))
             divergence, slices = self.module.kl_divergence(), sums.slices_of(len(data[0]))
             each = [self.module.partial_bound(*(part[rows] for part in data)).double() + divergence for rows in slices]
