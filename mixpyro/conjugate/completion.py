@@ -32,12 +32,13 @@ class Completion(NamedTuple):
         """Return what a component expects of missing outputs.
 
         Args:
-            root: R with A = R'R [..., K, P, P].
+            root: R with A = R'R [..., K, P, P], or [..., 1, P, P] where components share it.
             mean: μ as a map of u [..., K, P, E].
             missing: numbers of the outputs that were not observed, at least one.
         """
         n_outputs, n_columns = mean.shape[-2:]
         absent, seen = list(missing), [output for output in range(n_outputs) if output not in missing]
+        root = root.expand(*mean.shape[:-2], n_outputs, n_outputs)
         precision = root.mT @ root
         factor = cholesky(precision[..., absent, :][..., absent])
         weights = -torch.cholesky_solve(precision[..., absent, :][..., seen], factor)
