@@ -13,6 +13,9 @@ from torch import Tensor
 
 from mixpyro.distributed.blocks import Blocks
 
+# Bytes that an address is a multiple of where PyTorch has allocated it.
+ALIGNMENT = 64
+
 _CURRENT: ContextVar[tuple[Blocks, Sequence[slice]] | None] = ContextVar("blocks of rows", default=None)
 
 
@@ -55,6 +58,31 @@ def slices_of(n_rows: int) -> Sequence[slice]:
             f"any, {n_rows} of {found[1][-1].stop} are left. Leave such rows out."
         )
     return found[1]
+
+
+def parts(*data: Tensor, dim: int = 0) -> list[tuple[Tensor, ...]]:
+    """Return the rows of each block of this process, which lie in memory as on any other process.
+
+    Digits of a sum depend on that. Outside of a fit in blocks these are the tensors as they are.
+
+    Args:
+        *data: of the rows of an update.
+        dim: their axis of rows.
+    """
+    slices = slices_of(data[0].shape[dim])
+    if _CURRENT.get() is None:
+        return [data]
+    return [tuple(placed(one.narrow(dim, rows.start, rows.stop - rows.start)) for one in data) for rows in slices]
+
+
+def placed(tensor: Tensor) -> Tensor:
+    """Return a tensor that lies in memory as PyTorch would have allocated it; the same where it does.
+
+    Args:
+        tensor: any.
+    """
+    is_placed = tensor.is_contiguous() and tensor.data_ptr() % ALIGNMENT == 0
+    return tensor if is_placed else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def total(parts: Sequence[Tensor]) -> Tensor:

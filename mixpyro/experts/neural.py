@@ -192,7 +192,7 @@ class NeuralExperts(FamilyExperts):
             by_gradient: called with these experts and the rows: Pyro's SVI.
             n_steps: not used.
         """
-        each = [self.noise_sums(x[rows], y[rows], responsibilities[rows]) for rows in over_blocks.slices_of(len(x))]
+        each = [self.noise_sums(*part) for part in over_blocks.parts(x, y, responsibilities)]
         self.set_noise(tuple(over_blocks.total(parts) for parts in zip(*each, strict=True)))
         by_gradient(self, x, y, responsibilities)
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mixpyro.distributed.blocks import Blocks, block_size
+from mixpyro.distributed.sums import placed
 from mixpyro.fitting.table import Table
 from mixpyro.numerics import nested
 from mixpyro.numerics.segments import Segments
@@ -14,12 +15,9 @@ from mixpyro.shapes import Value
 
 Part = TypeVar("Part")
 
-# Bytes that an address is a multiple of where PyTorch has allocated it.
-ALIGNMENT = 64
-
 
 def in_pieces(table: Table, blocks: Blocks | None = None, *, n_rows: int | None = None) -> Table:
-    """Return a table with its blocks, each with tensors of its own; the table itself where there is one block alone.
+    """Return a table with its blocks, each with tensors of its own; without blocks where there is one alone.
 
     A block is computed with by itself, whatever lies beside it in memory, so that its digits are the same on any
     process.
@@ -32,7 +30,7 @@ def in_pieces(table: Table, blocks: Blocks | None = None, *, n_rows: int | None 
     if blocks is None:
         size = block_size(table.size, table.x.device)
         if table.size <= size:
-            return table
+            return _apart(table, slice(0, table.size))
         blocks = Blocks(size, table.size, 0, table.size)
     pieces = tuple(_apart(table, one) for one in blocks.slices)
     weights = [[piece.x.new_zeros(()) if piece.weights is None else piece.weights.sum()] for piece in pieces]
@@ -145,14 +143,12 @@ def _apart(table: Table, objects: slice) -> Table:
     if part is table:
         part = table._replace(groups=None)
 
-    def placed(tensor: Tensor | None) -> Tensor | None:
-        is_placed = tensor is None or (tensor.is_contiguous() and tensor.data_ptr() % ALIGNMENT == 0)
-        return tensor if tensor is None or is_placed else tensor.clone(memory_format=torch.contiguous_format)
-
     x, y = placed(part.x), placed(part.y)
     shares_x = part.gate_x.data_ptr() == part.x.data_ptr() and part.gate_x.shape == part.x.shape
     gate_x = x if shares_x else placed(part.gate_x)
     segments = None if part.segments is None else Segments(part.segments.sizes)
-    assert x is not None and y is not None and gate_x is not None
-    own: dict[str, Any] = {"weights": placed(part.weights), "labels": placed(part.labels), "start": placed(part.start)}
+    own: dict[str, Any] = {
+        name: None if value is None else placed(value)
+        for name, value in (("weights", part.weights), ("labels", part.labels), ("start", part.start))
+    }
     return part._replace(x=x, y=y, gate_x=gate_x, segments=segments, columns=(), **own)

@@ -99,8 +99,8 @@ def _shares(
     posterior: NormalCoefficients,
 ) -> Tensor:
     """Return the share of the bound of R runs, of the rows of all processes in a fit on many."""
-    slices = sums.slices_of(len(x))
-    each = [gate.shares(x[rows], responsibilities[..., rows], posterior) for rows in slices]
+    pairs = zip(sums.parts(x), sums.parts(responsibilities, dim=-1), strict=True)
+    each = [gate.shares(*rows, *shares, posterior) for rows, shares in pairs]
     blocks = sums.current()
     if blocks is None:
         return each[0]

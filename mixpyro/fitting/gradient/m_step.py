@@ -177,12 +177,13 @@ class MStep:
 
     def _take_lbfgs_steps(self, data: Tensors, *, n_steps: int, tolerance: float, whole: bool = True) -> None:
         in_blocks = whole and self._adds_blocks
-        slices = sums.slices_of(len(data[0])) if in_blocks else [slice(None)]
-        seen = sums.total([data[-1][rows].sum() for rows in slices]) if in_blocks else data[-1].sum()
+        parts = sums.parts(*data) if in_blocks else [data]
+        seen = sums.total([part[-1].sum() for part in parts]) if in_blocks else data[-1].sum()
         scale = 1.0 / max(1.0, float(seen))
         with own_parameter_store(self.module) as trainable, parameters_registered(self.module):
-            loss = self._loss_in_blocks if in_blocks else self._loss_and_gradients
-            closure = partial(loss, scale, data)
+            closure = partial(self._loss_and_gradients, scale, data)
+            if in_blocks:
+                closure = partial(self._loss_in_blocks, scale, parts)
             optimizer = FullDataLBFGS(trainable, n_steps, closure, tolerance=tolerance)
             self._svi_of(trainable, optimizer).step(scale, *data)
 
@@ -194,7 +195,7 @@ class MStep:
     def _loss_and_gradients(self, scale: float, data: Tensors) -> float:
         return float(self._elbo.loss_and_grads(self._model, _no_guide, (), scale, *data))
 
-    def _loss_in_blocks(self, scale: float, data: Tensors) -> float:
+    def _loss_in_blocks(self, scale: float, parts: Sequence[Tensors]) -> float:
         """Return the loss of the rows of all processes, and set its gradients: sums over blocks, in their order."""
         trainable = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
 
@@ -202,11 +203,10 @@ class MStep:
             found = [torch.zeros_like(one) if one.grad is None else one.grad for one in trainable]
             for one in trainable:
                 one.grad = None
-            value = torch.tensor([loss], dtype=torch.float64, device=data[-1].device)
+            value = torch.tensor([loss], dtype=torch.float64, device=parts[0][-1].device)
             return torch.cat([value, *(one.reshape(-1).double() for one in found)])
 
-        slices = sums.slices_of(len(data[0]))
-        each = [taken(self._loss_and_gradients(scale, tuple(part[rows] for part in data))) for rows in slices]
+        each = [taken(self._loss_and_gradients(scale, part)) for part in parts]
         blocks = sums.current()
         assert blocks is not None
         with torch.enable_grad():
@@ -215,8 +215,8 @@ class MStep:
             divergence.backward()
         # Each block has counted what does not depend on the rows.
         total = sums.total(each) - (blocks.n_blocks - 1) * taken(float(divergence))
-        parts = total[1:].split([one.numel() for one in trainable])
-        for one, gradient in zip(trainable, parts, strict=True):
+        gradients = total[1:].split([one.numel() for one in trainable])
+        for one, gradient in zip(trainable, gradients, strict=True):
             one.grad = gradient.view(one.shape).to(one)
         return float(total[0])
 
@@ -224,8 +224,8 @@ class MStep:
         with torch.no_grad(), arguments.rows_are_checked():
             if not whole or not self._adds_blocks:
                 return float(self.module.partial_bound(*data))
-            divergence, slices = self.module.kl_divergence(), sums.slices_of(len(data[0]))
-            each = [self.module.partial_bound(*(part[rows] for part in data)).double() + divergence for rows in slices]
+            divergence = self.module.kl_divergence()
+            each = [self.module.partial_bound(*part).double() + divergence for part in sums.parts(*data)]
             return float(sums.total(each) - divergence)
 
     @contextmanager
