@@ -40,7 +40,7 @@ class Processes:
     Attributes:
         rank: of this process in the group, from 0 on.
         size: number of ranks.
-        stop: whether a rank had been asked to stop at an exchange so far.
+        stop: whether a rank had been asked to stop at an exchange since :meth:`together` began.
         due: whether rank 0 wanted a checkpoint at the last exchange.
         flags: what is called for these two at every exchange.
         n_bytes: bytes that this rank has received, headers too.
@@ -55,7 +55,7 @@ class Processes:
         is_nccl = "nccl" in str(dist.get_backend(group)).lower()
         self.device = torch.device("cuda", torch.cuda.current_device()) if is_nccl else torch.device("cpu")
         self.stop, self.due = False, False
-        self.flags: Callable[[], int] = lambda: 0
+        self.flags: Callable[[], int] = _no_flags
         self.n_bytes, self.n_exchanges = 0, 0
         self._depth = 0
 
@@ -76,6 +76,7 @@ class Processes:
             yield
             return
         self._depth += 1
+        self.stop, self.due, self.flags = False, False, _no_flags
         try:
             yield
             self._header("end")
@@ -278,6 +279,11 @@ class Processes:
         if not silent:
             return "another rank"
         return f"rank{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
+
+
+def _no_flags() -> int:
+    """Return that there is nothing to tell."""
+    return 0
 
 
 def _bytes(value: Any) -> Tensor:  # noqa: ANN401

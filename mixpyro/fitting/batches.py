@@ -1,5 +1,6 @@
 """Fits to batches from a DataLoader, a file or another iterable."""
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
+from mixpyro.fitting.batches_of_all import batches_of_all
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.streaming import GivenBatch, StreamingFit
 from mixpyro.mixture import MixtureOfExperts
@@ -32,6 +34,7 @@ def fit_batches(
     max_iterations: int = 1000,
     seed: int = 0,
     progress: bool = True,
+    process_group: object = None,
 ) -> MixtureOfExperts:
     """Fit a mixture to batches from a DataLoader, a file or another iterable.
 
@@ -51,6 +54,9 @@ def fit_batches(
         max_iterations: most iterations of a run on the first batch, at least 1.
         seed: of the restarts.
         progress: show a progress bar once the search on the first batch has taken two seconds.
+        process_group: of torch.distributed; the default group if that is initialised. Each rank reads batches of its
+            own, and a batch is that of all ranks then. Ranks whose batches have run out have no rows in those that
+            others still have.
 
     Returns:
         The mixture.
@@ -77,10 +83,19 @@ def fit_batches(
     # Not by iter(), which starts the workers of a DataLoader.
     if not (hasattr(type(batches), "__iter__") or hasattr(type(batches), "__getitem__")):
         raise TypeError(f"`batches` must be an iterable of tuples; got {shown(batches)}.")
-    options = {"n_restarts": n_restarts, "max_iterations": max_iterations, "seed": seed, "progress": progress}
-    stream = StreamingFit(mixture, n_objects=n_objects, step_size=step_size, lr=lr, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"n_restarts": n_restarts, "max_iterations": max_iterations, "seed": seed}
+    options |= {"n_objects": n_objects, "step_size": step_size, "lr": lr, "progress": progress}
+    stream = StreamingFit(mixture, process_group=process_group, **options)
+
+    def learn(stop_requested: Callable[[], bool]) -> None:
+        together = contextlib.nullcontext() if stream.processes is None else stream.processes.together()
+        with together:
+            if stream.processes is not None:
+                stream.processes.same({"n_epochs": repr(n_epochs)})
+            _learn(stream, batches, n_epochs, stop_requested)
+
     with stop_on_request() as stop_requested:
-        undone_if_it_raises(lambda: _learn(stream, batches, n_epochs, stop_requested), lambda: contents_of(mixture))
+        undone_if_it_raises(lambda: learn(stop_requested), lambda: contents_of(mixture))
     return mixture
 
 
@@ -88,13 +103,15 @@ def _learn(stream: StreamingFit, batches: Iterable[Batch], n_epochs: int, stop_r
     """Learn from the batches of all epochs, or until a stop is requested."""
     for epoch in range(n_epochs):
         before = stream.n_seen
-        for batch in _on_device(batches, stream.mixture):
+        own = _on_device(batches, stream.mixture)
+        for batch in own if stream.processes is None else batches_of_all(own, stream.processes):
             cautions = stream.learn_rows(GivenBatch(*batch), stop_requested)
-            if stop_requested():
+            stop = stop_requested() if stream.processes is None else stream.processes.any(stop_requested())
+            if stop:
                 cautions.append(f"the fit was interrupted in epoch {epoch + 1} of {n_epochs}.")
             for caution in cautions:
                 warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
-            if stop_requested():
+            if stop:
                 return
         if stream.n_seen == before:
             raise ValueError(f"`batches` must give some in each of {n_epochs} epochs; got none in epoch {epoch + 1}.")

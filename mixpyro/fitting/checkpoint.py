@@ -95,14 +95,17 @@ class Checkpoint:
 
     def write_or_warn(self) -> None:
         """Write now; where that fails the fit goes on, with a warning the first time."""
+        failure = ""
         try:
             self.write()
         except OSError as error:
             pass_on(error)
-            if not self.warned:
-                caution = f"the checkpoint could not be written, and the fit goes on without: {error}."
-                warnings.warn(caution, RuntimeWarning, stacklevel=2)
-            self.warned = True
+            failure = str(error)
+        failure = said_by_first(self.processes, lambda: failure)
+        if failure and not self.warned:
+            caution = f"the checkpoint could not be written, and the fit goes on without: {failure}."
+            warnings.warn(caution, RuntimeWarning, stacklevel=2)
+        self.warned = self.warned or bool(failure)
 
     def write(self) -> None:
         """Write the state of the search to the file, as a whole or not at all."""
