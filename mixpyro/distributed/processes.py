@@ -142,11 +142,11 @@ class Processes:
         """
         return any(header[2] for header in self._header("any", size=int(flag)))
 
-    def agree(self, value: float) -> None:
+    def agree(self, value: object) -> None:
         """Raise unless all ranks have found the same; exchange requests to stop.
 
         Args:
-            value: what each rank has computed by itself.
+            value: what each rank has computed by itself, equal where its representation is.
 
         Raises:
             ProcessError: if the values differ.

@@ -62,9 +62,11 @@ def columns_of_all(rows: RowsOfFit, table: Table, processes: Processes | None) -
     own = rows.columns(table)
     if processes is None:
         return own
+    start = rows.given.tensors.get("initial_responsibilities")
+    given = {"x": table.x, "y": table.y, "gate_x": None if own.gate_x is None else table.gate_x}
     said = {
-        name: "None" if value is None else f"{value.shape[1]} columns of {value.dtype}"
-        for name, value in (("x", table.x), ("y", table.y), ("gate_x", None if own.gate_x is None else table.gate_x))
+        name: "None" if value is None else f"of shape [N, {', '.join(map(str, value.shape[1:]))}] and {value.dtype}"
+        for name, value in (given | {"initial_responsibilities": start}).items()
     }
     processes.same(said | {"names and levels of columns": repr(rows.given.layouts)})
     flags = processes.objects((own.either, own.grouped, own.missing))

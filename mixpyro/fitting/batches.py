@@ -13,6 +13,7 @@ from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
+from mixpyro.distributed.groups_of_processes import processes_given
 from mixpyro.fitting.batches_of_all import batches_of_all
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.streaming import GivenBatch, StreamingFit
@@ -79,24 +80,34 @@ def fit_batches(
         >>> fit_batches(mixture, loader).experts.coefficients.round(decimals=1).tolist()
         [[[1.0, -1.0]]]
     """
-    n_epochs = arguments.integer("n_epochs", n_epochs)
-    # Not by iter(), which starts the workers of a DataLoader.
-    if not (hasattr(type(batches), "__iter__") or hasattr(type(batches), "__getitem__")):
-        raise TypeError(f"`batches` must be an iterable of tuples; got {shown(batches)}.")
+    processes = processes_given("process_group", process_group)
+    together = contextlib.nullcontext if processes is None else processes.together
     options: dict[str, Any] = {"n_restarts": n_restarts, "max_iterations": max_iterations, "seed": seed}
     options |= {"n_objects": n_objects, "step_size": step_size, "lr": lr, "progress": progress}
-    stream = StreamingFit(mixture, process_group=process_group, **options)
+    with together():
+        stream, n_epochs = _begun(mixture, batches, n_epochs, options, process_group)
 
     def learn(stop_requested: Callable[[], bool]) -> None:
-        together = contextlib.nullcontext() if stream.processes is None else stream.processes.together()
-        with together:
-            if stream.processes is not None:
-                stream.processes.same({"n_epochs": repr(n_epochs)})
+        with together() if stream.processes is None else stream.processes.together():
             _learn(stream, batches, n_epochs, stop_requested)
 
     with stop_on_request() as stop_requested:
         undone_if_it_raises(lambda: learn(stop_requested), lambda: contents_of(mixture))
     return mixture
+
+
+def _begun(
+    mixture: MixtureOfExperts, batches: object, n_epochs: int, options: dict[str, Any], process_group: object
+) -> tuple[StreamingFit, int]:
+    """Return the stream that shall learn from batches, and in how many epochs, if the arguments are right."""
+    n_epochs = arguments.integer("n_epochs", n_epochs)
+    # Not by iter(), which starts the workers of a DataLoader.
+    if not (hasattr(type(batches), "__iter__") or hasattr(type(batches), "__getitem__")):
+        raise TypeError(f"`batches` must be an iterable of tuples; got {shown(batches)}.")
+    stream = StreamingFit(mixture, process_group=process_group, **options)
+    if stream.processes is not None:
+        stream.processes.same({"n_epochs": repr(n_epochs)})
+    return stream, n_epochs
 
 
 def _learn(stream: StreamingFit, batches: Iterable[Batch], n_epochs: int, stop_requested: Callable[[], bool]) -> None:

@@ -146,7 +146,10 @@ class Candidates:
         if self._whole is None:
             self._whole = seen_by_all(table).with_columns(self.mixture.experts)
         drawn_ones = self._drawn(kind, self._whole, generator)
-        return of_own(table, drawn_ones), signature(drawn_ones)
+        known = signature(drawn_ones)
+        if table.blocks_of_all.processes is not None:
+            table.blocks_of_all.processes.agree(known)
+        return of_own(table, drawn_ones), known
 
     def _drawn(self, kind: Start, table: Table, generator: Generator) -> Responsibilities:
         """Return the responsibilities of a start, certain where a component is known."""

@@ -29,6 +29,7 @@ from mixpyro.fitting.given_up import finish_if_suspicious
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.moves.ends import move
 from mixpyro.fitting.not_finite import not_finite
+from mixpyro.fitting.on_all_ranks import on_all_ranks
 from mixpyro.fitting.ranks import Ranks, rows_in_blocks, rows_to_check
 from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
@@ -44,7 +45,7 @@ from mixpyro.pyro_internals.random_networks import random_networks
 from mixpyro.shapes import AnyTable, GateInputs, Inputs, Responsibilities, Targets
 
 
-@arguments.outside_contexts
+@on_all_ranks
 def fit(
     mixture: MixtureOfExperts[GatePart, ExpertsPart],
     x: Inputs | AnyTable,
@@ -169,18 +170,18 @@ def fit(
     """
     given: dict[str, Any] = {"weights": weights, "observed": observed, "mask": mask}
     given["initial_responsibilities"] = initial_responsibilities
-    progress = arguments.flag("progress", progress)
     options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance}
     options |= {"n_gradient_steps": n_gradient_steps, "n_annealing": n_annealing}
     restarts = {"n_restarts": n_restarts, "n_candidates": n_candidates, "seed": seed}
     processes = processes_given("process_group", process_group)
-    checked_mixture(mixture)
+    together = contextlib.nullcontext if processes is None else processes.together
+    with together():
+        progress, _ = arguments.flag("progress", progress), checked_mixture(mixture)
 
     def fitted(stop_requested: Callable[[], bool]) -> FitResult[GatePart, ExpertsPart]:
-        together = contextlib.nullcontext() if processes is None else processes.together()
-        with together, random_networks(arguments.integer("seed", seed, least=0)), torch.no_grad():
+        with together(), random_networks(arguments.integer("seed", seed, least=0)), torch.no_grad():
             rows = rows_of_fit(mixture, x, y, gate_x, groups=groups, **given)
-            found = _prepared(mixture, rows, groups, missing, starts, options, restarts, processes)
+            found = _prepared(mixture, rows, groups, missing, starts, options, restarts, processes, checkpoint)
             search, table, columns, ranks = found
             seconds = arguments.positive_number("checkpoint_seconds", checkpoint_seconds, zero=True)
             kept = None if checkpoint is None else Checkpoint(checkpoint, search, seconds=seconds)
@@ -206,6 +207,7 @@ def _prepared(
     options: dict[str, Any],
     restarts: dict[str, int],
     processes: Processes | None,
+    checkpoint: object,
 ) -> tuple[Search, Table, FittedColumns, Ranks | None]:
     """Return the search of a fit, all rows that this process was given, their columns, and how they lie on the ranks.
 
@@ -214,7 +216,8 @@ def _prepared(
         ValueError: if one does not fit.
     """
     if processes is not None:
-        check_alike(processes, mixture, {**options, **restarts, "missing": missing, "starts": names_of(starts)})
+        own: dict[str, Any] = {**options, **restarts, "missing": missing, "starts": names_of(starts)}
+        check_alike(processes, mixture, own | {"checkpoint": "none" if checkpoint is None else "a file"})
     checked, ids, has_rows = rows_to_check(rows, groups, processes)
     with on(processes, counted=has_rows):
         table = checked.table(mixture, groups=ids, missing=missing)
@@ -226,7 +229,7 @@ def _prepared(
     ranks, counted = rows_in_blocks(table, processes)
     if processes is not None and counted.blocks_of_all is not None:
         refuse_undistributed(mixture, counted.blocks_of_all.size)
-    own: dict[str, Any] = {**restarts, "processes": processes}
+    own = {**restarts, "processes": processes}
     if counted.start is not None:
         starts, own = [GivenResponsibilities(counted.start)], {**own, "n_restarts": 1, "n_candidates": 1}
     return Search(mixture, counted, Options(**options), starts, **own), table, columns, ranks

@@ -82,6 +82,9 @@ class Ranks:
         )
         moved = self._exchanged(sizes.cpu(), self.start, self.moves, first, count)
         shared = table.gate_x.data_ptr() == table.x.data_ptr() and table.segments is None
+        shared = not self.processes.any(not shared)
+        sent = [(name, value.dtype, value.shape[1:]) for name, value in tensors_of(table) if value is not None]
+        self.processes.agree(sent)  # Else one would wait for what the other does not send.
 
         def of_objects(values: Tensor | None) -> Tensor | None:
             return None if values is None else self._exchanged(values, self.start, self.moves, first, count)
