@@ -5,9 +5,12 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from mixpyro.distributed.processes import Processes
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.findings import warnings_of
+from mixpyro.fitting.pieces import pieces_of, total_of
 from mixpyro.fitting.restarts import GoesOn, Search
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import DEFAULT_STARTS
@@ -16,6 +19,7 @@ from mixpyro.fitting.stream_steps import trained_by_gradient
 from mixpyro.fitting.table import Table
 from mixpyro.fitting.watched import watched
 from mixpyro.mixture import MixtureOfExperts
+from mixpyro.shapes import Responsibilities
 
 # Of parts that are trained by gradient: iterations from each start, and from the best of them; steps of each.
 FIRST_ITERATIONS, LATER_ITERATIONS, N_GRADIENT_STEPS = 3, 50, 5
@@ -73,8 +77,15 @@ def fit_first_batch(
         return [*found, no_moves(mixture)]
     found += [
         f"{empty} in the first batch; make it larger. It may be found in later ones."
-        for empty in empty_components(table.weighted(responsibilities.mT).mT)
+        for empty in empty_components(_counts(table, responsibilities))
     ]
+    return found
+
+
+def _counts(table: Table, responsibilities: Responsibilities) -> Tensor:
+    """Return the objects of each component [K], of all processes."""
+    weighted = table.weighted(responsibilities.mT)
+    found: Tensor = total_of(table, [weighted[:, own].sum(-1) for own, _ in pieces_of(table)])
     return found
 
 

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from mixpyro import arguments
 from mixpyro.arguments.signals import without_interruption
-from mixpyro.distributed import rows
 from mixpyro.distributed.processes import Processes
 from mixpyro.fitting import em
 from mixpyro.fitting.candidates import Candidates, Signature
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.optima import Ends
 from mixpyro.fitting.outcomes import Run
+from mixpyro.fitting.rows_of_all import counted_rows
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import Start, checked_starts
 from mixpyro.fitting.stopping import is_hopeless
@@ -103,9 +103,7 @@ class Search:
         """
         self.template = template
         self.scratch = copy.deepcopy(template)
-        blocks = self.table.blocks_of_all
-        processes, counted = (None, True) if blocks is None else (blocks.processes, blocks.holds_any)
-        with rows.on(processes, counted=counted):
+        with counted_rows(self.table):
             self.scratch.gate.centre(self.table.gate_x)
             self.scratch.experts.centre(self.table.x, self.table.y, self.table.row_weights)
         for part in self.scratch.modules():

@@ -1,11 +1,13 @@
 """Rows of a fit that all of its processes see, and numbers of objects among those of all of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mixpyro.distributed import rows
 from mixpyro.distributed.processes import Processes
 from mixpyro.fitting.table import Table
 from mixpyro.labels import all_known
@@ -51,6 +53,19 @@ def seen_by_all(table: Table, objects: Tensor | None = None) -> Table:
         return whole
     place = torch.cat([one[1] for one in said])
     return whole.block(place.argsort().to(table.x.device))
+
+
+@contextmanager
+def counted_rows(table: Table) -> Iterator[None]:
+    """Let functions of :mod:`mixpyro.distributed.rows` take the rows of a table for a part of those of all processes.
+
+    Args:
+        table: in blocks, or not.
+    """
+    blocks = table.blocks_of_all
+    processes, counted = (None, True) if blocks is None else (blocks.processes, blocks.holds_any)
+    with rows.on(processes, counted=counted):
+        yield
 
 
 def everywhere(table: Table, processes: Processes) -> Table:

@@ -1,7 +1,8 @@
 """What a stream cannot do, in words."""
 
+from torch import Tensor
+
 from mixpyro.mixture import MixtureOfExperts
-from mixpyro.shapes import Responsibilities
 
 
 def refuse_kept_posteriors(mixture: MixtureOfExperts) -> None:
@@ -33,11 +34,10 @@ def no_moves(mixture: MixtureOfExperts) -> str:
     )
 
 
-def empty_components(responsibilities: Responsibilities) -> list[str]:
+def empty_components(counts: Tensor) -> list[str]:
     """Return the components that hold less than one object, in words.
 
     Args:
-        responsibilities: [N, K].
+        counts: objects of each component [K].
     """
-    counts = responsibilities.sum(0).tolist()
-    return [f"component {k} has {count:.2g} objects" for k, count in enumerate(counts) if count < 1.0]
+    return [f"component {k} has {count:.2g} objects" for k, count in enumerate(counts.tolist()) if count < 1.0]

@@ -10,6 +10,7 @@ from mixpyro.experts.base import Experts
 from mixpyro.fitting.em import Statistics, statistics_of, takes_steps
 from mixpyro.fitting.known_labels import joint_of
 from mixpyro.fitting.pieces import summed
+from mixpyro.fitting.rows_of_all import counted_rows
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
@@ -115,10 +116,11 @@ def meet(mixture: MixtureOfExperts, table: Table) -> None:
         mixture: being fitted to a stream.
         table: the batch.
     """
-    if mixture.gate.takes_steps:
-        mixture.gate.meet(table.gate_x)
-    if mixture.experts.takes_steps:
-        mixture.experts.meet(table.x, table.y, table.row_weights)
+    with counted_rows(table):
+        if mixture.gate.takes_steps:
+            mixture.gate.meet(table.gate_x)
+        if mixture.experts.takes_steps:
+            mixture.experts.meet(table.x, table.y, table.row_weights)
 
 
 def improve(part: Part, sums: Value, pace: Pace, averaged: Callable[[Value], Value]) -> None:

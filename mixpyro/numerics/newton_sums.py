@@ -46,9 +46,11 @@ class Standardisation(NamedTuple):
         Args:
             x: inputs [N, D].
         """
-        if not len(x):
+        most = whole.gathered(x.amax(0, keepdim=True) if len(x) else x)
+        least = whole.gathered(x.amin(0, keepdim=True) if len(x) else x)
+        if not len(most):
             return self
-        highest, lowest = x.amax(0).double() - self.location, self.location - x.amin(0).double()
+        highest, lowest = most.amax(0).double() - self.location, self.location - least.amin(0).double()
         reach = torch.maximum(highest, lowest) / self.scale
         return self._replace(reach=torch.cat([self.reach[:1], torch.maximum(self.reach[1:], reach)]))
 
