@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from mixpyro import arguments
 from mixpyro.diagnostics.left_out import log_prob_of_group
 from mixpyro.diagnostics.psis_loo import Elpd
+from mixpyro.fitting.alike_on_ranks import refuse_processes
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.fitted_rows import fitted_rows, refuse_known_labels, refuse_missing
 from mixpyro.fitting.reads_rows import reads_rows
@@ -54,6 +55,7 @@ def exact_loo(
     refuse_known_labels(result, "the density of an object that is left out")
     refuse_missing(y, "the density of an object that is left out")
     fitted_rows(result, x, y, gate_x)
+    refuse_processes(None, "exact_loo")
     if result.weights is not None:
         raise ValueError("`result` must be of rows that count once; got weights. Repeat the rows instead.")
     y = y.reshape(len(y), -1)

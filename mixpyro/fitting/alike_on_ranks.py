@@ -119,5 +119,6 @@ def refuse_processes(process_group: object, name: str) -> None:
     if processes_given("process_group", process_group) is not None:
         raise ValueError(
             f"`{name}` must be called in one process; got an initialised process group of several. Use `fit`, each "
-            "rank with its rows, or a StreamingFit of batches that lie on all ranks."
+            "rank with its rows, or a StreamingFit of batches that lie on all ranks; or call it before the group is "
+            "initialised."
         )

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mixpyro import arguments
 from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.checked import Check
+from mixpyro.fitting.alike_on_ranks import refuse_processes
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.streaming import StreamingFit
@@ -118,6 +119,7 @@ class MixtureEstimator(BaseEstimator):
 
     def _fitted(self, mixture: MixtureOfExperts, rows: Rows, weights: Any, groups: Any = None) -> FitResult:  # noqa: ANN401
         """Return the result of a fit."""
+        refuse_processes(None, f"{type(self).__name__}.fit")
         names = {"max_iterations": "max_iter", "tolerance": "tol", "weights": "sample_weight"}
         with arguments.renamed(**names), convergence_warnings(self._expected_caution):
             return fit(
@@ -147,6 +149,7 @@ class MixtureEstimator(BaseEstimator):
     def _partial_fit_rows(self, x: np.ndarray, y: np.ndarray, sample_weight: object) -> None:
         """Learn from a batch of checked arrays [B, D] and [B, P]."""
         weights = checked_weights(sample_weight, len(x))
+        refuse_processes(None, f"{type(self).__name__}.partial_fit")
         of_rows = None if weights is None else as_tensor(weights)
         with arguments.renamed(weights="sample_weight"), convergence_warnings(self._expected_caution):
             stream = self._stream_so_far(x, y, of_rows)

@@ -11,6 +11,7 @@ import torch
 
 from mixpyro import arguments
 from mixpyro.arguments.late_imports import imported
+from mixpyro.fitting.alike_on_ranks import refuse_processes
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.frontends.built_rows import Built
@@ -144,6 +145,7 @@ def _fitted(built: Built, k: int, missing: str, options: Mapping[str, Any]) -> F
     gate_x = rows.gate_x
     if gate_x is None and built.model.family is not None:
         gate_x = rows.x.iloc[:, :0]
+    refuse_processes(None, "fit_formula")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return fit(mixture, rows.x, rows.y, gate_x=gate_x, **given)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mixpyro import arguments
 from mixpyro.arguments.signals import pass_on
 from mixpyro.experts.base import Experts
+from mixpyro.fitting.alike_on_ranks import refuse_processes
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.rows_of_fit import with_names_of
@@ -103,6 +104,7 @@ def grow_tree(
         Jordan, Jacobs (1994), Hierarchical mixtures of experts and the EM algorithm;
         Fritsch, Finke, Waibel (1997), Adaptively growing hierarchical mixtures of experts, NIPS 9, by likelihood.
     """
+    refuse_processes(None, "grow_tree")
     most = arguments.size("most_components", most_components)
     given = given_rows({"x": x, "y": y, "gate_x": gate_x, "weights": weights}, groups=groups)
     own, others = (given.x, given.tensors["y"], given.gate_x), given.tensors["weights"]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.fitting.alike_on_ranks import refuse_processes
 from mixpyro.fitting.fit import fit
 from mixpyro.fitting.fitted_rows import fitted_rows
 from mixpyro.fitting.reads_rows import reads_rows
@@ -67,6 +68,7 @@ def rearrange_tree(
     """
     _refuse_other_gates(result)
     table = fitted_rows(result, x, y, gate_x, weights)
+    refuse_processes(None, "rearrange_tree")
     tolerance = arguments.positive_number("tolerance", tolerance, zero=True)
     options = {"max_iterations": max_iterations, "tolerance": tolerance, **_options_of_rows(table, result.groups)}
 
