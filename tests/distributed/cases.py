@@ -2,16 +2,13 @@
 
 import os
 import signal
-import traceback
 import warnings
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from mixpyro import (
@@ -134,6 +131,7 @@ def compared(result: FitResult) -> dict[str, Any]:
         "optima": [(one.bound, one.runs, one.smallest_share) for one in result.optima],
         "cautions": result.cautions,
         "n_objects": result.data and result.data.n_objects,
+        "n_rows": result.data and result.data.n_rows,
     }
 
 
@@ -199,9 +197,8 @@ def mortal_start(*given: Any) -> Tensor:
     return drawn_start(*given)
 
 
-def killed(rank: int, size: int, path: str, number: int, port: int, name: str) -> None:
+def killed(rank: int, size: int, path: str, number: int, name: str) -> None:
     """Fit with a checkpoint, and die on rank 1 in a start."""
-    join(rank, size, port)
     if rank == 1:
         os.environ["STARTS_LEFT"] = str(number)
     try:
@@ -254,26 +251,6 @@ def reported(rank: int, size: int, group: Any) -> dict[str, Any]:
         "summary": result.summary(),
         "saved": all(torch.equal(v, again.state_dict()[n]) for n, v in result.mixture.state_dict().items()),
     }
-
-
-def join(rank: int, size: int, port: int) -> None:
-    """Become a rank of a process group."""
-    torch.set_num_threads(1)
-    blocks.LIMITS = SMALL
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
-    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timedelta(seconds=20))
-
-
-def serve(rank: int, size: int, port: int, calls: Any, answers: Any) -> None:
-    """Do what the test asks for, on groups of the first ranks, until it asks for nothing."""
-    join(rank, size, port)
-    groups = {n: dist.new_group(list(range(n))) for n in range(1, size + 1)}
-    while (call := calls.get()) is not None:
-        function, n_ranks, args = call
-        try:
-            answers.put((rank, globals()[function](rank, n_ranks, groups[n_ranks], *args), None))
-        except BaseException as error:
-            answers.put((rank, None, "".join(traceback.format_exception(error))[-1500:]))
 
 
 def drawn_start(mixture: MixtureOfExperts, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,10 +1,8 @@
 """Fits on one to four processes have the same digits, and end together."""
 
 import re
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,10 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from mixpyro.distributed import blocks
-from tests.distributed import cases
+from tests.distributed import cases, workers
+from tests.distributed.conftest import Ask
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "distributed_fit.py"
-Ask = Callable[..., list[Any]]
 CASES = [
     *cases.MIXTURES,
     *(f"dirichlet, linear with {what}" for what in ("weights", "observed", "groups", "missing", "given start")),
@@ -26,58 +24,10 @@ CASES = [
 ]
 
 
-def free_port() -> int:
-    """A port that nothing listens at."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def ask() -> Iterator[Ask]:
-    """Call a function of ``cases`` on the first ranks of four processes; returns what each answers."""
-    context = mp.get_context("spawn")
-    calls, answers = [context.Queue() for _ in range(4)], context.Queue()
-    port = free_port()
-    ranks = [
-        context.Process(target=cases.serve, args=(rank, 4, port, calls[rank], answers), daemon=True)
-        for rank in range(4)
-    ]
-    for one in ranks:
-        one.start()
-
-    def asked(function: str, n_ranks: int, *args: Any) -> list[Any]:
-        for rank in range(n_ranks):
-            calls[rank].put((function, n_ranks, args))
-        found = {}
-        for _ in range(n_ranks):
-            rank, value, error = answers.get(timeout=60)
-            found[rank] = value, error
-        assert [error for _, error in found.values() if error] == []
-        return [found[rank][0] for rank in range(n_ranks)]
-
-    yield asked
-    for queue in calls:
-        queue.put(None)
-    for one in ranks:
-        one.join(timeout=10)
-        one.kill()
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Blocks so small that few rows have several."""
-    monkeypatch.setattr(blocks, "LIMITS", cases.SMALL)
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
-
-
 def assert_equal(found: list[dict[str, Any]], plain: dict[str, Any]) -> None:
     """Assert that all ranks have found what one process finds, to the last digit."""
     for one in found:
-        for name in ("traces", "optima", "cautions", "n_objects"):
+        for name in ("traces", "optima", "cautions", "n_objects", "n_rows"):
             assert one[name] == plain[name], name
         assert all(torch.equal(value, plain["state"][name]) for name, value in one["state"].items())
     assert torch.equal(torch.cat([one["shares"] for one in found]), plain["shares"])
@@ -113,8 +63,8 @@ def test_an_error_on_one_rank_is_raised_on_all(what: str, said: str, ask: Ask) -
 def test_a_killed_rank_ends_all_and_the_fit_goes_on_elsewhere(name: str, ask: Ask, tmp_path: Path) -> None:
     path, untouched = tmp_path / "checkpoint", tmp_path / "untouched"
     context = mp.get_context("spawn")
-    port = free_port()
-    ranks = [context.Process(target=cases.killed, args=(rank, 2, str(path), 2, port, name)) for rank in range(2)]
+    port = workers.free_port()
+    ranks = [context.Process(target=workers.killed, args=(rank, 2, port, str(path), 2, name)) for rank in range(2)]
     for one in ranks:
         one.start()
     for one in ranks:

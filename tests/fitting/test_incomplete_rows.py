@@ -37,6 +37,7 @@ EXPERTS: dict[str, Callable[[], Any]] = {
     "full": lambda: GaussianExperts(2, 3),
     "diagonal": lambda: GaussianExperts(2, 3, covariance="diagonal"),
     "spherical": lambda: GaussianExperts(2, 3, covariance="spherical"),
+    "tied": lambda: GaussianExperts(2, 3, covariance="tied"),
     "linear": lambda: LinearExperts(2, 1, 3),
     "shared noise": lambda: LinearExperts(2, 1, 3, noise_per_output=False, noise_per_component=False),
     "no intercept": lambda: LinearExperts(2, 1, 3, intercept=False),
