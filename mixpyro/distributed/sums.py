@@ -11,6 +11,7 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from mixpyro.distributed import rows
 from mixpyro.distributed.blocks import Blocks
 
 # Bytes that an address is a multiple of where PyTorch has allocated it.
@@ -72,7 +73,22 @@ def parts(*data: Tensor, dim: int = 0) -> list[tuple[Tensor, ...]]:
     slices = slices_of(data[0].shape[dim])
     if _CURRENT.get() is None:
         return [data]
-    return [tuple(placed(one.narrow(dim, rows.start, rows.stop - rows.start)) for one in data) for rows in slices]
+    return [tuple(placed(one.narrow(dim, own.start, own.stop - own.start)) for one in data) for own in slices]
+
+
+def everywhere(*data: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
+    """Return the rows of all processes, in their order, for what is seldom and reads all of them at once.
+
+    Args:
+        *data: of the rows of an update.
+        dim: their axis of rows.
+    """
+    found = _CURRENT.get()
+    if found is None or found[0].processes is None:
+        return data
+    with rows.on(found[0].processes, counted=found[0].holds_any):
+        firsts = [rows.gathered(one.movedim(dim, 0).contiguous()) for one in data]
+    return tuple(one.movedim(0, dim).contiguous() for one in firsts)
 
 
 def placed(tensor: Tensor) -> Tensor:
@@ -95,27 +111,27 @@ def total(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if found is None else found[0].total([[part] for part in parts])[0]
 
 
-def rows_of_all(rows: Tensor, numbers: Tensor) -> Tensor:
+def rows_of_all(own: Tensor, numbers: Tensor) -> Tensor:
     """Return some of the rows of all processes.
 
     Args:
-        rows: of this one [n, …].
+        own: of this one [n, …].
         numbers: of the rows, of all processes.
     """
     found = _CURRENT.get()
     if found is None or found[0].processes is None:
-        return rows[numbers.to(rows.device)]
+        return own[numbers.to(own.device)]
     blocks = found[0]
     assert blocks.processes is not None
-    held = len(rows) if blocks.holds_any else 0
+    held = len(own) if blocks.holds_any else 0
     first = sum(blocks.processes.numbers(held)[: blocks.processes.rank])
     places = ((numbers >= first) & (numbers < first + held)).nonzero().squeeze(-1)
-    own = rows[(numbers[places] - first).to(rows.device)]
-    values = torch.cat(blocks.processes.gather(own.contiguous(), kind="rows of a sample"))
+    found_here = own[(numbers[places] - first).to(own.device)]
+    values = torch.cat(blocks.processes.gather(found_here.contiguous(), kind="rows of a sample"))
     order = torch.cat(blocks.processes.gather(places, kind="places of these rows"))
-    result = values.new_empty(len(numbers), *rows.shape[1:]).reshape(len(numbers), -1)
-    result[order.to(rows.device)] = values.reshape(len(numbers), -1)
-    return result.reshape(len(numbers), *rows.shape[1:])
+    result = values.new_empty(len(numbers), *own.shape[1:]).reshape(len(numbers), -1)
+    result[order.to(own.device)] = values.reshape(len(numbers), -1)
+    return result.reshape(len(numbers), *own.shape[1:])
 
 
 def n_rows_of_all(n_rows: int) -> int:

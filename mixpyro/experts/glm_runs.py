@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mixpyro.distributed import sums as over_blocks
 from mixpyro.experts.exponential_family import smallest_scale
 from mixpyro.experts.glm_states import GLMParametersOfRuns, GLMStates, GLMSums
 from mixpyro.experts.scale_estimates import maximised_all
@@ -46,8 +47,8 @@ class GLMRuns(GLMStates):
             if not self.takes_steps:
                 return super().advanced(state, statistics, rows, responsibilities, by_gradient)
             assert responsibilities is not None
-            x, y = rows
-            return self._at_maximum(state, x, y, responsibilities)
+            x, y = over_blocks.everywhere(*rows)
+            return self._at_maximum(state, x, y, *over_blocks.everywhere(responsibilities, dim=-1))
         own = self.of_runs(state)
         step = self._coefficients_step(own, statistics)
         coefficients = self.standardisation.original(self.standardisation.standardised(own.coefficients) + step)

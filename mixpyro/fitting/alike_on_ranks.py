@@ -85,11 +85,6 @@ def refuse_undistributed(mixture: MixtureOfExperts, most_objects: int) -> None:
         ValueError: with the part and what to do.
     """
     where = f"on many processes with more than {most_objects} objects"
-    if isinstance(mixture.gate, ObjectGate) and mixture.experts.takes_steps:
-        raise ValueError(
-            f"`experts` must have posteriors beside a {type(mixture.gate).__name__} {where}; got "
-            f"{type(mixture.experts).__name__}, whose first step reads every row. Use a DirichletGate."
-        )
     for part in (one for one in mixture.modules() if isinstance(one, Part)):
         kind = type(part).__name__
         if isinstance(part, ObjectGate) and has_parameters(part):
@@ -97,8 +92,6 @@ def refuse_undistributed(mixture: MixtureOfExperts, most_objects: int) -> None:
                 f"`gate` must not learn the mean of a {kind} {where}; got `learn_mean=True`. Use a "
                 "MarginalObjectDirichletGate, whose mean is learnt in closed form."
             )
-        if isinstance(part, Experts) and part.reads_groups:
-            raise ValueError(f"`experts` must not be {kind} {where}: their updates read whole groups. Fit on one.")
         if part.finds_maximum and part.reads_rows and not getattr(part, "members", ()):
             raise ValueError(
                 f"`{'experts' if isinstance(part, Experts) else 'gate'}` must be estimated from sums over the rows "

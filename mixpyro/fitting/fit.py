@@ -99,7 +99,8 @@ def fit(
     Where ``torch.distributed`` is initialised with several processes, each of them passes rows of its own, perhaps
     none, and the same other arguments: one fit of all rows in the order of the ranks, with the digits of one process.
     Every rank has the result, with the responsibilities of its own rows. An error on one rank ends all. The checkpoint
-    is a file of rank 0, and goes on with any number of processes. See :mod:`mixpyro.distributed`.
+    is a file of rank 0, and goes on with any number of processes. Up to 131072 objects go to every rank, which computes
+    the same from all of them. See :mod:`mixpyro.distributed`.
 
     Args:
         mixture: what to fit, in place; it is left as it was if the fit raises.

@@ -35,10 +35,12 @@ class TimedGate(DirichletGate):
     """A gate that notes when it is updated, once in an iteration."""
 
     times: ClassVar[list[float]] = []
+    processor_times: ClassVar[list[float]] = []
 
     def updated(self, statistics: Any, before: Any) -> Any:
         """Update as a DirichletGate does; arguments as :meth:`mixpyro.ConjugatePart.updated`."""
         self.times.append(time.perf_counter())
+        self.processor_times.append(time.process_time())
         return super().updated(statistics, before)
 
 
@@ -73,8 +75,11 @@ def timed(rank: int, size: int, port: int, n_rows: int, answers: Any) -> None:
     options: dict[str, Any] = {"n_restarts": 1, "n_candidates": 2, "tolerance": 0.0, "max_iterations": ITERATIONS}
     result = fit(mixture(), x, y, progress=False, **options)
     # The last updates are of all rows; those before them compared starts on a sample.
-    seconds = [after - before for before, after in itertools.pairwise(TimedGate.times[-ITERATIONS:])]
-    answers.put((rank, statistics.median(seconds), result.bound))
+    seconds, processor = (
+        statistics.median(after - before for before, after in itertools.pairwise(times[-ITERATIONS:]))
+        for times in (TimedGate.times, TimedGate.processor_times)
+    )
+    answers.put((rank, seconds, result.bound, processor))
 
 
 def exchanged(rank: int, size: int, port: int, n_blocks: int, answers: Any) -> None:
@@ -142,7 +147,11 @@ def speed(n_rows: int, sizes: list[int]) -> None:
     for size in sizes:
         found = run(timed, size, n_rows)
         seconds[size] = max(one[1] for one in found)
-        print(f"{size} processes, N = {n_rows:.0e}: {1e3 * seconds[size]:.0f} ms an iteration, bound {found[0][2]!r}")
+        processor = max(one[3] for one in found)
+        print(
+            f"{size} processes, N = {n_rows:.0e}: {1e3 * seconds[size]:.0f} ms an iteration, {1e3 * processor:.0f} ms "
+            f"of processor time a rank, bound {found[0][2]!r}"
+        )
     print(f"speed-up {seconds[sizes[0]] / seconds[sizes[-1]]:.2f} from {sizes[0]} to {sizes[-1]} processes")
     n_blocks = -(-n_rows // blocks.block_size(n_rows, torch.device("cpu")))
     for size in sizes[1:]:
@@ -182,11 +191,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--rows", type=int, default=10_000_000)
     given = parser.parse_args()
     if given.kills:
         survive(given.kills)
     else:
-        speed(400_000 if given.tiny else 10_000_000, [1, 2])
+        speed(400_000 if given.tiny else given.rows, [1, 2])
 
 
 if __name__ == "__main__":

@@ -22,12 +22,22 @@ MODULE = cases.__name__
         ("learnt mean, linear", blocks.Limits()),
         ("dirichlet, random effects with groups", blocks.Limits()),
         ("dirichlet, linear with missing", blocks.Limits()),
+        ("object dirichlet, poisson", SMALL),
         ("sticks, neural with groups", SMALL),
     ],
 )
 def test_digits_are_those_of_one_process(name: str, limits: blocks.Limits, ask: Ask) -> None:
     plain = cases.fitted(0, 1, None, name, limits)
     assert_equal(ask("fitted", 2 if limits is SMALL else 4, name, limits, module=MODULE), plain)
+
+
+def test_random_effects_are_fitted_in_blocks_of_groups(ask: Ask) -> None:
+    name = "dirichlet, random effects with groups"
+    plain = cases.fitted(0, 1, None, name, SMALL)
+    for one in ask("fitted", 2, name, SMALL, module=MODULE):
+        assert all(torch.equal(value, plain["state"][name]) for name, value in one["state"].items())
+        for trace, expected in zip(one["traces"], plain["traces"], strict=True):
+            assert trace == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("limits", [SMALL, blocks.Limits()])
