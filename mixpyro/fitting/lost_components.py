@@ -17,25 +17,28 @@ KEPT_ROWS, KEPT_BADLY = 500, 500
 # Standard deviations of log evidences below their mean from where an object is badly explained. Normal rows of one
 # output are there once in two thousand.
 FAR = 6.0
+# Share of objects that may be badly explained where no component lacks: twice that of Normal rows.
+USUAL = 1e-3
 # The same from where an object is rather badly explained, and the largest share of such objects of a batch that is used
 # to find mean and deviation: it lacks a component otherwise, to which these must not become used.
 RATHER_FAR, MOST_RATHER_FAR = 3.0, 0.1
 # Badly explained objects, fewest, for a search.
 FEWEST_ROWS = 5
-# Share by which badly explained objects must have become more for another search.
-MORE = 0.5
+# Largest share by which badly explained objects must have become more for another search.
+MOST_MORE = 8.0
 # By how many times more objects of a batch are badly explained than of those before, for a search at once.
 SURGE = 4.0
-# Weight of a batch in averages over the batches before.
-SHARE = 0.1
+# Weight of a batch in averages over the batches before, of log evidences and of shares that are badly explained.
+SHARE, SHARE_OF_SURGE = 0.1, 0.3
 
 
 class LostComponents:
     """Objects of a stream that are kept, and searches for components that it lacks.
 
     Once some objects were badly explained, components that are needed least are tried on them: EM on the objects that
-    were kept, from there and from where the mixture is. What has the higher bound is taken. After a search without
-    success half as many such objects again must come before the next, unless suddenly many of a batch are such ones.
+    were kept, from there and from where the mixture is. What has the higher bound is taken. Before the next
+    search half as many such objects again must come, and more after every search without success, unless suddenly many
+    of a batch are such ones.
 
     Args:
         mixture: being fitted to a stream.
@@ -46,7 +49,7 @@ class LostComponents:
         self.mixture = mixture
         self.generator = Generator("cpu").manual_seed(seed)
         self.well, self.badly = KeptRows(KEPT_ROWS), KeptRows(KEPT_BADLY)
-        self.n_waiting, self.n_to_wait, self.usual_share = 0, FEWEST_ROWS, 0.0
+        self.n_waiting, self.n_to_wait, self.n_failed, self.usual_share = 0.0, FEWEST_ROWS, 0, 0.0
         self.mean, self.deviation = 0.0, math.inf
 
     def __getstate__(self) -> dict[str, object]:
@@ -90,13 +93,16 @@ class LostComponents:
             self.badly.add(table, badly.nonzero().squeeze(-1), self.generator)
         self.well.add(table, (~badly).nonzero().squeeze(-1) if n_badly else None, self.generator)
         share = n_badly / table.size
-        is_surge = n_badly >= FEWEST_ROWS and share > SURGE * self.usual_share
-        self.n_waiting += n_badly
+        n_more = n_badly - USUAL * table.size
+        is_surge = n_more >= FEWEST_ROWS and share > SURGE * self.usual_share
+        self.n_waiting = max(0.0, self.n_waiting + n_more)
         found = None
         if averages is not None and n_badly and (is_surge or self.n_waiting >= self.n_to_wait):
             found = self._found(averages)
-            self.n_waiting, self.n_to_wait = 0, max(FEWEST_ROWS, int(MORE * self.badly.n_seen))
-        self.usual_share += SHARE * (share - self.usual_share)
+            self.n_failed = 0 if found else self.n_failed + 1
+            more = min(MOST_MORE, 0.5 * 2.0 ** max(0, self.n_failed - 2))
+            self.n_waiting, self.n_to_wait = 0.0, max(FEWEST_ROWS, int(more * self.badly.n_seen))
+        self.usual_share += SHARE_OF_SURGE * (share - self.usual_share)
         self._notice(log_evidence[~badly] if n_badly else log_evidence)
         return found
 

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.base import Experts
 from mixpyro.fitting import em
-from mixpyro.fitting.em import EStep, Snapshot, Statistics
+from mixpyro.fitting.em import EStep, Snapshot
 from mixpyro.fitting.gradient.m_steps import GradientMSteps
 from mixpyro.fitting.group_starts import drawn
 from mixpyro.fitting.pieces import parts
@@ -24,12 +24,14 @@ from mixpyro.shapes import Value
 
 # Badly explained objects, fewest, that a component begins with.
 FEWEST_ROWS = 5
-# Iterations of EM that a component has to prove itself, and of the mixture that divides badly explained objects.
-N_ITERATIONS, N_DIVIDING = 10, 5
+# Iterations of EM that a component has to prove itself; those after which some starts are left, and how many; and those
+# of the mixture that divides badly explained objects.
+N_ITERATIONS, N_SCREENING, N_PROVEN, N_DIVIDING = 10, 3, 3, 5
 # How badly explained objects are divided, and most of their parts that components begin with.
 WAYS, MOST_PARTS = (random_subsets, k_means), 4
 # Nats that an iteration must gain for another to follow.
 LEAST_GAIN = 0.01
+M_STEPS = GradientMSteps(n_steps=N_GRADIENT_STEPS)
 
 
 class Averages(NamedTuple):
@@ -49,12 +51,32 @@ class Found(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """Where iterations of EM end."""
+    """Where R runs of EM are."""
 
-    bound: float
-    state: MixtureState  # of one run, with an axis of runs
-    statistics: Statistics  # sums at the state, with an axis of runs
-    responsibilities: Tensor  # [K, N]
+    state: MixtureState
+    step: EStep  # at the state, with responsibilities
+
+    @property
+    def bounds(self) -> Tensor:
+        """Bounds of the runs in nats [R]."""
+        return self.step.evidence[0]
+
+    @property
+    def responsibilities(self) -> Tensor:
+        """Responsibilities of the first run [K, N]."""
+        assert self.step.responsibilities is not None
+        return self.step.responsibilities[0]
+
+    def runs(self, numbers: Tensor) -> "Reached":
+        """Return some of the runs.
+
+        Args:
+            numbers: of the runs.
+        """
+        statistics, evidence, r = self.step
+        assert r is not None
+        own = EStep(nested.select(statistics, numbers), evidence[:, numbers], r[numbers])
+        return Reached(nested.select(self.state, numbers), own)
 
 
 def moved_components(
@@ -116,7 +138,7 @@ def take_components(
 
 def _mixed(experts: Experts, averages: Averages, reached: Reached, table: Table, components: list[int]) -> Averages:
     """Return averages with those of the gate and of some components replaced."""
-    of_gate, of_experts = reached.statistics
+    of_gate, of_experts = reached.step.statistics
     if experts.takes_steps:
         of_experts = experts.to_average(reached.state.experts, of_experts)
 
@@ -135,7 +157,10 @@ def _best(mixture: MixtureOfExperts, table: Table, step: EStep, is_lost: Tensor,
     r = step.responsibilities[0]
     order = _by_need(r, table, is_lost)
     starts = [r, *(_moved(r, order, parts) for parts in _seeds(mixture, table, is_lost, generator))]
-    return max((_iterated(mixture, table, one) for one in starts), key=lambda one: one.bound)
+    screened = _iterated(mixture, table, starts, N_SCREENING)
+    highest = screened.bounds.nan_to_num(nan=-math.inf).argsort(descending=True)[:N_PROVEN]
+    proven = _gone_on(mixture, table, screened.runs(highest), N_ITERATIONS - N_SCREENING)
+    return proven.runs(proven.bounds.nan_to_num(nan=-math.inf).argmax().unsqueeze(0))
 
 
 def _new_components(experts: Experts, reached: Reached, table: Table, is_lost: Tensor) -> list[int]:
@@ -185,10 +210,13 @@ def _seeds(mixture: MixtureOfExperts, table: Table, is_lost: Tensor, generator: 
     objects, state = is_lost.nonzero().squeeze(-1), mixture.state()
     lost = table.block(objects)
     yield [objects]
+    starts = []
     for kind in WAYS:
-        start = drawn(kind, mixture, lost, generator)
+        starts.append(drawn(kind, mixture, lost, generator).mT)
         mixture.hold(state)
-        labels = _iterated(mixture, lost, start.mT, N_DIVIDING).responsibilities.argmax(0)
+    divided = _iterated(mixture, lost, starts, N_DIVIDING).step.responsibilities
+    assert divided is not None
+    for labels in divided.argmax(1):
         alike = [objects[labels == k] for k in range(mixture.n_components)]
         alike = sorted((one for one in alike if len(one) >= FEWEST_ROWS), key=len, reverse=True)
         for n_parts in range(1, min(len(alike), MOST_PARTS) + 1):
@@ -196,26 +224,49 @@ def _seeds(mixture: MixtureOfExperts, table: Table, is_lost: Tensor, generator: 
                 yield alike[:n_parts]
 
 
-def _iterated(mixture: MixtureOfExperts, table: Table, r: Tensor, n_iterations: int = N_ITERATIONS) -> Reached:
-    """Return what iterations of EM from responsibilities [K, N] reach; leave the mixture as it is."""
-    m_steps, before = GradientMSteps(n_steps=N_GRADIENT_STEPS), mixture.state()
-    begun = em.start(mixture, table, r.mT)
-    own = None if begun.responsibilities is None else begun.responsibilities.unsqueeze(0)
-    first = Snapshot(before, nested.stack([begun.statistics]), own)
-    state = em.update(mixture, nested.stack([before]), first, table, m_steps)
-    step = em.e_step(mixture, state, table, keep=True)
+def _iterated(mixture: MixtureOfExperts, table: Table, starts: list[Tensor], n_iterations: int) -> Reached:
+    """Return what iterations of EM from responsibilities [K, N] of R runs reach; leave the mixture as it is."""
+    before = mixture.state()
+    begun = [em.start(mixture, table, r.mT) for r in starts]
+    statistics = nested.stack([one.statistics for one in begun])
+    has_rows = begun[0].responsibilities is not None
+    first = Snapshot(before, statistics, torch.stack(starts) if has_rows else None)
+    state = em.update(mixture, nested.stack([before] * len(starts)), first, table, M_STEPS)
+    step = em.e_step(mixture, state, table, n_runs=len(starts), keep=True)
+    mixture.hold(before)
+    return _gone_on(mixture, table, Reached(state, step), n_iterations)
+
+
+def _gone_on(mixture: MixtureOfExperts, table: Table, reached: Reached, n_iterations: int) -> Reached:
+    """Return where R runs of EM are after more iterations, each that lowers a bound undone; leave the mixture."""
+    before = mixture.state()
     for _ in range(n_iterations):
-        after = em.update(mixture, state, step, table, m_steps)
-        reached = em.e_step(mixture, after, table, keep=True)
-        gain = float(reached.evidence[0, 0] - step.evidence[0, 0])
-        if not gain >= 0.0:
-            break
-        state, step = after, reached
-        if gain < LEAST_GAIN:
+        after = em.update(mixture, reached.state, reached.step, table, M_STEPS)
+        n_runs = len(reached.bounds)
+        later = Reached(after, em.e_step(mixture, after, table, n_runs=n_runs, keep=True))
+        gains = later.bounds - reached.bounds
+        falls = ~(gains >= 0.0)
+        reached = later if not bool(falls.any()) else _chosen(falls, reached, later)
+        if not bool((gains >= LEAST_GAIN).any()):
             break
     mixture.hold(before)
-    assert step.responsibilities is not None
-    return Reached(float(step.evidence[0, 0]), state, step.statistics, step.responsibilities[0])
+    return reached
+
+
+def _chosen(is_first: Tensor, first: Reached, second: Reached) -> Reached:
+    """Return each run as it is in one of two values."""
+    assert first.step.responsibilities is not None
+    assert second.step.responsibilities is not None
+    numbers = torch.arange(len(is_first), device=is_first.device) + len(is_first) * ~is_first
+    both = Reached(
+        nested.apply(lambda *pair: torch.cat(pair), first.state, second.state),
+        EStep(
+            nested.apply(lambda *pair: torch.cat(pair), first.step.statistics, second.step.statistics),
+            torch.cat([first.step.evidence, second.step.evidence], dim=1),
+            torch.cat([first.step.responsibilities, second.step.responsibilities]),
+        ),
+    )
+    return both.runs(numbers)
 
 
 def _moved(r: Tensor, order: list[int], parts: list[Tensor]) -> Tensor:
