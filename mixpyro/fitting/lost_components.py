@@ -22,6 +22,8 @@ USUAL = 1e-3
 # The same from where an object is rather badly explained, and the largest share of such objects of a batch that is used
 # to find mean and deviation: it lacks a component otherwise, to which these must not become used.
 RATHER_FAR, MOST_RATHER_FAR = 3.0, 0.1
+# Log evidences of a batch, about, of which mean and deviation are found.
+MOST_NOTICED = 2000
 # Badly explained objects, fewest, for a search.
 FEWEST_ROWS = 5
 # Largest share by which badly explained objects must have become more for another search.
@@ -108,7 +110,8 @@ class LostComponents:
 
     def _notice(self, log_evidence: Tensor) -> None:
         """Let mean and deviation follow the log evidences of well explained objects, unless many are rather bad."""
-        own = log_evidence.double()
+        # Of a long batch some rows are enough.
+        own = log_evidence[:: max(1, len(log_evidence) // MOST_NOTICED)].double()
         n_bad = int((own < self.mean - RATHER_FAR * self.deviation).sum()) if math.isfinite(self.deviation) else 0
         if len(own) < 2 or n_bad > max(1.0, MOST_RATHER_FAR * len(own)):
             return
