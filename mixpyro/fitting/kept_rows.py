@@ -42,13 +42,14 @@ class KeptRows:
         size = table.size if objects is None else len(objects)
         if not size:
             return
-        n_new, kept = min(self.capacity - len(self), size), self.table
-        if kept is not None:
-            share = size / (self.n_seen + size)
-            uniform = torch.rand(len(self), generator=generator, dtype=torch.float32, device="cpu")
-            stays = uniform >= (0.0 if n_new else share)
-            n_new += min(size, len(self) - int(stays.sum()))
-            kept = kept.block(stays.nonzero().squeeze(-1).to(table.x.device))
+        n_kept = int(min(self.capacity, self.n_seen + size))
+        share = torch.tensor(size / (self.n_seen + size), dtype=torch.float64, device="cpu")
+        expected = torch.binomial(torch.tensor(float(n_kept), dtype=torch.float64, device="cpu"), share, generator)
+        n_new = min(max(int(expected), n_kept - len(self)), size, n_kept)
+        kept = self.table
+        if kept is not None and n_kept - n_new < len(self):
+            stay = torch.randperm(len(self), generator=generator, device="cpu")[: n_kept - n_new]
+            kept = kept.block(stay.to(table.x.device))
         if n_new:
             # To shuffle a long batch takes longer than to draw a few rows of it.
             few = torch.randint(size, (n_new,), generator=generator, device="cpu")
