@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 import mixpyro
 from mixpyro import StreamingFit
+from mixpyro.fitting.kept_rows import KeptRows
 
 PACKAGE = str(Path(mixpyro.__file__).parent)
 
@@ -19,6 +20,8 @@ def plain(value: object) -> object:
     if isinstance(value, Tensor):
         gradient = plain(value.grad) if value.is_leaf and value.grad is not None else None
         return value.requires_grad, value.dtype, value.shape, value.detach().numpy().tobytes(), gradient
+    if isinstance(value, KeptRows):
+        return plain(vars(value))
     if isinstance(value, Generator):
         return value.get_state().numpy().tobytes()
     if isinstance(value, torch.optim.Optimizer):

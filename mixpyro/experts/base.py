@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pyro.nn import pyro_method
 from torch import Tensor, nn
 
 from mixpyro import arguments
 from mixpyro.experts.formulas import ExpertFormulas
+from mixpyro.fitted_part import State
 from mixpyro.shapes import Inputs, Outputs, Responsibilities, Scalar, Targets, Value
 
 
@@ -70,6 +71,14 @@ class Experts(ExpertFormulas):
     def may_begin_anew(self) -> bool:
         """Whether a component may take a few badly explained rows of a stream, if that raises the bound; False here."""
         return False
+
+    def are_moderate(self, state: State) -> Bool[Tensor, "R K"] | None:
+        """Return which components have estimates that a stream may take over from a few rows; None if all have.
+
+        Args:
+            state: of R runs.
+        """
+        return None
 
     def with_components(self, kept: Sequence[int]) -> "Experts":
         """Return a new bank of some of the components, with their posteriors and estimates.

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mixpyro.experts.glm_runs import GLMRuns
@@ -17,6 +17,9 @@ from mixpyro.shapes import Inputs, Targets, Value
 
 # Noises by which the predictor of a row may change in a batch, of a location.
 MOST_NOISES = 3.0
+# Predictor of a row, in absolute value, up to which a component may be taken over from a few rows: those that separate
+# them send it to infinity.
+MOST_PREDICTOR = 30.0
 
 
 class GLMStreams(GLMRuns):
@@ -27,9 +30,21 @@ class GLMStreams(GLMRuns):
 
     @property
     def may_begin_anew(self) -> bool:
-        """Whether a component may take rows of a stream: where a noise or a prior keeps estimates finite."""
-        is_finite = self.family.has_scale or self.prior_scale is not None
-        return self.takes_steps and not self.shared and is_finite
+        """Whether a component may take rows of a stream: where all it has are estimates of its own."""
+        return self.takes_steps and not self.shared
+
+    def are_moderate(self, state: State) -> Bool[Tensor, "R K"] | None:
+        """Return which components have finite estimates, and probabilities or rates that rows do not send far.
+
+        Args:
+            state: of R runs.
+        """
+        own = self.of_runs(state)
+        are_finite = own.coefficients.isfinite().all(-1).all(-1) & own.scale.isfinite().all(-1)
+        if self.family.has_scale:
+            return are_finite
+        furthest = self.standardisation.furthest(self.standardisation.standardised(own.coefficients))
+        return are_finite & (furthest < MOST_PREDICTOR)
 
     def meet(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Keep in which columns coefficients are counted, from the first batch, and how far rows reach in them.

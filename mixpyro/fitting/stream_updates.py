@@ -10,8 +10,9 @@ from mixpyro.arguments.module_contents import contents_of
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.banks import Banks
 from mixpyro.fitting.gradient.m_step import MStep
-from mixpyro.fitting.lost_components import LostComponents, take_over, with_component
-from mixpyro.fitting.stream_steps import Pace, improve, meet, sums_of_batch, with_columns, with_run
+from mixpyro.fitting.lost_components import LostComponents
+from mixpyro.fitting.moved_components import Averages, take_components
+from mixpyro.fitting.stream_steps import Pace, improve, meet, sums_of_batch, with_columns
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
@@ -93,21 +94,18 @@ class StreamUpdates:
         experts.set_noise(self._averaged("noise", pace.per_object(noise), pace.size))
 
     def _take_over(self, table: Table, log_evidence: Tensor) -> bool:
-        """Let a component that is needed least take badly explained rows, if that raises the bound; return whether."""
+        """Let components that are needed least take badly explained rows, if that raises the bound; return whether."""
         assert self._lost is not None
         gate, experts = self.mixture.gate, self.mixture.experts
-        found = self._lost.search(table, log_evidence)
-        if found is None or experts not in self._averages:
+        averages = Averages(self._averages.get(gate), self._averages[experts]) if experts in self._averages else None
+        found = self._lost.search(table, log_evidence, averages)
+        if found is None:
             return False
-        take_over(self.mixture, found)
-        of_gate, of_experts = found.statistics
-        if experts.takes_steps:
-            of_experts = nested.select(experts.to_average(with_run(found.state.experts), with_run(of_experts)), 0)
-            self._averages[experts] = with_component(self._averages[experts], of_experts, found.component)
-        else:
-            self._averages[experts] = with_component(self._averages[experts], of_experts, found.component)
+        total = self.n_seen if self.n_objects is None else self.n_objects
+        take_components(self.mixture, found.state, found.averages, found.components, total)
+        self._averages[experts] = found.averages.experts
         if gate in self._averages:
-            self._averages[gate] = of_gate
+            self._averages[gate] = found.averages.gate
         return True
 
     def _pace(self, n_objects: float) -> Pace:

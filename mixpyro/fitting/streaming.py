@@ -47,10 +47,11 @@ class GivenBatch(NamedTuple):
 class StreamingFit(StreamUpdates):
     """Fit a mixture to a stream of batches, in memory that does not grow with the stream.
 
-    The first batch is fitted in full, from several starts: make it large enough to show every component. One that it
-    lacks is found where rows of a later batch are badly explained: the component that is needed least takes them, if
-    that raises the bound of the batch and of a sample of the rows before. Each later
-    one gives responsibilities under the posteriors so far; its statistics per row enter a running average, and the
+    The first batch is fitted in full, from several starts: make it large enough to show every component. Those that it
+    lacks are found where rows of later batches are badly explained: components that are needed least take them, if that
+    raises the bound of a sample of the rows so far. None is looked for where components of rows are known, on many
+    processes, and where the mixture has networks, or regressions whose components share estimates. Each later batch
+    gives responsibilities under the posteriors so far; its statistics per row enter a running average, and the
     conjugate posteriors follow from N times that average, a natural-gradient step. Parameters go part of the way along
     a step of Newton's method on the batch, where their part has one. Else they take a step of Adam on the bound, its
     data term counted N / B times, with a rate that falls as the step sizes do.

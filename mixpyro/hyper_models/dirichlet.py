@@ -1,14 +1,18 @@
 """The hyper model with one Dirichlet for all objects; see :mod:`mixpyro.hyper_models`."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from mixpyro import arguments
+from mixpyro.conjugate.dirichlet import Counts
 from mixpyro.gates import DirichletGate
 from mixpyro.hyper_models.attributes import PlainAttribute
 from mixpyro.hyper_models.base import checked_device
 from mixpyro.hyper_models.dirichlet_base import DirichletHyperModel
+from mixpyro.numerics.weighted_sums import quick_column_sums
 
 
 class HyperModelDirichlet(DirichletHyperModel):
@@ -113,3 +117,8 @@ class HyperModelDirichlet(DirichletHyperModel):
         """
         super().E_step(X, Y, Z, HyperParameters)
         self.N = Z.shape[0]
+
+    @arguments.outside_contexts
+    def _statistics(self, weights: Any, n_rows: Any) -> Counts:  # noqa: ANN401 (checked here)
+        """Return the sums of responsibilities that are checked once, under the caller's name."""
+        return Counts(quick_column_sums(arguments.responsibilities(weights, self.output_dim, n_rows, name="Z")))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from mixpyro.numerics import blocks, weighted_sums
-from mixpyro.numerics.weighted_sums import column_sums
+from mixpyro.numerics.weighted_sums import column_sums, quick_column_sums
 
 MANY = 2_000_003
 
@@ -69,6 +69,17 @@ def test_sums_of_float32_columns_agree_with_float64(kind: str) -> None:
 def test_sums_of_ten_million_float32_rows_agree_with_float64() -> None:
     error = relative_error(torch.rand(10_000_000, 2))
     assert error < 1e-12, f"relative error {error:.2e}"
+
+
+@pytest.mark.parametrize("kind", ["random", "all alike", "mostly tiny", "one large", "columns first"])
+def test_quick_sums_are_as_exact_as_float32_rows(kind: str) -> None:
+    z = float32_rows(kind)
+    torch.testing.assert_close(quick_column_sums(z), z.double().sum(0), rtol=3e-7, atol=0)
+
+
+def test_quick_sums_of_large_numbers_are_finite() -> None:
+    z = torch.full((MANY, 2), 1e38)
+    torch.testing.assert_close(quick_column_sums(z), z.double().sum(0), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
