@@ -50,8 +50,7 @@ class GLMRuns(GLMStates):
             return self._at_maximum(state, x, y, responsibilities)
         own = self.of_runs(state)
         step = self._coefficients_step(own, statistics)
-        coefficients = self.standardisation.original(self.standardisation.standardised(own.coefficients) + step)
-        scale = own.scale
+        coefficients, scale = own.coefficients + self._original(step), own.scale
         if self._has_free_scales:
             sets = self.sharing.set_of if self.sharing.has_scale else None
             scale = statistics.scales.scale_after(

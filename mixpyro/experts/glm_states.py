@@ -188,7 +188,7 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
         return GLMSums(
             responsibilities.sum(-1, dtype=torch.float64),
             NewtonSums(*(part.unflatten(0, shape) for part in found)),
-            ScaleSums(*(part.unflatten(0, shape) for part in scales)),
+            ScaleSums(*(None if part is None else part.unflatten(0, shape) for part in scales)),
         )
 
     @property
@@ -198,8 +198,8 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
 
     def _predictors_of(self, x: Float[Tensor, "D N"], own: GLMParametersOfRuns) -> tuple[Predictors, Tensor]:
         """Return linear predictors η of rows, runs times components as B, and their design [E, N]; float64."""
-        design = self.standardisation.design(x[: self.n_features])
-        matrices = self.standardisation.standardised(own.coefficients)
+        design = self._design(x, x[: self.n_features])
+        matrices = self._of_standardised(own.coefficients)
         flat = matrices.flatten(0, 2) @ design
         return flat.unflatten(0, (-1, matrices.shape[2])).permute(2, 0, 1), design
 

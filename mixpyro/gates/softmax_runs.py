@@ -40,7 +40,7 @@ class SoftmaxSums(NamedTuple):
     """Sums over the rows of R runs, float64."""
 
     counts: Tensor  # Σ r [R, K]
-    coefficients: NewtonSums  # of Σ r log π in the (K − 1) E coefficients of standardised columns
+    coefficients: NewtonSums | None  # of Σ r log π in the (K − 1) E coefficients of standardised columns; None for shares
 
 
 class SoftmaxRuns(LogitGate, HasColumnsOfFit):
@@ -65,6 +65,11 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
     def _is_free(self) -> bool:
         """Whether there are coefficients to estimate."""
         return bool(self.n_components > 1 and self.coefficients_estimate.requires_grad)
+
+    @property
+    def _are_shares(self) -> bool:
+        """Whether the weights are the shares of the components, which sums over the rows give without a step."""
+        return not self.n_features and self.prior_scale is None
 
     @property
     def reads_rows(self) -> bool:
@@ -110,10 +115,14 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
 
     def _log_weights(self, x: Inputs, state: State) -> tuple[Tensor, Tensor]:
         """Return log π of R runs [R, K, N], float64, and the design [E, N]; N is 1 where neither depends on x."""
-        rows = x[:, : self.n_features] if self.n_features else x[:1, :0]
-        design = self.standardisation.design(rows.mT)
-        coefficients = self.standardisation.standardised(state.estimates[0])
-        predictors = (coefficients.flatten(0, 1) @ design).unflatten(0, coefficients.shape[:2])
+        coefficients = state.estimates[0].double()
+        if self.n_features:
+            design = self._design(x, x[:, : self.n_features].mT)
+            predictors = (self._of_standardised(coefficients).flatten(0, 1) @ design).unflatten(
+                0, coefficients.shape[:2]
+            )
+        else:
+            design, predictors = coefficients.new_ones(1, 1), coefficients
         logits = torch.cat([predictors.new_zeros(len(predictors), 1, design.shape[1]), predictors], dim=1)
         return logits.log_softmax(1), design
 
@@ -129,6 +138,8 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
             return ()
         log_weights, design = self._last_block.of((x, *state.estimates), lambda: self._log_weights(x, state))
         counts = responsibilities.sum(-1, dtype=torch.float64)
+        if self._are_shares:
+            return SoftmaxSums(counts, None)
         r = responsibilities if self.n_features else counts.unsqueeze(-1)
         labels = SoftLabels(r.double().permute(2, 0, 1))
         return SoftmaxSums(counts, NewtonSums.of(*labels.derivatives_at(log_weights.exp().permute(2, 0, 1)), design))
@@ -165,10 +176,11 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
 
     def _after_step(self, coefficients: Float[Tensor, "R C E"], statistics: SoftmaxSums) -> Tensor:
         """Return coefficients of [1, x] after a step of Newton's method."""
-        if not self.n_features and self.prior_scale is None:
+        if self._are_shares:
             counts = statistics.counts.clamp_min(LEAST_COUNT)
             return (counts[:, 1:].log() - counts[:, :1].log()).unsqueeze(-1)
         sums, standardisation = statistics.coefficients, self.standardisation
+        assert sums is not None
         if self.prior_scale is not None:
             transform, precision = standardisation.transform, self.prior_scale**-2
             penalty = precision * transform.mT @ transform
@@ -178,7 +190,7 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
                 sums.information + torch.kron(identity, penalty),
             )
         step = sums.step(statistics.counts.sum(-1), standardisation).unflatten(-1, coefficients.shape[1:])
-        return standardisation.original(standardisation.standardised(coefficients) + step)
+        return coefficients + self._original(step)
 
     def _at_maximum(self, own: Tensor, x: Inputs, responsibilities: Tensor) -> Tensor:
         """Return coefficients of [1, x] of R runs at the maximum of Σ r log π and their prior."""

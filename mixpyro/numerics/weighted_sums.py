@@ -12,7 +12,7 @@ from torch import Tensor
 from mixpyro.arguments import has_derivatives
 from mixpyro.numerics import blocks
 from mixpyro.numerics.blocks import row_slices, rows_per_block
-from mixpyro.numerics.pairs import number_of_pairs, pair_indices, pair_products
+from mixpyro.numerics.pairs import number_of_pairs, pair_indices, pair_products, places_of_pairs
 
 # Rows that `column_sums` adds up side by side, as one long row. With fewer, PyTorch's sum is slower; more gain nothing.
 SUMMED_ROWS = 128
@@ -131,8 +131,4 @@ def _float64_columns(rows: Tensor) -> Tensor:
 
 def _symmetric(upper: Tensor, size: int) -> Tensor:
     """Fill symmetric matrices [M, F, F] from their upper triangles [M, F (F + 1) / 2]."""
-    first, second = pair_indices(size, upper.device)
-    matrices = upper.new_empty(len(upper), size, size)
-    matrices[:, first, second] = upper
-    matrices[:, second, first] = upper
-    return matrices
+    return upper.index_select(1, places_of_pairs(size, upper.device)).unflatten(1, (size, size))
