@@ -10,7 +10,6 @@ from mixpyro.experts.glm_estimates import GLMEstimates
 from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums, has_own_scales
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.fitted_part import State
-from mixpyro.numerics import nested
 from mixpyro.numerics.columns_of_fit import HasColumnsOfFit
 from mixpyro.numerics.curvature import Predictors
 from mixpyro.numerics.newton import MOST_DENSE
@@ -121,7 +120,9 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
         """Return whether a noise has all but collapsed; arguments as :meth:`Part.is_near_degeneracy`."""
         if not self.may_degenerate or self._says_degeneracies or "_limits_of_scales" not in self.__dict__:
             return self.may_degenerate
-        noise = self.of_runs(nested.stack([state])).scale[..., :1]
+        names = [name for name, one in self._own_parameters() if one.requires_grad]
+        scale = state.estimates[names.index("log_scale")].exp()
+        noise = scale.reshape(-1, len(self.family.scale_names))[:, :1]
         return not bool((noise > NEAR_COLLAPSE * self._limits.low[:1]).all())
 
     def of_runs(self, state: State) -> GLMParametersOfRuns:
@@ -194,7 +195,7 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
     @property
     def _has_free_scales(self) -> bool:
         """Whether scales are estimated."""
-        return bool(self.family.scale_names) and self.log_scale.requires_grad
+        return bool(self.family.scale_names) and self._parameter("log_scale").requires_grad
 
     def _predictors_of(self, x: Float[Tensor, "D N"], own: GLMParametersOfRuns) -> tuple[Predictors, Tensor]:
         """Return linear predictors η of rows, runs times components as B, and their design [E, N]; float64."""

@@ -1,5 +1,6 @@
 """Starts of a search, each of them drawn once: a start that a search has had before is no evidence."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -220,7 +221,14 @@ def signature(responsibilities: Responsibilities) -> Signature:
         >>> signature(start) == signature(start[:, [2, 0, 1]]), signature(start) == signature(start[[0, 0, 1, 2]])
         (True, False)
     """
-    generator = Generator("cpu").manual_seed(0)
-    random = torch.randn(len(responsibilities), generator=generator, dtype=torch.float64, device="cpu")
+    random = _random_numbers(len(responsibilities))
     sums = responsibilities.mT.double() @ random.to(responsibilities.device)
     return tuple(sorted(float(f"{value:.{DIGITS}g}") for value in sums.tolist()))
+
+
+@functools.lru_cache(maxsize=1)
+def _random_numbers(n_rows: int) -> Tensor:
+    """Return the same random numbers for the same number of rows [N], float64."""
+    with torch.inference_mode(False):
+        generator = Generator("cpu").manual_seed(0)
+        return torch.randn(n_rows, generator=generator, dtype=torch.float64, device="cpu")

@@ -40,7 +40,7 @@ class SoftmaxSums(NamedTuple):
     """Sums over the rows of R runs, float64."""
 
     counts: Tensor  # Σ r [R, K]
-    coefficients: NewtonSums | None  # of Σ r log π in the (K − 1) E coefficients of standardised columns; None for shares
+    coefficients: NewtonSums | None  # of Σ r log π in the (K − 1) E coefficients of u; None where not needed
 
 
 class SoftmaxRuns(LogitGate, HasColumnsOfFit):
@@ -64,7 +64,7 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
     @property
     def _is_free(self) -> bool:
         """Whether there are coefficients to estimate."""
-        return bool(self.n_components > 1 and self.coefficients_estimate.requires_grad)
+        return bool(self.n_components > 1 and self._parameter("coefficients_estimate").requires_grad)
 
     @property
     def _are_shares(self) -> bool:
@@ -76,7 +76,7 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
         """Whether an update reads every row: where there are many coefficients, or a subclass has its own formulas."""
         if self._has_own_formulas:
             return has_parameters(self)
-        return self._is_free and self.coefficients_estimate.numel() > MOST_DENSE
+        return self._is_free and self._parameter("coefficients_estimate").numel() > MOST_DENSE
 
     @property
     def _has_own_formulas(self) -> bool:

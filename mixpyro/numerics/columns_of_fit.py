@@ -14,6 +14,12 @@ class HasColumnsOfFit:
     n_features: int
     coefficients_estimate: torch.nn.Parameter
 
+    def _parameter(self, name: str) -> torch.nn.Parameter:
+        """Return a parameter of this module itself; a module's own search takes longer than a small sum."""
+        own: torch.nn.Parameter | None = self.__dict__["_parameters"].get(name)
+        found: torch.nn.Parameter = getattr(self, name) if own is None else own
+        return found
+
     @property
     def standardisation(self) -> Standardisation:
         """The columns in which a fit counts its coefficients; x itself before ``centre``."""
