@@ -1,5 +1,6 @@
 """The iterations of a fit of generalised linear models: all runs at once, one step of Newton's method each."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -12,8 +13,10 @@ from mixpyro.experts.scale_estimates import maximised_all
 from mixpyro.experts.sharing import Sharing
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.fitted_part import Gradient, State
+from mixpyro.numerics.curvature import total_of
 from mixpyro.numerics.linear_predictors import LinearPredictors
 from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
+from mixpyro.numerics.segments import Grouped
 from mixpyro.shapes import Value
 
 # Steps of a start, from where a fit goes on; where components share coefficients, also halvings of a step, and nats
@@ -69,6 +72,26 @@ class GLMRuns(GLMStates):
                 own.scale, statistics.counts, statistics.coefficients, step.flatten(-2), self._limits, sets=sets
             )
         return self._state_of(own, coefficients, scale)
+
+    def with_noise_of_nearest(self, state: State, blocks: Iterable[Value]) -> State:
+        """Return a start whose components have one noise; arguments as :meth:`ExpertFormulas.with_noise_of_nearest`.
+
+        Its square is the mean square of the objects' distances from their nearest lines, of a noise that has moments.
+        """
+        if not (self.takes_steps and self._has_free_scales and self.family.has_moments):
+            return state
+        own, sums = self.of_runs(state), list[Tensor]()
+        n_runs, n_rows = own.scale.shape[0], 0
+        for block in blocks:
+            x, y, *_ = block.columns if isinstance(block, Grouped) else block
+            eta, _ = self._predictors_of(x, own)
+            squares = (y.mT.double().unsqueeze(-1) - eta).square().squeeze(-1).mT.unflatten(0, (n_runs, -1))
+            squares = block.segments.sum(squares) if isinstance(block, Grouped) else squares
+            sums.append(squares.amin(1).sum(-1))
+            n_rows += x.shape[1]
+        noise = (total_of(sums) / n_rows).sqrt()[:, None, None].clamp_min(self._limits.low)
+        scale = torch.where(noise.isfinite(), noise.expand(own.scale.shape), own.scale)
+        return self._state_of(own, own.coefficients, scale)
 
     def _at_maximum(self, state: State, x: Tensor, y: Tensor, responsibilities: Tensor) -> State:
         """Return the state of R runs at the maximum of their partial bounds, or near to it.

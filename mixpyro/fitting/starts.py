@@ -139,11 +139,10 @@ def fitted_to_subsets(
     subsets, before = (x[rows.flatten()], y[rows.flatten()]), nested.stack([experts.state()] * n_starts)
     statistics = experts.sums_of_objects(experts.columns_of_incomplete(*subsets, None), r)
     after = experts.advanced(before, statistics, subsets, r, GradientMSteps(n_steps=N_GRADIENT_STEPS))
-    columns = experts.columns_of_incomplete(x, y, None)
-    shares = [
-        experts.log_likelihoods_of_objects(selected(columns, block), after).softmax(-2)
-        for block in slices(len(x), rows_per_e_step(n_starts * k, x.device))
-    ]
+    columns, size = experts.columns_of_incomplete(x, y, None), rows_per_e_step(n_starts * k, x.device)
+    parts = [selected(columns, block) for block in slices(len(x), size)]
+    after = experts.with_noise_of_nearest(after, parts)
+    shares = [experts.log_likelihoods_of_objects(part, after).softmax(-2) for part in parts]
     return after, torch.cat(shares, dim=-1)
 
 
