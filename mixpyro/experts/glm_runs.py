@@ -21,7 +21,7 @@ from mixpyro.shapes import Value
 
 # Steps of a start, from where a fit goes on; where components share coefficients, also halvings of a step, and nats
 # that the last of them gains.
-MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 8, 12, 1e-3
+MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 4, 12, 1e-3
 
 
 class TiedColumns(NamedTuple):

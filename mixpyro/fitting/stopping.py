@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
-# Measured rounding error of a sum over rows, in units of eps.
-ROUNDING = 0.125
+# Measured rounding error of a sum over rows, in units of eps, and of the bound itself, a float64, in units of its eps:
+# its last digit alone is up to one. Below that, steps of a run that has converged would seem to lower the bound.
+ROUNDING, ROUNDING_OF_BOUND = 0.125, 2.0
 # Iterations without a better bound after which a run has stalled.
 STALLED = 6
 # A run is given up when, for this many iterations, its extrapolated gain times GENEROSITY has not reached the best run.
@@ -83,4 +84,5 @@ def least_tolerance(magnitude: float, dtype: torch.dtype) -> float:
         magnitude: sum of the rows' absolute log evidences, in nats, whose roundings of either sign all but cancel.
         dtype: of the data.
     """
-    return ROUNDING * torch.finfo(dtype).eps * magnitude
+    of_rows, of_bound = ROUNDING * torch.finfo(dtype).eps, ROUNDING_OF_BOUND * torch.finfo(torch.float64).eps
+    return max(of_rows, of_bound) * magnitude

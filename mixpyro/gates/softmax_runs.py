@@ -19,6 +19,8 @@ from mixpyro.shapes import Inputs, ObjectIndices, Value
 
 # Least weight of a component without objects whose weight does not depend on x; its logit stays a number.
 LEAST_COUNT = 1e-300
+# Steps of Newton's method of a start, from where a fit goes on.
+MOST_STEPS = 4
 # What the formulas of many runs stand for. A subclass that overrides any is fitted run by run, by its own.
 FORMULAS = frozenset(
     {
@@ -193,7 +195,10 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
         return coefficients + self._original(step)
 
     def _at_maximum(self, own: Tensor, x: Inputs, responsibilities: Tensor) -> Tensor:
-        """Return coefficients of [1, x] of R runs at the maximum of Σ r log π and their prior."""
+        """Return coefficients of [1, x] of R runs at the maximum of Σ r log π and their prior, or near to it."""
+        if self._are_shares:
+            counts = responsibilities.sum(-1, dtype=torch.float64)
+            return self._after_step(own.double(), SoftmaxSums(counts, None))
         functions = LinearPredictors(
             x[:, : self.n_features],
             SoftLabels(responsibilities.double().permute(2, 0, 1)),
@@ -201,5 +206,5 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
             prior_scale=self.prior_scale,
         )
         found = functions.standardised_coefficients(own)
-        found = maximised(functions, found, n_steps=25, bounded=functions.bounded)
+        found = maximised(functions, found, n_steps=MOST_STEPS, bounded=functions.bounded)
         return functions.original_coefficients(found)
