@@ -10,6 +10,7 @@ from mixpyro.experts.glm_estimates import GLMEstimates
 from mixpyro.experts.scale_steps import ScaleLimits, ScaleSums, has_own_scales
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.fitted_part import State
+from mixpyro.numerics import nested
 from mixpyro.numerics.columns_of_fit import HasColumnsOfFit
 from mixpyro.numerics.curvature import Predictors
 from mixpyro.numerics.newton import MOST_DENSE
@@ -189,7 +190,7 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
         return GLMSums(
             responsibilities.sum(-1, dtype=torch.float64),
             NewtonSums(*(part.unflatten(0, shape) for part in found)),
-            ScaleSums(*(None if part is None else part.unflatten(0, shape) for part in scales)),
+            nested.apply(lambda part: part.unflatten(0, shape), scales),
         )
 
     @property

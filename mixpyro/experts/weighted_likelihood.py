@@ -95,8 +95,8 @@ class WeightedLikelihood:
         Args:
             eta: predictors η [N, K, C].
         """
-        score = self._weighted(self.family.score(self.y, eta, self.exposure, self.scale))
-        diagonal, factor = self.family.observed_curvature(self.y, eta, self.exposure, self.scale)
+        score, curvature = self.family.score_and_curvature(self.y, eta, self.exposure, self.scale)
+        score, (diagonal, factor) = self._weighted(score), curvature
         if factor is not None:
             factor = (self.responsibilities.sqrt().unsqueeze(-1) * factor).masked_fill(self._is_out.unsqueeze(-1), 0.0)
         return score, Curvature(self._weighted(diagonal), factor)
@@ -169,4 +169,4 @@ class WeightedLikelihood:
     def _weighted(self, values: Tensor) -> Tensor:
         """Return the product of values [N, K, …] and responsibilities, zero where these are."""
         shape = (*self.responsibilities.shape, *(1 for _ in values.shape[2:]))
-        return (self.responsibilities.reshape(shape) * values).masked_fill(self._is_out.reshape(shape), 0.0)
+        return torch.where(self._is_out.reshape(shape), 0.0, self.responsibilities.reshape(shape) * values)

@@ -60,11 +60,14 @@ def is_hopeless(trace: Sequence[float], best: float) -> bool:
         trace: the bound at every iteration, in nats.
         best: bound that another run has reached, in nats.
     """
+    if len(trace) < PATIENCE + 2 or trace[-1] >= best:
+        return False
     # A step that was not taken repeats a bound, and says nothing of what is left.
     trace = without_repeats(trace[-4 * PATIENCE :])
     if len(trace) < PATIENCE + 2:
         return False
-    ends = range(len(trace) - PATIENCE, len(trace))
+    # The last first, which says no the most often.
+    ends = range(len(trace) - 1, len(trace) - PATIENCE - 1, -1)
     return all(trace[end] + GENEROSITY * left_to_gain(trace[end - 2 : end + 1]) < best for end in ends)
 
 
