@@ -179,9 +179,12 @@ def centres_of(points: Tensor, n_centres: int, generator: Generator) -> Tensor:
         n_centres: K.
         generator: of random numbers.
     """
-    centres = spread_rows(points, n_centres, generator)
+    centres, labels = spread_rows(points, n_centres, generator), None
     for _ in range(N_LLOYD_ITERATIONS - 1):
-        nearest = one_hot(nearest_row(points, centres), n_centres, like=points)
+        before, labels = labels, nearest_row(points, centres)
+        if before is not None and torch.equal(before, labels):
+            break
+        nearest = one_hot(labels, n_centres, like=points)
         counts = nearest.sum(0).unsqueeze(-1)
         centres = torch.where(counts > 0, nearest.mT @ points / counts.clamp_min(1.0), centres)
     return centres
