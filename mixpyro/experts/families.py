@@ -53,8 +53,9 @@ class Gaussian(Family):
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return −½ ((y − η) / σ)² − log σ − ½ log 2π, summed over outputs; arguments as :meth:`Family.log_prob`."""
         residual = (y.unsqueeze(-2) - eta) / scale
-        log_density = -0.5 * residual.square() - scale.log() - 0.5 * math.log(2 * math.pi)
-        return log_density.sum(-1).to(exposure.dtype)
+        log_density = -0.5 * residual.square() - (scale.log() + 0.5 * math.log(2 * math.pi))
+        total = log_density.sum(-1) if log_density.shape[-1] > 1 else log_density.squeeze(-1)
+        return total.to(exposure.dtype)
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return (y − η) / σ²; arguments as :meth:`Family.score`."""

@@ -185,8 +185,9 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
         eta, design = self._last_block.of((x, *state.estimates), lambda: self._predictors_of(x, own))
         shape, r = responsibilities.shape[:-1], responsibilities.flatten(0, -2).mT
         likelihood = WeightedLikelihood(self.family, y.mT, self._exposures(x.mT), r, own.scale.flatten(0, 1))
-        found = NewtonSums.of(*likelihood.derivatives(eta), design)
-        scales = ScaleSums.of(likelihood, eta, wanted=self._has_free_scales)
+        score, curvature = likelihood.derivatives(eta)
+        found = NewtonSums.of(score, curvature, design)
+        scales = ScaleSums.of(likelihood, eta, score, wanted=self._has_free_scales)
         return GLMSums(
             responsibilities.sum(-1, dtype=torch.float64),
             NewtonSums(*(part.unflatten(0, shape) for part in found)),

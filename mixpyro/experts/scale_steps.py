@@ -61,18 +61,19 @@ class ScaleSums(NamedTuple):
     hessian: Tensor | None  # [*B, S, S]; None where there are no scales, or their maximum has a closed form
 
     @classmethod
-    def of(cls, likelihood: WeightedLikelihood, eta: Predictors, *, wanted: bool) -> "ScaleSums":
+    def of(cls, likelihood: WeightedLikelihood, eta: Predictors, score: Predictors, *, wanted: bool) -> "ScaleSums":
         """Return the sums of some rows.
 
         Args:
             likelihood: of the rows.
             eta: their predictors.
+            score: weighted derivatives in the predictors.
             wanted: whether scales are estimated; if not, there are none.
         """
         if not wanted:
             return cls(eta.new_zeros(eta.shape[1], 0), None)
         if likelihood.family.has_moments:
-            return cls(likelihood.scale_gradient_by_moments(eta), None)
+            return cls(likelihood.scale_gradient_by_moments(eta, score), None)
         return cls(*likelihood.scale_derivatives(eta))
 
     def scale_after(

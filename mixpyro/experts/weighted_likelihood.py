@@ -113,14 +113,15 @@ class WeightedLikelihood:
         first, second = found
         return self._weighted(first).sum(0), self._weighted(second).sum(0)
 
-    def scale_gradient_by_moments(self, eta: Predictors) -> Float[Tensor, "B 1"]:
+    def scale_gradient_by_moments(self, eta: Predictors, score: Predictors) -> Float[Tensor, "B 1"]:
         """Return the first of these for a noise whose square is a mean of squares: Σ r ((y − η) / σ)² − Σ r.
 
         Args:
             eta: predictors η [N, K, 1].
+            score: r (y − η) / σ², as :meth:`derivatives` returns it.
         """
-        squares = ((self.y.unsqueeze(-1) - eta) / self.scale).square()
-        return self._weighted(squares).sum(0) - self.counts.unsqueeze(-1)
+        squares = torch.where(self._is_out.unsqueeze(-1), 0.0, score * (self.y.unsqueeze(-1) - eta))
+        return squares.sum(0) - self.counts.unsqueeze(-1)
 
     @property
     def counts(self) -> Float[Tensor, " K"]:

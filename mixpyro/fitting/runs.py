@@ -220,7 +220,7 @@ class Runs:
         """
         bounds = tuple(self.traces[number].bounds) or (-math.inf,)
         found = self._degeneracies(number) if math.isfinite(bounds[-1]) else ()
-        if any(bool(one.isnan().any()) for one in nested.tensors(self.ended[number].state)):
+        if any(_has_nan(one) for one in nested.tensors(self.ended[number].state)):
             found = (*found, "estimates are not numbers")
         return Run(bounds, self.traces[number].has_ended, found)
 
@@ -274,6 +274,11 @@ class Runs:
         responsibilities = self.responsibilities(number).mT
         self.mixture.hold(self.ended[number].state)
         return degeneracies(self.mixture, self.table, responsibilities)
+
+
+def _has_nan(tensor: Tensor) -> bool:
+    """Return whether any of the numbers is none; a sum that is one, of all, says no at once."""
+    return math.isnan(float(tensor.sum())) and bool(tensor.isnan().any())
 
 
 def _alike(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
