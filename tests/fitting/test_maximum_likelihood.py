@@ -102,6 +102,19 @@ def test_two_gaussian_regressions(case: dict[str, float], columns: tuple[str, st
     assert gaussian_lines(*columns, gated=False).bound == pytest.approx(case["constant_gate_loglik"], abs=1e-3)
 
 
+def test_most_subsets_lead_to_the_best_regressions() -> None:
+    """With the noise that a line has about three rows it met, one in three did."""
+    result = gaussian_lines("co2_gnp.csv", "GNP", "CO2", gated=False, starts=(random_subsets,), n_candidates=1)
+    assert sum(abs(run.bound - result.bound) < 0.1 for run in result.runs) >= 12
+
+
+def test_regressions_that_are_worse_are_given_up() -> None:
+    result = gaussian_lines("co2_gnp.csv", "GNP", "CO2", gated=True)
+    worse = [run for run in result.runs if not run.converged]
+    assert worse
+    assert max(run.bound for run in worse) < result.bound - 0.1
+
+
 def test_runs_whose_noise_collapses_are_not_chosen() -> None:
     """Every second start begins, and ends, on two points, with any likelihood it likes."""
     starts = random_subsets, on_two_rows
