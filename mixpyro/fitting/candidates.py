@@ -119,8 +119,8 @@ class Candidates:
         if has_one_start and seen:
             return []
         n_candidates = 1 if has_one_start else self.n_candidates
-        generator, fitted = self._prepared.pop(number, None) or Prepared(self._generator(number), [])
-        failed = False
+        prepared, failed = self._prepared.pop(number, None), False
+        generator, fitted = Prepared(self._generator(number), []) if prepared is None else prepared
         for turn in range(len(self.kinds)):
             kind = self.kinds[(number + turn) % len(self.kinds)]
             if turn:
