@@ -1,6 +1,6 @@
 """The iterations of a fit of generalised linear models: all runs at once, one step of Newton's method each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -73,12 +73,12 @@ class GLMRuns(GLMStates):
             )
         return self._state_of(own, coefficients, scale)
 
-    def with_noise_of_nearest(self, state: State, blocks: Iterable[Value]) -> State:
-        """Return a start whose components have one noise; arguments as :meth:`ExpertFormulas.with_noise_of_nearest`.
+    def with_noise_of_nearest(self, state: State, blocks: Iterable[Value], wanted: Sequence[bool]) -> State:
+        """Return starts whose components have one noise; arguments as :meth:`ExpertFormulas.with_noise_of_nearest`.
 
         Its square is the mean square of the objects' distances from their nearest lines, of a noise that has moments.
         """
-        if not (self.takes_steps and self._has_free_scales and self.family.has_moments):
+        if not (any(wanted) and self.takes_steps and self._has_free_scales and self.family.has_moments):
             return state
         own, sums = self.of_runs(state), list[Tensor]()
         n_runs, n_rows = own.scale.shape[0], 0
@@ -90,7 +90,8 @@ class GLMRuns(GLMStates):
             sums.append(squares.amin(1).sum(-1))
             n_rows += x.shape[1]
         noise = (total_of(sums) / n_rows).sqrt()[:, None, None].clamp_min(self._limits.low)
-        scale = torch.where(noise.isfinite(), noise.expand(own.scale.shape), own.scale)
+        taken = torch.tensor(wanted, device="cpu").to(noise.device)[:, None, None] & noise.isfinite()
+        scale = torch.where(taken, noise, own.scale)
         return self._state_of(own, own.coefficients, scale)
 
     def _at_maximum(self, state: State, x: Tensor, y: Tensor, responsibilities: Tensor) -> State:

@@ -15,7 +15,14 @@ from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.group_starts import drawn, subsets_of_runs
 from mixpyro.fitting.known_labels import agreeing
 from mixpyro.fitting.rows_of_all import are_all_known, known_objects, of_own, seen_by_all
-from mixpyro.fitting.starts import GivenResponsibilities, Start, fitted_to_subsets, random_subsets, subset_rows
+from mixpyro.fitting.starts import (
+    GivenResponsibilities,
+    Start,
+    fitted_to_subsets,
+    has_one_noise,
+    random_subsets,
+    subset_rows,
+)
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.labels import all_known, with_known
@@ -221,7 +228,7 @@ def _fitted(
         some = generators[first : first + size]
         if table.segments is None:
             rows = torch.stack([subset_rows(mixture, table.x, table.y, one) for one in some])
-            found.append(fitted_to_subsets(mixture, table.x, table.y, rows))
+            found.append(fitted_to_subsets(mixture, table.x, table.y, rows, [has_one_noise(one) for one in some]))
         else:
             found.append(subsets_of_runs(mixture, table, some))
     states = nested.apply(lambda *parts: torch.cat(parts), *(state for state, _ in found))

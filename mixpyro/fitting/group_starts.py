@@ -13,6 +13,7 @@ from mixpyro.fitting.starts import (
     GivenResponsibilities,
     Start,
     centres_of,
+    has_one_noise,
     k_means,
     nearest_row,
     one_hot,
@@ -90,7 +91,7 @@ def subsets_of_groups(mixture: MixtureOfExperts, table: Table, generator: Genera
     by_gradient = GradientMSteps(n_steps=N_GRADIENT_STEPS)
     after = experts.advanced(state, statistics, (subset.x, subset.y), subset.of_rows(r), by_gradient)
     parts = [table.block(block).columns for block in table.blocks(width=k)]
-    experts.hold(nested.select(experts.with_noise_of_nearest(after, parts), 0))
+    experts.hold(nested.select(experts.with_noise_of_nearest(after, parts, [has_one_noise(generator)]), 0))
     shares = [experts.log_likelihoods_of_objects(part).softmax(-2) for part in parts]
     return torch.cat(shares, dim=-1).mT
 
@@ -121,7 +122,7 @@ def subsets_of_runs(
     by_gradient = GradientMSteps(n_steps=N_GRADIENT_STEPS)
     after = experts.advanced(before, statistics, (subset.x, subset.y), subset.of_rows(r), by_gradient)
     parts = [table.block(block).columns for block in table.blocks(width=n_runs * k)]
-    after = experts.with_noise_of_nearest(after, parts)
+    after = experts.with_noise_of_nearest(after, parts, [has_one_noise(one) for one in generators])
     shares = [experts.log_likelihoods_of_objects(part, after).softmax(-2) for part in parts]
     return after, torch.cat(shares, dim=-1)
 

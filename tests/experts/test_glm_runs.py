@@ -208,12 +208,13 @@ def test_a_start_has_the_noise_about_the_nearest_lines(options: dict[str, Any], 
     segments = Segments(torch.full((N // 4,), 4)) if in_groups else None
     halves = [slice(0, N // 8), slice(N // 8, N // 4)] if in_groups else [slice(0, N // 2), slice(N // 2, N)]
     columns = experts.columns_of_objects(x, y, segments)
-    after = experts.with_noise_of_nearest(together, [selected(columns, half) for half in halves])
+    after = experts.with_noise_of_nearest(together, [selected(columns, half) for half in halves], [True, False, True])
     for run in range(R):
         experts.hold(nested.select(after, run))
         squares = (y - experts.predict(x)[..., 0]).square()
         squares = squares.unflatten(0, (-1, 4)).sum(1) if in_groups else squares
-        noise = (squares.amin(-1).sum() / N).sqrt().expand(K)
+        own = nested.select(together, run).estimates[-1].exp()
+        noise = (own if run == 1 else (squares.amin(-1).sum() / N).sqrt()).expand(K)
         torch.testing.assert_close(experts.scale, noise)
         experts.hold(nested.select(together, run))
 
@@ -222,7 +223,7 @@ def test_a_start_has_the_noise_about_the_nearest_lines(options: dict[str, Any], 
 def test_a_start_without_a_noise_of_moments_stays_as_it_is(name: str) -> None:
     experts, x, y = bank(name, {})
     together = states(experts)
-    assert experts.with_noise_of_nearest(together, [experts.columns(x, y)]) is together
+    assert experts.with_noise_of_nearest(together, [experts.columns(x, y)], [True] * R) is together
 
 
 class Doubled(Poisson):
