@@ -1,5 +1,6 @@
 """When a run of variational EM ends: rules as functions of the trace of its bound."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -87,5 +88,11 @@ def least_tolerance(magnitude: float, dtype: torch.dtype) -> float:
         magnitude: sum of the rows' absolute log evidences, in nats, whose roundings of either sign all but cancel.
         dtype: of the data.
     """
+    return _relative_rounding(dtype) * magnitude
+
+
+@functools.cache
+def _relative_rounding(dtype: torch.dtype) -> float:
+    """Return the rounding error of a bound of one nat of absolute log evidences; asked for in every iteration."""
     of_rows, of_bound = ROUNDING * torch.finfo(dtype).eps, ROUNDING_OF_BOUND * torch.finfo(torch.float64).eps
-    return max(of_rows, of_bound) * magnitude
+    return max(of_rows, of_bound)
