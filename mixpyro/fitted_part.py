@@ -133,6 +133,9 @@ class FittedPart(PyroModule):
 
     def estimated_tensors(self) -> list[Tensor]:
         """Return trainable parameters, then buffers of networks inside, such as running means."""
+        if not self._modules:  # buffers of its own are no estimates
+            own_parameters = {id(one): one for one in self._parameters.values() if one is not None}
+            return [parameter for parameter in own_parameters.values() if parameter.requires_grad]
         parts = [module for module in self.modules() if isinstance(module, FittedPart)]
         own = {id(buffer) for part in parts for buffer in part.buffers(recurse=False)}
         trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]

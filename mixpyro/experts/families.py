@@ -1,6 +1,7 @@
 """Families of densities for generalised linear models."""
 
 import math
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -25,6 +26,7 @@ from mixpyro.numerics.count_densities import (
 from mixpyro.numerics.curvature import Curvature
 from mixpyro.numerics.precision import in_range
 from mixpyro.numerics.soft_labels import with_reference
+from mixpyro.part import overrides
 
 __all__ = [
     "Binomial",
@@ -51,8 +53,9 @@ class Gaussian(Family):
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return −½ ((y − η) / σ)² − log σ − ½ log 2π, summed over outputs; arguments as :meth:`Family.log_prob`."""
         residual = (y.unsqueeze(-2) - eta) / scale
-        log_density = -0.5 * residual.square() - scale.log() - 0.5 * math.log(2 * math.pi)
-        return log_density.sum(-1).to(exposure.dtype)
+        log_density = -0.5 * residual.square() - (scale.log() + 0.5 * math.log(2 * math.pi))
+        total = log_density.sum(-1) if log_density.shape[-1] > 1 else log_density.squeeze(-1)
+        return total.to(exposure.dtype)
 
     def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return (y − η) / σ²; arguments as :meth:`Family.score`."""
@@ -109,6 +112,14 @@ class Poisson(Family):
     def curvature(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> Curvature:
         """Return the rate; arguments as :meth:`Family.curvature`."""
         return Curvature(finite_rate(eta, exposure).to(exposure.dtype))
+
+    def score_and_curvature(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> tuple[Tensor, Curvature]:
+        """Return both from one rate; arguments as :meth:`Family.score_and_curvature`."""
+        cls: Any = type(self)
+        if overrides(cls, frozenset({"score", "curvature", "observed_curvature"})):
+            return super().score_and_curvature(y, eta, exposure, scale)
+        rate = finite_rate(eta, exposure)
+        return (y.double().unsqueeze(-1) - rate).to(exposure.dtype), Curvature(rate.to(exposure.dtype))
 
     def mean(self, eta: Tensor, exposure: Tensor) -> Tensor:
         """Return the rate, exposure · exp(η), in the range of the dtype; arguments as :meth:`Family.mean`."""

@@ -123,6 +123,17 @@ class Family:
         """
         return self.curvature(eta, exposure, scale)
 
+    def score_and_curvature(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> tuple[Tensor, Curvature]:
+        """Return :meth:`score` and :meth:`observed_curvature`, which a family may compute together.
+
+        Args:
+            y: outputs [N, P].
+            eta: linear predictors η [N, K, C].
+            exposure: as for :meth:`log_prob`.
+            scale: as for :meth:`log_prob`.
+        """
+        return self.score(y, eta, exposure, scale), self.observed_curvature(y, eta, exposure, scale)
+
     def scale_by_moments(self, y: Tensor, eta: Tensor, responsibilities: Tensor) -> Tensor | None:
         """Return the scales [K, S] at their maximum, where that has a closed form; None where it has none.
 

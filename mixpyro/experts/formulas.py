@@ -1,5 +1,6 @@
 """The formulas that a fit reads of experts: of rows, and of objects that are groups of rows."""
 
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import pyro
@@ -153,6 +154,18 @@ class ExpertFormulas(Part):
         if isinstance(columns, Grouped):
             return self._sums_of_rows(columns.columns, columns.segments.spread(responsibilities), state)
         return self._sums_of_rows(columns, responsibilities, state)
+
+    def with_noise_of_nearest(self, state: State, blocks: Iterable[Value], wanted: Sequence[bool]) -> State:
+        """Return starts with the noise that objects have about the nearest component; the state itself by default.
+
+        A component that was fitted to as few rows as it has coefficients has hardly any noise about them.
+
+        Args:
+            state: of R runs, fitted to a few rows each.
+            blocks: columns of all objects, as :meth:`columns_of_objects` returns them, block by block.
+            wanted: of which runs; the others are left as they are.
+        """
+        return state
 
     def log_prob_of_objects(self, x: Inputs, y: Outputs, segments: Segments | None) -> Float[Tensor, "K objects"]:
         """Return the log predictive density of each object under each component in nats [K, N].

@@ -1,5 +1,8 @@
 """The iterations of a fit of generalised linear models: all runs at once, one step of Newton's method each."""
 
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -8,15 +11,27 @@ from mixpyro.distributed import sums as over_blocks
 from mixpyro.experts.exponential_family import smallest_scale
 from mixpyro.experts.glm_states import GLMParametersOfRuns, GLMStates, GLMSums
 from mixpyro.experts.scale_estimates import maximised_all
+from mixpyro.experts.sharing import Sharing
 from mixpyro.experts.weighted_likelihood import WeightedLikelihood
 from mixpyro.fitted_part import Gradient, State
+from mixpyro.numerics.curvature import total_of
 from mixpyro.numerics.linear_predictors import LinearPredictors
-from mixpyro.numerics.newton_sums import NewtonSums
+from mixpyro.numerics.newton_sums import NewtonSums, Standardisation
+from mixpyro.numerics.segments import Grouped
 from mixpyro.shapes import Value
 
 # Steps of a start, from where a fit goes on; where components share coefficients, also halvings of a step, and nats
 # that the last of them gains.
-MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 8, 12, 1e-3
+MOST_STEPS, MOST_HALVINGS, LEAST_GAIN = 4, 12, 1e-3
+
+
+class TiedColumns(NamedTuple):
+    """Directions of the coefficients of all components that components share, orthonormal in standardised columns."""
+
+    selection: Tensor  # which coefficient is which number to estimate [K, E, F]
+    root: Tensor  # coordinates in the directions are this times the numbers to estimate [F, F]
+    blocks: Tensor  # coefficients of standardised columns of each component are this times coordinates [K, C E, C F]
+    reach: Tensor  # the largest change of a predictor by a unit of each coordinate [F]
 
 
 class GLMRuns(GLMStates):
@@ -51,14 +66,34 @@ class GLMRuns(GLMStates):
             return self._at_maximum(state, x, y, *over_blocks.everywhere(responsibilities, dim=-1))
         own = self.of_runs(state)
         step = self._coefficients_step(own, statistics)
-        coefficients = self.standardisation.original(self.standardisation.standardised(own.coefficients) + step)
-        scale = own.scale
+        coefficients, scale = own.coefficients + self._original(step), own.scale
         if self._has_free_scales:
             sets = self.sharing.set_of if self.sharing.has_scale else None
             scale = statistics.scales.scale_after(
                 own.scale, statistics.counts, statistics.coefficients, step.flatten(-2), self._limits, sets=sets
             )
         return self._state_of(own, coefficients, scale)
+
+    def with_noise_of_nearest(self, state: State, blocks: Iterable[Value], wanted: Sequence[bool]) -> State:
+        """Return starts whose components have one noise; arguments as :meth:`ExpertFormulas.with_noise_of_nearest`.
+
+        Its square is the mean square of the objects' distances from their nearest lines, of a noise that has moments.
+        """
+        if not (any(wanted) and self.takes_steps and self._has_free_scales and self.family.has_moments):
+            return state
+        own, sums = self.of_runs(state), list[Tensor]()
+        n_runs, n_rows = own.scale.shape[0], 0
+        for block in blocks:
+            x, y, *_ = block.columns if isinstance(block, Grouped) else block
+            eta, _ = self._predictors_of(x, own)
+            squares = (y.mT.double().unsqueeze(-1) - eta).square().squeeze(-1).mT.unflatten(0, (n_runs, -1))
+            squares = block.segments.sum(squares) if isinstance(block, Grouped) else squares
+            sums.append(squares.amin(1).sum(-1))
+            n_rows += x.shape[1]
+        noise = (total_of(sums) / n_rows).sqrt()[:, None, None].clamp_min(self._limits.low)
+        taken = torch.tensor(wanted, device="cpu").to(noise.device)[:, None, None] & noise.isfinite()
+        scale = torch.where(taken, noise, own.scale)
+        return self._state_of(own, own.coefficients, scale)
 
     def _at_maximum(self, state: State, x: Tensor, y: Tensor, responsibilities: Tensor) -> State:
         """Return the state of R runs at the maximum of their partial bounds, or near to it.
@@ -137,15 +172,8 @@ class GLMRuns(GLMStates):
 
     def _tied_step(self, own: GLMParametersOfRuns, statistics: GLMSums) -> Float[Tensor, "R K C E"]:
         """Return the same where components share some coefficients: one step for all components."""
-        common = self.shared_coefficients_estimate
-        assert common is not None
-        free = {"own": self.coefficients_estimate.requires_grad, "common": common.requires_grad}
-        selection = self.sharing.selection(**free, like=own.coefficients)
-        maps = torch.linalg.solve_triangular(self.standardisation.transform, selection, upper=True)
-        basis, root = torch.linalg.qr(maps.flatten(0, 1))
-        basis = basis.unflatten(0, maps.shape[:2])
-        c = self.family.n_predictors
-        blocks = torch.stack([torch.block_diag(*[one] * c) for one in basis])  # [K, M, Q]
+        tied = self._tied_columns(own.coefficients)
+        blocks, root, c = tied.blocks, tied.root, self.family.n_predictors
         sums = statistics.coefficients
         gradient = (sums.gradient.unsqueeze(-2) @ blocks).squeeze(-2).sum(1)
         information = (blocks.mT @ sums.information @ blocks).sum(1)
@@ -153,17 +181,39 @@ class GLMRuns(GLMStates):
             precision, identity = self.prior_scale**-2, torch.eye(len(root), dtype=root.dtype, device=root.device)
             inverse = torch.linalg.solve_triangular(root, identity, upper=True)
             # Entries φ of [1, x], each once: θ = root φ.
-            entries = torch.einsum("kef,rkce->rcf", selection, own.coefficients) / selection.sum((0, 1))
+            entries = torch.einsum("kef,rkce->rcf", tied.selection, own.coefficients) / tied.selection.sum((0, 1))
             gradient = gradient - precision * (entries @ inverse).flatten(-2)
             information = information + torch.block_diag(*[precision * inverse.mT @ inverse] * c)
         step = NewtonSums(gradient, information).step(
-            statistics.counts.sum(-1), self.standardisation._replace(reach=self._reach_of(basis))
+            statistics.counts.sum(-1), self.standardisation._replace(reach=tied.reach)
         )
         return (blocks @ step.unsqueeze(1).unsqueeze(-1)).squeeze(-1).unflatten(-1, (c, -1))
 
-    def _reach_of(self, basis: Float[Tensor, "K E F"]) -> Float[Tensor, " F"]:
-        """Return the largest change of a predictor that each coordinate of a basis can make, by a unit of it."""
-        return (basis.abs() * self.standardisation.reach.unsqueeze(-1)).sum(1).amax(0)
+    def _tied_columns(self, like: Tensor) -> TiedColumns:
+        """Return the directions of the coefficients that components share, computed once for the columns of a fit."""
+        common = self.shared_coefficients_estimate
+        assert common is not None
+        of, free = (
+            (self.standardisation, self.sharing),
+            (self.coefficients_estimate.requires_grad, common.requires_grad),
+        )
+        kept: tuple[tuple[Standardisation, Sharing], tuple[bool, bool], TiedColumns] | None
+        kept = self.__dict__.get("_tied_columns_of_fit")
+        if kept is None or kept[0][0] is not of[0] or kept[0][1] is not of[1] or kept[1] != free:
+            kept = of, free, self._new_tied_columns(like, own=free[0], common=free[1])
+            self.__dict__["_tied_columns_of_fit"] = kept
+        return kept[2]
+
+    def _new_tied_columns(self, like: Tensor, *, own: bool, common: bool) -> TiedColumns:
+        """Return the same, computed."""
+        selection = self.sharing.selection(own=own, common=common, like=like)
+        maps = torch.linalg.solve_triangular(self.standardisation.transform, selection, upper=True)
+        basis, root = torch.linalg.qr(maps.flatten(0, 1))
+        basis = basis.unflatten(0, maps.shape[:2])
+        blocks = torch.stack([torch.block_diag(*[one] * self.family.n_predictors) for one in basis])
+        # The largest change of a predictor that each coordinate can make, by a unit of it.
+        reach = (basis.abs() * self.standardisation.reach.unsqueeze(-1)).sum(1).amax(0)
+        return TiedColumns(selection, root, blocks, reach)
 
 
 def _no_gradient(*_: object) -> None:

@@ -121,7 +121,9 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
         """Return whether a noise has all but collapsed; arguments as :meth:`Part.is_near_degeneracy`."""
         if not self.may_degenerate or self._says_degeneracies or "_limits_of_scales" not in self.__dict__:
             return self.may_degenerate
-        noise = self.of_runs(nested.stack([state])).scale[..., :1]
+        names = [name for name, one in self._own_parameters() if one.requires_grad]
+        scale = state.estimates[names.index("log_scale")].exp()
+        noise = scale.reshape(-1, len(self.family.scale_names))[:, :1]
         return not bool((noise > NEAR_COLLAPSE * self._limits.low[:1]).all())
 
     def of_runs(self, state: State) -> GLMParametersOfRuns:
@@ -183,23 +185,24 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
         eta, design = self._last_block.of((x, *state.estimates), lambda: self._predictors_of(x, own))
         shape, r = responsibilities.shape[:-1], responsibilities.flatten(0, -2).mT
         likelihood = WeightedLikelihood(self.family, y.mT, self._exposures(x.mT), r, own.scale.flatten(0, 1))
-        found = NewtonSums.of(*likelihood.derivatives(eta), design)
-        scales = ScaleSums.of(likelihood, eta, wanted=self._has_free_scales)
+        score, curvature = likelihood.derivatives(eta)
+        found = NewtonSums.of(score, curvature, design)
+        scales = ScaleSums.of(likelihood, eta, score, wanted=self._has_free_scales)
         return GLMSums(
             responsibilities.sum(-1, dtype=torch.float64),
             NewtonSums(*(part.unflatten(0, shape) for part in found)),
-            ScaleSums(*(part.unflatten(0, shape) for part in scales)),
+            nested.apply(lambda part: part.unflatten(0, shape), scales),
         )
 
     @property
     def _has_free_scales(self) -> bool:
         """Whether scales are estimated."""
-        return bool(self.family.scale_names) and self.log_scale.requires_grad
+        return bool(self.family.scale_names) and self._parameter("log_scale").requires_grad
 
     def _predictors_of(self, x: Float[Tensor, "D N"], own: GLMParametersOfRuns) -> tuple[Predictors, Tensor]:
         """Return linear predictors η of rows, runs times components as B, and their design [E, N]; float64."""
-        design = self.standardisation.design(x[: self.n_features])
-        matrices = self.standardisation.standardised(own.coefficients)
+        design = self._design(x, x[: self.n_features])
+        matrices = self._of_standardised(own.coefficients)
         flat = matrices.flatten(0, 2) @ design
         return flat.unflatten(0, (-1, matrices.shape[2])).permute(2, 0, 1), design
 

@@ -124,6 +124,7 @@ class GLMStreams(GLMRuns):
             point, gradient = own.scale.log().maximum(low).minimum(high), batch.scales.gradient
             at_limit = ((point <= low) & (gradient < 0)) | ((point >= high) & (gradient > 0))
             hessian = averages.scales.hessian
+            assert hessian is not None
             step = uphill_step(*(part.flatten(0, 1) for part in (gradient, hessian, at_limit))).reshape(point.shape)
             found = (point + size * step).maximum(low).minimum(high).exp()
         return torch.where(~held.unsqueeze(-1) & found.isfinite(), found, own.scale)

@@ -58,20 +58,22 @@ class ScaleSums(NamedTuple):
     """Derivatives of B log likelihoods in the logarithms of their scales, float64: sums over the rows."""
 
     gradient: Tensor  # [*B, S]
-    hessian: Tensor  # [*B, S, S]
+    hessian: Tensor | None  # [*B, S, S]; None where there are no scales, or their maximum has a closed form
 
     @classmethod
-    def of(cls, likelihood: WeightedLikelihood, eta: Predictors, *, wanted: bool) -> "ScaleSums":
+    def of(cls, likelihood: WeightedLikelihood, eta: Predictors, score: Predictors, *, wanted: bool) -> "ScaleSums":
         """Return the sums of some rows.
 
         Args:
             likelihood: of the rows.
             eta: their predictors.
+            score: weighted derivatives in the predictors.
             wanted: whether scales are estimated; if not, there are none.
         """
         if not wanted:
-            none = eta.new_zeros(eta.shape[1], 0)
-            return cls(none, none.unsqueeze(-1))
+            return cls(eta.new_zeros(eta.shape[1], 0), None)
+        if likelihood.family.has_moments:
+            return cls(likelihood.scale_gradient_by_moments(eta, score), None)
         return cls(*likelihood.scale_derivatives(eta))
 
     def scale_after(
@@ -101,6 +103,7 @@ class ScaleSums(NamedTuple):
             low, high = limits.low.log().expand(scale.shape), limits.high.log().expand(scale.shape)
             point = scale.log().maximum(low).minimum(high)
             held = ((point <= low) & (self.gradient < 0)) | ((point >= high) & (self.gradient > 0))
+            assert self.hessian is not None
             moved = uphill_step(*(part.flatten(0, 1) for part in (self.gradient, self.hessian, held)))
             found = (point + moved.reshape(point.shape)).maximum(low).minimum(high).exp()
         return torch.where((counts > 0).unsqueeze(-1) & found.isfinite(), found, scale)
@@ -116,7 +119,7 @@ class ScaleSums(NamedTuple):
         image = (coefficients.information @ step.unsqueeze(-1)).squeeze(-1)
         gain = (step * (2.0 * coefficients.gradient - image)).sum(-1)
         squares = scale.square() * (self.gradient + counts.unsqueeze(-1) - gain.unsqueeze(-1))
-        squares = torch.where(counts.unsqueeze(-1) > 0, squares.clamp_min(0.0), 0.0)
+        squares = squares.clamp_min(0.0).masked_fill(counts.unsqueeze(-1) <= 0, 0.0)
         if sets is not None:
             squares, counts = in_sets(squares, sets), in_sets(counts, sets)
         return (squares / counts.unsqueeze(-1)).sqrt(), counts

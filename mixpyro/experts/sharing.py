@@ -86,6 +86,8 @@ class Sharing:
         Args:
             coefficients: of every component, equal where they are shared.
         """
+        if not self.columns:
+            return coefficients, coefficients[..., : len(self.sets), :, :0]
         return coefficients[..., self.own_columns], coefficients[..., self.firsts, :, :][..., self.columns]
 
     def selection(self, *, own: bool, common: bool, like: Tensor) -> Float[Tensor, "K E F"]:

@@ -87,7 +87,7 @@ class WeightedLikelihood:
 
     def _beyond_saturated(self, eta: Predictors, scale: Float[Tensor, "K S"]) -> Float[Tensor, " B"]:
         """Return the sums less what does not depend on η and the scales."""
-        return _weighted(self.family.beyond_saturated(self.y, eta, self.exposure, scale), self.responsibilities).sum(0)
+        return self._weighted(self.family.beyond_saturated(self.y, eta, self.exposure, scale)).sum(0)
 
     def derivatives(self, eta: Predictors) -> tuple[Predictors, Curvature]:
         """Return r times the score, and r times the curvature of the density.
@@ -95,10 +95,11 @@ class WeightedLikelihood:
         Args:
             eta: predictors η [N, K, C].
         """
-        r = self.responsibilities.unsqueeze(-1)
-        score = _weighted(self.family.score(self.y, eta, self.exposure, self.scale), r)
-        diagonal, factor = self.family.observed_curvature(self.y, eta, self.exposure, self.scale)
-        return score, Curvature(_weighted(diagonal, r), None if factor is None else _weighted(factor, r.sqrt()))
+        score, curvature = self.family.score_and_curvature(self.y, eta, self.exposure, self.scale)
+        score, (diagonal, factor) = self._weighted(score), curvature
+        if factor is not None:
+            factor = (self.responsibilities.sqrt().unsqueeze(-1) * factor).masked_fill(self._is_out.unsqueeze(-1), 0.0)
+        return score, Curvature(self._weighted(diagonal), factor)
 
     def scale_derivatives(self, eta: Predictors) -> tuple[Float[Tensor, "B S"], Float[Tensor, "B S S"]]:
         """Return first and second derivatives of the sums in the logarithms of the scales.
@@ -110,8 +111,17 @@ class WeightedLikelihood:
         if found is None:
             return derivatives(lambda log_scale: self._beyond_saturated(eta, log_scale.exp()), self.scale.log())
         first, second = found
-        r = self.responsibilities
-        return _weighted(first, r.unsqueeze(-1)).sum(0), _weighted(second, r[..., None, None]).sum(0)
+        return self._weighted(first).sum(0), self._weighted(second).sum(0)
+
+    def scale_gradient_by_moments(self, eta: Predictors, score: Predictors) -> Float[Tensor, "B 1"]:
+        """Return the first of these for a noise whose square is a mean of squares: Σ r ((y − η) / σ)² − Σ r.
+
+        Args:
+            eta: predictors η [N, K, 1].
+            score: r (y − η) / σ², as :meth:`derivatives` returns it.
+        """
+        squares = torch.where(self._is_out.unsqueeze(-1), 0.0, score * (self.y.unsqueeze(-1) - eta))
+        return squares.sum(0) - self.counts.unsqueeze(-1)
 
     @property
     def counts(self) -> Float[Tensor, " K"]:
@@ -152,7 +162,12 @@ class WeightedLikelihood:
         sets = torch.tensor(self.scale_sets, device=sums.device)
         return torch.zeros_like(sums).index_add_(0, sets, sums)[sets]
 
+    @functools.cached_property
+    def _is_out(self) -> Tensor:
+        """In which components a row has no part [N, K]."""
+        return self.responsibilities == 0
 
-def _weighted(values: Tensor, weights: Tensor) -> Tensor:
-    """Product of both, zero where the weight is."""
-    return torch.where(weights != 0, weights * values, 0.0)
+    def _weighted(self, values: Tensor) -> Tensor:
+        """Return the product of values [N, K, …] and responsibilities, zero where these are."""
+        shape = (*self.responsibilities.shape, *(1 for _ in values.shape[2:]))
+        return torch.where(self._is_out.reshape(shape), 0.0, self.responsibilities.reshape(shape) * values)

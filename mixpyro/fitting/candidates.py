@@ -1,5 +1,6 @@
 """Starts of a search, each of them drawn once: a start that a search has had before is no evidence."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +15,14 @@ from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.group_starts import drawn, subsets_of_runs
 from mixpyro.fitting.known_labels import agreeing
 from mixpyro.fitting.rows_of_all import are_all_known, known_objects, of_own, seen_by_all
-from mixpyro.fitting.starts import GivenResponsibilities, Start, fitted_to_subsets, random_subsets, subset_rows
+from mixpyro.fitting.starts import (
+    GivenResponsibilities,
+    Start,
+    fitted_to_subsets,
+    has_one_noise,
+    random_subsets,
+    subset_rows,
+)
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.labels import all_known, with_known
@@ -77,25 +85,31 @@ class Candidates:
             initial: state that the mixture has at every start.
         """
         self._prepared = {}
-        if table.blocks_of_all is not None:
-            return  # Starts are drawn on the rows of all processes, and each of these goes on with its own.
         own = [number for number in numbers if self.kinds[number % len(self.kinds)] is random_subsets]
-        n_numbers = len(own) * self.n_candidates * self.mixture.n_components * table.size
+        generators = [self._generator(number) for number in own]
+        fitted = self._fitted_together(generators, table, initial)
+        for place, generator in enumerate(generators if fitted else []):
+            starts = slice(place * self.n_candidates, (place + 1) * self.n_candidates)
+            self._prepared[own[place]] = Prepared(generator, fitted[starts])
+
+    def _fitted_together(
+        self, generators: Sequence[Generator], table: Table, initial: MixtureState
+    ) -> list[tuple[State, Responsibilities]]:
+        """Return random subsets that experts were fitted to, all candidates of each generator; none if not together."""
+        if table.blocks_of_all is not None:
+            return []  # Starts are drawn on the rows of all processes, and each of these goes on with its own.
+        n_numbers = len(generators) * self.n_candidates * self.mixture.n_components * table.size
         is_plain = self.mixture.n_components > 1 and not all_known(table.labels)
         is_plain = is_plain and (table.segments is None or not table.misses)
         has_runs = self.mixture.experts.in_lockstep and self.mixture.experts.takes_steps
-        if not own or not is_plain or not has_runs or n_numbers > MOST_NUMBERS:
-            return
+        if not generators or not is_plain or not has_runs or n_numbers > MOST_NUMBERS:
+            return []
         self.mixture.hold(initial)
-        generators = [self._generator(number) for number in own]
         try:
             states, shares = _fitted(self.mixture, table, [one for one in generators for _ in range(self.n_candidates)])
         except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            return  # One by one, to find out which.
-        for place, number in enumerate(own):
-            starts = range(place * self.n_candidates, (place + 1) * self.n_candidates)
-            fitted = [(nested.select(states, one), shares[one].mT) for one in starts]
-            self._prepared[number] = Prepared(generators[place], fitted)
+            return []  # One by one, to find out which.
+        return [(nested.select(states, one), shares[one].mT) for one in range(len(shares))]
 
     def of_restart(
         self, number: int, table: Table, initial: MixtureState, seen: set[Signature]
@@ -113,20 +127,17 @@ class Candidates:
             return []
         n_candidates = 1 if has_one_start else self.n_candidates
         prepared, failed = self._prepared.pop(number, None), False
-        generator = self._generator(number) if prepared is None else prepared.generator
+        generator, fitted = Prepared(self._generator(number), []) if prepared is None else prepared
         for turn in range(len(self.kinds)):
             kind = self.kinds[(number + turn) % len(self.kinds)]
+            if turn:
+                fitted = self._fitted_in_turn(generator, table, initial) if kind is random_subsets else []
             found: list[Snapshot | None] = []
             for candidate in range(n_candidates):
                 self.mixture.hold(initial)
                 try:
-                    if prepared is None or turn:
-                        responsibilities, known = self._signed(kind, table, generator)
-                    else:
-                        fitted, shares = prepared.fitted[candidate]
-                        self.mixture.experts.hold(fitted)
-                        responsibilities = with_known(agreeing(shares, table.labels), table.labels)
-                        known = signature(responsibilities)
+                    own = self._known(fitted[candidate], table) if fitted else self._signed(kind, table, generator)
+                    responsibilities, known = own
                     if known not in seen:
                         found.append(em.start(self.mixture, table, responsibilities))
                         seen.add(known)
@@ -135,6 +146,23 @@ class Candidates:
             if found:
                 return found
         return [None] if failed else []
+
+    def _fitted_in_turn(
+        self, generator: Generator, table: Table, initial: MixtureState
+    ) -> list[tuple[State, Responsibilities]]:
+        """Return what :meth:`_fitted_together` does of one generator, which has drawn nothing where there is none."""
+        before = generator.get_state()
+        fitted = self._fitted_together([generator], table, initial)
+        if not fitted:
+            generator.set_state(before)
+        return fitted
+
+    def _known(self, fitted: tuple[State, Responsibilities], table: Table) -> tuple[Responsibilities, Signature]:
+        """Let the experts hold what they were fitted to, and return what :meth:`_signed` does."""
+        state, shares = fitted
+        self.mixture.experts.hold(state)
+        responsibilities = with_known(agreeing(shares, table.labels), table.labels)
+        return responsibilities, signature(responsibilities)
 
     def _signed(self, kind: Start, table: Table, generator: Generator) -> tuple[Responsibilities, Signature]:
         """Return the responsibilities of a start for the objects of this process, and what it is known by."""
@@ -203,7 +231,7 @@ def _fitted(
         some = generators[first : first + size]
         if table.segments is None:
             rows = torch.stack([subset_rows(mixture, table.x, table.y, one) for one in some])
-            found.append(fitted_to_subsets(mixture, table.x, table.y, rows))
+            found.append(fitted_to_subsets(mixture, table.x, table.y, rows, [has_one_noise(one) for one in some]))
         else:
             found.append(subsets_of_runs(mixture, table, some))
     states = nested.apply(lambda *parts: torch.cat(parts), *(state for state, _ in found))
@@ -223,7 +251,14 @@ def signature(responsibilities: Responsibilities) -> Signature:
         >>> signature(start) == signature(start[:, [2, 0, 1]]), signature(start) == signature(start[[0, 0, 1, 2]])
         (True, False)
     """
-    generator = Generator("cpu").manual_seed(0)
-    random = torch.randn(len(responsibilities), generator=generator, dtype=torch.float64, device="cpu")
+    random = _random_numbers(len(responsibilities))
     sums = responsibilities.mT.double() @ random.to(responsibilities.device)
     return tuple(sorted(float(f"{value:.{DIGITS}g}") for value in sums.tolist()))
+
+
+@functools.lru_cache(maxsize=1)
+def _random_numbers(n_rows: int) -> Tensor:
+    """Return the same random numbers for the same number of rows [N], float64."""
+    with torch.inference_mode(False):
+        generator = Generator("cpu").manual_seed(0)
+        return torch.randn(n_rows, generator=generator, dtype=torch.float64, device="cpu")

@@ -223,6 +223,10 @@ def start(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibil
         responsibilities: [N, K].
     """
     r = responsibilities.mT.contiguous().unsqueeze(0)
+    has_members = getattr(mixture.experts, "members", None) is not None
+    if mixture.gate.takes_steps and mixture.experts.takes_steps and table.blocks_of_all is None and not has_members:
+        # Their sums are of a state, which the first update does not begin with.
+        return Snapshot(mixture.state(), Statistics((), ()), r[0])
     total = summed(
         table,
         mixture.n_components,

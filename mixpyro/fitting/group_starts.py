@@ -13,6 +13,7 @@ from mixpyro.fitting.starts import (
     GivenResponsibilities,
     Start,
     centres_of,
+    has_one_noise,
     k_means,
     nearest_row,
     one_hot,
@@ -89,10 +90,9 @@ def subsets_of_groups(mixture: MixtureOfExperts, table: Table, generator: Genera
     statistics = experts.sums_of_objects(subset.columns, r, None if experts.takes_steps else state)
     by_gradient = GradientMSteps(n_steps=N_GRADIENT_STEPS)
     after = experts.advanced(state, statistics, (subset.x, subset.y), subset.of_rows(r), by_gradient)
-    experts.hold(nested.select(after, 0))
-    shares = [
-        experts.log_likelihoods_of_objects(table.block(block).columns).softmax(-2) for block in table.blocks(width=k)
-    ]
+    parts = [table.block(block).columns for block in table.blocks(width=k)]
+    experts.hold(nested.select(experts.with_noise_of_nearest(after, parts, [has_one_noise(generator)]), 0))
+    shares = [experts.log_likelihoods_of_objects(part).softmax(-2) for part in parts]
     return torch.cat(shares, dim=-1).mT
 
 
@@ -121,10 +121,9 @@ def subsets_of_runs(
     statistics = experts.sums_of_objects(subset.columns, r)
     by_gradient = GradientMSteps(n_steps=N_GRADIENT_STEPS)
     after = experts.advanced(before, statistics, (subset.x, subset.y), subset.of_rows(r), by_gradient)
-    shares = [
-        experts.log_likelihoods_of_objects(table.block(block).columns, after).softmax(-2)
-        for block in table.blocks(width=n_runs * k)
-    ]
+    parts = [table.block(block).columns for block in table.blocks(width=n_runs * k)]
+    after = experts.with_noise_of_nearest(after, parts, [has_one_noise(one) for one in generators])
+    shares = [experts.log_likelihoods_of_objects(part, after).softmax(-2) for part in parts]
     return after, torch.cat(shares, dim=-1)
 
 

@@ -156,8 +156,8 @@ class Search:
         group.iterate(max_iterations, goes_on, lambda trace: is_hopeless(trace.bounds, self._bound_to_beat(group)))
 
     def _bound_to_beat(self, group: Runs) -> float:
-        """Return what runs have reached: the best that has ended, or in the group if none can be degenerate."""
-        bounds = [-math.inf]
+        """Return what runs have reached: the best that has ended, and any in the group if none can be degenerate."""
+        bounds = [group.highest_end]
         if self.best is not None and not self.ended[self.best[0]].degeneracies:
             bounds.append(self.ended[self.best[0]].bound)
         if not self.may_degenerate:

@@ -1,7 +1,7 @@
 """Runs of variational EM that are iterated together, each of which ends by itself."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -93,6 +93,7 @@ class Runs:
         traces: of all runs.
         open: numbers of the runs that the leading axis of ``state`` holds.
         highest_bound: highest of the runs' last bounds, in nats.
+        highest_end: highest bound at which a run without degeneracies has converged, in nats; −∞ where none has.
         state: of the open runs.
         ended: where each of the other runs has ended.
     """
@@ -114,6 +115,7 @@ class Runs:
         self.highest_bound = self._highest_bound()
         self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
         self._parts = mixture.gate, mixture.experts
+        self.highest_end = self._highest_end(self.ended)
         self._keeps_responsibilities, self._takes_steps = reads_rows(mixture), takes_steps(mixture)
         self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
         self._tolerance = options.tolerance * table.n_objects
@@ -193,6 +195,19 @@ class Runs:
         """Return the highest of the runs' last bounds in nats, −∞ if there is none."""
         return max((trace.bounds[-1] for trace in self.traces if trace.bounds), default=-math.inf)
 
+    def _highest_end(self, numbers: Iterable[int], than: float = -math.inf) -> float:
+        """Return the highest bound at which a run that is not degenerate has converged, of some runs that have ended.
+
+        Args:
+            numbers: of the runs.
+            than: what to return where none of them is higher.
+        """
+        for number in numbers:
+            trace = self.traces[number]
+            if trace.has_ended and than < trace.bounds[-1] < math.inf and not self._degeneracies(number):
+                than = trace.bounds[-1]
+        return than
+
     def close(self) -> None:
         """End all runs that are still open, where they are."""
         self._narrow([])
@@ -205,7 +220,7 @@ class Runs:
         """
         bounds = tuple(self.traces[number].bounds) or (-math.inf,)
         found = self._degeneracies(number) if math.isfinite(bounds[-1]) else ()
-        if any(bool(one.isnan().any()) for one in nested.tensors(self.ended[number].state)):
+        if any(_has_nan(one) for one in nested.tensors(self.ended[number].state)):
             found = (*found, "estimates are not numbers")
         return Run(bounds, self.traces[number].has_ended, found)
 
@@ -243,6 +258,7 @@ class Runs:
                 if number not in staying:
                     one = nested.select(whole, place)
                     self.ended[number] = Snapshot(one.state) if self.accelerator.is_rejected(place) else one
+            self.highest_end = self._highest_end(set(self.open).difference(staying), self.highest_end)
             if kept:
                 self.accelerator.narrow(kept)
                 whole = nested.select(whole, kept)
@@ -258,6 +274,11 @@ class Runs:
         responsibilities = self.responsibilities(number).mT
         self.mixture.hold(self.ended[number].state)
         return degeneracies(self.mixture, self.table, responsibilities)
+
+
+def _has_nan(tensor: Tensor) -> bool:
+    """Return whether any of the numbers is none; a sum that is one, of all, says no at once."""
+    return math.isnan(float(tensor.sum())) and bool(tensor.isnan().any())
 
 
 def _alike(snapshots: Sequence[Snapshot]) -> list[Snapshot]:

@@ -84,7 +84,8 @@ def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: 
     """Fit each expert to a few rows of its own; return the responsibilities [N, K] of these experts for all rows.
 
     A subset has a row more than a regression on x with outputs y has unknowns: enough for a line or a density, and
-    little enough to lie in one component. The mixture's experts are left at what the subsets gave.
+    little enough to lie in one component. Every second start gives all regressions of maximum likelihood one noise, see
+    :func:`has_one_noise`. The mixture's experts are left at what the subsets gave.
 
     Args:
         mixture: its experts are changed.
@@ -95,9 +96,22 @@ def random_subsets(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: 
     if mixture.n_components == 1:
         return y.new_ones(len(x), 1)
     rows = subset_rows(mixture, x, y, generator).unsqueeze(0)
-    after, shares = fitted_to_subsets(mixture, x, y, rows)
+    after, shares = fitted_to_subsets(mixture, x, y, rows, [has_one_noise(generator)])
     mixture.experts.hold(nested.select(after, 0))
     return shares[0].mT
+
+
+def has_one_noise(generator: Generator) -> bool:
+    """Return whether components that are fitted to subsets begin with one noise, that of the rows about the nearest.
+
+    The noise about a subset's own rows is too small, and leads to spurious maxima where components have noises alike.
+    Where noises differ by much, it leads to the best maximum, and one noise does not: starts of even and odd seeds
+    take turns.
+
+    Args:
+        generator: of the start.
+    """
+    return generator.initial_seed() % 2 == 0
 
 
 def subset_rows(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Generator) -> Tensor:
@@ -118,7 +132,7 @@ def subset_rows(mixture: MixtureOfExperts, x: Inputs, y: Outputs, generator: Gen
 
 
 def fitted_to_subsets(
-    mixture: MixtureOfExperts, x: Inputs, y: Outputs, rows: Integer[Tensor, "R S"]
+    mixture: MixtureOfExperts, x: Inputs, y: Outputs, rows: Integer[Tensor, "R S"], one_noise: Sequence[bool]
 ) -> tuple[State, Float[Tensor, "R K N"]]:
     """Fit experts of R starts to subsets of rows, each from the mixture's own state.
 
@@ -127,6 +141,7 @@ def fitted_to_subsets(
         x: inputs [N, D].
         y: outputs [N, P].
         rows: of each start, an equal number for each component.
+        one_noise: of each start, as :func:`has_one_noise` returns it.
 
     Returns:
         States of the experts, and responsibilities of all rows under each.
@@ -139,11 +154,10 @@ def fitted_to_subsets(
     subsets, before = (x[rows.flatten()], y[rows.flatten()]), nested.stack([experts.state()] * n_starts)
     statistics = experts.sums_of_objects(experts.columns_of_incomplete(*subsets, None), r)
     after = experts.advanced(before, statistics, subsets, r, GradientMSteps(n_steps=N_GRADIENT_STEPS))
-    columns = experts.columns_of_incomplete(x, y, None)
-    shares = [
-        experts.log_likelihoods_of_objects(selected(columns, block), after).softmax(-2)
-        for block in slices(len(x), rows_per_e_step(n_starts * k, x.device))
-    ]
+    columns, size = experts.columns_of_incomplete(x, y, None), rows_per_e_step(n_starts * k, x.device)
+    parts = [selected(columns, block) for block in slices(len(x), size)]
+    after = experts.with_noise_of_nearest(after, parts, one_noise)
+    shares = [experts.log_likelihoods_of_objects(part, after).softmax(-2) for part in parts]
     return after, torch.cat(shares, dim=-1)
 
 
@@ -180,9 +194,12 @@ def centres_of(points: Tensor, n_centres: int, generator: Generator) -> Tensor:
         n_centres: K.
         generator: of random numbers.
     """
-    centres = spread_rows(points, n_centres, generator)
+    centres, labels = spread_rows(points, n_centres, generator), None
     for _ in range(N_LLOYD_ITERATIONS - 1):
-        nearest = one_hot(nearest_row(points, centres), n_centres, like=points)
+        before, labels = labels, nearest_row(points, centres)
+        if before is not None and torch.equal(before, labels):
+            break
+        nearest = one_hot(labels, n_centres, like=points)
         counts = nearest.sum(0).unsqueeze(-1)
         centres = torch.where(counts > 0, nearest.mT @ points / counts.clamp_min(1.0), centres)
     return centres

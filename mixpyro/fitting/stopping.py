@@ -1,12 +1,14 @@
 """When a run of variational EM ends: rules as functions of the trace of its bound."""
 
+import functools
 import math
 from collections.abc import Sequence
 
 import torch
 
-# Measured rounding error of a sum over rows, in units of eps.
-ROUNDING = 0.125
+# Measured rounding error of a sum over rows, in units of eps, and of the bound itself, a float64, in units of its eps:
+# its last digit alone is up to one. Below that, steps of a run that has converged would seem to lower the bound.
+ROUNDING, ROUNDING_OF_BOUND = 0.125, 2.0
 # Iterations without a better bound after which a run has stalled.
 STALLED = 6
 # A run is given up when, for this many iterations, its extrapolated gain times GENEROSITY has not reached the best run.
@@ -59,11 +61,14 @@ def is_hopeless(trace: Sequence[float], best: float) -> bool:
         trace: the bound at every iteration, in nats.
         best: bound that another run has reached, in nats.
     """
+    if len(trace) < PATIENCE + 2 or trace[-1] >= best:
+        return False
     # A step that was not taken repeats a bound, and says nothing of what is left.
     trace = without_repeats(trace[-4 * PATIENCE :])
     if len(trace) < PATIENCE + 2:
         return False
-    ends = range(len(trace) - PATIENCE, len(trace))
+    # The last first, which says no the most often.
+    ends = range(len(trace) - 1, len(trace) - PATIENCE - 1, -1)
     return all(trace[end] + GENEROSITY * left_to_gain(trace[end - 2 : end + 1]) < best for end in ends)
 
 
@@ -83,4 +88,11 @@ def least_tolerance(magnitude: float, dtype: torch.dtype) -> float:
         magnitude: sum of the rows' absolute log evidences, in nats, whose roundings of either sign all but cancel.
         dtype: of the data.
     """
-    return ROUNDING * torch.finfo(dtype).eps * magnitude
+    return _relative_rounding(dtype) * magnitude
+
+
+@functools.cache
+def _relative_rounding(dtype: torch.dtype) -> float:
+    """Return the rounding error of a bound of one nat of absolute log evidences; asked for in every iteration."""
+    of_rows, of_bound = ROUNDING * torch.finfo(dtype).eps, ROUNDING_OF_BOUND * torch.finfo(torch.float64).eps
+    return max(of_rows, of_bound)

@@ -19,6 +19,8 @@ from mixpyro.shapes import Inputs, ObjectIndices, Value
 
 # Least weight of a component without objects whose weight does not depend on x; its logit stays a number.
 LEAST_COUNT = 1e-300
+# Steps of Newton's method of a start, from where a fit goes on.
+MOST_STEPS = 4
 # What the formulas of many runs stand for. A subclass that overrides any is fitted run by run, by its own.
 FORMULAS = frozenset(
     {
@@ -40,7 +42,7 @@ class SoftmaxSums(NamedTuple):
     """Sums over the rows of R runs, float64."""
 
     counts: Tensor  # Σ r [R, K]
-    coefficients: NewtonSums  # of Σ r log π in the (K − 1) E coefficients of standardised columns
+    coefficients: NewtonSums | None  # of Σ r log π in the (K − 1) E coefficients of u; None where not needed
 
 
 class SoftmaxRuns(LogitGate, HasColumnsOfFit):
@@ -64,14 +66,19 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
     @property
     def _is_free(self) -> bool:
         """Whether there are coefficients to estimate."""
-        return bool(self.n_components > 1 and self.coefficients_estimate.requires_grad)
+        return bool(self.n_components > 1 and self._parameter("coefficients_estimate").requires_grad)
+
+    @property
+    def _are_shares(self) -> bool:
+        """Whether the weights are the shares of the components, which sums over the rows give without a step."""
+        return not self.n_features and self.prior_scale is None
 
     @property
     def reads_rows(self) -> bool:
         """Whether an update reads every row: where there are many coefficients, or a subclass has its own formulas."""
         if self._has_own_formulas:
             return has_parameters(self)
-        return self._is_free and self.coefficients_estimate.numel() > MOST_DENSE
+        return self._is_free and self._parameter("coefficients_estimate").numel() > MOST_DENSE
 
     @property
     def _has_own_formulas(self) -> bool:
@@ -110,10 +117,14 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
 
     def _log_weights(self, x: Inputs, state: State) -> tuple[Tensor, Tensor]:
         """Return log π of R runs [R, K, N], float64, and the design [E, N]; N is 1 where neither depends on x."""
-        rows = x[:, : self.n_features] if self.n_features else x[:1, :0]
-        design = self.standardisation.design(rows.mT)
-        coefficients = self.standardisation.standardised(state.estimates[0])
-        predictors = (coefficients.flatten(0, 1) @ design).unflatten(0, coefficients.shape[:2])
+        coefficients = state.estimates[0].double()
+        if self.n_features:
+            design = self._design(x, x[:, : self.n_features].mT)
+            predictors = (self._of_standardised(coefficients).flatten(0, 1) @ design).unflatten(
+                0, coefficients.shape[:2]
+            )
+        else:
+            design, predictors = coefficients.new_ones(1, 1), coefficients
         logits = torch.cat([predictors.new_zeros(len(predictors), 1, design.shape[1]), predictors], dim=1)
         return logits.log_softmax(1), design
 
@@ -129,6 +140,8 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
             return ()
         log_weights, design = self._last_block.of((x, *state.estimates), lambda: self._log_weights(x, state))
         counts = responsibilities.sum(-1, dtype=torch.float64)
+        if self._are_shares:
+            return SoftmaxSums(counts, None)
         r = responsibilities if self.n_features else counts.unsqueeze(-1)
         labels = SoftLabels(r.double().permute(2, 0, 1))
         return SoftmaxSums(counts, NewtonSums.of(*labels.derivatives_at(log_weights.exp().permute(2, 0, 1)), design))
@@ -165,10 +178,11 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
 
     def _after_step(self, coefficients: Float[Tensor, "R C E"], statistics: SoftmaxSums) -> Tensor:
         """Return coefficients of [1, x] after a step of Newton's method."""
-        if not self.n_features and self.prior_scale is None:
+        if self._are_shares:
             counts = statistics.counts.clamp_min(LEAST_COUNT)
             return (counts[:, 1:].log() - counts[:, :1].log()).unsqueeze(-1)
         sums, standardisation = statistics.coefficients, self.standardisation
+        assert sums is not None
         if self.prior_scale is not None:
             transform, precision = standardisation.transform, self.prior_scale**-2
             penalty = precision * transform.mT @ transform
@@ -178,10 +192,13 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
                 sums.information + torch.kron(identity, penalty),
             )
         step = sums.step(statistics.counts.sum(-1), standardisation).unflatten(-1, coefficients.shape[1:])
-        return standardisation.original(standardisation.standardised(coefficients) + step)
+        return coefficients + self._original(step)
 
     def _at_maximum(self, own: Tensor, x: Inputs, responsibilities: Tensor) -> Tensor:
-        """Return coefficients of [1, x] of R runs at the maximum of Σ r log π and their prior."""
+        """Return coefficients of [1, x] of R runs at the maximum of Σ r log π and their prior, or near to it."""
+        if self._are_shares:
+            counts = responsibilities.sum(-1, dtype=torch.float64)
+            return self._after_step(own.double(), SoftmaxSums(counts, None))
         functions = LinearPredictors(
             x[:, : self.n_features],
             SoftLabels(responsibilities.double().permute(2, 0, 1)),
@@ -189,5 +206,5 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
             prior_scale=self.prior_scale,
         )
         found = functions.standardised_coefficients(own)
-        found = maximised(functions, found, n_steps=25, bounded=functions.bounded)
+        found = maximised(functions, found, n_steps=MOST_STEPS, bounded=functions.bounded)
         return functions.original_coefficients(found)

@@ -25,13 +25,14 @@ class SoftmaxStreams(SoftmaxRuns):
         """Return the state of every run after a step; arguments as :meth:`Part.streamed`."""
         (own,) = state.estimates
         before = own.double()
+        if self._are_shares:
+            return State((), (self._after_step(before, averages).to(own),))
         sums = averages._replace(
             coefficients=NewtonSums(batch.coefficients.gradient, averages.coefficients.information)
         )
         after = self._after_step(before, sums)
-        if self.n_features or self.prior_scale is not None:
-            step = size * (self.standardisation.standardised(after) - self.standardisation.standardised(before))
-            change = self.standardisation.furthest(step)
-            step = (MOST_CHANGE_OF_BATCH / change.clamp_min(MOST_CHANGE_OF_BATCH))[:, None, None] * step
-            after = self.standardisation.original(self.standardisation.standardised(before) + step)
+        step = size * (self.standardisation.standardised(after) - self.standardisation.standardised(before))
+        change = self.standardisation.furthest(step)
+        step = (MOST_CHANGE_OF_BATCH / change.clamp_min(MOST_CHANGE_OF_BATCH))[:, None, None] * step
+        after = self.standardisation.original(self.standardisation.standardised(before) + step)
         return State((), (after.to(own),))

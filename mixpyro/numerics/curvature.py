@@ -62,12 +62,16 @@ def information_of(curvature: Curvature, columns: Float[Tensor, "N E"]) -> Float
     """
     _, *shape = curvature.diagonal.shape
     n_rows = rows_per_block(shape[0] * shape[1] ** 2, columns.device)
+    is_plain = shape[1] == 1 and curvature.factor is None
     total: Tensor | float = 0.0
     for start in range(0, max(1, len(columns)), n_rows):
-        part = curvature.rows(start, start + n_rows)
-        matrices = part.diagonal if shape[1] == 1 and part.factor is None else part.matrices()
-        total = total + weighted_gram(matrices.flatten(1), columns[start : start + n_rows])
+        part = curvature if n_rows >= len(columns) else curvature.rows(start, start + n_rows)
+        matrices = part.diagonal if is_plain else part.matrices()
+        found = weighted_gram(matrices.flatten(1), columns[start : start + n_rows])
+        total = found if not start else total + found
     assert isinstance(total, Tensor)
+    if is_plain:
+        return total
     return total.unflatten(0, (*shape, -1)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 

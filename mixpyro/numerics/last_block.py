@@ -13,15 +13,18 @@ class LastBlock:
         self._of: tuple[Tensor, ...] = ()
         self._result: Any = None
 
-    def of(self, tensors: tuple[Tensor, ...], compute: Callable[[], Any]) -> Any:  # noqa: ANN401
-        """Return the result of tensors, the last one if they are the same objects; it is forgotten then.
+    def of(self, tensors: tuple[Tensor, ...], compute: Callable[[], Any], *, once: bool = True) -> Any:  # noqa: ANN401
+        """Return the result of tensors, the last one if they are the same objects.
 
         Args:
             tensors: all that the result depends on.
             compute: returns the result.
+            once: whether a result that is asked for again is forgotten then.
         """
         if len(tensors) == len(self._of) and all(one is own for one, own in zip(tensors, self._of, strict=True)):
-            result, self._of, self._result = self._result, (), None
+            result = self._result
+            if once:
+                self._of, self._result = (), None
             return result
         result = compute()
         self._of, self._result = tensors, result

@@ -36,6 +36,8 @@ def apply(function: Callable[..., Tensor], value: Nested, *others: Nested) -> Ne
 def _apply(function: Callable[..., Tensor], values: tuple[Any, ...]) -> Any:  # noqa: ANN401 (any nested value)
     """Apply a function to the tensors of values of the same structure."""
     first = values[0]
+    if len(values) == 1:
+        return _apply_to_one(function, first)
     if isinstance(first, Tensor):
         if not all([isinstance(value, Tensor) for value in values]):
             raise _unlike(values)
@@ -47,6 +49,19 @@ def _apply(function: Callable[..., Tensor], values: tuple[Any, ...]) -> Any:  # 
         return None
     parts = [_apply(function, matching) for matching in zip(*values, strict=True)]
     # A NamedTuple takes its fields one by one; `_make` and a plain tuple take a list of them.
+    return kind._make(parts) if hasattr(kind, "_make") else kind(parts)
+
+
+def _apply_to_one(function: Callable[..., Tensor], value: Any) -> Any:  # noqa: ANN401
+    """Apply a function to the tensors of one value."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if value is None:
+        return None
+    if not isinstance(value, tuple):
+        raise _unlike((value,))
+    parts = [_apply_to_one(function, part) for part in value]
+    kind: Any = type(value)
     return kind._make(parts) if hasattr(kind, "_make") else kind(parts)
 
 
@@ -170,8 +185,19 @@ def tensors(value: Tensor | tuple[Any, ...] | None) -> list[Tensor]:
         The tensors themselves, not copies; None has none.
     """
     found: list[Tensor] = []
-    apply(lambda tensor: found.append(tensor) or tensor, value)  # type: ignore[func-returns-value]
+    _collect(value, found)
     return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:  # noqa: ANN401
+    """Append the tensors of a value to a list."""
+    if isinstance(value, Tensor):
+        found.append(value)
+    elif isinstance(value, tuple):
+        for part in value:
+            _collect(part, found)
+    elif value is not None:
+        raise _unlike((value,))
 
 
 def with_tensors(value: Nested, replacements: Sequence[Tensor]) -> Nested:

@@ -140,7 +140,8 @@ class NewtonSums(NamedTuple):
         shape, q = self.gradient.shape, self.gradient.shape[-1]
         gradient, information = self.gradient.reshape(-1, q), self.information.reshape(-1, q, q)
         step = dense_step(gradient, information.clone()).reshape(shape)
-        step = torch.where(step.isfinite().all(-1, keepdim=True), step, 0.0)
+        # A product with zero is zero of a number alone.
+        step = step.masked_fill((0.0 * step).sum(-1, keepdim=True) != 0.0, 0.0)
         gains = 0.5 * (self.gradient * step).sum(-1) > SMALLEST_GAIN * (1.0 + counts)
         change = standardisation.furthest(step.unflatten(-1, (-1, len(standardisation.reach))))
         shorter = (MOST_CHANGE / change.clamp_min(MOST_CHANGE)).unsqueeze(-1) * step

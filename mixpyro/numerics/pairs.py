@@ -1,5 +1,7 @@
 """Products of pairs of columns, each pair once."""
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,24 @@ def number_of_pairs(size: int) -> int:
         size: F.
     """
     return size * (size + 1) // 2
+
+
+@functools.lru_cache(maxsize=64)
+def places_of_pairs(size: int, device: torch.device) -> Tensor:
+    """Return for each entry of a symmetric matrix the number of its pair [F²].
+
+    Args:
+        size: F.
+        device: of the result.
+    """
+    # A tensor of inference mode could not take part in derivatives later.
+    with torch.inference_mode(False):
+        first, second = pair_indices(size, device)
+        places = torch.empty(size, size, dtype=torch.long, device=device)
+        numbers = torch.arange(len(first), device=device)
+        places[first, second] = numbers
+        places[second, first] = numbers
+        return places.flatten()
 
 
 def pair_indices(size: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from mixpyro.arguments import has_derivatives
 from mixpyro.numerics import blocks
 from mixpyro.numerics.blocks import row_slices, rows_per_block
-from mixpyro.numerics.pairs import number_of_pairs, pair_indices, pair_products
+from mixpyro.numerics.pairs import number_of_pairs, pair_indices, pair_products, places_of_pairs
 
 # Rows that `column_sums` adds up side by side, as one long row. With fewer, PyTorch's sum is slower; more gain nothing.
 SUMMED_ROWS = 128
@@ -35,14 +35,21 @@ def weighted_gram(weights: Tensor, u: Tensor) -> Tensor:
     few_weights = n_weights <= n_columns
     width = n_weights * n_columns if few_weights else number_of_pairs(n_columns)
     other = n_columns if few_weights else n_weights
-    total = torch.zeros(width, other, dtype=torch.float64, device=u.device)
-    for rows in row_slices(len(u), width=width, device=u.device):
-        w_columns, u_columns = _float64_columns(weights[rows]), _float64_columns(u[rows])
-        if few_weights:
-            total.addmm_((w_columns.unsqueeze(1) * u_columns).flatten(0, 1), u_columns.mT)
-        else:
-            total.addmm_(pair_products(u_columns), w_columns.mT)
+    if len(u) <= rows_per_block(width, u.device):
+        total = torch.mm(*_factors(weights, u, few_weights=few_weights))
+    else:
+        total = torch.zeros(width, other, dtype=torch.float64, device=u.device)
+        for rows in row_slices(len(u), width=width, device=u.device):
+            total.addmm_(*_factors(weights[rows], u[rows], few_weights=few_weights))
     return total.unflatten(0, (n_weights, n_columns)) if few_weights else _symmetric(total.mT, n_columns)
+
+
+def _factors(weights: Tensor, u: Tensor, *, few_weights: bool) -> tuple[Tensor, Tensor]:
+    """Return the two matrices whose product is the sum of a block of rows."""
+    w_columns, u_columns = _float64_columns(weights), _float64_columns(u)
+    if few_weights:
+        return (w_columns.unsqueeze(1) * u_columns).flatten(0, 1), u_columns.mT
+    return pair_products(u_columns), w_columns.mT
 
 
 def squared_norms(maps: Tensor, columns: Tensor) -> Tensor:
@@ -152,8 +159,4 @@ def _float64_columns(rows: Tensor) -> Tensor:
 
 def _symmetric(upper: Tensor, size: int) -> Tensor:
     """Fill symmetric matrices [M, F, F] from their upper triangles [M, F (F + 1) / 2]."""
-    first, second = pair_indices(size, upper.device)
-    matrices = upper.new_empty(len(upper), size, size)
-    matrices[:, first, second] = upper
-    matrices[:, second, first] = upper
-    return matrices
+    return upper.index_select(1, places_of_pairs(size, upper.device)).unflatten(1, (size, size))

@@ -77,6 +77,8 @@ def numbered_entries(module: torch.nn.Module) -> dict[str, list[str]]:
 
 def has_parameters(module: torch.nn.Module) -> bool:
     """Whether the module has anything that a gradient M-step could change."""
+    if not module._modules:  # a walk over modules takes longer than a small sum
+        return any(one is not None and one.requires_grad for one in module._parameters.values())
     return any(parameter.requires_grad for parameter in module.parameters())
 
 

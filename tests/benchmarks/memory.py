@@ -129,6 +129,16 @@ def rates_of_many_rows() -> Callable[[], object]:
     return fitting(SoftmaxGate(3, 4), GLMExperts(3, 4, Poisson()), x, y.exp().clamp_max(50.0).floor())
 
 
+def rates_of_ten_million_rows() -> Callable[[], object]:
+    """Poisson experts with two columns, from one start on 10⁷ rows in float32."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(10_000_000, 2, generator=generator)
+    lines = torch.tensor([[0.0, 0.5, 0.1], [1.5, -0.4, 0.2], [2.5, 0.2, -0.3]])
+    own = lines[torch.randint(3, (len(x),), generator=generator)]
+    y = torch.poisson((own[:, 0] + (own[:, 1:] * x).sum(1)).exp(), generator=generator)
+    return fitting(SoftmaxGate(3, 0), GLMExperts(3, 2, Poisson()), x, y, gate_x=x[:, :0], n_restarts=1)
+
+
 def one_candidate() -> Callable[[], object]:
     """Ten random starts on all of 3 · 10⁵ rows, without candidates."""
     x, y = rows(300_000, 4, 5)
@@ -174,6 +184,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "covariances": full_covariances,
         "rows": many_rows,
         "rates_rows": rates_of_many_rows,
+        "rates_ten_million": rates_of_ten_million_rows,
         "one_candidate": one_candidate,
         "response": response_of_many_parameters,
         "draws": draws_of_many_rows,

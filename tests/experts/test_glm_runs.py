@@ -22,6 +22,7 @@ from mixpyro.experts.families import (
 from mixpyro.fitted_part import State
 from mixpyro.fitting.starts import random_assignments
 from mixpyro.numerics import nested
+from mixpyro.numerics.segments import Segments, selected
 from tests.problems import inputs, responsibilities
 
 pytestmark = [pytest.mark.filterwarnings("ignore::RuntimeWarning"), pytest.mark.usefixtures("without_type_checks")]
@@ -197,3 +198,48 @@ def test_members_of_a_bank_of_banks_take_steps_beside_conjugate_ones() -> None:
     assert not mixture.experts.reads_rows
     result = fit(mixture, x, y, n_restarts=4, progress=False)
     assert sorted(result.shares.sum(0).tolist()) == pytest.approx([30.0, 30.0], abs=2.0)
+
+
+@pytest.mark.parametrize("in_groups", [False, True])
+@pytest.mark.parametrize("options", [{}, {"shared": ["scale"]}], ids=["own noises", "one noise"])
+def test_a_start_has_the_noise_about_the_nearest_lines(options: dict[str, Any], in_groups: bool) -> None:
+    experts, x, y = bank("gaussian", options)
+    together = states(experts)
+    segments = Segments(torch.full((N // 4,), 4)) if in_groups else None
+    halves = [slice(0, N // 8), slice(N // 8, N // 4)] if in_groups else [slice(0, N // 2), slice(N // 2, N)]
+    columns = experts.columns_of_objects(x, y, segments)
+    after = experts.with_noise_of_nearest(together, [selected(columns, half) for half in halves], [True, False, True])
+    for run in range(R):
+        experts.hold(nested.select(after, run))
+        squares = (y - experts.predict(x)[..., 0]).square()
+        squares = squares.unflatten(0, (-1, 4)).sum(1) if in_groups else squares
+        own = nested.select(together, run).estimates[-1].exp()
+        noise = (own if run == 1 else (squares.amin(-1).sum() / N).sqrt()).expand(K)
+        torch.testing.assert_close(experts.scale, noise)
+        experts.hold(nested.select(together, run))
+
+
+@pytest.mark.parametrize("name", ["poisson", "student t"])
+def test_a_start_without_a_noise_of_moments_stays_as_it_is(name: str) -> None:
+    experts, x, y = bank(name, {})
+    together = states(experts)
+    assert experts.with_noise_of_nearest(together, [experts.columns(x, y)], [True] * R) is together
+
+
+class Doubled(Poisson):
+    """A Poisson whose score is twice as large."""
+
+    def score(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
+        return 2.0 * super().score(y, eta, exposure, scale)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES.values(), Doubled()], ids=[*FAMILIES, "own score"])
+def test_score_and_curvature_are_those_of_the_family(family: Any) -> None:
+    name = next((name for name, one in FAMILIES.items() if one is family), "poisson")
+    x = inputs(N, 1)
+    y, exposure, scale = outputs(name, x), torch.ones(N, 1, 1).double(), torch.full((K, 2), 1.5).double()
+    scale = scale[:, : max(1, len(family.scale_names))]
+    eta = torch.randn(N, K, family.n_predictors, generator=torch.Generator().manual_seed(0)).double()
+    score, curvature = family.score_and_curvature(y, eta, exposure, scale)
+    torch.testing.assert_close(score, family.score(y, eta, exposure, scale))
+    torch.testing.assert_close(curvature, family.observed_curvature(y, eta, exposure, scale))

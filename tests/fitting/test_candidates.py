@@ -80,6 +80,24 @@ def test_a_signature_knows_a_start_whatever_the_order(dtype: torch.dtype) -> Non
     assert signature(one) != signature(one.flip(0))
 
 
+def test_subsets_in_place_of_a_kind_that_is_exhausted_are_those_of_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = inputs(60, 1)
+    y = torch.poisson((1.0 + x * (torch.arange(60)[:, None] % 2 * 2 - 1)).exp())
+    mixture = MixtureOfExperts(SoftmaxGate(2, 0), GLMExperts(2, 1, Poisson()))
+    table = checked_table(mixture, x, y, x[:, :0], None, new_fit=True)
+    found = []
+    for most in (2**24, 0):
+        monkeypatch.setattr("mixpyro.fitting.candidates.MOST_NUMBERS", most)
+        search = Search(mixture, table, Options(), [by_sign, random_subsets], n_restarts=3, n_candidates=2)
+        seen: set[tuple[float, ...]] = set()
+        with torch.no_grad():
+            search.candidates.of_restart(0, search.table, search.initial, seen)
+            found.append(search.candidates.of_restart(2, search.table, search.initial, seen))
+    for first, second in zip(*found, strict=True):
+        assert first is not None and second is not None
+        torch.testing.assert_close(first.responsibilities, second.responsibilities, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("groups", [None, [row // 4 for row in range(60)]], ids=["rows", "groups"])
 def test_starts_that_are_fitted_together_are_those_of_each_alone(groups: list[int] | None) -> None:
     x = inputs(60, 1)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("without_type_checks")
 MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
     "conjugate": lambda: MixtureOfExperts(DirichletGate(3), LinearExperts(3, 1)),
     "object": lambda: MixtureOfExperts(ObjectDirichletGate(3), LinearExperts(3, 1)),
-    "likelihood": lambda: MixtureOfExperts(SoftmaxGate(2, 0), GLMExperts(2, 0, Gaussian(), prior_scale=9.0)),
+    "likelihood": lambda: MixtureOfExperts(SoftmaxGate(3, 0), GLMExperts(3, 0, Gaussian(), prior_scale=9.0)),
 }
 
 
@@ -39,7 +39,7 @@ def fitted(name: str, **options: object) -> tuple[FitResult, Tensor, Tensor, dic
     """Fit three lines with much noise, where restarts end at several optima."""
     x, y, _ = lines(60 if name != "likelihood" else 20, 3, noise=0.8, seed=1)
     gate = {"gate_x": x[:, :0]} if name == "likelihood" else {}
-    return fit(MIXTURES[name](), x, y, n_restarts=2 if gate else 4, progress=False, **gate, **options), x, y, gate  # type: ignore[arg-type]
+    return fit(MIXTURES[name](), x, y, n_restarts=8 if gate else 4, progress=False, **gate, **options), x, y, gate  # type: ignore[arg-type]
 
 
 # Without options, made once and only looked at.

@@ -80,3 +80,15 @@ def test_the_bound_never_falls_as_the_tolerance_is_tightened(name: str, seed: in
         fit(make(), x, y, gate_x=gate_x, n_restarts=2, tolerance=tolerance).bound for tolerance in TOLERANCES
     )
     assert tighter > looser - 1e-6
+
+
+@pytest.mark.parametrize(("n_rows", "seed"), [(2000, 1), (5000, 0), (5000, 2)])
+def test_a_last_digit_of_the_bound_is_no_fall(n_rows: int, seed: int) -> None:
+    """Steps that seem to lower it would be halved again and again, each time with a pass over the rows."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n_rows, 10, generator=generator).double()
+    y = torch.poisson((0.1 * x.sum(1, keepdim=True)).exp(), generator=generator)
+    mixture = MixtureOfExperts(DirichletGate(1), GLMExperts(1, 10, Poisson()))
+    (run,) = fit(mixture, x, y, n_restarts=1, progress=False).runs
+    assert run.converged
+    assert len(run.trace) == 4

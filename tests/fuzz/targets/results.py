@@ -146,9 +146,13 @@ def refine(rng: random.Random) -> Call:
     """Draws beyond the mean field."""
     made = fitted(rng, gates=("dirichlet", "softmax, prior"), banks=("linear", "glm"))
     given: dict[str, Any] = {"result": made.result, "n_draws": 20, "nuts": False, "seed": 1, "progress": False}
+    whole = Call("refine", mixpyro.refine, given, may_refuse=True, fixed=frozenset({"nuts", "progress"}))
     if rng.random() < 0.5:
-        return Call("refine", mixpyro.refine, given, may_refuse=True, fixed=frozenset({"nuts", "progress"}))
-    refined = mixpyro.refine(**given)
+        return whole
+    try:
+        refined = mixpyro.refine(**given)
+    except ValueError:
+        return whole
     return Call("Refined.interval", refined.interval, {"probability": 0.8}, owner=refined)
 
 
