@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate.random_effects import EffectStatistics, RandomEffects
+from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.experts.random_columns import INTERCEPT
 from mixpyro.experts.random_effects_program import RandomEffectsProgram
 from mixpyro.fitted_part import State
@@ -244,7 +245,7 @@ class RandomEffectsExperts(RandomEffectsProgram):
             x: inputs [N, D].
         """
         means, variances = self._population(x)
-        return Normal(means.unsqueeze(-1), variances.sqrt().unsqueeze(-1)).to_event(1)
+        return IndependentOutputs(Normal(means.unsqueeze(-1), variances.sqrt().unsqueeze(-1)))
 
     def predict(self, x: Inputs) -> Tensor:
         """Return βₖ'u [N, K, 1], the mean over groups; arguments as :meth:`Experts.predict`."""
