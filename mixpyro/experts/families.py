@@ -85,6 +85,8 @@ class Gaussian(Family):
 class Poisson(Family):
     """y ~ Poisson(exposure · exp(η)). The logarithm of the exposure is an offset of the linear predictor."""
 
+    has_counts = True
+
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError unless y holds counts; arguments as :meth:`Family.check`."""
         check_counts(y)

@@ -41,6 +41,7 @@ class NegativeBinomial(Family):
         [7.0, 2.98]
     """
 
+    has_counts = True
     scale_names = ("dispersion",)
 
     def check(self, y: Tensor, exposure: Tensor) -> None:

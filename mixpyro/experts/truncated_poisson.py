@@ -37,6 +37,8 @@ class ZeroTruncatedPoisson(Family):
         1.75
     """
 
+    has_counts = True
+
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError unless y holds counts; zeros have probability 0; arguments as :meth:`Family.check`."""
         check_counts(y)
