@@ -7,6 +7,7 @@ from pyro.distributions import Normal, TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro import arguments
 from mixpyro.distributions.checked_values import ChecksValues, checked_as, shape_of_draws
 from mixpyro.distributions.outputs import guessed_quantiles, outputs_of_rows
 from mixpyro.distributions.quantiles import cumulative
@@ -70,6 +71,7 @@ class CensoredNormal(ChecksValues, TorchDistribution):
         """
         if self._validate_args:
             self._validate_sample(value)
+            value = arguments.normal(value)
         return censored_log_prob(value, self.loc, self.scale).to(self.loc.dtype)
 
     def _validate_sample(self, value: Tensor) -> None:

@@ -110,7 +110,7 @@ class IndependentOutputs(ChecksValues, Independent):  # type: ignore[override]
         """
         if self._validate_args:
             check_shape(self, value)
-            value = value.byte() if value.dtype is torch.bool else value
+            value = arguments.normal(value.byte() if value.dtype is torch.bool else value)
         try:
             # Each output checks its own numbers.
             found: Tensor = super().log_prob(value)  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from pyro.distributions.util import broadcast_shape
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro import arguments
 from mixpyro.distributions.checked_values import ChecksValues, checked_as, shape_of_draws
 from mixpyro.distributions.counts import PreciseBinomial
 from mixpyro.distributions.outputs import outputs_of_rows
@@ -87,6 +88,7 @@ class PreciseMultinomial(ChecksValues, TorchDistribution):
         """
         if self._validate_args:
             self._validate_sample(value)
+            value = arguments.normal(value)
         total = value.double().sum(-1)
         found = saturated_multinomial(value) - multinomial_half_deviance(value, self.logits)
         return torch.where(total == self.total_count, found, -torch.inf).to(self.dtype)

@@ -109,3 +109,11 @@ def test_shapes_of_draws_that_look_like_sequences_of_integers_are_refused() -> N
             distribution.sample(shape)
     with pytest.raises(ValueError, match="`sample_shape` must be of at most"):
         distribution.sample((2**40, 2**40))
+
+
+@pytest.mark.parametrize("bank", ["glm", "poisson", "multinomial", "censored", "outputs"])
+def test_values_of_inference_mode_have_densities_with_derivatives(bank: str) -> None:
+    for distribution, y in predictives(bank):
+        with torch.inference_mode():
+            value = y.clone()
+        assert torch.equal(distribution.log_prob(value), distribution.log_prob(y))
