@@ -8,6 +8,7 @@ from pyro.distributions import Categorical, MixtureSameFamily
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributions.checked_values import MixtureOfOutputs
 from mixpyro.distributions.mixture_quantiles import mixture_quantiles
 from mixpyro.groups import GroupIds
 from mixpyro.missing import rows_with_outputs
@@ -174,7 +175,7 @@ class MixturePredictions(MixtureRows):
         assignment = self.gate.predictive_assignment(gate_x)
         if responsibilities is not None:
             assignment = Categorical(probs=self._weights(gate_x, responsibilities))
-        return MixtureSameFamily(assignment, self.experts.predictive(x))
+        return MixtureOfOutputs(assignment, self.experts.predictive(x))
 
     def _weights(self, gate_x: GateInputs, responsibilities: Responsibilities | None) -> Responsibilities:
         """Return the gate's weights [N, K], or the given ones."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mixpyro.arguments.dense import array_of, dense, is_dense, stored
+from mixpyro.arguments.dense import array_of, dense, has_masked_numbers, is_dense, stored
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.numbers import LARGEST_INTEGER, integer, positive_number, step_size
 from mixpyro.arguments.signals import pass_on
@@ -293,6 +293,8 @@ def of_numbers(name: str, value: object) -> np.ndarray:
         raise TypeError(f"`{name}` must be an array of numbers; got {shown(value)}.") from error
     except ValueError as error:
         raise ValueError(f"`{name}` must be an array whose rows have one length; got {shown(value)}.") from error
+    if array.dtype == object and has_masked_numbers(value):
+        array = value.to_numpy(dtype=np.float64, na_value=np.nan)  # type: ignore[attr-defined]
     if array.dtype.kind not in "iuf":
         raise TypeError(f"`{name}` must be an array of numbers; got {shown(value)}, of {array.dtype}.")
     return array

@@ -1,5 +1,7 @@
 """Tensors that are numbers in memory, one beside the other."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -76,6 +78,17 @@ def stored(name: str, value: np.ndarray) -> np.ndarray:
             "weight."
         )
     return value
+
+
+def has_masked_numbers(value: object) -> bool:
+    """Return whether a value is a frame or series of pandas whose numbers have a mask beside them, as Float64 has.
+
+    Args:
+        value: anything.
+    """
+    dtypes = getattr(value, "dtypes", None)
+    own = [dtypes] if hasattr(dtypes, "kind") else list(dtypes) if isinstance(dtypes, Iterable) else []
+    return bool(own) and all(getattr(one, "kind", "O") in "iuf" for one in own)
 
 
 def is_dense(value: Tensor) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from mixpyro.arguments.data import DTYPES
 from mixpyro.arguments.signals import undone_if_it_raises
 
 Result = TypeVar("Result")
@@ -29,6 +30,28 @@ def refuse_without_values(name: str, module: nn.Module) -> None:
     """
     if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
         raise ValueError(f"`{name}` must have values; got tensors on the meta device, which have none.")
+
+
+def refuse_half_precision(name: str, module: nn.Module) -> None:
+    """Raise if a part of a mixture keeps estimates or a posterior in half precision, which rounds what a fit has found.
+
+    Networks of the user's may have any dtype, and what is beside them has theirs.
+
+    Args:
+        name: of the argument.
+        module: what the user passed.
+
+    Raises:
+        TypeError: if one does.
+    """
+    own = [part for part in module.modules() if type(part).__module__.startswith("mixpyro.")]
+    for part in own:
+        for tensor in (*part._parameters.values(), *part._buffers.values()) if not hasattr(part, "network") else ():
+            if tensor is not None and tensor.is_floating_point() and tensor.dtype not in DTYPES:
+                raise TypeError(
+                    f"`{name}` must have tensors of float32 or float64; got {tensor.dtype} in {type(part).__name__}. "
+                    f"Use {name}.double()."
+                )
 
 
 def contents_of(*modules: nn.Module) -> Callable[[], None]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mixpyro.arguments.data import a_tensor
+from mixpyro.arguments.integers import integers
 from mixpyro.arguments.validation import checks_values
 
 
@@ -16,14 +16,12 @@ def object_indices(value: object, n_objects: int | None = None, *, n_rows: int |
         n_rows: how many indices there must be, where that is known.
 
     Raises:
-        TypeError: if it is neither, or a tensor of another dtype.
+        TypeError: if it is neither.
         ValueError: if it has another shape or, while values are checked, numbers of no object.
     """
     if value is None or isinstance(value, slice):
         return value
-    numbers = a_tensor("objects", value)
-    if numbers.dtype not in (torch.int64, torch.int32):
-        raise TypeError(f"`objects` must be a slice or integers; got {numbers.dtype}. Use objects.long().")
+    numbers = integers("objects", value)
     if numbers.ndim != 1:
         raise ValueError(f"`objects` must have shape [N]; got {list(numbers.shape)}.")
     if n_rows is not None and len(numbers) != n_rows:

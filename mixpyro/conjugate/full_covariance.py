@@ -160,7 +160,7 @@ class Full(NormalWishart):
         degrees = self.degrees - self.n_outputs + 1.0
         widening = ((1.0 + 1.0 / self.mean_precision) / degrees).sqrt()
         root = self.factor * self.per_component(widening)
-        return SharedStudentT(degrees.to(dtype), self.mean.to(dtype), root.to(dtype))  # type: ignore[no-untyped-call]
+        return SharedStudentT(degrees.to(dtype), self.mean.to(dtype), root.to(dtype))
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``conditional_precision`` [K, P] and, of several columns, ``regression`` [K, P (P − 1) / 2].

@@ -9,6 +9,7 @@ from torch import Tensor
 from mixpyro import arguments
 from mixpyro.conjugate.gamma import Gamma
 from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
+from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 from mixpyro.numerics.blocks import row_slices
 from mixpyro.pyro_internals.plates import sample_parameter
@@ -182,7 +183,7 @@ class Diagonal(Uncorrelated):
         """Return a Student-t of ν degrees of freedom for each column; Murphy (2012), eq. 4.144 for one column."""
         degrees = self.degrees.unsqueeze(-1)
         variance = self.scale * (1.0 + 1.0 / self.mean_precision).unsqueeze(-1) / degrees
-        return PreciseStudentT(degrees.to(dtype), self.mean.to(dtype), variance.sqrt().to(dtype)).to_event(1)
+        return IndependentOutputs(PreciseStudentT(degrees.to(dtype), self.mean.to(dtype), variance.sqrt().to(dtype)))
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``precision`` τ [K, P]."""
@@ -261,7 +262,7 @@ class Spherical(Uncorrelated):
         variance = self.scale * (1.0 + 1.0 / self.mean_precision) / self.degrees
         root = self.matrices(variance.sqrt(), self.n_outputs)
         degrees = self.n_outputs * self.degrees
-        return SharedStudentT(degrees.to(dtype), self.mean.to(dtype), root.to(dtype))  # type: ignore[no-untyped-call]
+        return SharedStudentT(degrees.to(dtype), self.mean.to(dtype), root.to(dtype))
 
     def sample_spread(self, prefix: str, dtype: torch.dtype) -> Tensor:
         """Sample ``precision`` τ [K]."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mixpyro import arguments
 from mixpyro.distributed.groups_of_processes import processes_given
 from mixpyro.distributed.processes import Processes
 
@@ -141,6 +142,7 @@ def held(counts: Sequence[int], size: int) -> tuple[list[int], list[int], list[M
     return first, [end - start for start, end in zip(first, last, strict=True)], moves
 
 
+@arguments.checked(n_rows=arguments.integer_from(0), device=lambda _, value: arguments.device(value))
 def shard(n_rows: int, *, process_group: object = None, device: str | torch.device = "cpu") -> slice:
     """Return which of N rows a rank should read, so that no row has to be sent to another before a fit.
 
@@ -152,6 +154,10 @@ def shard(n_rows: int, *, process_group: object = None, device: str | torch.devi
     Returns:
         A slice of the rows of this rank, whole blocks; all of them without a process group. Ranks for which there is no
         block have none.
+
+    Raises:
+        TypeError: if an argument is of another type.
+        ValueError: if a number is below 0, or the group is not one of this process.
 
     Example:
         >>> shard(1000)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mixpyro.arguments import shown
 from mixpyro.distributed.processes import Processes
 
 
@@ -12,6 +13,7 @@ def processes_of(group: Any = None) -> Processes | None:  # noqa: ANN401 (of tor
         group: of torch.distributed; None for the default group, if `init_process_group` has been called.
 
     Raises:
+        TypeError: if the group is none.
         ValueError: if there are no processes, or this one is not among those of the group.
     """
     return processes_given("group", group)
@@ -25,6 +27,7 @@ def processes_given(name: str, group: Any) -> Processes | None:  # noqa: ANN401 
         group: as for :func:`processes_of`.
 
     Raises:
+        TypeError: as :func:`processes_of`.
         ValueError: as :func:`processes_of`.
     """
     import torch.distributed as dist
@@ -33,6 +36,12 @@ def processes_given(name: str, group: Any) -> Processes | None:  # noqa: ANN401 
         if group is not None:
             raise ValueError(f"`{name}` must be of `torch.distributed`, which is not initialised; got a group.")
         return None
+    # Of a group without this process, PyTorch returns a number.
+    is_group = isinstance(group, dist.ProcessGroup) or group is None or group is dist.GroupMember.NON_GROUP_MEMBER
+    if not is_group:
+        raise TypeError(
+            f"`{name}` must be a group of `torch.distributed`; got {shown(group)} of {type(group).__name__}."
+        )
     if dist.get_rank(group) < 0:
         raise ValueError(f"`{name}` must have this process among its ranks; got a group without it.")
     return Processes(group) if dist.get_world_size(group) > 1 else None

@@ -7,12 +7,14 @@ from pyro.distributions import Normal, TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro import arguments
+from mixpyro.distributions.checked_values import ChecksValues, checked_as, shape_of_draws
 from mixpyro.distributions.outputs import guessed_quantiles, outputs_of_rows
 from mixpyro.distributions.quantiles import cumulative
 from mixpyro.numerics.censored_normal import log_probability
 
 
-class CensoredNormal(TorchDistribution):
+class CensoredNormal(ChecksValues, TorchDistribution):
     """Normal outcomes, each given by its limits [..., 2]: equal where it is known, infinite where there is none.
 
     Draws, means and quantiles are of outcomes that are known, both limits equal: which ones would be censored is not
@@ -21,13 +23,14 @@ class CensoredNormal(TorchDistribution):
     Args:
         loc: mean, of any shape.
         scale: standard deviation, above 0, of a shape that broadcasts.
+        validate_args: whether to check the arguments and values; by default as Pyro's own validation is set.
     """
 
     arg_constraints = {"loc": constraints.real, "scale": constraints.positive}  # noqa: RUF012 (as in torch)
 
-    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+    def __init__(self, loc: Tensor, scale: Tensor, *, validate_args: bool | None = None) -> None:
         self.loc, self.scale = torch.broadcast_tensors(loc, scale)
-        super().__init__(self.loc.shape, Size([2]), validate_args=False)
+        super().__init__(self.loc.shape, Size([2]), validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -44,7 +47,8 @@ class CensoredNormal(TorchDistribution):
         Returns:
             A new distribution that shares the parameters of this one.
         """
-        return CensoredNormal(self.loc.expand(Size(batch_shape)), self.scale.expand(Size(batch_shape)))
+        loc, scale = (part.expand(Size(batch_shape)) for part in (self.loc, self.scale))
+        return checked_as(self, CensoredNormal(loc, scale, validate_args=False))
 
     @property
     def mean(self) -> Tensor:
@@ -65,7 +69,18 @@ class CensoredNormal(TorchDistribution):
         Returns:
             In the broadcast shape without the last axis, in nats.
         """
+        if self._validate_args:
+            self._validate_sample(value)
+            value = arguments.normal(value)
         return censored_log_prob(value, self.loc, self.scale).to(self.loc.dtype)
+
+    def _validate_sample(self, value: Tensor) -> None:
+        """Raise unless a value can be limits of an outcome; arguments as of the base class."""
+        super()._validate_sample(value)
+        crossed = value[..., 0] > value[..., 1]
+        if bool(crossed.any()):
+            got = value[crossed][0].tolist()
+            raise ValueError(f"`value` must have lower limits that are not above the upper ones; got {got}.")
 
     @torch.no_grad()
     def sample(self, sample_shape: Size | Sequence[int] = Size()) -> Tensor:  # noqa: B008 (as in torch)
@@ -77,7 +92,7 @@ class CensoredNormal(TorchDistribution):
         Returns:
             [*sample_shape, ..., 2], both limits equal.
         """
-        loc = self.loc.expand(self._extended_shape(Size(sample_shape))[:-1])
+        loc = self.loc.expand(self._extended_shape(shape_of_draws(sample_shape))[:-1])
         return _twice(loc + self.scale * torch.randn_like(loc))
 
 

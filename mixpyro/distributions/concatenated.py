@@ -7,6 +7,7 @@ from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
 
+from mixpyro.distributions.checked_values import checked_as
 from mixpyro.distributions.of_parts import OfParts
 from mixpyro.distributions.outputs import are_whole
 from mixpyro.distributions.quantiles import cumulative
@@ -45,7 +46,8 @@ class Concatenated(OfParts):
             A new distribution that shares the parameters of this one.
         """
         pairs = zip(self.parts, self.sizes, strict=True)
-        return Concatenated([part.expand(Size((*batch_shape[:-1], size))) for part, size in pairs])
+        parts = [part.expand(Size((*batch_shape[:-1], size))) for part, size in pairs]
+        return checked_as(self, Concatenated(parts))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Compute the log probability of a value under each component.
@@ -56,6 +58,8 @@ class Concatenated(OfParts):
         Returns:
             Log probabilities [..., K], in nats.
         """
+        if self._validate_args:
+            self._validate_sample(value)
         axis = -1 - self.event_dim
         shares = [value] * len(self.parts) if value.shape[axis] == 1 else value.split(self.sizes, dim=axis)
         return torch.cat([part.log_prob(share) for part, share in zip(self.parts, shares, strict=True)], dim=-1)

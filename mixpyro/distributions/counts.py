@@ -6,6 +6,7 @@ import torch
 from pyro.distributions import Binomial, Poisson
 from torch import Size, Tensor
 
+from mixpyro.distributions.checked_values import checked_as
 from mixpyro.numerics.count_densities import (
     binomial_half_deviance,
     poisson_half_deviance,
@@ -47,7 +48,8 @@ class PrecisePoisson(Poisson):
         Returns:
             A new distribution that shares the parameters of this one.
         """
-        return PrecisePoisson(self.log_rate.expand(Size(batch_shape)), dtype=self.dtype, validate_args=False)
+        log_rate = self.log_rate.expand(Size(batch_shape))
+        return checked_as(self, PrecisePoisson(log_rate, dtype=self.dtype, validate_args=False))
 
     @property
     def mean(self) -> Tensor:
@@ -120,7 +122,7 @@ class PreciseBinomial(Binomial):
         """
         shape = Size(batch_shape)
         trials, logits = self.total_count.expand(shape), self.logits.expand(shape)
-        return PreciseBinomial(trials, logits, dtype=self.dtype, validate_args=False)
+        return checked_as(self, PreciseBinomial(trials, logits, dtype=self.dtype, validate_args=False))
 
     @property
     def mean(self) -> Tensor:

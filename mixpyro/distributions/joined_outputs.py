@@ -8,6 +8,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.distributions.util import broadcast_shape
 from torch import Size, Tensor
 
+from mixpyro.distributions.checked_values import checked_as
 from mixpyro.distributions.of_parts import OfParts
 from mixpyro.distributions.outputs import are_whole
 from mixpyro.distributions.quantiles import cumulative
@@ -43,7 +44,7 @@ class JoinedOutputs(OfParts):
         Returns:
             A new distribution that shares the parameters of this one.
         """
-        return JoinedOutputs([part.expand(Size(batch_shape)) for part in self.parts])
+        return checked_as(self, JoinedOutputs([part.expand(Size(batch_shape)) for part in self.parts]))
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Compute the log probability.
@@ -54,6 +55,8 @@ class JoinedOutputs(OfParts):
         Returns:
             Sums of the parts' log probabilities in the broadcast shape, in nats.
         """
+        if self._validate_args:
+            self._validate_sample(value)
         total: Tensor = self.parts[0].log_prob(value[..., : self.sizes[0]])
         for part, own in zip(self.parts[1:], value.split(self.sizes, dim=-1)[1:], strict=True):
             total = total + part.log_prob(own)

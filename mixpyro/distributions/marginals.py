@@ -61,7 +61,7 @@ def _of_patterns(distribution: SharedStudentT | MultivariateNormal, y: Tensor) -
         factor = torch.linalg.cholesky(own @ own.mT)
         where = loc[part.rows][..., seen]
         marginal = (
-            SharedStudentT(distribution.df.expand(batch).movedim(place, 0)[part.rows], where, factor)  # type: ignore[no-untyped-call]
+            SharedStudentT(distribution.df.expand(batch).movedim(place, 0)[part.rows], where, factor)
             if isinstance(distribution, SharedStudentT)
             else multivariate_normal(where, scale_tril=factor)
         )

@@ -9,6 +9,8 @@ from pyro.distributions.util import broadcast_shape
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro import arguments
+from mixpyro.distributions.checked_values import ChecksValues, checked_as, shape_of_draws
 from mixpyro.distributions.counts import PreciseBinomial
 from mixpyro.distributions.outputs import outputs_of_rows
 from mixpyro.distributions.quantiles import cumulative
@@ -16,7 +18,7 @@ from mixpyro.numerics.count_densities import saturated_poisson
 from mixpyro.numerics.count_draws import binomial_draws
 
 
-class PreciseMultinomial(TorchDistribution):
+class PreciseMultinomial(ChecksValues, TorchDistribution):
     """Counts of C categories, given by the total and logits; PyTorch's own needs one total for all rows.
 
     Parameters are kept in float64; log probabilities, draws and means have the dtype asked for.
@@ -25,16 +27,24 @@ class PreciseMultinomial(TorchDistribution):
         total_count: n, at least 0, of a shape that broadcasts with the logits' without the last axis.
         logits: log probabilities up to a constant [..., C].
         dtype: of results; that of ``logits`` by default.
+        validate_args: whether to check the arguments and values; by default as Pyro's own validation is set.
     """
 
     arg_constraints = {"logits": constraints.real_vector}  # noqa: RUF012 (as in torch)
 
-    def __init__(self, total_count: Tensor, logits: Tensor, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        total_count: Tensor,
+        logits: Tensor,
+        *,
+        dtype: torch.dtype | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
         self.dtype = dtype or logits.dtype
         shape = torch.Size(broadcast_shape(total_count.shape, logits.shape[:-1]))
         self.total_count = total_count.double().expand(shape)
         self.logits = logits.double().log_softmax(-1).expand(*shape, -1)
-        super().__init__(shape, logits.shape[-1:], validate_args=False)
+        super().__init__(shape, logits.shape[-1:], validate_args=validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -54,7 +64,8 @@ class PreciseMultinomial(TorchDistribution):
             A new distribution that shares the parameters of this one.
         """
         shape = Size(batch_shape)
-        return PreciseMultinomial(self.total_count.expand(shape), self.logits.expand(*shape, -1), dtype=self.dtype)
+        trials, logits = self.total_count.expand(shape), self.logits.expand(*shape, -1)
+        return checked_as(self, PreciseMultinomial(trials, logits, dtype=self.dtype, validate_args=False))
 
     @property
     def mean(self) -> Tensor:
@@ -75,6 +86,9 @@ class PreciseMultinomial(TorchDistribution):
         Returns:
             Log probabilities in the broadcast shape without the last axis, in nats.
         """
+        if self._validate_args:
+            self._validate_sample(value)
+            value = arguments.normal(value)
         total = value.double().sum(-1)
         found = saturated_multinomial(value) - multinomial_half_deviance(value, self.logits)
         return torch.where(total == self.total_count, found, -torch.inf).to(self.dtype)
@@ -89,7 +103,7 @@ class PreciseMultinomial(TorchDistribution):
         Returns:
             Whole numbers [*sample_shape, ..., C] that sum to the totals.
         """
-        shape = self._extended_shape(Size(sample_shape))
+        shape = self._extended_shape(shape_of_draws(sample_shape))
         logits, left = self.logits.expand(shape), self.total_count.expand(shape[:-1]).clone()
         drawn = []
         for category in range(shape[-1] - 1):

@@ -7,6 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro.distributions.checked_values import checked_as
 from mixpyro.distributions.outputs import outputs_of_rows
 from mixpyro.distributions.quantiles import by_scipy, cumulative
 from mixpyro.numerics.count_densities import saturated_poisson
@@ -24,15 +25,23 @@ class PreciseNegativeBinomial(TorchDistribution):
         log_rate: log μ.
         dispersion: α, above 0, of a shape that broadcasts with that of ``log_rate``.
         dtype: of results; that of ``log_rate`` by default.
+        validate_args: whether to check the arguments and values; by default as Pyro's own validation is set.
     """
 
     arg_constraints = {"log_rate": constraints.real, "dispersion": constraints.positive}  # noqa: RUF012 (as in torch)
     support = constraints.nonnegative_integer
 
-    def __init__(self, log_rate: Tensor, dispersion: Tensor, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self,
+        log_rate: Tensor,
+        dispersion: Tensor,
+        *,
+        dtype: torch.dtype | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
         self.dtype = dtype or log_rate.dtype
         self.log_rate, self.dispersion = torch.broadcast_tensors(log_rate.double(), dispersion.double())
-        super().__init__(self.log_rate.shape, validate_args=False)
+        super().__init__(self.log_rate.shape, validate_args=validate_args)
 
     def expand(
         self, batch_shape: Size | Sequence[int], _instance: TorchDistribution | None = None
@@ -47,7 +56,8 @@ class PreciseNegativeBinomial(TorchDistribution):
             A new distribution that shares the parameters of this one.
         """
         shape = Size(batch_shape)
-        return PreciseNegativeBinomial(self.log_rate.expand(shape), self.dispersion.expand(shape), dtype=self.dtype)
+        log_rate, dispersion = self.log_rate.expand(shape), self.dispersion.expand(shape)
+        return checked_as(self, PreciseNegativeBinomial(log_rate, dispersion, dtype=self.dtype, validate_args=False))
 
     @property
     def mean(self) -> Tensor:
@@ -69,6 +79,8 @@ class PreciseNegativeBinomial(TorchDistribution):
         Returns:
             Log probabilities in the broadcast shape, in nats.
         """
+        if self._validate_args:
+            self._validate_sample(value)
         beyond = saturated_beyond_poisson(value, self.dispersion)
         half_deviance = negative_binomial_half_deviance(value, self.log_rate, self.dispersion)
         return (saturated_poisson(value) + beyond - half_deviance).to(self.dtype)

@@ -8,10 +8,11 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro.distributions.checked_values import ChecksValues, shape_of_draws
 from mixpyro.distributions.outputs import guessed_quantiles, outputs_of_rows
 
 
-class OfParts(TorchDistribution):
+class OfParts(ChecksValues, TorchDistribution):
     """Base of distributions whose values are those of their parts, side by side.
 
     A subclass sets :attr:`parts` before it calls this constructor, and takes parts as its only argument.
@@ -28,7 +29,7 @@ class OfParts(TorchDistribution):
     parts: tuple[TorchDistributionMixin, ...]
 
     def __init__(self, batch_shape: Size, event_shape: Size) -> None:
-        super().__init__(batch_shape, event_shape, validate_args=False)
+        super().__init__(batch_shape, event_shape)
 
     @property
     def axis(self) -> int:
@@ -49,7 +50,8 @@ class OfParts(TorchDistribution):
         Returns:
             Draws [*sample_shape, *batch, *event]; of components [*sample_shape, ..., K, *event].
         """
-        return torch.cat([part.sample(Size(sample_shape)) for part in self.parts], dim=self.axis)
+        shape = shape_of_draws(sample_shape)
+        return torch.cat([part.sample(shape) for part in self.parts], dim=self.axis)
 
     @property
     def mean(self) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from pyro.distributions import Beta, Independent
 from torch import Tensor
 
+from mixpyro.distributions.checked_values import checked_as
+
 
 class Share(Beta):
     """A Beta distribution whose draws are never 0 or 1 to the last digit, where its density may be infinite.
@@ -43,7 +45,8 @@ class Shares(Independent):
             batch_shape: to which the batch shape broadcasts.
         """
         shape, share = torch.Size([*batch_shape, *self.event_shape]), self.base_dist
-        return Shares(share.concentration1.expand(shape), share.concentration0.expand(shape), validate_args=False)
+        own, rest = share.concentration1.expand(shape), share.concentration0.expand(shape)
+        return checked_as(self, Shares(own, rest, validate_args=False))
 
     def conjugate_update(self, other: "Shares") -> "tuple[Shares, Tensor]":
         """Return the normalised product with another density of the same kind, and the log of what normalises it.

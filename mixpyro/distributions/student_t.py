@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from pyro.distributions import MultivariateStudentT, StudentT
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.late_imports import import_symbolic_shapes
+from mixpyro.distributions.checked_values import ChecksValues
 
 
 def log_gamma_ratio(df: Tensor, size: int) -> Tensor:
@@ -51,12 +54,17 @@ class PreciseStudentT(StudentT):
         return (log_normaliser - 0.5 * (df + 1.0) * torch.log1p(squared / df)).to(self.loc.dtype)
 
 
-class SharedStudentT(MultivariateStudentT):
+class SharedStudentT(ChecksValues, MultivariateStudentT):
     """Multivariate Student-t as in Pyro, for components whose scale all objects share.
 
     Once it is expanded to a batch [N, K], Pyro solves a triangular system for every object and component, and stores
     N K P² numbers. This class inverts one matrix a component, and stores N K P numbers.
     """
+
+    def __new__(cls, *args: Tensor, **kwargs: Any) -> "SharedStudentT":  # noqa: ANN401 (of the constructor)
+        """Import what PyTorch would import in the constructor, where it changes the filters of warnings."""
+        import_symbolic_shapes()
+        return super().__new__(cls)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Compute the log density.
@@ -83,7 +91,7 @@ class SharedStudentT(MultivariateStudentT):
             [*sample_shape, ..., P].
         """
         with arguments.outside_of_contexts(self.loc):
-            return super().rsample(torch.Size(sample_shape))  # type: ignore[no-untyped-call]
+            return super().rsample(sample_shape)
 
     def _log_prob(self, value: Tensor) -> Tensor:
         """Compute the log density."""

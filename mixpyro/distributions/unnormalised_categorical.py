@@ -6,6 +6,8 @@ import torch
 from pyro.distributions import Categorical
 from torch import Tensor
 
+from mixpyro.distributions.checked_values import checked_as
+
 
 class UnnormalisedCategorical(Categorical):
     """Values 0 to K − 1 whose probabilities sum to less than one: the rest is that of no value at all.
@@ -29,7 +31,7 @@ class UnnormalisedCategorical(Categorical):
             batch_shape: to which the batch shape broadcasts.
         """
         shape = torch.Size([*batch_shape, self.logits.shape[-1]])
-        return UnnormalisedCategorical(self.logits.expand(shape), validate_args=False)
+        return checked_as(self, UnnormalisedCategorical(self.logits.expand(shape), validate_args=False))
 
     def entropy(self) -> Tensor:
         """Return the entropy in nats of a draw."""

@@ -10,6 +10,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from mixpyro import arguments
+from mixpyro.distributions.checked_values import checked_as
 
 
 def packed(matrix: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ class RegressionCoefficients(TorchDistribution):
         """
         factor = self.factor.expand(*batch_shape, *self.factor.shape[-2:])
         precision = self.precision.expand(*batch_shape, *self.precision.shape[-1:])
-        return RegressionCoefficients(factor, precision, validate_args=False)
+        return checked_as(self, RegressionCoefficients(factor, precision, validate_args=False))
 
     @arguments.outside_contexts
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:

@@ -7,6 +7,7 @@ from pyro.distributions import Poisson, TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import constraints
 
+from mixpyro.distributions.checked_values import checked_as
 from mixpyro.distributions.outputs import outputs_of_rows
 from mixpyro.distributions.quantiles import MOST_EXACT, cumulative
 from mixpyro.numerics.count_densities import poisson_half_deviance, saturated_poisson
@@ -22,14 +23,17 @@ class ZeroTruncatedPoisson(TorchDistribution):
     Args:
         log_rate: log μ, of any shape.
         dtype: of results; that of ``log_rate`` by default.
+        validate_args: whether to check the arguments and values; by default as Pyro's own validation is set.
     """
 
     arg_constraints = {"log_rate": constraints.real}  # noqa: RUF012 (as in torch)
     support = constraints.nonnegative_integer
 
-    def __init__(self, log_rate: Tensor, *, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, log_rate: Tensor, *, dtype: torch.dtype | None = None, validate_args: bool | None = None
+    ) -> None:
         self.log_rate, self.dtype = log_rate.double(), dtype or log_rate.dtype
-        super().__init__(self.log_rate.shape, validate_args=False)
+        super().__init__(self.log_rate.shape, validate_args=validate_args)
 
     def expand(
         self, batch_shape: Size | Sequence[int], _instance: TorchDistribution | None = None
@@ -43,7 +47,8 @@ class ZeroTruncatedPoisson(TorchDistribution):
         Returns:
             A new distribution that shares the parameters of this one.
         """
-        return ZeroTruncatedPoisson(self.log_rate.expand(Size(batch_shape)), dtype=self.dtype)
+        log_rate = self.log_rate.expand(Size(batch_shape))
+        return checked_as(self, ZeroTruncatedPoisson(log_rate, dtype=self.dtype, validate_args=False))
 
     @property
     def mean(self) -> Tensor:
@@ -65,6 +70,8 @@ class ZeroTruncatedPoisson(TorchDistribution):
         Returns:
             Log probabilities in the broadcast shape, in nats.
         """
+        if self._validate_args:
+            self._validate_sample(value)
         return (saturated_poisson(value) + beyond_saturated(value, self.log_rate)).to(self.dtype)
 
     @torch.no_grad()

@@ -231,7 +231,7 @@ class Experts(ExpertFormulas):
         return []
 
     def prior_warnings(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
-        """Return where the prior of estimates says more than the data do, in words; nothing by default.
+        """Return where the prior of estimates, or a single row, says more than the data do; nothing by default.
 
         Args:
             x: inputs [N, D].

@@ -8,6 +8,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.experts.dominating_counts import of_one_row
 from mixpyro.experts.estimated import EstimatedExperts
 from mixpyro.experts.families import Family
 from mixpyro.experts.linear_layers import FEWEST_OBJECTS, pulled, separated
@@ -205,13 +206,16 @@ class FamilyExperts(EstimatedExperts):
         return [f"component {self.first_component + k} {words}" for k, words in said if words]
 
     def prior_warnings(self, x: Inputs, y: Targets, responsibilities: Responsibilities) -> list[str]:
-        """Return which components' estimates the prior has moved far; arguments as :meth:`separations`."""
-        if self.prior_scale is None:
-            return []
+        """Return which components' estimates the prior has moved far, or one row; arguments as :meth:`separations`."""
         x, y = self.check_data(x, y)
-        layers, r = self.linear_layers(x), responsibilities
-        found = pulled(self.family, layers, y, self._exposures(x), r, scale=self._noise, prior_scale=self.prior_scale)
-        return [self._pulled(f"the coefficients of component {self.first_component + k}", pull) for k, pull in found]
+        exposure, r = self._exposures(x), responsibilities
+        dominated = of_one_row(y, exposure, r, self.first_component) if self.family.has_counts else []
+        if self.prior_scale is None:
+            return dominated
+        layers = self.linear_layers(x)
+        found = pulled(self.family, layers, y, exposure, r, scale=self._noise, prior_scale=self.prior_scale)
+        moved = [self._pulled(f"the coefficients of component {self.first_component + k}", pull) for k, pull in found]
+        return dominated + moved
 
     def _pulled(self, what: str, pull: float) -> str:
         """Return in words how far the prior has moved estimates."""

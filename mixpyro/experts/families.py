@@ -9,6 +9,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.distributions.counts import PreciseBinomial, PrecisePoisson
 from mixpyro.experts.censored_gaussian import CensoredGaussian
 from mixpyro.experts.family import Family
@@ -81,11 +82,13 @@ class Gaussian(Family):
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Normal(η, σ²); arguments as :meth:`Family.distribution`."""
-        return dist.Normal(eta.to(exposure.dtype), scale).to_event(1)
+        return IndependentOutputs(dist.Normal(eta.to(exposure.dtype), scale))
 
 
 class Poisson(Family):
     """y ~ Poisson(exposure · exp(η)). The logarithm of the exposure is an offset of the linear predictor."""
+
+    has_counts = True
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError unless y holds counts; arguments as :meth:`Family.check`."""
@@ -127,7 +130,7 @@ class Poisson(Family):
 
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return Poisson(rate); arguments as :meth:`Family.distribution`."""
-        return PrecisePoisson(log_rate(eta, exposure), dtype=exposure.dtype).to_event(1)  # type: ignore[no-untyped-call]
+        return IndependentOutputs(PrecisePoisson(log_rate(eta, exposure), dtype=exposure.dtype))
 
 
 class Binomial(Family):
@@ -188,7 +191,7 @@ class Binomial(Family):
             exposure: as for :meth:`log_prob`, broadcastable to η.
             scale: as for :meth:`log_prob`, broadcastable to η.
         """
-        return PreciseBinomial(exposure.expand_as(eta), eta, dtype=exposure.dtype).to_event(1)  # type: ignore[no-untyped-call]
+        return IndependentOutputs(PreciseBinomial(exposure.expand_as(eta), eta, dtype=exposure.dtype))
 
 
 class Categorical(Family):
@@ -266,4 +269,4 @@ class Categorical(Family):
             exposure: as for :meth:`log_prob`, broadcastable to η.
             scale: as for :meth:`log_prob`, broadcastable to η.
         """
-        return dist.Categorical(logits=with_reference(eta).unsqueeze(-2).to(exposure.dtype)).to_event(1)
+        return IndependentOutputs(dist.Categorical(logits=with_reference(eta).unsqueeze(-2).to(exposure.dtype)))

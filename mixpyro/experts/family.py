@@ -24,6 +24,7 @@ class Family:
         first_scales: what they are before any fit.
         has_scale: whether the first scale is a noise, in the unit of y.
         is_discrete: whether y has probabilities rather than a density.
+        has_counts: whether y are counts of events, which have no limit.
         is_finite: whether y must be finite.
         has_moments: whether scales at their maximum have a closed form, that of a Gaussian's noise.
     """
@@ -34,6 +35,7 @@ class Family:
     first_scales: ClassVar[tuple[float, ...]] = (1.0,)
     has_scale: ClassVar[bool] = False
     is_discrete: ClassVar[bool] = True
+    has_counts: ClassVar[bool] = False
     is_finite: ClassVar[bool] = True
     has_moments: ClassVar[bool] = False
 

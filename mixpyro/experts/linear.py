@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mixpyro.conjugate.completion import Completion
 from mixpyro.conjugate.normal_gamma import LinearStatistics, NormalGamma
+from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 from mixpyro.experts.linear_prior import LinearPrior
@@ -197,9 +198,9 @@ class LinearExperts(LinearPrior):
         deviation = (self._of_each(q.noise.mean.reciprocal()) * (1.0 + leverage).unsqueeze(-1)).sqrt().to(x.dtype)
         freedom = 2.0 * q.shape.to(x.dtype)
         if self.noise_per_output:
-            return PreciseStudentT(freedom.unsqueeze(-1), means, deviation).to_event(1)
+            return IndependentOutputs(PreciseStudentT(freedom.unsqueeze(-1), means, deviation))
         root = deviation.diag_embed()
-        return SharedStudentT(freedom.expand(self.n_components), means, root)  # type: ignore[no-untyped-call]
+        return SharedStudentT(freedom.expand(self.n_components), means, root)
 
     def predict(self, x: Inputs) -> Tensor:
         """Return m'u [N, K, P], in x's dtype; arguments as :meth:`Experts.predict`."""

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.distributions.negative_binomial import PreciseNegativeBinomial
 from mixpyro.experts.family import Family
 from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
@@ -40,6 +41,7 @@ class NegativeBinomial(Family):
         [7.0, 2.98]
     """
 
+    has_counts = True
     scale_names = ("dispersion",)
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
@@ -98,4 +100,4 @@ class NegativeBinomial(Family):
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return NegativeBinomial(μ, α); arguments as :meth:`Family.distribution`."""
         found = PreciseNegativeBinomial(log_rate(eta, exposure), scale, dtype=exposure.dtype)
-        return found.to_event(1)  # type: ignore[no-untyped-call]
+        return IndependentOutputs(found)

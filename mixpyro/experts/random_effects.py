@@ -11,13 +11,15 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.conjugate.random_effects import EffectStatistics, RandomEffects
+from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.experts.random_columns import INTERCEPT
 from mixpyro.experts.random_effects_program import RandomEffectsProgram
 from mixpyro.fitted_part import State
 from mixpyro.groups import GroupIds, groups_of
 from mixpyro.numerics.cholesky import cholesky, inverted
 from mixpyro.numerics.design_matrix import columns_from, with_intercept
-from mixpyro.numerics.group_densities import GroupColumns, marginal_log_densities
+from mixpyro.numerics.group_densities import GroupColumns, columns_of_groups
+from mixpyro.numerics.group_rows import predictive_log_densities
 from mixpyro.numerics.segments import Segments
 from mixpyro.shapes import Design, Inputs, Outputs, Targets
 
@@ -244,7 +246,7 @@ class RandomEffectsExperts(RandomEffectsProgram):
             x: inputs [N, D].
         """
         means, variances = self._population(x)
-        return Normal(means.unsqueeze(-1), variances.sqrt().unsqueeze(-1)).to_event(1)
+        return IndependentOutputs(Normal(means.unsqueeze(-1), variances.sqrt().unsqueeze(-1)))
 
     def predict(self, x: Inputs) -> Tensor:
         """Return βₖ'u [N, K, 1], the mean over groups; arguments as :meth:`Experts.predict`."""
@@ -258,11 +260,11 @@ class RandomEffectsExperts(RandomEffectsProgram):
             y: outputs [rows, 1].
             segments: rows of each group; None where every row is a group.
         """
-        columns = self.columns_of_objects(x, y, segments)
-        q = self.posterior
+        rows, segments, q = self._rows(x, y).double(), self._segments(x, segments), self.posterior
+        columns = columns_of_groups(rows, self._selection, segments)
         own = inverted(cholesky(q.precision)).mT
         root = torch.cat([own, self._selection @ cholesky(self._effect_variance(q))], dim=-1)
-        return marginal_log_densities(columns, q.mean, self._noise_variance.reciprocal(), root)
+        return predictive_log_densities(rows, columns, segments, q.mean, self._noise_variance.reciprocal(), root)
 
     def design(self, x: Inputs) -> Design:
         """Return u = [1, x − origin] [N, E].

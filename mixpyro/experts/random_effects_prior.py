@@ -94,14 +94,18 @@ class RandomEffectsPrior(ConjugateExperts):
         arguments.representable("coefficient_precision", self.prior_precision.diagonal())
         arguments.representable("noise_rate", self.prior_rate)
         arguments.representable("effect_scale", self.prior_scale.diagonal())
-        for buffer, length in (("x_origin", self.n_features), ("y_origin", 1)):
-            self.register_buffer(buffer, like.new_zeros(length))
-            self.register_buffer(f"prior_{buffer}", like.new_zeros(length))
-        self.register_buffer("prior_effect_origin", like.new_zeros(self.n_features))
+        self._register_origins(like)
         if self.scales is not None:
             self._count_from(self.scales)
             self._scale_prior(self.scales)
         self.register_posterior(self.prior, like=like)
+
+    def _register_origins(self, like: Tensor) -> None:
+        """Register where x, y and the prior are counted from: zero."""
+        for buffer, length in (("x_origin", self.n_features), ("y_origin", 1)):
+            self.register_buffer(buffer, like.new_zeros(length))
+            self.register_buffer(f"prior_{buffer}", like.new_zeros(length))
+        self.register_buffer("prior_effect_origin", like.new_zeros(self.n_features))
 
     @classmethod
     def for_data(

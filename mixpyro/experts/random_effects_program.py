@@ -53,11 +53,16 @@ class RandomEffectsProgram(RandomEffectsPrior):
             y: outputs [rows, 1].
             segments: rows of each group; None where every row is a group.
         """
-        if segments is None:
-            segments = Segments(torch.ones(len(x), dtype=torch.long, device=x.device))
-        ones = x.new_ones(1, len(x))
-        rows = torch.cat([ones, columns_from(x, self.x_origin), columns_from(y, self.y_origin)])
-        return columns_of_groups(rows, self._selection, segments)
+        return columns_of_groups(self._rows(x, y), self._selection, self._segments(x, segments))
+
+    def _rows(self, x: Inputs, y: Outputs) -> Float[Tensor, "F N"]:
+        """Return ones, x and y as columns, counted from the origin."""
+        return torch.cat([x.new_ones(1, len(x)), columns_from(x, self.x_origin), columns_from(y, self.y_origin)])
+
+    @staticmethod
+    def _segments(x: Inputs, segments: Segments | None) -> Segments:
+        """Return the rows of each group, every row a group by default."""
+        return Segments(torch.ones(len(x), dtype=torch.long, device=x.device)) if segments is None else segments
 
     @property
     def _selection(self) -> Tensor:

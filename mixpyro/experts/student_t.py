@@ -7,6 +7,7 @@ from jaxtyping import Float
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.distributions.student_t import PreciseStudentT
 from mixpyro.experts.family import Family
 from mixpyro.numerics.curvature import Curvature
@@ -104,7 +105,7 @@ class StudentT(Family):
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return StudentT(ν, η, σ); arguments as :meth:`Family.distribution`."""
         noise, degrees = scale.split(1, dim=-1)
-        return PreciseStudentT(degrees, eta.to(exposure.dtype), noise).to_event(1)
+        return IndependentOutputs(PreciseStudentT(degrees, eta.to(exposure.dtype), noise))
 
     @staticmethod
     def _precision(residual: Tensor, scale: Tensor) -> Tensor:

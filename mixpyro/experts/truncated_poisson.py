@@ -4,6 +4,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from mixpyro.distributions import zero_truncated_poisson as truncated
+from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.experts.family import Family
 from mixpyro.experts.log_rates import check_counts, log_rate
 from mixpyro.numerics.count_densities import LARGEST_LOG_RATIO, saturated_poisson
@@ -35,6 +36,8 @@ class ZeroTruncatedPoisson(Family):
         >>> round(float(hurdle.predict(is_male)[0, 1]), 3)  # of those with any: 7 visits of 4
         1.75
     """
+
+    has_counts = True
 
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError unless y holds counts; zeros have probability 0; arguments as :meth:`Family.check`."""
@@ -71,4 +74,4 @@ class ZeroTruncatedPoisson(Family):
     def distribution(self, eta: Tensor, exposure: Tensor, scale: Tensor) -> TorchDistributionMixin:
         """Return the distribution of the counts that are not 0; arguments as :meth:`Family.distribution`."""
         found = truncated.ZeroTruncatedPoisson(log_rate(eta, exposure), dtype=exposure.dtype)
-        return found.to_event(1)  # type: ignore[no-untyped-call]
+        return IndependentOutputs(found)

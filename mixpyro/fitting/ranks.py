@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -186,7 +187,7 @@ def refuse_split_groups(groups: Groups | None, processes: Processes) -> None:
     if not processes.any(groups is not None):
         return
     ids = () if groups is None else groups.ids
-    codes = torch.tensor([_code(one) for one in ids], dtype=torch.long, device="cpu")
+    codes = torch.tensor([code_of_group(one) for one in ids], dtype=torch.long, device="cpu")
     found = processes.gather(codes, kind="groups")
     everywhere = torch.cat(found)
     kinds, counts = everywhere.unique(return_counts=True)
@@ -202,9 +203,15 @@ def refuse_split_groups(groups: Groups | None, processes: Processes) -> None:
         )
 
 
-def _code(group: object) -> int:
-    """Return a number for the id of a group that is the same in all processes."""
-    return int.from_bytes(hashlib.blake2b(repr(group).encode(), digest_size=8).digest(), "little", signed=True)
+def code_of_group(group: object) -> int:
+    """Return a number for the id of a group, the same in all processes and for ids that are equal.
+
+    Args:
+        group: an id; those of NumPy, and whole numbers of floats, are equal to Python's own.
+    """
+    plain = group.item() if isinstance(group, np.generic) else group
+    plain = int(plain) if isinstance(plain, float) and plain.is_integer() else plain
+    return int.from_bytes(hashlib.blake2b(repr(plain).encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def rows_to_check(rows: RowsOfFit, groups: object, processes: Processes | None) -> tuple[RowsOfFit, object, bool]:

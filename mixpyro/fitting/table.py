@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mixpyro import arguments
+from mixpyro.arguments.module_contents import refuse_half_precision
 from mixpyro.distributed.blocks import Blocks
 from mixpyro.distributed.rows import any_of
 from mixpyro.experts.base import Experts
@@ -166,10 +167,11 @@ def checked_mixture(mixture: object) -> MixtureOfExperts:
         mixture: what shall be fitted.
 
     Raises:
-        TypeError: if it is no mixture.
+        TypeError: if it is no mixture, or one in half precision.
     """
     if not isinstance(mixture, MixtureOfExperts):
         raise TypeError(f"`mixture` must be a MixtureOfExperts; got {type(mixture).__name__}.")
+    refuse_half_precision("mixture", mixture)
     arguments.make_normal(mixture)
     return mixture
 

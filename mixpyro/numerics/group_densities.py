@@ -4,11 +4,14 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mixpyro.numerics.group_products import factors, log_determinant, matrices_of_groups, products_of_groups, solved
 from mixpyro.numerics.segments import Segments
+
+# Nats a row that rounding may add or take.
+MOST_LOST = 1e-8
 
 
 class GroupColumns(NamedTuple):
@@ -60,3 +63,27 @@ def marginal_log_densities(
     explained = sum(row.square().sum(-2) for row in solved(factor, [crossed[..., i : i + 1, :] for i in rows]))
     constant = (precision.log() - math.log(2.0 * math.pi)).unsqueeze(-1) * columns.rows
     return 0.5 * (constant - log_determinant(factor) - noise * total + noise.square() * explained)
+
+
+def has_lost_digits(
+    columns: GroupColumns, coefficients: Float[Tensor, "K E"], precision: Float[Tensor, " K"], root: Tensor
+) -> Bool[Tensor, " G"]:
+    """Return for which groups :func:`marginal_log_densities` may be off by more than 10⁻⁸ nats a row.
+
+    What is explained of the squares is their sum nearly, and is found by a matrix whose condition number is at most
+    the variance of the rows over that of the noise.
+
+    Args:
+        columns: sums over the rows of each group.
+        coefficients: β.
+        precision: τ.
+        root: R [K, E, M].
+    """
+    squares = matrices_of_groups(columns.products, coefficients.shape[-1] + 1)
+    extended = torch.cat([-coefficients, torch.ones_like(coefficients[..., :1])], dim=-1)
+    total = torch.einsum("kc,kd,cdg->kg", extended.abs(), extended.abs(), squares.abs())
+    spread = torch.einsum("kem,kfm,efg->kg", root.abs(), root.abs(), squares[:-1, :-1].abs())
+    noise = precision.unsqueeze(-1)
+    error = torch.finfo(torch.float64).eps * (1.0 + noise * total) * (1.0 + noise * spread)
+    # Squares beyond the range of float64 have no digits at all.
+    return ~(error <= MOST_LOST * (1.0 + columns.rows)).all(0)

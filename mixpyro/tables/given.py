@@ -275,6 +275,7 @@ def _labels(observed: Tensor | None, mask: Tensor | None) -> tuple[Tensor | None
     """Return known components as integers; numbers that are missing are not known."""
     if observed is None or not observed.is_floating_point():
         return observed, mask
+    observed = observed.double()  # which dtypes of eight bits cannot be rounded in
     missing = observed.isnan()
     whole = torch.where(missing, 0.0, observed)
     if bool((whole != whole.round()).any()):

@@ -20,7 +20,7 @@ def test_the_float32_log_density_is_precise_at_many_degrees_of_freedom(n_outputs
     root = torch.eye(n_outputs).double() + 0.3 * torch.ones(n_outputs, n_outputs).double().tril()
     y = torch.ones(5, n_outputs).double()
     exact = MultivariateStudentT(DEGREES, torch.zeros(n_outputs).double(), root).log_prob(y)
-    shared = SharedStudentT(DEGREES.float(), torch.zeros(n_outputs), root.float())  # type: ignore[no-untyped-call]
+    shared = SharedStudentT(DEGREES.float(), torch.zeros(n_outputs), root.float())
     ours = shared.log_prob(y.float())
     torch.testing.assert_close(ours, exact.float(), rtol=0, atol=2e-5)
     if n_outputs == 1:

@@ -7,13 +7,12 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.distributions import MultivariateStudentT
-from pyro.infer import TraceEnum_ELBO
-from torch import Tensor
 
 from mixpyro import DirichletGate, MixtureOfExperts
 from mixpyro.experts import LinearExperts
 from tests.experts.contract import N_FEATURES, ConjugateExpertsContract, K
-from tests.problems import in_plate, inputs, lines, responsibilities
+from tests.experts.joint_bounds import assert_joint_elbo_equals_the_closed_form
+from tests.problems import inputs, lines, responsibilities
 
 # Every way to share a noise, with the shape that its site has for K components and two outputs.
 SHARED: dict[str, tuple[dict[str, Any], tuple[int, int]]] = {
@@ -113,16 +112,8 @@ def test_one_evaluation_of_the_elbo_equals_the_closed_form(shared: str) -> None:
     r = responsibilities(25, K)
     mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, 2, 2, coefficient_mean=[1.0, 0.5, 2.0], **options))
     mixture.experts.centre(x, y)
-    mixture.gate.update(mixture.gate.statistics(x, r))
     mixture.experts.update(mixture.experts.statistics(x, y, r))
-
-    def guide(x: Tensor, y: Tensor) -> None:
-        mixture.experts.guide(x)
-        in_plate(mixture.gate.guide)(x, responsibilities=r)
-
-    elbo = -TraceEnum_ELBO(max_plate_nesting=1).loss(mixture.model, guide, x, y)
-    closed = (r * mixture.expected_log_joint(x, y)).sum() - torch.xlogy(r, r).sum() - mixture.kl_divergence()
-    assert abs(elbo - closed.item()) < 1e-10
+    assert_joint_elbo_equals_the_closed_form(mixture.experts, x, y, r)
     site = poutine.trace(mixture.model).get_trace(x, y).nodes["experts.precision"]
     assert torch.as_tensor(site["value"]).shape == shape
     assert mixture.experts.n_parameters == K * 2 * 3 + shape[0] * shape[1]

@@ -1,6 +1,5 @@
 """One E-step and one update for many runs, each of which ends where it ends alone."""
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -8,30 +7,14 @@ from typing import Any
 import pytest
 import torch
 from pyro.nn import PyroModule
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
 from mixpyro import (
-    BayesianSoftmaxGate,
     DirichletGate,
-    GaussianExperts,
-    GLMExperts,
-    HeterogeneousExperts,
-    HeterogeneousOutputs,
-    LinearExperts,
-    MarginalObjectDirichletGate,
     MixtureOfExperts,
     NeuralExperts,
-    NeuralGate,
-    ObjectDirichletGate,
-    RandomEffectsExperts,
-    RelevanceLinearExperts,
-    SharedLinearExperts,
-    SoftmaxGate,
-    StickBreakingGate,
-    TreeGate,
     fit,
 )
-from mixpyro.conjugate.dirichlet import Counts, Dirichlet
 from mixpyro.experts.families import Gaussian
 from mixpyro.fitting import em
 from mixpyro.fitting.restarts import Search
@@ -40,7 +23,7 @@ from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import random_assignments
 from mixpyro.fitting.table import Table
 from mixpyro.numerics import blocks
-from tests.problems import lines
+from tests.fitting.mixtures import MIXTURES, table
 
 # Few rows in small components: that is not what these tests ask.
 pytestmark = [
@@ -48,47 +31,7 @@ pytestmark = [
     pytest.mark.usefixtures("without_type_checks"),
 ]
 
-K = 3
-GAMMA = torch.distributions.Gamma(2.0, 1.0)
 
-
-def network(n_outputs: int) -> nn.Module:
-    """A layer that starts at zero, so that every run of a fit does."""
-    layer = nn.Linear(1, n_outputs).double()
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.zero_()
-    return layer
-
-
-MIXTURES: dict[str, Callable[[], MixtureOfExperts]] = {
-    "linear": lambda: MixtureOfExperts(DirichletGate(K, concentration=[1.0, 2.0, 0.5]), LinearExperts(K, 1)),
-    "shared noise": lambda: MixtureOfExperts(DirichletGate(K), LinearExperts(K, 1, noise_per_component=False)),
-    "relevance": lambda: MixtureOfExperts(DirichletGate(K), RelevanceLinearExperts(K, 1)),
-    "random effects": lambda: MixtureOfExperts(DirichletGate(K), RandomEffectsExperts(K, 1, ["intercept", 0])),
-    "gaussian": lambda: MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 1)),
-    "spherical": lambda: MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 1, covariance="spherical")),
-    "learnt concentration": lambda: MixtureOfExperts(DirichletGate(K, concentration_prior=GAMMA), LinearExperts(K, 1)),
-    "sticks": lambda: MixtureOfExperts(StickBreakingGate(K), LinearExperts(K, 1)),
-    "sticks, learnt": lambda: MixtureOfExperts(StickBreakingGate(K, concentration=GAMMA), LinearExperts(K, 1)),
-    "an object each": lambda: MixtureOfExperts(ObjectDirichletGate(K, concentration=3.0), LinearExperts(K, 1)),
-    "marginal": lambda: MixtureOfExperts(MarginalObjectDirichletGate(K, learn_mean=True), LinearExperts(K, 1)),
-    "softmax and glm": lambda: MixtureOfExperts(
-        SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=10.0)
-    ),
-    "tied": lambda: MixtureOfExperts(DirichletGate(K), GaussianExperts(K, 1, covariance="tied")),
-    "shared slope": lambda: MixtureOfExperts(DirichletGate(K), SharedLinearExperts(K, 1, shared=[0])),
-    "softmax and glm with a shared slope": lambda: MixtureOfExperts(
-        SoftmaxGate(K, 1, prior_scale=3.0), GLMExperts(K, 1, Gaussian(), prior_scale=10.0, shared=[0, "scale"])
-    ),
-    "bayesian softmax": lambda: MixtureOfExperts(BayesianSoftmaxGate(K, 1), LinearExperts(K, 1)),
-    "neural": lambda: MixtureOfExperts(NeuralGate(K, network(K), prior_scale=2.0), LinearExperts(K, 1)),
-    "tree": lambda: MixtureOfExperts(TreeGate(((2, 0), 1), 1), LinearExperts(K, 1)),
-    "heterogeneous": lambda: MixtureOfExperts(
-        DirichletGate(K), HeterogeneousExperts([LinearExperts(2, 1), GaussianExperts(1, 1)])
-    ),
-    "outputs": lambda: MixtureOfExperts(DirichletGate(K), HeterogeneousOutputs([LinearExperts(K, 1)])),
-}
 CONJUGATE = (
     "linear",
     "sticks",
@@ -102,12 +45,6 @@ CONJUGATE = (
     "heterogeneous",
     "outputs",
 )
-
-
-def table(n_objects: int = 90, *, weighted: bool = False) -> Table:
-    """Lines that overlap."""
-    x, y, _ = lines(n_objects, K, noise=0.8)
-    return Table(x, y, x, torch.rand(n_objects).double() if weighted else None)
 
 
 def never(trace: Trace) -> bool:
@@ -223,96 +160,6 @@ def test_the_runs_end_when_they_are_told_to() -> None:
         assert len(trace.bounds) == 3
         runs.mixture.hold(runs.ended[number].state)
         assert float(runs.mixture.bound(runs.table.x, runs.table.y)) == pytest.approx(trace.bounds[-1])
-
-
-class Tempered(MixtureOfExperts):
-    """A mixture whose likelihood counts by half."""
-
-    def log_joint(self, *arguments: Any, **options: Any) -> Tensor:
-        """Half of it."""
-        return 0.5 * super().log_joint(*arguments, **options)
-
-
-class Penalised(LinearExperts):
-    """Experts with a term of their own in the bound."""
-
-    def kl(self, posterior: Any) -> Tensor:
-        """And half the squared coefficients."""
-        return super().kl(posterior) + 0.5 * posterior.mean.square().sum((-3, -2, -1))
-
-
-class Capped(DirichletGate):
-    """A gate that counts fifty objects, whatever their number."""
-
-    def updated(self, statistics: Counts, before: Dirichlet) -> Dirichlet:
-        """From their shares alone."""
-        counts = statistics.counts
-        posterior: Dirichlet = super().updated(Counts(50.0 * counts / counts.sum(-1, keepdim=True)), before)
-        return posterior
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Tempered(DirichletGate(K), LinearExperts(K, 1)),
-        lambda: MixtureOfExperts(DirichletGate(K), Penalised(K, 1)),
-        lambda: MixtureOfExperts(Capped(K), LinearExperts(K, 1)),
-    ],
-)
-def test_what_a_users_subclass_does_is_done(make: Callable[[], MixtureOfExperts]) -> None:
-    data, mixture = table(), make()
-    result = fit(mixture, data.x, data.y, n_restarts=2, progress=False)
-    assert result.bound == pytest.approx(float(mixture.bound(data.x, data.y)), abs=1e-7)
-    plain = fit(MIXTURES["linear"](), data.x, data.y, n_restarts=2, progress=False)
-    assert result.bound != pytest.approx(plain.bound, abs=1e-3)
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_start_that_fails_stops_no_other() -> None:
-    data, asked = table(), itertools.count()
-
-    def fragile(mixture: MixtureOfExperts, x: Tensor, y: Tensor, generator: Generator) -> Tensor:
-        if next(asked) % 2:
-            torch.linalg.cholesky(-torch.eye(2))
-        return random_assignments(mixture, x, y, generator)
-
-    options: dict[str, Any] = {"n_candidates": 1, "progress": False}
-    result = fit(MIXTURES["linear"](), data.x, data.y, starts=[fragile], n_restarts=4, **options)
-    assert [math.isfinite(run.bound) for run in result.runs] == [True, False, True, False]
-    sound = fit(MIXTURES["linear"](), data.x, data.y, starts=[random_assignments], n_restarts=3, **options)
-    assert result.runs[0].trace == pytest.approx(sound.runs[0].trace, abs=1e-8)
-
-
-def test_candidates_that_fail_stop_no_other() -> None:
-    data = table()
-
-    def failing(mixture: MixtureOfExperts, x: Tensor, y: Tensor, generator: Generator) -> Tensor:
-        return torch.linalg.cholesky(-torch.eye(2))
-
-    starts = [random_assignments, failing, failing]
-    result = fit(MIXTURES["linear"](), data.x, data.y, starts=starts, n_restarts=3, progress=False)
-    assert all(math.isfinite(run.bound) for run in result.runs)
-
-
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize(
-    ("dtype", "precision", "rounding"),
-    [(torch.float64, 0.01, 1e-8), (torch.float64, 1e-4, 1e-3), (torch.float32, 0.01, 1.0)],
-)
-def test_a_column_that_is_there_twice_ends_a_fit_of_many_components_all_the_same(
-    dtype: torch.dtype, precision: float, rounding: float
-) -> None:
-    """Λ is singular but for the prior, which is 10⁻¹³ or less of it: the sums' own rounding is all that may be seen."""
-    first = 1e4 * torch.randn(600, 1, dtype=torch.float64)
-    x = torch.cat([first, first], dim=1).to(dtype)
-    z = torch.randint(6, (600, 1))
-    y = (3.0 * (z - 2.5) * first / 1e4 + z + 0.3 * torch.randn(600, 1, dtype=torch.float64)).to(dtype)
-    mixture = MixtureOfExperts(DirichletGate(6), LinearExperts(6, 2, coefficient_precision=precision))
-    result = fit(mixture, x, y, n_restarts=2, n_candidates=1, max_iterations=400, progress=False)
-    falls = [before - after for run in result.runs for before, after in itertools.pairwise(run.trace)]
-    assert max(falls) <= rounding
-    assert all(run.converged for run in result.runs)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -131,12 +131,10 @@ def test_names_and_rows_of_draws_are_named() -> None:
         to_arviz(found.mixture, torch.tensor(1.0).double(), rows()[1], n_draws=3)
 
 
-def test_imports_that_wait_leave_the_filters_of_warnings() -> None:
-    """In a process of its own, whose first quantile and first step of an optimiser import what they need."""
-    code = """
+WAITING = """
 import sys, warnings
 import torch
-from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts
+from mixpyro import DirichletGate, GaussianExperts, LinearExperts, MixtureOfExperts
 from mixpyro.hyper_models import HyperExpertNN
 mixture = MixtureOfExperts(DirichletGate(2), LinearExperts(2, 1))
 before = list(warnings.filters)
@@ -144,11 +142,18 @@ mixture.quantile(torch.zeros(3, 1).double(), 0.5)
 assert warnings.filters == before, warnings.filters
 assert "sympy" not in sys.modules
 x, z = torch.zeros(4, 1), torch.full((4, 2), 0.5)
-HyperExpertNN(1, 2, 2, epochs=1).M_step(x, None, z, {})
+{}
 assert warnings.filters == before, warnings.filters
 assert "sympy" in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    "step", ["HyperExpertNN(1, 2, 2, epochs=1).M_step(x, None, z, {})", "GaussianExperts(2, 2).predictive(x)"]
+)
+def test_imports_that_wait_leave_the_filters_of_warnings(step: str) -> None:
+    """In a process of its own, whose first quantile and then a further step import what they need."""
+    subprocess.run([sys.executable, "-c", WAITING.replace("{}", step)], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("odd", [np.array(["a", "b"]), np.array(2.0), np.ones(2), np.ones((3, 2)), WITHOUT_VALUES])

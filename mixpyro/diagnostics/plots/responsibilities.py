@@ -1,19 +1,19 @@
 """Plot of every object's responsibilities as bars."""
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 
 from mixpyro import arguments
 from mixpyro.diagnostics.plots.source import as_array
 from mixpyro.diagnostics.plots.style import axes_or_new, checked_axes, colour, legend, plain
 from mixpyro.fitting.result import FitResult
+from mixpyro.shapes import AnyTable, Responsibilities
 
 
 @arguments.with_default_errors
 @arguments.outside_contexts
 @arguments.checked(ax=checked_axes)
-def plot_responsibilities(result: FitResult | np.ndarray, *, ax: Axes | None = None) -> Axes:
+def plot_responsibilities(result: FitResult | Responsibilities | AnyTable, *, ax: Axes | None = None) -> Axes:
     """Plot the responsibilities of every object as a stacked bar.
 
     Objects are sorted by most likely component, and within it from the most to the least certain.
@@ -54,10 +54,7 @@ def responsibilities_of(result: object) -> np.ndarray:
         raise TypeError(
             f"`result` must be what `fit` returned, or responsibilities [N, K]; got {type(result).__name__}."
         )
-    try:
-        r = as_array(result) if isinstance(result, torch.Tensor) else np.asarray(result, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError("`result` must be what `fit` returned, or responsibilities [N, K]; got no numbers.") from error
+    r = arguments.of_numbers("result", result).astype(np.float64)
     if r.ndim != 2:
         raise ValueError(f"`result` must be what `fit` returned, or responsibilities [N, K]; got {list(r.shape)}.")
     return r

@@ -9,6 +9,7 @@ from mixpyro import arguments
 from mixpyro.diagnostics.plots.responsibilities import responsibilities_of
 from mixpyro.diagnostics.plots.style import MARKERS, axes_or_new, checked_axes, colour
 from mixpyro.fitting.result import FitResult
+from mixpyro.shapes import AnyTable, Responsibilities
 
 # Responsibility above which an object is counted as in a corner.
 CERTAIN = 0.95
@@ -18,7 +19,7 @@ CORNERS = np.array([(0.0, 0.0), (1.0, 0.0), (0.5, np.sqrt(0.75))])
 @arguments.with_default_errors
 @arguments.outside_contexts
 @arguments.checked(ax=checked_axes)
-def plot_ternary(result: FitResult | np.ndarray, *, ax: Axes | None = None) -> Axes:
+def plot_ternary(result: FitResult | Responsibilities | AnyTable, *, ax: Axes | None = None) -> Axes:
     """Plot objects in the triangle of three components' responsibilities, certain ones in the corners.
 
     Points in a corner cover each other, so each corner says how many objects have the component as their most likely

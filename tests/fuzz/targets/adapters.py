@@ -74,10 +74,15 @@ def constructor(rng: random.Random) -> Call:
     return Call(cls.__name__, cls, given, draws=cls is hyper_models.HyperExpertNN)
 
 
+def _of_ten_rows(result: Any, given: dict[str, Any]) -> list[str]:
+    """Return a complaint if the rows of a process alone are not all rows."""
+    return [] if result == slice(0, given["n_rows"]) and given["n_rows"] >= 0 else [f"the shard is {result}"]
+
+
 def shard(rng: random.Random) -> Call:
     """The rows of this process."""
     if rng.random() < 0.5:
-        return Call("shard", distributed.shard, {"n_rows": 10, "device": "cpu"})
+        return Call("shard", distributed.shard, {"n_rows": 10, "device": "cpu"}, check=_of_ten_rows)
     return Call("processes_of", distributed.processes_of, {"group": None})
 
 

@@ -117,13 +117,24 @@ def fit_minibatches(rng: random.Random) -> Call:
     return Call("fit_minibatches", mixpyro.fit_minibatches, given, adopts=("mixture",))
 
 
+def _rows_of_stream(made: Problem, rng: random.Random) -> dict[str, Any]:
+    """Return the rows of a batch: of either dtype, perhaps with groups, and perhaps some of them without an output."""
+    given = arguments_of_rows(made, rng)
+    if rng.random() < 0.3:
+        given |= {name: given[name].float() for name in ("x", "y")}
+    if rng.random() < 0.3:
+        given |= {"y": given["y"].clone(), "missing": "ignore"}
+        given["y"][rng.randrange(len(given["y"]))] = torch.nan
+    return given
+
+
 def partial_fit(rng: random.Random) -> Call:
     """A batch of a stream, the first or a later one."""
     made = problem(rng, small=True)
     while made.kinds[0].startswith("object"):
         made = problem(rng, small=True)
     stream = mixpyro.StreamingFit(made.mixture, n_restarts=1, max_iterations=100)
-    given = arguments_of_rows(made, rng, groups=False)
+    given = _rows_of_stream(made, rng)
     if rng.random() < 0.5:
         stream.partial_fit(**given)
     return Call("StreamingFit.partial_fit", stream.partial_fit, given, owner=stream, changes=True)

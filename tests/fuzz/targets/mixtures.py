@@ -126,6 +126,41 @@ def predictive(rng: random.Random) -> Call:
     return _call("predictive", made, _rows(made, rng, y=False), check=check)
 
 
+def log_prob_of_predictive(rng: random.Random) -> Call:
+    """Log densities under the predictive distribution of a mixture or of its experts."""
+    made = _mixture(rng)
+    mixture, of_experts = made.result.mixture, rng.random() < 0.5
+    y = made.y.reshape(len(made.y), -1)
+    distribution = mixture.experts.predictive(made.x) if of_experts else mixture.predictive(made.x)
+    given = {"value": y.unsqueeze(1) if of_experts else y}
+
+    def check(result: Any, given: dict[str, Any]) -> list[str]:
+        wanted = torch.Size([len(made.x), mixture.n_components] if of_experts else [len(made.x)])
+        found = [] if result.shape[-len(wanted) :] == wanted else [f"densities of {list(result.shape)}"]
+        is_finite = bool(given["value"].double().isfinite().all())
+        return found + (numbers("log density", result) if is_finite else [])
+
+    name = type(distribution).__name__
+    return Call(f"{name}.log_prob", distribution.log_prob, given, owner=mixture, check=check)
+
+
+def sample_of_predictive(rng: random.Random) -> Call:
+    """Draws of the predictive distribution of a mixture or of its experts."""
+    made = _mixture(rng)
+    of = made.result.mixture.experts if rng.random() < 0.5 else made.result.mixture
+    distribution = of.predictive(made.x)
+
+    def check(result: Any, given: dict[str, Any]) -> list[str]:
+        if not isinstance(given["sample_shape"], list | tuple):  # as a generator, which has ended
+            return []
+        shape = torch.Size(given["sample_shape"]) + distribution.batch_shape + distribution.event_shape
+        return [] if result.shape == shape else [f"draws of {list(result.shape)} for {list(shape)}"]
+
+    given = {"sample_shape": rng.choice([(), (3,), (2, 3), [2]])}
+    name = type(distribution).__name__
+    return Call(f"{name}.sample", distribution.sample, given, owner=made.result.mixture, draws=True, check=check)
+
+
 def quantile(rng: random.Random) -> Call:
     """Quantiles of outputs."""
     made = fitted(rng, banks=("linear", "glm", "student", "poisson", "binomial", "inflated", "random effects"))
@@ -163,6 +198,8 @@ MAKERS = {
     "MixtureOfExperts.log_prob": log_prob,
     "MixtureOfExperts.predict": predict,
     "MixtureOfExperts.predictive": predictive,
+    "MixtureOfExperts.predictive, log_prob": log_prob_of_predictive,
+    "MixtureOfExperts.predictive, sample": sample_of_predictive,
     "MixtureOfExperts.quantile": quantile,
     "MixtureOfExperts.kl_divergence": kl_divergence,
     "MixtureOfExperts.model": model,
