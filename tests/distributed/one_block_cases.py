@@ -102,6 +102,22 @@ def streamed(rank: int, size: int, group: Any, in_batches: bool) -> dict[str, An
     return {"state": dict(mixture.state_dict()), "warnings": sorted(str(one.message) for one in caught)}
 
 
+def stream_that_lacks_a_component(rank: int, size: int, group: Any, what: str) -> dict[str, Tensor]:
+    """The state after batches of two blocks, the first of which has no row of the third component."""
+    given = data(what)
+    late = given["y"][:, 0] > 4.5
+    order = torch.cat([(~late).nonzero()[:70, 0], late.nonzero()[:, 0], (~late).nonzero()[70:, 0]])
+    given = {name: value[order] for name, value in given.items()}
+    mixture = MixtureOfExperts(DirichletGate(K), LinearExperts(K, 2))
+    stream = StreamingFit(mixture, n_restarts=2, process_group=group)
+    for first, last in ((0, 70), (70, 110), (110, N)):
+        low, high = (first + (last - first) * max(0, 2 * cut - size) // size for cut in (rank, rank + 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            stream.partial_fit(**{name: value[low:high] for name, value in given.items()})
+    return dict(mixture.state_dict()) | {"intercepts": mixture.experts.coefficients[:, 0, 0].sort().values}
+
+
 def with_fault(rank: int, size: int, group: Any, what: str) -> str:
     """What a rank says where rank 1 has something else than the others."""
     given, bad = shard(data(), rank, size), rank == 1

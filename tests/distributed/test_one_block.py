@@ -31,13 +31,11 @@ def test_digits_are_those_of_one_process(name: str, limits: blocks.Limits, ask: 
     assert_equal(ask("fitted", 2 if limits is SMALL else 4, name, limits, module=MODULE), plain)
 
 
-def test_random_effects_are_fitted_in_blocks_of_groups(ask: Ask) -> None:
+@pytest.mark.parametrize("n_ranks", [2, 3, 4])
+def test_random_effects_are_fitted_in_blocks_of_groups(n_ranks: int, ask: Ask) -> None:
     name = "dirichlet, random effects with groups"
     plain = cases.fitted(0, 1, None, name, SMALL)
-    for one in ask("fitted", 2, name, SMALL, module=MODULE):
-        assert all(torch.equal(value, plain["state"][name]) for name, value in one["state"].items())
-        for trace, expected in zip(one["traces"], plain["traces"], strict=True):
-            assert trace == pytest.approx(expected, rel=1e-14)
+    assert_equal(ask("fitted", n_ranks, name, SMALL, module=MODULE), plain)
 
 
 @pytest.mark.parametrize("limits", [SMALL, blocks.Limits()])
@@ -70,6 +68,14 @@ def test_a_stream_of_estimates_is_that_of_one_process(in_batches: bool, ask: Ask
     for one in ask("streamed", 3, in_batches, module=MODULE):
         assert one["warnings"] == plain["warnings"]
         assert all(torch.equal(value, plain["state"][name]) for name, value in one["state"].items())
+
+
+@pytest.mark.parametrize("what", ["", "weights"])
+def test_a_component_that_the_first_batch_lacks_is_found_on_ranks(what: str, ask: Ask) -> None:
+    plain = cases.stream_that_lacks_a_component(0, 1, None, what)
+    torch.testing.assert_close(plain["intercepts"], torch.tensor([0.0, 3.0, 6.0]).double(), rtol=0, atol=0.3)
+    for one in ask("stream_that_lacks_a_component", 3, what, module=MODULE):
+        assert all(torch.equal(value, plain[name]) for name, value in one.items())
 
 
 @pytest.mark.parametrize(
