@@ -24,7 +24,6 @@ from mixpyro import (
     ObjectDirichletGate,
     SoftmaxGate,
     StickBreakingGate,
-    StreamingFit,
     TreeGate,
     fit,
     load,
@@ -103,14 +102,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
 CUTS = {1: [0, N], 2: [0, 39, N], 3: [0, 0, 105, N], 4: [0, 33, 75, 75, N]}
 
 
+def shard(given: dict[str, Any], rank: int, size: int) -> dict[str, Any]:
+    """The rows of a rank."""
+    own = slice(CUTS[size][rank], CUTS[size][rank + 1])
+    return {name: value[own] if isinstance(value, Tensor) else value for name, value in given.items()}
+
+
 def fitted(name: str, rank: int, size: int, group: Any = None, **options: Any) -> FitResult:
     """Fit the shard of a rank of a case, the mixture's name and what else the rows have."""
     kind = name.split(" with ")[0]
-    cuts = CUTS[size]
-    own = slice(cuts[rank], cuts[rank + 1])
-    given: dict[str, Any] = {
-        key: value[own] if isinstance(value, Tensor) else value for key, value in data(name).items()
-    }
+    given = shard(data(name), rank, size)
     options = {"n_restarts": 3, "max_iterations": 15, **OPTIONS.get(kind, {}), **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -141,19 +142,6 @@ def of_case(rank: int, size: int, group: Any, name: str, **options: Any) -> dict
     return compared(fitted(name, rank, size, group, **options))
 
 
-def streamed(rank: int, size: int, group: Any) -> dict[str, Tensor]:
-    """The state after a stream of four batches, each of which lies on all ranks."""
-    mixture = MIXTURES["dirichlet, linear"]()
-    stream = StreamingFit(mixture, n_restarts=2, process_group=group)
-    given = data()
-    for first in (0, 50, 100):
-        low, high = (first + 50 * one // size for one in (rank, rank + 1))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            stream.partial_fit(given["x"][low:high], given["y"][low:high])
-    return dict(mixture.state_dict())
-
-
 def reported(rank: int, size: int, group: Any) -> dict[str, Any]:
     """What a result of several processes says: what reads all rows, and what does not."""
     result = fitted("sticks, gaussian", rank, size, group)
@@ -175,6 +163,11 @@ def reported(rank: int, size: int, group: Any) -> dict[str, Any]:
         "summary": result.summary(),
         "saved": all(torch.equal(v, again.state_dict()[n]) for n, v in result.mixture.state_dict().items()),
     }
+
+
+def words_of(error: BaseException) -> str:
+    """The kind of an error, what it says, and its notes."""
+    return f"{type(error).__name__}: {error} {getattr(error, '__notes__', '')}"
 
 
 def drawn_start(mixture: MixtureOfExperts, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:

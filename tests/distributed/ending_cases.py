@@ -13,21 +13,15 @@ from torch import Tensor
 from mixpyro import fit
 from mixpyro.distributed.processes import Processes
 from tests.distributed import workers
-from tests.distributed.cases import CUTS, MIXTURES, compared, data, drawn_start, fitted
+from tests.distributed.cases import CUTS, MIXTURES, compared, data, drawn_start, fitted, shard, words_of
 
 # Of a group whose members wait for one that does not answer.
 SHORT = timedelta(seconds=2)
 
 
-def words_of(error: BaseException) -> str:
-    """The kind of an error, what it says, and its notes."""
-    return f"{type(error).__name__}: {error} {getattr(error, '__notes__', '')}"
-
-
 def with_error(rank: int, size: int, group: Any, what: str) -> str:
     """What a rank says where rank 1 has something wrong."""
-    given, own = data(), slice(CUTS[size][rank], CUTS[size][rank + 1])
-    rows: dict[str, Any] = {"x": given["x"][own], "y": given["y"][own].clone()}
+    rows = shard(data(), rank, size)
     options: dict[str, Any] = {"progress": False, "process_group": group, "n_restarts": 2, "max_iterations": 3}
     if what == "seed" and rank == 1:
         options["seed"] = 7
@@ -36,7 +30,7 @@ def with_error(rank: int, size: int, group: Any, what: str) -> str:
     if what == "nan" and rank == 1:
         rows["y"][3] = torch.nan
     if what == "groups":
-        rows["groups"] = torch.arange(own.start, own.stop) // 2
+        rows["groups"] = torch.arange(CUTS[size][rank], CUTS[size][rank + 1]) // 2
     try:
         fit(MIXTURES["dirichlet, linear"](), **rows, **options)
     except Exception as error:
@@ -101,8 +95,7 @@ def with_full_disk(rank: int, size: int, group: Any) -> str:
 
     before = sys.stderr
     sys.stderr = FullDisk()
-    own = slice(CUTS[size][rank], CUTS[size][rank + 1])
-    rows = {name: value[own] for name, value in data().items()}
+    rows = shard(data(), rank, size)
     try:
         fit(MIXTURES["dirichlet, linear"](), **rows, process_group=group, starts=[slow], n_candidates=1, n_restarts=3)
     except Exception as error:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.distributed import ending_cases as endings
-from tests.distributed import workers
+from tests.distributed import fault_cases, workers
 from tests.distributed.conftest import Ask
 from tests.distributed.test_fit import assert_equal
 
@@ -28,6 +28,27 @@ def test_an_error_on_one_rank_is_raised_on_all(what: str, said: str, ask: Ask) -
     assert "rank 1 of 2" in found[1]
     # The ranks can go on together afterwards.
     assert ask("with_error", 2, "nothing", module=MODULE) == ["no error", "no error"]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("type", "rank 1 raised TypeError: `progress` must be True or False"),
+        ("mixture", "rank 1 raised TypeError: `mixture` must be a mixture"),
+        ("dtype", "`x` is of shape [N, 2] and torch.float64 on rank 0, of shape [N, 2] and torch.float32 on rank 1"),
+        ("start", "`initial_responsibilities` is None on rank 0"),
+        ("own start", "all ranks must compute the same numbers"),
+        ("levels", "`names and levels of columns` is"),
+        ("reader", "rank 1 raised OSError: the file is gone"),
+        ("formula", "`fit_formula` must be called in one process"),
+        ("tree", "`grow_tree` must be called in one process"),
+        ("groups", "no error"),
+    ],
+)
+def test_what_differs_on_one_rank_is_said_on_all(what: str, said: str, ask: Ask) -> None:
+    found = ask("with_fault", 2, what, module=fault_cases.__name__)
+    assert said in found[0]
+    assert "error" in found[1].lower() and "lost" not in found[1]
 
 
 def test_control_c_within_an_exchange_comes_after_it(ask: Ask) -> None:

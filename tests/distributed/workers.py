@@ -18,9 +18,9 @@ from tests.distributed import cases
 # Longer than any call takes.
 TIMEOUT = timedelta(seconds=20)
 # One process imports these modules, and every worker is a fork of it: to import them takes longer than most tests.
-PRELOADED = ["tests.distributed.one_block_cases", "tests.distributed.ending_cases", "torch._dynamo", "scipy.optimize"]
+CASES = [f"tests.distributed.{kind}_cases" for kind in ("one_block", "stream", "fault", "ending")]
 CONTEXT = mp.get_context("forkserver")
-CONTEXT.set_forkserver_preload(PRELOADED)
+CONTEXT.set_forkserver_preload([*CASES, "torch._dynamo", "scipy.optimize"])
 
 
 def free_port() -> int:
