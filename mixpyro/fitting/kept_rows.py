@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from mixpyro.fitting.rows_of_all import number_of_all, numbers_in_all, picked_of_all, seen_by_all
 from mixpyro.fitting.table import Table
 from mixpyro.numerics.segments import Segments
 
@@ -35,11 +36,11 @@ class KeptRows:
         """Show objects, of which some take the places of others.
 
         Args:
-            table: a batch, without known components.
-            objects: which of its objects [B]; None for all.
+            table: a batch, without known components; every process shows what it has of it.
+            objects: which of the objects of this process [B]; None for all.
             generator: of random numbers.
         """
-        size = table.size if objects is None else len(objects)
+        size = table.size_of_all if objects is None else number_of_all(table, len(objects))
         if not size:
             return
         n_kept = int(min(self.capacity, self.n_seen + size))
@@ -57,7 +58,9 @@ class KeptRows:
                 few if size > 2 * self.capacity else torch.randperm(size, generator=generator, device="cpu")[:n_new]
             )
             chosen = chosen.to(table.x.device)
-            new = table.block(chosen if objects is None else objects[chosen])
+            if objects is not None:
+                chosen = picked_of_all(table, numbers_in_all(table, objects), chosen)
+            new = seen_by_all(table, chosen)
             self.table = new if kept is None else joined([kept, new])
         self.n_seen += size
 
