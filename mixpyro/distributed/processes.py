@@ -75,6 +75,11 @@ class Processes:
         if self._depth:
             yield
             return
+        if not self._dist.is_initialized():
+            raise ProcessError(
+                "the process group must be there for every call on many processes; it has been destroyed. Call "
+                "`destroy_process_group` after the last one."
+            )
         self._depth += 1
         self.stop, self.due, self.flags = False, False, _no_flags
         try:

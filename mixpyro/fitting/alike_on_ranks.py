@@ -68,6 +68,7 @@ def columns_of_all(rows: RowsOfFit, table: Table, processes: Processes | None) -
         name: "None" if value is None else f"of shape [N, {', '.join(map(str, value.shape[1:]))}] and {value.dtype}"
         for name, value in (given | {"initial_responsibilities": start}).items()
     }
+    said["groups"] = "given" if own.grouped else "None"
     processes.same(said | {"names and levels of columns": repr(rows.given.layouts)})
     flags = processes.objects((own.either, own.grouped, own.missing))
     either, grouped, missing = zip(*flags, strict=True)

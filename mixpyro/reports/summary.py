@@ -72,7 +72,7 @@ def summary_of(result: FitResult, *, probability: float = 0.9) -> Summary:
     table, notes = _parameters(result, probability)
     sections = [
         Section("", lines=(describe(result), f"fit: {result}", *_criteria_lines(result))),
-        Section("components", components(result)),
+        Section(_components_title(result), components(result)),
     ]
     if table is not None:
         sections += [Section(f"parameters, with {probability:.0%} intervals", table)]
@@ -93,7 +93,7 @@ def html_of_result(result: FitResult) -> str:
     advice = "result.summary() has the parameters with their errors, result.plot() pictures."
     sections = (
         Section("", lines=(describe(result), str(result))),
-        Section("components", components(result)),
+        Section(_components_title(result), components(result)),
         Section("", lines=(*cautions, advice)),
     )
     return html_of(sections)
@@ -112,6 +112,11 @@ def html_of(sections: tuple[Section, ...]) -> str:
         else:
             parts += [f"<p>{html.escape(line)}</p>" for line in section.lines if line]
     return f"<div>{''.join(parts)}</div>"
+
+
+def _components_title(result: FitResult) -> str:
+    """Return the title of the table of components, which on many processes has a column of this one's rows."""
+    return "components" if result.n_processes == 1 else "components (most_probable: rows of this process alone)"
 
 
 def _parameters(result: FitResult, probability: float) -> tuple[CoefficientTable | None, list[str]]:
