@@ -262,9 +262,10 @@ class Processes:
         except RuntimeError as error:
             pass_on(error)
             raise ProcessError(
-                f"rank {self.rank} has lost {self._silent()}, which died or did not answer within the timeout of the "
-                f"process group ({str(error).splitlines()[0]}). Start all ranks anew with the same `checkpoint`, as "
-                "`torchrun --max-restarts` does: the fit goes on from there."
+                f"rank {self.rank} has lost {self._silent()}, which died, ended before the others or did not answer "
+                f"within the timeout of the process group ({str(error).splitlines()[0]}). All ranks must make the same "
+                "calls, those of a stream with no rows where a rank has none left. If it died, start all ranks anew "
+                "with the same `checkpoint`, as `torchrun --max-restarts` does: the fit goes on from there."
             ) from error
 
     def _silent(self) -> str:
