@@ -81,7 +81,7 @@ def test_a_stream_of_estimates_is_that_of_one_process(in_batches: bool, ask: Ask
         ("dtype", "`x` is of shape [N, 2] and torch.float64 on rank 0, of shape [N, 2] and torch.float32 on rank 1"),
         ("start", "`initial_responsibilities` is None on rank 0"),
         ("own start", "all ranks must compute the same numbers"),
-        ("levels", "`names and levels of columns` is"),
+        ("levels", "`columns of x` is 'a', 'b' (levels 'u', 'v') on rank 0, 'a', 'b' (levels 'u', 'w') on rank 1"),
         ("reader", "rank 1 raised OSError: the file is gone"),
         ("formula", "`fit_formula` must be called in one process"),
         ("tree", "`grow_tree` must be called in one process"),
