@@ -10,7 +10,7 @@ from mixpyro.arguments.signals import pass_on
 from mixpyro.fitting.outcomes import MOST_OPTIMA
 from mixpyro.fitting.result import FitResult
 from mixpyro.reports.coefficient_table import CoefficientTable
-from mixpyro.reports.coefficients import coefficients
+from mixpyro.reports.coefficients import INTERVALS, coefficients
 from mixpyro.reports.components import components
 from mixpyro.reports.criteria import Criteria, criteria
 from mixpyro.reports.descriptions import describe
@@ -20,6 +20,10 @@ from mixpyro.reports.named_rows import NamedRows
 MOST_ESTIMATED = 300
 # Parameters beyond which a table of them is too long to read.
 MOST_PARAMETERS = 1000
+
+
+# Of a fit on many processes.
+MEAN_FIELD = "note: intervals are those of the mean field, too short where components overlap; others read every row."
 
 
 class Section(NamedTuple):
@@ -127,14 +131,16 @@ def _parameters(result: FitResult, probability: float) -> tuple[CoefficientTable
         return None, [f"note: {n_parameters} parameters are too many for a table; see `mixpyro.coefficients`."]
     if not result.converged:
         return None, ["note: no table of parameters, whose errors are those of a maximum: the fit has not converged."]
+    intervals = INTERVALS[0] if result.n_processes == 1 else INTERVALS[1]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            table = coefficients(result, probability=probability)
+            table = coefficients(result, intervals=intervals, probability=probability)
         except (ValueError, RuntimeError) as error:
             pass_on(error)
             return None, [f"note: no table of parameters: {error}"]
-    return table, [f"note: {one.message}" for one in caught if str(one.message) not in result.cautions]
+    notes = [] if result.n_processes == 1 else [MEAN_FIELD]
+    return table, notes + [f"note: {one.message}" for one in caught if str(one.message) not in result.cautions]
 
 
 def _criteria_lines(result: FitResult) -> list[str]:

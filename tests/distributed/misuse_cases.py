@@ -48,8 +48,8 @@ def gone_on(rank: int, size: int, group: Any) -> dict[str, Any]:
     return found
 
 
-def drawn_without_rows(rank: int, size: int, group: Any) -> list[str]:
-    """What is warned of where a rank without rows draws its result, and the title of its components."""
+def reported_without_rows(rank: int, size: int, group: Any) -> dict[str, Any]:
+    """What ranks report of which one has all rows: warnings of a picture, the summary, coefficients, a refusal."""
     given, own = data(), slice(0, N) if rank == 0 else slice(0, 0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -58,4 +58,11 @@ def drawn_without_rows(rank: int, size: int, group: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         plot_overview(result)
-    return [str(one.message) for one in caught] + [str(result.summary())]
+    try:
+        result.coefficients()
+        said = ""
+    except ValueError as error:
+        said = str(error)
+    coefficients = result.coefficients(intervals="mean field").to_csv()
+    warned = [str(one.message) for one in caught]
+    return {"warned": warned, "summary": str(result.summary()), "coefficients": coefficients, "said": said}

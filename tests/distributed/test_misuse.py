@@ -39,6 +39,10 @@ def test_streams_go_on_from_a_pickle_with_any_number_of_processes(ask: Ask) -> N
 
 
 def test_a_rank_without_rows_draws_and_reports(ask: Ask) -> None:
-    for *warned, summary in ask("drawn_without_rows", 2, module=MODULE):
-        assert warned == []
-        assert "rows of this process alone" in summary
+    plain = cases.reported_without_rows(0, 1, None)
+    for one in ask("reported_without_rows", 2, module=MODULE):
+        assert one["warned"] == []
+        assert "rows of this process alone" in one["summary"] and "mean field" in one["summary"]
+        assert one["coefficients"] == plain["coefficients"]
+        assert "`intervals='mean field'`, which needs no rows" in one["said"]
+    assert plain["said"] == "" and "this process alone" not in plain["summary"]
