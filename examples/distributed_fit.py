@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, fit
 from mixpyro.distributed import shard
@@ -50,10 +51,19 @@ def fitted(checkpoint: Path, max_iterations: int) -> tuple[float, torch.Tensor]:
     return result.bound, mixture.experts.coefficients
 
 
+def join() -> None:
+    """Become one of the processes that torchrun has started."""
+    # Names of this attempt: the addresses of processes that have died stay in the store of torchrun.
+    store, rank, size = next(rendezvous("env://"))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined]
+    # Without a timeout that is shorter than half an hour, a lost process is noticed late.
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=60))
+
+
 def main() -> None:
     """Fit, and fit again from the checkpoint."""
-    # Without a timeout that is shorter than half an hour, a lost process is noticed late.
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    join()
     folder = [tempfile.mkdtemp()]
     dist.broadcast_object_list(folder)
     checkpoint = Path(folder[0]) / "fit.checkpoint"

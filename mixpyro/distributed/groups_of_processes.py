@@ -45,3 +45,32 @@ def processes_given(name: str, group: Any) -> Processes | None:  # noqa: ANN401 
     if dist.get_rank(group) < 0:
         raise ValueError(f"`{name}` must have this process among its ranks; got a group without it.")
     return Processes(group) if dist.get_world_size(group) > 1 else None
+
+
+class FoundAtLoading:
+    """Processes in the state of an object: copies have the same ones, a pickle those of the default group at loading.
+
+    Args:
+        processes: of the object; None for one.
+    """
+
+    def __init__(self, processes: Processes | None) -> None:
+        self.processes = processes
+
+    @classmethod
+    def here(cls) -> "FoundAtLoading":
+        """Return the processes of the default group."""
+        return cls(processes_of())
+
+    def __deepcopy__(self, memo: object) -> "FoundAtLoading":
+        return self
+
+    def __reduce__(self) -> Any:  # noqa: ANN401
+        import torch.distributed as dist
+
+        if self.processes is not None and self.processes.group not in (None, dist.group.WORLD):
+            raise TypeError(
+                "`process_group` must be None, for the default group, of an object that is pickled; got a group of "
+                "some of the ranks, which cannot be found again."
+            )
+        return FoundAtLoading.here, ()

@@ -73,6 +73,11 @@ class Processes:
         if self._is_within:
             yield
             return
+        if not self._dist.is_initialized():
+            raise ProcessError(
+                "the process group must be there for every call on many processes; it has been destroyed. Call "
+                "`destroy_process_group` after the last one."
+            )
         self._is_within, self._has_ended = True, False
         self.stop, self.due, self.flags = False, False, _no_flags
         count_call(self.group)
@@ -269,7 +274,8 @@ class Processes:
             raise self._error(
                 f"rank {self.rank} has lost {lost_ranks(self.group, self.rank, self.size)}, which died, did not make "
                 f"the same call, or did not answer within the timeout of the process group "
-                f"({str(error).splitlines()[0]}). Start all ranks anew with the same `checkpoint`, as "
+                f"({str(error).splitlines()[0]}). All ranks must make the same calls, those of a stream with no rows "
+                "where a rank has none left. If it died, start all ranks anew with the same `checkpoint`, as "
                 "`torchrun --max-restarts` does: the fit goes on from there."
             ) from error
 

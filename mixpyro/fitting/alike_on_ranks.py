@@ -14,6 +14,7 @@ from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.part import Part
 from mixpyro.pyro_internals.parameter_store import has_parameters
+from mixpyro.tables.layout import Layout
 
 
 def names_of(starts: object) -> object:
@@ -68,10 +69,20 @@ def columns_of_all(rows: RowsOfFit, table: Table, processes: Processes | None) -
         name: "None" if value is None else f"of shape [N, {', '.join(map(str, value.shape[1:]))}] and {value.dtype}"
         for name, value in (given | {"initial_responsibilities": start}).items()
     }
-    processes.same(said | {"names and levels of columns": repr(rows.given.layouts)})
+    said["groups"] = "given" if own.grouped else "None"
+    layouts = rows.given.layouts._asdict()
+    processes.same(said | {f"columns of {name}": _names_and_levels(layout) for name, layout in layouts.items()})
     flags = processes.objects((own.either, own.grouped, own.missing))
     either, grouped, missing = zip(*flags, strict=True)
     return own._replace(either=all(either), grouped=any(grouped), missing=any(missing))
+
+
+def _names_and_levels(layout: Layout | None) -> str:
+    """Return the names of columns and their levels in words; None is of a table without names."""
+    if layout is None:
+        return "without names"
+    levels = ["" if one is None else f" (levels {', '.join(map(repr, one))})" for one in layout.levels]
+    return ", ".join(f"{name!r}{own}" for name, own in zip(layout.names, levels, strict=True)) or "no columns"
 
 
 def refuse_undistributed(mixture: MixtureOfExperts, most_objects: int) -> None:

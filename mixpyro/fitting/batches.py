@@ -1,7 +1,6 @@
 """Fits to batches from a DataLoader, a file or another iterable."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -9,12 +8,12 @@ import torch
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.messages import shown
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.distributed.groups_of_processes import processes_given
 from mixpyro.fitting.batches_of_all import batches_of_all
+from mixpyro.fitting.cautions import warn_once
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.streaming import GivenBatch, StreamingFit
 from mixpyro.mixture import MixtureOfExperts
@@ -120,12 +119,14 @@ def _learn(stream: StreamingFit, batches: Iterable[Batch], n_epochs: int, stop_r
             stop = stop_requested() if stream.processes is None else stream.processes.any(stop_requested())
             if stop:
                 cautions.append(f"the fit was interrupted in epoch {epoch + 1} of {n_epochs}.")
-            for caution in cautions:
-                warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
+            warn_once(cautions, stream.processes)
             if stop:
                 return
         if stream.n_seen == before:
-            raise ValueError(f"`batches` must give some in each of {n_epochs} epochs; got none in epoch {epoch + 1}.")
+            hint = " A generator can be read once: give a list or a DataLoader, or `n_epochs=1`." if epoch else ""
+            raise ValueError(
+                f"`batches` must give some in each of {n_epochs} epochs; got none in epoch {epoch + 1}.{hint}"
+            )
         if stream.n_objects is None:
             stream.n_objects = stream.n_seen
 

@@ -1,6 +1,23 @@
 """What a user must know of the runs of a fit before trusting its result."""
 
+import warnings
+from collections.abc import Iterable
+
+from mixpyro.arguments.callers import level_of_caller
+from mixpyro.distributed.processes import Processes
 from mixpyro.fitting.result import FitResult
+
+
+def warn_once(cautions: Iterable[str], processes: Processes | None) -> None:
+    """Warn the user of each caution; on many processes rank 0 alone does, for all ranks have found the same.
+
+    Args:
+        cautions: in words.
+        processes: of the fit; None for one.
+    """
+    if processes is None or processes.rank == 0:
+        for caution in cautions:
+            warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
 
 
 def cautions_of(result: FitResult, n_restarts: int) -> list[str]:

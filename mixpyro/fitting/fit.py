@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -12,7 +11,6 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises
 from mixpyro.distributed.groups_of_processes import processes_given
@@ -21,7 +19,7 @@ from mixpyro.distributed.rows import on
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.alike_on_ranks import check_alike, columns_of_all, names_of, refuse_undistributed
-from mixpyro.fitting.cautions import cautions_of
+from mixpyro.fitting.cautions import cautions_of, warn_once
 from mixpyro.fitting.checkpoint import Checkpoint
 from mixpyro.fitting.ended_search import result_of
 from mixpyro.fitting.findings import warnings_of
@@ -35,6 +33,7 @@ from mixpyro.fitting.restarts import Search
 from mixpyro.fitting.result import FitResult
 from mixpyro.fitting.rows_of_fit import RowsOfFit, rows_of_fit
 from mixpyro.fitting.runs import Options
+from mixpyro.fitting.same_rows import same_rows
 from mixpyro.fitting.starts import DEFAULT_STARTS, GivenResponsibilities, Start
 from mixpyro.fitting.table import Table, checked_mixture
 from mixpyro.fitting.watched import watched
@@ -190,8 +189,7 @@ def fit(
             result = result_of(search, table, columns, kept, interrupted, ranks)
             result = dataclasses.replace(result, rows=rows.data)
             cautions = _cautions(result, search, table, ranks)
-        for caution in cautions:
-            warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
+        warn_once(cautions, processes)
         result = dataclasses.replace(result, cautions=tuple(cautions))
         return cast(FitResult[GatePart, ExpertsPart], result)
 
@@ -242,7 +240,8 @@ def _cautions(result: FitResult, search: Search, table: Table, ranks: Ranks | No
     judge = search.mixture if ranks is None else search.scratch
     shares = _shares(search, result, table, ranks)
     found = cautions_of(result, search.n_restarts) + warnings_of(judge, search.table, shares)
-    return found + not_finite(judge, table, result.shares, search.processes)
+    found += not_finite(judge, table, result.shares, search.processes)
+    return found + same_rows(table, search.processes)
 
 
 def _run(search: Search, checkpoint: Checkpoint | None, stop_requested: Callable[[], bool], progress: bool) -> bool:

@@ -61,11 +61,12 @@ def fitted_rows(
     return table
 
 
-def refuse_processes_of(result: FitResult) -> None:
+def refuse_processes_of(result: FitResult, advice: str = "") -> None:
     """Raise if this process has some of the rows of a fit alone, for a report that reads all.
 
     Args:
         result: of a fit.
+        advice: what else can be done.
 
     Raises:
         ValueError: with how to get the report.
@@ -74,7 +75,7 @@ def refuse_processes_of(result: FitResult) -> None:
         raise ValueError(
             f"`result` must be of a fit in one process for a report that reads every row; got one of "
             f"{result.n_processes} processes, each with rows of its own. Call `fit` in one process with all rows, the "
-            "same arguments and the same `checkpoint`: it returns what was found at once."
+            f"same arguments and the same `checkpoint`: it returns what was found at once. {advice}".rstrip()
         )
 
 

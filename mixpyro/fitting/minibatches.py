@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import itertools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -13,12 +12,12 @@ from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from mixpyro import arguments
-from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.arguments.signals import undone_if_it_raises, without_interruption
 from mixpyro.fitted_columns import FittedColumns
 from mixpyro.fitting import em
 from mixpyro.fitting.alike_on_ranks import refuse_processes
+from mixpyro.fitting.cautions import warn_once
 from mixpyro.fitting.findings import degeneracies, warnings_of
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.moves.ends import move
@@ -132,8 +131,7 @@ def fit_minibatches(
             result = _fit(search, table, generator, described, stop_requested, progress=progress)
             result = dataclasses.replace(_described(result, search, table, columns), rows=rows.data)
             cautions = _warnings(result, n_epochs) + warnings_of(mixture, table, result.shares)
-        for caution in cautions:
-            warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
+        warn_once(cautions, None)
         result = dataclasses.replace(result, cautions=tuple(cautions), options={**result.options, **described})
         return cast(FitResult[GatePart, ExpertsPart], result)
 

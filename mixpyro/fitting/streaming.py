@@ -1,7 +1,6 @@
 """Variational EM on a stream of batches: natural-gradient steps for posteriors, Newton's or Adam's for estimates."""
 
 import contextlib
-import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -11,16 +10,17 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from mixpyro import arguments
-from mixpyro.arguments.callers import level_of_caller
 from mixpyro.arguments.signals import undone_if_it_raises
-from mixpyro.distributed.groups_of_processes import processes_given
+from mixpyro.distributed.groups_of_processes import FoundAtLoading, processes_given
 from mixpyro.distributed.rows import on
 from mixpyro.fitting.alike_on_ranks import check_alike, columns_of_all
+from mixpyro.fitting.cautions import warn_once
 from mixpyro.fitting.first_batch import FirstBatch, fit_first_batch
 from mixpyro.fitting.interrupts import stop_on_request
 from mixpyro.fitting.pieces import in_pieces
 from mixpyro.fitting.ranks import rows_in_blocks, rows_to_check
 from mixpyro.fitting.rows_of_fit import rows_of_fit
+from mixpyro.fitting.same_rows import same_rows
 from mixpyro.fitting.stream_limits import refuse_kept_posteriors
 from mixpyro.fitting.stream_steps import reads_rows
 from mixpyro.fitting.stream_updates import StreamUpdates
@@ -55,6 +55,9 @@ class StreamingFit(StreamUpdates):
     from N times that average, a natural-gradient step. Parameters go part of the way along a step of Newton's method on
     the batch, where their part has one. Else they take a step of Adam on the bound, its data term counted N / B times,
     with a rate that falls as the step sizes do.
+
+    A stream can be pickled between two batches, and goes on from there: in the process that loads it, or in all of the
+    default group of processes where it is initialised and each of them loads the file.
 
     Args:
         mixture: what to fit, in place. Its gate must not keep a posterior of each object.
@@ -123,6 +126,12 @@ class StreamingFit(StreamUpdates):
         self.max_iterations = arguments.integer("max_iterations", max_iterations)
         self.progress = arguments.flag("progress", progress)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "processes": FoundAtLoading(self.processes)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, processes=state["processes"].processes)
+
     def partial_fit(
         self,
         x: Inputs | AnyTable,
@@ -163,8 +172,7 @@ class StreamingFit(StreamUpdates):
         batch = GivenBatch(x, y, gate_x, groups, missing, given)
 
         def learn(stop_requested: Callable[[], bool]) -> StreamingFit:
-            for caution in self.learn_rows(batch, stop_requested):
-                warnings.warn(caution, RuntimeWarning, stacklevel=level_of_caller())
+            warn_once(self.learn_rows(batch, stop_requested), self.processes)
             return self
 
         if self.n_seen or not self.n_restarts:
@@ -202,11 +210,13 @@ class StreamingFit(StreamUpdates):
             raise ValueError("`groups` must be None, as in the batches before; got groups.")
         columns = columns_of_all(checked, table, self.processes).after(known)
         whole = reads_rows(self.mixture)
+        repeated: list[str] = []
         if self.processes is None:
             seen = table.observed() if table.misses else table
             seen = seen if whole else in_pieces(seen)
         else:
             own = table if has_rows else table.block(slice(0, 0))
+            repeated = same_rows(own, self.processes) if new_fit else []
             seen = rows_in_blocks(own, self.processes, whole=whole)[1]
         try:
             cautions = self.learn(seen, stop_requested)
@@ -216,7 +226,7 @@ class StreamingFit(StreamUpdates):
                 "Scale the columns to unit order, or drop columns that are linear combinations of others."
             ) from error
         self.mixture.fitted_columns = columns
-        return cautions
+        return cautions + repeated
 
     def _options(self) -> dict[str, object]:
         """Return what all ranks must have alike."""

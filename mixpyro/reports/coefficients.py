@@ -70,7 +70,8 @@ def coefficients(
         feature_names: D different names of the columns of x; x0, x1, … by default.
         gate_feature_names: G different names of the columns of ``gate_x``; x0, x1, … by default.
         intervals: "linear response", or "mean field": of each part by itself, as if the rest were known. These are too
-            short, by half or more where components overlap.
+            short, by half or more where components overlap. Where no parameter is estimated they need no rows, so that
+            the result of a fit on many processes has them too.
         probability: that the intervals hold, above 0 and below 1.
 
     Raises:
@@ -105,8 +106,9 @@ def coefficients(
         raise ValueError(
             f"`intervals` must be one of {', '.join(map(repr, INTERVALS))}; got {arguments.shown(intervals)}."
         )
-    if isinstance(fitted, FitResult):
-        refuse_processes_of(fitted)
+    is_shared = _is_shared(fitted, intervals)
+    if is_shared:
+        x, gate_x = _with_a_row(x), None if gate_x is None else _with_a_row(gate_x)
     features = checked_names("feature_names", feature_names, x)
     gate_features = checked_gate_names(gate_feature_names, features, x, gate_x)
     given: dict[str, Any] = {"gate_x": gate_x, "weights": weights, "groups": groups}
@@ -115,7 +117,8 @@ def coefficients(
         found = _by_response(fitted, x, y, given, {"feature_names": features, "gate_feature_names": gate_features})
     if found is None or not found.names:
         messages = () if found is None else found.messages
-        found = _by_parts(mixture, _table(fitted, mixture, x, y, **given), features, gate_features, messages)
+        table = None if is_shared else _table(fitted, mixture, x, y, **given)
+        found = _by_parts(mixture, table, features, gate_features, messages)
     for message in found.messages:
         warnings.warn(message, RuntimeWarning, stacklevel=4)
     effects = _effects(mixture, features, gate_features)
@@ -168,16 +171,20 @@ def _table(
 
 
 def _by_parts(
-    mixture: MixtureOfExperts, table: Table, features: list[str], gate_features: list[str], messages: tuple[str, ...]
+    mixture: MixtureOfExperts,
+    table: Table | None,
+    features: list[str],
+    gate_features: list[str],
+    messages: tuple[str, ...],
 ) -> _Found:
-    """Return what each part says by itself, of estimated ones together."""
+    """Return what each part says by itself, of estimated ones together; without rows there must be none of these."""
     names, estimates, errors = [], [], []
     for part in parts_with_response(mixture):
         response = part.response
         names += full_quantity_names(part, gate_features if part.name == "gate" else features)
         estimates += response.quantities.detach().tolist()
         errors += response.covariance.detach().diagonal().sqrt().tolist()
-    if not names or any(parameter.requires_grad and parameter.numel() for parameter in mixture.parameters()):
+    if table is not None and not (names and _has_only_posteriors(mixture)):
         free = nested.flat(estimated(mixture)).tolist()
         gradient, information = derivatives(mixture, table)
         own = parameter_names(mixture, features, gate_features)
@@ -185,6 +192,27 @@ def _by_parts(
         messages = (*messages, *_held_parts(mixture), *_cautions(gradient, information, own, own_errors))
         names, estimates, errors = names + own, estimates + free, errors + own_errors
     return _Found(messages, tuple(names), estimates, errors)
+
+
+def _has_only_posteriors(mixture: MixtureOfExperts) -> bool:
+    """Return whether no parameter of a mixture is estimated."""
+    return has_posteriors(mixture) and not any(one.requires_grad and one.numel() for one in mixture.parameters())
+
+
+def _is_shared(fitted: FitResult | MixtureOfExperts, intervals: str) -> bool:
+    """Return whether a fit was one of many processes; raise if its intervals need rows."""
+    if not isinstance(fitted, FitResult) or fitted.n_processes == 1:
+        return False
+    if not _has_only_posteriors(fitted.mixture):
+        refuse_processes_of(fitted)
+    if intervals != INTERVALS[1]:
+        refuse_processes_of(fitted, f"Or take `intervals={INTERVALS[1]!r}`, which needs no rows.")
+    return True
+
+
+def _with_a_row(rows: Tensor) -> Tensor:
+    """Return rows of which the columns alone are read; one of zeros for a process without any."""
+    return rows if len(rows) else rows.new_zeros(1, *rows.shape[1:])
 
 
 def _normal_quantile(probability: object) -> float:

@@ -10,7 +10,7 @@ from mixpyro.arguments.signals import pass_on
 from mixpyro.fitting.outcomes import MOST_OPTIMA
 from mixpyro.fitting.result import FitResult
 from mixpyro.reports.coefficient_table import CoefficientTable
-from mixpyro.reports.coefficients import coefficients
+from mixpyro.reports.coefficients import INTERVALS, coefficients
 from mixpyro.reports.components import components
 from mixpyro.reports.criteria import Criteria, criteria
 from mixpyro.reports.descriptions import describe
@@ -20,6 +20,10 @@ from mixpyro.reports.named_rows import NamedRows
 MOST_ESTIMATED = 300
 # Parameters beyond which a table of them is too long to read.
 MOST_PARAMETERS = 1000
+
+
+# Of a fit on many processes.
+MEAN_FIELD = "note: intervals are those of the mean field, too short where components overlap; others read every row."
 
 
 class Section(NamedTuple):
@@ -72,7 +76,7 @@ def summary_of(result: FitResult, *, probability: float = 0.9) -> Summary:
     table, notes = _parameters(result, probability)
     sections = [
         Section("", lines=(describe(result), f"fit: {result}", *_criteria_lines(result))),
-        Section("components", components(result)),
+        Section(_components_title(result), components(result)),
     ]
     if table is not None:
         sections += [Section(f"parameters, with {probability:.0%} intervals", table)]
@@ -93,7 +97,7 @@ def html_of_result(result: FitResult) -> str:
     advice = "result.summary() has the parameters with their errors, result.plot() pictures."
     sections = (
         Section("", lines=(describe(result), str(result))),
-        Section("components", components(result)),
+        Section(_components_title(result), components(result)),
         Section("", lines=(*cautions, advice)),
     )
     return html_of(sections)
@@ -114,6 +118,11 @@ def html_of(sections: tuple[Section, ...]) -> str:
     return f"<div>{''.join(parts)}</div>"
 
 
+def _components_title(result: FitResult) -> str:
+    """Return the title of the table of components, which on many processes has a column of this one's rows."""
+    return "components" if result.n_processes == 1 else "components (most_probable: rows of this process alone)"
+
+
 def _parameters(result: FitResult, probability: float) -> tuple[CoefficientTable | None, list[str]]:
     """Return the parameters with intervals, and what to know of them; None and why where there are none."""
     n_estimated = sum(one.numel() for one in result.mixture.parameters() if one.requires_grad)
@@ -122,14 +131,16 @@ def _parameters(result: FitResult, probability: float) -> tuple[CoefficientTable
         return None, [f"note: {n_parameters} parameters are too many for a table; see `mixpyro.coefficients`."]
     if not result.converged:
         return None, ["note: no table of parameters, whose errors are those of a maximum: the fit has not converged."]
+    intervals = INTERVALS[0] if result.n_processes == 1 else INTERVALS[1]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            table = coefficients(result, probability=probability)
+            table = coefficients(result, intervals=intervals, probability=probability)
         except (ValueError, RuntimeError) as error:
             pass_on(error)
             return None, [f"note: no table of parameters: {error}"]
-    return table, [f"note: {one.message}" for one in caught if str(one.message) not in result.cautions]
+    notes = [] if result.n_processes == 1 else [MEAN_FIELD]
+    return table, notes + [f"note: {one.message}" for one in caught if str(one.message) not in result.cautions]
 
 
 def _criteria_lines(result: FitResult) -> list[str]:

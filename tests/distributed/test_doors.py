@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 
 from mixpyro import DirichletGate, LinearExperts, MixtureOfExperts, StreamingFit, fit
-from mixpyro.distributed import processes_of, shard
+from mixpyro.distributed import ProcessError, Processes, processes_of, shard
 
 pytestmark = pytest.mark.usefixtures("bad_arguments")
 ODD = [3, "a", [0], object(), torch.ones(2)]
@@ -54,3 +54,11 @@ def test_groups_that_are_none_are_refused_by_name(odd: object) -> None:
 @pytest.mark.usefixtures("one_process")
 def test_the_default_group_of_one_process_is_none() -> None:
     assert processes_of() is None and processes_of(dist.group.WORLD) is None and shard(7) == slice(0, 7)
+
+
+def test_a_group_that_has_been_destroyed_is_named(tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    processes = Processes()
+    dist.destroy_process_group()
+    with pytest.raises(ProcessError, match="it has been destroyed"), processes.together():
+        pass

@@ -38,11 +38,11 @@ def test_an_error_on_one_rank_is_raised_on_all(what: str, said: str, ask: Ask) -
         ("dtype", "`x` is of shape [N, 2] and torch.float64 on rank 0, of shape [N, 2] and torch.float32 on rank 1"),
         ("start", "`initial_responsibilities` is None on rank 0"),
         ("own start", "all ranks must compute the same numbers"),
-        ("levels", "`names and levels of columns` is"),
+        ("levels", "`columns of x` is 'a', 'b' (levels 'u', 'v') on rank 0, 'a', 'b' (levels 'u', 'w') on rank 1"),
         ("reader", "rank 1 raised OSError: the file is gone"),
         ("formula", "`fit_formula` must be called in one process"),
         ("tree", "`grow_tree` must be called in one process"),
-        ("groups", "no error"),
+        ("groups", "`groups` is None on rank 0, given on rank 1"),
     ],
 )
 def test_what_differs_on_one_rank_is_said_on_all(what: str, said: str, ask: Ask) -> None:

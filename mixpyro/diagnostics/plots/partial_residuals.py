@@ -19,7 +19,7 @@ def centres(source: Source, shares: np.ndarray | None) -> np.ndarray:
     r = source.weights[:, None] * r
     total = r.sum(0)[:, None]
     # The mean of all rows for a component without any.
-    of_all = (source.weights @ source.x) / source.weights.sum()
+    of_all = (source.weights @ source.x) / max(source.weights.sum(), 1e-6)
     found = np.where(total > 1e-6, r.T @ source.x / np.maximum(total, 1e-6), of_all)
     column = source.exposure_column
     if column is not None:

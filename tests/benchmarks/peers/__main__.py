@@ -17,7 +17,7 @@ from types import ModuleType
 
 import torch
 
-from tests.benchmarks.peers.outcomes import Case, Contestant, Outcome, Row, absent, as_markdown, row
+from tests.benchmarks.peers.outcomes import LEGEND, Case, Contestant, Outcome, Row, absent, as_markdown, row
 from tests.benchmarks.peers.versions import missing, platform, versions
 
 NAMES = ("glm", "clouds", "single", "selection", "posterior")
@@ -107,7 +107,9 @@ def main() -> None:
         return one(given.one[0], given.one[1], given.one[2], given.seconds, given.tiny)
     found = measured(given.names, seconds=given.seconds, tiny=given.tiny, most=given.most)
     about = platform()
-    print("\n".join(["", ", ".join(f"{name} {value}" for name, value in about.items()), "", as_markdown(found)]))
+    small = "Sizes are so small that the figures mean nothing: this only shows that everything runs."
+    machine = ", ".join(f"{name} {value}" for name, value in about.items())
+    print("\n".join(["", machine, "", LEGEND, *([small] if given.tiny else []), "", as_markdown(found)]))
     if given.json:
         given.json.write_text(json.dumps({"about": about, "rows": [line.as_dict() for line in found]}, indent=1))
 

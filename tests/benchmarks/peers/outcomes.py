@@ -117,6 +117,12 @@ def absent(case: Case, contestant: Contestant, why: str) -> Row:
     return Row(case.name, case.quantity, contestant.name, "", None, None, None, None, note=why)
 
 
+LEGEND = """\
+seconds: of all that a program does; reached: the value in brackets after the case, higher is better.
+to the same value: seconds until a program has the lower of its own value and ours; × ours: that as a multiple of ours,
+so that above 1 we are faster. – is what was not measured; the note says why."""
+
+
 def as_markdown(rows: list[Row]) -> str:
     """Return the table; the ratio is how many times as long as ours a program takes to the same value."""
     lines = [

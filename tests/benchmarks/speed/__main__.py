@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 
 from tests.benchmarks import speed
-from tests.benchmarks.speed.harness import Row, Sizes, as_table
+from tests.benchmarks.speed.harness import LEGEND, TINY, Row, Sizes, as_table
 
 
 def benchmarks(names: list[str]) -> Iterator[ModuleType]:
@@ -50,10 +50,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads", LEGEND, sep="\n")
+    if arguments.tiny:
+        print(TINY)
+    print("", "As they are measured:", as_table([]), sep="\n", flush=True)
     given = {name: value for name, value in vars(arguments).items() if name in Sizes._fields and name != "tiny"}
     given = {name: value for name, value in given.items() if value is not None}
-    print(as_table(measured(arguments.names, tiny=arguments.tiny, given=given, seconds=arguments.seconds)))
+    found = measured(arguments.names, tiny=arguments.tiny, given=given, seconds=arguments.seconds)
+    print("", "All rows:", as_table(found), sep="\n")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,13 @@ def fastest(*functions: Callable[[], object], repeats: int = 5) -> list[float]:
     return seconds
 
 
+LEGEND = """\
+seconds: of mixpyro, then of what it is beside; where a row names another unit (MiB, an error), both are of that.
+ratio: ours / theirs where at most so much is wanted ("<="), theirs / ours where we want to be so many times faster
+(">=")."""
+TINY = "Sizes are so small that the ratios mean nothing: this only shows that everything runs."
+
+
 def as_table(rows: list[Row]) -> str:
     """Return the table as text, one line per row."""
     lines = [f"{'what':<44}{'size':<26}{'seconds':>12}{'beside':>36}{'seconds':>12}{'ratio':>9}{'wanted':>10}"]
