@@ -43,7 +43,8 @@ def _take_back(mixture: MixtureOfExperts, table: Table, component: int, *, of_ga
     tried: State = part.taken_back(own, component, torch.tensor(SHARES, dtype=torch.float64, device="cpu"))
     states = before._replace(gate=tried) if of_gate else before._replace(experts=tried)
     gains = _evidences(mixture, table, states)
-    gains = (gains - gains[0]).nan_to_num(0.0, 0.0, 0.0)
+    # A row that cannot be where the estimates are may be possible nearer.
+    gains = (gains - gains[0]).nan_to_num(0.0, torch.inf, 0.0)
     if float(gains.max()) >= LEAST_GAIN:
         part.hold(nested.select(tried, int(gains.argmax())))
 
