@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pyro.nn import PyroModule
 from torch import Tensor
 
@@ -111,6 +111,27 @@ class FittedPart(PyroModule):
             averages: running averages of such sums, this batch included, as of N objects.
             size: of the step, from 0, for none, to 1.
             least: weight of a component in the averages below which it keeps its estimates.
+        """
+        raise NotImplementedError
+
+    def are_far(self, state: State) -> Bool[Tensor, "R J"] | None:
+        """Return which functions, a component each, have estimates from where steps on batches do not lead back.
+
+        Args:
+            state: of R runs.
+
+        Returns:
+            None where steps lead back from everywhere, as by default.
+        """
+        return None
+
+    def taken_back(self, state: State, number: int, shares: Float[Tensor, " R"]) -> State:
+        """Return states with the far estimates of one function a part of the way back; only called if any are far.
+
+        Args:
+            state: of R runs.
+            number: of the function.
+            shares: of the way back for each run, from 0 to 1.
         """
         raise NotImplementedError
 

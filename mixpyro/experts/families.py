@@ -13,7 +13,7 @@ from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.distributions.counts import PreciseBinomial, PrecisePoisson
 from mixpyro.experts.censored_gaussian import CensoredGaussian
 from mixpyro.experts.family import Family
-from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
+from mixpyro.experts.log_rates import check_counts, finite_rate, log_common_rates, log_rate
 from mixpyro.experts.multinomial import Multinomial
 from mixpyro.experts.negative_binomial import NegativeBinomial
 from mixpyro.experts.student_t import StudentT
@@ -28,6 +28,7 @@ from mixpyro.numerics.curvature import Curvature
 from mixpyro.numerics.precision import in_range
 from mixpyro.numerics.soft_labels import with_reference
 from mixpyro.part import overrides
+from mixpyro.shapes import Responsibilities
 
 __all__ = [
     "Binomial",
@@ -98,6 +99,10 @@ class Poisson(Family):
         """Return y log(rate) − rate − log y!; arguments as :meth:`Family.log_prob`."""
         log_prob = self.saturated(y, exposure) + self.beyond_saturated(y, eta, exposure, scale)
         return log_prob.to(exposure.dtype)
+
+    def common_predictors(self, y: Tensor, exposure: Tensor, responsibilities: Responsibilities) -> Tensor:
+        """Return the log of counts per exposure; arguments as :meth:`Family.common_predictors`."""
+        return log_common_rates(y, exposure, responsibilities)
 
     def saturated(self, y: Tensor, exposure: Tensor) -> Tensor:
         """Return y log y − y − log y! [N, 1], float64; arguments as :meth:`Family.saturated`."""

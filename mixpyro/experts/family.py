@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mixpyro import arguments
 from mixpyro.numerics.curvature import Curvature
+from mixpyro.shapes import Responsibilities
 
 
 class Family:
@@ -174,6 +175,19 @@ class Family:
 
         Args:
             y: outputs [N, P].
+        """
+        return None
+
+    def common_predictors(self, y: Tensor, exposure: Tensor, responsibilities: Responsibilities) -> Tensor | None:
+        """Return predictors [K, C] that are the same for all rows, from where a search for others is short.
+
+        Args:
+            y: outputs [N, P].
+            exposure: as for :meth:`log_prob`.
+            responsibilities: [N, K].
+
+        Returns:
+            None where zero serves: predictors are of unit order, whatever the units of the rows.
         """
         return None
 

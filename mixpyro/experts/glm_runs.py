@@ -126,10 +126,9 @@ class GLMRuns(GLMStates):
         columns = self.columns(x, y)
         values = self._values(state, columns, responsibilities)
         # Far out a likelihood can be too flat to find a way back.
-        own = self.of_runs(state)
-        zero = self._state_of(own, torch.zeros_like(own.coefficients), own.scale)
-        is_lower = ~(values >= self._values(zero, columns, responsibilities))
-        state = self.part_way(state, zero, is_lower.double())
+        other = self._common_start(state, x, y, responsibilities)
+        is_lower = ~(values >= self._values(other, columns, responsibilities))
+        state = self.part_way(state, other, is_lower.double())
         values = self._values(state, columns, responsibilities)
         for _ in range(MOST_STEPS):
             after = self.advanced(state, self.sums(columns, responsibilities, state), (x, y), None, _no_gradient)
@@ -146,6 +145,26 @@ class GLMRuns(GLMStates):
             if not bool((values - before > LEAST_GAIN).any()):
                 break
         return state
+
+    def _common_start(self, state: State, x: Tensor, y: Tensor, responsibilities: Tensor) -> State:
+        """Return the state of R runs whose predictors are the same for all rows of a component, or of all components.
+
+        They are zero where the family says nothing else.
+        """
+        own, is_one = self.of_runs(state), 0 in self.sharing.columns or self.sharing.has_scale
+        r = responsibilities.sum(1, keepdim=True).expand_as(responsibilities) if is_one else responsibilities
+        coefficients, scale = torch.zeros_like(own.coefficients), own.scale
+        response = self.family.start(y)
+        if response is not None:
+            found, noise = _common_location_scale(response.double().squeeze(-1), r.double())
+            coefficients[..., 0] = found.unsqueeze(-1)
+            scale = self.family.scales_at_start(noise.maximum(self._limits.low[0]))
+            scale = scale if self._has_free_scales else own.scale
+        else:
+            common = self.family.common_predictors(y, self._exposures(x), r.flatten(0, 1).mT)
+            if common is not None:
+                coefficients[..., 0] = common.unflatten(0, r.shape[:2])
+        return self._state_of(own, coefficients, scale)
 
     def _values(self, state: State, columns: Value, responsibilities: Tensor) -> Float[Tensor, " R"]:
         """Return the partial bounds of R runs in nats."""
@@ -218,3 +237,13 @@ class GLMRuns(GLMStates):
 
 def _no_gradient(*_: object) -> None:
     """Do nothing: a step of Newton's method leaves nothing to a gradient."""
+
+
+def _common_location_scale(
+    response: Float[Tensor, " N"], responsibilities: Float[Tensor, "R K N"]
+) -> tuple[Float[Tensor, "R K"], Float[Tensor, "R K"]]:
+    """Return mean and standard deviation of a response in every component, those of all rows where it has none."""
+    counts = responsibilities.sum(-1, keepdim=True)
+    shares = torch.where(counts > 0, responsibilities / counts, 1.0 / len(response))
+    mean = shares @ response
+    return mean, (shares * (response - mean.unsqueeze(-1)).square()).sum(-1).sqrt()

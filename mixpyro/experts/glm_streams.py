@@ -1,5 +1,6 @@
 """Steps of generalised linear models in a stream of batches."""
 
+import math
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ MOST_NOISES = 3.0
 # Predictor of a row, in absolute value, up to which a component may be taken over from a few rows: those that separate
 # them send it to infinity.
 MOST_PREDICTOR = 30.0
+# Logarithm of the factor between a scale and that before any fit, from where on a likelihood is flat in it.
+FAR_SCALE = math.log(1e4)
 
 
 class GLMStreams(GLMRuns):
@@ -45,6 +48,40 @@ class GLMStreams(GLMRuns):
             return are_finite
         furthest = self.standardisation.furthest(self.standardisation.standardised(own.coefficients))
         return are_finite & (furthest < MOST_PREDICTOR)
+
+    def are_far(self, state: State) -> Bool[Tensor, "R K"] | None:
+        """Return which components have probabilities, rates or scales at a limit; as :meth:`FittedPart.are_far`."""
+        if not self.takes_steps or self.shared:
+            return None
+        own = self.of_runs(state)
+        return (self._furthest(own) > MOST_PREDICTOR).any(-1) | self._are_far_scales(own).any(-1)
+
+    def taken_back(self, state: State, number: int, shares: Float[Tensor, " R"]) -> State:
+        """Return states of a component nearer to unit order; arguments as :meth:`FittedPart.taken_back`."""
+        own = self.of_runs(state)
+        coefficients, scale = self.standardisation.standardised(own.coefficients), own.scale.clone()
+        shares, furthest = shares.to(scale.device), self._furthest(own)[:, number]
+        shorter = torch.where(furthest > MOST_PREDICTOR, furthest ** -shares.unsqueeze(-1), 1.0)
+        coefficients[:, number] *= shorter.unsqueeze(-1)
+        logs, first = scale[:, number].log(), scale.new_tensor(self.family.first_scales).log()
+        moved = torch.lerp(logs, first.expand_as(logs), shares.unsqueeze(-1)).exp()
+        scale[:, number] = torch.where(self._are_far_scales(own)[:, number], moved, scale[:, number])
+        return self._state_of(own, self.standardisation.original(coefficients), scale)
+
+    def _furthest(self, own: GLMParametersOfRuns) -> Float[Tensor, "R K C"]:
+        """Return about the largest value of each predictor in any row; 0 for a location, which may be anywhere."""
+        if self.family.has_scale or not self._has_free_coefficients:
+            return torch.zeros_like(own.coefficients[..., 0])
+        coefficients = self.standardisation.standardised(own.coefficients)
+        return self.standardisation.furthest(coefficients.unsqueeze(-2))
+
+    def _are_far_scales(self, own: GLMParametersOfRuns) -> Bool[Tensor, "R K S"]:
+        """Return which scales are near zero or infinity, but for a noise, which has the unit of y."""
+        distance = (own.scale / own.scale.new_tensor(self.family.first_scales)).log().abs()
+        are_far = (distance > FAR_SCALE) & self._has_free_scales
+        if self.family.has_scale:
+            are_far[..., 0] = False
+        return are_far
 
     def meet(self, x: Inputs, y: Targets, weights: Tensor | None = None) -> None:
         """Keep in which columns coefficients are counted, from the first batch, and how far rows reach in them.

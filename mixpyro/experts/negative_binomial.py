@@ -7,11 +7,12 @@ from torch import Tensor
 from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.distributions.negative_binomial import PreciseNegativeBinomial
 from mixpyro.experts.family import Family
-from mixpyro.experts.log_rates import check_counts, finite_rate, log_rate
+from mixpyro.experts.log_rates import check_counts, finite_rate, log_common_rates, log_rate
 from mixpyro.numerics.count_densities import saturated_poisson
 from mixpyro.numerics.curvature import Curvature
 from mixpyro.numerics.overdispersed_counts import negative_binomial_half_deviance, saturated_beyond_poisson
 from mixpyro.numerics.precision import in_range
+from mixpyro.shapes import Responsibilities
 
 # Share of a count's variance, about, that is not Poisson's, at the least dispersion that is estimated; it is not seen.
 LEAST_EXCESS = 1e-8
@@ -47,6 +48,10 @@ class NegativeBinomial(Family):
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError unless y holds counts; arguments as :meth:`Family.check`."""
         check_counts(y)
+
+    def common_predictors(self, y: Tensor, exposure: Tensor, responsibilities: Responsibilities) -> Tensor:
+        """Return the log of counts per exposure; arguments as :meth:`Family.common_predictors`."""
+        return log_common_rates(y, exposure, responsibilities)
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return log Γ(y + 1/α) − log Γ(1/α) − log y! + …; arguments as :meth:`Family.log_prob`."""

@@ -39,7 +39,8 @@ def maximised_all(
             functions, likelihood, coefficients, smallest, n_steps=n_steps, moves_coefficients=moves_coefficients
         )
     if moves_coefficients:
-        return maximised(functions, coefficients, n_steps=n_steps, bounded=functions.bounded)
+        other = _common(functions, likelihood, coefficients) if n_steps > 1 else None
+        return maximised(functions, coefficients, other, n_steps=n_steps, bounded=functions.bounded)
     return coefficients
 
 
@@ -72,15 +73,28 @@ def maximised_with_scale(
     for number in range(n_steps):
         if moves_coefficients:
             # One step is exact for a Gaussian: with a given noise the likelihood is quadratic. Others may begin far
-            # out, where a likelihood is flat: two steps look back to zero.
+            # out, where a likelihood is flat: two steps look back.
             inner = 2 if number == 0 and looks_around else 1
             bounded = None if is_quadratic else functions.bounded
-            coefficients = maximised(functions, coefficients, n_steps=inner, bounded=bounded)
+            other = _common(functions, likelihood, coefficients) if inner > 1 else None
+            coefficients = maximised(functions, coefficients, other, n_steps=inner, bounded=bounded)
         likelihood.estimate_scale(functions.predictors(coefficients), smallest)
         before, values = values, functions.values(coefficients)
         if not bool((values - before > SMALLEST_GAIN * (1.0 + before.abs())).any()):
             break
     return coefficients
+
+
+def _common(
+    functions: LinearPredictors | TiedPredictors, likelihood: WeightedLikelihood, like: Float[Tensor, "B Q"]
+) -> Float[Tensor, "B Q"] | None:
+    """Return coefficients of predictors that are the same for all rows of a component; None where zero serves."""
+    predictors = likelihood.family.common_predictors(likelihood.y, likelihood.exposure, likelihood.responsibilities)
+    if predictors is None:
+        return None
+    coefficients = torch.zeros_like(functions.original_coefficients(like))
+    coefficients[..., 0] = predictors
+    return functions.standardised_coefficients(coefficients)
 
 
 def _is_new(likelihood: WeightedLikelihood) -> bool:

@@ -6,10 +6,11 @@ from torch import Tensor
 from mixpyro.distributions import zero_truncated_poisson as truncated
 from mixpyro.distributions.checked_values import IndependentOutputs
 from mixpyro.experts.family import Family
-from mixpyro.experts.log_rates import check_counts, log_rate
+from mixpyro.experts.log_rates import check_counts, log_common_rates, log_rate
 from mixpyro.numerics.count_densities import LARGEST_LOG_RATIO, saturated_poisson
 from mixpyro.numerics.curvature import Curvature
 from mixpyro.numerics.precision import in_range
+from mixpyro.shapes import Responsibilities
 
 
 class ZeroTruncatedPoisson(Family):
@@ -42,6 +43,10 @@ class ZeroTruncatedPoisson(Family):
     def check(self, y: Tensor, exposure: Tensor) -> None:
         """Raise ValueError unless y holds counts; zeros have probability 0; arguments as :meth:`Family.check`."""
         check_counts(y)
+
+    def common_predictors(self, y: Tensor, exposure: Tensor, responsibilities: Responsibilities) -> Tensor:
+        """Return the log of counts per exposure; arguments as :meth:`Family.common_predictors`."""
+        return log_common_rates(y, exposure, responsibilities)
 
     def log_prob(self, y: Tensor, eta: Tensor, exposure: Tensor, scale: Tensor) -> Tensor:
         """Return y log(rate) − rate − log y! − log(1 − exp(−rate)); arguments as :meth:`Family.log_prob`."""

@@ -115,6 +115,8 @@ class Runs:
         self.highest_bound = self._highest_bound()
         self.ended = {number: one for number, one in enumerate(snapshots) if number not in self.open}
         self._parts = mixture.gate, mixture.experts
+        # Degeneracies of runs that have ended.
+        self._words: dict[int, tuple[str, ...]] = {}
         self.highest_end = self._highest_end(self.ended)
         self._keeps_responsibilities, self._takes_steps = reads_rows(mixture), takes_steps(mixture)
         self._by_gradient = GradientMSteps(n_steps=options.n_gradient_steps)
@@ -225,17 +227,15 @@ class Runs:
         return Run(bounds, self.traces[number].has_ended, found)
 
     def responsibilities(self, number: int) -> Tensor:
-        """Return q(z) [K, N] of a run under its posteriors, which are computed once.
+        """Return q(z) [K, N] of a run under its posteriors. They are not kept: runs that go on together are alike.
 
         Args:
             number: of a run that has ended.
         """
-        one = self.ended[number]
-        if one.responsibilities is None:
-            one = one._replace(responsibilities=responsibilities_of(self.mixture, one.state, self.table).mT)
-            self.ended[number] = one
-        assert one.responsibilities is not None
-        return one.responsibilities
+        end = self.ended[number]
+        if end.responsibilities is not None:
+            return end.responsibilities
+        return responsibilities_of(self.mixture, end.state, self.table).mT
 
     def _e_step(self, state: MixtureState, *, power: float = 1.0) -> EStep:
         """Make an E-step of the open runs."""
@@ -267,12 +267,18 @@ class Runs:
         return bool(self.open)
 
     def _degeneracies(self, number: int) -> tuple[str, ...]:
-        """Return the degeneracies of both parts in words."""
+        """Return the degeneracies of both parts in words, which are looked for once."""
+        if number not in self._words:
+            self._words[number] = self._new_degeneracies(number)
+        return self._words[number]
+
+    def _new_degeneracies(self, number: int) -> tuple[str, ...]:
+        """Return the same, looked for."""
         state = self.ended[number].state
         if not any(part.is_near_degeneracy(own) for part, own in zip(self._parts, state, strict=True)):
             return ()
         responsibilities = self.responsibilities(number).mT
-        self.mixture.hold(self.ended[number].state)
+        self.mixture.hold(state)
         return degeneracies(self.mixture, self.table, responsibilities)
 
 

@@ -9,6 +9,7 @@ from mixpyro import arguments
 from mixpyro.arguments.module_contents import contents_of
 from mixpyro.conjugate_part import ConjugatePart
 from mixpyro.experts.banks import Banks
+from mixpyro.fitting.far_estimates import take_back
 from mixpyro.fitting.gradient.m_step import MStep
 from mixpyro.fitting.lost_components import LostComponents
 from mixpyro.fitting.moved_components import Averages, take_components
@@ -74,6 +75,9 @@ class StreamUpdates:
         gate, experts = self.mixture.gate, self.mixture.experts
         meet(self.mixture, table)
         columned = with_columns(table, experts)
+        # Before batches 2, 3, 5, 9, …: estimates that stay far out, as they may, cost nothing in a long stream.
+        if self.n_seen and not self.n_steps & (self.n_steps + 1):
+            take_back(self.mixture, columned)
         statistics, r, log_evidence = sums_of_batch(self.mixture, columned)
         if self._lost is not None and self._take_over(table, log_evidence):
             statistics, r, _ = sums_of_batch(self.mixture, columned)

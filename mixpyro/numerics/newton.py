@@ -87,6 +87,7 @@ class ConcaveFunctions(Protocol):
 def maximised(
     functions: ConcaveFunctions,
     start: Coefficients,
+    other: Coefficients | None = None,
     *,
     n_steps: int,
     most_dense: int = MOST_DENSE,
@@ -95,18 +96,19 @@ def maximised(
     """Return coefficients at the maximum of each function, by Newton steps that are halved where they overshoot.
 
     No value falls. A function whose maximum lies at infinity, as of a logistic regression on separated classes, is
-    climbed for ``n_steps`` steps. With more than one step, a function that is higher at zero than at ``start`` begins
-    at zero: far out, a likelihood can be too flat to find a way back.
+    climbed for ``n_steps`` steps. With more than one step, a function that is higher at ``other`` than at ``start``
+    begins there: far out, a likelihood can be too flat to find a way back.
 
     Args:
         functions: B concave functions.
         start: coefficients to begin with [B, Q], float64.
+        other: coefficients to begin with where a function is higher there [B, Q]; zero by default.
         n_steps: most steps, at least 1.
         most_dense: Q beyond which steps are found by conjugate gradients.
         bounded: shortens steps [B, Q] that gain nothing beyond rounding, and so may have any length; None leaves them.
 
     Returns:
-        Coefficients [B, Q], finite where ``start`` or the value at zero is.
+        Coefficients [B, Q], finite where ``start`` or the value at ``other`` is.
 
     References:
         Boyd, Vandenberghe (2004), Convex Optimization, section 9.5; Nocedal, Wright (2006), Numerical Optimization,
@@ -114,7 +116,8 @@ def maximised(
     """
     coefficients, values = start, functions.values(start)
     if n_steps > 1:
-        coefficients, values = _better(functions, coefficients, values, torch.zeros_like(start))
+        other = torch.zeros_like(start) if other is None else other
+        coefficients, values = _better(functions, coefficients, values, other)
     for _ in range(n_steps):
         expansion = functions.expansion(coefficients)
         is_dense = start.shape[1] <= most_dense

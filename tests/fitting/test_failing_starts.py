@@ -10,10 +10,13 @@ from torch import Generator, Tensor
 
 from mixpyro import (
     DirichletGate,
+    GLMExperts,
     LinearExperts,
     MixtureOfExperts,
+    SoftmaxGate,
     fit,
 )
+from mixpyro.experts.families import StudentT
 from mixpyro.fitting.starts import random_assignments
 from tests.fitting.mixtures import MIXTURES, table
 
@@ -68,3 +71,12 @@ def test_a_column_that_is_there_twice_ends_a_fit_of_many_components_all_the_same
     falls = [before - after for run in result.runs for before, after in itertools.pairwise(run.trace)]
     assert max(falls) <= rounding
     assert all(run.converged for run in result.runs)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_candidate_whose_noise_may_have_collapsed_goes_on_beside_others() -> None:
+    generator = Generator().manual_seed(1)
+    x, y = (torch.randn(24, 1, generator=generator, dtype=torch.float64) for _ in range(2))
+    mixture = MixtureOfExperts(SoftmaxGate(3, 0), GLMExperts(3, 1, StudentT()))
+    result = fit(mixture, x, y, gate_x=x[:, :0], n_restarts=6, max_iterations=60, progress=False)
+    assert len(result.runs) == 6 and math.isfinite(result.bound)
