@@ -9,6 +9,32 @@ from mixpyro.fitting.table import Table
 from mixpyro.numerics.segments import Segments
 
 
+class AllBut:
+    """Numbers of all objects but a few, to be looked up like those of a tensor.
+
+    Args:
+        n_objects: how many there are, those left out included.
+        left_out: numbers of those left out [M], increasing.
+    """
+
+    def __init__(self, n_objects: int, left_out: Tensor) -> None:
+        self.n_objects, self.left_out = n_objects, left_out
+        # How many objects that are not left out come before each of these.
+        self._n_before = left_out - torch.arange(len(left_out), device=left_out.device)
+
+    def __len__(self) -> int:
+        """How many objects are not left out."""
+        return self.n_objects - len(self.left_out)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        """Return the numbers of objects [B] from their places among those that are not left out.
+
+        Args:
+            places: [B], from 0, below the length.
+        """
+        return places + torch.searchsorted(self._n_before, places, right=True)
+
+
 class KeptRows:
     """A random sample of the objects that were shown to it, of at most ``capacity``.
 
@@ -31,7 +57,7 @@ class KeptRows:
         other.table, other.n_seen = self.table, self.n_seen
         return other
 
-    def add(self, table: Table, objects: Tensor | None, generator: Generator) -> None:
+    def add(self, table: Table, objects: Tensor | AllBut | None, generator: Generator) -> None:
         """Show objects, of which some take the places of others.
 
         Args:
@@ -92,7 +118,8 @@ def joined(tables: Sequence[Table]) -> Table:
     like = tables[-1].x
     x = torch.cat([one.x.to(like) for one in tables])
     y = torch.cat([one.y.to(like) for one in tables])
-    gate_x = torch.cat([one.gate_x.to(like) for one in tables])
+    shares_x = all(one.gate_x is one.x for one in tables)
+    gate_x = x if shares_x else torch.cat([one.gate_x.to(like) for one in tables])
     weights = segments = None
     if any(one.weights is not None for one in tables):
         own = [like.new_ones(one.size) if one.weights is None else one.weights.to(like) for one in tables]

@@ -4,9 +4,10 @@ import copy
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Generator, Tensor
 
-from mixpyro.fitting.kept_rows import KeptRows, joined
+from mixpyro.fitting.kept_rows import AllBut, KeptRows, joined
 from mixpyro.fitting.moved_components import Averages, Found, moved_components
 from mixpyro.fitting.stream_steps import reads_rows
 from mixpyro.fitting.table import Table
@@ -87,13 +88,11 @@ class LostComponents:
         """
         if not self._is_plain(table):
             return None
-        badly = ~(log_evidence >= self.mean - FAR * self.deviation)
-        if table.weights is not None:
-            badly &= table.weights > 0
-        n_badly = int(badly.sum())
-        if n_badly:
-            self.badly.add(table, badly.nonzero().squeeze(-1), self.generator)
-        self.well.add(table, (~badly).nonzero().squeeze(-1) if n_badly else None, self.generator)
+        badly = self._badly_explained(table, log_evidence)
+        n_badly, rest = (0, None) if badly is None else (len(badly), AllBut(table.size, badly))
+        if badly is not None:
+            self.badly.add(table, badly, self.generator)
+        self.well.add(table, rest, self.generator)
         share = n_badly / table.size
         n_more = n_badly - USUAL * table.size
         is_surge = n_more >= FEWEST_ROWS and share > SURGE * self.usual_share
@@ -105,13 +104,30 @@ class LostComponents:
             more = min(MOST_MORE, 0.5 * 2.0 ** max(0, self.n_failed - 2))
             self.n_waiting, self.n_to_wait = 0.0, max(FEWEST_ROWS, int(more * self.badly.n_seen))
         self.usual_share += SHARE_OF_SURGE * (share - self.usual_share)
-        self._notice(log_evidence[~badly] if n_badly else log_evidence)
+        self._notice(log_evidence, rest)
         return found
 
-    def _notice(self, log_evidence: Tensor) -> None:
+    def _badly_explained(self, table: Table, log_evidence: Tensor) -> Tensor | None:
+        """Return the numbers of the badly explained objects [B], increasing; None if there are none."""
+        least = self.mean - FAR * self.deviation
+        # The common case first, in one pass over the rows; the least of numbers is NaN where one is.
+        if bool(log_evidence.min() >= least):
+            return None
+        badly = ~(log_evidence >= least)
+        if table.weights is not None:
+            badly &= table.weights > 0
+        found = badly.nonzero().squeeze(-1)
+        return found if len(found) else None
+
+    def _notice(self, log_evidence: Tensor, objects: AllBut | None) -> None:
         """Let mean and deviation follow the log evidences of well explained objects, unless many are rather bad."""
         # Of a long batch some rows are enough.
-        own = log_evidence[:: max(1, len(log_evidence) // MOST_NOTICED)].double()
+        n_well = len(log_evidence) if objects is None else len(objects)
+        step = max(1, n_well // MOST_NOTICED)
+        if objects is not None:
+            own = log_evidence[objects[torch.arange(0, n_well, step, device=log_evidence.device)]].double()
+        else:
+            own = log_evidence[::step].double()
         n_bad = int((own < self.mean - RATHER_FAR * self.deviation).sum()) if math.isfinite(self.deviation) else 0
         if len(own) < 2 or n_bad > max(1.0, MOST_RATHER_FAR * len(own)):
             return
