@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import CodeType, FrameType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from mixpyro.arguments.global_state import global_state
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 # Signals whose handlers may raise: Ctrl-C, a request to end, timers, and those that programs give a meaning.
@@ -221,3 +222,17 @@ def without_interruption(work: Callable[[], Result]) -> Result:
         return work()
     finally:
         signals.give_back()
+
+
+def uninterrupted(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Decorate a function whose work no signal may interrupt, as what many processes do together.
+
+    Args:
+        function: as the work of :func:`without_interruption`.
+    """
+
+    @functools.wraps(function)
+    def called(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        return without_interruption(lambda: function(*args, **kwargs))
+
+    return called

@@ -1,7 +1,6 @@
 """The processes of a fit: what they tell each other, and how an error on one ends all."""
 
 import pickle
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from mixpyro.arguments.signals import pass_on
+from mixpyro.arguments.signals import pass_on, uninterrupted
+from mixpyro.distributed.lost_ranks import count_call, lost_ranks
 
 Result = TypeVar("Result")
 
@@ -20,8 +20,6 @@ GOES_ON, HAS_RAISED = 0, 1
 STOP, DUE = 1, 2
 # Bytes of the message of an error that the other ranks quote.
 LONGEST = 4096
-# Seconds that a rank waits for the others to say that they, too, have seen another rank die.
-PATIENCE = 2.0
 
 
 class ProcessError(RuntimeError):
@@ -57,7 +55,7 @@ class Processes:
         self.stop, self.due = False, False
         self.flags: Callable[[], int] = _no_flags
         self.n_bytes, self.n_exchanges = 0, 0
-        self._depth = 0
+        self._is_within, self._has_ended = False, False
 
     def __deepcopy__(self, memo: object) -> "Processes":
         return self
@@ -72,22 +70,23 @@ class Processes:
         Raises:
             ProcessError: on the ranks that have not raised, with the rank that has and what it said.
         """
-        if self._depth:
+        if self._is_within:
             yield
             return
-        self._depth += 1
+        self._is_within, self._has_ended = True, False
         self.stop, self.due, self.flags = False, False, _no_flags
+        count_call(self.group)
         try:
             yield
-            self._header("end")
-        except ProcessError:
-            raise
+            self._end()
         except BaseException as error:
-            self._announce(error)
+            if not (self._has_ended or isinstance(error, ProcessError)):
+                self._announce(error)
             raise
         finally:
-            self._depth -= 1
+            self._is_within = False
 
+    @uninterrupted
     def gather(self, tensor: Tensor, *, kind: str = "tensor", digest: int = 0) -> list[Tensor]:
         """Return the numbers of every rank's tensor, flat, in the order of the ranks.
 
@@ -118,6 +117,7 @@ class Processes:
         found = self.gather(_bytes(value), kind="objects")
         return [pickle.loads(one.cpu().numpy().tobytes()) for one in found]
 
+    @uninterrupted
     def shared(self, value: Result) -> Result:
         """Return the value of rank 0.
 
@@ -134,6 +134,7 @@ class Processes:
         shared: Result = pickle.loads(buffer.cpu().numpy().tobytes())
         return shared
 
+    @uninterrupted
     def any(self, flag: bool) -> bool:
         """Return whether a flag is set on any rank.
 
@@ -142,6 +143,7 @@ class Processes:
         """
         return any(header[2] for header in self._header("any", size=int(flag)))
 
+    @uninterrupted
     def agree(self, value: object) -> None:
         """Raise unless all ranks have found the same; exchange requests to stop.
 
@@ -153,6 +155,7 @@ class Processes:
         """
         self._header("agree", digest=zlib.crc32(repr(value).encode()))
 
+    @uninterrupted
     def numbers(self, number: int) -> list[int]:
         """Return the numbers of all ranks.
 
@@ -218,17 +221,24 @@ class Processes:
         if any(header[0] for header in headers):
             self._raise_for([header[0] for header in headers], None)
         if len({header[1] for header in headers}) > 1:
-            raise ProcessError(
+            raise self._error(
                 "all ranks must take the same steps; got ranks at different points of the fit. Call it on all ranks, "
                 "in the same order, with the same arguments."
             )
         if len({header[4] for header in headers}) > 1:
-            raise ProcessError(
+            raise self._error(
                 "all ranks must compute the same numbers; got states that differ. Use processors of one kind, the same "
                 "version of torch and the same number of threads on all ranks."
             )
         return headers
 
+    @uninterrupted
+    def _end(self) -> None:
+        """Hear from all ranks that they have come to the end."""
+        self._header("end")
+        self._has_ended = True
+
+    @uninterrupted
     def _announce(self, error: BaseException) -> None:
         """Tell all ranks that this one has raised."""
         try:
@@ -248,7 +258,7 @@ class Processes:
         self._called(lambda: self._dist.all_gather(found, buffer, group=self.group))
         said = [bytes(one.cpu().tolist()).rstrip(b"\0").decode(errors="replace") for one in found]
         lines = [f"rank {rank} raised {said[rank]}" for rank, status in enumerate(statuses) if status]
-        raise ProcessError(f"the fit has ended on all {self.size} ranks: {'; '.join(lines)}")
+        raise self._error(f"the fit has ended on all {self.size} ranks: {'; '.join(lines)}")
 
     def _called(self, function: Callable[[], Any]) -> None:
         """Call a function of torch.distributed; where it fails, say which ranks are still there."""
@@ -256,29 +266,17 @@ class Processes:
             function()
         except RuntimeError as error:
             pass_on(error)
-            raise ProcessError(
-                f"rank {self.rank} has lost {self._silent()}, which died or did not answer within the timeout of the "
-                f"process group ({str(error).splitlines()[0]}). Start all ranks anew with the same `checkpoint`, as "
+            raise self._error(
+                f"rank {self.rank} has lost {lost_ranks(self.group, self.rank, self.size)}, which died, did not make "
+                f"the same call, or did not answer within the timeout of the process group "
+                f"({str(error).splitlines()[0]}). Start all ranks anew with the same `checkpoint`, as "
                 "`torchrun --max-restarts` does: the fit goes on from there."
             ) from error
 
-    def _silent(self) -> str:
-        """Return which ranks do not say within a second that they have seen a failure, in words."""
-        try:
-            store = self._dist.distributed_c10d._get_default_store()
-            name = f"mixpyro/{getattr(self.group, 'group_name', 'default')}"
-            store.set(f"{name}/{self.rank}", "alive")
-            until = time.monotonic() + PATIENCE
-            silent = [rank for rank in range(self.size) if rank != self.rank]
-            while silent and time.monotonic() < until:
-                time.sleep(0.05)
-                silent = [rank for rank in silent if not store.check([f"{name}/{rank}"])]
-        except Exception as error:
-            pass_on(error)
-            return "another rank, with the store of the group"
-        if not silent:
-            return "another rank"
-        return f"rank{'s' if len(silent) > 1 else ''} {', '.join(map(str, silent))}"
+    def _error(self, words: str) -> ProcessError:
+        """Return an error that all ranks raise, so that none needs to be told of it."""
+        self._has_ended = True
+        return ProcessError(words)
 
 
 def _no_flags() -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 from mixpyro.distributed import sums
 from mixpyro.fitted_part import Gradient
 from mixpyro.fitting.known_labels import joint_of
-from mixpyro.fitting.pieces import code_of, parts, pieces_of, slices_of_pieces, summed, total_of
+from mixpyro.fitting.pieces import code_of, of_objects, parts, pieces_of, slices_of_pieces, summed, total_of
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
 from mixpyro.mixture import MixtureOfExperts, MixtureState
@@ -153,7 +153,7 @@ def divergences_of_objects(mixture: MixtureOfExperts, state: MixtureState, table
     posterior = state.gate.posterior
 
     def of_block(objects: slice) -> Tensor:
-        own = posterior._replace(**{posterior._fields[-1]: posterior[-1][..., objects, :]})
+        own = posterior._replace(**{posterior._fields[-1]: of_objects(posterior[-1], objects, dim=-2)})
         return mixture.gate.divergences(state.gate._replace(posterior=own))
 
     found: Tensor = total_of(table, [of_block(objects) for objects, _ in pieces_of(table)])
@@ -230,7 +230,7 @@ def start(mixture: MixtureOfExperts, table: Table, responsibilities: Responsibil
     total = summed(
         table,
         mixture.n_components,
-        lambda part, rows: statistics_of(mixture, part, part.weighted(r[..., rows])),
+        lambda part, rows: statistics_of(mixture, part, part.weighted(of_objects(r, rows))),
     )
     keep = reads_rows(mixture) or takes_steps(mixture)
     return Snapshot(mixture.state(), nested.select(total, 0), r[0] if keep else None)

@@ -10,7 +10,7 @@ from torch import Tensor
 from mixpyro.distributed.processes import Processes
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.findings import warnings_of
-from mixpyro.fitting.pieces import pieces_of, total_of
+from mixpyro.fitting.pieces import of_objects, pieces_of, total_of
 from mixpyro.fitting.restarts import GoesOn, Search
 from mixpyro.fitting.runs import Options, Runs, Trace
 from mixpyro.fitting.starts import DEFAULT_STARTS
@@ -85,7 +85,7 @@ def fit_first_batch(
 def _counts(table: Table, responsibilities: Responsibilities) -> Tensor:
     """Return the objects of each component [K], of all processes."""
     weighted = table.weighted(responsibilities.mT)
-    found: Tensor = total_of(table, [weighted[:, own].sum(-1) for own, _ in pieces_of(table)])
+    found: Tensor = total_of(table, [of_objects(weighted, own).sum(-1) for own, _ in pieces_of(table)])
     return found
 
 

@@ -5,34 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from mixpyro.fitting.rows_of_all import number_of_all, numbers_in_all, picked_of_all, seen_by_all
 from mixpyro.fitting.table import Table
 from mixpyro.numerics.segments import Segments
-
-
-class AllBut:
-    """Numbers of all objects but a few, to be looked up like those of a tensor.
-
-    Args:
-        n_objects: how many there are, those left out included.
-        left_out: numbers of those left out [M], increasing.
-    """
-
-    def __init__(self, n_objects: int, left_out: Tensor) -> None:
-        self.n_objects, self.left_out = n_objects, left_out
-        # How many objects that are not left out come before each of these.
-        self._n_before = left_out - torch.arange(len(left_out), device=left_out.device)
-
-    def __len__(self) -> int:
-        """How many objects are not left out."""
-        return self.n_objects - len(self.left_out)
-
-    def __getitem__(self, places: Tensor) -> Tensor:
-        """Return the numbers of objects [B] from their places among those that are not left out.
-
-        Args:
-            places: [B], from 0, below the length.
-        """
-        return places + torch.searchsorted(self._n_before, places, right=True)
 
 
 class KeptRows:
@@ -57,15 +32,15 @@ class KeptRows:
         other.table, other.n_seen = self.table, self.n_seen
         return other
 
-    def add(self, table: Table, objects: Tensor | AllBut | None, generator: Generator) -> None:
+    def add(self, table: Table, objects: Tensor | None, generator: Generator) -> None:
         """Show objects, of which some take the places of others.
 
         Args:
-            table: a batch, without known components.
-            objects: which of its objects [B]; None for all.
+            table: a batch, without known components; every process shows what it has of it.
+            objects: which of the objects of this process [B]; None for all.
             generator: of random numbers.
         """
-        size = table.size if objects is None else len(objects)
+        size = table.size_of_all if objects is None else number_of_all(table, len(objects))
         if not size:
             return
         n_kept = int(min(self.capacity, self.n_seen + size))
@@ -83,7 +58,9 @@ class KeptRows:
                 few if size > 2 * self.capacity else torch.randperm(size, generator=generator, device="cpu")[:n_new]
             )
             chosen = chosen.to(table.x.device)
-            new = table.block(chosen if objects is None else objects[chosen])
+            if objects is not None:
+                chosen = picked_of_all(table, numbers_in_all(table, objects), chosen)
+            new = seen_by_all(table, chosen)
             self.table = new if kept is None else joined([kept, new])
         self.n_seen += size
 

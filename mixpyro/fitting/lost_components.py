@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from mixpyro.fitting.kept_rows import AllBut, KeptRows, joined
+from mixpyro.fitting.kept_rows import KeptRows, joined
 from mixpyro.fitting.moved_components import Averages, Found, moved_components
+from mixpyro.fitting.rows_of_all import number_of_all, picked_of_all
 from mixpyro.fitting.stream_steps import reads_rows
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts
@@ -82,19 +83,21 @@ class LostComponents:
         """Return components that the stream shows, if there are any and others can be spared; keep some of the rows.
 
         Args:
-            table: the batch.
-            log_evidence: of its objects [B] in nats.
+            table: the batch, or what this process has of it.
+            log_evidence: of the objects of this process [B] in nats.
             averages: of the batches before; None if there are none.
         """
-        if not self._is_plain(table):
+        if table.labels is not None:
             return None
-        badly = self._badly_explained(table, log_evidence)
-        n_badly, rest = (0, None) if badly is None else (len(badly), AllBut(table.size, badly))
-        if badly is not None:
-            self.badly.add(table, badly, self.generator)
-        self.well.add(table, rest, self.generator)
-        share = n_badly / table.size
-        n_more = n_badly - USUAL * table.size
+        badly = ~(log_evidence >= self.mean - FAR * self.deviation)
+        if table.weights is not None:
+            badly &= table.weights > 0
+        n_badly = number_of_all(table, int(badly.sum()))
+        if n_badly:
+            self.badly.add(table, badly.nonzero().squeeze(-1), self.generator)
+        self.well.add(table, (~badly).nonzero().squeeze(-1) if n_badly else None, self.generator)
+        share = n_badly / table.size_of_all
+        n_more = n_badly - USUAL * table.size_of_all
         is_surge = n_more >= FEWEST_ROWS and share > SURGE * self.usual_share
         self.n_waiting = max(0.0, self.n_waiting + n_more)
         found = None
@@ -104,30 +107,15 @@ class LostComponents:
             more = min(MOST_MORE, 0.5 * 2.0 ** max(0, self.n_failed - 2))
             self.n_waiting, self.n_to_wait = 0.0, max(FEWEST_ROWS, int(more * self.badly.n_seen))
         self.usual_share += SHARE_OF_SURGE * (share - self.usual_share)
-        self._notice(log_evidence, rest)
+        self._notice(table, log_evidence[~badly] if n_badly else log_evidence)
         return found
 
-    def _badly_explained(self, table: Table, log_evidence: Tensor) -> Tensor | None:
-        """Return the numbers of the badly explained objects [B], increasing; None if there are none."""
-        least = self.mean - FAR * self.deviation
-        # The common case first, in one pass over the rows; the least of numbers is NaN where one is.
-        if bool(log_evidence.min() >= least):
-            return None
-        badly = ~(log_evidence >= least)
-        if table.weights is not None:
-            badly &= table.weights > 0
-        found = badly.nonzero().squeeze(-1)
-        return found if len(found) else None
-
-    def _notice(self, log_evidence: Tensor, objects: AllBut | None) -> None:
+    def _notice(self, table: Table, log_evidence: Tensor) -> None:
         """Let mean and deviation follow the log evidences of well explained objects, unless many are rather bad."""
         # Of a long batch some rows are enough.
-        n_well = len(log_evidence) if objects is None else len(objects)
-        step = max(1, n_well // MOST_NOTICED)
-        if objects is not None:
-            own = log_evidence[objects[torch.arange(0, n_well, step, device=log_evidence.device)]].double()
-        else:
-            own = log_evidence[::step].double()
+        n_well = number_of_all(table, len(log_evidence))
+        places = torch.arange(0, n_well, max(1, n_well // MOST_NOTICED), device=log_evidence.device)
+        own = picked_of_all(table, log_evidence, places).double()
         n_bad = int((own < self.mean - RATHER_FAR * self.deviation).sum()) if math.isfinite(self.deviation) else 0
         if len(own) < 2 or n_bad > max(1.0, MOST_RATHER_FAR * len(own)):
             return
@@ -146,11 +134,6 @@ class LostComponents:
         if mixture.n_components < 2 or reads_rows(mixture):
             return False
         return bool(mixture.experts.may_begin_anew)
-
-    @staticmethod
-    def _is_plain(table: Table) -> bool:
-        is_shared = table.blocks_of_all is not None and table.blocks_of_all.processes is not None
-        return table.labels is None and not is_shared
 
     def _found(self, averages: Averages) -> Found | None:
         """Return components that explain the badly explained objects, if the bound says so."""

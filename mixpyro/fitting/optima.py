@@ -13,7 +13,7 @@ from mixpyro.fitting.findings import warnings_of
 from mixpyro.fitting.given_objects import shares_of_given, state_of_given
 from mixpyro.fitting.noises import noise_ratio, unequal_noises
 from mixpyro.fitting.outcomes import MOST_OPTIMA, Optimum, Run
-from mixpyro.fitting.pieces import pieces_of, total_of
+from mixpyro.fitting.pieces import of_objects, pieces_of, total_of
 from mixpyro.fitting.provenance import difference_at_one_optimum
 from mixpyro.fitting.ranks import Ranks
 from mixpyro.fitting.rows_of_all import packed, unpacked
@@ -150,8 +150,9 @@ def _described(mixture: MixtureOfExperts, optimum: Optimum, table: Table) -> tup
     mixture.hold(optimum.state)
     weighted = table.weighted(r.mT)
     each = [
-        (part.of_rows(weighted[:, own]).double().sum(-1), weighted[:, own].double().sum(-1))
+        (part.of_rows(shares).double().sum(-1), shares.double().sum(-1))
         for own, part in pieces_of(table)
+        for shares in [of_objects(weighted, own)]
     ]
     row_counts, counts = total_of(table, each)
     # Of a gate that finds how many components there are, those without objects are none.

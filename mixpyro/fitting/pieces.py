@@ -103,6 +103,20 @@ def pieces_of(table: Table) -> list[tuple[slice, Table]]:
     return list(zip(table.blocks_of_all.slices, table.pieces, strict=True))
 
 
+def of_objects(values: Tensor, objects: slice, *, dim: int = -1) -> Tensor:
+    """Return values of some objects of this process, which lie in memory as on any other process.
+
+    The digits of a matrix product depend on the strides of its factors, and those of a plain slice on how many objects
+    the process holds.
+
+    Args:
+        values: of all objects of this process.
+        objects: which of them.
+        dim: their axis of objects.
+    """
+    return placed(values.narrow(dim, objects.start, objects.stop - objects.start))
+
+
 def slices_of_pieces(table: Table) -> tuple[list[slice], list[slice]]:
     """Return the objects and the rows of each block of this process.
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixpyro.arguments.signals import uninterrupted
 from mixpyro.distributed.blocks import Blocks, Move, block_size, held
 from mixpyro.distributed.processes import Processes
 from mixpyro.fitting.pieces import in_pieces
@@ -106,6 +107,7 @@ class Ranks:
             x=x, y=y, gate_x=gate_x, segments=segments, start=of_objects(table.start), groups=None, **own
         )
 
+    @uninterrupted
     def _exchanged(
         self,
         values: Tensor,

@@ -23,16 +23,15 @@ def seen_by_all(table: Table, objects: Tensor | None = None) -> Table:
     """Return objects of all processes as one table without blocks, the same on every process.
 
     Args:
-        table: in blocks, without columns or with.
+        table: in blocks or not, without columns or with.
         objects: numbers of the objects among those of all processes [B], some perhaps more than once; None for all.
 
     Raises:
         ValueError: if these are too many to be seen by each process.
     """
     blocks = table.blocks_of_all
-    assert blocks is not None
     bare = table._replace(blocks_of_all=None, pieces=(), columns=(), total=None, groups=None)
-    if blocks.processes is None:
+    if blocks is None or blocks.processes is None:
         return bare if objects is None else bare.block(objects)
     n_numbers = table.n_rows_of_all * (table.x.shape[1] + table.y.shape[1])
     if objects is None and n_numbers > MOST_NUMBERS:
@@ -177,6 +176,42 @@ def of_this_process(table: Table, objects: Tensor) -> Tensor:
     if blocks is None:
         return objects
     return objects[(objects >= blocks.first) & (objects < blocks.first + blocks.n_held)] - blocks.first
+
+
+def number_of_all(table: Table, number: int) -> int:
+    """Return the sum of a number of objects over all processes.
+
+    Args:
+        table: in blocks, or not.
+        number: how many of the objects that this process holds.
+    """
+    blocks = table.blocks_of_all
+    if blocks is None or blocks.processes is None:
+        return number
+    return sum(blocks.processes.numbers(number if blocks.holds_any else 0))
+
+
+def picked_of_all(table: Table, values: Tensor, places: Tensor) -> Tensor:
+    """Return some values of those of all processes, which lie one process after another.
+
+    Args:
+        table: in blocks, or not.
+        values: of this process, of some of its objects perhaps [n].
+        places: of the values to return, among those of all processes [B].
+    """
+    with counted_rows(table):
+        return rows.sampled(values, places)
+
+
+def numbers_in_all(table: Table, objects: Tensor) -> Tensor:
+    """Return the numbers of objects among those of all processes.
+
+    Args:
+        table: in blocks, or not.
+        objects: their numbers among those of this process [n].
+    """
+    blocks = table.blocks_of_all
+    return objects if blocks is None else objects + blocks.first
 
 
 def known_objects(table: Table) -> Tensor:

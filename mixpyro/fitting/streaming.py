@@ -49,12 +49,12 @@ class StreamingFit(StreamUpdates):
 
     The first batch is fitted in full, from several starts: make it large enough to show every component. Those that it
     lacks are found where rows of later batches are badly explained: components that are needed least take them, if that
-    raises the bound of a sample of the rows so far. None is looked for where components of rows are known, on many
-    processes, and where the mixture has networks, or regressions whose components share estimates. Each later batch
-    gives responsibilities under the posteriors so far; its statistics per row enter a running average, and the
-    conjugate posteriors follow from N times that average, a natural-gradient step. Parameters go part of the way along
-    a step of Newton's method on the batch, where their part has one. Else they take a step of Adam on the bound, its
-    data term counted N / B times, with a rate that falls as the step sizes do.
+    raises the bound of a sample of the rows so far. None is looked for where components of rows are known, and where
+    the mixture has networks, or regressions whose components share estimates. Each later batch gives responsibilities
+    under the posteriors so far; its statistics per row enter a running average, and the conjugate posteriors follow
+    from N times that average, a natural-gradient step. Parameters go part of the way along a step of Newton's method on
+    the batch, where their part has one. Else they take a step of Adam on the bound, its data term counted N / B times,
+    with a rate that falls as the step sizes do.
 
     Args:
         mixture: what to fit, in place. Its gate must not keep a posterior of each object.

@@ -1,7 +1,5 @@
 """What the worker processes of the tests do: fits of the same rows, cut in shards."""
 
-import os
-import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +24,6 @@ from mixpyro import (
     ObjectDirichletGate,
     SoftmaxGate,
     StickBreakingGate,
-    StreamingFit,
     TreeGate,
     fit,
     load,
@@ -105,15 +102,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
 CUTS = {1: [0, N], 2: [0, 39, N], 3: [0, 0, 105, N], 4: [0, 33, 75, 75, N]}
 
 
+def shard(given: dict[str, Any], rank: int, size: int) -> dict[str, Any]:
+    """The rows of a rank."""
+    own = slice(CUTS[size][rank], CUTS[size][rank + 1])
+    return {name: value[own] if isinstance(value, Tensor) else value for name, value in given.items()}
+
+
 def fitted(name: str, rank: int, size: int, group: Any = None, **options: Any) -> FitResult:
     """Fit the shard of a rank of a case, the mixture's name and what else the rows have."""
     kind = name.split(" with ")[0]
-    cuts = CUTS[size]
-    own = slice(cuts[rank], cuts[rank + 1])
-    given: dict[str, Any] = {
-        key: value[own] if isinstance(value, Tensor) else value for key, value in data(name).items()
-    }
-    options = {"n_restarts": 3, "max_iterations": 25, **OPTIONS.get(kind, {}), **options}
+    given = shard(data(name), rank, size)
+    options = {"n_restarts": 3, "max_iterations": 15, **OPTIONS.get(kind, {}), **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return fit(MIXTURES[kind](), **given, progress=False, process_group=group, **options)
@@ -143,93 +142,6 @@ def of_case(rank: int, size: int, group: Any, name: str, **options: Any) -> dict
     return compared(fitted(name, rank, size, group, **options))
 
 
-def with_error(rank: int, size: int, group: Any, what: str) -> str:
-    """What a rank says where rank 1 has something wrong."""
-    wrong: dict[str, Any] = {}
-    if rank == 1 and what == "seed":
-        wrong = {"seed": 7}
-    if what == "start":
-
-        def start(*given: Any) -> Tensor:
-            return (_failing if rank == 1 else drawn_start)(*given)
-
-        wrong = {"starts": [start]}
-    try:
-        if what == "nan":
-            given = data()
-            own = slice(CUTS[size][rank], CUTS[size][rank + 1])
-            x, y = given["x"][own], given["y"][own].clone()
-            if rank == 1:
-                y[3] = torch.nan
-            fit(MIXTURES["dirichlet, linear"](), x, y, progress=False, process_group=group)
-        elif what == "groups":
-            ids = torch.arange(CUTS[size][rank], CUTS[size][rank + 1]) // 2
-            given = data()
-            own = slice(CUTS[size][rank], CUTS[size][rank + 1])
-            kind = MIXTURES["dirichlet, linear"]()
-            fit(kind, given["x"][own], given["y"][own], groups=ids, progress=False, process_group=group)
-        else:
-            fitted("dirichlet, linear", rank, size, group, **wrong)
-    except Exception as error:
-        return f"{type(error).__name__}: {error} {getattr(error, '__notes__', '')}"
-    return "no error"
-
-
-def streamed(rank: int, size: int, group: Any) -> dict[str, Tensor]:
-    """The state after a stream of four batches, each of which lies on all ranks."""
-    mixture = MIXTURES["dirichlet, linear"]()
-    stream = StreamingFit(mixture, n_restarts=2, process_group=group)
-    given = data()
-    for first in (0, 50, 100):
-        low, high = (first + 50 * one // size for one in (rank, rank + 1))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            stream.partial_fit(given["x"][low:high], given["y"][low:high])
-    return dict(mixture.state_dict())
-
-
-def mortal_start(*given: Any) -> Tensor:
-    """A start in which a process dies, if its environment says so: the fit that goes on has the same function."""
-    left = int(os.environ.get("STARTS_LEFT", "0"))
-    os.environ["STARTS_LEFT"] = str(left - 1)
-    if left == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return drawn_start(*given)
-
-
-def killed(rank: int, size: int, path: str, number: int, name: str) -> None:
-    """Fit with a checkpoint, and die on rank 1 in a start."""
-    if rank == 1:
-        os.environ["STARTS_LEFT"] = str(number)
-    try:
-        fitted(name, rank, size, starts=[mortal_start], n_candidates=1, checkpoint=path, checkpoint_seconds=0)
-    except RuntimeError as error:
-        with open(f"{path}.{rank}", "w") as file:
-            file.write(str(error))
-
-
-def resumed(rank: int, size: int, group: Any, path: str, name: str) -> dict[str, Any]:
-    """What a fit finds that goes on from a checkpoint."""
-    options: dict[str, Any] = {"starts": [mortal_start], "n_candidates": 1, "checkpoint": path, "checkpoint_seconds": 0}
-    return compared(fitted(name, rank, size, group, **options))
-
-
-def stopped(rank: int, size: int, group: Any, asked: int) -> tuple[bool, dict[str, Any]]:
-    """Whether a fit was ended by Ctrl-C on one rank in the second start, and what it found."""
-    drawn = [0]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background jobs ignore it.
-
-    def start(*given: Any) -> Tensor:
-        drawn[0] += 1
-        if rank == asked and drawn[0] == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return drawn_start(*given)
-
-    start.__qualname__ = "start"
-    result = fitted("object dirichlet, linear", rank, size, group, starts=[start], n_candidates=1)
-    return result.interrupted, compared(result)
-
-
 def reported(rank: int, size: int, group: Any) -> dict[str, Any]:
     """What a result of several processes says: what reads all rows, and what does not."""
     result = fitted("sticks, gaussian", rank, size, group)
@@ -253,11 +165,11 @@ def reported(rank: int, size: int, group: Any) -> dict[str, Any]:
     }
 
 
+def words_of(error: BaseException) -> str:
+    """The kind of an error, what it says, and its notes."""
+    return f"{type(error).__name__}: {error} {getattr(error, '__notes__', '')}"
+
+
 def drawn_start(mixture: MixtureOfExperts, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
     """A start."""
     return torch.rand(len(x), mixture.n_components, generator=generator, dtype=torch.float64)
-
-
-def _failing(*_: Any) -> Tensor:
-    """A start that fails."""
-    raise OSError("the disk is full")

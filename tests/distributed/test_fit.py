@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from mixpyro.distributed import blocks
-from tests.distributed import cases, workers
+from tests.distributed import cases
 from tests.distributed.conftest import Ask
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "distributed_fit.py"
@@ -22,6 +21,8 @@ CASES = [
     "object dirichlet, linear with given start",
     "dirichlet, gaussian with groups and weights",
 ]
+# Cases that are fitted on every number of processes.
+IN_FULL = ("dirichlet, linear", "dirichlet, linear with groups", "softmax, poisson")
 
 
 def assert_equal(found: list[dict[str, Any]], plain: dict[str, Any]) -> None:
@@ -38,51 +39,9 @@ def assert_equal(found: list[dict[str, Any]], plain: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_digits_are_those_of_one_process(name: str, ask: Ask) -> None:
     plain = cases.compared(cases.fitted(name, 0, 1))
-    for n_ranks in (2, 4) if name not in ("dirichlet, linear", "dirichlet, linear with groups") else (1, 2, 3, 4):
+    # Of three ranks one has no rows, and another's are cut within a block.
+    for n_ranks in (1, 2, 3, 4) if name in IN_FULL else (3,):
         assert_equal(ask("of_case", n_ranks, name), plain)
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        ("nan", "`y` must be finite"),
-        ("seed", "`seed` is 0 on rank 0, 7 on rank 1"),
-        ("start", "rank 1 raised OSError: the disk is full"),
-        ("groups", "got group 19 on ranks 0 and 1"),
-    ],
-)
-def test_an_error_on_one_rank_is_raised_on_all(what: str, said: str, ask: Ask) -> None:
-    found = ask("with_error", 2, what)
-    assert said in found[0]
-    assert "rank 1 of 2" in found[1]
-    # The ranks can go on together afterwards.
-    assert len(ask("of_case", 2, "dirichlet, gaussian")) == 2
-
-
-@pytest.mark.parametrize("name", ["object dirichlet, linear"])
-def test_a_killed_rank_ends_all_and_the_fit_goes_on_elsewhere(name: str, ask: Ask, tmp_path: Path) -> None:
-    path, untouched = tmp_path / "checkpoint", tmp_path / "untouched"
-    context = mp.get_context("spawn")
-    port = workers.free_port()
-    ranks = [context.Process(target=workers.killed, args=(rank, 2, port, str(path), 2, name)) for rank in range(2)]
-    for one in ranks:
-        one.start()
-    for one in ranks:
-        one.join(timeout=60)
-    assert [one.exitcode for one in ranks] == [0, -9]
-    assert "has lost rank 1" in path.with_suffix(".0").read_text()
-    plain = cases.resumed(0, 1, None, str(untouched), name)
-    assert_equal(ask("resumed", 3, str(path), name), plain)
-
-
-@pytest.mark.parametrize("asked", [0, 1])
-def test_control_c_on_any_rank_ends_all_with_one_result(asked: int, ask: Ask) -> None:
-    found = ask("stopped", 3, asked)
-    assert [interrupted for interrupted, _ in found] == [True] * 3
-    first = found[0][1]
-    for _, one in found:
-        assert one["traces"] == first["traces"]
-        assert all(torch.equal(value, first["state"][name]) for name, value in one["state"].items())
 
 
 def test_reports_of_a_result_are_of_all_rows_or_refused(ask: Ask) -> None:
@@ -95,13 +54,6 @@ def test_reports_of_a_result_are_of_all_rows_or_refused(ask: Ask) -> None:
         assert one["kept"] == [plain.n_used] * 3
         assert one["saved"]
         assert "150 rows" in one["summary"]
-
-
-def test_a_stream_on_many_processes_is_that_of_one(ask: Ask) -> None:
-    plain = cases.streamed(0, 1, None)
-    for n_ranks in (2, 3):
-        for one in ask("streamed", n_ranks):
-            assert all(torch.equal(value, plain[name]) for name, value in one.items())
 
 
 def test_the_example_runs_on_two_processes() -> None:

@@ -4,6 +4,7 @@ import importlib
 import os
 import socket
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,10 @@ from tests.distributed import cases
 
 # Longer than any call takes.
 TIMEOUT = timedelta(seconds=20)
+# One process imports these modules, and every worker is a fork of it: to import them takes longer than most tests.
+CASES = [f"tests.distributed.{kind}_cases" for kind in ("one_block", "stream", "fault", "ending")]
+CONTEXT = mp.get_context("forkserver")
+CONTEXT.set_forkserver_preload([*CASES, "torch._dynamo", "scipy.optimize"])
 
 
 def free_port() -> int:
@@ -25,12 +30,12 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def join(rank: int, size: int, port: int) -> None:
+def join(rank: int, size: int, port: int, timeout: timedelta = TIMEOUT) -> None:
     """Become a rank of a process group."""
     torch.set_num_threads(1)
     blocks.LIMITS = cases.SMALL
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), OMP_NUM_THREADS="1")
-    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=TIMEOUT)
+    dist.init_process_group("gloo", rank=rank, world_size=size, timeout=timeout)
 
 
 def serve(rank: int, size: int, port: int, calls: Any, answers: Any) -> None:
@@ -46,20 +51,13 @@ def serve(rank: int, size: int, port: int, calls: Any, answers: Any) -> None:
             answers.put((rank, None, "".join(traceback.format_exception(error))[-1500:]))
 
 
-def killed(rank: int, size: int, port: int, *args: Any) -> None:
-    """Become a rank, and do what ends with its death; arguments as of :func:`cases.killed`."""
-    join(rank, size, port)
-    cases.killed(rank, size, *args)
-
-
 class Workers:
     """Four processes."""
 
     def __init__(self) -> None:
-        context = mp.get_context("spawn")
-        self.calls, self.answers, port = [context.Queue() for _ in range(4)], context.Queue(), free_port()
+        self.calls, self.answers, port = [CONTEXT.Queue() for _ in range(4)], CONTEXT.Queue(), free_port()
         self.ranks = [
-            context.Process(target=serve, args=(rank, 4, port, self.calls[rank], self.answers), daemon=True)
+            CONTEXT.Process(target=serve, args=(rank, 4, port, self.calls[rank], self.answers), daemon=True)
             for rank in range(4)
         ]
         for one in self.ranks:
@@ -78,8 +76,19 @@ class Workers:
 
     def end(self) -> None:
         """End the processes."""
-        for queue in self.calls:
-            queue.put(None)
         for one in self.ranks:
-            one.join(timeout=2)
             one.kill()
+        for one in self.ranks:
+            one.join()
+
+
+def ended(function: Callable[..., None], size: int, *args: Any) -> list[int | None]:
+    """Call a function on ranks of their own, which may die; return how each process has ended."""
+    port = free_port()
+    ranks = [CONTEXT.Process(target=function, args=(rank, size, port, *args)) for rank in range(size)]
+    for one in ranks:
+        one.start()
+    for one in ranks:
+        one.join(timeout=60)
+        one.kill()
+    return [one.exitcode for one in ranks]

@@ -1,9 +1,8 @@
 """Samples of the objects of a stream."""
 
-import pytest
 import torch
 
-from mixpyro.fitting.kept_rows import AllBut, KeptRows, joined
+from mixpyro.fitting.kept_rows import KeptRows, joined
 from mixpyro.fitting.table import Table
 from mixpyro.numerics.segments import Segments
 
@@ -36,14 +35,6 @@ def test_only_the_objects_that_are_named_are_kept() -> None:
     assert kept.table is not None
     assert set(kept.table.x.flatten().tolist()) <= {2.0, 7.0}
     assert kept.n_seen == 8
-
-
-@pytest.mark.parametrize("left_out", [[], [0], [9], [0, 1, 2], [2, 3, 7], [1, 3, 5, 7, 9], list(range(10))])
-def test_all_objects_but_some_are_the_rest_in_order(left_out: list[int]) -> None:
-    rest = [number for number in range(10) if number not in left_out]
-    found = AllBut(10, torch.tensor(left_out, dtype=torch.long))
-    assert len(found) == len(rest)
-    assert found[torch.arange(len(rest))].tolist() == rest
 
 
 def test_joined_objects_whose_gate_reads_x_share_it() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mixpyro.fitting.em import Snapshot
 from mixpyro.fitting.moves.points import Point, are_added, can_be_emptied, has_sums_by_component, snapshots
-from mixpyro.fitting.pieces import pieces_of, total_of
+from mixpyro.fitting.pieces import of_objects, pieces_of, total_of
 from mixpyro.fitting.table import Table
 from mixpyro.mixture import MixtureOfExperts
 from mixpyro.numerics import nested
@@ -79,7 +79,9 @@ def overlaps(table: Table, point: Point) -> Float[Tensor, "K K"]:
     """
     r = point.responsibilities.double()
     weighted = table.weighted(r)
-    products: Tensor = total_of(table, [weighted[:, own] @ r[:, own].mT for own, _ in pieces_of(table)])
+    products: Tensor = total_of(
+        table, [of_objects(weighted, own) @ of_objects(r, own).mT for own, _ in pieces_of(table)]
+    )
     lengths = products.diagonal().sqrt().clamp_min(torch.finfo(r.dtype).tiny)
     return (products / lengths / lengths.unsqueeze(-1)).cpu()
 

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from mixpyro.conjugate.dirichlet import Counts
+from mixpyro.distributed.sums import placed
 from mixpyro.experts.conjugate import ConjugateExperts
 from mixpyro.fitting import em
 from mixpyro.fitting.em import Snapshot, Statistics
 from mixpyro.fitting.known_labels import known_components
-from mixpyro.fitting.pieces import pieces_of, summed, total_of
+from mixpyro.fitting.pieces import of_objects, pieces_of, summed, total_of
 from mixpyro.fitting.rows_of_all import of_all
 from mixpyro.fitting.table import Table
 from mixpyro.gates.per_object import ObjectGate
@@ -46,7 +47,7 @@ class Point(NamedTuple):
             table: the rows.
         """
         weighted = table.weighted(self.responsibilities)
-        totals = [weighted[:, own].sum(-1, dtype=torch.float64) for own, _ in pieces_of(table)]
+        totals = [of_objects(weighted, own).sum(-1, dtype=torch.float64) for own, _ in pieces_of(table)]
         counts: Tensor = total_of(table, totals)
         return counts
 
@@ -118,7 +119,7 @@ def snapshots(
     states = nested.stack([point.state] * n_candidates)
 
     def found(part: Table, rows: slice) -> Statistics:
-        r = changed(point.responsibilities[:, rows], rows, part)
+        r = placed(changed(point.responsibilities[:, rows], rows, part))
         if kept is not None:
             kept.append(r)
         return em.statistics_of(mixture, part, part.weighted(r), states)
