@@ -34,14 +34,15 @@ class MixtureRows(RemembersColumns):
             TypeError: if one is not a floating tensor.
             ValueError: if a shape does not fit, a value is not finite, or the device is another one.
         """
-        if missing and isinstance(y, Tensor) and any_of(bool(y.isnan().any())):
-            checked_x, checked_y = checked_incomplete(self.experts, x, y)
-        else:
-            checked_x, checked_y = self.experts.check_data(x, y)
-        checked_gate_x = self.gate_inputs(arguments.inputs(x), gate_x, new_fit=new_fit)
-        for tensor in (*self.parameters(), *self.buffers()):
+        with arguments.finite_once():
+            if missing and isinstance(y, Tensor) and any_of(bool(y.isnan().any())):
+                checked_x, checked_y = checked_incomplete(self.experts, x, y)
+            else:
+                checked_x, checked_y = self.experts.check_data(x, y)
+            checked_gate_x = self.gate_inputs(arguments.inputs(x), gate_x, new_fit=new_fit)
+        for device in {tensor.device: None for tensor in (*self.parameters(), *self.buffers())}:
             for name, value in (("x", checked_x), ("y", checked_y), ("gate_x", checked_gate_x)):
-                arguments.same_device(name, value, tensor.device)
+                arguments.same_device(name, value, device)
         return checked_x, checked_y, checked_gate_x
 
     def checked_groups(self, groups: object, x: Tensor, *, new_fit: bool = False) -> Groups | None:

@@ -67,7 +67,7 @@ from mixpyro.arguments.torch_contexts import (
     outside_of_contexts,
     refuse_lazy,
 )
-from mixpyro.arguments.validation import checks_values, has_checked_rows, rows_are_checked
+from mixpyro.arguments.validation import checks_values, finite_once, has_checked_rows, rows_are_checked
 from mixpyro.arguments.vectors import filled, no_modules, positive_definite, positive_vector, representable, vector
 
 __all__ = [
@@ -89,6 +89,7 @@ __all__ = [
     "filled",
     "finite",
     "finite_bound",
+    "finite_once",
     "flag",
     "function",
     "function_of",

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from pyro.distributions import is_validation_enabled
+from torch import Tensor
 
 _ROWS_ARE_CHECKED: ContextVar[bool] = ContextVar("mixpyro_rows_are_checked", default=False)
+_KNOWN_AS_FINITE: ContextVar[list[Tensor] | None] = ContextVar("mixpyro_known_as_finite", default=None)
 
 
 def checks_values() -> bool:
@@ -27,3 +29,18 @@ def rows_are_checked() -> Iterator[None]:
 def has_checked_rows() -> bool:
     """Return whether the caller has checked the rows."""
     return _ROWS_ARE_CHECKED.get()
+
+
+@contextmanager
+def finite_once() -> Iterator[None]:
+    """Let each tensor be read once to see that it is finite, where several parts of a model check the same rows."""
+    token = _KNOWN_AS_FINITE.set([])
+    try:
+        yield
+    finally:
+        _KNOWN_AS_FINITE.reset(token)
+
+
+def known_as_finite() -> list[Tensor] | None:
+    """Return the tensors that were found to be finite inside :func:`finite_once`, to be added to; None outside."""
+    return _KNOWN_AS_FINITE.get()

@@ -87,14 +87,16 @@ class RelevancePrior(NamedTuple):
         """
         q = Relevance(self.given(before.column_precision).updated(seen), before.column_precision)
         moving = torch.ones_like(before.column_precision[..., 0, 0], dtype=torch.bool)
+        all_move = True
         for _ in range(n_sweeps):
             after = self._swept(q, seen)
             change = (after.column_precision - q.column_precision).abs()
             moved = (change > TOLERANCE * q.column_precision).flatten(-2).any(-1)
-            q = nested.apply(lambda new, old: torch.where(_expanded(moving, new), new, old), after, q)  # noqa: B023
+            q = after if all_move else _of_moving(moving, after, q)
             moving = moving & moved
             # On a GPU a sweep too many is cheaper than to wait for the answer.
-            if moving.device.type == "cpu" and not bool(moving.any()):
+            all_move = moving.is_cpu and bool(moving.all())
+            if moving.is_cpu and not all_move and not bool(moving.any()):
                 break
         return q
 
@@ -110,6 +112,11 @@ class RelevancePrior(NamedTuple):
         variances = q.whitening.square().sum(-2)
         expected = (squares + n_outputs * variances)[..., -n_columns:]
         return (self.columns.shape + 0.5 * n_outputs) / (self.columns.rate + 0.5 * expected)
+
+
+def _of_moving(moving: Tensor, after: Relevance, before: Relevance) -> Relevance:
+    """Return the posteriors of runs that move as they are after a sweep, those of others as they were before."""
+    return nested.apply(lambda new, old: torch.where(_expanded(moving, new), new, old), after, before)
 
 
 def _expanded(runs: Tensor, like: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from mixpyro.conjugate.completion import Completion
 from mixpyro.conjugate.normal_wishart import GaussianStatistics, NormalWishart
 from mixpyro.experts.gaussian_prior import GaussianPrior
 from mixpyro.fitted_part import State
-from mixpyro.numerics.design_matrix import columns_from
+from mixpyro.numerics.design_matrix import joined_columns
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Inputs, Outputs
 
@@ -113,7 +113,7 @@ class GaussianExperts(GaussianPrior):
             x: inputs [N, D], not read.
             y: outputs [N, P].
         """
-        return torch.cat([y.new_ones(1, len(y)), columns_from(y, self.y_origin)])
+        return joined_columns((y, self.y_origin), ones=True)
 
     def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: NormalWishart) -> Float[Tensor, "*R K N"]:
         """Return ½ (E log |Λ| − P log 2π − E (y − μ)'Λ(y − μ)) in nats; Bishop (2006), eq. 10.46, 10.64 and 10.65.

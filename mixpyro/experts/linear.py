@@ -19,7 +19,7 @@ from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.distributions.student_t import PreciseStudentT, SharedStudentT
 from mixpyro.experts.linear_prior import LinearPrior
 from mixpyro.fitted_part import State
-from mixpyro.numerics.design_matrix import columns_from, with_intercept
+from mixpyro.numerics.design_matrix import joined_columns, with_intercept
 from mixpyro.numerics.weighted_sums import weighted_gram
 from mixpyro.pyro_internals.plates import sample_parameter
 from mixpyro.shapes import Design, Inputs, Outputs
@@ -117,7 +117,7 @@ class LinearExperts(LinearPrior):
 
     def columns(self, x: Inputs, y: Outputs) -> Float[Tensor, "F N"]:
         """Return the columns of u and y [E + P, N], from the origin; arguments as :meth:`Experts.columns`."""
-        return torch.cat([*self._design_columns(x), columns_from(y, self.y_origin)])
+        return joined_columns((x, self.x_origin), (y, self.y_origin), ones=self.intercept)
 
     def log_likelihood(self, columns: Float[Tensor, "F N"], posterior: NormalGamma) -> Float[Tensor, "*R K N"]:
         """Return ½ Σₚ (E log τ − log 2π − E τ (y − m'u)²) − ½ P u'Λ⁻¹u; Bishop (2006), eq. 10.64 for a regression.
@@ -194,7 +194,7 @@ class LinearExperts(LinearPrior):
         """
         q, means = self.regression, self.predict(x)
         # In float64: squares of a far row overflow float32, their roots do not.
-        leverage = q.leverage(torch.cat(self._design_columns(x)).double()).mT
+        leverage = q.leverage(self._design_columns(x).double()).mT
         deviation = (self._of_each(q.noise.mean.reciprocal()) * (1.0 + leverage).unsqueeze(-1)).sqrt().to(x.dtype)
         freedom = 2.0 * q.shape.to(x.dtype)
         if self.noise_per_output:
@@ -204,7 +204,7 @@ class LinearExperts(LinearPrior):
 
     def predict(self, x: Inputs) -> Tensor:
         """Return m'u [N, K, P], in x's dtype; arguments as :meth:`Experts.predict`."""
-        centred = torch.einsum("ne,kpe->nkp", torch.cat(self._design_columns(x)).mT, self.regression.mean.to(x.dtype))
+        centred = torch.einsum("ne,kpe->nkp", self._design_columns(x).mT, self.regression.mean.to(x.dtype))
         return (centred.double() + self.y_origin.double()).to(x.dtype)
 
     def design(self, x: Inputs) -> Design:
@@ -213,7 +213,7 @@ class LinearExperts(LinearPrior):
         Args:
             x: inputs [N, D].
         """
-        return torch.cat(self._design_columns(self.check_inputs(x))).mT
+        return self._design_columns(self.check_inputs(x)).mT
 
     @property
     def coefficients(self) -> Tensor:
@@ -265,7 +265,6 @@ class LinearExperts(LinearPrior):
         """Repeat a shared noise for every component and output, [..., K, P]."""
         return noise.expand(*noise.shape[:-2], self.n_components, self.n_outputs)
 
-    def _design_columns(self, x: Inputs) -> list[Tensor]:
-        """Return the columns of u, counted from the origin, as rows: ones [1, N] with an intercept, then x [D, N]."""
-        ones = [x.new_ones(1, len(x))] if self.intercept else []
-        return [*ones, columns_from(x, self.x_origin)]
+    def _design_columns(self, x: Inputs) -> Tensor:
+        """Return the columns of u, counted from the origin, as rows [E, N]: ones with an intercept, then x."""
+        return joined_columns((x, self.x_origin), ones=self.intercept)

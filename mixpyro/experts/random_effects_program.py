@@ -15,7 +15,7 @@ from mixpyro.conjugate.random_effects import RandomEffects
 from mixpyro.distributions.multivariate_normal import multivariate_normal
 from mixpyro.experts.random_effects_prior import RandomEffectsPrior
 from mixpyro.groups import Groups
-from mixpyro.numerics.design_matrix import columns_from, with_intercept
+from mixpyro.numerics.design_matrix import joined_columns, with_intercept
 from mixpyro.numerics.group_densities import GroupColumns, columns_of_groups, marginal_log_densities
 from mixpyro.numerics.segments import Segments
 from mixpyro.pyro_internals.plates import sample_parameter
@@ -57,7 +57,7 @@ class RandomEffectsProgram(RandomEffectsPrior):
 
     def _rows(self, x: Inputs, y: Outputs) -> Float[Tensor, "F N"]:
         """Return ones, x and y as columns, counted from the origin."""
-        return torch.cat([x.new_ones(1, len(x)), columns_from(x, self.x_origin), columns_from(y, self.y_origin)])
+        return joined_columns((x, self.x_origin), (y, self.y_origin), ones=True)
 
     @staticmethod
     def _segments(x: Inputs, segments: Segments | None) -> Segments:

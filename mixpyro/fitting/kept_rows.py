@@ -95,7 +95,8 @@ def joined(tables: Sequence[Table]) -> Table:
     like = tables[-1].x
     x = torch.cat([one.x.to(like) for one in tables])
     y = torch.cat([one.y.to(like) for one in tables])
-    gate_x = torch.cat([one.gate_x.to(like) for one in tables])
+    shares_x = all(one.gate_x is one.x for one in tables)
+    gate_x = x if shares_x else torch.cat([one.gate_x.to(like) for one in tables])
     weights = segments = None
     if any(one.weights is not None for one in tables):
         own = [like.new_ones(one.size) if one.weights is None else one.weights.to(like) for one in tables]

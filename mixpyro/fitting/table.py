@@ -100,8 +100,9 @@ class Table(NamedTuple):
         columns = selected(self.columns, objects)
         labels = None if self.labels is None else self.labels[objects]
         start = None if self.start is None else self.start[objects]
-        own = self.x[rows], self.y[rows], self.gate_x[objects]
-        return Table(*own, weights, columns, labels, segments, misses=self.misses, start=start)
+        x = self.x[rows]
+        gate_x = x if self.gate_x is self.x and segments is None else self.gate_x[objects]
+        return Table(x, self.y[rows], gate_x, weights, columns, labels, segments, misses=self.misses, start=start)
 
     def blocks(self, width: int) -> Iterator[slice]:
         """Return slices that cover all objects, small enough for an E-step's temporaries to stay in a cache.
@@ -209,7 +210,8 @@ def checked_table(
     """
     misses = checked_mixture(mixture).takes_missing(missing, new_fit=new_fit)
     checked_rows = mixture.check_data(x, y, gate_x, new_fit=new_fit, missing=misses)
-    x, y, gate_x = (part.detach() for part in checked_rows)
+    x, y = (part.detach() for part in checked_rows[:2])
+    gate_x = x if checked_rows[2] is checked_rows[0] else checked_rows[2].detach()
     grouped = mixture.checked_groups(groups, x, new_fit=new_fit)
     labels = checked_labels(observed, mask, n_components=mixture.n_components, like=x)
     own_weights = None if weights is None else _checked_weights(mixture, weights, x)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mixpyro.distributed import rows as whole
 from mixpyro.numerics.curvature import Curvature, Predictors, information_of
+from mixpyro.numerics.extremes import least_of_columns, most_of_columns
 from mixpyro.numerics.linear_predictors import MOST_CHANGE
 from mixpyro.numerics.location_scale import location_scale
 from mixpyro.numerics.newton import SMALLEST_GAIN, dense_step
@@ -35,7 +36,8 @@ class Standardisation(NamedTuple):
             x: inputs [N, D].
         """
         location, scale = location_scale(x)
-        most, least = whole.gathered(x.amax(0, keepdim=True)).amax(0), whole.gathered(x.amin(0, keepdim=True)).amin(0)
+        most, least = (whole.gathered(of(x).unsqueeze(0)) for of in (most_of_columns, least_of_columns))
+        most, least = most.amax(0), least.amin(0)
         highest, lowest = most.double() - location, location - least.double()
         reach = torch.maximum(highest, lowest) / scale
         return cls(location, scale, torch.cat([reach.new_ones(1), reach]))
@@ -46,8 +48,8 @@ class Standardisation(NamedTuple):
         Args:
             x: inputs [N, D].
         """
-        most = whole.gathered(x.amax(0, keepdim=True) if len(x) else x)
-        least = whole.gathered(x.amin(0, keepdim=True) if len(x) else x)
+        most = whole.gathered(most_of_columns(x).unsqueeze(0) if len(x) else x)
+        least = whole.gathered(least_of_columns(x).unsqueeze(0) if len(x) else x)
         if not len(most):
             return self
         highest, lowest = most.amax(0).double() - self.location, self.location - least.amin(0).double()

@@ -103,3 +103,15 @@ def test_a_tensor_on_another_device_is_refused() -> None:
     elsewhere = torch.zeros(2, device="meta")
     with pytest.raises(ValueError, match=r"`x` must be on cpu, as the model is; got meta. Use x.to\('cpu'\)"):
         arguments.same_device("x", elsewhere, torch.device("cpu"))
+
+
+def test_a_tensor_is_read_once_where_several_parts_check_it_and_again_outside() -> None:
+    value, other = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    with arguments.finite_once():
+        arguments.finite("x", value)
+        value[1] = other[1] = torch.nan
+        arguments.finite("x", value)  # Nothing of the library changes rows between two checks.
+        with pytest.raises(ValueError, match=r"`x` must be finite; got 1 NaN or infinite values of 3\."):
+            arguments.finite("x", other)
+    with pytest.raises(ValueError, match=r"`x` must be finite; got 1 NaN or infinite values of 3\."):
+        arguments.finite("x", value)

@@ -37,6 +37,14 @@ def test_only_the_objects_that_are_named_are_kept() -> None:
     assert kept.n_seen == 8
 
 
+def test_joined_objects_whose_gate_reads_x_share_it() -> None:
+    x, own = torch.arange(3.0).unsqueeze(-1), torch.zeros(3, 2)
+    both = joined([Table(x, x, x, None), Table(x, x, x, None)])
+    assert both.gate_x is both.x
+    apart = joined([Table(x, x, own, None), Table(x, x, own, None)])
+    assert apart.gate_x.equal(torch.zeros(6, 2))
+
+
 def test_objects_that_stand_for_many_are_kept_more_often() -> None:
     kept, counts = KeptRows(100), torch.ones(200)
     counts[:20] = 91.0

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mixpyro.numerics.design_matrix import Origin, columns_from, standardised, with_intercept
+from mixpyro.numerics.design_matrix import Origin, columns_from, joined_columns, standardised, with_intercept
 from tests.problems import inputs
 
 
@@ -60,3 +60,19 @@ def test_columns_from_an_origin_have_a_gradient() -> None:
     values = inputs(5, 2).requires_grad_()
     columns_from(values, torch.zeros(2).double()).square().sum().backward()
     torch.testing.assert_close(values.grad, 2.0 * values.detach())
+
+
+@pytest.mark.parametrize("ones", [True, False])
+@pytest.mark.parametrize(
+    "dtypes", [(torch.float32, torch.float32), (torch.float64,) * 2, (torch.float32, torch.float64)]
+)
+@pytest.mark.parametrize("follows", [True, False])
+def test_joined_columns_are_those_of_each_part(ones: bool, dtypes: tuple[torch.dtype, ...], follows: bool) -> None:
+    origins = torch.tensor([0.1, 3.0]).double(), torch.tensor([1e4 / 3]).double()
+    parts = [(inputs(7, len(o), seed=i).to(d), o) for i, (d, o) in enumerate(zip(dtypes, origins, strict=True))]
+    parts[0][0].requires_grad_(follows)
+    wanted = torch.cat([parts[0][0].new_ones(int(ones), 7), *(columns_from(*part) for part in parts)])
+    found = joined_columns(*parts, ones=ones)
+    assert found.equal(wanted)
+    assert (found.dtype, found.requires_grad) == (dtypes[1], follows)
+    assert joined_columns((parts[0][0][:, :0], origins[0][:0]), ones=ones).shape == (int(ones), 7)
