@@ -93,6 +93,6 @@ for name in ("table.tex", "figure.pdf", "firms.model"):
 
 # %% [markdown]
 # **Answer.** A table with standard errors, a figure, and a model file, each in one line from the result. For the text:
-# the log likelihood −197.675 with 10 parameters, BIC 437.83, that there are no priors, that 2 of 5 restarts reached
+# the log likelihood −197.675 with 10 parameters, BIC 437.83, that there are no priors, that 3 of 5 restarts reached
 # this maximum with seed 1, and the versions. On one machine with these versions a second run gives the same digits; on
 # another one the last digits may differ, and a report should not print them.

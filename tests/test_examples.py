@@ -119,7 +119,7 @@ SERIES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("matplotlib", "jinja2"),
         (
             "-197.675, 10 parameters, BIC 437.83",
-            "2 of 5 restarts",
+            "3 of 5 restarts",
             "seed 1, 5 restarts",
             r"\toprule",
             "figure.pdf",
