@@ -80,6 +80,8 @@ def test_parts_see_rows_and_states_that_were_changed_in_place() -> None:
     with torch.no_grad():
         for parameter in mixture.parameters():
             parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+    mixture.gate.centre(x)
+    mixture.experts.centre(x, y)
     state, columns = nested.stack([mixture.state()]), mixture.experts.columns(x, y)
     read = (x, *columns, *nested.tensors(state))
     for changed in read:
@@ -87,3 +89,14 @@ def test_parts_see_rows_and_states_that_were_changed_in_place() -> None:
         changed.copy_(changed.flip(0) * 1.1)
         expected = copy.deepcopy(mixture).log_joint(x.clone(), columns, state)
         assert torch.equal(mixture.log_joint(x, columns, state), expected)
+
+
+def test_parts_count_coefficients_in_the_columns_of_the_last_fit() -> None:
+    x = torch.randn(30, 2, generator=torch.Generator().manual_seed(0)).double()
+    gate = mixpyro.SoftmaxGate(2, 2)
+    state, r = nested.stack([gate.state()]), torch.rand(1, 2, 30, generator=torch.Generator().manual_seed(1)).double()
+    gate.centre(x)
+    gate.log_weights(x, state)
+    gate.centre(3.0 * x + 1.0)
+    found, expected = gate.sums(x, r, state), copy.deepcopy(gate).sums(x, r, state)
+    assert all(torch.equal(*pair) for pair in zip(nested.tensors(found), nested.tensors(expected), strict=True))
