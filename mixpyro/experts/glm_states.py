@@ -165,7 +165,7 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
             return super().log_likelihoods(columns, state)
         own = self.of_runs(state)
         x, y, *saturated = columns
-        eta = self._last_block.of((x, *state.estimates), lambda: self._predictors_of(x, own))[0]
+        eta = self._of_last_block((x, *state.estimates), lambda: self._predictors_of(x, own))[0]
         scale = own.scale.flatten(0, 1)
         found = self.family.beyond_saturated(y.mT, eta, self._exposures(x.mT), scale).mT
         found = saturated[0] + found if saturated else found
@@ -182,7 +182,7 @@ class GLMStates(GLMEstimates, HasColumnsOfFit):
         if state is None or not self.takes_steps:
             return ()
         own, (x, y) = self.of_runs(state), columns[:2]
-        eta, design = self._last_block.of((x, *state.estimates), lambda: self._predictors_of(x, own))
+        eta, design = self._of_last_block((x, *state.estimates), lambda: self._predictors_of(x, own))
         shape, r = responsibilities.shape[:-1], responsibilities.flatten(0, -2).mT
         likelihood = WeightedLikelihood(self.family, y.mT, self._exposures(x.mT), r, own.scale.flatten(0, 1))
         score, curvature = likelihood.derivatives(eta)

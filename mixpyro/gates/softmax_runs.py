@@ -113,7 +113,7 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
         """
         if state is None or not self.takes_steps:
             return super().log_weights(x, state, objects=objects)
-        return self._last_block.of((x, *state.estimates), lambda: self._log_weights(x, state))[0].to(x.dtype)
+        return self._of_last_block((x, *state.estimates), lambda: self._log_weights(x, state))[0].to(x.dtype)
 
     def _log_weights(self, x: Inputs, state: State) -> tuple[Tensor, Tensor]:
         """Return log π of R runs [R, K, N], float64, and the design [E, N]; N is 1 where neither depends on x."""
@@ -138,7 +138,7 @@ class SoftmaxRuns(LogitGate, HasColumnsOfFit):
         """
         if state is None or not self.takes_steps:
             return ()
-        log_weights, design = self._last_block.of((x, *state.estimates), lambda: self._log_weights(x, state))
+        log_weights, design = self._of_last_block((x, *state.estimates), lambda: self._log_weights(x, state))
         counts = responsibilities.sum(-1, dtype=torch.float64)
         if self._are_shares:
             return SoftmaxSums(counts, None)

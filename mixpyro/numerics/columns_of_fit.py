@@ -1,5 +1,8 @@
 """What parts with linear predictors keep of the rows of a fit: standardised columns, and the last block's results."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,13 +29,17 @@ class HasColumnsOfFit:
         own: Standardisation | None = self.__dict__.get("_standardisation")
         return Standardisation.none(self.n_features, self.coefficients_estimate.device) if own is None else own
 
-    @property
-    def _last_block(self) -> LastBlock:
-        """What was computed of the last block of rows."""
+    def _of_last_block(self, tensors: tuple[Tensor, ...], compute: Callable[[], Any]) -> Any:  # noqa: ANN401
+        """Return a result of rows and estimates, that of the last block if it is the same, which is forgotten then.
+
+        Args:
+            tensors: all that the result depends on, with the columns of the fit.
+            compute: returns the result.
+        """
         own: LastBlock | None = self.__dict__.get("_last_block_of_runs")
         if own is None:
             own = self.__dict__["_last_block_of_runs"] = LastBlock()
-        return own
+        return own.of((self.standardisation.location, *tensors), compute)
 
     def _of_standardised(self, coefficients: Float[Tensor, "*B E"]) -> Float[Tensor, "*B E"]:
         """Return coefficients of standardised columns from those of [1, x], float64, by one product."""
@@ -58,7 +65,7 @@ class HasColumnsOfFit:
         """Return standardised columns of rows, float64, those of the last block if it is the same tensor.
 
         Args:
-            rows: the tensor that the columns are of, which is not changed in place.
+            rows: the tensor that the columns are of.
             columns: x' of the rows.
         """
         kept: LastBlock | None = self.__dict__.get("_last_design_of_runs")
