@@ -26,16 +26,18 @@ def separated() -> Tensor:
     return torch.cat([torch.linspace(-2.0, -0.5, 20), torch.linspace(0.5, 2.0, 20)]).double().unsqueeze(-1)
 
 
-def test_a_dispersion_comes_back_from_zero() -> None:
+@pytest.mark.parametrize(("n_batches", "n_rows"), [(N_BATCHES, N_ROWS), (3, 25_000)], ids=["short", "long"])
+def test_a_dispersion_comes_back_from_zero(n_batches: int, n_rows: int) -> None:
+    """Of long batches a part is looked at."""
     generator = Generator().manual_seed(1)
     mixture = MixtureOfExperts(SoftmaxGate(1, 0), GLMExperts(1, 0, NegativeBinomial()))
     stream = StreamingFit(mixture, progress=False)
-    none = torch.empty(N_ROWS, 0, dtype=torch.float64)
-    stream.partial_fit(none, torch.full((N_ROWS, 1), 5.0, dtype=torch.float64))
+    none = torch.empty(n_rows, 0, dtype=torch.float64)
+    stream.partial_fit(none[:N_ROWS], torch.full((N_ROWS, 1), 5.0, dtype=torch.float64))
     assert float(mixture.experts.scale.detach()) < 1e-4
-    for _ in range(N_BATCHES):
+    for _ in range(n_batches):
         # Gamma of shape 2 times 2.5: the dispersion is a half.
-        rate = -2.5 * torch.rand(N_ROWS, 2, generator=generator, dtype=torch.float64).log().sum(-1, keepdim=True)
+        rate = -2.5 * torch.rand(n_rows, 2, generator=generator, dtype=torch.float64).log().sum(-1, keepdim=True)
         stream.partial_fit(none, torch.poisson(rate, generator=generator))
     assert float(mixture.experts.scale.detach()) == pytest.approx(0.5, abs=0.15)
 
