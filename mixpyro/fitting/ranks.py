@@ -77,11 +77,8 @@ class Ranks:
         """Return the objects that this rank shall hold."""
         if not self.moves:
             return table
-        sizes = (
-            table.segments.sizes
-            if table.segments is not None
-            else torch.ones(table.size, dtype=torch.long, device="cpu")
-        )
+        of_each = torch.ones(table.size, dtype=torch.long, device="cpu")
+        sizes = of_each if table.segments is None else table.segments.sizes
         moved = self._exchanged(sizes.cpu(), self.start, self.moves, first, count)
         shared = table.gate_x.data_ptr() == table.x.data_ptr() and table.segments is None
         shared = not self.processes.any(not shared)

@@ -209,17 +209,11 @@ class StreamingFit(StreamUpdates):
         if known is not None and grouped and not known.grouped:
             raise ValueError("`groups` must be None, as in the batches before; got groups.")
         columns = columns_of_all(checked, table, self.processes).after(known)
-        whole = reads_rows(self.mixture)
-        repeated: list[str] = []
-        if self.processes is None:
-            seen = table.observed() if table.misses else table
-            seen = seen if whole else in_pieces(seen)
-        else:
-            own = table if has_rows else table.block(slice(0, 0))
-            repeated = same_rows(own, self.processes) if new_fit else []
-            seen = rows_in_blocks(own, self.processes, whole=whole)[1]
+        if self.processes is not None and not has_rows:
+            table = table.block(slice(0, 0))
+        repeated = same_rows(table, self.processes) if new_fit and self.processes is not None else []
         try:
-            cautions = self.learn(seen, stop_requested)
+            cautions = self.learn(self._in_blocks(table), stop_requested)
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise ValueError(
                 f"`x` and `y` must allow a finite posterior; got rows of which a matrix has no factors ({error}). "
@@ -227,6 +221,14 @@ class StreamingFit(StreamUpdates):
             ) from error
         self.mixture.fitted_columns = columns
         return cautions + repeated
+
+    def _in_blocks(self, table: Table) -> Table:
+        """Return the rows that this process learns from, of one that was given some, in blocks."""
+        whole = reads_rows(self.mixture)
+        if self.processes is not None:
+            return rows_in_blocks(table, self.processes, whole=whole)[1]
+        seen = table.observed() if table.misses else table
+        return seen if whole else in_pieces(seen)
 
     def _options(self) -> dict[str, object]:
         """Return what all ranks must have alike."""
